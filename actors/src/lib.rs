@@ -1,0 +1,3 @@
+//! The actors of multidb.
+
+pub mod ports;

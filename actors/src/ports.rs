@@ -1,0 +1,261 @@
+//! What the actors need from the world, as traits. The root package implements them; the tests
+//! have fakes.
+//!
+//! A port's errors are typed by what the actors decide on, and carry the text of the rest.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use multidb_store::{InstanceRecord, InstanceUid, ProjectName, SnapshotRecord};
+
+/// Where a running Postgres accepts connections.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+    /// A TCP address.
+    Tcp(SocketAddr),
+}
+
+/// Runs Postgres on instances' data: in a container, or as a local process.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// `docker` or `process`, as in the configuration.
+    fn kind(&self) -> &'static str;
+
+    /// Starts Postgres on the instance's data and returns once it accepts connections.
+    ///
+    /// Leaves nothing running when it fails or when its future is dropped. Not bounded in time:
+    /// the caller sets the limit.
+    async fn start(&self, record: &InstanceRecord) -> Result<RunningPostgres, StartError>;
+
+    /// Shuts Postgres down and returns once it has exited and its container is removed.
+    ///
+    /// `Fast` is Postgres' fast shutdown (SIGINT: sessions end with 57P01, the data is clean);
+    /// only after `patience` it is made to quit immediately. Stopping what does not run is done
+    /// at once, and no error.
+    async fn stop(&self, uid: InstanceUid, patience: Duration) -> Result<(), RuntimeError>;
+
+    /// What of ours runs now, by the world's own word (labels, postmaster.pid), not by records.
+    async fn running(&self) -> Result<Vec<FoundPostgres>, RuntimeError>;
+
+    /// The last `lines` lines that Postgres logged for this instance, over all its starts.
+    async fn logs(&self, uid: InstanceUid, lines: usize) -> Result<Vec<String>, RuntimeError>;
+}
+
+/// A Postgres that accepts connections.
+pub struct RunningPostgres {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// Resolves when it has exited, with a sentence about how, for the log.
+    pub exited: BoxFuture<'static, String>,
+}
+
+/// A Postgres of ours that was found running.
+pub struct FoundPostgres {
+    /// The clone that it runs on.
+    pub uid: InstanceUid,
+    /// The Postgres itself, to take over.
+    pub postgres: RunningPostgres,
+}
+
+/// Why Postgres did not start.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StartError {
+    /// It exited instead of accepting connections.
+    #[error("postgres exited: {status}")]
+    Exited {
+        /// How it exited.
+        status: String,
+        /// The last lines of its log, oldest first.
+        log: Vec<String>,
+    },
+    /// The runtime could not even try.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+/// The runtime itself failed: no such program, no engine, no image.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct RuntimeError {
+    /// What failed, with its causes, in one line.
+    pub message: String,
+    /// What an operator can do about it.
+    pub hint: Option<String>,
+}
+
+/// Makes, deletes and measures clones. Its calls block: only CloneWorker's threads run them.
+pub trait Cloner: Send + Sync + 'static {
+    /// `btrfs-snapshot`, `reflink` or `copy`, as probed on the real directories.
+    fn method(&self) -> &'static str;
+
+    /// Makes the instance's directory: manifest and data. The clone is complete and durable when
+    /// this returns; where it fails, nothing of it is left. Doing it twice is no error.
+    fn create(&self, record: &InstanceRecord) -> Result<CloneReport, CloneError>;
+
+    /// Deletes an instance's directory, by way of the trash. What is not there is deleted.
+    fn delete(&self, uid: InstanceUid) -> Result<(), CloneError>;
+
+    /// Writes the instance's manifest again, durably: after a pin, or when a reset made a clone
+    /// the live one.
+    fn write_manifest(&self, record: &InstanceRecord) -> Result<(), CloneError>;
+
+    /// The bytes that only this clone holds.
+    fn exclusive_bytes(&self, uid: InstanceUid) -> Result<u64, CloneError>;
+
+    /// The bytes free on the root's file system.
+    fn disk_free_bytes(&self) -> Result<u64, CloneError>;
+}
+
+/// What a clone cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloneReport {
+    /// The files cloned; 0 where the file system cloned the tree in one step.
+    pub files: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Why a clone was not made, deleted or measured.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CloneError {
+    /// The file system has no room, or less than the reserve.
+    #[error("no disk space: {free_bytes} bytes free, {reserve_bytes} are reserved")]
+    NoSpace {
+        /// The bytes that were free.
+        free_bytes: u64,
+        /// The configured reserve.
+        reserve_bytes: u64,
+    },
+    /// The snapshot is not what its manifest says.
+    #[error("snapshot \"{snapshot}\" is damaged: {message}")]
+    SnapshotDamaged {
+        /// The snapshot.
+        snapshot: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Anything else.
+    #[error("{message}")]
+    Failed {
+        /// What failed, on which path, with its causes.
+        message: String,
+    },
+}
+
+/// Whether a revision may be looked up on the remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// Only in the local repository or mirror: no network, well under a millisecond.
+    Local,
+    /// A missing revision, or a branch that was not looked at for a while, is fetched first.
+    Fetch,
+}
+
+/// A revision of a project, and its migration listing there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// The commit, as 40 hexadecimal digits.
+    pub commit: String,
+    /// The object id of the listing at that commit: equal listings have equal ids.
+    pub listing: String,
+}
+
+/// Reads projects' repositories. Never writes to a user's repository.
+#[async_trait]
+pub trait RevisionSource: Send + Sync + 'static {
+    /// The commit that `gitref` names, and its listing.
+    async fn resolve(
+        &self,
+        project: &ProjectName,
+        gitref: &str,
+        freshness: Freshness,
+    ) -> Result<Revision, RevisionError>;
+
+    /// The migrations that a listing defines: its lines, without blank ones and `#` comments.
+    async fn defined_migrations(
+        &self,
+        project: &ProjectName,
+        listing: &str,
+    ) -> Result<HashSet<String>, RevisionError>;
+}
+
+/// Why a revision or its listing could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RevisionError {
+    /// No commit, branch or tag has this name.
+    #[error("revision \"{gitref}\" is unknown")]
+    Unknown {
+        /// The revision as it was given.
+        gitref: String,
+        /// Why the remote could not help, if it was asked and failed.
+        fetch_failure: Option<String>,
+    },
+    /// Several commits have this abbreviation.
+    #[error("revision \"{gitref}\" is ambiguous")]
+    Ambiguous {
+        /// The revision as it was given.
+        gitref: String,
+        /// Some of the candidates.
+        candidates: Vec<String>,
+    },
+    /// The revision has no listing file.
+    #[error("revision {commit} has no file \"{path}\"")]
+    ListingMissing {
+        /// The commit.
+        commit: String,
+        /// The configured path.
+        path: String,
+    },
+    /// The repository cannot be read.
+    #[error("{message}")]
+    Repository {
+        /// What failed, with its causes.
+        message: String,
+    },
+}
+
+/// Asks a running Postgres about itself.
+#[async_trait]
+pub trait ServerProbe: Send + Sync + 'static {
+    /// What the backend with this process id does, by `pg_stat_activity`; `None` when it is gone.
+    async fn backend_activity(
+        &self,
+        endpoint: &Endpoint,
+        superuser: &str,
+        process_id: i32,
+    ) -> Result<Option<BackendActivity>, RuntimeError>;
+
+    /// Ends the backend with this process id by `pg_terminate_backend`: it sends its client 57P01.
+    async fn terminate_backend(
+        &self,
+        endpoint: &Endpoint,
+        superuser: &str,
+        process_id: i32,
+    ) -> Result<(), RuntimeError>;
+}
+
+/// What a backend does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendActivity {
+    /// It waits for its client, outside any transaction.
+    Idle,
+    /// It waits for its client, inside a transaction.
+    IdleInTransaction,
+    /// It works, or it is none that waits for queries (a WAL sender, for example).
+    Active,
+}
+
+/// The snapshots on disk. Its calls block.
+pub trait SnapshotCatalog: Send + Sync + 'static {
+    /// All complete snapshots. A directory that is damaged is left out, with a line in the log.
+    fn load(&self) -> Result<Vec<SnapshotRecord>, CloneError>;
+
+    /// Deletes a snapshot, by way of the trash.
+    fn delete(&self, id: &multidb_store::SnapshotId) -> Result<(), CloneError>;
+}

@@ -1,0 +1,1 @@
+//! multidb: a transparent Postgres proxy whose connections create database instances.

@@ -1,0 +1,3 @@
+//! The `multidb` program.
+
+fn main() {}

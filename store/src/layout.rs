@@ -1,0 +1,112 @@
+//! Where everything lives under the root directory.
+//!
+//! ```text
+//! root/
+//!   snapshots/<id>/manifest.json, data/       immutable
+//!   snapshots/.staging-<id>/                  an import that is not finished
+//!   instances/<uid>/manifest.json, data/, postgres.log
+//!   run/<uid>/.s.PGSQL.5432                   the socket and settings of a running instance
+//!   state/db/                                 sled
+//!   state/git/<project>/                      mirrors of remote repositories
+//!   state/templates/<major>/                  one empty cluster per major, for imports
+//!   trash/                                    what is being deleted
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use crate::ids::{InstanceUid, ProjectName, SnapshotId};
+
+/// The paths under one root directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The layout under `root`, which must be absolute.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The root directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// All snapshots.
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    /// One snapshot's directory: its manifest and its data.
+    pub fn snapshot(&self, id: &SnapshotId) -> PathBuf {
+        self.snapshots().join(id.as_str())
+    }
+
+    /// One snapshot's data directory.
+    pub fn snapshot_data(&self, id: &SnapshotId) -> PathBuf {
+        self.snapshot(id).join("data")
+    }
+
+    /// Where an import prepares a snapshot before it is renamed into place.
+    pub fn snapshot_staging(&self, id: &SnapshotId) -> PathBuf {
+        self.snapshots().join(format!(".staging-{id}"))
+    }
+
+    /// All instances.
+    pub fn instances(&self) -> PathBuf {
+        self.root.join("instances")
+    }
+
+    /// One instance's directory: its manifest, its data and its log.
+    pub fn instance(&self, uid: InstanceUid) -> PathBuf {
+        self.instances().join(uid.to_string())
+    }
+
+    /// One instance's data directory. It exists only when the clone is complete.
+    pub fn instance_data(&self, uid: InstanceUid) -> PathBuf {
+        self.instance(uid).join("data")
+    }
+
+    /// What Postgres logged for one instance, over all its starts.
+    pub fn instance_log(&self, uid: InstanceUid) -> PathBuf {
+        self.instance(uid).join("postgres.log")
+    }
+
+    /// All directories of running instances. Only the daemon and Postgres' user can enter it.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    /// The directory of one running instance's socket.
+    pub fn run_dir(&self, uid: InstanceUid) -> PathBuf {
+        self.run().join(uid.to_string())
+    }
+
+    /// What only the daemon reads.
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// The database of records.
+    pub fn db(&self) -> PathBuf {
+        self.state().join("db")
+    }
+
+    /// The bare mirror of one project's remote repository.
+    pub fn git_mirror(&self, project: &ProjectName) -> PathBuf {
+        self.state().join("git").join(project.as_str())
+    }
+
+    /// The empty cluster that imports of one Postgres major start from.
+    pub fn template(&self, postgres_major: u16) -> PathBuf {
+        self.state()
+            .join("templates")
+            .join(postgres_major.to_string())
+    }
+
+    /// What is being deleted.
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+}

@@ -1,0 +1,26 @@
+//! The vocabulary of multidb and its durable records.
+//!
+//! This crate owns the identifiers, the record types, where each thing lives under the root
+//! directory, and the ways a record reaches the disk. It knows no async runtime, no actor, no
+//! Docker and no socket; its calls block.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`ids`] | names and identifiers, checked when they are made |
+//! | [`records`] | what is stored: instances and snapshots |
+//! | [`layout`] | the paths under the root directory |
+//! | [`codec`] | the envelope around each stored record, and its versions |
+//! | [`manifest`] | the small files beside the data, written atomically |
+//! | [`store`] | the records in sled, and their recovery |
+
+pub mod codec;
+pub mod ids;
+pub mod layout;
+pub mod manifest;
+pub mod records;
+pub mod store;
+
+pub use ids::{InstanceName, InstanceUid, InvalidName, ProjectName, SnapshotId};
+pub use layout::Layout;
+pub use records::{InstanceRecord, Phase, Pin, SnapshotRecord};
+pub use store::{Store, StoreError};
