@@ -1,0 +1,230 @@
+//! The overloaded user name: what a client asks multidb for while it logs in.
+//!
+//! The same keys come in the user name (`instance:testdb,gitref:abc`) and in the startup packet's
+//! `options` (`-c multidb.instance=testdb`). Both are read here, joined, and checked as a whole;
+//! nothing is looked up, so an unauthenticated client learns nothing but the rules.
+//!
+//! # The user name
+//!
+//! `key:value` pairs separated by commas, in any order, with `=` or `:` between key and value.
+//! The first of them ends the key, so a value may contain more of both. A value may be
+//! percent-encoded (`%2C` is a comma). Values mean the same in `options`, percent-encoding
+//! included, so that one can be moved between the two places.
+//!
+//! Where `options` names the instance, a user name without pairs is the role to log in as.
+
+mod asof;
+mod error;
+mod options;
+mod pairs;
+
+use std::fmt;
+
+use jiff::Timestamp;
+use multidb_store::{InstanceName, ProjectName, SnapshotId};
+
+pub(crate) use error::quoted;
+pub use error::{Place, RequestError};
+
+/// All keys, in the order in which errors name them.
+pub const KEYS: [&str; 7] = [
+    "instance", "gitref", "snapshot", "asof", "project", "role", "user",
+];
+/// The longest revision, in bytes.
+pub const GITREF_LENGTH_MAX: usize = 255;
+/// The longest role, in bytes: Postgres' `NAMEDATALEN` without its zero byte.
+pub const ROLE_LENGTH_MAX: usize = 63;
+/// The value of `snapshot` that chooses the newest one.
+const LATEST: &str = "latest";
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectRequest {
+    /// The instance.
+    pub instance: InstanceName,
+    /// What to create it from, if it does not exist.
+    pub source: Option<Source>,
+    /// The project; needed only where several are configured.
+    pub project: Option<ProjectName>,
+    /// The Postgres role to log in as.
+    pub role: Option<String>,
+    /// The multidb user who asks.
+    pub user: Option<String>,
+}
+
+/// What an instance is to be created from. Displays as the key and value that ask for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The newest snapshot that is compatible with this revision.
+    GitRef(String),
+    /// A snapshot by its id, or the newest one.
+    Snapshot(SnapshotSelector),
+    /// The newest snapshot taken at or before this time.
+    AsOf(Timestamp),
+}
+
+/// The value of `snapshot`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotSelector {
+    /// The newest snapshot of the project.
+    Latest,
+    /// Exactly this one. No snapshot can have the id `latest`.
+    Id(SnapshotId),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GitRef(gitref) => write!(f, "gitref:{gitref}"),
+            Self::Snapshot(SnapshotSelector::Latest) => write!(f, "snapshot:{LATEST}"),
+            Self::Snapshot(SnapshotSelector::Id(id)) => write!(f, "snapshot:{id}"),
+            Self::AsOf(time) => write!(f, "asof:{}", asof::text(*time)),
+        }
+    }
+}
+
+/// Reads a user name and the `options` of the same startup packet.
+///
+/// Also gives the options for Postgres: without ours, the rest byte for byte; `None` where
+/// nothing is left.
+///
+/// # Errors
+///
+/// Neither names an instance, they contradict each other, or a key or value is wrong.
+pub fn parse(
+    user: &[u8],
+    options: Option<&[u8]>,
+) -> Result<(ConnectRequest, Option<Vec<u8>>), RequestError> {
+    let in_options = match options {
+        Some(options) => options::split(options)?,
+        None => options::Split::default(),
+    };
+    let mut values = Values::default();
+    for (key, value) in &in_options.pairs {
+        values.add(key, value, Place::Options)?;
+    }
+    let has_instance_option = values.get("instance").is_some();
+    let user = std::str::from_utf8(user).map_err(|_| RequestError::UserNameEncoding)?;
+    if pairs::has_pairs(user) {
+        for (key, value) in pairs::split(user)? {
+            values.add(key, &value, Place::UserName)?;
+        }
+    } else if has_instance_option {
+        if !user.is_empty() {
+            values.add("role", user, Place::UserName)?;
+        }
+    } else if user == "instance" {
+        return Err(RequestError::UnescapedUrl);
+    } else {
+        return Err(RequestError::PlainUserName {
+            user: user.to_owned(),
+        });
+    }
+    Ok((values.into_request()?, in_options.rest))
+}
+
+/// The values given so far, by the position of their key in [`KEYS`].
+#[derive(Default)]
+struct Values([Option<Given>; KEYS.len()]);
+
+/// One value, and where it came from.
+struct Given {
+    /// The value, decoded.
+    value: String,
+    /// Where it was given first.
+    place: Place,
+}
+
+impl Values {
+    fn add(&mut self, key: &str, value: &str, place: Place) -> Result<(), RequestError> {
+        let slot = KEYS
+            .iter()
+            .zip(&mut self.0)
+            .find_map(|(known, slot)| (*known == key).then_some((*known, slot)));
+        let Some((key, slot)) = slot else {
+            let key = key.to_owned();
+            return Err(RequestError::UnknownKey { key, place });
+        };
+        match slot {
+            None => {
+                let value = value.to_owned();
+                *slot = Some(Given { value, place });
+                Ok(())
+            }
+            Some(given) if given.place == place => Err(RequestError::RepeatedKey { key, place }),
+            Some(given) if given.value == value => Ok(()),
+            Some(given) => Err(RequestError::Conflict {
+                key,
+                user_name: value.to_owned(),
+                options: given.value.clone(),
+            }),
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        KEYS.iter()
+            .zip(&self.0)
+            .find(|(known, _)| **known == key)
+            .and_then(|(_, given)| given.as_ref())
+            .map(|given| given.value.as_str())
+    }
+
+    fn into_request(self) -> Result<ConnectRequest, RequestError> {
+        let instance = self.get("instance").ok_or(RequestError::NoInstance)?;
+        Ok(ConnectRequest {
+            instance: instance.parse()?,
+            source: self.source()?,
+            project: self.get("project").map(str::parse).transpose()?,
+            role: self.identity("role")?,
+            user: self.identity("user")?,
+        })
+    }
+
+    fn source(&self) -> Result<Option<Source>, RequestError> {
+        let sources: Vec<(&'static str, &str)> = ["gitref", "snapshot", "asof"]
+            .into_iter()
+            .filter_map(|key| Some((key, self.get(key)?)))
+            .collect();
+        match sources[..] {
+            [] => Ok(None),
+            [("gitref", gitref)] => Ok(Some(Source::GitRef(checked_gitref(gitref)?))),
+            [("snapshot", LATEST)] => Ok(Some(Source::Snapshot(SnapshotSelector::Latest))),
+            [("snapshot", id)] => Ok(Some(Source::Snapshot(SnapshotSelector::Id(id.parse()?)))),
+            [(_, time)] => Ok(Some(Source::AsOf(asof::parse(time)?))),
+            [(first, _), (second, _), ..] => Err(RequestError::SeveralSources { first, second }),
+        }
+    }
+
+    /// The value of `role` or `user`.
+    fn identity(&self, key: &'static str) -> Result<Option<String>, RequestError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let rule = if value.is_empty() {
+            "it is empty"
+        } else if value.len() > ROLE_LENGTH_MAX {
+            "it is longer than 63 bytes"
+        } else if value.contains(char::is_control) {
+            "it contains a control character"
+        } else {
+            return Ok(Some(value.to_owned()));
+        };
+        Err(RequestError::invalid_value(key, value, rule))
+    }
+}
+
+/// Checks that a revision cannot be anything but a revision to git.
+fn checked_gitref(gitref: &str) -> Result<String, RequestError> {
+    let rule = if gitref.is_empty() {
+        "it is empty"
+    } else if gitref.len() > GITREF_LENGTH_MAX {
+        "it is longer than 255 bytes"
+    } else if gitref.starts_with('-') {
+        "it must not start with '-'"
+    } else if gitref.contains(char::is_control) {
+        "it contains a control character"
+    } else {
+        return Ok(gitref.to_owned());
+    };
+    Err(RequestError::invalid_value("gitref", gitref, rule))
+}

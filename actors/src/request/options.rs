@@ -1,0 +1,136 @@
+//! Our settings among the startup packet's `options`.
+//!
+//! Postgres splits `options` into words as `pg_split_opts` (`src/backend/utils/init/postinit.c`)
+//! does and reads them like a command line (`process_postgres_switches`). This module finds
+//! `-c multidb.KEY=VALUE`, `-cmultidb.KEY=VALUE` and `--multidb.KEY=VALUE` by the same rules and
+//! cuts them out; all other bytes stay as they are, whatever they mean to Postgres.
+
+use std::ops::Range;
+
+use super::{RequestError, pairs};
+
+/// The prefix of our settings.
+const PREFIX: &str = "multidb.";
+/// Postgres' one-letter switches that take an argument.
+const SWITCHES_WITH_ARGUMENT: &[u8] = b"BCcDdfhkNprStvW-";
+
+/// The options, parted into ours and Postgres'.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Split {
+    /// Our keys, in lower case and without the prefix, and their decoded values.
+    pub(super) pairs: Vec<(String, String)>,
+    /// What is left for Postgres; `None` where that is nothing.
+    pub(super) rest: Option<Vec<u8>>,
+}
+
+/// One word of the options.
+struct Word {
+    /// Where it and the white space after it stand.
+    range: Range<usize>,
+    /// The word without its escapes.
+    text: Vec<u8>,
+}
+
+/// Parts the options.
+pub(super) fn split(options: &[u8]) -> Result<Split, RequestError> {
+    let mut pairs = Vec::new();
+    let mut rest = Vec::new();
+    let mut kept_until = 0;
+    let mut words = split_words(options).into_iter();
+    while let Some(word) = words.next() {
+        let mut end = word.range.end;
+        let mut setting = None;
+        if let Some(attached) = word
+            .text
+            .strip_prefix(b"--")
+            .or_else(|| word.text.strip_prefix(b"-c"))
+            .filter(|attached| !attached.is_empty())
+        {
+            setting = Some(attached.to_vec());
+        } else if takes_next_word(&word.text)
+            && let Some(next) = words.next()
+        {
+            end = next.range.end;
+            setting = (word.text == b"-c").then_some(next.text);
+        }
+        if let Some(pair) = setting.as_deref().map(our_setting).transpose()?.flatten() {
+            pairs.push(pair);
+            rest.extend_from_slice(&options[kept_until..word.range.start]);
+            kept_until = end;
+        }
+    }
+    rest.extend_from_slice(&options[kept_until..]);
+    let is_blank = rest.iter().copied().all(is_space);
+    Ok(Split {
+        pairs,
+        rest: (!is_blank).then_some(rest),
+    })
+}
+
+/// Splits into words at white space; a backslash takes the next byte as it is.
+fn split_words(options: &[u8]) -> Vec<Word> {
+    let mut words: Vec<Word> = Vec::new();
+    let mut in_word = false;
+    let mut escaped = false;
+    for (index, &byte) in options.iter().enumerate() {
+        if is_space(byte) && !escaped {
+            in_word = false;
+        } else if !in_word {
+            in_word = true;
+            words.push(Word {
+                range: index..index,
+                text: Vec::new(),
+            });
+        }
+        let Some(word) = words.last_mut() else {
+            continue;
+        };
+        word.range.end = index + 1;
+        if in_word {
+            if byte == b'\\' && !escaped {
+                escaped = true;
+            } else {
+                escaped = false;
+                word.text.push(byte);
+            }
+        }
+    }
+    words
+}
+
+/// Whether a word ends in a switch whose argument is the next word.
+fn takes_next_word(word: &[u8]) -> bool {
+    let Some(switches) = word.strip_prefix(b"-") else {
+        return false;
+    };
+    let argument = switches
+        .iter()
+        .position(|switch| SWITCHES_WITH_ARGUMENT.contains(switch));
+    word != b"--" && argument.is_some_and(|index| index + 1 == switches.len())
+}
+
+/// Reads `name=value` if the name is one of ours.
+///
+/// Like Postgres, takes the name in any case and `-` for `_`.
+fn our_setting(setting: &[u8]) -> Result<Option<(String, String)>, RequestError> {
+    let is_ours = setting
+        .get(..PREFIX.len())
+        .is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX.as_bytes()));
+    if !is_ours {
+        return Ok(None);
+    }
+    let setting = std::str::from_utf8(setting).map_err(|_| RequestError::OptionsEncoding)?;
+    let Some((name, value)) = setting.split_once('=') else {
+        return Err(RequestError::OptionWithoutValue {
+            name: setting.to_owned(),
+        });
+    };
+    let key = name[PREFIX.len()..].to_ascii_lowercase();
+    let value = pairs::decode(&key, value)?.into_owned();
+    Ok(Some((key, value)))
+}
+
+/// C's `isspace`, which counts the vertical tab as well.
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0B
+}

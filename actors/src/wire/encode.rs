@@ -1,0 +1,72 @@
+//! The few messages that the proxy itself sends, besides errors and notices.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::error::WireError;
+use super::frame::encode_frame;
+use super::startup::{CancelRequest, Negotiation, ProtocolVersion, encode_startup};
+
+/// The answer to an SSLRequest or GSSENCRequest that is not granted: the client goes on without,
+/// or hangs up.
+pub const ENCRYPTION_REFUSED: &[u8] = b"N";
+
+/// The answer to a TLS handshake where TLS is not spoken: a fatal `handshake_failure` alert, by
+/// which a client reports the refusal instead of a record that it cannot read.
+pub const TLS_REFUSED: &[u8] = &[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x28];
+
+/// Appends AuthenticationOk.
+pub fn encode_authentication_ok(out: &mut BytesMut) {
+    encode_frame(out, b'R', &[0; 4]);
+}
+
+/// Appends Terminate: a client's orderly goodbye.
+pub fn encode_terminate(out: &mut BytesMut) {
+    encode_frame(out, b'X', &[]);
+}
+
+/// Appends NegotiateProtocolVersion, which comes before any authentication request.
+///
+/// The documentation calls its first number the newest *minor* version; what servers send and
+/// libpq compares is the whole version, the major one in its upper half.
+pub fn encode_negotiate_protocol_version(out: &mut BytesMut, negotiation: &Negotiation) {
+    let mut body = BytesMut::new();
+    body.put_u16(negotiation.version.major);
+    body.put_u16(negotiation.version.minor);
+    // A startup packet has 10,000 bytes, so there are fewer parameters than that.
+    body.put_u32(u32::try_from(negotiation.unsupported.len()).unwrap_or(u32::MAX));
+    for name in &negotiation.unsupported {
+        body.put_slice(name);
+        body.put_u8(0);
+    }
+    encode_frame(out, b'v', &body);
+}
+
+/// Appends a CancelRequest, to forward one on a connection of its own.
+pub fn encode_cancel_request(out: &mut BytesMut, request: &CancelRequest) {
+    let length = u32::try_from(request.key.len())
+        .unwrap_or(u32::MAX)
+        .saturating_add(12);
+    out.put_u32(length);
+    out.put_u16(ProtocolVersion::CANCEL_REQUEST.major);
+    out.put_u16(ProtocolVersion::CANCEL_REQUEST.minor);
+    out.put_i32(request.process_id);
+    out.put_slice(&request.key);
+}
+
+/// A startup packet of our own, of protocol 3.0, to ask whether a server is ready.
+///
+/// # Errors
+///
+/// The texts are longer than a server accepts.
+pub fn encode_probe_startup(
+    user: &str,
+    database: &str,
+    application_name: &str,
+) -> Result<Bytes, WireError> {
+    let parameters: [(&[u8], &[u8]); 3] = [
+        (b"user", user.as_bytes()),
+        (b"database", database.as_bytes()),
+        (b"application_name", application_name.as_bytes()),
+    ];
+    encode_startup(ProtocolVersion::V3_0, &parameters)
+}

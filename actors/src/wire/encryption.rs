@@ -1,0 +1,43 @@
+//! The encryption requests that may stand before a startup packet.
+
+use super::error::WireError;
+use super::startup::{ProtocolVersion, StartupRequest};
+
+/// Which encryption requests a connection has made: each is allowed once.
+///
+/// Without the count a client could ask for ever and hold a connection that never logs in
+/// (CVE-2026-6479).
+#[derive(Debug, Default, Clone, Copy)]
+pub struct EncryptionRequests {
+    /// An SSLRequest was made.
+    ssl: bool,
+    /// A GSSENCRequest was made.
+    gss: bool,
+}
+
+impl EncryptionRequests {
+    /// Admits a request, given the bytes that were read beyond it.
+    ///
+    /// A client waits for the answer to an encryption request, so bytes that are there already
+    /// were put there by somebody else (CVE-2021-23214, CVE-2021-3935). All other requests are
+    /// admitted as they are.
+    pub fn admit(&mut self, request: &StartupRequest, rest: &[u8]) -> Result<(), WireError> {
+        let (seen, name, version) = match request {
+            StartupRequest::Ssl => (&mut self.ssl, "SSL", ProtocolVersion::SSL_REQUEST),
+            StartupRequest::GssEnc => (
+                &mut self.gss,
+                "GSSAPI encryption",
+                ProtocolVersion::GSSENC_REQUEST,
+            ),
+            StartupRequest::Cancel(_) | StartupRequest::Startup(_) => return Ok(()),
+        };
+        if std::mem::replace(seen, true) {
+            // What Postgres says: the second one counts as a startup packet of that version.
+            return Err(WireError::UnsupportedProtocol { version });
+        }
+        if !rest.is_empty() {
+            return Err(WireError::EarlyData { request: name });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! What can be wrong with bytes from a peer.
+
+use super::SqlState;
+use super::sqlstate;
+use super::startup::ProtocolVersion;
+
+/// Bytes that are not the protocol. The texts are those of Postgres where it has one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A startup packet shorter or longer than any can be.
+    #[error("invalid length of startup packet")]
+    StartupLength {
+        /// The length that it claims, itself included.
+        length: u32,
+    },
+    /// A startup packet whose parameters do not end where the packet ends.
+    #[error("invalid startup packet layout: expected terminator as last byte")]
+    StartupTerminator,
+    /// A protocol that is not 3.x, or an encryption request where none may stand.
+    #[error("unsupported frontend protocol {version}: server supports 3.0 to 3.2")]
+    UnsupportedProtocol {
+        /// The version that was asked for.
+        version: ProtocolVersion,
+    },
+    /// A cancel request whose key has a length that no key has.
+    #[error("invalid length of cancel key: {length} bytes")]
+    CancelKeyLength {
+        /// The bytes of the key.
+        length: usize,
+    },
+    /// Bytes came with an encryption request, before its answer: CVE-2021-23214.
+    #[error("received unencrypted data after {request} request")]
+    EarlyData {
+        /// `SSL` or `GSSAPI encryption`.
+        request: &'static str,
+    },
+    /// A TLS handshake without an SSLRequest before it.
+    #[error("received a direct TLS handshake, which this port does not accept")]
+    DirectTls,
+    /// An HTTP request.
+    #[error("received an HTTP request on a Postgres port")]
+    Http,
+    /// A message shorter or longer than its kind can be.
+    #[error("invalid length {length} of message \"{}\"", char::from(*.tag).escape_default())]
+    MessageLength {
+        /// The message's tag.
+        tag: u8,
+        /// The length that it claims, without its tag.
+        length: u32,
+    },
+    /// A message whose content does not fill it as its kind should.
+    #[error("invalid layout of message \"{}\"", char::from(*.tag).escape_default())]
+    MessageLayout {
+        /// The message's tag.
+        tag: u8,
+    },
+}
+
+/// How a connection that began with wrong bytes is to be ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// By an ErrorResponse: the peer speaks Postgres' protocol.
+    ErrorResponse,
+    /// By a TLS alert ([`TLS_REFUSED`](super::TLS_REFUSED)): the peer speaks TLS.
+    TlsAlert,
+    /// Without a word, as Postgres does: the peer would not understand one.
+    Close,
+}
+
+impl WireError {
+    /// The SQLSTATE that means this error.
+    pub fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::UnsupportedProtocol { .. } | Self::DirectTls => sqlstate::FEATURE_NOT_SUPPORTED,
+            Self::StartupLength { .. }
+            | Self::StartupTerminator
+            | Self::CancelKeyLength { .. }
+            | Self::EarlyData { .. }
+            | Self::Http
+            | Self::MessageLength { .. }
+            | Self::MessageLayout { .. } => sqlstate::PROTOCOL_VIOLATION,
+        }
+    }
+
+    /// What is behind it, in a sentence for the client.
+    pub fn detail(&self) -> Option<&'static str> {
+        match self {
+            Self::EarlyData { .. } => Some(
+                "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
+            ),
+            Self::StartupLength { .. } => {
+                Some("The parameters of a startup packet take at most 10000 bytes.")
+            }
+            _ => None,
+        }
+    }
+
+    /// How to end a client's connection on it. Postgres closes on every startup packet of a wrong
+    /// length without a word; a client whose options are too long is better told.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::DirectTls => Refusal::TlsAlert,
+            // A cancel request is never answered.
+            Self::Http | Self::CancelKeyLength { .. } => Refusal::Close,
+            // A length with a first byte other than 0 is no length but some other protocol.
+            Self::StartupLength { length } if *length > 0x00FF_FFFF => Refusal::Close,
+            _ => Refusal::ErrorResponse,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! ErrorResponse and NoticeResponse: fields of one letter and a text.
+
+use std::borrow::Cow;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::SqlState;
+use super::frame::encode_frame;
+use super::startup::take_string;
+
+/// The most bytes of one text that we send; longer ones are cut.
+///
+/// Before it is authenticated, libpq takes a longer message than 30,000 bytes (`MAX_ERRLEN`) for
+/// an error of the protocol before 7.4, and prints rubbish. Three texts of this size fit.
+pub const FIELD_LENGTH_MAX: usize = 8_000;
+
+const CUT: &str = "…";
+
+/// The fields of an ErrorResponse or NoticeResponse that we read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorFields(Vec<(u8, Bytes)>);
+
+impl ErrorFields {
+    /// Decodes the fields and their terminator.
+    pub(super) fn decode(body: &mut Bytes) -> Option<Self> {
+        let mut fields = Vec::new();
+        loop {
+            match body.try_get_u8().ok()? {
+                0 => return Some(Self(fields)),
+                kind => fields.push((kind, take_string(body)?)),
+            }
+        }
+    }
+
+    /// A field by its letter.
+    pub fn get(&self, kind: u8) -> Option<Cow<'_, str>> {
+        self.0
+            .iter()
+            .find(|(k, _)| *k == kind)
+            .map(|(_, text)| String::from_utf8_lossy(text))
+    }
+
+    /// The severity: the untranslated one, where there is one.
+    pub fn severity(&self) -> Cow<'_, str> {
+        self.get(b'V')
+            .or_else(|| self.get(b'S'))
+            .unwrap_or_default()
+    }
+
+    /// The SQLSTATE.
+    pub fn sqlstate(&self) -> Cow<'_, str> {
+        self.get(b'C').unwrap_or_default()
+    }
+
+    /// The message.
+    pub fn message(&self) -> Cow<'_, str> {
+        self.get(b'M').unwrap_or_default()
+    }
+
+    /// The detail.
+    pub fn detail(&self) -> Option<Cow<'_, str>> {
+        self.get(b'D')
+    }
+
+    /// The hint.
+    pub fn hint(&self) -> Option<Cow<'_, str>> {
+        self.get(b'H')
+    }
+}
+
+/// An error or notice of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report<'a> {
+    /// `FATAL`, `ERROR`, `NOTICE` or another of Postgres' words.
+    pub severity: &'a str,
+    /// The SQLSTATE.
+    pub sqlstate: SqlState,
+    /// What happened: lower case, one line, no full stop.
+    pub message: &'a str,
+    /// More about it, in sentences.
+    pub detail: Option<&'a str>,
+    /// What to do, in sentences.
+    pub hint: Option<&'a str>,
+}
+
+/// Appends an ErrorResponse.
+pub fn encode_error_response(out: &mut BytesMut, report: &Report<'_>) {
+    encode_report(out, b'E', report);
+}
+
+/// Appends a NoticeResponse. A client takes one only after AuthenticationOk.
+pub fn encode_notice_response(out: &mut BytesMut, report: &Report<'_>) {
+    encode_report(out, b'N', report);
+}
+
+fn encode_report(out: &mut BytesMut, tag: u8, report: &Report<'_>) {
+    let mut body = BytesMut::new();
+    let fields = [
+        (b'S', Some(report.severity)),
+        (b'V', Some(report.severity)),
+        (b'C', Some(report.sqlstate.as_str())),
+        (b'M', Some(report.message)),
+        (b'D', report.detail),
+        (b'H', report.hint),
+    ];
+    for (kind, text) in fields {
+        if let Some(text) = text {
+            body.put_u8(kind);
+            put_text(&mut body, text);
+        }
+    }
+    body.put_u8(0);
+    encode_frame(out, tag, &body);
+}
+
+/// Appends a text and its terminator, cut to its limit and without zero bytes of its own.
+fn put_text(body: &mut BytesMut, text: &str) {
+    let limit = FIELD_LENGTH_MAX.saturating_sub(CUT.len());
+    let kept = if text.len() > FIELD_LENGTH_MAX {
+        let end = (0..=limit)
+            .rev()
+            .find(|index| text.is_char_boundary(*index));
+        text.get(..end.unwrap_or_default()).unwrap_or_default()
+    } else {
+        text
+    };
+    body.extend(kept.bytes().filter(|byte| *byte != 0));
+    if kept.len() < text.len() {
+        body.put_slice(CUT.as_bytes());
+    }
+    body.put_u8(0);
+}

@@ -1,0 +1,306 @@
+//! The packets that begin a connection: they have a length, but no tag.
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::error::WireError;
+
+/// The most bytes of a startup packet after its length: Postgres' `MAX_STARTUP_PACKET_LENGTH`
+/// (`src/include/libpq/pqcomm.h`).
+pub const STARTUP_BODY_LENGTH_MAX: u32 = 10_000;
+/// The fewest bytes of a cancel key: all there are in protocol 3.0.
+pub const CANCEL_KEY_LENGTH_MIN: usize = 4;
+/// The most bytes of a cancel key, from protocol 3.2 on.
+pub const CANCEL_KEY_LENGTH_MAX: usize = 256;
+
+/// The length field, counted in the length itself.
+const LENGTH_BYTES: u32 = 4;
+/// A startup packet's length and version.
+const STARTUP_LENGTH_MIN: u32 = 8;
+/// The first byte of a TLS record that carries a handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// The first four bytes of HTTP requests, HTTP/2's preface among them.
+const HTTP_STARTS: [&[u8; 4]; 10] = [
+    b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"CONN", b"OPTI", b"TRAC", b"PATC", b"PRI ",
+];
+/// The prefix of the parameters that ask for protocol extensions.
+const EXTENSION_PREFIX: &[u8] = b"_pq_.";
+
+/// A version of the protocol, or one of the numbers that stand in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProtocolVersion {
+    /// The major version; only 3 is spoken.
+    pub major: u16,
+    /// The minor version.
+    pub minor: u16,
+}
+
+impl ProtocolVersion {
+    /// What every server since Postgres 7.4 speaks.
+    pub const V3_0: Self = Self { major: 3, minor: 0 };
+    /// The newest that multidb speaks: Postgres 18's.
+    pub const V3_2: Self = Self { major: 3, minor: 2 };
+    /// The number in place of a version in an SSLRequest.
+    pub(super) const SSL_REQUEST: Self = Self::special(5679);
+    /// The number in place of a version in a GSSENCRequest.
+    pub(super) const GSSENC_REQUEST: Self = Self::special(5680);
+    /// The number in place of a version in a CancelRequest.
+    pub(super) const CANCEL_REQUEST: Self = Self::special(5678);
+
+    const fn special(minor: u16) -> Self {
+        Self { major: 1234, minor }
+    }
+}
+
+impl fmt::Display for ProtocolVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// What a client may send first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartupRequest {
+    /// It asks for TLS; the answer is one byte.
+    Ssl,
+    /// It asks for GSSAPI encryption; the answer is one byte.
+    GssEnc,
+    /// It wants another session's query cancelled; there is no answer.
+    Cancel(CancelRequest),
+    /// It wants a session.
+    Startup(StartupMessage),
+}
+
+/// Names a session by the backend's process id and proves the right to cancel its query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancelRequest {
+    /// The backend's process id, as its BackendKeyData gave it.
+    pub process_id: i32,
+    /// The secret, of 4 to 256 bytes.
+    pub key: Vec<u8>,
+}
+
+/// A client's wish for a session: a protocol version, and parameters in the order given.
+///
+/// Names and values are bytes: nothing says that they are UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartupMessage {
+    /// The version that the client asks for.
+    pub version: ProtocolVersion,
+    /// All parameters; where a name is repeated, Postgres takes the last.
+    parameters: Vec<(Bytes, Bytes)>,
+}
+
+/// What our NegotiateProtocolVersion tells a client; see the module's "Protocol versions".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiation {
+    /// The version that is spoken instead of the one asked for.
+    pub version: ProtocolVersion,
+    /// The names of the `_pq_.` parameters, none of which is known.
+    pub unsupported: Vec<Bytes>,
+}
+
+/// What the proxy puts into a startup packet before the backend gets it.
+#[derive(Debug, Clone, Copy)]
+pub struct BackendStartup<'a> {
+    /// The role to log in as, in place of the client's user name.
+    pub user: &'a [u8],
+    /// The database of clients that name none.
+    pub default_database: &'a [u8],
+    /// The `options` without multidb's own; `None` drops the parameter.
+    pub options: Option<&'a [u8]>,
+}
+
+/// Decodes the next startup packet.
+///
+/// # Errors
+///
+/// Each error ends the connection, in the way that [`WireError::refusal`] says.
+pub fn decode_startup(buffer: &mut BytesMut) -> Result<Option<StartupRequest>, WireError> {
+    if buffer.first() == Some(&TLS_HANDSHAKE) {
+        return Err(WireError::DirectTls);
+    }
+    let Some(start) = buffer.first_chunk::<4>() else {
+        return Ok(None);
+    };
+    if HTTP_STARTS.contains(&start) {
+        return Err(WireError::Http);
+    }
+    let length = u32::from_be_bytes(*start);
+    let length_max = STARTUP_BODY_LENGTH_MAX.saturating_add(LENGTH_BYTES);
+    let invalid_length = WireError::StartupLength { length };
+    if !(STARTUP_LENGTH_MIN..=length_max).contains(&length) {
+        return Err(invalid_length);
+    }
+    let Ok(whole) = usize::try_from(length) else {
+        return Err(invalid_length);
+    };
+    if buffer.len() < whole {
+        return Ok(None);
+    }
+    let mut packet = buffer.split_to(whole).freeze();
+    packet.advance(4);
+    let version = ProtocolVersion {
+        major: packet.get_u16(),
+        minor: packet.get_u16(),
+    };
+    match version {
+        ProtocolVersion::SSL_REQUEST if packet.is_empty() => Ok(Some(StartupRequest::Ssl)),
+        ProtocolVersion::GSSENC_REQUEST if packet.is_empty() => Ok(Some(StartupRequest::GssEnc)),
+        ProtocolVersion::SSL_REQUEST | ProtocolVersion::GSSENC_REQUEST => Err(invalid_length),
+        ProtocolVersion::CANCEL_REQUEST => decode_cancel(packet, invalid_length),
+        ProtocolVersion { major: 3, .. } => {
+            let parameters = decode_parameters(packet)?;
+            Ok(Some(StartupRequest::Startup(StartupMessage {
+                version,
+                parameters,
+            })))
+        }
+        _ => Err(WireError::UnsupportedProtocol { version }),
+    }
+}
+
+fn decode_cancel(
+    mut body: Bytes,
+    invalid_length: WireError,
+) -> Result<Option<StartupRequest>, WireError> {
+    let process_id = body.try_get_i32().map_err(|_| invalid_length)?;
+    let length = body.len();
+    if !(CANCEL_KEY_LENGTH_MIN..=CANCEL_KEY_LENGTH_MAX).contains(&length) {
+        return Err(WireError::CancelKeyLength { length });
+    }
+    Ok(Some(StartupRequest::Cancel(CancelRequest {
+        process_id,
+        key: body.to_vec(),
+    })))
+}
+
+/// Names and values, each ended by a zero byte, and one more zero byte as the very last.
+fn decode_parameters(mut body: Bytes) -> Result<Vec<(Bytes, Bytes)>, WireError> {
+    let mut parameters = Vec::new();
+    loop {
+        let name = take_string(&mut body).ok_or(WireError::StartupTerminator)?;
+        if name.is_empty() {
+            break;
+        }
+        let value = take_string(&mut body).ok_or(WireError::StartupTerminator)?;
+        parameters.push((name, value));
+    }
+    if body.is_empty() {
+        Ok(parameters)
+    } else {
+        Err(WireError::StartupTerminator)
+    }
+}
+
+/// Takes the bytes up to a zero byte, and the zero byte.
+pub(super) fn take_string(body: &mut Bytes) -> Option<Bytes> {
+    let length = body.iter().position(|byte| *byte == 0)?;
+    let text = body.split_to(length);
+    body.advance(1);
+    Some(text)
+}
+
+impl StartupMessage {
+    /// All parameters in the order given.
+    pub fn parameters(&self) -> &[(Bytes, Bytes)] {
+        &self.parameters
+    }
+
+    /// A parameter's value: the last one, where the name is repeated.
+    pub fn get(&self, name: &str) -> Option<&Bytes> {
+        self.parameters
+            .iter()
+            .rfind(|(n, _)| n.as_ref() == name.as_bytes())
+            .map(|(_, value)| value)
+    }
+
+    /// A parameter's value, if it is UTF-8.
+    pub fn get_str(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.get(name)?).ok()
+    }
+
+    /// The user name; `None` also where it is empty, as to Postgres.
+    pub fn user(&self) -> Option<&Bytes> {
+        self.get("user").filter(|user| !user.is_empty())
+    }
+
+    /// The database, where the client chose one.
+    ///
+    /// libpq and others fill in the user name where their user gave no database. Of an overloaded
+    /// user name that is never meant, so it counts as none when `user` replaces another name.
+    pub fn database(&self, user: &[u8]) -> Option<&Bytes> {
+        let is_filled_in =
+            |database: &Bytes| self.user().is_some_and(|u| u == database && u != user);
+        self.get("database")
+            .filter(|database| !database.is_empty() && !is_filled_in(database))
+    }
+
+    /// What the client must be told before its authentication, if anything.
+    pub fn negotiation(&self) -> Option<Negotiation> {
+        let unsupported: Vec<Bytes> = self
+            .parameters
+            .iter()
+            .filter(|(name, _)| name.starts_with(EXTENSION_PREFIX))
+            .map(|(name, _)| name.clone())
+            .collect();
+        if self.version <= ProtocolVersion::V3_2 && unsupported.is_empty() {
+            return None;
+        }
+        Some(Negotiation {
+            version: self.version.min(ProtocolVersion::V3_2),
+            unsupported,
+        })
+    }
+
+    /// The startup packet for the backend: as the client's, with another user, with a database
+    /// if there is none, without what is multidb's own, and without the `_pq_.` parameters and
+    /// minor versions that the client was told are not there (see the module's "Protocol
+    /// versions").
+    ///
+    /// # Errors
+    ///
+    /// The packet is longer than the backend accepts.
+    pub fn encode_for_backend(&self, startup: &BackendStartup<'_>) -> Result<Bytes, WireError> {
+        let database = self
+            .database(startup.user)
+            .map_or(startup.default_database, |database| database.as_ref());
+        let mut pairs: Vec<(&[u8], &[u8])> = vec![(b"user", startup.user), (b"database", database)];
+        pairs.extend(startup.options.map(|options| (&b"options"[..], options)));
+        let ours = |name: &[u8]| {
+            matches!(name, b"user" | b"database" | b"options") || name.starts_with(EXTENSION_PREFIX)
+        };
+        let theirs = self
+            .parameters
+            .iter()
+            .map(|(name, value)| (name.as_ref(), value.as_ref()));
+        pairs.extend(theirs.filter(|(name, _)| !ours(name)));
+        encode_startup(self.version.min(ProtocolVersion::V3_2), &pairs)
+    }
+}
+
+/// Encodes a startup packet.
+pub(super) fn encode_startup(
+    version: ProtocolVersion,
+    parameters: &[(&[u8], &[u8])],
+) -> Result<Bytes, WireError> {
+    let mut body = BytesMut::new();
+    body.put_u16(version.major);
+    body.put_u16(version.minor);
+    for text in parameters.iter().flat_map(|(name, value)| [name, value]) {
+        // A zero byte would end the text early and make the rest of it parameters.
+        body.extend(text.iter().filter(|byte| **byte != 0));
+        body.put_u8(0);
+    }
+    body.put_u8(0);
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    let whole = length.saturating_add(LENGTH_BYTES);
+    if length > STARTUP_BODY_LENGTH_MAX {
+        return Err(WireError::StartupLength { length: whole });
+    }
+    let mut packet = BytesMut::with_capacity(body.len().saturating_add(4));
+    packet.put_u32(whole);
+    packet.unsplit(body);
+    Ok(packet.freeze())
+}
