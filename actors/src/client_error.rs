@@ -16,6 +16,8 @@ mod choice;
 mod login;
 mod service;
 mod session;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::fmt;
@@ -106,14 +108,13 @@ impl ClientError {
         Self::fatal(crate::wire::sqlstate::INTERNAL_ERROR, "internal error")
     }
 
-    /// Adds the connection's id to an error whose cause only the log tells (classes 58 and XX).
+    /// Adds the connection's id to an error whose cause only the log tells: one of class 58 or XX
+    /// that has no detail.
     #[must_use]
     pub fn with_connection(mut self, connection: u64) -> Self {
         if matches!(self.sqlstate.class(), "58" | "XX") {
-            let place = format!("The log of multidb has more, under connection {connection}.");
-            self.detail = Some(match self.detail {
-                Some(detail) => format!("{detail}\n{place}"),
-                None => place,
+            self.detail.get_or_insert_with(|| {
+                format!("The log of multidb has more, under connection {connection}.")
             });
         }
         self

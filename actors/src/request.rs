@@ -17,6 +17,8 @@ mod asof;
 mod error;
 mod options;
 mod pairs;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -113,8 +115,9 @@ pub fn parse(
         if !user.is_empty() {
             values.add("role", user, Place::UserName)?;
         }
-    } else if user == "instance" {
-        return Err(RequestError::UnescapedUrl);
+    } else if KEYS.contains(&user) {
+        let user = user.to_owned();
+        return Err(RequestError::UnescapedUrl { user });
     } else {
         return Err(RequestError::PlainUserName {
             user: user.to_owned(),

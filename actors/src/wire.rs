@@ -60,6 +60,8 @@ mod frame;
 pub mod sqlstate;
 mod startup;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 pub use backend::{BackendFrame, BackendMessage, TransactionStatus, decode_backend};
 pub use encode::{

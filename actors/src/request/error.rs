@@ -39,9 +39,13 @@ pub enum RequestError {
         /// The user name.
         user: String,
     },
-    /// The user name is exactly `instance`: what is left of `instance:x,gitref:y@host` in a URL.
-    #[error("user name \"instance\" names no instance")]
-    UnescapedUrl,
+    /// The user name is exactly a key, such as `instance`: what is left of
+    /// `instance:x,gitref:y@host` in a URL.
+    #[error("user name \"{user}\" names no instance")]
+    UnescapedUrl {
+        /// The key.
+        user: String,
+    },
     /// There are pairs, but none names an instance.
     #[error("no instance is named")]
     NoInstance,
@@ -129,7 +133,7 @@ impl RequestError {
                 quoted(user_name),
                 quoted(options)
             )),
-            Self::UnescapedUrl => Some(
+            Self::UnescapedUrl { .. } => Some(
                 "In a connection URL, a colon ends the user name and begins the password.".into(),
             ),
             _ => None,
@@ -142,7 +146,7 @@ impl RequestError {
             Self::PlainUserName { .. } | Self::NoInstance | Self::NotAPair { .. } => Some(
                 "Name the instance in the user name, as in \"instance:NAME,gitref:REVISION\", or in the options, as in \"-c multidb.instance=NAME\".",
             ),
-            Self::UnescapedUrl => {
+            Self::UnescapedUrl { .. } => {
                 Some("In a URL, write \"instance=NAME,gitref=REVISION\", or each colon as %3A.")
             }
             Self::OptionWithoutValue { .. } => Some("Write it as \"-c multidb.KEY=VALUE\"."),

@@ -36,8 +36,6 @@ pub const FEATURE_NOT_SUPPORTED: SqlState = SqlState("0A000");
 pub const INVALID_PARAMETER_VALUE: SqlState = SqlState("22023");
 /// `idle_in_transaction_session_timeout`: as Postgres says when it ends such a session.
 pub const IDLE_IN_TRANSACTION_SESSION_TIMEOUT: SqlState = SqlState("25P03");
-/// `invalid_authorization_specification`: no user name at all.
-pub const INVALID_AUTHORIZATION_SPECIFICATION: SqlState = SqlState("28000");
 /// `invalid_catalog_name`: no such database; here also no such instance, project or snapshot.
 pub const INVALID_CATALOG_NAME: SqlState = SqlState("3D000");
 /// `disk_full`: no room for a clone.

@@ -73,12 +73,21 @@ pub enum StartupRequest {
 }
 
 /// Names a session by the backend's process id and proves the right to cancel its query.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CancelRequest {
     /// The backend's process id, as its BackendKeyData gave it.
     pub process_id: i32,
     /// The secret, of 4 to 256 bytes.
     pub key: Vec<u8>,
+}
+
+impl fmt::Debug for CancelRequest {
+    /// Leaves the key out, which is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelRequest")
+            .field("process_id", &self.process_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A client's wish for a session: a protocol version, and parameters in the order given.
