@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Runs every check that needs no database, and reports all failures at the end.
+#
+# usage: scripts/check.sh
+#
+# Format, clippy with warnings as errors, documentation, the house rules (the `tidy` tests), the
+# shell scripts, and cargo-deny where it is installed: building it takes longer than all the rest.
+# Installs shellcheck, and rustfmt and clippy through rustup, where they are missing.
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/packages.sh
+source "$repo/scripts/lib/packages.sh"
+
+failed=()
+
+check() {
+    local name=$1
+    shift
+    printf '== %s\n' "$name"
+    if ! "$@"; then
+        failed+=("$name")
+    fi
+}
+
+shell_scripts() {
+    shellcheck --external-sources .ci/run scripts/*.sh scripts/lib/*.sh
+}
+
+components() {
+    cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ||
+        rustup component add rustfmt clippy
+}
+
+main() {
+    if [ $# -gt 0 ]; then
+        sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+        case $1 in --help | -h) exit 0 ;; *) exit 2 ;; esac
+    fi
+    cd "$repo"
+    multidb_find_cargo
+    multidb_install_packages build lint
+    components
+    check fmt cargo fmt --all --check
+    check clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+    check doc env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --document-private-items --quiet
+    check tidy cargo test --quiet --locked --test it -- tidy::
+    check shellcheck shell_scripts
+    if cargo deny --version >/dev/null 2>&1; then
+        check deny cargo deny --all-features check
+    else
+        echo "== deny: left out, cargo-deny is not installed (cargo install cargo-deny)"
+    fi
+    if [ ${#failed[@]} -gt 0 ]; then
+        printf '\nfailed: %s\n' "${failed[*]}"
+        return 1
+    fi
+    printf '\nall checks passed\n'
+}
+
+main "$@"

@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Debian packages, installed only where what they bring is missing. To be sourced; the caller sets
+# `set -euo pipefail`.
+#
+#   multidb_as_root COMMAND...      runs a command as root: directly, or by sudo
+#   multidb_install_packages SET... installs what is missing of these sets:
+#       build      what `cargo build` needs beside Rust itself: a C compiler and C's headers
+#       git        the git client
+#       postgres   the Postgres server of this Debian, with no cluster and nothing that listens
+#       xfs btrfs  the programs that make these file systems
+#       docker     the engine, its client, and debootstrap for an image without a registry
+#       lint       shellcheck
+#   multidb_find_cargo              puts cargo on the PATH, or says how to get it
+
+# The administration programs are not on an ordinary user's PATH.
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+multidb_as_root() {
+    if [ "$(id --user)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo -- "$@"
+    else
+        echo "this needs root and there is no sudo: $*" >&2
+        return 1
+    fi
+}
+
+multidb_install_packages() {
+    local set missing=()
+    for set in "$@"; do
+        case $set in
+            build)
+                multidb_has cc || missing+=(gcc)
+                [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+                ;;
+            git) multidb_has git || missing+=(git ca-certificates) ;;
+            postgres) multidb_has_postgres || missing+=(postgresql) ;;
+            xfs) multidb_has mkfs.xfs || missing+=(xfsprogs) ;;
+            btrfs) multidb_has mkfs.btrfs || missing+=(btrfs-progs) ;;
+            docker)
+                { multidb_has docker && multidb_has dockerd; } || missing+=(docker.io)
+                multidb_has debootstrap || missing+=(debootstrap)
+                ;;
+            lint) multidb_has shellcheck || missing+=(shellcheck) ;;
+            *)
+                echo "packages: no set is called $set" >&2
+                return 1
+                ;;
+        esac
+    done
+    if [ ${#missing[@]} -gt 0 ]; then
+        multidb_apt_install "${missing[@]}"
+    fi
+}
+
+multidb_has() {
+    command -v "$1" >/dev/null
+}
+
+# The server's programs are not on the PATH: Debian keeps each major in a directory of its own.
+multidb_has_postgres() {
+    multidb_has psql && [ -n "$(multidb_postgres_bin)" ]
+}
+
+# The directory of the newest installed server's programs.
+multidb_postgres_bin() {
+    local program newest=
+    while IFS= read -r program; do
+        newest=$(dirname "$program")
+    done < <(find /usr/lib/postgresql -path '*/bin/postgres' 2>/dev/null | sort --version-sort)
+    echo "$newest"
+}
+
+multidb_apt_install() {
+    if ! multidb_has apt-get; then
+        echo "packages: install these by hand, this is no Debian: $*" >&2
+        return 1
+    fi
+    echo "installing from Debian: $*" >&2
+    local log result=0
+    log=$(mktemp)
+    multidb_apt_run "$@" >"$log" 2>&1 || result=$?
+    if [ "$result" -ne 0 ]; then
+        echo "packages: apt-get failed; the end of what it said:" >&2
+        tail --lines 20 "$log" >&2
+    fi
+    rm --force "$log"
+    return "$result"
+}
+
+multidb_apt_run() {
+    # postgresql would make a cluster and start it on port 5432. It reads this while it is installed;
+    # whoever installs Postgres for themselves later gets Debian's usual behaviour.
+    local no_cluster=/etc/postgresql-common/createcluster.d/multidb-install.conf result=0
+    multidb_as_root mkdir --parents "$(dirname "$no_cluster")" || return 1
+    echo 'create_main_cluster = false' | multidb_as_root tee "$no_cluster" >/dev/null || return 1
+    {
+        multidb_as_root env DEBIAN_FRONTEND=noninteractive apt-get --quiet update &&
+            multidb_as_root env DEBIAN_FRONTEND=noninteractive \
+                apt-get --quiet --yes --no-install-recommends install "$@"
+    } </dev/null || result=$?
+    multidb_as_root rm --force "$no_cluster"
+    return "$result"
+}
+
+multidb_find_cargo() {
+    if ! multidb_has cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then
+        PATH="$HOME/.cargo/bin:$PATH"
+    fi
+    if ! multidb_has cargo; then
+        echo "there is no Rust toolchain; https://rustup.rs installs one" >&2
+        return 1
+    fi
+}
