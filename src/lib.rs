@@ -1,1 +1,3 @@
 //! multidb: a transparent Postgres proxy whose connections create database instances.
+
+pub mod runtime;

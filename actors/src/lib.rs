@@ -1,6 +1,34 @@
-//! The actors of multidb.
+//! The actors of multidb, and the policies they carry out.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`supervisor`] | the map from an instance's name to its actor; creation, room, expiry |
+//! | [`instance`] | one instance: its life cycle, its waiters, its Postgres |
+//! | [`connection`] | one client connection: login, relay, idleness |
+//! | [`snapshot_index`] | the known snapshots, and which suits a client |
+//! | [`clone_worker`] | the threads that clone, delete and write records |
+//! | [`sessions`], [`slots`], [`limits`] | what the actors share |
+//! | [`request`] | the overloaded user name |
+//! | [`wire`] | the part of Postgres' protocol that a proxy must speak |
+//! | [`client_error`] | the only map from our errors to what a client sees |
+//! | [`ports`] | what the actors need from the world, as traits |
 
 pub mod client_error;
+pub mod clone_worker;
+pub mod connection;
+pub mod instance;
+pub mod limits;
 pub mod ports;
 pub mod request;
+pub mod sessions;
+pub mod slots;
+pub mod snapshot_index;
+pub mod supervisor;
 pub mod wire;
+
+use multidb_store::InstanceUid;
+
+/// A fresh identity for a clone.
+fn new_uid() -> InstanceUid {
+    InstanceUid::from_bits(rand::random())
+}

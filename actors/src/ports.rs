@@ -105,6 +105,9 @@ pub trait Cloner: Send + Sync + 'static {
     /// the live one.
     fn write_manifest(&self, record: &InstanceRecord) -> Result<(), CloneError>;
 
+    /// All directories of instances that have our manifest, whole or not.
+    fn existing(&self) -> Result<Vec<InstanceUid>, CloneError>;
+
     /// The bytes that only this clone holds.
     fn exclusive_bytes(&self, uid: InstanceUid) -> Result<u64, CloneError>;
 

@@ -24,3 +24,15 @@ pub use ids::{InstanceName, InstanceUid, InvalidName, ProjectName, SnapshotId};
 pub use layout::Layout;
 pub use records::{InstanceRecord, Phase, Pin, SnapshotRecord};
 pub use store::{Store, StoreError};
+
+/// An error with all its causes, in one line.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut chain = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        chain.push_str(": ");
+        chain.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    chain
+}

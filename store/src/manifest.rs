@@ -1,1 +1,254 @@
-//! To be written.
+//! The small files beside the data: what a directory is, without any database.
+//!
+//! An instance's manifest repeats its record, so that a lost database can be rebuilt; a snapshot's
+//! manifest is its only record. Both are JSON, for people too. Only a directory with a manifest
+//! of ours is ever deleted.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::records::{InstanceRecord, SnapshotRecord};
+
+/// The manifest's file name.
+pub const FILE_NAME: &str = "manifest.json";
+const TEMPORARY_NAME: &str = ".manifest.json.new";
+/// The version that is written. A new field with a default needs no new one.
+const VERSION: u32 = 1;
+/// The largest manifest: a snapshot with a hundred thousand migrations has less.
+const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+
+/// Why a manifest was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The file could not be read or written.
+    #[error("cannot {action} {}", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is no manifest of this kind.
+    #[error("{} is no manifest of {kind}", .path.display())]
+    Content {
+        /// The path.
+        path: PathBuf,
+        /// What it should describe.
+        kind: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The file was written by a newer multidb.
+    #[error("{} has version {version}, which is newer than this multidb", .path.display())]
+    Version {
+        /// The path.
+        path: PathBuf,
+        /// The version that it claims.
+        version: u32,
+    },
+}
+
+/// What a manifest describes.
+pub trait Described: Serialize + DeserializeOwned {
+    /// The word for it in the file.
+    const KIND: &'static str;
+}
+
+impl Described for InstanceRecord {
+    const KIND: &'static str = "instance";
+}
+
+impl Described for SnapshotRecord {
+    const KIND: &'static str = "snapshot";
+}
+
+#[derive(Serialize)]
+struct Written<'a, T> {
+    multidb: u32,
+    kind: &'static str,
+    #[serde(flatten)]
+    record: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    multidb: u32,
+    kind: String,
+}
+
+fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> ManifestError + 'a {
+    move |source| ManifestError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Writes the manifest of a directory. Durable when it returns; a crash leaves the old one or the
+/// new one.
+///
+/// # Errors
+///
+/// The directory or the file cannot be written.
+pub fn write<T: Described>(directory: &Path, record: &T) -> Result<(), ManifestError> {
+    let path = directory.join(FILE_NAME);
+    let temporary = directory.join(TEMPORARY_NAME);
+    let written = Written {
+        multidb: VERSION,
+        kind: T::KIND,
+        record,
+    };
+    let mut text =
+        serde_json::to_vec_pretty(&written).map_err(|source| ManifestError::Content {
+            path: path.clone(),
+            kind: T::KIND,
+            source,
+        })?;
+    text.push(b'\n');
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)
+    };
+    write().map_err(io_error("write", &path))?;
+    sync_directory(directory)
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+///
+/// The directory cannot be opened or synced.
+pub fn sync_directory(directory: &Path) -> Result<(), ManifestError> {
+    let sync = || File::open(directory)?.sync_all();
+    sync().map_err(io_error("sync", directory))
+}
+
+/// Reads the manifest of a directory.
+///
+/// # Errors
+///
+/// There is none, or it is not one of this kind.
+pub fn read<T: Described>(directory: &Path) -> Result<T, ManifestError> {
+    let path = directory.join(FILE_NAME);
+    let size = fs::metadata(&path).map_err(io_error("read", &path))?.len();
+    if size > MANIFEST_BYTES_MAX {
+        let error = io::Error::new(io::ErrorKind::FileTooLarge, "it is too large");
+        return Err(io_error("read", &path)(error));
+    }
+    let text = fs::read(&path).map_err(io_error("read", &path))?;
+    let content = |source| ManifestError::Content {
+        path: path.clone(),
+        kind: T::KIND,
+        source,
+    };
+    let header: Header = serde_json::from_slice(&text).map_err(content)?;
+    if header.multidb > VERSION {
+        let version = header.multidb;
+        return Err(ManifestError::Version { path, version });
+    }
+    if header.kind != T::KIND {
+        let other = <serde_json::Error as serde::de::Error>::custom(format!(
+            "it is a manifest of {}",
+            header.kind
+        ));
+        return Err(content(other));
+    }
+    serde_json::from_slice(&text).map_err(content)
+}
+
+/// The manifests of all directories in `parent`, each with its directory. Hidden directories are
+/// left out. What is no manifest is an error of its own and hides nothing else.
+///
+/// # Errors
+///
+/// `parent` cannot be listed.
+#[expect(clippy::type_complexity, reason = "a list of a list's results")]
+pub fn scan<T: Described>(
+    parent: &Path,
+) -> Result<Vec<(PathBuf, Result<T, ManifestError>)>, ManifestError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(parent).map_err(io_error("list", parent))? {
+        let entry = entry.map_err(io_error("list", parent))?;
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if hidden || !is_directory {
+            continue;
+        }
+        let directory = entry.path();
+        let manifest = read(&directory);
+        found.push((directory, manifest));
+    }
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::tests::{any_record, example};
+
+    #[test]
+    fn a_manifest_of_another_kind_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &example()).unwrap();
+        let error = read::<SnapshotRecord>(directory.path()).unwrap_err();
+        assert!(matches!(error, ManifestError::Content { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_newer_manifest_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &example()).unwrap();
+        let path = directory.path().join(FILE_NAME);
+        let newer = fs::read_to_string(&path).unwrap();
+        fs::write(&path, newer.replace("\"multidb\": 1", "\"multidb\": 2")).unwrap();
+        let error = read::<InstanceRecord>(directory.path()).unwrap_err();
+        assert!(matches!(error, ManifestError::Version { version: 2, .. }));
+    }
+
+    #[test]
+    fn a_crash_before_the_rename_leaves_the_old_manifest() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &example()).unwrap();
+        fs::write(directory.path().join(TEMPORARY_NAME), b"{ half of it").unwrap();
+        assert_eq!(read::<InstanceRecord>(directory.path()).unwrap(), example());
+        write(directory.path(), &example()).unwrap();
+        assert!(!directory.path().join(TEMPORARY_NAME).exists());
+    }
+
+    #[test]
+    fn a_scan_reports_damage_and_goes_on() {
+        let parent = tempfile::tempdir().unwrap();
+        for name in ["good", "bad", ".hidden"] {
+            fs::create_dir(parent.path().join(name)).unwrap();
+        }
+        write(&parent.path().join("good"), &example()).unwrap();
+        fs::write(parent.path().join("bad").join(FILE_NAME), b"{").unwrap();
+        fs::write(parent.path().join("a-file"), b"").unwrap();
+        let found = scan::<InstanceRecord>(parent.path()).unwrap();
+        assert_eq!(found.len(), 2);
+        assert!(found[0].0.ends_with("bad") && found[0].1.is_err());
+        assert_eq!(found[1].1.as_ref().unwrap(), &example());
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(record in any_record()) {
+            let directory = tempfile::tempdir().unwrap();
+            write(directory.path(), &record).unwrap();
+            prop_assert_eq!(read::<InstanceRecord>(directory.path()).unwrap(), record);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! CloneWorker: a small pool of threads for what blocks: clones, deletions, measurements and the
+//! records that belong to them. It decides nothing; it keeps the order of intent, act and result.
+//!
+//! | message | does |
+//! | --- | --- |
+//! | [`MakeClone`] | writes the intent, clones, writes the result; all durable |
+//! | [`DiscardClone`] | deletes a clone that no record names any more |
+//! | [`DeleteInstance`] | writes the intent, deletes the clone, removes the record |
+//! | [`Persist`] | writes a record, and its manifest where asked |
+//! | [`Measure`] | counts the bytes that only one clone holds |
+//! | [`LoadSnapshots`], [`DeleteSnapshot`] | reads and deletes snapshots |
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use multidb_store::{InstanceRecord, InstanceUid, Phase, SnapshotId, SnapshotRecord, Store};
+
+use crate::ports::{CloneError, CloneReport, Cloner, SnapshotCatalog};
+
+/// The threads of the pool. Clones are bound by the file system's log, not by processors; more
+/// threads only keep a long deletion from standing before a clone.
+pub const THREADS: usize = 4;
+
+/// What the workers share.
+#[derive(Clone)]
+pub struct CloneWorker {
+    /// Makes and deletes clones.
+    pub cloner: Arc<dyn Cloner>,
+    /// Reads and deletes snapshots.
+    pub catalog: Arc<dyn SnapshotCatalog>,
+    /// The records.
+    pub store: Store,
+}
+
+impl CloneWorker {
+    /// Starts the pool.
+    pub fn start_pool(self) -> Addr<Self> {
+        SyncArbiter::start(THREADS, move || self.clone())
+    }
+
+    fn put(&self, record: &InstanceRecord) -> Result<(), CloneError> {
+        self.store.put(record).map_err(storage_failed)
+    }
+}
+
+fn storage_failed(error: multidb_store::StoreError) -> CloneError {
+    CloneError::Failed {
+        message: multidb_store::error_chain(&error),
+    }
+}
+
+impl Actor for CloneWorker {
+    type Context = SyncContext<Self>;
+}
+
+/// Makes the clone that the record describes, and gives back the record as it then is.
+#[derive(Message)]
+#[rtype(result = "Result<(InstanceRecord, CloneReport), CloneError>")]
+pub struct MakeClone {
+    /// The instance with its new clone.
+    pub record: InstanceRecord,
+    /// Whether the name has a record already, which must stay until the new clone is complete.
+    pub replaces: bool,
+}
+
+impl Handler<MakeClone> for CloneWorker {
+    type Result = Result<(InstanceRecord, CloneReport), CloneError>;
+
+    fn handle(&mut self, message: MakeClone, _: &mut Self::Context) -> Self::Result {
+        let MakeClone {
+            mut record,
+            replaces,
+        } = message;
+        if !replaces {
+            record.phase = Phase::Cloning;
+            self.put(&record)?;
+        }
+        record.phase = Phase::Ready;
+        let report = self.cloner.create(&record)?;
+        self.put(&record)?;
+        Ok((record, report))
+    }
+}
+
+/// Deletes a clone that no record names any more.
+#[derive(Message)]
+#[rtype(result = "Result<(), CloneError>")]
+pub struct DiscardClone(pub InstanceUid);
+
+impl Handler<DiscardClone> for CloneWorker {
+    type Result = Result<(), CloneError>;
+
+    fn handle(&mut self, DiscardClone(uid): DiscardClone, _: &mut Self::Context) -> Self::Result {
+        self.cloner.delete(uid)
+    }
+}
+
+/// Deletes an instance: its clone, then its record.
+#[derive(Message)]
+#[rtype(result = "Result<(), CloneError>")]
+pub struct DeleteInstance(pub InstanceRecord);
+
+impl Handler<DeleteInstance> for CloneWorker {
+    type Result = Result<(), CloneError>;
+
+    fn handle(
+        &mut self,
+        DeleteInstance(mut record): DeleteInstance,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        record.phase = Phase::Deleting;
+        self.put(&record)?;
+        self.cloner.delete(record.uid)?;
+        self.store.remove(&record.name).map_err(storage_failed)
+    }
+}
+
+/// Which copies of a record are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copies {
+    /// The record in the database.
+    Database,
+    /// The manifest beside the data too: for what must survive the database's loss.
+    DatabaseAndManifest,
+}
+
+/// Writes a record durably.
+#[derive(Message)]
+#[rtype(result = "Result<(), CloneError>")]
+pub struct Persist(pub InstanceRecord, pub Copies);
+
+impl Handler<Persist> for CloneWorker {
+    type Result = Result<(), CloneError>;
+
+    fn handle(&mut self, Persist(record, copies): Persist, _: &mut Self::Context) -> Self::Result {
+        self.put(&record)?;
+        match copies {
+            Copies::Database => Ok(()),
+            Copies::DatabaseAndManifest => self.cloner.write_manifest(&record),
+        }
+    }
+}
+
+/// Counts the bytes that only this clone holds.
+#[derive(Message)]
+#[rtype(result = "Result<u64, CloneError>")]
+pub struct Measure(pub InstanceUid);
+
+impl Handler<Measure> for CloneWorker {
+    type Result = Result<u64, CloneError>;
+
+    fn handle(&mut self, Measure(uid): Measure, _: &mut Self::Context) -> Self::Result {
+        self.cloner.exclusive_bytes(uid)
+    }
+}
+
+/// Reads all snapshots.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<SnapshotRecord>, CloneError>")]
+pub struct LoadSnapshots;
+
+impl Handler<LoadSnapshots> for CloneWorker {
+    type Result = Result<Vec<SnapshotRecord>, CloneError>;
+
+    fn handle(&mut self, _: LoadSnapshots, _: &mut Self::Context) -> Self::Result {
+        self.catalog.load()
+    }
+}
+
+/// Deletes one snapshot.
+#[derive(Message)]
+#[rtype(result = "Result<(), CloneError>")]
+pub struct DeleteSnapshot(pub SnapshotId);
+
+impl Handler<DeleteSnapshot> for CloneWorker {
+    type Result = Result<(), CloneError>;
+
+    fn handle(
+        &mut self,
+        DeleteSnapshot(id): DeleteSnapshot,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        self.catalog.delete(&id)
+    }
+}

@@ -1,0 +1,253 @@
+//! ConnectionActor: one client connection.
+//!
+//! The actor owns the connection's state and its idle timer; a plain task on the same arbiter does
+//! the talking: [`handshake`], [`login`], then [`relay`]. The session's bytes never travel in
+//! messages.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use jiff::Timestamp;
+use tokio::io::AsyncWriteExt;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+
+use crate::client_error::ClientError;
+use crate::limits::Limits;
+use crate::ports::ServerProbe;
+use crate::sessions::{ConnectionId, Session, SessionTable};
+use crate::snapshot_index::SnapshotIndex;
+use crate::supervisor::Supervisor;
+use crate::wire::Tail;
+
+mod cancel;
+mod handshake;
+mod idle;
+mod login;
+mod meter;
+mod relay;
+mod socket;
+
+pub use self::idle::{EndConnection, EndReason};
+pub use self::meter::{Meter, SessionState};
+pub use self::relay::{End, EndRequest, RelayControl, relay};
+pub use self::socket::{DetachedSocket, Socket};
+
+use self::handshake::{Client, Wish};
+use self::login::{Established, LoginError, login};
+
+/// What all connections share.
+#[derive(Clone)]
+pub struct ConnectionDeps {
+    /// Finds and creates instances.
+    pub supervisor: Addr<Supervisor>,
+    /// Chooses snapshots, for remarks.
+    pub index: Addr<SnapshotIndex>,
+    /// Asks a Postgres about its sessions.
+    pub probe: Arc<dyn ServerProbe>,
+    /// The open sessions.
+    pub sessions: SessionTable,
+    /// The limits.
+    pub limits: Arc<Limits>,
+    /// The multidb user of clients that name none.
+    pub default_user: String,
+}
+
+/// Whether there is room for one more connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// There is.
+    Granted,
+    /// There is not: the client is told so, once it has said that it wants a session.
+    TooMany,
+}
+
+/// One connection.
+pub struct ConnectionActor {
+    id: ConnectionId,
+    peer: Arc<str>,
+    socket: Option<DetachedSocket>,
+    admission: Admission,
+    /// Held while the connection is open; whoever counts connections sees its drop.
+    _place: Box<dyn std::any::Any>,
+    session: Option<OpenSession>,
+    deps: ConnectionDeps,
+}
+
+/// What the actor needs of its session.
+struct OpenSession {
+    shown: Session,
+    superuser: String,
+    control: Rc<RelayControl>,
+}
+
+impl ConnectionActor {
+    /// Serves a connection on this arbiter. `place` is dropped when it ends.
+    pub fn launch(
+        id: ConnectionId,
+        peer: Arc<str>,
+        socket: DetachedSocket,
+        admission: Admission,
+        place: Box<dyn std::any::Any>,
+        deps: ConnectionDeps,
+    ) -> Addr<Self> {
+        Self {
+            id,
+            peer,
+            socket: Some(socket),
+            admission,
+            _place: place,
+            session: None,
+            deps,
+        }
+        .start()
+    }
+}
+
+impl Actor for ConnectionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(socket) = self.socket.take() else {
+            return ctx.stop();
+        };
+        let span = tracing::info_span!("conn", id = %self.id, peer = %self.peer);
+        let opening = open(socket, self.id, self.admission, self.deps.clone());
+        let opening = opening.instrument(span).into_actor(self);
+        ctx.spawn(opening.map(|opened, actor, ctx| match opened {
+            Ok(Some((client, established))) => actor.begin(client, established, ctx),
+            Ok(None) => ctx.stop(),
+            Err(error) => {
+                tracing::debug!(id = %actor.id, %error, "connection broke before its session");
+                ctx.stop();
+            }
+        }));
+    }
+}
+
+impl ConnectionActor {
+    /// Begins the session: enters it in the table and starts its relay.
+    fn begin(&mut self, client: Client, established: Established, ctx: &mut Context<Self>) {
+        let Established {
+            mut backend,
+            greeting,
+            beyond,
+            cancel_key,
+            lease,
+            facts,
+        } = established;
+        let meter = Arc::new(Meter::default());
+        let shown = Session {
+            id: self.id,
+            peer: self.peer.clone(),
+            user: facts.user,
+            instance: facts.request.instance,
+            endpoint: lease.endpoint.clone(),
+            database: facts.database,
+            role: facts.role,
+            application_name: facts.application_name,
+            connected_at: Timestamp::now(),
+            meter: meter.clone(),
+            cancel_key,
+            addr: ctx.address(),
+        };
+        let id = self.id;
+        tracing::debug!(%id, instance = %shown.instance, role = shown.role, "session begins");
+        let registration = self.deps.sessions.register(shown.clone());
+        let control = Rc::new(RelayControl::default());
+        self.session = Some(OpenSession {
+            shown,
+            superuser: lease.superuser.clone(),
+            control: control.clone(),
+        });
+        self.watch_idleness(ctx);
+        let Client {
+            socket: mut client,
+            unread,
+        } = client;
+        let relayed = actix_rt::spawn(async move {
+            let _held = (lease, registration);
+            let tail = greet(&mut client, &greeting, &beyond, &meter).await?;
+            if !unread.is_empty() {
+                meter.client_sent(unread.len());
+                backend.write_all(&unread).await?;
+            }
+            drop((greeting, beyond, unread));
+            relay(&mut client, &mut backend, &meter, tail, control).await
+        });
+        let relayed = AbortOnDropHandle::new(relayed).into_actor(self);
+        ctx.spawn(relayed.map(move |end, _, ctx| {
+            tracing::debug!(%id, ?end, "session ended");
+            ctx.stop();
+        }));
+    }
+}
+
+/// Sends the client what ends its login, and tells how the backend's stream ends so far.
+async fn greet(
+    client: &mut Socket,
+    greeting: &[u8],
+    beyond: &[u8],
+    meter: &Meter,
+) -> io::Result<Tail> {
+    let mut tail = Tail::default();
+    for chunk in [greeting, beyond] {
+        if !chunk.is_empty() {
+            client.write_all(chunk).await?;
+            tail.feed(chunk);
+            meter.backend_sent(chunk.len(), &tail);
+        }
+    }
+    Ok(tail)
+}
+
+/// What a connection is until it is a session; `None` when it becomes none.
+async fn open(
+    socket: DetachedSocket,
+    id: ConnectionId,
+    admission: Admission,
+    deps: ConnectionDeps,
+) -> io::Result<Option<(Client, Established)>> {
+    let mut client = Client::new(socket.attach()?);
+    let limit = deps.limits.login_timeout;
+    let message = match tokio::time::timeout(limit, client.wish()).await {
+        Ok(wish) => match wish? {
+            Wish::Session(message) => message,
+            Wish::Cancel(request) => {
+                cancel::forward(&request, &deps.sessions, limit).await;
+                return Ok(None);
+            }
+            Wish::Nothing => return Ok(None),
+        },
+        Err(_) => {
+            client.refuse(&ClientError::login_timeout(limit)).await?;
+            return Ok(None);
+        }
+    };
+    if admission == Admission::TooMany {
+        let error = ClientError::too_many_connections(deps.limits.max_connections);
+        client.refuse(&error).await?;
+        return Ok(None);
+    }
+    let established = tokio::select! {
+        established = login(&message, &deps) => established,
+        () = client.hung_up() => {
+            tracing::debug!("client left before its session began");
+            return Ok(None);
+        }
+    };
+    match established {
+        Ok(established) => return Ok(Some((client, established))),
+        Err(LoginError::Backend(words)) => {
+            client.socket.write_all(&words).await?;
+            client.socket.shutdown().await?;
+        }
+        Err(LoginError::Refused(error)) => {
+            tracing::info!(%id, sqlstate = error.sqlstate.as_str(), error = error.message, "client refused");
+            client.refuse(&error.with_connection(id.0)).await?;
+        }
+    }
+    Ok(None)
+}

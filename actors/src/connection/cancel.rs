@@ -1,0 +1,42 @@
+//! Cancel requests: forwarded to the backend that they name. They wake and create nothing.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Socket;
+use crate::ports::Endpoint;
+use crate::sessions::SessionTable;
+use crate::wire::{CancelRequest, encode_cancel_request};
+
+/// Forwards the request and waits until the backend has closed, as clients take the end of the
+/// connection for the sign that it was acted on. A request that names no session is ignored, as
+/// Postgres does.
+pub(super) async fn forward(request: &CancelRequest, sessions: &SessionTable, limit: Duration) {
+    let Some(session) = sessions.by_cancel_key(request.process_id, &request.key) else {
+        tracing::debug!("a cancel request names no session");
+        return;
+    };
+    match tokio::time::timeout(limit, send(request, &session.endpoint)).await {
+        Ok(Ok(())) => tracing::debug!(session = %session.id, "cancel request forwarded"),
+        Ok(Err(error)) => {
+            tracing::warn!(session = %session.id, %error, "cancel request was not forwarded");
+        }
+        Err(_) => tracing::warn!(session = %session.id, "cancel request was not answered"),
+    }
+}
+
+async fn send(request: &CancelRequest, endpoint: &Endpoint) -> io::Result<()> {
+    let mut backend = Socket::connect(endpoint).await?;
+    let mut packet = BytesMut::new();
+    encode_cancel_request(&mut packet, request);
+    backend.write_all(&packet).await?;
+    // The postmaster says nothing; it closes.
+    let mut nothing = [0; 1];
+    match backend.read(&mut nothing).await {
+        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,115 @@
+//! The first part of a connection, before anything is known of the client: encryption requests
+//! and the startup packet.
+
+use std::io;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Socket;
+use crate::client_error::ClientError;
+use crate::wire::{
+    CancelRequest, ENCRYPTION_REFUSED, EncryptionRequests, Refusal, StartupMessage, StartupRequest,
+    TLS_REFUSED, WireError, decode_startup, encode_negotiate_protocol_version,
+};
+
+/// What a client wants.
+#[derive(Debug)]
+pub(super) enum Wish {
+    /// A session.
+    Session(StartupMessage),
+    /// The end of another session's query.
+    Cancel(CancelRequest),
+    /// Nothing more: it has hung up, or was refused.
+    Nothing,
+}
+
+/// A client's socket with what was read of it and not yet used.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) socket: Socket,
+    pub(super) unread: BytesMut,
+}
+
+impl Client {
+    pub(super) fn new(socket: Socket) -> Self {
+        Self {
+            socket,
+            unread: BytesMut::new(),
+        }
+    }
+
+    /// Reads until the client says what it wants, and tells it what we cannot speak.
+    ///
+    /// The caller bounds the time. The bytes are bounded by the startup packet's limit: a claim
+    /// of more is refused before it is waited for.
+    pub(super) async fn wish(&mut self) -> io::Result<Wish> {
+        let mut encryption = EncryptionRequests::default();
+        loop {
+            let request = match decode_startup(&mut self.unread) {
+                Ok(Some(request)) => request,
+                Ok(None) => {
+                    if self.socket.read_buf(&mut self.unread).await? == 0 {
+                        return Ok(Wish::Nothing);
+                    }
+                    continue;
+                }
+                Err(error) => return self.refuse_bytes(error).await,
+            };
+            if let Err(error) = encryption.admit(&request, &self.unread) {
+                return self.refuse_bytes(error).await;
+            }
+            match request {
+                // TLS comes in here.
+                StartupRequest::Ssl | StartupRequest::GssEnc => {
+                    self.socket.write_all(ENCRYPTION_REFUSED).await?;
+                }
+                StartupRequest::Cancel(request) => return Ok(Wish::Cancel(request)),
+                StartupRequest::Startup(message) => {
+                    if let Some(negotiation) = message.negotiation() {
+                        let mut answer = BytesMut::new();
+                        encode_negotiate_protocol_version(&mut answer, &negotiation);
+                        self.socket.write_all(&answer).await?;
+                    }
+                    return Ok(Wish::Session(message));
+                }
+            }
+        }
+    }
+
+    async fn refuse_bytes(&mut self, error: WireError) -> io::Result<Wish> {
+        tracing::debug!(
+            error = multidb_store::error_chain(&error),
+            "malformed login"
+        );
+        match error.refusal() {
+            Refusal::Close => {}
+            Refusal::TlsAlert => self.socket.write_all(TLS_REFUSED).await?,
+            Refusal::ErrorResponse => self.refuse(&ClientError::from(error)).await?,
+        }
+        Ok(Wish::Nothing)
+    }
+
+    /// Tells the client why it gets no session.
+    pub(super) async fn refuse(&mut self, error: &ClientError) -> io::Result<()> {
+        let mut message = BytesMut::new();
+        error.encode(&mut message);
+        self.socket.write_all(&message).await?;
+        self.socket.shutdown().await
+    }
+
+    /// Resolves when the client has hung up. What it says instead is kept, up to a bound: a
+    /// client may send its first query before it is told that it may.
+    pub(super) async fn hung_up(&mut self) {
+        const AHEAD_BYTES_MAX: usize = 64 << 10;
+        loop {
+            if self.unread.len() >= AHEAD_BYTES_MAX {
+                return std::future::pending().await;
+            }
+            match self.socket.read_buf(&mut self.unread).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! When a session is idle, and how it ends from our side.
+//!
+//! The last six bytes of the backend's stream say that it waits for its client. They can be wrong
+//! (a pipelined query runs, a row ends like that), so before anything is ended the backend is
+//! asked through `pg_stat_activity`, and then it is only ended if nothing was said meanwhile.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::{ConnectionActor, EndRequest, SessionState};
+use crate::client_error::ClientError;
+use crate::ports::BackendActivity;
+
+/// How often a session is looked at while the daemon waits for it to become idle.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+/// The least time between two looks at a session.
+const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(20);
+
+/// Why a session is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// An administrator said so: now, whatever it does.
+    Killed,
+    /// The daemon stops: as soon as it is idle.
+    Drained,
+}
+
+/// Ends the connection.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct EndConnection(pub EndReason);
+
+impl Handler<EndConnection> for ConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, EndConnection(reason): EndConnection, ctx: &mut Self::Context) {
+        match reason {
+            EndReason::Killed => self.kill(ctx),
+            EndReason::Drained => self.drain(ctx),
+        }
+    }
+}
+
+impl ConnectionActor {
+    /// Looks at the session when it may have been idle for too long, and again and again.
+    pub(super) fn watch_idleness(&mut self, ctx: &mut Context<Self>) {
+        let Some(session) = &self.session else {
+            return;
+        };
+        let meter = &session.shown.meter;
+        let limit = self.idle_limit(meter.state());
+        let remaining = limit.saturating_sub(meter.quiet_for());
+        ctx.run_later(remaining.max(LOOK_INTERVAL_MIN), Self::look);
+    }
+
+    /// How long a session may do nothing. One that seems to work is looked at as often as one that
+    /// is idle: its backend knows better.
+    fn idle_limit(&self, state: SessionState) -> Duration {
+        match state {
+            SessionState::Idle | SessionState::Active => self.deps.limits.session_idle_timeout,
+            SessionState::IdleInTransaction => self.deps.limits.transaction_idle_timeout,
+        }
+    }
+
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        let Some(session) = &self.session else {
+            return;
+        };
+        let meter = &session.shown.meter;
+        if meter.quiet_for() < self.idle_limit(meter.state()) {
+            return self.watch_idleness(ctx);
+        }
+        self.ask(ctx, |actor, activity, chunks, ctx| {
+            let limits = &actor.deps.limits;
+            let quiet = match &actor.session {
+                Some(session) => session.shown.meter.quiet_for(),
+                None => return,
+            };
+            let (limit, error) = match activity {
+                BackendActivity::Idle => (
+                    limits.session_idle_timeout,
+                    ClientError::idle_session(limits.session_idle_timeout),
+                ),
+                BackendActivity::IdleInTransaction => (
+                    limits.transaction_idle_timeout,
+                    ClientError::idle_in_transaction(limits.transaction_idle_timeout),
+                ),
+                BackendActivity::Active => (Duration::MAX, ClientError::internal()),
+            };
+            if quiet >= limit {
+                actor.end_if_quiet(error, chunks);
+            }
+            // If it was not, since the client spoke after all, there is a next time.
+            let next = actor
+                .deps
+                .limits
+                .session_idle_timeout
+                .max(LOOK_INTERVAL_MIN);
+            ctx.run_later(next, Self::look);
+        });
+    }
+
+    /// Ends the session as soon as it is idle outside a transaction.
+    fn drain(&mut self, ctx: &mut Context<Self>) {
+        let Some(session) = &self.session else {
+            return ctx.stop();
+        };
+        if session.shown.meter.state() != SessionState::Idle {
+            ctx.run_later(DRAIN_INTERVAL, Self::drain);
+            return;
+        }
+        self.ask(ctx, |actor, activity, chunks, ctx| {
+            if activity == BackendActivity::Idle {
+                actor.end_if_quiet(ClientError::shutting_down(), chunks);
+            }
+            ctx.run_later(DRAIN_INTERVAL, Self::drain);
+        });
+    }
+
+    /// Ends the session now: by ourselves where it is idle, else by its backend, which alone
+    /// knows where a message of its stream ends.
+    fn kill(&mut self, ctx: &mut Context<Self>) {
+        let Some(session) = &self.session else {
+            return ctx.stop();
+        };
+        let probe = self.deps.probe.clone();
+        let shown = session.shown.clone();
+        let superuser = session.superuser.clone();
+        let terminated = async move {
+            let process_id = shown.cancel_key.0;
+            let endpoint = &shown.endpoint;
+            probe
+                .terminate_backend(endpoint, &superuser, process_id)
+                .await
+        };
+        ctx.spawn(terminated.into_actor(self).map(|result, actor, ctx| {
+            // A backend that cannot be reached has no more to say.
+            if let Err(error) = result {
+                tracing::warn!(id = %actor.id, error = multidb_store::error_chain(&error), "backend was not told to end, its connection is cut");
+                ctx.stop();
+            }
+        }));
+    }
+
+    fn end_if_quiet(&self, error: ClientError, chunks: u64) {
+        if let Some(session) = &self.session {
+            tracing::info!(
+                id = %self.id,
+                instance = %session.shown.instance,
+                sqlstate = error.sqlstate.as_str(),
+                "session is ended"
+            );
+            session.control.request(EndRequest { error, chunks });
+        }
+    }
+
+    /// Asks the backend what it does, and goes on with its answer and with the meter's count of
+    /// before the question. Where it cannot be asked, it counts as active.
+    fn ask(
+        &mut self,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, BackendActivity, u64, &mut Context<Self>) + 'static,
+    ) {
+        let Some(session) = &self.session else {
+            return;
+        };
+        let probe = self.deps.probe.clone();
+        let shown = session.shown.clone();
+        let superuser = session.superuser.clone();
+        let chunks = shown.meter.chunks();
+        let asked = async move {
+            let process_id = shown.cancel_key.0;
+            probe
+                .backend_activity(&shown.endpoint, &superuser, process_id)
+                .await
+        };
+        ctx.spawn(asked.into_actor(self).map(move |answer, actor, ctx| {
+            let activity = match answer {
+                Ok(Some(activity)) => activity,
+                Ok(None) => BackendActivity::Active,
+                Err(error) => {
+                    tracing::warn!(id = %actor.id, error = multidb_store::error_chain(&error), "cannot tell whether a session is idle, it goes on");
+                    BackendActivity::Active
+                }
+            };
+            then(actor, activity, chunks, ctx);
+        }));
+    }
+}

@@ -1,0 +1,298 @@
+//! The second part of a connection: from the startup packet to the backend's first ReadyForQuery.
+//!
+//! Order: the user name is read, the client is authenticated, and only then is anything looked
+//! up, cloned or started.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::{ConnectionDeps, Socket};
+use crate::client_error::{ClientError, ClientNotice};
+use crate::instance::{Attach, InstanceError, Lease};
+use crate::ports::Freshness;
+use crate::request::{self, ConnectRequest};
+use crate::snapshot_index::Choose;
+use crate::supervisor::{Acquire, Acquired};
+use crate::wire::{
+    BackendMessage, BackendStartup, StartupMessage, decode_backend, encode_authentication_ok,
+    sqlstate,
+};
+
+/// The most bytes that a backend's whole login may take.
+const LOGIN_BYTES_MAX: usize = 256 << 10;
+/// How long to wait before a backend that is still starting is asked again.
+const STARTING_PAUSE: Duration = Duration::from_millis(2);
+/// How often an instance that was deleted under the client's hands is asked for anew.
+const REDIRECTS_MAX: usize = 8;
+/// How long a notice about another snapshot may keep a session waiting that is otherwise ready.
+const NOTICE_PATIENCE: Duration = Duration::from_millis(20);
+
+/// A session that is ready to be relayed.
+pub(super) struct Established {
+    /// The connection to the backend.
+    pub(super) backend: Socket,
+    /// What the client is to be sent first: AuthenticationOk to ReadyForQuery.
+    pub(super) greeting: Bytes,
+    /// What the backend said beyond its login.
+    pub(super) beyond: Bytes,
+    /// The backend's process id and secret.
+    pub(super) cancel_key: (i32, Vec<u8>),
+    /// The hold on the instance.
+    pub(super) lease: Lease,
+    /// What was asked for, for the table of sessions.
+    pub(super) facts: Facts,
+}
+
+/// What is known of a session from its login.
+pub(super) struct Facts {
+    pub(super) request: ConnectRequest,
+    pub(super) user: String,
+    pub(super) database: String,
+    pub(super) role: String,
+    pub(super) application_name: String,
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+pub(super) enum LoginError {
+    /// The client is told this.
+    Refused(ClientError),
+    /// The backend refused, and the client gets its words as they are.
+    Backend(Bytes),
+}
+
+impl From<ClientError> for LoginError {
+    fn from(error: ClientError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Gets the client a session on the instance that it names.
+pub(super) async fn login(
+    message: &StartupMessage,
+    deps: &ConnectionDeps,
+) -> Result<Established, LoginError> {
+    let user = message.user().map(Bytes::as_ref).unwrap_or_default();
+    let (request, options) = request::parse(user, message.get("options").map(Bytes::as_ref))
+        .map_err(ClientError::from)?;
+    let user = authenticate(&request, deps);
+    let (acquired, lease, notice) = attach(&request, &user, deps).await?;
+    let role = request.role.clone();
+    let role = role.unwrap_or_else(|| acquired.settings.role.clone());
+    let startup = message
+        .encode_for_backend(&BackendStartup {
+            user: role.as_bytes(),
+            default_database: acquired.settings.database.as_bytes(),
+            options: options.as_deref(),
+        })
+        .map_err(ClientError::from)?;
+    let database = message.database(role.as_bytes());
+    let database = database.map_or(acquired.settings.database.clone(), |database| {
+        String::from_utf8_lossy(database).into_owned()
+    });
+    let backend = Backend::login(&lease, &startup, deps.limits.start_timeout, &request).await?;
+    let mut greeting = BytesMut::new();
+    encode_authentication_ok(&mut greeting);
+    if let Some(notice) = notice {
+        notice.encode(&mut greeting);
+    }
+    greeting.extend_from_slice(&backend.messages);
+    Ok(Established {
+        backend: backend.socket,
+        greeting: greeting.freeze(),
+        beyond: backend.unread.freeze(),
+        cancel_key: backend.cancel_key,
+        lease,
+        facts: Facts {
+            user,
+            database,
+            role,
+            application_name: message
+                .get_str("application_name")
+                .unwrap_or_default()
+                .to_owned(),
+            request,
+        },
+    })
+}
+
+/// Who is asking. With `trust`, the only method so far, that is who the client says it is; the
+/// exchange of passwords comes in here.
+fn authenticate(request: &ConnectRequest, deps: &ConnectionDeps) -> String {
+    let said = request.user.clone();
+    said.unwrap_or_else(|| deps.default_user.clone())
+}
+
+/// A lease on the instance, which is created or started for it, and a remark for the client.
+async fn attach(
+    request: &ConnectRequest,
+    user: &str,
+    deps: &ConnectionDeps,
+) -> Result<(Acquired, Lease, Option<ClientNotice>), ClientError> {
+    let name = &request.instance;
+    for _ in 0..REDIRECTS_MAX {
+        let acquire = Acquire {
+            request: request.clone(),
+            user: user.to_owned(),
+        };
+        let acquired = deps.supervisor.send(acquire).await;
+        let acquired = acquired.map_err(|_| ClientError::shutting_down())??;
+        let notice = notice(request, &acquired, deps);
+        let attached = acquired.addr.send(Attach);
+        let (attached, notice) = tokio::join!(attached, notice);
+        match attached.unwrap_or(Err(InstanceError::Deleted)) {
+            Ok(lease) => return Ok((acquired, lease, notice)),
+            Err(InstanceError::Deleted) => tokio::task::yield_now().await,
+            Err(error) => return Err(refusal(name, &error, deps)),
+        }
+    }
+    tracing::error!(instance = %name, "an instance was deleted again and again while a client waited");
+    Err(ClientError::internal())
+}
+
+fn refusal(
+    name: &multidb_store::InstanceName,
+    error: &InstanceError,
+    deps: &ConnectionDeps,
+) -> ClientError {
+    match error {
+        InstanceError::Clone(error) => ClientError::clone_failed(name, error),
+        InstanceError::Start(error) => ClientError::start_failed(name, error),
+        InstanceError::StartTimeout { limit } => ClientError::start_timeout(name, *limit),
+        InstanceError::NoSlot { max } => {
+            ClientError::too_many_running(name, *max, deps.limits.start_timeout)
+        }
+        InstanceError::Stopped => {
+            ClientError::instance_ended(name, crate::client_error::AdminAction::Stop)
+        }
+        InstanceError::Deleted | InstanceError::Died | InstanceError::Storage(_) => {
+            ClientError::internal()
+        }
+    }
+}
+
+/// What the client should know about how its instance came to be: that it is new, or that what
+/// it asks for would choose another snapshot today. Looked up without the network, and never
+/// waited for.
+async fn notice(
+    request: &ConnectRequest,
+    acquired: &Acquired,
+    deps: &ConnectionDeps,
+) -> Option<ClientNotice> {
+    let record = &acquired.record;
+    if acquired.created {
+        return Some(ClientNotice::created(&record.name, &record.snapshot));
+    }
+    let source = request.source.clone()?;
+    let choice = deps.index.send(Choose {
+        project: record.project.clone(),
+        source: source.clone(),
+        freshness: Freshness::Local,
+    });
+    let choice = tokio::time::timeout(NOTICE_PATIENCE, choice).await;
+    let choice = choice.ok()?.ok()?.ok()?;
+    (choice.snapshot.id != record.snapshot).then(|| {
+        ClientNotice::other_snapshot(&record.name, &record.snapshot, &source, &choice.snapshot.id)
+    })
+}
+
+/// A backend that has let its client in.
+struct Backend {
+    socket: Socket,
+    unread: BytesMut,
+    messages: BytesMut,
+    cancel_key: (i32, Vec<u8>),
+}
+
+/// What one attempt to log in to a backend gave.
+enum Attempt {
+    Done(Backend),
+    Starting,
+}
+
+impl Backend {
+    /// Logs in, again and again while Postgres is starting up.
+    async fn login(
+        lease: &Lease,
+        startup: &[u8],
+        limit: Duration,
+        request: &ConnectRequest,
+    ) -> Result<Self, LoginError> {
+        let name = &request.instance;
+        let attempts = async {
+            loop {
+                match Self::attempt(lease, startup).await {
+                    Ok(Ok(Attempt::Done(backend))) => return Ok(backend),
+                    Ok(Ok(Attempt::Starting)) => tokio::time::sleep(STARTING_PAUSE).await,
+                    Ok(Err(error)) => return Err(error),
+                    Err(error) => {
+                        tracing::warn!(instance = %name, %error, "postgres broke off a login");
+                        return Err(ClientError::backend_lost(name).into());
+                    }
+                }
+            }
+        };
+        let began = Instant::now();
+        tokio::time::timeout(limit, attempts)
+            .await
+            .unwrap_or_else(|_| {
+                tracing::warn!(instance = %name, elapsed_ms = began.elapsed().as_millis() as u64, "postgres did not let a client in");
+                Err(ClientError::start_timeout(name, limit).into())
+            })
+    }
+
+    async fn attempt(lease: &Lease, startup: &[u8]) -> io::Result<Result<Attempt, LoginError>> {
+        let mut backend = Self {
+            socket: Socket::connect(&lease.endpoint).await?,
+            unread: BytesMut::with_capacity(1024),
+            messages: BytesMut::new(),
+            cancel_key: (0, Vec::new()),
+        };
+        backend.socket.write_all(startup).await?;
+        loop {
+            let frame = match decode_backend(&mut backend.unread) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => {
+                    if backend.socket.read_buf(&mut backend.unread).await? == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    continue;
+                }
+                Err(error) => return Err(io::Error::other(error)),
+            };
+            match frame.message {
+                BackendMessage::AuthenticationOk
+                | BackendMessage::NegotiateProtocolVersion { .. } => continue,
+                BackendMessage::AuthenticationRequest { kind } => {
+                    let error = format!("postgres asks for authentication of kind {kind}");
+                    return Err(io::Error::other(error));
+                }
+                BackendMessage::ErrorResponse(fields) => {
+                    if fields.sqlstate() == sqlstate::CANNOT_CONNECT_NOW.as_str() {
+                        return Ok(Ok(Attempt::Starting));
+                    }
+                    return Ok(Err(LoginError::Backend(frame.raw)));
+                }
+                BackendMessage::BackendKeyData {
+                    process_id,
+                    ref key,
+                } => backend.cancel_key = (process_id, key.to_vec()),
+                BackendMessage::NoticeResponse(_)
+                | BackendMessage::ParameterStatus { .. }
+                | BackendMessage::ReadyForQuery { .. }
+                | BackendMessage::Other { .. } => {}
+            }
+            if backend.messages.len() + frame.raw.len() > LOGIN_BYTES_MAX {
+                return Err(io::Error::other("the login of postgres does not end"));
+            }
+            backend.messages.extend_from_slice(&frame.raw);
+            if matches!(frame.message, BackendMessage::ReadyForQuery { .. }) {
+                return Ok(Ok(Attempt::Done(backend)));
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The relay against in-memory pipes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, DuplexStream};
+
+use super::*;
+use crate::connection::SessionState;
+
+const IDLE: &[u8] = b"Z\0\0\0\x05I";
+
+struct Session {
+    client: DuplexStream,
+    backend: DuplexStream,
+    meter: Arc<Meter>,
+    control: Rc<RelayControl>,
+    relayed: tokio::task::JoinHandle<io::Result<End>>,
+}
+
+fn session() -> Session {
+    let (client, mut near_client) = tokio::io::duplex(64 << 10);
+    let (backend, mut near_backend) = tokio::io::duplex(64 << 10);
+    let meter = Arc::new(Meter::default());
+    let control = Rc::new(RelayControl::default());
+    let relayed = tokio::task::spawn_local({
+        let (meter, control) = (meter.clone(), control.clone());
+        async move {
+            let tail = Tail::default();
+            relay(&mut near_client, &mut near_backend, &meter, tail, control).await
+        }
+    });
+    Session {
+        client,
+        backend,
+        meter,
+        control,
+        relayed,
+    }
+}
+
+fn local<F: Future<Output = ()>>(test: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
+
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn bytes_of_any_amount_arrive_whole_in_both_directions() {
+    local(async {
+        let mut session = session();
+        let up: Vec<u8> = (0..3_000_000u32).map(|i| i as u8).collect();
+        let down: Vec<u8> = (0..5_000_000u32).map(|i| (i >> 3) as u8).collect();
+        let (mut client_in, mut client_out) = tokio::io::split(session.client);
+        let (mut backend_in, mut backend_out) = tokio::io::split(session.backend);
+        let (mut got_up, mut got_down) = (vec![0; up.len()], vec![0; down.len()]);
+        let (a, b, c, d) = tokio::join!(
+            client_out.write_all(&up),
+            backend_out.write_all(&down),
+            backend_in.read_exact(&mut got_up),
+            client_in.read_exact(&mut got_down),
+        );
+        a.and(b).unwrap();
+        c.and(d).unwrap();
+        assert!(got_up == up && got_down == down);
+        assert_eq!(session.meter.from_client_bytes(), up.len() as u64);
+        assert_eq!(session.meter.from_backend_bytes(), down.len() as u64);
+        session.relayed.abort();
+        session.control = Rc::default();
+    });
+}
+
+#[test]
+fn the_meter_follows_what_the_backend_said_last() {
+    local(async {
+        let mut session = session();
+        session.backend.write_all(IDLE).await.unwrap();
+        settle().await;
+        assert_eq!(session.meter.state(), SessionState::Idle);
+        session.client.write_all(b"Q").await.unwrap();
+        settle().await;
+        assert_eq!(session.meter.state(), SessionState::Active);
+        session.backend.write_all(b"Z\0\0\0\x05T").await.unwrap();
+        settle().await;
+        assert_eq!(session.meter.state(), SessionState::IdleInTransaction);
+    });
+}
+
+#[test]
+fn a_quiet_session_is_told_why_it_ends_and_its_backend_too() {
+    local(async {
+        let mut session = session();
+        session.backend.write_all(IDLE).await.unwrap();
+        settle().await;
+        session.control.request(EndRequest {
+            error: ClientError::idle_session(Duration::from_secs(1)),
+            chunks: session.meter.chunks(),
+        });
+        assert_eq!(session.relayed.await.unwrap().unwrap(), End::Ended);
+        let mut last = Vec::new();
+        session.client.read_to_end(&mut last).await.unwrap();
+        let text = String::from_utf8_lossy(&last[IDLE.len()..]).into_owned();
+        assert!(text.starts_with('E') && text.contains("57P05"), "{text}");
+        let mut goodbye = Vec::new();
+        session.backend.read_to_end(&mut goodbye).await.unwrap();
+        assert_eq!(goodbye, b"X\0\0\0\x04");
+    });
+}
+
+#[test]
+fn a_session_that_spoke_since_the_decision_goes_on() {
+    local(async {
+        let mut session = session();
+        session.backend.write_all(IDLE).await.unwrap();
+        settle().await;
+        let chunks = session.meter.chunks();
+        session.client.write_all(b"Q").await.unwrap();
+        session.control.request(EndRequest {
+            error: ClientError::idle_session(Duration::from_secs(1)),
+            chunks,
+        });
+        settle().await;
+        assert!(!session.relayed.is_finished());
+        let mut passed = [0; 1];
+        session.backend.read_exact(&mut passed).await.unwrap();
+        assert_eq!(&passed, b"Q");
+    });
+}
+
+#[test]
+fn a_client_that_closes_its_sending_side_still_gets_its_answer() {
+    local(async {
+        let mut session = session();
+        session.client.write_all(b"Q").await.unwrap();
+        session.client.shutdown().await.unwrap();
+        let mut asked = Vec::new();
+        session.backend.read_to_end(&mut asked).await.unwrap();
+        assert_eq!(asked, b"Q");
+        session.backend.write_all(b"answer").await.unwrap();
+        drop(session.backend);
+        let mut answer = Vec::new();
+        session.client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"answer");
+        assert_eq!(session.relayed.await.unwrap().unwrap(), End::Closed);
+    });
+}
+
+#[test]
+fn the_end_of_the_backend_ends_the_session_after_its_last_word() {
+    local(async {
+        let mut session = session();
+        session.backend.write_all(b"FATAL").await.unwrap();
+        drop(session.backend);
+        let mut last = Vec::new();
+        session.client.read_to_end(&mut last).await.unwrap();
+        assert_eq!(last, b"FATAL");
+        assert_eq!(session.relayed.await.unwrap().unwrap(), End::Closed);
+    });
+}

@@ -1,0 +1,317 @@
+//! InstanceActor: one instance. The only writer of its state.
+//!
+//! It feeds messages and ended jobs to the pure [`lifecycle`] and runs the effects. Handlers return
+//! at once; jobs come back as events under the number that they began with. After each change
+//! [`InstanceActor::settle`] logs, publishes and answers, once.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use multidb_store::{InstanceRecord, InstanceUid};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, DiscardClone, MakeClone, Persist};
+use crate::limits::{Limits, STOP_PATIENCE};
+use crate::ports::{CloneError, Endpoint, RunningPostgres, Runtime};
+use crate::slots::{MakeRoom, Slot, Slots};
+
+mod goals;
+mod jobs;
+pub mod lifecycle;
+mod messages;
+mod status;
+
+pub use self::messages::{Attach, Control, RoomWanted, SetPin};
+pub use self::status::{InstanceError, InstanceStatus, Lease};
+
+use self::goals::Goals;
+use self::lifecycle::{CloneReason, Effect, Event, Job, Lifecycle, Outcome, State};
+use self::status::LeaseEnd;
+
+/// What all instances share.
+#[derive(Clone)]
+pub struct InstanceDeps {
+    /// Runs Postgres.
+    pub runtime: Arc<dyn Runtime>,
+    /// Clones, deletes and records.
+    pub worker: Addr<CloneWorker>,
+    /// The places to run in.
+    pub slots: Slots,
+    /// Who makes room where all places are taken.
+    pub room: Recipient<MakeRoom>,
+    /// The limits.
+    pub limits: Arc<Limits>,
+}
+
+/// One instance.
+pub struct InstanceActor {
+    /// The record as it is, or will be once the write in progress ends.
+    record: InstanceRecord,
+    /// What it is doing.
+    life: Lifecycle,
+    /// What to do when the actor has started.
+    first: Vec<Effect>,
+    /// The Postgres that runs, and its place.
+    run: Option<Run>,
+    /// Why the last job failed.
+    failure: Option<InstanceError>,
+    /// The clients that wait.
+    waiters: Vec<oneshot::Sender<Result<Lease, InstanceError>>>,
+    /// The commands that wait for their result.
+    goals: Goals,
+    /// The start in progress, to be given up when it is told to stop.
+    start: Option<SpawnHandle>,
+    /// The idle period that is being waited out.
+    idle: Option<SpawnHandle>,
+    /// Which copies of the record are out of date, and whether a write is in progress.
+    unwritten: Option<Copies>,
+    writing: bool,
+    /// Who waits for the next write.
+    pins: Vec<oneshot::Sender<Result<(), InstanceError>>>,
+    /// How leases say that their session ended.
+    ended: mpsc::UnboundedSender<Job>,
+    ended_events: Option<mpsc::UnboundedReceiver<Job>>,
+    /// Where the status is published.
+    status: watch::Sender<InstanceStatus>,
+    /// The state that was published last, for the log.
+    shown: State,
+    deps: InstanceDeps,
+}
+
+/// A Postgres that runs.
+struct Run {
+    endpoint: Endpoint,
+    /// Held until Postgres has stopped.
+    _slot: Slot,
+}
+
+/// How an instance comes into memory.
+pub enum Origin {
+    /// It is new: its clone is to be made.
+    Create,
+    /// Its data is there and nothing runs.
+    Rest,
+    /// It was found running and has a place.
+    Adopt(RunningPostgres, Slot),
+    /// It was found running, and there is no place for it.
+    Stop,
+    /// Its deletion, or its first clone, was interrupted.
+    Delete,
+}
+
+impl InstanceActor {
+    /// Starts the actor on this arbiter. The receiver shows its status, and closes when it ends.
+    pub fn launch(
+        record: InstanceRecord,
+        origin: Origin,
+        deps: InstanceDeps,
+    ) -> (Addr<Self>, watch::Receiver<InstanceStatus>) {
+        let now = Instant::now();
+        let mut adopted = None;
+        let (life, first) = match origin {
+            Origin::Create => {
+                let (life, effect) = Lifecycle::create(now);
+                (life, vec![effect])
+            }
+            Origin::Rest => (Lifecycle::rest(now), Vec::new()),
+            Origin::Adopt(postgres, slot) => {
+                let (life, run, effect) = Lifecycle::adopt(now);
+                adopted = Some((run, postgres, slot));
+                (life, vec![effect])
+            }
+            Origin::Stop => {
+                let (life, effect) = Lifecycle::stop_found(now);
+                (life, vec![effect])
+            }
+            Origin::Delete => {
+                let mut life = Lifecycle::rest(now);
+                let first = life.step(Event::Command(lifecycle::Command::Delete), now);
+                (life, first)
+            }
+        };
+        let (status, published) = watch::channel(InstanceStatus {
+            record: record.clone(),
+            state: life.state(),
+            sessions: 0,
+            unused: true,
+            endpoint: None,
+            failure: None,
+        });
+        let (ended, ended_events) = mpsc::unbounded_channel();
+        let addr = Self::create(|ctx| {
+            let mut actor = Self {
+                shown: life.state(),
+                record,
+                life,
+                first,
+                run: None,
+                failure: None,
+                waiters: Vec::new(),
+                goals: Goals::default(),
+                start: None,
+                idle: None,
+                unwritten: None,
+                writing: false,
+                pins: Vec::new(),
+                ended,
+                ended_events: Some(ended_events),
+                status,
+                deps,
+            };
+            if let Some((run, postgres, slot)) = adopted {
+                actor.take_run(run, postgres, slot, ctx);
+            }
+            actor
+        });
+        (addr, published)
+    }
+
+    /// Feeds one event to the life cycle and does what it says.
+    fn apply(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let effects = self.life.step(event, Instant::now());
+        self.perform(effects, ctx);
+        self.settle(ctx);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
+        for effect in effects {
+            match effect {
+                Effect::Clone(job, why) => self.begin_clone(job, why, ctx),
+                Effect::Start(job) => self.begin_start(job, ctx),
+                Effect::Stop(job) => self.begin_stop(job, ctx),
+                Effect::Delete(job) => self.begin_delete(job, ctx),
+                Effect::Serve(job) => self.serve(job, ctx),
+                Effect::RefuseFailed => {
+                    let why = self.failure.clone().unwrap_or(InstanceError::Died);
+                    self.refuse(&why);
+                }
+                Effect::RefuseStopped => self.refuse(&InstanceError::Stopped),
+                Effect::Redirect => self.refuse(&InstanceError::Deleted),
+                Effect::ArmIdle(idle) => self.arm_idle(idle, ctx),
+            }
+        }
+    }
+
+    /// Gives each client that still waits a lease on the running Postgres.
+    fn serve(&mut self, job: Job, ctx: &mut Context<Self>) {
+        if let Some(idle) = self.idle.take() {
+            ctx.cancel_future(idle);
+        }
+        let waiters = std::mem::take(&mut self.waiters);
+        let Some(run) = &self.run else {
+            tracing::error!(instance = %self.record.name, "a run without its postgres");
+            return;
+        };
+        let mut served = 0;
+        for waiter in waiters {
+            let end = LeaseEnd {
+                run: job,
+                to: self.ended.clone(),
+            };
+            let lease = Lease::new(run.endpoint.clone(), &self.record, end);
+            // A client that is gone drops the lease, and its end is counted like any other.
+            match waiter.send(Ok(lease)) {
+                Ok(()) => served += 1,
+                Err(Ok(lease)) => {
+                    debug_assert_eq!(lease.run(), job, "a lease of another run");
+                    served += 1;
+                }
+                Err(Err(_)) => {}
+            }
+        }
+        if served > 0 {
+            self.touch(ctx);
+        }
+        let effects = self.life.served(job, served);
+        self.perform(effects, ctx);
+    }
+
+    fn refuse(&mut self, why: &InstanceError) {
+        for waiter in self.waiters.drain(..) {
+            if waiter.send(Err(why.clone())).is_err() {
+                tracing::debug!(instance = %self.record.name, "a client left before its refusal");
+            }
+        }
+    }
+
+    fn arm_idle(&mut self, idle: Job, ctx: &mut Context<Self>) {
+        if self.deps.slots.wanted() > 0 {
+            ctx.notify(RoomWanted);
+        }
+        let over = tokio::time::sleep(self.deps.limits.instance_idle_timeout);
+        let wait = over.into_actor(self).map(move |(), actor, ctx| {
+            actor.idle = None;
+            actor.apply(Event::IdleElapsed { idle }, ctx);
+        });
+        if let Some(older) = self.idle.replace(ctx.spawn(wait)) {
+            ctx.cancel_future(older);
+        }
+    }
+
+    /// Notes that a session began or ended, and writes it down soon.
+    fn touch(&mut self, ctx: &mut Context<Self>) {
+        self.record.last_used_at = Timestamp::now();
+        self.write(Copies::Database, ctx);
+    }
+
+    /// Logs a change of state, publishes the status, and answers the commands that have their
+    /// result.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        let state = self.life.state();
+        if state.name() != self.shown.name() || state == State::Gone {
+            tracing::info!(
+                instance = %self.record.name,
+                uid = %self.record.uid,
+                from = self.shown.name(),
+                to = state.name(),
+                "instance changed state"
+            );
+        }
+        self.shown = state;
+        self.status.send_replace(InstanceStatus {
+            record: self.record.clone(),
+            state,
+            sessions: self.life.sessions(),
+            unused: self.life.is_unused(),
+            endpoint: self.run.as_ref().map(|run| run.endpoint.clone()),
+            failure: self.failure.clone(),
+        });
+        self.goals.answer(state, self.failure.as_ref());
+        if state == State::Gone {
+            ctx.stop();
+        }
+    }
+}
+
+impl Actor for InstanceActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Some(events) = self.ended_events.take() {
+            ctx.add_stream(tokio_stream::wrappers::UnboundedReceiverStream::new(events));
+        }
+        let first = std::mem::take(&mut self.first);
+        self.perform(first, ctx);
+        self.settle(ctx);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.refuse(&InstanceError::Deleted);
+    }
+}
+
+impl StreamHandler<Job> for InstanceActor {
+    fn handle(&mut self, run: Job, ctx: &mut Self::Context) {
+        self.touch(ctx);
+        self.apply(Event::SessionEnded { run }, ctx);
+    }
+
+    // Never: the actor holds a sender itself.
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! Commands that wait for what they asked for.
+
+use tokio::sync::oneshot;
+
+use crate::instance::lifecycle::{CloneReason, Command, State};
+use crate::instance::status::InstanceError;
+
+type Reply = oneshot::Sender<Result<(), InstanceError>>;
+
+/// The commands that were given and not yet answered.
+#[derive(Debug, Default)]
+pub(super) struct Goals(Vec<(Command, Reply)>);
+
+impl Goals {
+    /// Waits for what the command asks for.
+    pub(super) fn add(&mut self, command: Command, reply: Reply) {
+        self.0.push((command, reply));
+    }
+
+    /// Answers each command that has its result in this state.
+    pub(super) fn answer(&mut self, state: State, failure: Option<&InstanceError>) {
+        let waiting = std::mem::take(&mut self.0);
+        for (command, reply) in waiting {
+            match result(command, state, failure) {
+                Some(result) => {
+                    if reply.send(result).is_err() {
+                        tracing::debug!(?command, "nobody waits for the command any more");
+                    }
+                }
+                None => self.0.push((command, reply)),
+            }
+        }
+    }
+}
+
+/// The result of the command, once the state shows one.
+fn result(
+    command: Command,
+    state: State,
+    failure: Option<&InstanceError>,
+) -> Option<Result<(), InstanceError>> {
+    let failed = || Some(Err(failure.cloned().unwrap_or(InstanceError::Died)));
+    match (command, state) {
+        (Command::Start, State::Running { .. })
+        | (Command::Stop, State::Stopped | State::Failed)
+        | (Command::Delete, State::Gone)
+        | (Command::Expire, _) => Some(Ok(())),
+        (Command::Start, State::Failed) => failed(),
+        (Command::Start, State::Stopped) => Some(Err(InstanceError::Stopped)),
+        (Command::Start | Command::Stop | Command::Reset, State::Gone) => {
+            Some(Err(InstanceError::Deleted))
+        }
+        // A reset has ended when the instance is past its clone.
+        (
+            Command::Reset,
+            State::Stopped | State::Starting { .. } | State::Running { .. } | State::Failed,
+        ) => match failure {
+            Some(error @ InstanceError::Clone(_)) => Some(Err(error.clone())),
+            _ => Some(Ok(())),
+        },
+        (Command::Stop | Command::Start, State::Cloning { why, .. }) => match why {
+            CloneReason::Create | CloneReason::Reset => None,
+        },
+        (Command::Start | Command::Stop, State::Starting { .. })
+        | (Command::Stop, State::Running { .. })
+        | (Command::Reset, State::Cloning { .. })
+        | (Command::Delete, State::Cloning { .. })
+        | (_, State::Stopping { .. } | State::Deleting { .. }) => None,
+        (
+            Command::Delete,
+            State::Stopped | State::Starting { .. } | State::Running { .. } | State::Failed,
+        ) => None,
+    }
+}

@@ -1,0 +1,239 @@
+//! The jobs of an instance: each is spawned, bounded, and comes back as an event.
+
+use super::*;
+
+/// What a start gives: Postgres and the place that it runs in.
+type Started = Result<(RunningPostgres, Slot), InstanceError>;
+
+impl InstanceActor {
+    /// Makes a clone, for a new instance or for a reset.
+    pub(super) fn begin_clone(&mut self, job: Job, why: CloneReason, ctx: &mut Context<Self>) {
+        let old = self.record.uid;
+        let mut record = self.record.clone();
+        if why == CloneReason::Reset {
+            record.uid = crate::new_uid();
+            record.generation += 1;
+        }
+        // No other write may overtake this one's.
+        self.writing = true;
+        let made = self.deps.worker.send(MakeClone {
+            record,
+            replaces: why == CloneReason::Reset,
+        });
+        let made = made.into_actor(self).map(move |result, actor, ctx| {
+            actor.writing = false;
+            let result = result.unwrap_or_else(|_| Err(worker_gone()));
+            let outcome = match result {
+                Ok((record, report)) => {
+                    tracing::info!(
+                        instance = %record.name,
+                        uid = %record.uid,
+                        snapshot = %record.snapshot,
+                        files = report.files,
+                        elapsed_ms = report.elapsed.as_millis() as u64,
+                        "clone made"
+                    );
+                    let newest = std::mem::replace(&mut actor.record, record);
+                    actor.record.pin = newest.pin;
+                    actor.record.last_used_at = newest.last_used_at;
+                    if why == CloneReason::Reset {
+                        actor.discard(old, ctx);
+                    }
+                    actor.failure = None;
+                    Outcome::Done
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        instance = %actor.record.name,
+                        error = multidb_store::error_chain(&error),
+                        "clone failed"
+                    );
+                    actor.failure = Some(InstanceError::Clone(error));
+                    Outcome::Failed
+                }
+            };
+            actor.write_on(ctx);
+            actor.apply(Event::CloneDone { job, outcome }, ctx);
+        });
+        ctx.spawn(made);
+    }
+
+    /// Waits for a place, then starts Postgres; both are bounded by `start_timeout`.
+    pub(super) fn begin_start(&mut self, job: Job, ctx: &mut Context<Self>) {
+        let deps = self.deps.clone();
+        let record = self.record.clone();
+        let start = async move {
+            let limit = deps.limits.start_timeout;
+            let slot = deps.slots.acquire(limit, deps.room).await;
+            let slot = slot.ok_or(InstanceError::NoSlot {
+                max: deps.slots.max(),
+            })?;
+            match tokio::time::timeout(limit, deps.runtime.start(&record)).await {
+                Ok(Ok(postgres)) => Ok((postgres, slot)),
+                Ok(Err(error)) => Err(InstanceError::Start(error)),
+                Err(_) => Err(InstanceError::StartTimeout { limit }),
+            }
+        };
+        let start = start
+            .into_actor(self)
+            .map(move |started: Started, actor, ctx| {
+                actor.start = None;
+                let outcome = match started {
+                    Ok((postgres, slot)) => {
+                        actor.failure = None;
+                        actor.take_run(job, postgres, slot, ctx);
+                        Outcome::Done
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            instance = %actor.record.name,
+                            error = multidb_store::error_chain(&error),
+                            "postgres did not start"
+                        );
+                        actor.failure = Some(error);
+                        Outcome::Failed
+                    }
+                };
+                actor.apply(Event::StartDone { job, outcome }, ctx);
+            });
+        self.start = Some(ctx.spawn(start));
+    }
+
+    /// Takes over a Postgres that runs, and watches for its end.
+    pub(super) fn take_run(
+        &mut self,
+        run: Job,
+        postgres: RunningPostgres,
+        slot: Slot,
+        ctx: &mut Context<Self>,
+    ) {
+        let RunningPostgres { endpoint, exited } = postgres;
+        self.run = Some(Run {
+            endpoint,
+            _slot: slot,
+        });
+        let exited: BoxFuture<'static, String> = exited;
+        let watch = exited.into_actor(self).map(move |how, actor, ctx| {
+            if matches!(actor.life.state(), State::Running { job, .. } if job == run) {
+                tracing::warn!(
+                    instance = %actor.record.name,
+                    uid = %actor.record.uid,
+                    how,
+                    "postgres exited by itself, its next connection starts it again"
+                );
+            }
+            actor.apply(Event::Exited { run }, ctx);
+        });
+        ctx.spawn(watch);
+    }
+
+    /// Stops Postgres, or gives up its start. The place is given back when it has stopped.
+    pub(super) fn begin_stop(&mut self, job: Job, ctx: &mut Context<Self>) {
+        if let Some(start) = self.start.take() {
+            ctx.cancel_future(start);
+        }
+        if let Some(idle) = self.idle.take() {
+            ctx.cancel_future(idle);
+        }
+        let run = self.run.take();
+        let runtime = self.deps.runtime.clone();
+        let uid = self.record.uid;
+        let stop = async move {
+            let stopped = runtime.stop(uid, STOP_PATIENCE).await;
+            drop(run);
+            stopped
+        };
+        let stop = stop.into_actor(self).map(move |stopped, actor, ctx| {
+            if let Err(error) = stopped {
+                tracing::error!(
+                    instance = %actor.record.name,
+                    uid = %uid,
+                    error = multidb_store::error_chain(&error),
+                    hint = error.hint.as_deref(),
+                    "postgres was not stopped"
+                );
+            }
+            actor.apply(Event::StopDone { job }, ctx);
+        });
+        ctx.spawn(stop);
+    }
+
+    /// Deletes the clone and the record.
+    pub(super) fn begin_delete(&mut self, job: Job, ctx: &mut Context<Self>) {
+        self.writing = true;
+        let deleted = self.deps.worker.send(DeleteInstance(self.record.clone()));
+        let deleted = deleted.into_actor(self).map(move |result, actor, ctx| {
+            if let Err(error) = result.unwrap_or_else(|_| Err(worker_gone())) {
+                tracing::error!(
+                    instance = %actor.record.name,
+                    uid = %actor.record.uid,
+                    error = multidb_store::error_chain(&error),
+                    "instance was not deleted wholly, the next start of multidb tries again"
+                );
+            }
+            actor.apply(Event::DeleteDone { job }, ctx);
+        });
+        ctx.spawn(deleted);
+    }
+
+    /// Deletes the clone that a reset replaced.
+    fn discard(&mut self, uid: InstanceUid, ctx: &mut Context<Self>) {
+        let discarded = self.deps.worker.send(DiscardClone(uid)).into_actor(self);
+        ctx.spawn(discarded.map(move |result, _, _| {
+            if let Err(error) = result.unwrap_or_else(|_| Err(worker_gone())) {
+                tracing::warn!(
+                    %uid,
+                    error = multidb_store::error_chain(&error),
+                    "a replaced clone was not deleted, the next start of multidb tries again"
+                );
+            }
+        }));
+    }
+
+    /// Writes the record, after the write in progress if there is one. Changes that come in the
+    /// meantime are written together.
+    pub(super) fn write(&mut self, copies: Copies, ctx: &mut Context<Self>) {
+        self.unwritten = Some(match self.unwritten {
+            Some(Copies::DatabaseAndManifest) => Copies::DatabaseAndManifest,
+            Some(Copies::Database) | None => copies,
+        });
+        self.write_on(ctx);
+    }
+
+    fn write_on(&mut self, ctx: &mut Context<Self>) {
+        if self.writing || matches!(self.life.state(), State::Deleting { .. } | State::Gone) {
+            return;
+        }
+        let Some(copies) = self.unwritten.take() else {
+            return;
+        };
+        self.writing = true;
+        let replies = std::mem::take(&mut self.pins);
+        let written = self.deps.worker.send(Persist(self.record.clone(), copies));
+        let written = written.into_actor(self).map(move |result, actor, ctx| {
+            actor.writing = false;
+            let result = result.unwrap_or_else(|_| Err(worker_gone()));
+            if let Err(error) = &result {
+                tracing::error!(
+                    instance = %actor.record.name,
+                    error = multidb_store::error_chain(error),
+                    "record was not written"
+                );
+            }
+            for reply in replies {
+                let result = result.clone().map_err(InstanceError::Storage);
+                if reply.send(result).is_err() {
+                    tracing::debug!("nobody waits for the pin any more");
+                }
+            }
+            actor.write_on(ctx);
+        });
+        ctx.spawn(written);
+    }
+}
+
+fn worker_gone() -> CloneError {
+    CloneError::Failed {
+        message: "the clone workers have ended".to_owned(),
+    }
+}

@@ -1,0 +1,594 @@
+//! The life of one instance, as a pure function: `step(event, now)` changes the state and says
+//! what is to be done. No clock, no actor, no I/O.
+//!
+//! ```text
+//!            create                    a client waits
+//!              │                    ┌──────────────────┐
+//!              ▼                    │                  ▼
+//!          Cloning ──clone done──▶ Stopped          Starting ──failed──▶ Failed
+//!              │                    ▲  ▲               │  ▲                │
+//!         clone failed              │  └──stop done──┐ │  └─a client waits─┘
+//!              │                    │                │ ready
+//!              ▼                    │                │ ▼
+//!           Deleting ◀─stop done─ Stopping ◀──────── Running
+//!              │                              idle, command, exited, make room
+//!              ▼
+//!            Gone
+//! ```
+//!
+//! - **Cloning**: the data is being made, first or by a reset. Clients wait.
+//! - **Stopped**: data only. The next client starts it.
+//! - **Starting**: waits for one of the `max_running` places, then for Postgres. Clients wait.
+//! - **Running**: serves. Without sessions for `instance_idle_timeout` it is stopped.
+//! - **Stopping**: Postgres shuts down, or what is left of a crashed one is removed. Clients wait
+//!   and are served by the next start, so none is refused for bad timing.
+//! - **Failed**: the last start failed. As `Stopped`, the next client tries again.
+//! - **Deleting**, **Gone**: clients are sent back to the Supervisor, which may create anew.
+//!
+//! Each job (clone, start, stop, delete) and each idle period has a number. What comes back under
+//! an old number is stale and changes nothing.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The number of a job, of a run of Postgres or of an idle period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Job(u64);
+
+/// What an instance is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// A clone is being made.
+    Cloning {
+        /// The clone's job.
+        job: Job,
+        /// What the clone is for.
+        why: CloneReason,
+        /// What follows.
+        then: AfterClone,
+    },
+    /// Nothing runs; the data is there.
+    Stopped,
+    /// Postgres is being started.
+    Starting {
+        /// The start's job; when it succeeds, the number of the run.
+        job: Job,
+    },
+    /// Postgres accepts connections.
+    Running {
+        /// The number of this run.
+        job: Job,
+        /// The idle period that is being waited out, if there are no sessions.
+        idle: Option<Job>,
+    },
+    /// Postgres is being stopped.
+    Stopping {
+        /// The stop's job.
+        job: Job,
+        /// What follows.
+        then: Then,
+    },
+    /// The last start failed.
+    Failed,
+    /// The data is being deleted.
+    Deleting {
+        /// The deletion's job.
+        job: Job,
+    },
+    /// Nothing is left.
+    Gone,
+}
+
+/// What a clone is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloneReason {
+    /// The instance is new. If the clone fails, it never was.
+    Create,
+    /// The instance gets fresh data. If the clone fails, it keeps what it has.
+    Reset,
+}
+
+/// What follows a clone. Its worker cannot be interrupted, so a deletion waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterClone {
+    /// Rest, or start if clients wait.
+    Rest,
+    /// Delete everything.
+    Delete,
+}
+
+/// What follows a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Rest, or start again if clients wait.
+    Rest,
+    /// Make a fresh clone.
+    Reset,
+    /// Delete everything.
+    Delete,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A client waits for the instance.
+    ClientWaits,
+    /// A session of the run ended.
+    SessionEnded {
+        /// The run that it was a session of.
+        run: Job,
+    },
+    /// A clone ended.
+    CloneDone {
+        /// Its job.
+        job: Job,
+        /// Whether there is a clone.
+        outcome: Outcome,
+    },
+    /// A start ended.
+    StartDone {
+        /// Its job.
+        job: Job,
+        /// Whether Postgres accepts connections.
+        outcome: Outcome,
+    },
+    /// A stop ended. There is no outcome: what cannot be stopped is logged and left behind.
+    StopDone {
+        /// Its job.
+        job: Job,
+    },
+    /// A deletion ended.
+    DeleteDone {
+        /// Its job.
+        job: Job,
+    },
+    /// Postgres exited by itself.
+    Exited {
+        /// The run that ended.
+        run: Job,
+    },
+    /// The idle period is over.
+    IdleElapsed {
+        /// The period.
+        idle: Job,
+    },
+    /// Another instance needs the place.
+    RoomWanted,
+    /// An administrator, or the end of the daemon.
+    Command(Command),
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it was to do.
+    Done,
+    /// It did not, and left nothing of it.
+    Failed,
+}
+
+/// What an administrator asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Start it, without a client.
+    Start,
+    /// Stop it and end its sessions.
+    Stop,
+    /// Give it a fresh clone and end its sessions.
+    Reset,
+    /// Delete it and end its sessions.
+    Delete,
+    /// Delete it if nobody uses it now.
+    Expire,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Make a clone.
+    Clone(Job, CloneReason),
+    /// Start Postgres.
+    Start(Job),
+    /// Stop Postgres; a start in progress is given up first.
+    Stop(Job),
+    /// Delete the data and the record.
+    Delete(Job),
+    /// Give all waiting clients the running Postgres. The caller tells the number of those that
+    /// were still there by [`Lifecycle::served`].
+    Serve(Job),
+    /// Tell all waiting clients why the job failed.
+    RefuseFailed,
+    /// Tell all waiting clients that an administrator stopped it.
+    RefuseStopped,
+    /// Send all waiting clients back to the Supervisor.
+    Redirect,
+    /// Wait out the idle period.
+    ArmIdle(Job),
+}
+
+/// The state of one instance, and what it needs to decide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lifecycle {
+    /// What the instance is doing.
+    state: State,
+    /// Since when.
+    since: Instant,
+    /// The clients that wait. Some may have gone; that shows when they are served.
+    waiting: usize,
+    /// The sessions of the current run.
+    sessions: usize,
+    /// The last number given to a job.
+    last_job: u64,
+}
+
+impl Lifecycle {
+    /// A new instance, and the effect that makes its clone.
+    pub fn create(now: Instant) -> (Self, Effect) {
+        let mut new = Self::rest(now);
+        let job = new.next_job();
+        let why = CloneReason::Create;
+        new.state = State::Cloning {
+            job,
+            why,
+            then: AfterClone::Rest,
+        };
+        (new, Effect::Clone(job, why))
+    }
+
+    /// An instance whose data is there and that does not run.
+    pub fn rest(now: Instant) -> Self {
+        Self {
+            state: State::Stopped,
+            since: now,
+            waiting: 0,
+            sessions: 0,
+            last_job: 0,
+        }
+    }
+
+    /// An instance that was found running, without sessions, and what to do first.
+    pub fn adopt(now: Instant) -> (Self, Job, Effect) {
+        let mut found = Self::rest(now);
+        let run = found.next_job();
+        let idle = found.next_job();
+        found.state = State::Running {
+            job: run,
+            idle: Some(idle),
+        };
+        (found, run, Effect::ArmIdle(idle))
+    }
+
+    /// An instance that was found running and has to stop.
+    pub fn stop_found(now: Instant) -> (Self, Effect) {
+        let mut found = Self::rest(now);
+        let job = found.next_job();
+        found.state = State::Stopping {
+            job,
+            then: Then::Rest,
+        };
+        (found, Effect::Stop(job))
+    }
+
+    /// What the instance is doing.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The sessions of the current run.
+    pub fn sessions(&self) -> usize {
+        self.sessions
+    }
+
+    /// How long the instance has been in its state.
+    pub fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    /// Whether nobody uses the instance or waits for it.
+    pub fn is_unused(&self) -> bool {
+        self.waiting == 0 && self.sessions == 0
+    }
+
+    /// So many of the waiting clients were still there and now have sessions of the run. Where
+    /// there was none, an idle period begins.
+    #[must_use]
+    pub fn served(&mut self, run: Job, sessions: usize) -> Vec<Effect> {
+        self.waiting = 0;
+        match self.state {
+            State::Running { job, .. } if job == run => {
+                self.sessions += sessions;
+                self.note_idle(job)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Applies one event.
+    #[must_use]
+    pub fn step(&mut self, event: Event, now: Instant) -> Vec<Effect> {
+        let before = self.state;
+        let effects = match event {
+            Event::ClientWaits => self.client_waits(),
+            Event::SessionEnded { run } => self.session_ended(run),
+            Event::CloneDone { job, outcome } => self.clone_done(job, outcome),
+            Event::StartDone { job, outcome } => self.start_done(job, outcome),
+            Event::StopDone { job } => self.stop_done(job),
+            Event::DeleteDone { job } => self.delete_done(job),
+            Event::Exited { run } => self.exited(run),
+            Event::IdleElapsed { idle } => self.idle_elapsed(idle),
+            Event::RoomWanted => self.stop_if_unused(),
+            Event::Command(command) => self.command(command),
+        };
+        if before != self.state {
+            self.since = now;
+        }
+        effects
+    }
+
+    fn next_job(&mut self) -> Job {
+        self.last_job += 1;
+        Job(self.last_job)
+    }
+
+    fn client_waits(&mut self) -> Vec<Effect> {
+        self.waiting += 1;
+        match self.state {
+            State::Stopped | State::Failed => self.start(),
+            State::Running { job, .. } => {
+                self.state = State::Running { job, idle: None };
+                vec![Effect::Serve(job)]
+            }
+            State::Cloning { .. } | State::Starting { .. } | State::Stopping { .. } => Vec::new(),
+            // Not yet gone, but it will be: the client is sent back when it is.
+            State::Deleting { .. } => Vec::new(),
+            State::Gone => self.redirect(),
+        }
+    }
+
+    fn session_ended(&mut self, run: Job) -> Vec<Effect> {
+        match self.state {
+            State::Running { job, .. } if job == run => {
+                self.sessions = self.sessions.saturating_sub(1);
+                self.note_idle(job)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn note_idle(&mut self, run: Job) -> Vec<Effect> {
+        if self.sessions > 0 {
+            return Vec::new();
+        }
+        let idle = self.next_job();
+        self.state = State::Running {
+            job: run,
+            idle: Some(idle),
+        };
+        vec![Effect::ArmIdle(idle)]
+    }
+
+    fn clone_done(&mut self, done: Job, outcome: Outcome) -> Vec<Effect> {
+        let State::Cloning { job, why, then } = self.state else {
+            return Vec::new();
+        };
+        if job != done {
+            return Vec::new();
+        }
+        match (outcome, why, then) {
+            (Outcome::Failed, CloneReason::Create, AfterClone::Rest) => {
+                self.waiting = 0;
+                let mut effects = vec![Effect::RefuseFailed];
+                effects.extend(self.delete());
+                effects
+            }
+            (_, _, AfterClone::Delete) => self.delete(),
+            // After a reset that failed, the old data is still there for those who wait.
+            (Outcome::Done, _, AfterClone::Rest)
+            | (Outcome::Failed, CloneReason::Reset, AfterClone::Rest) => self.rest_or_start(),
+        }
+    }
+
+    fn start_done(&mut self, done: Job, outcome: Outcome) -> Vec<Effect> {
+        match self.state {
+            State::Starting { job } if job == done => match outcome {
+                Outcome::Done => {
+                    self.sessions = 0;
+                    self.state = State::Running { job, idle: None };
+                    vec![Effect::Serve(job)]
+                }
+                Outcome::Failed => {
+                    self.waiting = 0;
+                    self.state = State::Failed;
+                    vec![Effect::RefuseFailed]
+                }
+            },
+            _ => Vec::new(),
+        }
+    }
+
+    fn stop_done(&mut self, done: Job) -> Vec<Effect> {
+        match self.state {
+            State::Stopping { job, then } if job == done => match then {
+                Then::Rest => self.rest_or_start(),
+                Then::Reset => self.begin_reset(),
+                Then::Delete => self.delete(),
+            },
+            _ => Vec::new(),
+        }
+    }
+
+    fn delete_done(&mut self, done: Job) -> Vec<Effect> {
+        match self.state {
+            State::Deleting { job } if job == done => {
+                self.state = State::Gone;
+                self.redirect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Its sessions end by themselves, since their sockets close. What is left of the run is
+    /// removed as by a stop.
+    fn exited(&mut self, run: Job) -> Vec<Effect> {
+        match self.state {
+            State::Running { job, .. } if job == run => self.stop(Then::Rest),
+            _ => Vec::new(),
+        }
+    }
+
+    fn idle_elapsed(&mut self, over: Job) -> Vec<Effect> {
+        match self.state {
+            State::Running {
+                idle: Some(idle), ..
+            } if idle == over => self.stop_if_unused(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn stop_if_unused(&mut self) -> Vec<Effect> {
+        match self.state {
+            State::Running { .. } if self.is_unused() => self.stop(Then::Rest),
+            _ => Vec::new(),
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Vec<Effect> {
+        match command {
+            Command::Start => match self.state {
+                State::Stopped | State::Failed => self.start(),
+                State::Cloning { .. }
+                | State::Starting { .. }
+                | State::Running { .. }
+                | State::Stopping { .. }
+                | State::Deleting { .. }
+                | State::Gone => Vec::new(),
+            },
+            Command::Stop => self.command_stop(),
+            Command::Reset => self.end_run(Then::Reset),
+            Command::Delete => self.end_run(Then::Delete),
+            Command::Expire => match self.state {
+                State::Stopped | State::Failed if self.is_unused() => self.delete(),
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    fn command_stop(&mut self) -> Vec<Effect> {
+        match self.state {
+            State::Running { .. } | State::Starting { .. } => {
+                let mut effects = self.stop(Then::Rest);
+                if self.waiting > 0 {
+                    self.waiting = 0;
+                    effects.insert(0, Effect::RefuseStopped);
+                }
+                effects
+            }
+            State::Cloning { .. } | State::Stopping { .. } if self.waiting > 0 => {
+                self.waiting = 0;
+                vec![Effect::RefuseStopped]
+            }
+            State::Cloning { .. }
+            | State::Stopped
+            | State::Stopping { .. }
+            | State::Failed
+            | State::Deleting { .. }
+            | State::Gone => Vec::new(),
+        }
+    }
+
+    /// Whatever it does now, it ends in a reset or a deletion.
+    fn end_run(&mut self, then: Then) -> Vec<Effect> {
+        match self.state {
+            State::Running { .. } | State::Starting { .. } => self.stop(then),
+            State::Stopped | State::Failed => match then {
+                Then::Reset => self.begin_reset(),
+                Then::Delete => self.delete(),
+                Then::Rest => Vec::new(),
+            },
+            State::Stopping {
+                job,
+                then: Then::Rest | Then::Reset,
+            } => {
+                self.state = State::Stopping { job, then };
+                Vec::new()
+            }
+            State::Cloning { job, why, .. } if then == Then::Delete => {
+                let then = AfterClone::Delete;
+                self.state = State::Cloning { job, why, then };
+                Vec::new()
+            }
+            // A clone in progress is fresh already.
+            State::Cloning { .. }
+            | State::Stopping {
+                then: Then::Delete, ..
+            }
+            | State::Deleting { .. }
+            | State::Gone => Vec::new(),
+        }
+    }
+
+    fn start(&mut self) -> Vec<Effect> {
+        let job = self.next_job();
+        self.state = State::Starting { job };
+        vec![Effect::Start(job)]
+    }
+
+    fn stop(&mut self, then: Then) -> Vec<Effect> {
+        let job = self.next_job();
+        self.sessions = 0;
+        self.state = State::Stopping { job, then };
+        vec![Effect::Stop(job)]
+    }
+
+    fn delete(&mut self) -> Vec<Effect> {
+        let job = self.next_job();
+        self.state = State::Deleting { job };
+        vec![Effect::Delete(job)]
+    }
+
+    fn begin_reset(&mut self) -> Vec<Effect> {
+        let job = self.next_job();
+        let why = CloneReason::Reset;
+        self.state = State::Cloning {
+            job,
+            why,
+            then: AfterClone::Rest,
+        };
+        vec![Effect::Clone(job, why)]
+    }
+
+    fn rest_or_start(&mut self) -> Vec<Effect> {
+        if self.waiting > 0 {
+            return self.start();
+        }
+        self.state = State::Stopped;
+        Vec::new()
+    }
+
+    fn redirect(&mut self) -> Vec<Effect> {
+        if self.waiting == 0 {
+            return Vec::new();
+        }
+        self.waiting = 0;
+        vec![Effect::Redirect]
+    }
+}
+
+impl State {
+    /// The state's name, as in `multidb instance ls`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cloning { .. } => "cloning",
+            Self::Stopped => "stopped",
+            Self::Starting { .. } => "starting",
+            Self::Running { .. } => "running",
+            Self::Stopping { .. } => "stopping",
+            Self::Failed => "failed",
+            Self::Deleting { .. } | Self::Gone => "deleting",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! Random sequences of events against a model of the world, and the transitions that matter one
+//! by one.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What a life cycle believes it asked for, played by a world that answers in any order.
+struct World {
+    life: Lifecycle,
+    now: Instant,
+    /// Jobs that were asked for and not answered.
+    jobs: Vec<Effect>,
+    /// Whether Postgres runs, and under which number.
+    running: Option<Job>,
+    /// Whether there is data.
+    data: bool,
+    waiting: usize,
+    sessions: Vec<Job>,
+    idle: Vec<Job>,
+    refused: usize,
+    served: usize,
+}
+
+/// What happens next.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Client,
+    SessionEnds,
+    JobEnds(Outcome),
+    Idle,
+    Crash,
+    Room,
+    Command(Command),
+    Stale,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    use Step::*;
+    prop_oneof![
+        4 => Just(Client),
+        4 => Just(SessionEnds),
+        8 => Just(JobEnds(Outcome::Done)),
+        2 => Just(JobEnds(Outcome::Failed)),
+        3 => Just(Idle),
+        1 => Just(Crash),
+        1 => Just(Room),
+        1 => Just(Stale),
+        1 => Just(Command(super::Command::Start)),
+        1 => Just(Command(super::Command::Stop)),
+        1 => Just(Command(super::Command::Reset)),
+        1 => Just(Command(super::Command::Delete)),
+        1 => Just(Command(super::Command::Expire)),
+    ]
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Instant::now();
+        let (life, effect) = Lifecycle::create(now);
+        Self {
+            life,
+            now,
+            jobs: vec![effect],
+            running: None,
+            data: false,
+            waiting: 0,
+            sessions: Vec::new(),
+            idle: Vec::new(),
+            refused: 0,
+            served: 0,
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let effects = self.life.step(event, self.now);
+        self.perform(effects);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Clone(..) | Effect::Start(_) | Effect::Delete(_) => self.jobs.push(effect),
+                Effect::Stop(_) => {
+                    // A start in progress is given up.
+                    self.jobs.retain(|job| !matches!(job, Effect::Start(_)));
+                    self.jobs.push(effect);
+                }
+                Effect::Serve(run) => {
+                    assert_eq!(
+                        self.running,
+                        Some(run),
+                        "served by a postgres that does not run"
+                    );
+                    let served = std::mem::take(&mut self.waiting);
+                    self.served += served;
+                    self.sessions.extend(std::iter::repeat_n(run, served));
+                    let more = self.life.served(run, served);
+                    self.perform(more);
+                }
+                Effect::RefuseFailed | Effect::RefuseStopped | Effect::Redirect => {
+                    self.refused += std::mem::take(&mut self.waiting);
+                }
+                Effect::ArmIdle(idle) => self.idle.push(idle),
+            }
+        }
+    }
+
+    fn job_ends(&mut self, outcome: Outcome) {
+        if self.jobs.is_empty() {
+            return;
+        }
+        match self.jobs.remove(0) {
+            Effect::Clone(job, why) => {
+                self.data |= outcome == Outcome::Done || why == CloneReason::Reset;
+                self.event(Event::CloneDone { job, outcome });
+            }
+            Effect::Start(job) => {
+                assert!(self.data, "a start without data");
+                if outcome == Outcome::Done {
+                    self.running = Some(job);
+                }
+                self.event(Event::StartDone { job, outcome });
+            }
+            Effect::Stop(job) => {
+                self.running = None;
+                self.event(Event::StopDone { job });
+            }
+            Effect::Delete(job) => {
+                assert_eq!(self.running, None, "deleted under a running postgres");
+                self.data = false;
+                self.event(Event::DeleteDone { job });
+            }
+            other => unreachable!("{other:?} is no job"),
+        }
+    }
+
+    fn play(&mut self, step: Step) {
+        match step {
+            Step::Client => {
+                self.waiting += 1;
+                self.event(Event::ClientWaits);
+            }
+            Step::SessionEnds => {
+                if let Some(run) = self.sessions.pop() {
+                    self.event(Event::SessionEnded { run });
+                }
+            }
+            Step::JobEnds(outcome) => self.job_ends(outcome),
+            Step::Idle => {
+                if let Some(idle) = self.idle.pop() {
+                    let sessions = self.life.sessions();
+                    let before = self.life.state();
+                    self.event(Event::IdleElapsed { idle });
+                    if sessions > 0 {
+                        assert_eq!(self.life.state(), before, "an instance in use was stopped");
+                    }
+                }
+            }
+            Step::Crash => {
+                if let Some(run) = self.running.take() {
+                    self.event(Event::Exited { run });
+                }
+            }
+            Step::Room => self.event(Event::RoomWanted),
+            Step::Command(command) => self.event(Event::Command(command)),
+            Step::Stale => {
+                let before = self.life.clone();
+                let (job, outcome) = (Job(u64::MAX), Outcome::Done);
+                for event in [
+                    Event::CloneDone { job, outcome },
+                    Event::StartDone { job, outcome },
+                    Event::StopDone { job },
+                    Event::DeleteDone { job },
+                    Event::Exited { run: job },
+                    Event::IdleElapsed { idle: job },
+                    Event::SessionEnded { run: job },
+                ] {
+                    assert_eq!(self.life.step(event, self.now), Vec::new());
+                }
+                assert_eq!(self.life, before, "a stale event changed something");
+            }
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        assert!(self.jobs.len() <= 1, "two jobs at once: {:?}", self.jobs);
+        assert_eq!(self.life.waiting, self.waiting, "miscounted who waits");
+        let jobs_expected = match self.life.state() {
+            State::Stopped | State::Failed | State::Running { .. } | State::Gone => 0,
+            State::Cloning { .. }
+            | State::Starting { .. }
+            | State::Stopping { .. }
+            | State::Deleting { .. } => 1,
+        };
+        assert_eq!(self.jobs.len(), jobs_expected, "a state without its job");
+        if jobs_expected == 0 {
+            assert_eq!(self.waiting, 0, "a client waits for nothing");
+        }
+        if let State::Running { job, idle } = self.life.state() {
+            let current = self.sessions.iter().filter(|run| **run == job).count();
+            assert_eq!(self.life.sessions(), current, "miscounted sessions");
+            assert_eq!(idle.is_some(), current == 0, "idleness is not waited out");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn every_sequence_of_events_keeps_the_invariants(
+        steps in prop::collection::vec(step(), 1..120)
+    ) {
+        let mut world = World::new();
+        for step in steps {
+            world.play(step);
+        }
+        // When all jobs end well, nobody waits any more.
+        for _ in 0..16 {
+            world.play(Step::JobEnds(Outcome::Done));
+        }
+        assert_eq!(world.waiting, 0, "a client waits for ever");
+    }
+}
+
+fn resting() -> World {
+    let mut world = World::new();
+    world.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(world.life.state(), State::Stopped);
+    world
+}
+
+#[test]
+fn clients_that_come_during_the_clone_are_served_by_one_start() {
+    let mut world = World::new();
+    for _ in 0..20 {
+        world.play(Step::Client);
+    }
+    world.play(Step::JobEnds(Outcome::Done));
+    world.play(Step::JobEnds(Outcome::Done));
+    assert_eq!((world.served, world.life.sessions()), (20, 20));
+}
+
+#[test]
+fn a_client_that_comes_while_it_stops_is_served_by_the_next_start() {
+    let mut world = resting();
+    world.play(Step::Client);
+    world.play(Step::JobEnds(Outcome::Done));
+    world.play(Step::SessionEnds);
+    world.play(Step::Idle);
+    assert_eq!(world.life.state().name(), "stopping");
+    world.play(Step::Client);
+    world.play(Step::JobEnds(Outcome::Done));
+    world.play(Step::JobEnds(Outcome::Done));
+    assert_eq!((world.served, world.refused), (2, 0));
+}
+
+#[test]
+fn a_failed_start_refuses_who_waits_and_the_next_client_tries_again() {
+    let mut world = resting();
+    world.play(Step::Client);
+    world.play(Step::JobEnds(Outcome::Failed));
+    assert_eq!((world.life.state(), world.refused), (State::Failed, 1));
+    world.play(Step::Client);
+    world.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(world.served, 1);
+}
+
+#[test]
+fn a_failed_first_clone_leaves_no_instance() {
+    let mut world = World::new();
+    world.play(Step::Client);
+    world.play(Step::JobEnds(Outcome::Failed));
+    world.play(Step::JobEnds(Outcome::Done));
+    assert_eq!((world.life.state(), world.refused), (State::Gone, 1));
+}
+
+#[test]
+fn a_failed_reset_keeps_the_old_data() {
+    let mut world = resting();
+    world.play(Step::Command(Command::Reset));
+    world.play(Step::JobEnds(Outcome::Failed));
+    assert_eq!(world.life.state(), State::Stopped);
+}
+
+#[test]
+fn a_deletion_waits_for_the_clone_in_progress() {
+    let mut world = World::new();
+    world.play(Step::Command(Command::Delete));
+    assert_eq!(world.life.state().name(), "cloning");
+    world.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(world.life.state().name(), "deleting");
+}
+
+#[test]
+fn an_expiry_spares_an_instance_that_is_in_use() {
+    let mut world = resting();
+    world.play(Step::Client);
+    world.play(Step::Command(Command::Expire));
+    world.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(world.life.state().name(), "running");
+}

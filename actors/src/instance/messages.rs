@@ -1,0 +1,80 @@
+//! What an instance is told.
+
+use actix::prelude::*;
+use multidb_store::Pin;
+use tokio::sync::oneshot;
+
+use super::{Copies, Event, InstanceActor, InstanceError, Lease};
+use crate::instance::lifecycle::Command;
+
+/// A client wants a session. Answered when Postgres accepts connections, or with the reason why
+/// it does not. A client that leaves drops its request; nothing is undone for it.
+#[derive(Message)]
+#[rtype(result = "Result<Lease, InstanceError>")]
+pub struct Attach;
+
+impl Handler<Attach> for InstanceActor {
+    type Result = ResponseFuture<Result<Lease, InstanceError>>;
+
+    fn handle(&mut self, _: Attach, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        self.waiters.push(reply);
+        self.apply(Event::ClientWaits, ctx);
+        Box::pin(async move { answer.await.unwrap_or(Err(InstanceError::Died)) })
+    }
+}
+
+/// An administrator's command. Answered when it is carried out.
+#[derive(Message)]
+#[rtype(result = "Result<(), InstanceError>")]
+pub struct Control(pub Command);
+
+impl Handler<Control> for InstanceActor {
+    type Result = ResponseFuture<Result<(), InstanceError>>;
+
+    fn handle(&mut self, Control(command): Control, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        if command == Command::Reset {
+            // An older failure is not this reset's.
+            self.failure = None;
+        }
+        let effects = self
+            .life
+            .step(Event::Command(command), tokio::time::Instant::now());
+        self.goals.add(command, reply);
+        self.perform(effects, ctx);
+        self.settle(ctx);
+        Box::pin(async move { answer.await.unwrap_or(Err(InstanceError::Died)) })
+    }
+}
+
+/// Another instance needs a place: stop if nobody uses this one.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RoomWanted;
+
+impl Handler<RoomWanted> for InstanceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: RoomWanted, ctx: &mut Self::Context) {
+        self.apply(Event::RoomWanted, ctx);
+    }
+}
+
+/// Sets whether retention may delete the instance. Answered when that is durable.
+#[derive(Message)]
+#[rtype(result = "Result<(), InstanceError>")]
+pub struct SetPin(pub Pin);
+
+impl Handler<SetPin> for InstanceActor {
+    type Result = ResponseFuture<Result<(), InstanceError>>;
+
+    fn handle(&mut self, SetPin(pin): SetPin, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        self.record.pin = pin;
+        self.pins.push(reply);
+        self.write(Copies::DatabaseAndManifest, ctx);
+        self.settle(ctx);
+        Box::pin(async move { answer.await.unwrap_or(Err(InstanceError::Died)) })
+    }
+}

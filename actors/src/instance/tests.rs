@@ -1,0 +1,1 @@
+//! Instances against fakes of the ports.

@@ -1,0 +1,30 @@
+//! The limits that the actors keep, as the configuration sets them.
+
+use std::time::Duration;
+
+/// How long a fast shutdown may take before Postgres is made to quit at once. Postgres then
+/// recovers from its write-ahead log at the next start, so nothing is lost, only time.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The `[limits]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// An idle session outside any transaction ends after this time.
+    pub session_idle_timeout: Duration,
+    /// An idle session inside a transaction ends after this time.
+    pub transaction_idle_timeout: Duration,
+    /// An instance without sessions is stopped after this time.
+    pub instance_idle_timeout: Duration,
+    /// An instance that nobody used for this time is deleted.
+    pub retention: Duration,
+    /// A client waits this long for a place to run in, and again for Postgres to start.
+    pub start_timeout: Duration,
+    /// A client has this long to send its startup packet and to authenticate.
+    pub login_timeout: Duration,
+    /// Running queries get this long to end when the daemon is told to stop.
+    pub shutdown_grace: Duration,
+    /// The instances that run at the same time.
+    pub max_running: usize,
+    /// The sessions that are open at the same time.
+    pub max_connections: usize,
+}

@@ -1,0 +1,148 @@
+//! The table of open sessions, for cancel requests and for `multidb connection`.
+//!
+//! A session is in the table from its login to its end: the [`Registration`] takes it out.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use actix::prelude::*;
+use jiff::Timestamp;
+use multidb_store::InstanceName;
+use tokio::sync::watch;
+
+use crate::connection::{ConnectionActor, Meter};
+use crate::ports::Endpoint;
+
+/// The number of a connection, unique while the daemon runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+impl std::fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One open session.
+#[derive(Clone)]
+pub struct Session {
+    /// Its connection.
+    pub id: ConnectionId,
+    /// Where the client is, for people.
+    pub peer: Arc<str>,
+    /// The multidb user.
+    pub user: String,
+    /// The instance.
+    pub instance: InstanceName,
+    /// Where the instance's Postgres accepts connections.
+    pub endpoint: Endpoint,
+    /// The database.
+    pub database: String,
+    /// The Postgres role.
+    pub role: String,
+    /// What the client calls itself.
+    pub application_name: String,
+    /// When the client connected.
+    pub connected_at: Timestamp,
+    /// What passes through it.
+    pub meter: Arc<Meter>,
+    /// Its backend's process id and secret.
+    pub cancel_key: (i32, Vec<u8>),
+    /// Its actor.
+    pub addr: Addr<ConnectionActor>,
+}
+
+/// All open sessions.
+#[derive(Clone)]
+pub struct SessionTable {
+    tables: Arc<Mutex<Tables>>,
+    count: Arc<watch::Sender<usize>>,
+}
+
+#[derive(Default)]
+struct Tables {
+    sessions: HashMap<ConnectionId, Session>,
+    by_cancel_key: HashMap<(i32, Vec<u8>), ConnectionId>,
+}
+
+/// Keeps one session in the table.
+pub struct Registration {
+    id: ConnectionId,
+    table: SessionTable,
+}
+
+impl Default for SessionTable {
+    fn default() -> Self {
+        Self {
+            tables: Arc::default(),
+            count: Arc::new(watch::channel(0).0),
+        }
+    }
+}
+
+impl SessionTable {
+    /// Enters a session. It stays until the registration is dropped.
+    pub fn register(&self, session: Session) -> Registration {
+        let id = session.id;
+        let mut tables = self.lock();
+        let key = session.cancel_key.clone();
+        // Two backends with the same process id and secret: one in 2^32 at the worst. The
+        // cancel request then goes to the newer one.
+        tables.by_cancel_key.insert(key, id);
+        tables.sessions.insert(id, session);
+        let count = tables.sessions.len();
+        drop(tables);
+        self.count.send_replace(count);
+        Registration {
+            id,
+            table: self.clone(),
+        }
+    }
+
+    /// The session that a cancel request names.
+    pub fn by_cancel_key(&self, process_id: i32, key: &[u8]) -> Option<Session> {
+        let tables = self.lock();
+        let id = tables.by_cancel_key.get(&(process_id, key.to_vec()))?;
+        tables.sessions.get(id).cloned()
+    }
+
+    /// One session.
+    pub fn get(&self, id: ConnectionId) -> Option<Session> {
+        self.lock().sessions.get(&id).cloned()
+    }
+
+    /// All sessions, the oldest first.
+    pub fn all(&self) -> Vec<Session> {
+        let mut all: Vec<_> = self.lock().sessions.values().cloned().collect();
+        all.sort_by_key(|session| session.id);
+        all
+    }
+
+    /// The number of sessions, as it changes.
+    pub fn count(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    fn remove(&self, id: ConnectionId) {
+        let mut tables = self.lock();
+        if let Some(session) = tables.sessions.remove(&id)
+            && tables.by_cancel_key.get(&session.cancel_key) == Some(&id)
+        {
+            tables.by_cancel_key.remove(&session.cancel_key);
+        }
+        let count = tables.sessions.len();
+        drop(tables);
+        self.count.send_replace(count);
+    }
+
+    /// A panic while the lock is held leaves the maps whole: each change is one call.
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.table.remove(self.id);
+    }
+}

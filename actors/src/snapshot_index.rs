@@ -1,0 +1,280 @@
+//! SnapshotIndex: the known snapshots, and which of them suits a client.
+//!
+//! A snapshot is compatible with a revision when every migration applied in it is defined there.
+//! Decisions are cached by the object id of the listing, so that a thousand commits with one
+//! listing cost one comparison.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use actix::prelude::*;
+use jiff::Timestamp;
+use multidb_store::{ProjectName, SnapshotId, SnapshotRecord};
+
+use crate::client_error::ClientError;
+use crate::ports::{Freshness, Revision, RevisionSource};
+use crate::request::{SnapshotSelector, Source};
+
+pub mod decision;
+
+use self::decision::Decision;
+
+/// The decisions that are kept. Each is a few kilobytes where a snapshot misses.
+const DECISIONS_MAX: usize = 1024;
+
+/// The known snapshots.
+pub struct SnapshotIndex {
+    snapshots: BTreeMap<SnapshotId, Arc<SnapshotRecord>>,
+    decisions: HashMap<(ProjectName, String), Arc<Decision>>,
+    /// Grows with each change of the snapshots: a decision made under an older one is not kept.
+    generation: u64,
+    source: Arc<dyn RevisionSource>,
+}
+
+impl SnapshotIndex {
+    /// An index of these snapshots.
+    pub fn new(snapshots: Vec<SnapshotRecord>, source: Arc<dyn RevisionSource>) -> Self {
+        let snapshots = snapshots
+            .into_iter()
+            .map(|snapshot| (snapshot.id.clone(), Arc::new(snapshot)))
+            .collect();
+        Self {
+            snapshots,
+            decisions: HashMap::new(),
+            generation: 0,
+            source,
+        }
+    }
+
+    /// The project's snapshots, newest first; of two taken at one time, the one imported last.
+    fn of_project(&self, project: &ProjectName) -> Vec<Arc<SnapshotRecord>> {
+        let mut of_project: Vec<_> = self
+            .snapshots
+            .values()
+            .filter(|snapshot| snapshot.project == *project)
+            .cloned()
+            .collect();
+        of_project.sort_by_key(|snapshot| {
+            std::cmp::Reverse((snapshot.taken_at, snapshot.imported_at, snapshot.id.clone()))
+        });
+        of_project
+    }
+
+    fn changed(&mut self) {
+        self.generation += 1;
+        self.decisions.clear();
+    }
+
+    fn by_selector(
+        &self,
+        project: &ProjectName,
+        selector: &SnapshotSelector,
+    ) -> Result<Choice, ClientError> {
+        let found = match selector {
+            SnapshotSelector::Latest => self.of_project(project).into_iter().next(),
+            SnapshotSelector::Id(id) => match self.snapshots.get(id) {
+                Some(snapshot) if snapshot.project == *project => Some(snapshot.clone()),
+                _ => return Err(ClientError::no_such_snapshot(id, project)),
+            },
+        };
+        let snapshot = found.ok_or_else(|| ClientError::no_snapshots(project))?;
+        Ok(Choice::without_revision(snapshot))
+    }
+
+    fn by_time(&self, project: &ProjectName, at: Timestamp) -> Result<Choice, ClientError> {
+        let of_project = self.of_project(project);
+        let oldest = of_project.last().map(|snapshot| snapshot.taken_at);
+        let Some(oldest) = oldest else {
+            return Err(ClientError::no_snapshots(project));
+        };
+        of_project
+            .into_iter()
+            .find(|snapshot| snapshot.taken_at <= at)
+            .map(Choice::without_revision)
+            .ok_or_else(|| ClientError::no_snapshot_as_of(at, project, oldest))
+    }
+
+    /// The whole decision for a revision. Reads the repository only where it is not cached.
+    fn decide(
+        &self,
+        project: ProjectName,
+        gitref: String,
+        freshness: Freshness,
+    ) -> ResponseActFuture<Self, Result<(Revision, Arc<Decision>), ClientError>> {
+        let source = self.source.clone();
+        let resolved = {
+            let (source, project, gitref) = (source.clone(), project.clone(), gitref);
+            async move { source.resolve(&project, &gitref, freshness).await }
+        };
+        let decided = resolved.into_actor(self).then(move |revision, index, _| {
+            let cached = revision.as_ref().ok().and_then(|revision| {
+                let key = (project.clone(), revision.listing.clone());
+                index.decisions.get(&key).cloned()
+            });
+            let snapshots = index.of_project(&project);
+            let generation = index.generation;
+            let decision = async move {
+                let revision = revision?;
+                if let Some(decision) = cached {
+                    return Ok((project, revision, decision));
+                }
+                let defined = source
+                    .defined_migrations(&project, &revision.listing)
+                    .await?;
+                let decision = Arc::new(Decision::new(&snapshots, &defined));
+                Ok((project, revision, decision))
+            };
+            decision.into_actor(index).map(
+                move |result: Result<_, crate::ports::RevisionError>, index, _| {
+                    let (project, revision, decision) = result.map_err(ClientError::from)?;
+                    if index.generation == generation {
+                        index.keep(project, &revision, &decision);
+                    }
+                    Ok((revision, decision))
+                },
+            )
+        });
+        Box::pin(decided)
+    }
+
+    fn keep(&mut self, project: ProjectName, revision: &Revision, decision: &Arc<Decision>) {
+        if self.decisions.len() >= DECISIONS_MAX {
+            self.decisions.clear();
+        }
+        let key = (project, revision.listing.clone());
+        self.decisions.insert(key, decision.clone());
+    }
+}
+
+impl Actor for SnapshotIndex {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(1024);
+    }
+}
+
+/// The snapshot for a new instance.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The snapshot.
+    pub snapshot: Arc<SnapshotRecord>,
+    /// The commit that the revision means, where it was chosen by revision.
+    pub commit: Option<String>,
+}
+
+impl Choice {
+    fn without_revision(snapshot: Arc<SnapshotRecord>) -> Self {
+        Self {
+            snapshot,
+            commit: None,
+        }
+    }
+}
+
+/// Chooses a snapshot of the project.
+#[derive(Message)]
+#[rtype(result = "Result<Choice, ClientError>")]
+pub struct Choose {
+    /// The project.
+    pub project: ProjectName,
+    /// What the client asked for.
+    pub source: Source,
+    /// Whether the remote may be asked.
+    pub freshness: Freshness,
+}
+
+impl Handler<Choose> for SnapshotIndex {
+    type Result = ResponseActFuture<Self, Result<Choice, ClientError>>;
+
+    fn handle(&mut self, message: Choose, _: &mut Self::Context) -> Self::Result {
+        let Choose {
+            project,
+            source,
+            freshness,
+        } = message;
+        let gitref = match source {
+            Source::Snapshot(selector) => {
+                return Box::pin(fut::ready(self.by_selector(&project, &selector)));
+            }
+            Source::AsOf(at) => return Box::pin(fut::ready(self.by_time(&project, at))),
+            Source::GitRef(gitref) => gitref,
+        };
+        let decided = self.decide(project.clone(), gitref.clone(), freshness);
+        Box::pin(decided.map(move |result, _, _| {
+            let (revision, decision) = result?;
+            match decision.chosen() {
+                Some(snapshot) => Ok(Choice {
+                    snapshot,
+                    commit: Some(revision.commit),
+                }),
+                None => {
+                    let miss = decision.nearest_miss();
+                    let miss = miss.as_ref();
+                    Err(ClientError::no_compatible_snapshot(&gitref, &project, miss))
+                }
+            }
+        }))
+    }
+}
+
+/// The whole decision for a revision, snapshot by snapshot.
+#[derive(Message)]
+#[rtype(result = "Result<(Revision, Arc<Decision>), ClientError>")]
+pub struct Explain {
+    /// The project.
+    pub project: ProjectName,
+    /// The revision.
+    pub gitref: String,
+}
+
+impl Handler<Explain> for SnapshotIndex {
+    type Result = ResponseActFuture<Self, Result<(Revision, Arc<Decision>), ClientError>>;
+
+    fn handle(&mut self, message: Explain, _: &mut Self::Context) -> Self::Result {
+        self.decide(message.project, message.gitref, Freshness::Fetch)
+    }
+}
+
+/// All snapshots, ordered by id.
+#[derive(Message)]
+#[rtype(result = "Vec<Arc<SnapshotRecord>>")]
+pub struct ListSnapshots;
+
+impl Handler<ListSnapshots> for SnapshotIndex {
+    type Result = MessageResult<ListSnapshots>;
+
+    fn handle(&mut self, _: ListSnapshots, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.snapshots.values().cloned().collect())
+    }
+}
+
+/// A snapshot was imported.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AddSnapshot(pub SnapshotRecord);
+
+impl Handler<AddSnapshot> for SnapshotIndex {
+    type Result = ();
+
+    fn handle(&mut self, AddSnapshot(snapshot): AddSnapshot, _: &mut Self::Context) {
+        self.snapshots
+            .insert(snapshot.id.clone(), Arc::new(snapshot));
+        self.changed();
+    }
+}
+
+/// A snapshot is about to be deleted. Says whether it was known.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct RemoveSnapshot(pub SnapshotId);
+
+impl Handler<RemoveSnapshot> for SnapshotIndex {
+    type Result = bool;
+
+    fn handle(&mut self, RemoveSnapshot(id): RemoveSnapshot, _: &mut Self::Context) -> bool {
+        let known = self.snapshots.remove(&id).is_some();
+        self.changed();
+        known
+    }
+}

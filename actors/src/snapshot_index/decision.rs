@@ -1,0 +1,153 @@
+//! Which snapshots a listing of migrations is compatible with: pure.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use multidb_store::SnapshotRecord;
+
+use crate::client_error::NearestMiss;
+
+/// The missing migrations that are kept of each snapshot, for people.
+const MISSING_SHOWN: usize = 5;
+
+/// What a listing means for each snapshot of a project, newest first.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// A verdict for each snapshot.
+    pub verdicts: Vec<Verdict>,
+    /// The number of migrations that the listing defines.
+    pub defined: usize,
+}
+
+/// Whether one snapshot is compatible.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// The snapshot.
+    pub snapshot: Arc<SnapshotRecord>,
+    /// The first migrations applied in it that the listing lacks.
+    pub missing: Vec<String>,
+    /// How many the listing lacks; 0 when it is compatible.
+    pub missing_total: usize,
+}
+
+impl Decision {
+    /// Compares each snapshot with what the listing defines. The newest snapshot comes first.
+    pub fn new(newest_first: &[Arc<SnapshotRecord>], defined: &HashSet<String>) -> Self {
+        let verdict = |snapshot: &Arc<SnapshotRecord>| {
+            let lacking = || {
+                let applied = snapshot.migrations.iter();
+                applied.filter(|migration| !defined.contains(*migration))
+            };
+            Verdict {
+                snapshot: snapshot.clone(),
+                missing: lacking().take(MISSING_SHOWN).cloned().collect(),
+                missing_total: lacking().count(),
+            }
+        };
+        Self {
+            verdicts: newest_first.iter().map(verdict).collect(),
+            defined: defined.len(),
+        }
+    }
+
+    /// The newest compatible snapshot.
+    pub fn chosen(&self) -> Option<Arc<SnapshotRecord>> {
+        self.verdicts
+            .iter()
+            .find(|verdict| verdict.missing_total == 0)
+            .map(|verdict| verdict.snapshot.clone())
+    }
+
+    /// The snapshot that lacks the fewest definitions, the newest of equals.
+    pub fn nearest_miss(&self) -> Option<NearestMiss> {
+        let nearest = self
+            .verdicts
+            .iter()
+            .min_by_key(|verdict| verdict.missing_total)?;
+        Some(NearestMiss {
+            snapshot: nearest.snapshot.id.clone(),
+            missing: nearest.missing.clone(),
+            missing_total: nearest.missing_total,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn snapshot(id: &str, taken: i64, migrations: &[&str]) -> Arc<SnapshotRecord> {
+        Arc::new(SnapshotRecord {
+            id: id.parse().unwrap(),
+            project: "p".parse().unwrap(),
+            taken_at: Timestamp::from_second(taken).unwrap(),
+            imported_at: Timestamp::UNIX_EPOCH,
+            postgres_major: 15,
+            superuser: "postgres".to_owned(),
+            bytes: 0,
+            files: 0,
+            migrations: migrations.iter().map(|m| (*m).to_owned()).collect(),
+            source: String::new(),
+        })
+    }
+
+    fn defined(migrations: &[&str]) -> HashSet<String> {
+        migrations.iter().map(|m| (*m).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_newest_whose_migrations_are_all_defined_is_chosen() {
+        let newest_first = [
+            snapshot("c", 3, &["a.1", "a.2", "a.3"]),
+            snapshot("b", 2, &["a.1", "a.2"]),
+            snapshot("a", 1, &["a.1"]),
+        ];
+        let decision = Decision::new(&newest_first, &defined(&["a.1", "a.2", "b.1"]));
+        assert_eq!(decision.chosen().unwrap().id.as_str(), "b");
+    }
+
+    #[test]
+    fn the_nearest_miss_lacks_the_fewest_and_is_the_newest_of_equals() {
+        let newest_first = [
+            snapshot("c", 3, &["a.1", "a.2", "a.3"]),
+            snapshot("b", 2, &["a.1", "a.9"]),
+            snapshot("a", 1, &["a.1", "a.8"]),
+        ];
+        let decision = Decision::new(&newest_first, &defined(&["a.1"]));
+        assert!(decision.chosen().is_none());
+        let miss = decision.nearest_miss().unwrap();
+        assert_eq!(miss.snapshot.as_str(), "b");
+        assert_eq!(miss.missing, ["a.9"]);
+        assert_eq!(miss.missing_total, 1);
+    }
+
+    #[test]
+    fn without_snapshots_there_is_neither_choice_nor_miss() {
+        let decision = Decision::new(&[], &defined(&["a.1"]));
+        assert!(decision.chosen().is_none());
+        assert!(decision.nearest_miss().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn a_chosen_snapshot_has_no_migration_that_is_not_defined(
+            sets in prop::collection::vec(prop::collection::btree_set(0u8..12, 0..8), 0..6),
+            known in prop::collection::hash_set(0u8..12, 0..12),
+        ) {
+            let text = |m: &u8| format!("app.{m:04}");
+            let newest_first: Vec<_> = sets.iter().enumerate().map(|(i, set)| {
+                let migrations: Vec<_> = set.iter().map(text).collect();
+                let refs: Vec<_> = migrations.iter().map(String::as_str).collect();
+                snapshot(&format!("s{i}"), -(i as i64), &refs)
+            }).collect();
+            let defined: HashSet<String> = known.iter().map(text).collect();
+            let decision = Decision::new(&newest_first, &defined);
+            let expected = sets.iter().position(|set| set.iter().all(|m| known.contains(m)));
+            let chosen = decision.chosen().map(|s| s.id.to_string());
+            prop_assert_eq!(chosen, expected.map(|i| format!("s{i}")));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What runs Postgres: local processes or containers, behind one trait.
+//!
+//! [`PostgresHost`] runs servers and the programs of an import; [`InstanceRuntime`] is the actors'
+//! port over it, for instances.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use multidb_actors::ports::{FoundPostgres, RunningPostgres, Runtime, RuntimeError, StartError};
+use multidb_store::{InstanceRecord, InstanceUid, Layout};
+use serde::{Deserialize, Serialize};
+
+/// A Postgres server to run on one data directory.
+#[derive(Debug, Clone)]
+pub struct ServerSpec {
+    /// Names `run/<uid>/`, the container and the labels.
+    pub uid: InstanceUid,
+    /// For labels and logs only.
+    pub name: String,
+    /// What it runs for.
+    pub purpose: Purpose,
+    /// The major version that the data needs.
+    pub postgres_major: u16,
+    /// The data directory, owned by [`PostgresHost::data_owner`].
+    pub data_dir: PathBuf,
+    /// The file that its log is appended to: at once, or when its container ends.
+    pub log: PathBuf,
+    /// Settings over multidb's defaults and the configuration's. The last of a name wins.
+    pub settings: Vec<(String, String)>,
+}
+
+/// What a server runs for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// An instance's clients.
+    Instance,
+    /// The preparation of a snapshot.
+    Import,
+}
+
+/// One run of a program of Postgres.
+#[derive(Debug, Clone)]
+pub struct ProgramRun {
+    /// The major version whose program it is.
+    pub postgres_major: u16,
+    /// Its name, such as `initdb`.
+    pub program: &'static str,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its environment, beyond what every program gets.
+    pub env: Vec<(String, String)>,
+    /// What it sees of the host's files, in a container: each at its own path.
+    pub binds: Vec<PathBuf>,
+}
+
+/// What a program left.
+#[derive(Debug, Clone)]
+pub struct ProgramOutput {
+    /// Whether it exited with status 0.
+    pub success: bool,
+    /// How it exited, for people.
+    pub status: String,
+    /// What it wrote to its standard output, up to a bound.
+    pub stdout: Vec<u8>,
+    /// The last lines of its standard error.
+    pub stderr_tail: Vec<String>,
+}
+
+/// Runs Postgres' servers and programs.
+#[async_trait]
+pub trait PostgresHost: Send + Sync + 'static {
+    /// `docker` or `process`.
+    fn kind(&self) -> &'static str;
+
+    /// The user and the group that own data directories, and that Postgres runs as.
+    fn data_owner(&self) -> (u32, u32);
+
+    /// Starts a server and returns once it accepts connections. Leaves nothing when it fails or
+    /// when its future is dropped.
+    async fn start_server(&self, spec: &ServerSpec) -> Result<RunningPostgres, StartError>;
+
+    /// Stops a server: fast shutdown, and after `patience` an immediate one. Returns once it has
+    /// exited and nothing of it is left. One that does not run is stopped.
+    async fn stop_server(&self, uid: InstanceUid, patience: Duration) -> Result<(), RuntimeError>;
+
+    /// All servers of ours that run.
+    async fn running_servers(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError>;
+
+    /// The last lines of a server's log, running or not; `log` as in its [`ServerSpec`].
+    async fn server_logs(
+        &self,
+        uid: InstanceUid,
+        log: &Path,
+        lines: usize,
+    ) -> Result<Vec<String>, RuntimeError>;
+
+    /// Runs a program to its end, as the data owner, without a network. It is killed when the
+    /// future is dropped.
+    async fn run_program(&self, run: &ProgramRun) -> Result<ProgramOutput, RuntimeError>;
+}
+
+/// The actors' port: instances on a host.
+pub struct InstanceRuntime {
+    host: Arc<dyn PostgresHost>,
+    layout: Layout,
+}
+
+impl InstanceRuntime {
+    /// Instances under this root, on this host.
+    pub fn new(host: Arc<dyn PostgresHost>, layout: Layout) -> Self {
+        Self { host, layout }
+    }
+}
+
+#[async_trait]
+impl Runtime for InstanceRuntime {
+    fn kind(&self) -> &'static str {
+        self.host.kind()
+    }
+
+    async fn start(&self, record: &InstanceRecord) -> Result<RunningPostgres, StartError> {
+        let spec = ServerSpec {
+            uid: record.uid,
+            name: record.name.to_string(),
+            purpose: Purpose::Instance,
+            postgres_major: record.postgres_major,
+            data_dir: self.layout.instance_data(record.uid),
+            log: self.layout.instance_log(record.uid),
+            settings: Vec::new(),
+        };
+        self.host.start_server(&spec).await
+    }
+
+    async fn stop(&self, uid: InstanceUid, patience: Duration) -> Result<(), RuntimeError> {
+        self.host.stop_server(uid, patience).await
+    }
+
+    async fn running(&self) -> Result<Vec<FoundPostgres>, RuntimeError> {
+        let servers = self.host.running_servers().await?;
+        let instances = servers
+            .into_iter()
+            .filter(|(purpose, _)| *purpose == Purpose::Instance);
+        Ok(instances.map(|(_, found)| found).collect())
+    }
+
+    async fn logs(&self, uid: InstanceUid, lines: usize) -> Result<Vec<String>, RuntimeError> {
+        let log = self.layout.instance_log(uid);
+        self.host.server_logs(uid, &log, lines).await
+    }
+}
