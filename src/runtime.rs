@@ -12,6 +12,14 @@ use multidb_actors::ports::{FoundPostgres, RunningPostgres, Runtime, RuntimeErro
 use multidb_store::{InstanceRecord, InstanceUid, Layout};
 use serde::{Deserialize, Serialize};
 
+pub mod binaries;
+pub mod log_tail;
+mod postmaster;
+pub mod process;
+mod program;
+pub mod readiness;
+pub mod settings;
+
 /// A Postgres server to run on one data directory.
 #[derive(Debug, Clone)]
 pub struct ServerSpec {

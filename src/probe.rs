@@ -1,0 +1,110 @@
+//! Questions to a running Postgres, over its Unix socket.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use multidb_actors::ports::{BackendActivity, Endpoint, RuntimeError, ServerProbe};
+use tokio_postgres::{Client, Config, NoTls, Row};
+
+/// How long a question may take, its connection included.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Databases that every cluster has, unless somebody dropped them.
+const DATABASES: [&str; 2] = ["postgres", "template1"];
+
+/// Asks by ordinary connections.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct PgProbe;
+
+/// Connects to a server of ours as this superuser.
+///
+/// # Errors
+///
+/// The server does not let us in.
+pub async fn connect(
+    endpoint: &Endpoint,
+    superuser: &str,
+    database: &str,
+) -> Result<Client, tokio_postgres::Error> {
+    let mut config = Config::new();
+    config
+        .user(superuser)
+        .dbname(database)
+        .application_name("multidb")
+        .connect_timeout(PATIENCE);
+    match endpoint {
+        Endpoint::Unix(path) => {
+            let directory = path.parent().unwrap_or(path);
+            config
+                .host_path(directory)
+                .port(super::runtime::settings::PORT);
+        }
+        Endpoint::Tcp(address) => {
+            config.host(address.ip().to_string()).port(address.port());
+        }
+    }
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection of multidb's own ended");
+        }
+    });
+    Ok(client)
+}
+
+/// The answer to a question about one backend.
+async fn ask(
+    endpoint: &Endpoint,
+    superuser: &str,
+    question: &str,
+    process_id: i32,
+) -> Result<Option<Row>, RuntimeError> {
+    let asked = async {
+        let client = match connect(endpoint, superuser, DATABASES[0]).await {
+            Ok(client) => client,
+            Err(_) => connect(endpoint, superuser, DATABASES[1]).await?,
+        };
+        client.query_opt(question, &[&process_id]).await
+    };
+    let answer = tokio::time::timeout(PATIENCE, asked).await;
+    let failed = |message: String| RuntimeError {
+        message: format!("cannot ask postgres: {message}"),
+        hint: None,
+    };
+    answer
+        .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?
+        .map_err(|error| failed(multidb_store::error_chain(&error)))
+}
+
+#[async_trait]
+impl ServerProbe for PgProbe {
+    async fn backend_activity(
+        &self,
+        endpoint: &Endpoint,
+        superuser: &str,
+        process_id: i32,
+    ) -> Result<Option<BackendActivity>, RuntimeError> {
+        let question = "select state from pg_stat_activity where pid = $1";
+        let Some(row) = ask(endpoint, superuser, question, process_id).await? else {
+            return Ok(None);
+        };
+        let state: Option<String> = row.get(0);
+        Ok(Some(match state.as_deref() {
+            Some("idle") => BackendActivity::Idle,
+            Some("idle in transaction" | "idle in transaction (aborted)") => {
+                BackendActivity::IdleInTransaction
+            }
+            _ => BackendActivity::Active,
+        }))
+    }
+
+    async fn terminate_backend(
+        &self,
+        endpoint: &Endpoint,
+        superuser: &str,
+        process_id: i32,
+    ) -> Result<(), RuntimeError> {
+        let question = "select pg_terminate_backend($1)";
+        ask(endpoint, superuser, question, process_id).await?;
+        Ok(())
+    }
+}
