@@ -13,6 +13,7 @@ use multidb_store::{InstanceRecord, InstanceUid, Layout};
 use serde::{Deserialize, Serialize};
 
 pub mod binaries;
+pub mod docker;
 pub mod log_tail;
 mod postmaster;
 pub mod process;

@@ -129,7 +129,7 @@ impl ProcessHost {
 }
 
 /// Makes the directory of one start, empty.
-fn prepare_run_dir(run_dir: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
+pub(super) fn prepare_run_dir(run_dir: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
     remove_run_dir(run_dir)?;
     fs::DirBuilder::new().mode(0o700).create(run_dir)?;
     if Uid::effective().is_root() {
@@ -139,7 +139,8 @@ fn prepare_run_dir(run_dir: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
     fs::set_permissions(run_dir, fs::Permissions::from_mode(0o700))
 }
 
-fn remove_run_dir(run_dir: &Path) -> io::Result<()> {
+/// Removes the directory of one start. One that is not there is removed.
+pub(super) fn remove_run_dir(run_dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(run_dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::settings::SOCKET_NAME;
 
@@ -21,28 +21,37 @@ const READY: &str = "ready";
 pub struct Readiness {
     pid_file: PathBuf,
     socket: PathBuf,
-    /// What a predecessor that crashed left in the file.
-    stale: Option<String>,
+    /// What a predecessor that crashed left: the file's content and when it was written. In a
+    /// container the process id is always the same, and the start time has only seconds.
+    stale: Option<(String, SystemTime)>,
 }
 
 impl Readiness {
     /// To be made before the server is started.
     pub fn watch(data_dir: &Path, run_dir: &Path) -> Self {
-        let pid_file = data_dir.join("postmaster.pid");
+        let running = Self::of_running(data_dir, run_dir);
         Self {
-            stale: fs::read_to_string(&pid_file).ok(),
+            stale: read(&running.pid_file),
+            ..running
+        }
+    }
+
+    /// For a server that was started by somebody else.
+    pub fn of_running(data_dir: &Path, run_dir: &Path) -> Self {
+        Self {
+            stale: None,
             socket: run_dir.join(SOCKET_NAME),
-            pid_file,
+            pid_file: data_dir.join("postmaster.pid"),
         }
     }
 
     /// Whether it accepts connections.
     pub fn is_ready(&self) -> bool {
-        let Ok(text) = fs::read_to_string(&self.pid_file) else {
+        let Some(found) = read(&self.pid_file) else {
             return false;
         };
-        let status = text.lines().nth(STATUS_LINE).map(str::trim);
-        status == Some(READY) && self.stale.as_ref() != Some(&text) && self.socket.exists()
+        let status = found.0.lines().nth(STATUS_LINE).map(str::trim);
+        status == Some(READY) && self.stale.as_ref() != Some(&found) && self.socket.exists()
     }
 
     /// Resolves when it accepts connections.
@@ -51,6 +60,11 @@ impl Readiness {
             tokio::time::sleep(INTERVAL).await;
         }
     }
+}
+
+fn read(pid_file: &Path) -> Option<(String, SystemTime)> {
+    let written = fs::metadata(pid_file).and_then(|m| m.modified()).ok()?;
+    Some((fs::read_to_string(pid_file).ok()?, written))
 }
 
 #[cfg(test)]

@@ -1,0 +1,270 @@
+//! Postgres in containers, through the Docker engine's API.
+//!
+//! A container's life is one server's: made at the start, removed when Postgres has exited, whoever
+//! ended it, after its log was saved. What a caller abandons is finished or undone by a task of its
+//! own, so that no container is left that nobody knows; and a container that a killed daemon left
+//! behind is found by its labels.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `engine` | the connection, its version, limits and errors |
+//! | `labels` | whose a container is, and what for |
+//! | `image` | the image of a major, pulled if need be |
+//! | `pause` | the network namespace that containers share |
+//! | `container` | what a container may do; create, start, signal, remove |
+//! | `launch` | creating and starting a container in its network |
+//! | `server` | a server's start and stop |
+//! | `adopt` | what an earlier daemon left |
+//! | `program` | one run of one program |
+//! | `logs` | what a container wrote, and saving it |
+
+mod adopt;
+mod container;
+mod engine;
+mod image;
+mod labels;
+mod launch;
+mod logs;
+mod pause;
+mod program;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use multidb_actors::ports::{FoundPostgres, RunningPostgres, RuntimeError, StartError};
+use multidb_store::{InstanceUid, Layout};
+use tokio::runtime::Handle;
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
+
+pub use self::container::Limits;
+pub use self::engine::{EngineInfo, default_socket, probe_engine};
+
+use self::engine::Engine;
+use self::image::Image;
+use self::labels::Labels;
+use self::pause::Pause;
+use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec};
+
+/// The network of containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// A loopback that they share and nothing listens on: the quickest to join.
+    None,
+    /// A loopback for each.
+    Private,
+    /// A network that the engine knows by this name.
+    Named(String),
+}
+
+/// How to run containers.
+#[derive(Debug, Clone)]
+pub struct DockerSettings {
+    /// The engine's socket; [`default_socket`] is the usual one.
+    pub socket: PathBuf,
+    /// The image, with `{major}` for Postgres' major.
+    pub image: String,
+    /// The containers' network.
+    pub network: Network,
+    /// The limits of each container.
+    pub limits: Limits,
+    /// The user and group that own data directories, on the host and inside.
+    pub data_owner: (u32, u32),
+    /// Where everything lives.
+    pub layout: Layout,
+    /// Postgres settings for all servers, over multidb's own.
+    pub postgres_settings: Vec<(String, String)>,
+}
+
+/// Runs Postgres in containers.
+#[derive(Clone)]
+pub struct DockerHost {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: DockerSettings,
+    engine: Engine,
+    info: EngineInfo,
+    labels: Labels,
+    pause: Pause,
+    locks: Locks,
+    /// Marks the programs that this daemon runs, against those of one that was killed.
+    daemon: String,
+    /// The users that a container knows: `initdb` refuses to run as a user without a name.
+    passwd: PathBuf,
+    /// Where our tasks run: a caller's own runtime may end before they do.
+    tasks: Handle,
+}
+
+impl DockerHost {
+    /// Connects to the engine, and fails at once where none answers or it is too old.
+    pub async fn connect(settings: DockerSettings) -> Result<Self, RuntimeError> {
+        let (engine, info) = Engine::connect(&settings.socket).await?;
+        let labels = Labels::new(settings.layout.root());
+        let passwd = write_passwd(&settings).await?;
+        let inner = Inner {
+            engine,
+            info,
+            pause: Pause::new(&labels),
+            labels,
+            locks: Locks::default(),
+            daemon: format!("{:016x}", unique_bits()),
+            passwd,
+            tasks: Handle::current(),
+            settings,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// What the engine said about itself when it was connected to.
+    pub fn engine_info(&self) -> &EngineInfo {
+        &self.inner.info
+    }
+
+    /// Removes what serves all containers, when the last of them is stopped: the pause container.
+    pub async fn close(&self) -> Result<(), RuntimeError> {
+        self.inner.pause.remove(&self.inner.engine).await
+    }
+
+    /// Runs `work` in a task of its own, which is told when the caller has given up.
+    async fn detached<T, F>(
+        &self,
+        work: impl FnOnce(Arc<Inner>, CancellationToken) -> F,
+    ) -> Result<T, RuntimeError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let given_up = CancellationToken::new();
+        let _guard = given_up.clone().drop_guard();
+        let task = work(Arc::clone(&self.inner), given_up);
+        self.inner
+            .tasks
+            .spawn(task)
+            .await
+            .map_err(|error| RuntimeError {
+                message: format!("a task of the docker runtime failed: {error}"),
+                hint: None,
+            })
+    }
+}
+
+#[async_trait]
+impl PostgresHost for DockerHost {
+    fn kind(&self) -> &'static str {
+        "docker"
+    }
+
+    fn data_owner(&self) -> (u32, u32) {
+        self.inner.settings.data_owner
+    }
+
+    async fn start_server(&self, spec: &ServerSpec) -> Result<RunningPostgres, StartError> {
+        let spec = spec.clone();
+        let started = self
+            .detached(|inner, given_up| inner.start(spec, given_up))
+            .await??;
+        Ok(started.keep())
+    }
+
+    async fn stop_server(&self, uid: InstanceUid, patience: Duration) -> Result<(), RuntimeError> {
+        self.detached(|inner, _| async move { inner.stop(uid, patience).await })
+            .await?
+    }
+
+    async fn running_servers(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError> {
+        self.detached(|inner, _| inner.take_over()).await?
+    }
+
+    async fn server_logs(
+        &self,
+        uid: InstanceUid,
+        log: &Path,
+        lines: usize,
+    ) -> Result<Vec<String>, RuntimeError> {
+        self.inner.server_logs(uid, log, lines).await
+    }
+
+    async fn run_program(&self, run: &ProgramRun) -> Result<ProgramOutput, RuntimeError> {
+        let run = run.clone();
+        self.detached(|inner, given_up| inner.run_program(run, given_up))
+            .await?
+    }
+}
+
+impl Inner {
+    async fn image(&self, postgres_major: u16) -> Result<Image, RuntimeError> {
+        self.engine
+            .image(&self.settings.image, postgres_major)
+            .await
+    }
+}
+
+/// One lock for each server, so that its start, stop and clearing away follow one another.
+#[derive(Default)]
+struct Locks {
+    by_uid: Mutex<HashMap<InstanceUid, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Locks {
+    async fn lock(&self, uid: InstanceUid) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut by_uid = self.by_uid.lock().unwrap_or_else(|e| e.into_inner());
+            by_uid.retain(|_, lock| lock.strong_count() > 0);
+            let known = by_uid.get(&uid).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let lock = Arc::new(tokio::sync::Mutex::new(()));
+                by_uid.insert(uid, Arc::downgrade(&lock));
+                lock
+            })
+        };
+        lock.lock_owned().await
+    }
+
+    /// Whether something happens to this server now.
+    fn is_locked(&self, uid: InstanceUid) -> bool {
+        let by_uid = self.by_uid.lock().unwrap_or_else(|e| e.into_inner());
+        by_uid.get(&uid).is_some_and(|lock| lock.strong_count() > 0)
+    }
+}
+
+/// Writes the file that containers see as `/etc/passwd`.
+async fn write_passwd(settings: &DockerSettings) -> Result<PathBuf, RuntimeError> {
+    let dir = settings.layout.state().join("docker");
+    let path = dir.join("passwd");
+    let (uid, gid) = settings.data_owner;
+    let text = format!(
+        "root:x:0:0:root:/root:/bin/sh\npostgres:x:{uid}:{gid}:Postgres:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
+    );
+    let written = async {
+        tokio::fs::create_dir_all(&dir).await?;
+        // Beside it and renamed: containers that run keep the old file.
+        let fresh = dir.join("passwd.new");
+        tokio::fs::write(&fresh, text).await?;
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        tokio::fs::set_permissions(&fresh, readable).await?;
+        tokio::fs::rename(&fresh, &path).await
+    };
+    match written.await {
+        Ok(()) => Ok(path),
+        Err(error) => Err(RuntimeError {
+            message: format!("writing {} failed: {error}", path.display()),
+            hint: None,
+        }),
+    }
+}
+
+/// Bits that no other process on this machine has at this time.
+fn unique_bits() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

@@ -1,0 +1,87 @@
+//! What an earlier daemon left in the engine: servers to take over, and remains to remove.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::models::ContainerSummaryStateEnum;
+use bollard::query_parameters::ListContainersOptionsBuilder;
+use futures_util::future::join_all;
+use multidb_actors::ports::{FoundPostgres, RuntimeError};
+use tokio::time::timeout;
+
+use super::Inner;
+use super::labels::Role;
+use super::server::Remains;
+use crate::runtime::Purpose;
+use crate::runtime::readiness::Readiness;
+
+/// How long a server of a killed daemon may take to become ready before it is ended.
+const ADOPTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Inner {
+    /// Takes over the servers that run, and removes what else is ours: servers that have exited,
+    /// programs of a daemon that was killed.
+    pub(super) async fn take_over(
+        self: Arc<Self>,
+    ) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError> {
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&self.labels.filter())
+            .build();
+        let containers = self
+            .engine
+            .call("listing containers", |docker| {
+                let options = options.clone();
+                async move { docker.list_containers(Some(options)).await }
+            })
+            .await?;
+        let handled = containers.into_iter().filter_map(|container| {
+            let role = self.labels.role(&container.labels.unwrap_or_default())?;
+            let running = container.state == Some(ContainerSummaryStateEnum::RUNNING);
+            Some(self.take_over_one(container.id?, role, running))
+        });
+        let found: Vec<_> = join_all(handled).await;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn take_over_one(
+        self: &Arc<Self>,
+        id: String,
+        role: Role,
+        running: bool,
+    ) -> Option<(Purpose, FoundPostgres)> {
+        let (uid, purpose, data_dir, log) = match role {
+            Role::Server {
+                uid,
+                purpose,
+                data_dir,
+                log,
+            } => (uid, purpose, data_dir, log),
+            Role::Program { daemon } if daemon != self.daemon => {
+                if let Err(error) = self.engine.remove(&id).await {
+                    tracing::warn!(container = id, error = error.message, "a program is left");
+                }
+                return None;
+            }
+            Role::Program { .. } | Role::Pause => return None,
+        };
+        if self.locks.is_locked(uid) {
+            // It is being started or stopped by us.
+            return None;
+        }
+        let _lock = self.locks.lock(uid).await;
+        let remains = Remains { uid, id, log };
+        let ready = running && {
+            let readiness = Readiness::of_running(&data_dir, &self.settings.layout.run_dir(uid));
+            let ready = self.ready(&remains.id, &readiness);
+            matches!(timeout(ADOPTION_TIMEOUT, ready).await, Ok(Ok(())))
+        };
+        if !ready {
+            tracing::info!(%uid, running, "removing a container that serves nobody");
+            self.clear_away_logged(&remains).await;
+            return None;
+        }
+        let postgres = self.watched(&remains);
+        Some((purpose, FoundPostgres { uid, postgres }))
+    }
+}

@@ -1,0 +1,307 @@
+//! The connection to the Docker engine: its version, a limit on every call, and errors that say
+//! what to do.
+//!
+//! Each call opens its own connection (bollard keeps none), so an engine that was restarted needs
+//! no reconnecting. bollard 0.21.1 leaves the API version out of the path (its issue 736), which
+//! Docker calls deprecated, so the version that both sides know is put in here: an engine as old
+//! as Debian's 20.10 refuses a newer one, and a new engine refuses the oldest.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
+use multidb_actors::ports::RuntimeError;
+
+/// Where an engine listens unless `DOCKER_HOST` says otherwise.
+const SOCKET_DEFAULT: &str = "/var/run/docker.sock";
+
+/// How long an engine may take for a call that moves no data.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an engine may take to say that it is there.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What bollard waits for an answer's head. Our own limits end a call earlier, save for the calls
+/// that last as long as a container.
+const TRANSPORT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The oldest API that has all that is used here (Docker 20.10).
+const API_MIN: ClientVersion = ClientVersion {
+    major_version: 1,
+    minor_version: 41,
+};
+
+/// What an engine says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// The engine's version, such as `20.10.24`.
+    pub version: String,
+    /// The API version that multidb speaks with it, such as `1.41`.
+    pub api: String,
+}
+
+/// The socket of the local engine: `DOCKER_HOST` where it names a Unix socket, else the usual one.
+pub fn default_socket() -> PathBuf {
+    std::env::var("DOCKER_HOST")
+        .ok()
+        .and_then(|host| host.strip_prefix("unix://").map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT))
+}
+
+/// Whether an engine that multidb can use answers on `socket`, and which. Takes 5 seconds at most.
+pub async fn probe_engine(socket: &Path) -> Result<EngineInfo, RuntimeError> {
+    Engine::connect(socket).await.map(|(_, info)| info)
+}
+
+/// A connection to an engine, cheap to clone.
+#[derive(Clone)]
+pub(super) struct Engine {
+    docker: Docker,
+    socket: Arc<Path>,
+    /// The API version in each request's path, once it is known.
+    version: Arc<RwLock<Option<String>>>,
+}
+
+impl Engine {
+    /// Connects and settles the API version.
+    pub(super) async fn connect(socket: &Path) -> Result<(Self, EngineInfo), RuntimeError> {
+        let socket: Arc<Path> = Arc::from(socket);
+        let version = Arc::new(RwLock::new(None));
+        let in_path = Arc::clone(&version);
+        let docker = Docker::connect_with_unix(
+            &socket.to_string_lossy(),
+            TRANSPORT_TIMEOUT.as_secs(),
+            API_DEFAULT_VERSION,
+        )
+        .map_err(|error| failure(&socket, "connecting", &error))?
+        .with_request_modifier(move |request| with_version(request, &in_path));
+        let engine = Self {
+            docker,
+            socket,
+            version,
+        };
+        let info = engine.negotiate().await?;
+        Ok((engine, info))
+    }
+
+    /// bollard's client. Use it inside [`Engine::call`], or bound it otherwise.
+    pub(super) fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// Runs one call within [`CALL_TIMEOUT`]. `what` completes "docker failed at …".
+    ///
+    /// An engine that was replaced by one of another version refuses ours: then the version is
+    /// settled anew and the call is made once more, which is safe since a refused call did nothing.
+    pub(super) async fn call<T, F>(
+        &self,
+        what: &str,
+        make: impl Fn(Docker) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let first = self.once(what, make(self.docker.clone())).await;
+        match first {
+            Err(CallError::Refused {
+                status: 400,
+                ref message,
+                ..
+            }) if message.contains("client version") => {
+                self.negotiate().await.map_err(CallError::Failed)?;
+                self.once(what, make(self.docker.clone())).await
+            }
+            result => result,
+        }
+    }
+
+    async fn once<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, CallError> {
+        let result = match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::RequestTimeoutError),
+        };
+        result.map_err(|error| self.error(what, &error))
+    }
+
+    /// What an error of bollard means.
+    pub(super) fn error(&self, what: &str, error: &Error) -> CallError {
+        match error {
+            Error::DockerResponseServerError {
+                status_code,
+                message,
+            } => CallError::Refused {
+                status: *status_code,
+                what: what.to_owned(),
+                message: message.trim().to_owned(),
+            },
+            error => CallError::Failed(failure(&self.socket, what, error)),
+        }
+    }
+
+    async fn negotiate(&self) -> Result<EngineInfo, RuntimeError> {
+        // Without a version in the path, every engine answers this.
+        self.set_version(None);
+        let asked = tokio::time::timeout(PROBE_TIMEOUT, self.docker.version()).await;
+        let said = asked
+            .unwrap_or(Err(Error::RequestTimeoutError))
+            .map_err(|error| failure(&self.socket, "asking for its version", &error))?;
+        let version = said.version.unwrap_or_else(|| "unknown".to_owned());
+        let newest = said.api_version.as_deref().and_then(parse_version);
+        let oldest = said.min_api_version.as_deref().and_then(parse_version);
+        let api = choose_version(newest, oldest).ok_or_else(|| RuntimeError {
+            message: format!(
+                "the docker engine {version} at {} speaks API {} to {}, multidb {API_MIN} to {API_DEFAULT_VERSION}",
+                self.socket.display(),
+                said.min_api_version.as_deref().unwrap_or("?"),
+                said.api_version.as_deref().unwrap_or("?"),
+            ),
+            hint: Some("Use Docker 20.10 or newer, and a current multidb.".to_owned()),
+        })?;
+        self.set_version(Some(api.clone()));
+        Ok(EngineInfo { version, api })
+    }
+
+    fn set_version(&self, version: Option<String>) {
+        *self.version.write().unwrap_or_else(|e| e.into_inner()) = version;
+    }
+}
+
+/// Why a call to the engine failed.
+#[derive(Debug, Clone)]
+pub(super) enum CallError {
+    /// The engine answered, and refused.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What was tried.
+        what: String,
+        /// What the engine said.
+        message: String,
+    },
+    /// There was no answer, or none that makes sense.
+    Failed(RuntimeError),
+}
+
+impl CallError {
+    /// Whether the engine said that the container or image does not exist.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// Whether the engine said that the container is not in a state, or a name not free, for this.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, .. })
+    }
+
+    /// What the engine said, if it said anything.
+    pub(super) fn engine_message(&self) -> &str {
+        match self {
+            Self::Refused { message, .. } => message,
+            Self::Failed(_) => "",
+        }
+    }
+}
+
+impl From<CallError> for RuntimeError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused { what, message, .. } => RuntimeError {
+                message: format!("docker failed at {what}: {message}"),
+                hint: None,
+            },
+            CallError::Failed(error) => error,
+        }
+    }
+}
+
+fn failure(socket: &Path, what: &str, error: &Error) -> RuntimeError {
+    let mut cause = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        let text = inner.to_string();
+        if !cause.contains(&text) {
+            cause.push_str(": ");
+            cause.push_str(&text);
+        }
+        source = inner.source();
+    }
+    let hint = if cause.contains("Permission denied") {
+        "Run multidb as root or as a member of the group docker."
+    } else {
+        "Is it running? Try: systemctl status docker. Without Docker, set runtime.kind = \"process\"."
+    };
+    RuntimeError {
+        message: format!(
+            "the docker engine does not answer at {} ({what}): {cause}",
+            socket.display()
+        ),
+        hint: Some(hint.to_owned()),
+    }
+}
+
+/// Puts the settled API version in front of a request's path, in place of bollard's if it has one.
+fn with_version(mut request: BollardRequest, version: &RwLock<Option<String>>) -> BollardRequest {
+    let version = version.read().unwrap_or_else(|e| e.into_inner()).clone();
+    let mut parts = request.uri().clone().into_parts();
+    let path = parts.path_and_query.as_ref().map_or("/", |p| p.as_str());
+    let path = match path.strip_prefix("/v1.") {
+        Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        None => path,
+    };
+    let path = match version {
+        Some(version) => format!("/v{version}{path}"),
+        None => path.to_owned(),
+    };
+    // The path was one before, and a version adds only digits and a dot.
+    if let Ok(path) = path.parse() {
+        parts.path_and_query = Some(path);
+        if let Ok(uri) = parts.try_into() {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
+fn parse_version(text: &str) -> Option<(usize, usize)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// The newest version that both sides know.
+fn choose_version(
+    newest: Option<(usize, usize)>,
+    oldest: Option<(usize, usize)>,
+) -> Option<String> {
+    let ours_newest = (
+        API_DEFAULT_VERSION.major_version,
+        API_DEFAULT_VERSION.minor_version,
+    );
+    let ours_oldest = (API_MIN.major_version, API_MIN.minor_version);
+    let chosen = newest?.min(ours_newest);
+    (chosen >= ours_oldest && chosen >= oldest.unwrap_or(ours_oldest))
+        .then(|| format!("{}.{}", chosen.0, chosen.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_version_that_both_know_is_chosen() {
+        let choose = |newest, oldest| choose_version(Some((1, newest)), Some((1, oldest)));
+        assert_eq!(choose(41, 12).as_deref(), Some("1.41"));
+        assert_eq!(choose(52, 44).as_deref(), Some("1.52"));
+        assert_eq!(choose(99, 44).as_deref(), Some("1.53"));
+        assert_eq!(choose(40, 12), None, "too old an engine");
+        assert_eq!(choose(99, 60), None, "too new an engine");
+        assert_eq!(choose_version(None, None), None);
+        assert_eq!(parse_version("1.41"), Some((1, 41)));
+        assert_eq!(parse_version("one"), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! What a container wrote: its last lines for a person, all of it for the instance's log.
+
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::query_parameters::LogsOptionsBuilder;
+use futures_util::{Stream, StreamExt};
+use multidb_actors::ports::RuntimeError;
+use multidb_store::InstanceUid;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use super::Inner;
+use super::engine::{CALL_TIMEOUT, CallError, Engine};
+use super::server::container_name;
+use crate::runtime::log_tail;
+
+/// How long the engine may be silent while it sends a log.
+const SILENCE_TIMEOUT: Duration = CALL_TIMEOUT;
+
+impl Engine {
+    /// The last lines that a container wrote.
+    pub(super) async fn log_tail(
+        &self,
+        name: &str,
+        lines: usize,
+    ) -> Result<Vec<String>, CallError> {
+        let options = LogsOptionsBuilder::new()
+            .stdout(true)
+            .stderr(true)
+            .tail(&lines.to_string())
+            .build();
+        let mut text = Vec::new();
+        let mut chunks = pin!(self.docker().logs(name, Some(options)));
+        while let Some(chunk) = self.next_chunk(&mut chunks).await? {
+            text.extend_from_slice(chunk.as_ref());
+        }
+        Ok(last_lines(&text, lines))
+    }
+
+    /// Appends all that a container wrote to `log`.
+    pub(super) async fn save_log(&self, name: &str, log: &Path) -> Result<(), RuntimeError> {
+        let failed = |error: std::io::Error| RuntimeError {
+            message: format!("appending to {} failed: {error}", log.display()),
+            hint: None,
+        };
+        let path = log.to_owned();
+        let opened = tokio::task::spawn_blocking(move || log_tail::open(&path)).await;
+        let (file, _) = opened
+            .unwrap_or_else(|error| Err(error.into()))
+            .map_err(failed)?;
+        let mut file = tokio::fs::File::from_std(file);
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
+        let mut chunks = pin!(self.docker().logs(name, Some(options)));
+        while let Some(chunk) = self.next_chunk(&mut chunks).await? {
+            file.write_all(chunk.as_ref()).await.map_err(failed)?;
+        }
+        file.flush().await.map_err(failed)
+    }
+
+    async fn next_chunk(
+        &self,
+        chunks: &mut (impl Stream<Item = Result<LogOutput, Error>> + Unpin),
+    ) -> Result<Option<LogOutput>, CallError> {
+        let next = timeout(SILENCE_TIMEOUT, chunks.next()).await;
+        next.unwrap_or(Some(Err(Error::RequestTimeoutError)))
+            .transpose()
+            .map_err(|error| self.error("reading a container's log", &error))
+    }
+}
+
+impl Inner {
+    /// The last lines over all starts: the container's, if there is one, after the saved ones.
+    pub(super) async fn server_logs(
+        &self,
+        uid: InstanceUid,
+        log: &Path,
+        lines: usize,
+    ) -> Result<Vec<String>, RuntimeError> {
+        let current = match self.engine.log_tail(&container_name(uid), lines).await {
+            Ok(current) => current,
+            Err(error) if error.is_missing() || error.is_conflict() => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let missing = lines.saturating_sub(current.len());
+        let path = log.to_owned();
+        let read = tokio::task::spawn_blocking(move || log_tail::last_lines(&path, 0, missing));
+        let mut saved = read
+            .await
+            .unwrap_or_else(|error| Err(error.into()))
+            .map_err(|error| RuntimeError {
+                message: format!("cannot read {}: {error}", log.display()),
+                hint: None,
+            })?;
+        saved.extend(current);
+        Ok(saved)
+    }
+}
+
+fn last_lines(text: &[u8], lines: usize) -> Vec<String> {
+    let text = String::from_utf8_lossy(text);
+    let mut last: Vec<String> = text.lines().rev().take(lines).map(str::to_owned).collect();
+    last.reverse();
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_come_oldest_first() {
+        assert_eq!(last_lines(b"a\nb\nc\n", 2), ["b", "c"]);
+        assert_eq!(last_lines(b"a", 5), ["a"]);
+        assert!(last_lines(b"", 5).is_empty());
+        assert!(last_lines(b"a\n", 0).is_empty());
+    }
+}

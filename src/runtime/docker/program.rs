@@ -1,0 +1,181 @@
+//! One run of one of Postgres' programs, in a container of its own without any network.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bollard::container::{AttachContainerResults, LogOutput};
+use futures_util::StreamExt;
+use multidb_actors::ports::RuntimeError;
+use tokio_util::sync::CancellationToken;
+
+use super::container::{Output, Plan};
+use super::{Inner, Network, unique_bits};
+use crate::runtime::{ProgramOutput, ProgramRun};
+
+/// How much of a program's standard output is kept.
+const STDOUT_BYTES_MAX: usize = 16 << 20;
+
+/// How much of the end of its standard error is kept.
+const STDERR_LINES_MAX: usize = 100;
+
+/// Where a longer line of standard error is cut.
+const LINE_BYTES_MAX: usize = 8 << 10;
+
+impl Inner {
+    /// Runs the program to its end. Its container is gone when this returns, however it returns.
+    pub(super) async fn run_program(
+        self: Arc<Self>,
+        run: ProgramRun,
+        given_up: CancellationToken,
+    ) -> Result<ProgramOutput, RuntimeError> {
+        let image = self.image(run.postgres_major).await?;
+        let name = format!("multidb-run-{:016x}", unique_bits());
+        let env = run.env.iter().map(|(key, value)| format!("{key}={value}"));
+        let plan = Plan {
+            name: name.clone(),
+            image: &image,
+            labels: self.labels.program(&self.daemon),
+            program: run.program,
+            args: run.args.clone(),
+            env: env.collect(),
+            binds: run.binds.clone(),
+            passwd: Some(&self.passwd),
+            owner: self.settings.data_owner,
+            network: String::new(),
+            limits: self.settings.limits,
+            output: Output::Attached,
+        };
+        let network = match self.settings.network {
+            Network::None => Network::None,
+            Network::Private | Network::Named(_) => Network::Private,
+        };
+        let attached = self.launch(plan, &network).await?;
+        let result = tokio::select! {
+            result = self.collect(&name, &run, attached) => result,
+            () = given_up.cancelled() => Err(failed(&run, "nobody waits for it any more")),
+        };
+        let removed = self.engine.remove(&name).await;
+        let output = result?;
+        removed?;
+        Ok(output)
+    }
+
+    async fn collect(
+        &self,
+        name: &str,
+        run: &ProgramRun,
+        attached: Option<AttachContainerResults>,
+    ) -> Result<ProgramOutput, RuntimeError> {
+        let mut output = Collected::default();
+        let mut chunks = attached
+            .ok_or_else(|| failed(run, "docker gave no output"))?
+            .output;
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| {
+                RuntimeError::from(self.engine.error("reading a program's output", &error))
+            })?;
+            output.take(chunk);
+        }
+        let exit_code = self.engine.wait(name).await?;
+        let ending = self
+            .engine
+            .ending(name, exit_code)
+            .await?
+            .ok_or_else(|| failed(run, "it still runs after its output has ended"))?;
+        Ok(ProgramOutput {
+            success: ending.exit_code == 0,
+            status: ending.text,
+            stdout: output.stdout,
+            stderr_tail: output.stderr.finish(),
+        })
+    }
+}
+
+fn failed(run: &ProgramRun, cause: &str) -> RuntimeError {
+    RuntimeError {
+        message: format!("running {} in a container failed: {cause}", run.program),
+        hint: None,
+    }
+}
+
+/// What a program wrote, within bounds.
+#[derive(Default)]
+struct Collected {
+    stdout: Vec<u8>,
+    stderr: Tail,
+}
+
+impl Collected {
+    fn take(&mut self, chunk: LogOutput) {
+        match chunk {
+            LogOutput::StdErr { message } => self.stderr.take(&message),
+            LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                let room = STDOUT_BYTES_MAX - self.stdout.len();
+                self.stdout
+                    .extend_from_slice(&message[..message.len().min(room)]);
+            }
+            LogOutput::StdIn { .. } => {}
+        }
+    }
+}
+
+/// The last lines of a stream that arrives in pieces.
+#[derive(Default)]
+struct Tail {
+    lines: VecDeque<String>,
+    unfinished: Vec<u8>,
+}
+
+impl Tail {
+    fn take(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|b| *b == b'\n') {
+            let room = LINE_BYTES_MAX - self.unfinished.len();
+            let text = piece.strip_suffix(b"\n").unwrap_or(piece);
+            self.unfinished
+                .extend_from_slice(&text[..text.len().min(room)]);
+            if text.len() < piece.len() {
+                self.end_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        if self.lines.len() == STDERR_LINES_MAX {
+            self.lines.pop_front();
+        }
+        let line = String::from_utf8_lossy(&self.unfinished).into_owned();
+        self.lines.push_back(line);
+        self.unfinished.clear();
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        if !self.unfinished.is_empty() {
+            self.end_line();
+        }
+        self.lines.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_keeps_the_last_lines_whatever_the_pieces() {
+        let mut tail = Tail::default();
+        for piece in ["fir", "st\nsec", "ond\n", "third"] {
+            tail.take(piece.as_bytes());
+        }
+        assert_eq!(tail.finish(), ["first", "second", "third"]);
+
+        let mut tail = Tail::default();
+        for number in 0..STDERR_LINES_MAX + 5 {
+            tail.take(format!("{number}\n").as_bytes());
+        }
+        tail.take(&vec![b'x'; 3 * LINE_BYTES_MAX]);
+        let lines = tail.finish();
+        assert_eq!(lines.len(), STDERR_LINES_MAX);
+        assert_eq!(lines[0], "6");
+        assert_eq!(lines[STDERR_LINES_MAX - 1].len(), LINE_BYTES_MAX);
+    }
+}

@@ -1,0 +1,302 @@
+//! Containers on the real engine. `scripts/test.sh` starts one and builds the image.
+
+mod faults;
+mod fixture;
+
+use std::time::Duration;
+
+use multidb_actors::ports::StartError;
+use tokio::time::Instant;
+
+use self::fixture::{PATIENCE, Universe, check_started, eventually, query};
+use super::{Network, probe_engine};
+use crate::runtime::{PostgresHost, ProgramRun, Purpose};
+
+#[tokio::test]
+async fn a_server_starts_answers_stops_and_leaves_its_log() {
+    let universe = Universe::new().await;
+    let spec = universe.cluster(1).await;
+    let running = universe.host.start_server(&spec).await.unwrap();
+    assert_eq!(query(&running.endpoint, "select 1 + 1").await, "2");
+    assert_eq!(
+        query(&running.endpoint, "show shared_buffers").await,
+        "16MB"
+    );
+    let lines = universe
+        .host
+        .server_logs(spec.uid, &spec.log, 100)
+        .await
+        .unwrap();
+    assert!(
+        lines
+            .iter()
+            .any(|l| l.contains("ready to accept connections")),
+        "{lines:?}"
+    );
+
+    universe.host.stop_server(spec.uid, PATIENCE).await.unwrap();
+    assert_eq!(running.exited.await, "exit code 0", "a clean shutdown");
+    assert!(universe.containers().await.is_empty());
+    assert!(!universe.layout().run_dir(spec.uid).exists());
+    let log = std::fs::read_to_string(&spec.log).unwrap();
+    assert!(log.contains("received fast shutdown request"), "{log}");
+    assert!(log.contains("database system is shut down"), "{log}");
+    let saved = universe
+        .host
+        .server_logs(spec.uid, &spec.log, 1)
+        .await
+        .unwrap();
+    assert_eq!(saved.len(), 1);
+    // Stopping what does not run is no error.
+    universe.host.stop_server(spec.uid, PATIENCE).await.unwrap();
+
+    // The log is of all starts.
+    let again = universe.host.start_server(&spec).await.unwrap();
+    assert_eq!(query(&again.endpoint, "select 2").await, "2");
+    let lines = universe
+        .host
+        .server_logs(spec.uid, &spec.log, 1000)
+        .await
+        .unwrap();
+    let starts = lines
+        .iter()
+        .filter(|l| l.contains("starting PostgreSQL"))
+        .count();
+    assert_eq!(starts, 2, "{lines:?}");
+    universe.finish().await;
+}
+
+#[tokio::test]
+async fn each_network_serves() {
+    for network in [Network::None, Network::Private] {
+        let universe = Universe::with(|settings| settings.network = network.clone()).await;
+        let spec = universe.cluster(1).await;
+        check_started(&universe.host, &spec).await;
+        universe.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_gives_its_output_and_its_exit_code() {
+    let universe = Universe::new().await;
+    let run = |program, args: &[&str]| ProgramRun {
+        postgres_major: 15,
+        program,
+        args: args.iter().map(|a| (*a).to_owned()).collect(),
+        env: vec![("PGCONNECT_TIMEOUT".to_owned(), "1".to_owned())],
+        binds: Vec::new(),
+    };
+    let output = universe
+        .host
+        .run_program(&run("psql", &["--version"]))
+        .await
+        .unwrap();
+    assert!(output.success);
+    assert!(
+        output.stdout.starts_with(b"psql (PostgreSQL) 15"),
+        "{output:?}"
+    );
+    assert!(output.stderr_tail.is_empty());
+
+    let failing = run("psql", &["-h", "/nowhere", "-c", "select 1"]);
+    let output = universe.host.run_program(&failing).await.unwrap();
+    assert!(!output.success);
+    assert_eq!(output.status, "exit code 2");
+    assert!(output.stderr_tail[0].contains("/nowhere"), "{output:?}");
+
+    let error = universe
+        .host
+        .run_program(&run("no_such", &[]))
+        .await
+        .unwrap_err();
+    assert!(
+        error.message.contains("no program \"no_such\""),
+        "{}",
+        error.message
+    );
+    universe.finish().await;
+}
+
+#[tokio::test]
+async fn a_program_is_killed_when_nobody_waits_for_it() {
+    let universe = Universe::new().await;
+    let run = ProgramRun {
+        postgres_major: 15,
+        program: "sleep",
+        args: vec!["1000".to_owned()],
+        env: Vec::new(),
+        binds: Vec::new(),
+    };
+    let abandoned = tokio::time::timeout(Duration::from_secs(2), universe.host.run_program(&run));
+    assert!(abandoned.await.is_err());
+    eventually("its container is gone", async || {
+        universe.containers().await.is_empty()
+    })
+    .await;
+    universe.finish().await;
+}
+
+#[tokio::test]
+async fn a_second_daemon_takes_over_what_runs_and_removes_the_rest() {
+    let universe = Universe::new().await;
+    let (alive, dead) = (universe.cluster(1).await, universe.cluster(2).await);
+    let running = universe.host.start_server(&alive).await.unwrap();
+    universe.leave_exited(&dead).await;
+
+    let second = universe.another_host().await;
+    let found = second.running_servers().await.unwrap();
+    assert_eq!(found.len(), 1);
+    let (purpose, found) = found.into_iter().next().unwrap();
+    assert_eq!((purpose, found.uid), (Purpose::Instance, alive.uid));
+    assert_eq!(found.postgres.endpoint, running.endpoint);
+    assert_eq!(query(&found.postgres.endpoint, "select 3").await, "3");
+    assert_eq!(
+        universe.containers().await,
+        [format!("multidb-{}", alive.uid)]
+    );
+
+    second.stop_server(alive.uid, PATIENCE).await.unwrap();
+    assert_eq!(found.postgres.exited.await, "exit code 0");
+    universe.finish().await;
+}
+
+#[tokio::test]
+async fn another_roots_containers_are_not_ours() {
+    let (ours, theirs) = (Universe::new().await, Universe::new().await);
+    let spec = theirs.cluster(1).await;
+    let running = theirs.host.start_server(&spec).await.unwrap();
+    assert!(ours.host.running_servers().await.unwrap().is_empty());
+    let error = ours.host.stop_server(spec.uid, PATIENCE).await.unwrap_err();
+    assert!(
+        error.message.contains("does not belong to this root"),
+        "{}",
+        error.message
+    );
+    assert_eq!(query(&running.endpoint, "select 4").await, "4");
+    theirs.host.stop_server(spec.uid, PATIENCE).await.unwrap();
+    ours.finish().await;
+    theirs.finish().await;
+}
+
+#[tokio::test]
+async fn the_pause_container_is_shared_and_made_anew_when_it_vanishes() {
+    let universe = Universe::new().await;
+    let (first, second, third) = (
+        universe.cluster(1).await,
+        universe.cluster(2).await,
+        universe.cluster(3).await,
+    );
+    let running = universe.host.start_server(&first).await.unwrap();
+    let pause = universe.pause_id().await.unwrap();
+    check_started(&universe.host, &second).await;
+    assert_eq!(universe.pause_id().await.unwrap(), pause, "one for both");
+
+    universe.docker(&["kill", &pause]);
+    check_started(&universe.host, &second).await;
+    let stopped = universe.pause_id().await.unwrap();
+    assert_ne!(stopped, pause, "it had stopped");
+
+    universe.docker(&["rm", "--force", &stopped]);
+    check_started(&universe.host, &third).await;
+    assert_ne!(
+        universe.pause_id().await.unwrap(),
+        stopped,
+        "it was removed"
+    );
+    assert_eq!(
+        query(&running.endpoint, "select 5").await,
+        "5",
+        "nobody else noticed"
+    );
+
+    universe
+        .host
+        .stop_server(first.uid, PATIENCE)
+        .await
+        .unwrap();
+    universe.host.close().await.unwrap();
+    assert_eq!(universe.pause_id().await, None);
+    universe.finish().await;
+}
+
+#[tokio::test]
+async fn a_server_that_exits_early_says_why() {
+    let universe = Universe::new().await;
+    let mut spec = universe.cluster(1).await;
+    spec.settings = vec![("shared_preload_libraries".into(), "no_such_library".into())];
+    match universe.host.start_server(&spec).await {
+        Err(StartError::Exited { status, log }) => {
+            assert_eq!(status, "exit code 1");
+            assert!(log.iter().any(|l| l.contains("no_such_library")), "{log:?}");
+        }
+        Err(other) => panic!("not its exit: {other}"),
+        Ok(_) => panic!("it started"),
+    }
+    assert!(universe.containers().await.is_empty());
+    let log = std::fs::read_to_string(&spec.log).unwrap();
+    assert!(log.contains("no_such_library"), "its log is kept");
+    universe.finish().await;
+}
+
+#[tokio::test]
+async fn twenty_abandoned_starts_leave_nothing() {
+    let universe = Universe::new().await;
+    let spec = universe.cluster(1).await;
+    check_started(&universe.host, &spec).await;
+    for step in 0..20 {
+        let limit = Duration::from_millis(step * 12);
+        let _ = tokio::time::timeout(limit, universe.host.start_server(&spec)).await;
+    }
+    // Each start waits for what the one before left to be cleared away.
+    check_started(&universe.host, &spec).await;
+    eventually("nothing is left", async || {
+        universe.containers().await.is_empty()
+    })
+    .await;
+    universe.finish().await;
+}
+
+#[tokio::test]
+async fn the_engine_of_debian_12_is_spoken_to_in_its_own_version() {
+    let universe = Universe::new().await;
+    let info = probe_engine(&universe.host.inner.settings.socket)
+        .await
+        .unwrap();
+    assert_eq!(&info, universe.host.engine_info());
+    assert!(info.api.starts_with("1."), "{info:?}");
+    universe.finish().await;
+}
+
+/// Prints what a start and a stop cost; `--nocapture` shows it.
+#[tokio::test]
+async fn a_start_in_the_shared_network_takes_well_under_a_second() {
+    for network in [Network::None, Network::Private] {
+        let universe = Universe::with(|settings| settings.network = network.clone()).await;
+        let spec = universe.cluster(1).await;
+        check_started(&universe.host, &spec).await;
+        let (mut starts, mut stops) = (Vec::new(), Vec::new());
+        for _ in 0..10 {
+            let begun = Instant::now();
+            let running = universe.host.start_server(&spec).await.unwrap();
+            starts.push(begun.elapsed());
+            query(&running.endpoint, "select 1").await;
+            let begun = Instant::now();
+            universe.host.stop_server(spec.uid, PATIENCE).await.unwrap();
+            stops.push(begun.elapsed());
+        }
+        starts.sort();
+        stops.sort();
+        let (start, stop) = (starts[5], stops[5]);
+        let worst = starts[9];
+        tracing::info!(?network, ?start, ?worst, ?stop, "medians of ten");
+        if std::env::var_os("MULTIDB_TEST_FIGURES").is_some() {
+            std::fs::write(
+                std::env::temp_dir().join(format!("multidb-docker-{network:?}.txt")),
+                format!("start {starts:?}\nstop {stops:?}\n"),
+            )
+            .unwrap();
+        }
+        assert!(start < Duration::from_secs(2), "{starts:?}");
+        universe.finish().await;
+    }
+}
