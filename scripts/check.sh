@@ -28,8 +28,9 @@ shell_scripts() {
 }
 
 components() {
-    cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ||
+    if ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
         rustup component add rustfmt clippy
+    fi
 }
 
 main() {

@@ -1,1 +1,39 @@
-//! Harness.
+//! The harness of multidb's scenarios.
+//!
+//! It depends on none of multidb's crates: it sees what a user sees, which is the program, its
+//! sockets, its files, its log and the processes that it starts.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `daemon` | one `multidb serve` with a directory of its own, from its start to the proof that nothing of it is left |
+//! | `disk` | the file systems that `scripts/test.sh` mounts |
+//! | `fixture` | snapshots that are imported once for all tests, the dumps behind them, a git repository |
+//! | `session` | one connection through multidb, by tokio-postgres, with blocking calls |
+//! | `raw` | one connection byte by byte, for clients that misbehave |
+//! | `programs` | psql, pg_dump and the like, as a user runs them |
+//! | `dice` | chance that can be repeated |
+//! | `poll` | waiting for a condition, with a limit |
+//!
+//! A test that cannot run because something is missing fails, with a word about what to do: tests
+//! never skip themselves.
+
+mod daemon;
+mod dice;
+mod disk;
+mod fixture;
+mod poll;
+mod ports;
+mod processes;
+mod programs;
+mod raw;
+mod session;
+
+pub use daemon::{CliOutput, Daemon, DaemonBuilder, Engine};
+pub use dice::Dice;
+pub use disk::Disk;
+pub use fixture::{Fixture, MONDAY_ROWS, Repository, TUESDAY_ROWS};
+pub use poll::{eventually, poll};
+pub use processes::{is_alive, kill, kill_servers_of, postmaster_pid};
+pub use programs::{ProgramOutput, postgres_bin, run, run_as_postgres};
+pub use raw::RawClient;
+pub use session::{PendingQuery, PgFailure, Session};

@@ -1,0 +1,326 @@
+//! One daemon with a directory, a port and a configuration of its own.
+
+mod builder;
+mod leftovers;
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_postgres::Config;
+
+use crate::fixture::Repository;
+use crate::poll::{eventually, poll};
+use crate::ports::Port;
+use crate::programs::{self, ProgramOutput, postgres_bin};
+use crate::raw::RawClient;
+use crate::session::{PgFailure, Session};
+
+pub use builder::{DaemonBuilder, Engine};
+
+/// The database in the fixture's snapshots.
+pub(crate) const DATABASE: &str = "app";
+
+/// How long a daemon may take to start or to end, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a command of the program did.
+pub type CliOutput = ProgramOutput;
+
+/// A daemon. When it is dropped it is stopped, and the test fails if anything of it is left.
+pub struct Daemon {
+    binary: PathBuf,
+    child: RefCell<Option<Child>>,
+    dir: TempDir,
+    port: Port,
+    repository: Repository,
+    expected_log: RefCell<Vec<String>>,
+}
+
+impl Daemon {
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port.number
+    }
+
+    /// Its `root`.
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    /// A directory beside its root, for the test's own files, on the same file system.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The path of its Unix listener.
+    pub fn unix_listener(&self) -> PathBuf {
+        self.dir.path().join(format!(".s.PGSQL.{}", self.port()))
+    }
+
+    /// Its admin socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
+    }
+
+    /// Its configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.path().join("multidb.toml")
+    }
+
+    /// The project's git repository.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The process id of the daemon, which must run.
+    pub fn pid(&self) -> i32 {
+        let child = self.child.borrow();
+        let child = child.as_ref().expect("the daemon runs");
+        child.id().cast_signed()
+    }
+
+    /// Says that the log may have warnings or errors that contain this text.
+    pub fn expect_log(&self, text: &str) -> &Self {
+        self.expected_log.borrow_mut().push(text.to_owned());
+        self
+    }
+
+    /// All that the daemon logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().join("daemon.log")
+    }
+
+    /// Runs a command against this daemon.
+    #[track_caller]
+    pub fn cli(&self, args: &[&str]) -> CliOutput {
+        programs::run(&mut self.cli_command(args))
+    }
+
+    /// A command against this daemon, not run yet.
+    pub fn cli_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(args)
+            .env("MULTIDB_CONFIG", self.config_file())
+            .env("MULTIDB_SOCKET", self.admin_socket());
+        command
+    }
+
+    /// Runs a command with `--json` that must succeed, and returns what it printed.
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.push("--json");
+        let output = self.cli(&all);
+        serde_json::from_str(output.ok())
+            .unwrap_or_else(|error| panic!("{args:?} printed no JSON: {error}: {output:?}"))
+    }
+
+    /// What `instance show` says.
+    #[track_caller]
+    pub fn instance(&self, name: &str) -> Value {
+        self.json(&["instance", "show", name])
+    }
+
+    /// The instance's state; empty if there is no such instance.
+    pub fn state(&self, name: &str) -> String {
+        let output = self.cli(&["instance", "show", name, "--json"]);
+        let shown: Value = serde_json::from_str(&output.stdout).unwrap_or_default();
+        shown["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until an instance is in this state; `""` is to be gone.
+    #[track_caller]
+    pub fn wait_state(&self, name: &str, state: &str) {
+        poll(&format!("instance {name} is {state:?}"), PATIENCE, || {
+            let found = self.state(name);
+            if found == state { Ok(()) } else { Err(found) }
+        });
+    }
+
+    /// The instance's data directory.
+    #[track_caller]
+    pub fn data_dir(&self, name: &str) -> PathBuf {
+        let shown = self.instance(name);
+        PathBuf::from(shown["data_dir"].as_str().expect("data_dir is a text"))
+    }
+
+    /// How a driver connects with this user name.
+    pub fn config(&self, user: &str) -> Config {
+        let mut config = Config::new();
+        config
+            .host("127.0.0.1")
+            .port(self.port())
+            .user(user)
+            .dbname(DATABASE);
+        config
+    }
+
+    /// Connects with this user name; the test fails if it cannot.
+    #[track_caller]
+    pub fn connect(&self, user: &str) -> Session {
+        self.try_connect(user)
+            .unwrap_or_else(|failure| panic!("{user}: {failure:?}"))
+    }
+
+    /// Connects with this user name.
+    pub fn try_connect(&self, user: &str) -> Result<Session, PgFailure> {
+        Session::connect(&self.config(user))
+    }
+
+    /// Connects with a user name that must be refused, and returns why it was.
+    #[track_caller]
+    pub fn refused(&self, user: &str) -> PgFailure {
+        match self.try_connect(user) {
+            Ok(_) => panic!("{user}: a session was given"),
+            Err(failure) => failure,
+        }
+    }
+
+    /// A client that sends bytes of its own.
+    pub fn raw(&self) -> RawClient {
+        RawClient::connect(self.port())
+    }
+
+    /// A program of Postgres that is told to connect with this user name.
+    pub fn client_program(&self, program: &str, user: &str) -> Command {
+        let mut command = Command::new(postgres_bin().0.join(program));
+        command.args(["--host=127.0.0.1", &format!("--port={}", self.port())]);
+        command.arg(format!("--username={user}"));
+        command
+    }
+
+    /// Runs SQL by psql.
+    #[track_caller]
+    pub fn psql(&self, user: &str, sql: &str) -> ProgramOutput {
+        let mut command = self.client_program("psql", user);
+        command.args(["--no-psqlrc", "--no-align", "--tuples-only"]);
+        programs::run(command.args(["--dbname", DATABASE, "--command", sql]))
+    }
+
+    /// Starts the daemon and waits until it answers.
+    #[track_caller]
+    pub fn start(&self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts the daemon with more variables in its environment.
+    #[track_caller]
+    pub fn start_with(&self, environment: &[(&str, &str)]) {
+        self.launch(environment);
+        poll("the daemon answers on its admin socket", PATIENCE, || {
+            if let Some(status) = self.exit_status() {
+                panic!("the daemon exited, {status}; its log:\n{}", self.log());
+            }
+            let status = self.cli(&["status", "--json"]);
+            if status.code == Some(0) {
+                Ok(())
+            } else {
+                Err(status)
+            }
+        });
+    }
+
+    /// Starts the daemon's process and does not wait.
+    fn launch(&self, environment: &[(&str, &str)]) {
+        let log = self.open_log();
+        let errors = log.try_clone().expect("a file handle can be cloned");
+        let child = Command::new(&self.binary)
+            .arg("serve")
+            .arg("--config")
+            .arg(self.config_file())
+            .env_remove("MULTIDB_CONFIG")
+            .env_remove("NOTIFY_SOCKET")
+            .env("RUST_BACKTRACE", "1")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .expect("the daemon's program can be run");
+        self.child.replace(Some(child));
+    }
+
+    fn open_log(&self) -> File {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())
+            .expect("the daemon's log can be opened")
+    }
+
+    /// How the daemon exited, if it has.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        let mut child = self.child.borrow_mut();
+        child
+            .as_mut()?
+            .try_wait()
+            .expect("a child can be waited for")
+    }
+
+    /// Waits until the daemon has exited.
+    #[track_caller]
+    pub fn wait_exit(&self) -> ExitStatus {
+        poll("the daemon exits", PATIENCE, || {
+            self.exit_status().ok_or("it runs")
+        })
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid()).expect("a process id is above 0");
+        kill_process(pid, signal).expect("a signal can be sent to a child");
+    }
+
+    /// Asks the daemon to end (SIGTERM) and waits until it has.
+    #[track_caller]
+    pub fn stop(&self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        let status = self.wait_exit();
+        self.child.replace(None);
+        status
+    }
+
+    /// Kills the daemon: nothing of it gets a word in.
+    #[track_caller]
+    pub fn kill9(&self) {
+        self.signal(Signal::KILL);
+        self.wait_exit();
+        self.child.replace(None);
+    }
+
+    /// Stops the daemon in order and starts it again.
+    #[track_caller]
+    pub fn restart(&self) {
+        self.stop();
+        self.start();
+    }
+
+    /// Waits until a line of the log contains this text.
+    #[track_caller]
+    pub fn wait_log(&self, text: &str) {
+        eventually(&format!("the log contains {text:?}"), PATIENCE, || {
+            self.log().contains(text)
+        });
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            leftovers::report_and_clean(self);
+        } else {
+            leftovers::stop_and_check(self);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What a test asks of its daemon before it starts.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use super::{DATABASE, Daemon};
+use crate::disk::Disk;
+use crate::fixture::{Fixture, Repository};
+use crate::ports::Port;
+
+/// What runs Postgres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// Local processes.
+    Process,
+    /// Containers.
+    Docker,
+}
+
+/// A daemon to be.
+pub struct DaemonBuilder {
+    binary: PathBuf,
+    disk: Disk,
+    settings: BTreeMap<String, BTreeMap<String, String>>,
+    git: Option<String>,
+    snapshots: bool,
+}
+
+impl DaemonBuilder {
+    /// A daemon of this program, with the fixture's two snapshots, on this file system.
+    pub fn new(binary: impl AsRef<Path>, disk: Disk, engine: Engine) -> Self {
+        let builder = Self {
+            binary: binary.as_ref().to_owned(),
+            disk,
+            settings: BTreeMap::new(),
+            git: None,
+            snapshots: true,
+        };
+        let builder =
+            builder
+                .set("limits", "disk_reserve", "64MiB")
+                .set("limits", "start_timeout", "60s");
+        match engine {
+            Engine::Process => builder.set("runtime", "kind", "process"),
+            Engine::Docker => {
+                let image = std::env::var("MULTIDB_TEST_IMAGE").expect(
+                    "MULTIDB_TEST_IMAGE is not set: it names a Postgres image; scripts/test.sh builds one",
+                );
+                builder
+                    .set("runtime", "kind", "docker")
+                    .set("runtime", "image", &image)
+            }
+        }
+    }
+
+    /// Sets a text in a section of the configuration.
+    #[must_use]
+    pub fn set(self, section: &str, key: &str, value: &str) -> Self {
+        self.set_raw(section, key, &format!("{value:?}"))
+    }
+
+    /// Sets a value as TOML writes it.
+    #[must_use]
+    pub fn set_raw(mut self, section: &str, key: &str, value: &str) -> Self {
+        let keys = self.settings.entry(section.to_owned()).or_default();
+        keys.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Sets a limit.
+    #[must_use]
+    pub fn limit(self, key: &str, value: &str) -> Self {
+        self.set("limits", key, value)
+    }
+
+    /// Names the project's repository by this URL, instead of by the path of the fixture's.
+    #[must_use]
+    pub fn git(mut self, url: &str) -> Self {
+        self.git = Some(url.to_owned());
+        self
+    }
+
+    /// Leaves the snapshots out.
+    #[must_use]
+    pub fn without_snapshots(mut self) -> Self {
+        self.snapshots = false;
+        self
+    }
+
+    /// Makes the directory and the configuration, and starts nothing.
+    #[track_caller]
+    pub fn prepare(self) -> Daemon {
+        let dir = self.disk.temp_dir();
+        let root = dir.path().join("root");
+        std::fs::create_dir(&root).expect("the root directory can be made");
+        if self.snapshots {
+            Fixture::of(self.disk, &self.binary).seed(&root);
+        }
+        let daemon = Daemon {
+            binary: self.binary.clone(),
+            child: RefCell::new(None),
+            repository: Repository::create(&dir.path().join("repository")),
+            dir,
+            port: Port::take(),
+            expected_log: RefCell::new(Vec::new()),
+        };
+        std::fs::write(daemon.config_file(), self.toml(&daemon))
+            .expect("the configuration can be written");
+        daemon
+    }
+
+    /// Makes the daemon and starts it.
+    #[track_caller]
+    pub fn start(self) -> Daemon {
+        let daemon = self.prepare();
+        daemon.start();
+        daemon
+    }
+
+    fn toml(&self, daemon: &Daemon) -> String {
+        let git = self.git.clone();
+        let git = git.unwrap_or_else(|| daemon.repository.path().display().to_string());
+        let mut toml = format!(
+            "listen = [\"127.0.0.1:{}\", \"{}\"]\nroot = {:?}\nadmin_socket = {:?}\n",
+            daemon.port(),
+            daemon.unix_listener().display(),
+            daemon.root(),
+            daemon.admin_socket(),
+        );
+        for (section, keys) in &self.settings {
+            let _ = writeln!(toml, "\n[{section}]");
+            for (key, value) in keys {
+                let _ = writeln!(toml, "{key} = {value}");
+            }
+        }
+        let _ = write!(
+            toml,
+            "\n[project.demo]\ngit = {git:?}\nlisting = \"migrations.txt\"\nmigrations = \"django\"\n\
+             database = \"{DATABASE}\"\nrole = \"postgres\"\n"
+        );
+        toml
+    }
+}

@@ -1,0 +1,85 @@
+//! The processes of this machine, as /proc shows them.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A process that has to do with a directory.
+#[derive(Debug)]
+pub(crate) struct Leftover {
+    pub(crate) pid: i32,
+    pub(crate) command: String,
+}
+
+/// The processes whose command line names a path below `dir`, or whose working directory is there.
+///
+/// A Postgres backend overwrites its command line, but its working directory is the data directory.
+pub(crate) fn using(dir: &Path) -> Vec<Leftover> {
+    let prefix = format!("{}/", dir.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc can be read").flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        if pid == std::process::id().cast_signed() {
+            continue;
+        }
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        let below = fs::read_link(entry.path().join("cwd"))
+            .is_ok_and(|cwd| cwd.to_string_lossy().starts_with(&prefix));
+        if (below || command.contains(&prefix)) && !is_zombie(&entry.path()) {
+            found.push(Leftover { pid, command });
+        }
+    }
+    found
+}
+
+fn is_zombie(process: &Path) -> bool {
+    fs::read_to_string(process.join("stat")).is_ok_and(|stat| {
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" Z"))
+    })
+}
+
+/// The process id of the Postgres that runs on a data directory, by its `postmaster.pid`.
+pub fn postmaster_pid(data_dir: &Path) -> Option<i32> {
+    let text = fs::read_to_string(data_dir.join("postmaster.pid")).ok()?;
+    text.lines().next()?.trim().parse().ok()
+}
+
+/// Sends SIGKILL. A process that is gone is none to kill.
+pub fn kill(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Whether a process of this id lives.
+pub fn is_alive(pid: i32) -> bool {
+    let process = format!("/proc/{pid}");
+    Path::new(&process).exists() && !is_zombie(Path::new(&process))
+}
+
+/// Sends SIGKILL to the server that was started on this data directory, wherever it runs.
+pub fn kill_servers_of(data_dir: &str) {
+    let own = |process: &Leftover| {
+        let mut words = process.command.split(' ');
+        process.command.contains("postgres")
+            && words.any(|word| word == data_dir || word == format!("--pgdata={data_dir}"))
+    };
+    let servers: Vec<Leftover> = using(Path::new(data_dir).parent().unwrap_or(Path::new("/")))
+        .into_iter()
+        .filter(own)
+        .collect();
+    assert!(!servers.is_empty(), "no server runs on {data_dir}");
+    for server in servers {
+        kill(server.pid);
+    }
+}
