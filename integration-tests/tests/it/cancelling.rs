@@ -1,0 +1,64 @@
+//! Cancel requests reach the backend that they mean.
+
+use std::time::Duration;
+
+use multidb_integration_tests::eventually;
+
+use crate::daemon;
+
+const ACTIVE: &str =
+    "select count(*) from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()
+    and backend_type = 'client backend'";
+
+#[test]
+fn cancel_ends_the_query_and_keeps_the_session() {
+    let daemon = daemon().start();
+    let session = daemon.connect("instance:a,gitref:main");
+    let other = daemon.connect("instance:b,gitref:main");
+    let observer = daemon.connect("instance:a");
+    let (mine, theirs) = (
+        session.start("select pg_sleep(60)"),
+        other.start("select pg_sleep(5)"),
+    );
+    eventually("the query runs", Duration::from_secs(30), || {
+        observer.one(ACTIVE) == "1"
+    });
+    session.cancel();
+    let failure = mine.wait().expect_err("it was cancelled");
+    assert_eq!(failure.sqlstate(), "57014", "{failure:?}");
+    assert_eq!(session.one("select 1"), "1");
+    theirs.wait().expect("another instance's query goes on");
+}
+
+#[test]
+fn cancel_with_a_wrong_key_does_nothing() {
+    let daemon = daemon().start();
+    let session = daemon.connect("instance:a,gitref:main");
+    let pid = session.backend_pid();
+    let query = session.start("select pg_sleep(3)");
+    let mut client = daemon.raw();
+    client.send(&[0, 0, 0, 16, 0x04, 0xD2, 0x16, 0x2E]);
+    client.send(&pid.to_be_bytes());
+    client.send(&[1, 2, 3, 4]);
+    assert!(client.read_to_end().is_empty());
+    query.wait().expect("it was not cancelled");
+}
+
+#[test]
+fn cancel_never_wakes_an_instance() {
+    let daemon = daemon().limit("instance_idle_timeout", "1s").start();
+    let mut client = daemon.raw();
+    client.send_startup(
+        196_608,
+        &[("user", "instance:a,gitref:main"), ("database", "app")],
+    );
+    let key = client.read_until('K');
+    client.read_until('Z');
+    drop(client);
+    daemon.wait_state("a", "stopped");
+    let mut canceller = daemon.raw();
+    canceller.send(&[0, 0, 0, 16, 0x04, 0xD2, 0x16, 0x2E]);
+    canceller.send(&key);
+    assert!(canceller.read_to_end().is_empty());
+    assert_eq!(daemon.state("a"), "stopped");
+}

@@ -1,0 +1,121 @@
+//! What only containers have.
+
+use std::process::Command;
+
+use multidb_integration_tests::{Daemon, Disk, Engine, ProgramOutput, run};
+
+use crate::daemon_on;
+
+fn docker(args: &[&str]) -> ProgramOutput {
+    run(Command::new("docker").args(args))
+}
+
+/// The ids of the daemon's instance containers.
+fn containers(daemon: &Daemon) -> Vec<String> {
+    let root = format!("label=multidb.root={}", daemon.root().display());
+    let listed = docker(&[
+        "ps",
+        "--quiet",
+        "--filter",
+        &root,
+        "--filter",
+        "label=multidb.purpose=instance",
+    ]);
+    listed.ok().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn container_has_no_network_and_its_limits_and_is_removed_when_it_stops() {
+    let daemon = daemon_on(Disk::Xfs, Engine::Docker)
+        .set("runtime", "memory", "256MiB")
+        .set_raw("runtime", "cpus", "1.5")
+        .limit("instance_idle_timeout", "1s")
+        .start();
+    let session = daemon.connect("instance:a,gitref:main");
+    session.one("select 1");
+    let found = containers(&daemon);
+    let [container] = found.as_slice() else {
+        panic!("one container was expected: {found:?}")
+    };
+    let format =
+        "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.RestartPolicy.Name}}";
+    let limits = docker(&["inspect", "--format", format, container]);
+    let limits: Vec<&str> = limits.ok().split_whitespace().collect();
+    assert_eq!(limits[..2], ["268435456", "1500000000"]);
+    assert!(matches!(limits.get(2), None | Some(&"no")), "{limits:?}");
+    assert_eq!(session.one("show listen_addresses"), "");
+    assert_eq!(daemon.instance("a")["runtime"], "docker");
+    drop(session);
+    daemon.wait_state("a", "stopped");
+    let left = docker(&[
+        "ps",
+        "--all",
+        "--quiet",
+        "--filter",
+        &format!("id={container}"),
+    ]);
+    assert_eq!(left.ok(), "");
+}
+
+#[test]
+fn container_that_somebody_kills_comes_back_with_its_data() {
+    let daemon = daemon_on(Disk::Xfs, Engine::Docker).start();
+    daemon.expect_log("postgres").expect_log("exited");
+    let session = daemon.connect("instance:a,gitref:main");
+    session
+        .query("create table kept as select 42 as x")
+        .expect("it is writable");
+    for container in containers(&daemon) {
+        docker(&["kill", &container]).ok();
+    }
+    session.wait_end(std::time::Duration::from_secs(30));
+    assert_eq!(daemon.connect("instance:a").one("select x from kept"), "42");
+}
+
+#[test]
+fn image_without_postgres_is_a_clear_error() {
+    let image = format!("multidb-test-empty:{}", std::process::id());
+    let empty = daemon_on(Disk::Xfs, Engine::Docker)
+        .without_snapshots()
+        .prepare();
+    let tar = empty.dir().join("empty.tar");
+    run(Command::new("tar")
+        .args(["--create", "--files-from=/dev/null", "--file"])
+        .arg(&tar))
+    .ok();
+    docker(&["import", &tar.display().to_string(), &image]).ok();
+    let daemon = daemon_on(Disk::Xfs, Engine::Docker)
+        .set("runtime", "image", &image)
+        .start();
+    daemon.expect_log("");
+    let failure = daemon.refused("instance:a,gitref:main");
+    let text = format!("{failure:?}");
+    drop(daemon);
+    docker(&["rmi", "--force", &image]).ok();
+    assert_eq!(failure.sqlstate(), "58000", "{text}");
+}
+
+#[test]
+fn image_that_nobody_has_is_a_clear_error() {
+    let daemon = daemon_on(Disk::Xfs, Engine::Docker)
+        .set("runtime", "image", "127.0.0.1:1/no-such-image:{major}")
+        .start();
+    daemon.expect_log("image").expect_log("127.0.0.1:1");
+    let failure = daemon.refused("instance:a,gitref:main");
+    assert_eq!(failure.sqlstate(), "58000", "{failure:?}");
+}
+
+#[test]
+fn daemon_without_an_engine_still_answers_its_commands() {
+    let daemon = daemon_on(Disk::Xfs, Engine::Docker).prepare();
+    daemon
+        .expect_log("docker")
+        .expect_log("Docker")
+        .expect_log("engine");
+    // The engine is reached through this address, where nobody is.
+    let nowhere = format!("unix://{}", daemon.dir().join("nowhere.sock").display());
+    daemon.start_with(&[("DOCKER_HOST", &nowhere)]);
+    let failure = daemon.refused("instance:a,gitref:main");
+    assert_eq!(failure.sqlstate(), "58000", "{failure:?}");
+    assert_eq!(daemon.json(&["status"])["snapshots"], 2);
+}

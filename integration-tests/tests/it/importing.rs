@@ -1,0 +1,220 @@
+//! Snapshots come from data directories and dumps; what fails leaves nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use multidb_integration_tests::{CliOutput, Daemon, Disk, Engine, Fixture, TUESDAY_ROWS, run};
+use rustix::process::Signal;
+
+use crate::{daemon, daemon_on};
+
+fn fixture() -> Fixture {
+    Fixture::of(Disk::Xfs, Path::new(env!("CARGO_BIN_EXE_multidb")))
+}
+
+fn import(daemon: &Daemon, id: &str, from: &str, path: &Path) -> CliOutput {
+    let path = path.display().to_string();
+    daemon.cli(&["snapshot", "import", id, "--project", "demo", from, &path])
+}
+
+/// Compresses a file by a program of the system.
+fn compressed(daemon: &Daemon, program: &str, suffix: &str) -> PathBuf {
+    let target = daemon.dir().join(format!("tuesday.sql.{suffix}"));
+    let file = fs::File::create(&target).expect("it can be made");
+    let status = Command::new(program)
+        .arg("-c")
+        .arg(fixture().dump("tuesday.sql"))
+        .stdout(file)
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "{program}");
+    target
+}
+
+/// Nothing visible, nothing half-visible.
+fn assert_nothing_left(daemon: &Daemon) {
+    let snapshots = daemon.json(&["snapshot", "ls"]);
+    assert_eq!(snapshots.as_array().map(Vec::len), Some(0), "{snapshots}");
+    let left: Vec<_> = fs::read_dir(daemon.root().join("snapshots"))
+        .expect("it can be listed")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn every_format_of_dump_can_be_imported() {
+    let daemon = daemon().without_snapshots().start();
+    let fixture = fixture();
+    for (id, path) in [
+        ("plain", fixture.dump("tuesday.sql")),
+        ("gzip", compressed(&daemon, "gzip", "gz")),
+        ("zstd", compressed(&daemon, "zstd", "zst")),
+        ("custom", fixture.dump("tuesday.dump")),
+        ("tar", fixture.dump("tuesday.tar")),
+        ("directory", fixture.dump("tuesday.dir")),
+    ] {
+        import(&daemon, id, "--dump", &path).ok();
+        assert_eq!(
+            daemon.json(&["snapshot", "show", id])["migrations"],
+            3,
+            "{id}"
+        );
+        let session = daemon.connect(&format!("instance:of-{id},snapshot:{id}"));
+        let rows = session.one("select count(*) from polls_question");
+        assert_eq!(rows, TUESDAY_ROWS.to_string(), "{id}");
+    }
+}
+
+#[test]
+fn containers_import_as_well_as_processes() {
+    let daemon = daemon_on(Disk::Xfs, Engine::Docker)
+        .without_snapshots()
+        .start();
+    let fixture = fixture();
+    import(&daemon, "dumped", "--dump", &fixture.dump("tuesday.dump")).ok();
+    import(&daemon, "copied", "--data-dir", &fixture.data_dir()).ok();
+    for (id, rows) in [("dumped", "1200"), ("copied", "1000")] {
+        let session = daemon.connect(&format!("instance:{id},snapshot:{id}"));
+        assert_eq!(session.one("select count(*) from polls_question"), rows);
+    }
+}
+
+#[test]
+fn imported_data_directory_is_left_as_it_was() {
+    let daemon = daemon().without_snapshots().start();
+    let data = copy_of_data_dir(&daemon);
+    let before = control_data(&data);
+    import(&daemon, "copied", "--data-dir", &data).ok();
+    assert_eq!(control_data(&data), before);
+}
+
+fn copy_of_data_dir(daemon: &Daemon) -> PathBuf {
+    let copy = daemon.dir().join("data-dir");
+    let mut command = Command::new("cp");
+    command.args(["--archive", "--reflink=auto"]);
+    run(command.arg(fixture().data_dir()).arg(&copy)).ok();
+    copy
+}
+
+fn control_data(data: &Path) -> String {
+    let (bin, _) = multidb_integration_tests::postgres_bin();
+    run(Command::new(bin.join("pg_controldata")).arg(data))
+        .ok()
+        .to_owned()
+}
+
+#[test]
+fn unclean_data_directory_is_refused_with_what_to_do() {
+    let daemon = daemon().without_snapshots().start();
+    let data = copy_of_data_dir(&daemon);
+    make_unclean(&data);
+    let output = import(&daemon, "unclean", "--data-dir", &data);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("shut"), "{}", output.stderr);
+    assert_nothing_left(&daemon);
+}
+
+/// Starts the server and kills it.
+fn make_unclean(data: &Path) {
+    let (bin, _) = multidb_integration_tests::postgres_bin();
+    let mut start = Command::new(bin.join("pg_ctl"));
+    start.args(["start", "--wait", "--silent", "--log"]);
+    start.arg(data.join("log")).arg("--pgdata").arg(data);
+    start.args([
+        "--options",
+        "-c listen_addresses='' -c unix_socket_directories=/tmp -c port=29999",
+    ]);
+    multidb_integration_tests::run_as_postgres(&mut start).ok();
+    let mut stop = Command::new(bin.join("pg_ctl"));
+    stop.args(["stop", "--mode=immediate", "--silent", "--pgdata"]);
+    multidb_integration_tests::run_as_postgres(stop.arg(data)).ok();
+}
+
+#[test]
+fn directory_that_is_no_cluster_is_refused() {
+    let daemon = daemon().without_snapshots().start();
+    let output = import(
+        &daemon,
+        "nonsense",
+        "--data-dir",
+        Path::new("/usr/share/doc"),
+    );
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(
+        output.stderr.contains("/usr/share/doc"),
+        "{}",
+        output.stderr
+    );
+    let output = import(&daemon, "absent", "--dump", Path::new("/no/such/file.dump"));
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn dump_that_fails_half_way_leaves_nothing() {
+    let daemon = daemon().without_snapshots().start();
+    let whole = fs::read(fixture().dump("tuesday.sql")).expect("it can be read");
+    let half = daemon.dir().join("half.sql");
+    let mut text = whole[..whole.len() / 2].to_vec();
+    text.extend_from_slice(b"\n\\.\nselect 1/0;\n");
+    fs::write(&half, text).expect("it can be written");
+    let cut = daemon.dir().join("cut.dump");
+    let whole = fs::read(fixture().dump("tuesday.dump")).expect("it can be read");
+    fs::write(&cut, &whole[..whole.len() - whole.len() / 3]).expect("it can be written");
+    for path in [half, cut] {
+        let output = import(&daemon, "broken", "--dump", &path);
+        assert_eq!(output.code, Some(1), "{output:?}");
+        assert!(!output.stderr.is_empty());
+        assert_nothing_left(&daemon);
+    }
+}
+
+#[test]
+fn snapshot_id_that_is_taken_is_refused() {
+    let daemon = daemon().start();
+    let output = import(&daemon, "monday", "--dump", &fixture().dump("tuesday.dump"));
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("monday"), "{}", output.stderr);
+    assert_eq!(
+        daemon.json(&["snapshot", "show", "monday"])["migrations"],
+        2
+    );
+}
+
+#[test]
+fn import_that_is_interrupted_leaves_nothing() {
+    let daemon = daemon().without_snapshots().start();
+    let fifo = daemon.dir().join("slow.sql");
+    run(Command::new("mkfifo").arg(&fifo)).ok();
+    // Held open and never written to, so that the import waits for the rest of its dump.
+    let keeper = fs::OpenOptions::new().read(true).write(true).open(&fifo);
+    let path = fifo.display().to_string();
+    let mut command = daemon.cli_command(&[
+        "snapshot",
+        "import",
+        "slow",
+        "--project",
+        "demo",
+        "--dump",
+        &path,
+    ]);
+    let mut import = command.spawn().expect("it can be run");
+    multidb_integration_tests::eventually("it began", std::time::Duration::from_secs(30), || {
+        import.try_wait().ok().flatten().is_some()
+            || fs::read_dir(daemon.root().join("snapshots"))
+                .is_ok_and(|mut all| all.next().is_some())
+    });
+    let pid = rustix::process::Pid::from_child(&import);
+    let _ = rustix::process::kill_process(pid, Signal::INT);
+    import.wait().expect("it can be waited for");
+    drop(keeper);
+    daemon.expect_log("slow");
+    multidb_integration_tests::eventually(
+        "nothing is left",
+        std::time::Duration::from_secs(30),
+        || fs::read_dir(daemon.root().join("snapshots")).is_ok_and(|mut all| all.next().is_none()),
+    );
+    assert_nothing_left(&daemon);
+}

@@ -1,0 +1,157 @@
+//! What is idle rests, and what works is never disturbed.
+
+use std::time::{Duration, Instant};
+
+use multidb_integration_tests::{Daemon, RawClient, eventually, is_alive, postmaster_pid};
+
+use crate::daemon;
+
+/// No wait of these tests is longer, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lets time pass in another session, as Postgres measures it.
+fn pass_time(daemon: &Daemon, seconds: u32) {
+    let clock = daemon.connect("instance:clock,snapshot:monday");
+    clock
+        .query(&format!("select pg_sleep({seconds})"))
+        .expect("a running query is not idle");
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no clock is paused here: the daemon is another process"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[test]
+fn idle_session_ends_with_its_sqlstate() {
+    let daemon = daemon().limit("session_idle_timeout", "1s").start();
+    let session = daemon.connect("instance:idle,snapshot:monday");
+    session.one("select 1");
+    let end = session.wait_end(PATIENCE);
+    assert_eq!(end.sqlstate(), "57P05", "{end:?}");
+    eventually("its backend is gone too", PATIENCE, || {
+        daemon
+            .connect("instance:idle")
+            .one("select count(*) from pg_stat_activity where backend_type = 'client backend'")
+            == "1"
+    });
+}
+
+#[test]
+fn running_query_is_not_idle_however_long_it_is_silent() {
+    let daemon = daemon().limit("session_idle_timeout", "1s").start();
+    let session = daemon.connect("instance:busy,snapshot:monday");
+    session
+        .query("select pg_sleep(4)")
+        .expect("a running query is not idle");
+    session.one("select 1");
+}
+
+#[test]
+fn session_that_answers_now_and_then_stays() {
+    let daemon = daemon().limit("session_idle_timeout", "2s").start();
+    let session = daemon.connect("instance:slow,snapshot:monday");
+    let begin = now();
+    while begin.elapsed() < Duration::from_secs(6) {
+        session.query("select pg_sleep(0.2)").expect("it is in use");
+    }
+}
+
+#[test]
+fn transaction_has_a_limit_of_its_own() {
+    let daemon = daemon()
+        .limit("session_idle_timeout", "1s")
+        .limit("transaction_idle_timeout", "4s")
+        .start();
+    let session = daemon.connect("instance:tx,snapshot:monday");
+    let begin = now();
+    session.query("begin; select 1").expect("it begins");
+    pass_time(&daemon, 2);
+    assert!(
+        !session.has_ended(),
+        "a transaction was cut as if it were idle"
+    );
+    session.wait_end(PATIENCE);
+    assert!(begin.elapsed() >= Duration::from_secs(4));
+}
+
+#[test]
+fn copy_that_waits_for_its_client_is_not_idle() {
+    let daemon = daemon().limit("session_idle_timeout", "1s").start();
+    daemon
+        .connect("instance:copy,snapshot:monday")
+        .query("create table target (x int)")
+        .expect("it is writable");
+    let mut client = daemon.raw();
+    client.send_startup(196_608, &[("user", "instance:copy"), ("database", "app")]);
+    client.read_until('Z');
+    send_query(&mut client, "copy target from stdin");
+    client.read_until('G');
+    pass_time(&daemon, 3);
+    client.send(b"d\0\0\0\x067\n");
+    client.send(b"c\0\0\0\x04");
+    client.read_until('Z');
+    let session = daemon.connect("instance:copy");
+    assert_eq!(session.one("select count(*) from target"), "1");
+}
+
+/// Sends a simple query.
+fn send_query(client: &mut RawClient, sql: &str) {
+    let length = u32::try_from(sql.len() + 5).expect("a query is short");
+    client.send(b"Q");
+    client.send(&length.to_be_bytes());
+    client.send(sql.as_bytes());
+    client.send(b"\0");
+}
+
+#[test]
+fn stopped_instance_has_no_process_and_a_clean_cluster() {
+    let daemon = daemon().limit("instance_idle_timeout", "1s").start();
+    drop(daemon.connect("instance:rest,snapshot:monday"));
+    let data = daemon.data_dir("rest");
+    let pid = postmaster_pid(&data).expect("it runs");
+    daemon.wait_state("rest", "stopped");
+    assert!(!is_alive(pid));
+    let logs = daemon.cli(&["instance", "logs", "rest"]);
+    assert!(
+        logs.ok().contains("database system is shut down"),
+        "{logs:?}"
+    );
+}
+
+#[test]
+fn instance_with_an_idle_session_keeps_running() {
+    let daemon = daemon().limit("instance_idle_timeout", "1s").start();
+    let session = daemon.connect("instance:held,snapshot:monday");
+    pass_time(&daemon, 3);
+    assert_eq!(daemon.state("held"), "running");
+    session.one("select 1");
+}
+
+#[test]
+fn no_client_is_refused_for_bad_timing() {
+    let daemon = daemon().limit("instance_idle_timeout", "30ms").start();
+    drop(daemon.connect("instance:timing,snapshot:monday"));
+    let mut stops = 0;
+    for attempt in 0..60u32 {
+        // So that a client meets each moment of a stop.
+        let pause = Duration::from_millis(u64::from(attempt % 20) * 8);
+        std::thread::sleep(pause);
+        let session = daemon.connect("instance:timing");
+        session
+            .query("create table if not exists seen (n int); insert into seen values (1)")
+            .expect("it is served");
+        if attempt == 59 {
+            assert_eq!(session.one("select count(*) from seen"), "60");
+        }
+        drop(session);
+        stops += u32::from(daemon.state("timing") != "running");
+    }
+    assert!(
+        stops > 0,
+        "the instance never stopped, so this tested nothing"
+    );
+}

@@ -1,0 +1,52 @@
+//! At `max_running` the least recently used instance makes room.
+
+use std::time::Duration;
+
+use multidb_integration_tests::eventually;
+
+use crate::daemon;
+
+#[test]
+fn least_recently_used_instance_without_sessions_makes_room() {
+    let daemon = daemon().set_raw("limits", "max_running", "2").start();
+    drop(daemon.connect("instance:oldest,snapshot:monday"));
+    drop(daemon.connect("instance:newer,snapshot:monday"));
+    eventually("both are without sessions", Duration::from_secs(30), || {
+        daemon.json(&["status"])["connections"] == 0
+    });
+    let third = daemon.connect("instance:third,snapshot:monday");
+    third.one("select 1");
+    daemon.wait_state("oldest", "stopped");
+    assert_eq!(daemon.state("newer"), "running");
+    let back = daemon.connect("instance:oldest");
+    back.one("select 1");
+    daemon.wait_state("newer", "stopped");
+}
+
+#[test]
+fn client_waits_for_room_and_is_then_told_that_there_is_none() {
+    let daemon = daemon()
+        .set_raw("limits", "max_running", "1")
+        .limit("start_timeout", "5s")
+        .start();
+    let holder = daemon.connect("instance:holder,snapshot:monday");
+    let failure = daemon.refused("instance:waiter,snapshot:monday");
+    assert_eq!(failure.sqlstate(), "53300", "{failure:?}");
+    holder.one("select 1");
+}
+
+#[test]
+fn client_that_waits_for_room_is_served_when_somebody_leaves() {
+    let daemon = daemon().set_raw("limits", "max_running", "1").start();
+    let holder = daemon.connect("instance:holder,snapshot:monday");
+    let config = daemon.config("instance:waiter,snapshot:monday");
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| multidb_integration_tests::Session::connect(&config));
+        eventually("the waiter has asked", Duration::from_secs(30), || {
+            !daemon.state("waiter").is_empty()
+        });
+        drop(holder);
+        let session = waiter.join().expect("no panic").expect("it is served");
+        assert_eq!(session.one("select 1"), "1");
+    });
+}

@@ -1,0 +1,42 @@
+//! SIGTERM: no new clients, running queries get their time, servers stop cleanly.
+
+use std::time::Duration;
+
+use multidb_integration_tests::{eventually, is_alive, postmaster_pid};
+use rustix::process::Signal;
+
+use crate::daemon;
+
+#[test]
+fn idle_sessions_are_told_and_servers_stop_cleanly() {
+    let daemon = daemon().start();
+    let session = daemon.connect("instance:a,gitref:main");
+    session.one("select 1");
+    let data = daemon.data_dir("a");
+    let postgres = postmaster_pid(&data).expect("it runs");
+    assert!(daemon.stop().success());
+    let end = session.wait_end(Duration::from_secs(10));
+    assert_eq!(end.sqlstate(), "57P01", "{end:?}");
+    assert!(!is_alive(postgres));
+    assert!(!data.join("postmaster.pid").exists());
+}
+
+#[test]
+fn running_query_may_finish_and_a_new_client_is_refused() {
+    let daemon = daemon().start();
+    let session = daemon.connect("instance:a,gitref:main");
+    let query = session.start("select pg_sleep(3), 42");
+    eventually("the query runs", Duration::from_secs(30), || {
+        daemon.connect("instance:a").one(
+            "select count(*) from pg_stat_activity where query like '%pg_sleep(3)%' and pid <> pg_backend_pid()",
+        ) == "1"
+    });
+    daemon.signal(Signal::TERM);
+    eventually("new clients are refused", Duration::from_secs(10), || {
+        let refusal = daemon.try_connect("instance:a").err();
+        refusal.is_some_and(|failure| matches!(failure.sqlstate(), "57P01" | ""))
+    });
+    let rows = query.wait().expect("the query gets its time");
+    assert_eq!(rows[0][1].as_deref(), Some("42"));
+    assert!(daemon.wait_exit().success());
+}

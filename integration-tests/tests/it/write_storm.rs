@@ -1,0 +1,118 @@
+//! The daemon is killed at random moments, with clients at work: nothing that a client was told is
+//! lost, and nothing is left behind.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use multidb_integration_tests::{Daemon, Dice, Session, eventually};
+
+use crate::daemon;
+
+/// How often the daemon is killed.
+const KILLS: u32 = 6;
+
+/// How many clients work.
+const CLIENTS: usize = 4;
+
+/// What each client was told: per instance, the highest number whose insert was acknowledged.
+type Told = Mutex<BTreeMap<String, u64>>;
+
+/// Connects under new and old names and inserts numbers, until it is told to stop.
+fn work(config: &tokio_postgres::Config, client: usize, told: &Told, stop: &AtomicBool) {
+    let mut round = 0;
+    while !stop.load(Ordering::Relaxed) {
+        round += 1;
+        // Each name is used three times: created, found again, found again.
+        let name = format!("c{client}-{}", round / 3);
+        let mut config = config.clone();
+        config.user(format!("instance:{name},gitref:main"));
+        let Ok(session) = Session::connect(&config) else {
+            continue;
+        };
+        note(told, &name, 0);
+        insert(&session, &name, told);
+    }
+}
+
+fn insert(session: &Session, name: &str, told: &Told) {
+    if session
+        .query("create table if not exists told (n bigint)")
+        .is_err()
+    {
+        return;
+    }
+    for _ in 0..20 {
+        let sql = "insert into told select coalesce(max(n), 0) + 1 from told returning n";
+        match session.query(sql) {
+            Ok(rows) => {
+                let number = rows[0][0].as_deref().and_then(|n| n.parse().ok());
+                note(told, name, number.expect("a number is returned"));
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+fn note(told: &Told, name: &str, number: u64) {
+    let mut told = told.lock().expect("no client panics");
+    let entry = told.entry(name.to_owned()).or_default();
+    *entry = number.max(*entry);
+}
+
+/// Every instance that a client was told of has every number that it was told of.
+fn check(daemon: &Daemon, told: &BTreeMap<String, u64>) {
+    for (name, &number) in told {
+        let session = daemon.connect(&format!("instance:{name}"));
+        if number > 0 {
+            let found: u64 = session
+                .one("select count(*) from told")
+                .parse()
+                .expect("a count is a number");
+            assert!(
+                found >= number,
+                "{name}: {found} rows, {number} were acknowledged"
+            );
+        }
+    }
+}
+
+#[test]
+fn daemon_killed_at_random_moments_loses_nothing_and_leaves_nothing() {
+    let daemon = daemon().limit("instance_idle_timeout", "400ms").start();
+    // Postgres and the daemon complain about each other's end, rightly.
+    daemon
+        .expect_log("interrupted")
+        .expect_log("orphan")
+        .expect_log("unfinished");
+    let config = daemon.config("");
+    let (told, stop) = (Told::default(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (config, told, stop) = (&config, &told, &stop);
+            scope.spawn(move || work(config, client, told, stop));
+        }
+        let mut dice = Dice::new();
+        for _ in 0..KILLS {
+            std::thread::sleep(dice.milliseconds(100, 1200));
+            daemon.kill9();
+            daemon.start();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let told = told.into_inner().expect("no client panics");
+    assert!(told.len() >= CLIENTS, "the clients got nowhere: {told:?}");
+    check(&daemon, &told);
+    let known = daemon.json(&["instance", "ls"]);
+    let known = known.as_array().map_or(0, Vec::len);
+    eventually(
+        "each directory has its instance",
+        Duration::from_secs(30),
+        || {
+            let count =
+                |name: &str| std::fs::read_dir(daemon.root().join(name)).map_or(0, Iterator::count);
+            count("instances") == known && count("trash") == 0
+        },
+    );
+}
