@@ -1,4 +1,6 @@
 //! multidb: a transparent Postgres proxy whose connections create database instances.
 
+pub mod catalog;
+pub mod clone;
 pub mod probe;
 pub mod runtime;
