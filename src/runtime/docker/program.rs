@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bollard::container::{AttachContainerResults, LogOutput};
 use futures_util::StreamExt;
 use multidb_actors::ports::RuntimeError;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::container::{Output, Plan};
+use super::engine::CALL_TIMEOUT;
 use super::{Inner, Network, unique_bits};
 use crate::runtime::{ProgramOutput, ProgramRun};
 
@@ -76,7 +78,10 @@ impl Inner {
             })?;
             output.take(chunk);
         }
-        let exit_code = self.engine.wait(name).await?;
+        // Its output has ended, so it exits at once; only an engine that hangs would not say so.
+        let exit_code = timeout(CALL_TIMEOUT, self.engine.wait(name))
+            .await
+            .unwrap_or(Ok(None))?;
         let ending = self
             .engine
             .ending(name, exit_code)

@@ -68,8 +68,14 @@ async fn a_server_starts_answers_stops_and_leaves_its_log() {
 
 #[tokio::test]
 async fn each_network_serves() {
-    for network in [Network::None, Network::Private] {
-        let universe = Universe::with(|settings| settings.network = network.clone()).await;
+    let named = fixture::TestNetwork::create();
+    let networks = [
+        Network::None,
+        Network::Private,
+        Network::Named(named.0.clone()),
+    ];
+    for network in networks {
+        let universe = Universe::with(|settings| settings.network = network).await;
         let spec = universe.cluster(1).await;
         check_started(&universe.host, &spec).await;
         universe.finish().await;

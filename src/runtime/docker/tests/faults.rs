@@ -115,6 +115,22 @@ async fn no_engine_is_an_error_with_a_hint() {
 }
 
 #[tokio::test]
+async fn an_engine_that_hangs_is_an_error_in_bounded_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("docker.sock");
+    // Connections are accepted by the kernel and never served.
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let begun = Instant::now();
+    let error = probe_engine(&socket).await.unwrap_err();
+    assert!(
+        error.message.contains("does not answer at"),
+        "{}",
+        error.message
+    );
+    assert!(begun.elapsed() <= Duration::from_secs(10));
+}
+
+#[tokio::test]
 async fn an_engine_that_goes_and_comes_back_is_found_again() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("docker.sock");

@@ -210,3 +210,23 @@ pub(super) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// A network of the engine, removed at the end.
+pub(super) struct TestNetwork(pub(super) String);
+
+impl TestNetwork {
+    pub(super) fn create() -> Self {
+        let name = format!("multidb-test-{}", std::process::id());
+        let args = ["network", "create", "--internal", &name];
+        let output = Command::new("docker").args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        Self(name)
+    }
+}
+
+impl Drop for TestNetwork {
+    fn drop(&mut self) {
+        let args = ["network", "rm", &self.0];
+        let _ = Command::new("docker").args(args).output();
+    }
+}
