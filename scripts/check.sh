@@ -33,6 +33,19 @@ components() {
     fi
 }
 
+dependencies() {
+    if ! cargo deny --version >/dev/null 2>&1; then
+        echo "== deny: left out, cargo-deny is not installed (cargo install --locked cargo-deny)"
+        return
+    fi
+    check deny cargo deny check bans licenses sources
+    if git ls-remote --quiet --exit-code https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then
+        check advisories cargo deny check advisories
+    else
+        echo "== advisories: left out, their database cannot be reached"
+    fi
+}
+
 main() {
     if [ $# -gt 0 ]; then
         sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
@@ -47,11 +60,7 @@ main() {
     check doc env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --document-private-items --quiet
     check tidy cargo test --quiet --locked --test it -- tidy::
     check shellcheck shell_scripts
-    if cargo deny --version >/dev/null 2>&1; then
-        check deny cargo deny --all-features check
-    else
-        echo "== deny: left out, cargo-deny is not installed (cargo install cargo-deny)"
-    fi
+    dependencies
     if [ ${#failed[@]} -gt 0 ]; then
         printf '\nfailed: %s\n' "${failed[*]}"
         return 1

@@ -8,7 +8,7 @@
 #   --no-quickstart  leave the quickstart out
 #
 # Needs Debian 12 with a Rust toolchain, and root or sudo. Installs what is missing (Postgres,
-# xfsprogs, btrfs-progs, docker.io, debootstrap, git, a C compiler), starts a Docker engine where none
+# xfsprogs, btrfs-progs, docker.io, debootstrap, git, zstd, a C compiler), starts a Docker engine where none
 # answers and builds its Postgres image, mounts two sparse file systems, and takes away whatever it
 # made, however it ends. The image stays in the engine, so a second run is faster. Uses cargo-nextest
 # where it is installed.
@@ -62,7 +62,7 @@ main() {
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     multidb_find_cargo
-    multidb_install_packages build git postgres xfs btrfs docker
+    multidb_install_packages build git postgres xfs btrfs docker tools
     multidb_start_docker
     local major
     major=$(basename "$(dirname "$(multidb_postgres_bin)")")

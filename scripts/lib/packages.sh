@@ -9,6 +9,7 @@
 #       postgres   the Postgres server of this Debian, with no cluster and nothing that listens
 #       xfs btrfs  the programs that make these file systems
 #       docker     the engine, its client, and debootstrap for an image without a registry
+#       tools      zstd, which compresses a test's dump
 #       lint       shellcheck
 #   multidb_find_cargo              puts cargo on the PATH, or says how to get it
 
@@ -42,6 +43,7 @@ multidb_install_packages() {
                 { multidb_has docker && multidb_has dockerd; } || missing+=(docker.io)
                 multidb_has debootstrap || missing+=(debootstrap)
                 ;;
+            tools) multidb_has zstd || missing+=(zstd) ;;
             lint) multidb_has shellcheck || missing+=(shellcheck) ;;
             *)
                 echo "packages: no set is called $set" >&2

@@ -66,7 +66,10 @@ fn equals_signs_do_as_well_as_colons() {
 fn existing_instance_accepts_the_same_url_and_says_when_it_would_now_choose_otherwise() {
     let daemon = daemon().start();
     let first = daemon.connect("instance:stack,gitref:v1");
-    assert!(first.notices().is_empty(), "{:?}", first.notices());
+    first.one("select 1");
+    let created = first.notices();
+    assert_eq!(created.len(), 1, "{created:?}");
+    assert!(created[0].message.contains("created"), "{created:?}");
     let same = daemon.connect("instance:stack,gitref:v1");
     same.one("select 1");
     assert!(same.notices().is_empty(), "{:?}", same.notices());
