@@ -2,5 +2,6 @@
 
 pub mod catalog;
 pub mod clone;
+pub mod git;
 pub mod probe;
 pub mod runtime;

@@ -162,7 +162,8 @@ fn a_snapshot_that_is_no_subvolume_is_reflinked_on_btrfs() {
 
 #[test]
 fn a_damaged_snapshot_is_refused_and_nothing_is_left() {
-    let damage: [(&str, fn(&Path)); 5] = [
+    type Damage = fn(&Path);
+    let damage: [(&str, Damage); 5] = [
         ("its PG_VERSION cannot be read", |data| {
             fs::remove_file(data.join("PG_VERSION")).unwrap()
         }),

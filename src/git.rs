@@ -1,0 +1,213 @@
+//! Reads projects' repositories: the actors' port [`RevisionSource`].
+//!
+//! A repository that is a path is read where it is, and never written to. A remote one has a bare
+//! mirror under the root, which the system's git fetches into ([`mirror`]); what is there already
+//! is read without the network, from git's object database, with no checkout ([`objects`]).
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use multidb_actors::ports::{Freshness, Revision, RevisionError, RevisionSource};
+use multidb_store::{Layout, ProjectName};
+use tokio::time::Instant;
+
+mod mirror;
+mod objects;
+
+use self::mirror::Mirror;
+use self::objects::{Found, Kind};
+
+/// A branch or a tag is looked up on the remote when the last fetch is older.
+const NAME_FRESHNESS: Duration = Duration::from_secs(10);
+
+/// Where a project's repository is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GitRemote {
+    /// On this machine.
+    Local(PathBuf),
+    /// Behind a URL of git's.
+    Remote(String),
+}
+
+/// What is needed of a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitProject {
+    /// Its repository.
+    pub git: GitRemote,
+    /// The path of its migration listing, from the repository's root.
+    pub listing: String,
+}
+
+/// All projects' repositories.
+pub struct GitSource {
+    repositories: HashMap<ProjectName, Arc<Repository>>,
+}
+
+struct Repository {
+    path: PathBuf,
+    listing: String,
+    mirror: Option<Mirror>,
+}
+
+impl GitSource {
+    /// The repositories of these projects. A fetch may take `fetch_timeout`.
+    pub fn new(
+        layout: &Layout,
+        projects: HashMap<ProjectName, GitProject>,
+        fetch_timeout: Duration,
+    ) -> Self {
+        let repository = |(name, project): (ProjectName, GitProject)| {
+            let (path, mirror) = match project.git {
+                GitRemote::Local(path) => (path, None),
+                GitRemote::Remote(url) => {
+                    let path = layout.git_mirror(&name);
+                    (path.clone(), Some(Mirror::new(url, path, fetch_timeout)))
+                }
+            };
+            let listing = project.listing;
+            let repository = Repository {
+                path,
+                listing,
+                mirror,
+            };
+            (name, Arc::new(repository))
+        };
+        Self {
+            repositories: projects.into_iter().map(repository).collect(),
+        }
+    }
+
+    fn repository(&self, project: &ProjectName) -> Result<Arc<Repository>, RevisionError> {
+        let found = self.repositories.get(project).cloned();
+        found.ok_or_else(|| RevisionError::Repository {
+            message: format!("project \"{project}\" is not configured"),
+        })
+    }
+}
+
+impl Repository {
+    /// What the name means in the local repository.
+    async fn find(self: &Arc<Self>, gitref: &str) -> Result<Found, RevisionError> {
+        let (repository, gitref) = (self.clone(), gitref.to_owned());
+        blocking(move || {
+            // A mirror that was never fetched into has nothing.
+            if repository.mirror.is_some() && !repository.path.exists() {
+                return Err(objects::unknown(&gitref));
+            }
+            objects::find(&repository.path, &gitref)
+        })
+        .await
+    }
+
+    /// What the name means now, where the remote may be asked.
+    async fn find_fresh(
+        self: &Arc<Self>,
+        gitref: &str,
+        mirror: &Mirror,
+    ) -> Result<Found, RevisionError> {
+        let asked = Instant::now();
+        match self.find(gitref).await {
+            Ok(found) if found.kind == Kind::Commit => Ok(found),
+            Ok(found) => {
+                let since = asked.checked_sub(NAME_FRESHNESS).unwrap_or(asked);
+                if let Err(failure) = mirror.fetch(since).await {
+                    tracing::warn!(
+                        gitref,
+                        failure,
+                        "the remote was not reached, a branch or tag is taken as last fetched"
+                    );
+                    return Ok(found);
+                }
+                self.find(gitref).await
+            }
+            Err(RevisionError::Unknown { .. }) => {
+                let fetched = mirror.fetch(asked).await;
+                let found = self.find(gitref).await;
+                let Err(RevisionError::Unknown { gitref, .. }) = found else {
+                    return found;
+                };
+                // A commit that no branch or tag reaches, such as that of a pull request.
+                let fetched = match fetched {
+                    Ok(()) if objects::is_full_id(&gitref) => mirror.fetch_commit(&gitref).await,
+                    other => other,
+                };
+                let found = self.find(&gitref).await;
+                found.map_err(|error| match (error, fetched) {
+                    (RevisionError::Unknown { gitref, .. }, Err(failure)) => {
+                        RevisionError::Unknown {
+                            gitref,
+                            fetch_failure: Some(failure),
+                        }
+                    }
+                    (error, _) => error,
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl RevisionSource for GitSource {
+    async fn resolve(
+        &self,
+        project: &ProjectName,
+        gitref: &str,
+        freshness: Freshness,
+    ) -> Result<Revision, RevisionError> {
+        if !objects::is_plain_name(gitref) {
+            return Err(objects::unknown(gitref));
+        }
+        let repository = self.repository(project)?;
+        let found = match (&repository.mirror, freshness) {
+            (Some(mirror), Freshness::Fetch) => repository.find_fresh(gitref, mirror).await?,
+            (_, Freshness::Local) | (None, Freshness::Fetch) => repository.find(gitref).await?,
+        };
+        let listing = blocking({
+            let commit = found.commit.clone();
+            move || objects::listing(&repository.path, &commit, &repository.listing)
+        });
+        Ok(Revision {
+            listing: listing.await?,
+            commit: found.commit,
+        })
+    }
+
+    async fn defined_migrations(
+        &self,
+        project: &ProjectName,
+        listing: &str,
+    ) -> Result<HashSet<String>, RevisionError> {
+        let repository = self.repository(project)?;
+        let listing = listing.to_owned();
+        let text = blocking(move || objects::blob(&repository.path, &listing)).await?;
+        Ok(parse_listing(&text))
+    }
+}
+
+/// The lines of a listing, without blank ones and `#` comments.
+fn parse_listing(text: &[u8]) -> HashSet<String> {
+    String::from_utf8_lossy(text)
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
+}
+
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, RevisionError> + Send + 'static,
+) -> Result<T, RevisionError> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|error| {
+        Err(RevisionError::Repository {
+            message: format!("reading the repository ended: {error}"),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

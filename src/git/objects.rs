@@ -1,0 +1,176 @@
+//! Names, commits and files in a local repository, read with gix.
+//!
+//! The repository is opened anew for each question: that costs a fraction of a millisecond, and
+//! nothing that a fetch or a push has changed is ever missed.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use gix::hash::Prefix;
+use gix::objs::Kind as ObjectKind;
+use gix::{ObjectId, Repository};
+use multidb_actors::ports::RevisionError;
+
+/// The shortest abbreviation that git itself accepts.
+const ABBREVIATION_LENGTH_MIN: usize = 4;
+const ID_LENGTH: usize = 40;
+/// The largest listing. A hundred thousand migrations have less.
+const LISTING_BYTES_MAX: u64 = 64 << 20;
+/// The candidates that an error names.
+const CANDIDATES_SHOWN: usize = 5;
+
+/// What a name means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The commit.
+    pub(super) commit: String,
+    /// Whether it can mean another one tomorrow.
+    pub(super) kind: Kind,
+}
+
+/// What kind of name it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A commit's id, or its beginning.
+    Commit,
+    /// A branch or a tag.
+    Name,
+}
+
+pub(super) fn unknown(gitref: &str) -> RevisionError {
+    RevisionError::Unknown {
+        gitref: gitref.to_owned(),
+        fetch_failure: None,
+    }
+}
+
+/// Whether it is a name, and no expression of git's revision language (gitrevisions(7)).
+pub(super) fn is_plain_name(gitref: &str) -> bool {
+    let forbidden = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
+    !gitref.is_empty()
+        && !gitref.starts_with(['-', '/', '.'])
+        && !gitref.ends_with(['/', '.'])
+        && !gitref.contains("..")
+        && !gitref.contains("@{")
+        && gitref != "@"
+        && !gitref.contains(forbidden)
+}
+
+/// Whether it is a whole id.
+pub(super) fn is_full_id(gitref: &str) -> bool {
+    gitref.len() == ID_LENGTH && is_hex(gitref)
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn open(path: &Path) -> Result<Repository, RevisionError> {
+    let options = gix::open::Options::isolated();
+    gix::open_opts(path, options).map_err(|error| failed(path, "open", &error))
+}
+
+fn failed(path: &Path, action: &str, error: &dyn std::fmt::Display) -> RevisionError {
+    RevisionError::Repository {
+        message: format!("cannot {action} repository {}: {error}", path.display()),
+    }
+}
+
+/// What the name means: a branch, a tag, a whole id, or the beginning of one, in this order.
+pub(super) fn find(path: &Path, gitref: &str) -> Result<Found, RevisionError> {
+    let repository = open(path)?;
+    let spaces = ["refs/heads", "refs/tags", "refs/remotes/origin"];
+    for space in spaces {
+        let name = format!("{space}/{gitref}");
+        let reference = repository.try_find_reference(name.as_str());
+        // What cannot be the name of a reference can still be an id.
+        let Ok(Some(mut reference)) = reference else {
+            continue;
+        };
+        let commit = reference
+            .peel_to_commit()
+            .map_err(|error| failed(path, "read", &error))?;
+        return Ok(Found {
+            commit: commit.id.to_string(),
+            kind: Kind::Name,
+        });
+    }
+    if gitref.len() > ID_LENGTH || gitref.len() < ABBREVIATION_LENGTH_MIN || !is_hex(gitref) {
+        return Err(unknown(gitref));
+    }
+    let commit = find_id(&repository, path, gitref)?;
+    Ok(Found {
+        commit: commit.to_string(),
+        kind: Kind::Commit,
+    })
+}
+
+fn find_id(repository: &Repository, path: &Path, gitref: &str) -> Result<ObjectId, RevisionError> {
+    let prefix = Prefix::from_hex(&gitref.to_ascii_lowercase())
+        .map_err(|error| failed(path, "read", &error))?;
+    let mut candidates = HashSet::new();
+    repository
+        .objects
+        .lookup_prefix(prefix, Some(&mut candidates))
+        .map_err(|error| failed(path, "read", &error))?;
+    let mut commits: Vec<ObjectId> = candidates
+        .into_iter()
+        .filter_map(|id| peel(repository, id))
+        .collect();
+    commits.sort();
+    commits.dedup();
+    match commits.as_slice() {
+        [] => Err(unknown(gitref)),
+        [commit] => Ok(*commit),
+        several => Err(RevisionError::Ambiguous {
+            gitref: gitref.to_owned(),
+            candidates: several
+                .iter()
+                .take(CANDIDATES_SHOWN)
+                .map(|id| id.to_hex_with_len(12).to_string())
+                .collect(),
+        }),
+    }
+}
+
+/// The commit that an object is or, as an annotated tag, names.
+fn peel(repository: &Repository, id: ObjectId) -> Option<ObjectId> {
+    let object = repository.find_object(id).ok()?;
+    match object.kind {
+        ObjectKind::Commit => Some(id),
+        ObjectKind::Tag => Some(object.peel_to_commit().ok()?.id),
+        ObjectKind::Tree | ObjectKind::Blob => None,
+    }
+}
+
+/// The id of the listing at a commit.
+pub(super) fn listing(path: &Path, commit: &str, listing: &str) -> Result<String, RevisionError> {
+    let repository = open(path)?;
+    let read = |error: &dyn std::fmt::Display| failed(path, "read", error);
+    let id = ObjectId::from_hex(commit.as_bytes()).map_err(|error| read(&error))?;
+    let commit = repository.find_commit(id).map_err(|error| read(&error))?;
+    let tree = commit.tree().map_err(|error| read(&error))?;
+    let entry = tree
+        .lookup_entry_by_path(listing)
+        .map_err(|error| read(&error))?;
+    match entry {
+        Some(entry) if entry.mode().is_blob() => Ok(entry.object_id().to_string()),
+        _ => Err(RevisionError::ListingMissing {
+            commit: id.to_hex_with_len(12).to_string(),
+            path: listing.to_owned(),
+        }),
+    }
+}
+
+/// The contents of a file.
+pub(super) fn blob(path: &Path, id: &str) -> Result<Vec<u8>, RevisionError> {
+    let repository = open(path)?;
+    let read = |error: &dyn std::fmt::Display| failed(path, "read", error);
+    let id = ObjectId::from_hex(id.as_bytes()).map_err(|error| read(&error))?;
+    let header = repository.find_header(id).map_err(|error| read(&error))?;
+    if header.size() > LISTING_BYTES_MAX {
+        return Err(read(&format!("listing {id} has {} bytes", header.size())));
+    }
+    let object = repository.find_object(id).map_err(|error| read(&error))?;
+    Ok(object.detach().data)
+}

@@ -1,0 +1,271 @@
+//! Real repositories, made by git itself.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+
+struct Fixture {
+    directory: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let fixture = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        fixture.git(&["init", "--quiet", "--initial-branch", "main", "."]);
+        fixture
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let output = Command::new("git")
+            .current_dir(self.path())
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.org"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {text}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn commit(&self, listing: &str) -> String {
+        std::fs::write(self.path().join("migrations.txt"), listing).unwrap();
+        self.git(&["add", "."]);
+        self.git(&["commit", "--quiet", "--allow-empty", "-m", "x"]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    fn local(&self) -> GitSource {
+        source(
+            GitRemote::Local(self.path().to_owned()),
+            self.path(),
+            Duration::from_secs(20),
+        )
+    }
+
+    fn remote(&self, root: &Path) -> GitSource {
+        let url = format!("file://{}", self.path().display());
+        source(GitRemote::Remote(url), root, Duration::from_secs(20))
+    }
+}
+
+fn source(git: GitRemote, root: &Path, timeout: Duration) -> GitSource {
+    let project = GitProject {
+        git,
+        listing: "migrations.txt".to_owned(),
+    };
+    GitSource::new(
+        &Layout::new(root),
+        [(project_name(), project)].into(),
+        timeout,
+    )
+}
+
+fn project_name() -> ProjectName {
+    "p".parse().unwrap()
+}
+
+async fn resolve(source: &GitSource, gitref: &str) -> Result<Revision, RevisionError> {
+    source
+        .resolve(&project_name(), gitref, Freshness::Fetch)
+        .await
+}
+
+#[tokio::test]
+async fn a_commit_a_branch_and_a_tag_are_found_by_each_of_their_names() {
+    let fixture = Fixture::new();
+    let first = fixture.commit("a.0001\n");
+    fixture.git(&["tag", "-a", "v1", "-m", "annotated"]);
+    fixture.git(&["branch", "feature/x"]);
+    let second = fixture.commit("a.0001\na.0002\n");
+    let source = fixture.local();
+    for (gitref, commit) in [
+        (first.as_str(), &first),
+        (&first[..10], &first),
+        (&first.to_uppercase()[..12], &first),
+        ("v1", &first),
+        ("feature/x", &first),
+        ("main", &second),
+    ] {
+        assert_eq!(
+            &resolve(&source, gitref).await.unwrap().commit,
+            commit,
+            "{gitref}"
+        );
+    }
+    let same = resolve(&source, "v1").await.unwrap();
+    assert_eq!(
+        same.listing,
+        resolve(&source, "feature/x").await.unwrap().listing
+    );
+    let defined = source
+        .defined_migrations(&project_name(), &same.listing)
+        .await
+        .unwrap();
+    assert_eq!(defined, HashSet::from(["a.0001".to_owned()]));
+}
+
+#[tokio::test]
+async fn what_is_no_plain_name_is_unknown() {
+    let fixture = Fixture::new();
+    fixture.commit("");
+    let source = fixture.local();
+    for gitref in [
+        "main^",
+        "main~1",
+        "HEAD@{0}",
+        "main:migrations.txt",
+        "a..b",
+        "@",
+        "nope",
+        "abc",
+        "--all",
+    ] {
+        let error = resolve(&source, gitref).await.unwrap_err();
+        assert!(
+            matches!(error, RevisionError::Unknown { .. }),
+            "{gitref}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_abbreviation_of_several_commits_is_ambiguous() {
+    let fixture = Fixture::new();
+    let mut seen = std::collections::HashMap::new();
+    let mut script = String::new();
+    // Of 1,000 commits, two share their first four digits almost certainly.
+    for number in 0..1000 {
+        script.push_str(&format!(
+            "commit refs/heads/main\ncommitter t <t@example.org> {} +0000\ndata 1\nx\n",
+            1_700_000_000 + number
+        ));
+    }
+    std::fs::write(fixture.path().join("script"), script).unwrap();
+    let import = Command::new("git")
+        .current_dir(fixture.path())
+        .args(["fast-import", "--quiet"])
+        .stdin(std::fs::File::open(fixture.path().join("script")).unwrap())
+        .status();
+    assert!(import.unwrap().success());
+    let source = fixture.local();
+    for id in fixture.git(&["log", "--format=%H", "main"]).lines() {
+        if let Some(other) = seen.insert(id[..4].to_owned(), id.to_owned()) {
+            let error = resolve(&source, &id[..4]).await.unwrap_err();
+            let RevisionError::Ambiguous { candidates, .. } = error else {
+                panic!("{error}");
+            };
+            assert!(candidates.contains(&id[..12].to_owned()));
+            assert!(candidates.contains(&other[..12].to_owned()));
+            return;
+        }
+    }
+    panic!("no two commits share an abbreviation");
+}
+
+#[tokio::test]
+async fn a_revision_without_a_listing_is_told_apart() {
+    let fixture = Fixture::new();
+    fixture.git(&["commit", "--quiet", "--allow-empty", "-m", "x"]);
+    let error = resolve(&fixture.local(), "main").await.unwrap_err();
+    assert!(
+        matches!(error, RevisionError::ListingMissing { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_revision_that_the_mirror_lacks_is_fetched() {
+    let fixture = Fixture::new();
+    let root = tempfile::tempdir().unwrap();
+    let source = fixture.remote(root.path());
+    let first = fixture.commit("a.0001\n");
+    let local = |gitref| {
+        let source = &source;
+        async move {
+            source
+                .resolve(&project_name(), gitref, Freshness::Local)
+                .await
+        }
+    };
+    assert!(local("main").await.is_err(), "the network was used");
+    assert_eq!(resolve(&source, &first[..8]).await.unwrap().commit, first);
+    let second = fixture.commit("a.0002\n");
+    assert_eq!(resolve(&source, &second).await.unwrap().commit, second);
+    assert_eq!(local("main").await.unwrap().commit, second);
+    // A commit that no branch reaches any more, but that the server still has.
+    fixture.git(&["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    let lost = fixture.commit("a.0003\n");
+    fixture.git(&["reset", "--quiet", "--hard", &second]);
+    assert_eq!(resolve(&source, &lost).await.unwrap().commit, lost);
+}
+
+#[tokio::test]
+async fn a_branch_that_was_deleted_is_pruned() {
+    let fixture = Fixture::new();
+    let root = tempfile::tempdir().unwrap();
+    let source = fixture.remote(root.path());
+    fixture.commit("a.0001\n");
+    fixture.git(&["branch", "gone"]);
+    resolve(&source, "gone").await.unwrap();
+    fixture.git(&["branch", "-D", "gone"]);
+    assert!(resolve(&source, "never").await.is_err());
+    assert!(resolve(&source, "gone").await.is_err());
+}
+
+#[tokio::test]
+async fn a_remote_that_hangs_costs_one_timeout_and_its_known_commits_none() {
+    let fixture = Fixture::new();
+    let root = tempfile::tempdir().unwrap();
+    let known = fixture.commit("a.0001\n");
+    resolve(&fixture.remote(root.path()), "main").await.unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/repo.git", listener.local_addr().unwrap());
+    let timeout = Duration::from_millis(500);
+    let source = source(GitRemote::Remote(url), root.path(), timeout);
+    assert_eq!(resolve(&source, &known).await.unwrap().commit, known);
+    let began = Instant::now();
+    // A branch is taken as last fetched; what is unknown says why.
+    assert_eq!(resolve(&source, "main").await.unwrap().commit, known);
+    for _ in 0..5 {
+        let error = resolve(&source, "nope").await.unwrap_err();
+        let RevisionError::Unknown { fetch_failure, .. } = error else {
+            panic!("{error}");
+        };
+        assert!(
+            fetch_failure
+                .unwrap()
+                .contains("did not answer within 500ms")
+        );
+    }
+    assert!(began.elapsed() < timeout * 4, "each client waited");
+}
+
+#[tokio::test]
+async fn a_remote_that_is_not_there_says_what_git_says() {
+    let root = tempfile::tempdir().unwrap();
+    let url = format!("file://{}/none.git", root.path().display());
+    let source = source(GitRemote::Remote(url), root.path(), Duration::from_secs(20));
+    let error = resolve(&source, "main").await.unwrap_err();
+    let RevisionError::Unknown { fetch_failure, .. } = error else {
+        panic!("{error}");
+    };
+    let failure = fetch_failure.unwrap();
+    assert!(failure.contains("none.git"), "{failure}");
+}
+
+#[test]
+fn blank_lines_comments_and_line_ends_of_a_listing_do_not_count() {
+    let text = b"# made by manage.py\r\n\r\na.0001\r\n  a.0002  \n\n#a.0003\na.0001\n";
+    let defined = parse_listing(text);
+    assert_eq!(
+        defined,
+        HashSet::from(["a.0001".to_owned(), "a.0002".to_owned()])
+    );
+}
