@@ -190,7 +190,7 @@ impl PostgresHost for ProcessHost {
 
     async fn start_server(&self, spec: &ServerSpec) -> Result<RunningPostgres, StartError> {
         let run_dir = self.layout.run_dir(spec.uid);
-        wait_for_orphans(&spec.data_dir).await;
+        wait_for_orphans(&spec.data_dir).await?;
         let readiness = Readiness::watch(&spec.data_dir, &run_dir);
         let (child, log_start) = self.spawn(spec, &run_dir)?;
         let mut unfinished = Unfinished {
@@ -307,14 +307,26 @@ impl PostgresHost for ProcessHost {
 /// After a kill of the postmaster alone, its backends go on for a moment and hold the shared
 /// memory; a new one then refuses to start ("pre-existing shared memory block is still in use").
 /// They notice the death of their postmaster by themselves.
-async fn wait_for_orphans(data_dir: &Path) {
+///
+/// # Errors
+///
+/// They do not end. Postgres itself does not see the server of a container, so it must not be
+/// started beside one.
+async fn wait_for_orphans(data_dir: &Path) -> Result<(), RuntimeError> {
     if !data_dir.join("postmaster.pid").exists() {
-        return;
+        return Ok(());
     }
     let deadline = tokio::time::Instant::now() + ORPHANS_PATIENCE;
-    while has_orphans(data_dir) && tokio::time::Instant::now() < deadline {
+    while has_orphans(data_dir) {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(RuntimeError {
+                message: format!("another postgres runs on {}", data_dir.display()),
+                hint: Some("Stop it; a container of another runtime may be left over.".to_owned()),
+            });
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    Ok(())
 }
 
 /// Whether any process has this data directory as its working directory, as all of a server's

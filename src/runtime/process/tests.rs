@@ -185,7 +185,9 @@ async fn a_start_that_is_given_up_leaves_nothing() {
         let spec = fixture.spec();
         let start = fixture.host.start_server(&spec);
         let given_up = tokio::time::timeout(Duration::from_millis(patience), start).await;
-        drop(given_up);
+        if given_up.is_ok_and(|started| started.is_ok()) {
+            fixture.host.stop_server(uid(), PATIENCE).await.unwrap();
+        }
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while has_orphans(&fixture.spec().data_dir) || fixture.layout.run_dir(uid()).exists() {
             assert!(tokio::time::Instant::now() < deadline, "a server goes on");
