@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod clone;
+pub mod config;
 pub mod git;
 pub mod probe;
 pub mod runtime;

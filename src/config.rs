@@ -1,0 +1,157 @@
+//! The configuration: what may be set, what holds where nothing is, and what is refused.
+//!
+//! The file is read once, at start, into types that cannot be wrong. All its faults are reported
+//! together, each with its key. `limits`, `runtime`, `project` and so on own one section each;
+//! `section` reads keys and remembers where each effective value came from.
+
+mod fault;
+mod limits;
+mod listen;
+mod project;
+mod runtime;
+mod section;
+mod server;
+mod source;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use multidb_actors::limits::Limits;
+use multidb_store::ProjectName;
+
+pub use self::fault::{ConfigFaults, Fault};
+pub use self::listen::ListenAddress;
+pub use self::project::{GitRemote, Migrations, Preset, Project};
+pub use self::runtime::{CloneMethod, Network, RuntimeConfig, RuntimeKind};
+pub use self::section::{Origin, Setting};
+pub use self::server::Auth;
+
+use self::section::{Report, Section};
+
+/// Where the configuration is when nobody says where.
+pub const DEFAULT_PATH: &str = "/etc/multidb/multidb.toml";
+
+/// Where the admin socket is when nobody says where.
+pub const DEFAULT_ADMIN_SOCKET: &str = "/run/multidb/admin.sock";
+
+/// The longest path of a Unix socket, in bytes: what `sockaddr_un` holds, without its NUL.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// A valid configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: Vec<ListenAddress>,
+    /// The directory of snapshots, instances, sockets and records.
+    pub root: PathBuf,
+    /// The socket that the commands talk to.
+    pub admin_socket: PathBuf,
+    /// What runs Postgres.
+    pub runtime: RuntimeConfig,
+    /// How snapshots are cloned.
+    pub clone_method: CloneMethod,
+    /// What the actors keep to.
+    pub limits: Limits,
+    /// Clones are refused where they would leave less than this free on the root's file system.
+    pub disk_reserve_bytes: u64,
+    /// How long a fetch from a project's repository may take.
+    pub fetch_timeout: Duration,
+    /// Settings of every Postgres, over multidb's own, ordered by name.
+    pub postgres_settings: Vec<(String, String)>,
+    /// Who clients are.
+    pub auth: Auth,
+    /// The projects.
+    pub projects: BTreeMap<ProjectName, Project>,
+}
+
+/// A configuration with where it came from, for `multidb config show`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Each setting's effective value and its origin.
+    pub settings: Vec<Setting>,
+    /// The file; none where there was none, and all is default.
+    pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the file, or the one at [`DEFAULT_PATH`] if it exists, or nothing: then all is
+    /// default.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigFaults> {
+        Ok(Loaded::load(path)?.config)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::read(toml::Table::new(), &mut Report::default())
+    }
+}
+
+impl Loaded {
+    /// As [`Config::load`], with the origin of each value.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigFaults> {
+        let Some((file, text)) = source::read(path)? else {
+            return Self::parse(None, "");
+        };
+        Self::parse(Some(file), &text)
+    }
+
+    fn parse(file: Option<PathBuf>, text: &str) -> Result<Self, ConfigFaults> {
+        let refuse = |faults| ConfigFaults {
+            file: file.clone(),
+            faults,
+        };
+        let table = text
+            .parse::<toml::Table>()
+            .map_err(|error| refuse(vec![Fault::syntax(&error)]))?;
+        let mut report = Report::default();
+        let config = Config::read(table, &mut report);
+        if report.faults.is_empty() {
+            Ok(Self {
+                config,
+                settings: report.settings,
+                file,
+            })
+        } else {
+            Err(refuse(report.faults))
+        }
+    }
+}
+
+impl Config {
+    /// Reads all sections. What has a fault gets its default, so that the rest can be checked.
+    fn read(table: toml::Table, report: &mut Report) -> Self {
+        let mut top = Section::top(table);
+        let listen = listen::read(&mut top, report);
+        let root = server::root(&mut top, report);
+        let admin_socket = server::admin_socket(&mut top, report);
+        let runtime = runtime::read(top.section("runtime", report), report);
+        let clone_method = runtime::clone_method(top.section("clone", report), report);
+        let (limits, disk_reserve_bytes, fetch_timeout) =
+            limits::read(top.section("limits", report), report);
+        let postgres_settings = server::postgres(top.section("postgres", report), report);
+        let auth = server::auth(top.section("auth", report), &listen, report);
+        server::refuse_tls(&mut top, report);
+        let projects = project::read_all(top.section("project", report), report);
+        top.close(report);
+        Self {
+            listen,
+            root,
+            admin_socket,
+            runtime,
+            clone_method,
+            limits,
+            disk_reserve_bytes,
+            fetch_timeout,
+            postgres_settings,
+            auth,
+            projects,
+        }
+    }
+}

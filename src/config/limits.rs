@@ -1,0 +1,68 @@
+//! `[limits]`: times, counts and the disk's reserve.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use multidb_actors::limits::Limits;
+
+use super::section::{Report, Section};
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// The actors' limits, the disk's reserve in bytes, and the time of a fetch.
+pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, Duration) {
+    let mut time = |name, default| positive_time(&mut section, name, default, report);
+    let session_idle_timeout = time("session_idle_timeout", 15 * MINUTE);
+    let transaction_idle_timeout = time("transaction_idle_timeout", HOUR);
+    let instance_idle_timeout = time("instance_idle_timeout", 5 * MINUTE);
+    let retention = time("retention", 30 * DAY);
+    let start_timeout = time("start_timeout", 30);
+    let login_timeout = time("login_timeout", 10);
+    let fetch_timeout = time("fetch_timeout", 20);
+    // None at all means: do not wait for anybody's query.
+    let shutdown_grace = section.get("shutdown_grace", Duration::from_secs(10), report);
+    let max_running = positive_count(&mut section, "max_running", 50, report);
+    let max_connections = positive_count(&mut section, "max_connections", 1000, report);
+    let disk_reserve = section.get("disk_reserve", ByteSize::gib(5), report);
+    section.close(report);
+    let limits = Limits {
+        session_idle_timeout,
+        transaction_idle_timeout,
+        instance_idle_timeout,
+        retention,
+        start_timeout,
+        login_timeout,
+        shutdown_grace,
+        max_running,
+        max_connections,
+    };
+    (limits, disk_reserve.as_u64(), fetch_timeout)
+}
+
+fn positive_time(
+    section: &mut Section,
+    name: &'static str,
+    default_seconds: u64,
+    report: &mut Report,
+) -> Duration {
+    let time = section.get(name, Duration::from_secs(default_seconds), report);
+    if time.is_zero() {
+        report.fault(section.key(name), "must be longer than zero");
+    }
+    time
+}
+
+fn positive_count(
+    section: &mut Section,
+    name: &'static str,
+    default: usize,
+    report: &mut Report,
+) -> usize {
+    let count = section.get(name, default, report);
+    if count == 0 {
+        report.fault(section.key(name), "must be at least 1");
+    }
+    count
+}

@@ -1,0 +1,238 @@
+//! `[project.*]`: a code base, its repository and its database.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use multidb_store::ProjectName;
+
+use super::section::{Origin, Report, Section, kind};
+use super::value::{Value, quoted, word};
+
+/// One project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// Its repository.
+    pub git: GitRemote,
+    /// The path of its migration listing, in the repository.
+    pub listing: String,
+    /// How the applied migrations of a snapshot are read.
+    pub migrations: Migrations,
+    /// Its database, for clients that name none.
+    pub database: String,
+    /// The role to log in as, for clients that name none.
+    pub role: String,
+}
+
+/// Where a project's repository is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GitRemote {
+    /// A directory, read as it is.
+    Local(PathBuf),
+    /// A URL that git can fetch from; it is mirrored under the root.
+    Remote(String),
+}
+
+/// How the applied migrations of a snapshot are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Migrations {
+    /// As this tool records them.
+    Preset(Preset),
+    /// By this SQL, which returns one text column.
+    Query {
+        /// The SQL.
+        query: String,
+        /// The database to ask; the project's where it is none.
+        database: Option<String>,
+    },
+}
+
+/// A tool whose record of applied migrations multidb knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Preset {
+    /// Django: `app.name`.
+    Django,
+    /// Ruby on Rails: the version.
+    Rails,
+    /// Flyway: the version.
+    Flyway,
+    /// Alembic: the revision.
+    Alembic,
+    /// SQLx: the version.
+    Sqlx,
+    /// Diesel: the version.
+    Diesel,
+    /// Goose: the version.
+    Goose,
+    /// Knex: the name.
+    Knex,
+}
+
+impl Preset {
+    /// All presets, by name.
+    pub const ALL: [(&str, Self); 8] = [
+        ("django", Self::Django),
+        ("rails", Self::Rails),
+        ("flyway", Self::Flyway),
+        ("alembic", Self::Alembic),
+        ("sqlx", Self::Sqlx),
+        ("diesel", Self::Diesel),
+        ("goose", Self::Goose),
+        ("knex", Self::Knex),
+    ];
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(_, preset)| *preset == self);
+        found.map_or("", |(name, _)| name)
+    }
+}
+
+impl Value for GitRemote {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let text = String::read(value)?;
+        if text.contains(|c: char| c.is_whitespace() || c.is_control()) && !text.starts_with('/') {
+            return Err("contains a space".to_owned());
+        }
+        if text.starts_with('/') {
+            return Ok(Self::Local(PathBuf::from(text)));
+        }
+        if is_remote(&text) {
+            return Ok(Self::Remote(text));
+        }
+        Err(format!(
+            "\"{}\" is neither an absolute path nor a URL with https://, http://, ssh://, file:// \
+             or git@host:path",
+            without_password(&text)
+        ))
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Local(path) => path.show(),
+            Self::Remote(url) => quoted(without_password(url)),
+        }
+    }
+}
+
+/// Whether git can fetch from it, and none of it can be taken for an option of git or ssh.
+fn is_remote(text: &str) -> bool {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        return match scheme {
+            "https" | "http" | "ssh" => {
+                host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
+                    && !rest.starts_with('-')
+            }
+            "file" => rest.starts_with('/'),
+            _ => false,
+        };
+    }
+    let Some((user, place)) = text.split_once('@') else {
+        return false;
+    };
+    let Some((host, path)) = place.split_once(':') else {
+        return false;
+    };
+    let is_word = |text: &str| text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    is_word(user) && is_word(host) && !path.is_empty()
+}
+
+/// The URL as it may be shown.
+fn without_password(url: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, host) = authority.rsplit_once('@')?;
+        let (user, _) = login.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{host}/{path}"))
+    };
+    hidden().unwrap_or_else(|| url.to_owned())
+}
+
+/// The path of a file in a repository.
+struct ListingPath(String);
+
+impl Value for ListingPath {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let text = String::read(value)?;
+        let inside = |part: Component<'_>| matches!(part, Component::Normal(_));
+        if text.ends_with('/') || !Path::new(&text).components().all(inside) {
+            return Err(format!(
+                "\"{text}\" is not the path of a file in the repository, such as \"migrations.txt\""
+            ));
+        }
+        Ok(Self(text))
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
+pub(super) fn read_all(section: Section, report: &mut Report) -> BTreeMap<ProjectName, Project> {
+    let mut projects = BTreeMap::new();
+    for (name, section) in section.into_sections(report) {
+        let key = section.path().to_owned();
+        let project = read(section, report);
+        match (name.parse::<ProjectName>(), project) {
+            (Ok(name), Some(project)) => {
+                projects.insert(name, project);
+            }
+            (Ok(_), None) => {}
+            (Err(invalid), _) => report.fault(key, invalid.to_string()),
+        }
+    }
+    projects
+}
+
+fn read(mut section: Section, report: &mut Report) -> Option<Project> {
+    let git = section.required("git", report);
+    let listing = section.get("listing", ListingPath("migrations.txt".to_owned()), report);
+    let migrations = migrations(&mut section, report);
+    let database = section.required("database", report);
+    let role = section.get("role", "postgres".to_owned(), report);
+    section.close(report);
+    Some(Project {
+        git: git?,
+        listing: listing.0,
+        migrations: migrations?,
+        database: database?,
+        role,
+    })
+}
+
+fn migrations(section: &mut Section, report: &mut Report) -> Option<Migrations> {
+    let key = section.key("migrations");
+    let value = section.take("migrations");
+    match value {
+        None => {
+            report.fault(key, "is missing");
+            None
+        }
+        Some(value @ toml::Value::String(_)) => match word(&value, &Preset::ALL) {
+            Ok(preset) => {
+                report.setting(&key, quoted(preset.name()), Origin::File);
+                Some(Migrations::Preset(preset))
+            }
+            Err(message) => {
+                report.fault(key, format!("{message}, and no section with a query"));
+                None
+            }
+        },
+        Some(toml::Value::Table(table)) => {
+            let mut parts = Section::at(key, table);
+            let query = parts.required("query", report);
+            let database = parts.optional("database", report);
+            parts.close(report);
+            Some(Migrations::Query {
+                query: query?,
+                database,
+            })
+        }
+        Some(other) => {
+            let message = format!("is {}, but must be a preset or a section", kind(&other));
+            report.fault(key, message);
+            None
+        }
+    }
+}

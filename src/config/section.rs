@@ -1,0 +1,215 @@
+//! Reads the keys of one section, and remembers faults and origins.
+
+use serde::Serialize;
+
+use super::fault::Fault;
+use super::value::Value;
+
+/// Where an effective value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The file does not set it.
+    Default,
+    /// The file sets it.
+    File,
+    /// An option of the command line, or its environment variable, sets it.
+    Option,
+}
+
+/// One setting, for `multidb config show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// The key with its sections.
+    pub key: String,
+    /// The effective value, as TOML writes it.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// What was found while reading.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) faults: Vec<Fault>,
+    pub(super) settings: Vec<Setting>,
+}
+
+impl Report {
+    pub(super) fn fault(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.faults.push(Fault::new(key, message));
+    }
+
+    pub(super) fn setting(&mut self, key: &str, value: String, origin: Origin) {
+        self.settings.push(Setting {
+            key: key.to_owned(),
+            value,
+            origin,
+        });
+    }
+}
+
+/// One section whose keys are taken out as they are read: what is left is unknown.
+#[derive(Debug)]
+pub(super) struct Section {
+    path: String,
+    table: toml::Table,
+    known: Vec<&'static str>,
+}
+
+impl Section {
+    /// The whole file.
+    pub(super) fn top(table: toml::Table) -> Self {
+        Self::at(String::new(), table)
+    }
+
+    pub(super) fn at(path: String, table: toml::Table) -> Self {
+        Self {
+            path,
+            table,
+            known: Vec::new(),
+        }
+    }
+
+    /// The full name of a key of this section.
+    pub(super) fn key(&self, name: &str) -> String {
+        let name = if is_bare(name) {
+            name.to_owned()
+        } else {
+            toml::Value::from(name).to_string()
+        };
+        if self.path.is_empty() {
+            name
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+
+    /// A section in this one; empty where there is none.
+    pub(super) fn section(&mut self, name: &'static str, report: &mut Report) -> Section {
+        self.known.push(name);
+        let key = self.key(name);
+        match self.table.remove(name) {
+            None => Self::at(key, toml::Table::new()),
+            Some(value) => Self::from_value(key, value, report),
+        }
+    }
+
+    fn from_value(key: String, value: toml::Value, report: &mut Report) -> Section {
+        match value {
+            toml::Value::Table(table) => Self::at(key, table),
+            other => {
+                let message = format!("is {}, but must be a section", kind(&other));
+                report.fault(&key, message);
+                Self::at(key, toml::Table::new())
+            }
+        }
+    }
+
+    /// All keys, where the user chooses their names.
+    pub(super) fn into_entries(self) -> Vec<(String, String, toml::Value)> {
+        let Self { path, table, .. } = self;
+        let names = Self::at(path, toml::Table::new());
+        let entries = table.into_iter();
+        entries
+            .map(|(name, value)| (names.key(&name), name, value))
+            .collect()
+    }
+
+    /// All sections in this one, where the user chooses their names.
+    pub(super) fn into_sections(self, report: &mut Report) -> Vec<(String, Section)> {
+        let entries = self.into_entries().into_iter();
+        entries
+            .map(|(key, name, value)| (name, Self::from_value(key, value, report)))
+            .collect()
+    }
+
+    /// Takes a key out as it stands.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<toml::Value> {
+        self.known.push(name);
+        self.table.remove(name)
+    }
+
+    /// Its name with those of the sections around it.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The value of a key that has a default.
+    pub(super) fn get<T: Value>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        report: &mut Report,
+    ) -> T {
+        let key = self.key(name);
+        match self.optional(name, report) {
+            Some(value) => value,
+            None => {
+                report.setting(&key, default.show(), Origin::Default);
+                default
+            }
+        }
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn required<T: Value>(
+        &mut self,
+        name: &'static str,
+        report: &mut Report,
+    ) -> Option<T> {
+        if !self.table.contains_key(name) {
+            self.known.push(name);
+            report.fault(self.key(name), "is missing");
+            return None;
+        }
+        self.optional(name, report)
+    }
+
+    /// The value of a key, if it is there and has no fault.
+    pub(super) fn optional<T: Value>(
+        &mut self,
+        name: &'static str,
+        report: &mut Report,
+    ) -> Option<T> {
+        let key = self.key(name);
+        match T::read(&self.take(name)?) {
+            Ok(value) => {
+                report.setting(&key, value.show(), Origin::File);
+                Some(value)
+            }
+            Err(message) => {
+                report.fault(key, message);
+                None
+            }
+        }
+    }
+
+    /// Reports what nobody took.
+    pub(super) fn close(self, report: &mut Report) {
+        for name in self.table.keys() {
+            let known = self.known.join(", ");
+            let message = format!("is not a known key; known here are {known}");
+            report.fault(self.key(name), message);
+        }
+    }
+}
+
+/// Whether TOML needs no quotes around the key.
+fn is_bare(name: &str) -> bool {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    !name.is_empty() && name.chars().all(bare)
+}
+
+/// What a value is, for people.
+pub(super) fn kind(value: &toml::Value) -> &'static str {
+    match value {
+        toml::Value::String(_) => "a text",
+        toml::Value::Integer(_) => "an integer",
+        toml::Value::Float(_) => "a number",
+        toml::Value::Boolean(_) => "true or false",
+        toml::Value::Datetime(_) => "a date or time",
+        toml::Value::Array(_) => "a list",
+        toml::Value::Table(_) => "a section",
+    }
+}

@@ -1,0 +1,155 @@
+//! The daemon's own paths, `[postgres]`, `[auth]` and `[tls]`.
+
+use std::path::{Component, PathBuf};
+
+use super::listen::{ListenAddress, socket_path};
+use super::section::{Origin, Report, Section, kind};
+use super::value::{Value, quoted};
+use super::{DEFAULT_ADMIN_SOCKET, SOCKET_PATH_BYTES_MAX};
+
+/// What `run/<uid>/.s.PGSQL.5432` adds to the root's path, in bytes.
+const SERVER_SOCKET_BYTES: usize = "/run/0123456789ab/.s.PGSQL.5432".len();
+
+const NOT_AVAILABLE: &str = "is not available in this version of multidb";
+
+/// The settings of Postgres that multidb owns: its way to the server depends on them.
+const OWNED_SETTINGS: [&str; 8] = [
+    "listen_addresses",
+    "unix_socket_directories",
+    "hba_file",
+    "ident_file",
+    "data_directory",
+    "config_file",
+    "external_pid_file",
+    "port",
+];
+
+/// Who clients are. The method is `trust`: the others come with a later version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// The user that a client is who names none.
+    pub default_user: String,
+}
+
+pub(super) fn root(top: &mut Section, report: &mut Report) -> PathBuf {
+    let root = top.get("root", PathBuf::from("/var/lib/multidb"), report);
+    let bytes_max = SOCKET_PATH_BYTES_MAX - SERVER_SOCKET_BYTES;
+    let bytes = root.as_os_str().len();
+    if bytes > bytes_max {
+        let message = format!(
+            "is {bytes} bytes long; at most {bytes_max}, since the paths of Unix sockets begin with it"
+        );
+        report.fault("root", message);
+    }
+    if root.parent().is_none() {
+        report.fault("root", "must be a directory of multidb's own, not /");
+    }
+    if root.components().any(|part| part == Component::ParentDir) {
+        report.fault("root", "must not contain \"..\"");
+    }
+    root
+}
+
+/// The path of a Unix socket.
+struct SocketPath(PathBuf);
+
+impl Value for SocketPath {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        socket_path(&String::read(value)?).map(Self)
+    }
+
+    fn show(&self) -> String {
+        self.0.show()
+    }
+}
+
+pub(super) fn admin_socket(top: &mut Section, report: &mut Report) -> PathBuf {
+    let default = SocketPath(PathBuf::from(DEFAULT_ADMIN_SOCKET));
+    top.get("admin_socket", default, report).0
+}
+
+pub(super) fn postgres(mut section: Section, report: &mut Report) -> Vec<(String, String)> {
+    let entries = section.section("settings", report).into_entries();
+    section.close(report);
+    let mut settings = Vec::new();
+    for (key, name, value) in entries {
+        match postgres_setting(&name, &value) {
+            Ok(text) => {
+                report.setting(&key, quoted(&text), Origin::File);
+                settings.push((name, text));
+            }
+            Err(message) => report.fault(key, message),
+        }
+    }
+    settings
+}
+
+fn postgres_setting(name: &str, value: &toml::Value) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+    if name.is_empty() || !name.chars().all(allowed) {
+        return Err("is not the name of a setting of Postgres".to_owned());
+    }
+    if OWNED_SETTINGS.contains(&name.to_ascii_lowercase().as_str()) {
+        return Err("is set by multidb itself and cannot be changed".to_owned());
+    }
+    let text = match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) => number.to_string(),
+        toml::Value::Boolean(true) => "on".to_owned(),
+        toml::Value::Boolean(false) => "off".to_owned(),
+        other => {
+            return Err(format!(
+                "is {}, but must be a text or a number",
+                kind(other)
+            ));
+        }
+    };
+    if text.contains(['\0', '\n', '\r']) {
+        return Err("contains a line break or a NUL character".to_owned());
+    }
+    Ok(text)
+}
+
+pub(super) fn auth(mut section: Section, listen: &[ListenAddress], report: &mut Report) -> Auth {
+    let local = listen.iter().all(ListenAddress::is_local);
+    let method = section.optional::<String>("method", report);
+    match method.as_deref() {
+        Some("trust") if local => {}
+        Some("trust") => refuse_trust("auth.method", listen, report),
+        Some("scram-sha-256") => {
+            report.fault("auth.method", format!("\"scram-sha-256\" {NOT_AVAILABLE}"));
+        }
+        Some(other) => {
+            let message = format!("\"{other}\" is not one of \"trust\", \"scram-sha-256\"");
+            report.fault("auth.method", message);
+        }
+        None if local => report.setting("auth.method", quoted("trust"), Origin::Default),
+        None => refuse_trust("listen", listen, report),
+    }
+    let default_user = section.get("default_user", "staff".to_owned(), report);
+    // Users serve to authenticate; to accept their roles and not keep to them would be a trap.
+    if section.take("users").is_some() {
+        report.fault("auth.users", NOT_AVAILABLE);
+    }
+    section.close(report);
+    Auth { default_user }
+}
+
+/// Whoever can reach the port could be anybody.
+fn refuse_trust(key: &str, listen: &[ListenAddress], report: &mut Report) {
+    let open = listen.iter().filter(|address| !address.is_local());
+    let open: Vec<_> = open.map(|address| format!("\"{address}\"")).collect();
+    let message = format!(
+        "{} can be reached from other machines, and auth.method = \"trust\" is only for loopback \
+         addresses and Unix sockets; the method that asks for passwords {NOT_AVAILABLE}",
+        open.join(", "),
+    );
+    report.fault(key, message);
+}
+
+pub(super) fn refuse_tls(top: &mut Section, report: &mut Report) {
+    if top.take("tls").is_some() {
+        report.fault("tls", NOT_AVAILABLE);
+    }
+}

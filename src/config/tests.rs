@@ -1,0 +1,202 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Loaded, ConfigFaults> {
+    Loaded::parse(None, text)
+}
+
+fn faults(text: &str) -> String {
+    let faults = parse(text).expect_err("the configuration is refused");
+    let lines: Vec<_> = faults.faults.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// The example of the documentation, without what this version refuses.
+const EXAMPLE: &str = r#"
+listen = ["127.0.0.1:6432", "[::1]:6432", "/run/multidb/.s.PGSQL.6432"]
+root = "/srv/multidb"
+admin_socket = "/run/multidb/admin.sock"
+
+[runtime]
+kind = "docker"
+image = "registry.internal:5000/postgres:{major}-bookworm"
+network = "private"
+memory = "512MiB"
+cpus = 1
+user = "pg"
+
+[clone]
+method = "reflink"
+
+[limits]
+session_idle_timeout = "1m"
+retention = "2days"
+max_running = 3
+disk_reserve = "100MiB"
+
+[postgres.settings]
+shared_buffers = "64MB"
+work_mem = 4096
+jit = false
+
+[auth]
+method = "trust"
+default_user = "team"
+
+[project.mathspace]
+git = "https://robot:secret@git.internal/mathspace.git"
+listing = "db/migrations.txt"
+migrations = "django"
+database = "mathspace_default"
+role = "app"
+
+[project.polls]
+git = "/srv/git/polls.git"
+migrations = { query = "select version from schema", database = "other" }
+database = "polls"
+"#;
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    let loaded = parse("").unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert!(loaded.settings.iter().all(|s| s.origin == Origin::Default));
+    insta::assert_debug_snapshot!("defaults", loaded.config);
+}
+
+#[test]
+fn each_setting_is_read() {
+    insta::assert_debug_snapshot!("example", parse(EXAMPLE).unwrap().config);
+}
+
+#[test]
+fn each_setting_is_shown_with_its_origin_and_without_passwords() {
+    let settings = parse(EXAMPLE).unwrap().settings;
+    let lines = settings
+        .iter()
+        .map(|s| format!("{} = {} ({:?})", s.key, s.value, s.origin));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    assert!(!text.contains("secret"));
+    insta::assert_snapshot!("shown", text);
+}
+
+#[test]
+fn all_faults_are_reported_together_with_their_keys() {
+    let text = r#"
+        listen = ["localhost:6432", "127.0.0.1:0", "relative.sock"]
+        root = "relative"
+        admin_socket = "/a/"
+        colour = "red"
+        [runtime]
+        kind = "podman"
+        image = "registry.internal:5000/postgres"
+        network = "host"
+        memory = "1MiB"
+        cpus = 0
+        [clone]
+        method = "rsync"
+        [limits]
+        session_idle_timeout = "0s"
+        retention = 30
+        start_timeout = "soon"
+        instance_idle_timeout = "200years"
+        max_running = 0
+        max_connections = -1
+        disk_reserve = "lots"
+        patience = "1s"
+        [postgres.settings]
+        port = 5433
+        Listen_Addresses = "*"
+        "a b" = "c"
+        shared_buffers = ["64MB"]
+        [auth]
+        method = "md5"
+        [auth.users.staff]
+        verifier = "x"
+        [tls]
+        cert = "/c"
+        [project."a b"]
+        git = "ftp://host/path"
+        listing = "../up"
+        migrations = "prisma"
+        database = ""
+        [project.b]
+        listing = "/etc/passwd"
+        migrations = { sql = "select 1" }
+    "#;
+    insta::assert_snapshot!("faults", faults(text));
+}
+
+#[test]
+fn trust_is_refused_where_other_machines_can_connect() {
+    let listen = r#"listen = ["0.0.0.0:6432", "127.0.0.1:6432"]"#;
+    insta::assert_snapshot!(faults(listen), @r#"listen: "0.0.0.0:6432" can be reached from other machines, and auth.method = "trust" is only for loopback addresses and Unix sockets; the method that asks for passwords is not available in this version of multidb"#);
+    let method = format!("{listen}\n[auth]\nmethod = \"trust\"");
+    assert!(faults(&method).starts_with("auth.method: \"0.0.0.0:6432\" can be reached"));
+    let scram = format!("{listen}\n[auth]\nmethod = \"scram-sha-256\"");
+    insta::assert_snapshot!(faults(&scram), @r#"auth.method: "scram-sha-256" is not available in this version of multidb"#);
+}
+
+#[test]
+fn a_repository_is_a_path_or_a_url_and_never_an_option() {
+    let remote = |git: &str| {
+        let text = format!(
+            "[project.p]\ngit = {}\nmigrations = \"rails\"\ndatabase = \"d\"",
+            toml::Value::from(git)
+        );
+        let config = parse(&text).ok()?.config;
+        config.projects.into_values().next().map(|p| p.git)
+    };
+    for good in [
+        "https://git.internal/a.git",
+        "http://127.0.0.1:8080/a",
+        "ssh://git@host:2222/a.git",
+        "file:///srv/a.git",
+        "git@github.com:team/app.git",
+        "https://[::1]:8080/a",
+    ] {
+        assert_eq!(
+            remote(good),
+            Some(GitRemote::Remote(good.to_owned())),
+            "{good}"
+        );
+    }
+    let local = GitRemote::Local(PathBuf::from("/srv/my app.git"));
+    assert_eq!(remote("/srv/my app.git"), Some(local));
+    for bad in [
+        "",
+        "app.git",
+        "../app",
+        "ext::sh -c id",
+        "ssh://-oProxyCommand=id/a",
+        "ssh://a@-o/a",
+        "-u@host:path",
+        "git@-host:path",
+        "git://host/a",
+        "file://relative",
+        "https:// a",
+        "https://",
+    ] {
+        assert_eq!(remote(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn a_root_too_long_for_its_sockets_is_refused() {
+    let root = |bytes: usize| format!("root = \"/{}\"", "r".repeat(bytes - 1));
+    assert!(parse(&root(76)).is_ok());
+    assert!(faults(&root(77)).contains("at most 76"));
+    assert!(faults("root = \"/\"").contains("not /"));
+}
+
+#[test]
+fn bad_toml_is_a_fault_that_shows_the_line() {
+    let fault = faults("root = \"/a\"\nlisten = [");
+    assert!(fault.contains("line 2"), "{fault}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_fault_only_if_it_was_named() {
+    let missing = std::path::Path::new("/nonexistent/multidb.toml");
+    let faults = Config::load(Some(missing)).unwrap_err().to_string();
+    assert!(faults.contains("/nonexistent/multidb.toml has a fault:\n  it cannot be read"));
+}

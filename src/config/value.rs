@@ -1,0 +1,185 @@
+//! How single values are read and shown.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::section::kind;
+
+/// The longest time that may be set. It keeps sums of times within their types.
+const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// The largest count that may be set.
+const COUNT_MAX: i64 = 1_000_000;
+
+/// A type that a key may have.
+pub(super) trait Value: Sized {
+    /// Reads it; the error says what would be right.
+    fn read(value: &toml::Value) -> Result<Self, String>;
+
+    /// The value as TOML writes it, without secrets.
+    fn show(&self) -> String;
+}
+
+/// The text of a value that must be one.
+pub(super) fn text<'a>(value: &'a toml::Value, like: &str) -> Result<&'a str, String> {
+    let other = || format!("is {}, but must be a text such as {like}", kind(value));
+    value.as_str().ok_or_else(other)
+}
+
+/// A text as TOML writes it.
+pub(super) fn quoted(text: impl Into<String>) -> String {
+    toml::Value::String(text.into()).to_string()
+}
+
+impl Value for String {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let text = value
+            .as_str()
+            .ok_or_else(|| format!("is {}, but must be a text", kind(value)))?;
+        if text.trim().is_empty() {
+            return Err("is empty".to_owned());
+        }
+        if text.contains('\0') {
+            return Err("contains a NUL character".to_owned());
+        }
+        Ok(text.to_owned())
+    }
+
+    fn show(&self) -> String {
+        quoted(self)
+    }
+}
+
+impl Value for PathBuf {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let path = PathBuf::from(String::read(value)?);
+        if !path.is_absolute() {
+            return Err(format!("\"{}\" is not an absolute path", path.display()));
+        }
+        Ok(path)
+    }
+
+    fn show(&self) -> String {
+        quoted(self.to_string_lossy())
+    }
+}
+
+impl Value for Duration {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let text = text(value, "\"15m\"")?;
+        let duration = humantime::parse_duration(text).map_err(|error| {
+            format!("\"{text}\" is not a time such as \"15m\" or \"30d\": {error}")
+        })?;
+        if duration > DURATION_MAX {
+            return Err(format!("\"{text}\" is too long: at most 100 years"));
+        }
+        Ok(duration)
+    }
+
+    fn show(&self) -> String {
+        quoted(humantime::format_duration(*self).to_string())
+    }
+}
+
+impl Value for ByteSize {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let text = text(value, "\"5GiB\"")?;
+        text.parse()
+            .map_err(|_| format!("\"{text}\" is not a size such as \"512MiB\" or \"5GiB\""))
+    }
+
+    fn show(&self) -> String {
+        quoted(size_text(*self))
+    }
+}
+
+/// A size in the largest unit that holds it exactly.
+fn size_text(size: ByteSize) -> String {
+    let bytes = size.as_u64();
+    let units = [
+        (bytesize::GIB, "GiB"),
+        (bytesize::MIB, "MiB"),
+        (bytesize::KIB, "KiB"),
+    ];
+    let exact = units
+        .iter()
+        .find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    match exact {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes}B"),
+    }
+}
+
+impl Value for f64 {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let whole = value
+            .as_integer()
+            .and_then(|number| i32::try_from(number).ok());
+        value
+            .as_float()
+            .or(whole.map(f64::from))
+            .filter(|number| number.is_finite())
+            .ok_or_else(|| format!("is {}, but must be a number such as 2.0", kind(value)))
+    }
+
+    fn show(&self) -> String {
+        toml::Value::Float(*self).to_string()
+    }
+}
+
+impl Value for usize {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let number = value
+            .as_integer()
+            .ok_or_else(|| format!("is {}, but must be an integer", kind(value)))?;
+        let bounded = Some(number).filter(|number| (0..=COUNT_MAX).contains(number));
+        bounded
+            .and_then(|number| usize::try_from(number).ok())
+            .ok_or_else(|| format!("{number} is not between 0 and {COUNT_MAX}"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl<T: Value> Value for Vec<T> {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let items = value
+            .as_array()
+            .ok_or_else(|| format!("is {}, but must be a list", kind(value)))?;
+        let (mut values, mut faults) = (Vec::new(), Vec::new());
+        for item in items {
+            match T::read(item) {
+                Ok(value) => values.push(value),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if faults.is_empty() {
+            Ok(values)
+        } else {
+            Err(faults.join("; "))
+        }
+    }
+
+    fn show(&self) -> String {
+        let items: Vec<_> = self.iter().map(Value::show).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+/// Reads one word of a fixed set.
+pub(super) fn word<T: Copy>(value: &toml::Value, words: &[(&str, T)]) -> Result<T, String> {
+    let names: Vec<_> = words.iter().map(|(name, _)| quoted(*name)).collect();
+    let names = names.join(", ");
+    let Some(text) = value.as_str() else {
+        return Err(format!("is {}, but must be one of {names}", kind(value)));
+    };
+    words
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, word)| *word)
+        .ok_or_else(|| format!("\"{text}\" is not one of {names}"))
+}
