@@ -1,5 +1,6 @@
 //! multidb: a transparent Postgres proxy whose connections create database instances.
 
+pub mod admin;
 pub mod catalog;
 pub mod clone;
 pub mod config;

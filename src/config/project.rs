@@ -5,6 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use multidb_store::ProjectName;
 
+pub use crate::git::GitRemote;
+
 use super::section::{Origin, Report, Section, kind};
 use super::value::{Value, quoted, word};
 
@@ -21,15 +23,6 @@ pub struct Project {
     pub database: String,
     /// The role to log in as, for clients that name none.
     pub role: String,
-}
-
-/// Where a project's repository is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GitRemote {
-    /// A directory, read as it is.
-    Local(PathBuf),
-    /// A URL that git can fetch from; it is mirrored under the root.
-    Remote(String),
 }
 
 /// How the applied migrations of a snapshot are read.

@@ -1,0 +1,7 @@
+//! The admin socket: a Unix socket that speaks HTTP and JSON, guarded by file permissions.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`api`] | the paths and the JSON, for both sides |
+
+pub mod api;
