@@ -3,5 +3,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`api`] | the paths and the JSON, for both sides |
+//! | [`client`] | the side of the commands |
 
 pub mod api;
+pub mod client;

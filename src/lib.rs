@@ -5,5 +5,6 @@ pub mod catalog;
 pub mod clone;
 pub mod config;
 pub mod git;
+pub mod logging;
 pub mod probe;
 pub mod runtime;

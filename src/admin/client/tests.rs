@@ -1,0 +1,158 @@
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+
+use super::*;
+use crate::admin::api::{ImportSource, LogsView};
+
+/// A daemon that gives one client these pieces of an answer; returns what it was asked.
+fn answer(dir: &Path, pieces: &'static [&'static str]) -> (AdminClient, JoinHandle<String>) {
+    let socket = dir.join("admin.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = vec![0; 4096];
+        let length = stream.read(&mut asked).await.unwrap();
+        asked.truncate(length);
+        for piece in pieces {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        String::from_utf8(asked).unwrap()
+    });
+    (AdminClient::new(socket), served)
+}
+
+fn body() -> ImportBody {
+    ImportBody {
+        id: "i".to_owned(),
+        project: "p".to_owned(),
+        source: ImportSource::Dump(PathBuf::from("/d")),
+        taken_at: None,
+        postgres_major: None,
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (client, served) = answer(
+        dir.path(),
+        &[
+            "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"lines\":",
+            "[\"a\"]}",
+        ],
+    );
+    let logs: LogsView = client.get("/v1/instances/x/logs?lines=5").await.unwrap();
+    assert_eq!(logs.lines, ["a"]);
+    let asked = served.await.unwrap();
+    assert!(
+        asked.starts_with("GET /v1/instances/x/logs?lines=5 HTTP/1.1\r\n"),
+        "{asked}"
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_carries_what_the_daemon_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (client, _served) = answer(
+        dir.path(),
+        &[
+            "HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n{\"error\":{\"message\":\"no such\",\"hint\":\"Look up.\"}}",
+        ],
+    );
+    let error = client.delete("/v1/instances/x").await.unwrap_err();
+    assert_eq!(error.to_string(), "no such");
+    assert_eq!(error.hint(), Some("Look up."));
+    assert_eq!(error.detail(), None);
+}
+
+#[tokio::test]
+async fn a_refusal_without_json_says_its_status() {
+    let dir = tempfile::tempdir().unwrap();
+    let (client, _served) = answer(
+        dir.path(),
+        &["HTTP/1.1 500 X\r\ncontent-length: 2\r\n\r\nno"],
+    );
+    let error = client.delete("/v1/x").await.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the daemon answered with status 500 Internal Server Error"
+    );
+}
+
+#[tokio::test]
+async fn events_are_read_wherever_the_stream_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let (client, _served) = answer(
+        dir.path(),
+        &[
+            "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"event\":\"prog",
+            "ress\",\"step\":\"restore\",\"done\":1,\"total\":2}\n\n{\"event\":\"failed\",",
+            "\"error\":{\"message\":\"disk full\"}}\n",
+        ],
+    );
+    let mut events = Vec::new();
+    client
+        .import(&body(), |event| events.push(event))
+        .await
+        .unwrap();
+    assert!(matches!(
+        &events[0],
+        ImportEvent::Progress {
+            done: 1,
+            total: Some(2),
+            ..
+        }
+    ));
+    assert!(matches!(&events[1], ImportEvent::Failed { error } if error.message == "disk full"));
+    assert_eq!(events.len(), 2);
+}
+
+#[tokio::test]
+async fn an_import_without_a_result_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (client, _served) = answer(
+        dir.path(),
+        &[
+            "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"event\":\"progress\",\"step\":\"a\",\"done\":1,\"total\":2}\n",
+        ],
+    );
+    let error = client.import(&body(), |_| {}).await.unwrap_err();
+    assert!(matches!(error, AdminError::Broken(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_daemon_that_does_not_run_is_named_with_its_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("admin.sock");
+    let client = AdminClient::new(&socket);
+    let absent = client.get::<LogsView>("/v1/status").await.unwrap_err();
+    assert!(matches!(absent, AdminError::NotRunning { .. }));
+    drop(UnixListener::bind(&socket).unwrap());
+    let dead = client.get::<LogsView>("/v1/status").await.unwrap_err();
+    let expected = format!(
+        "the daemon does not run: nobody answers at {}",
+        socket.display()
+    );
+    assert_eq!(dead.to_string(), expected);
+    assert!(dead.hint().unwrap().contains("multidb serve"));
+}
+
+#[tokio::test]
+async fn a_daemon_that_hangs_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("admin.sock");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let client = AdminClient::new(&socket).with_timeout(Duration::from_millis(50));
+    let error = client.get::<LogsView>("/v1/status").await.unwrap_err();
+    assert_eq!(error.to_string(), "the daemon did not answer within 50ms");
+}
+
+#[test]
+fn a_text_is_escaped_for_paths_and_queries() {
+    assert_eq!(
+        escaped("feature/x & y").to_string(),
+        "feature%2Fx%20%26%20y"
+    );
+}
