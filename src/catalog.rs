@@ -1,12 +1,17 @@
 //! The snapshots on disk: each a directory with a manifest, which is its only record.
 
 use std::fs;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use multidb_actors::ports::{CloneError, SnapshotCatalog};
 use multidb_store::{Layout, SnapshotId, SnapshotRecord, error_chain, manifest};
 
 use crate::clone::TreeCloner;
+
+/// Begins the names of the directories in which imports prepare snapshots.
+const STAGING_PREFIX: &[u8] = b".staging-";
 
 /// The snapshots under one root.
 pub struct DiskCatalog {
@@ -20,27 +25,47 @@ impl DiskCatalog {
         Self { layout, cloner }
     }
 
-    /// Deletes what interrupted imports left.
+    /// Deletes what interrupted imports left. To be called before any import begins. What cannot
+    /// be deleted is said in the log, and is in nobody's way but the next import's of that id.
     ///
     /// # Errors
     ///
     /// The snapshots cannot be listed.
     pub fn remove_staging(&self) -> Result<(), CloneError> {
         let snapshots = self.layout.snapshots();
-        let entries = fs::read_dir(&snapshots).map_err(|error| CloneError::Failed {
-            message: format!("cannot list {}: {error}", snapshots.display()),
-        })?;
-        for entry in entries.flatten() {
-            if entry
-                .file_name()
-                .as_encoded_bytes()
-                .starts_with(b".staging-")
-            {
-                tracing::info!(path = %entry.path().display(), "an interrupted import is removed");
-                self.cloner.remove_tree(&entry.path())?;
+        let entries = fs::read_dir(&snapshots).map_err(|error| cannot_list(&snapshots, &error))?;
+        for entry in entries {
+            let entry = entry.map_err(|error| cannot_list(&snapshots, &error))?;
+            let name = entry.file_name();
+            if !name.as_encoded_bytes().starts_with(STAGING_PREFIX) {
+                continue;
+            }
+            let path = entry.path();
+            match self.cloner.remove_tree(&path) {
+                Ok(()) => {
+                    tracing::info!(path = %path.display(), "what an interrupted import left is removed");
+                }
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "what an interrupted import left cannot be removed, remove it by hand");
+                }
             }
         }
         Ok(())
+    }
+
+    /// What is wrong with a directory that should be a snapshot's.
+    fn damage(&self, directory: &Path, snapshot: &SnapshotRecord) -> Option<&'static str> {
+        if self.layout.snapshot(&snapshot.id) != directory {
+            return Some("the directory has another name than its manifest");
+        }
+        let has_data = self.layout.snapshot_data(&snapshot.id).is_dir();
+        (!has_data).then_some("it has no data directory")
+    }
+}
+
+fn cannot_list(path: &Path, error: &io::Error) -> CloneError {
+    CloneError::Failed {
+        message: format!("cannot list {}: {error}", path.display()),
     }
 }
 
@@ -53,11 +78,7 @@ impl SnapshotCatalog for DiskCatalog {
         let mut snapshots = Vec::new();
         for (directory, snapshot) in found {
             let damage = match &snapshot {
-                Ok(snapshot) if self.layout.snapshot(&snapshot.id) != directory => {
-                    Some("its directory has another name than its manifest".to_owned())
-                }
-                Ok(_) if !directory.join("data").is_dir() => Some("it has no data".to_owned()),
-                Ok(_) => None,
+                Ok(snapshot) => self.damage(&directory, snapshot).map(str::to_owned),
                 Err(error) => Some(error_chain(error)),
             };
             match (damage, snapshot) {
@@ -65,7 +86,7 @@ impl SnapshotCatalog for DiskCatalog {
                 (damage, _) => tracing::warn!(
                     directory = %directory.display(),
                     damage,
-                    "a damaged snapshot is left out, import it again and remove the directory"
+                    "a damaged snapshot is left out, move the directory away and import the snapshot again"
                 ),
             }
         }
@@ -74,18 +95,100 @@ impl SnapshotCatalog for DiskCatalog {
 
     fn delete(&self, id: &SnapshotId) -> Result<(), CloneError> {
         let directory = self.layout.snapshot(id);
-        if !directory.exists() {
+        if fs::symlink_metadata(&directory).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             return Ok(());
         }
-        if let Err(error) = manifest::read::<SnapshotRecord>(&directory) {
-            return Err(CloneError::Failed {
-                message: format!(
-                    "{} is left alone, since it has no manifest of ours: {}",
-                    directory.display(),
-                    error_chain(&error)
-                ),
-            });
+        let why = match manifest::read::<SnapshotRecord>(&directory) {
+            Ok(snapshot) if snapshot.id == *id => return self.cloner.remove_tree(&directory),
+            Ok(snapshot) => format!("its manifest is of the snapshot {}", snapshot.id),
+            Err(error) => error_chain(&error),
+        };
+        Err(CloneError::Failed {
+            message: format!(
+                "{} is left alone, since it is not known to be multidb's: {why}: look at it and \
+                 move it away",
+                directory.display()
+            ),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clone::Method;
+
+    fn catalog() -> (tempfile::TempDir, Layout, DiskCatalog) {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        let cloner = TreeCloner::open(layout.clone(), Method::Copy, 0, (0, 0)).unwrap();
+        let catalog = DiskCatalog::new(layout.clone(), Arc::new(cloner));
+        (root, layout, catalog)
+    }
+
+    fn snapshot(layout: &Layout, directory: &str, id: &str) -> SnapshotRecord {
+        let record = SnapshotRecord {
+            id: id.parse().unwrap(),
+            project: "p".parse().unwrap(),
+            taken_at: jiff::Timestamp::UNIX_EPOCH,
+            imported_at: jiff::Timestamp::UNIX_EPOCH,
+            postgres_major: 15,
+            superuser: "postgres".to_owned(),
+            bytes: 0,
+            files: 0,
+            migrations: Vec::new(),
+            source: String::new(),
+        };
+        let directory = layout.snapshots().join(directory);
+        fs::create_dir_all(directory.join("data")).unwrap();
+        manifest::write(&directory, &record).unwrap();
+        record
+    }
+
+    #[test]
+    fn damaged_snapshots_are_left_out_and_hide_nothing() {
+        let (_root, layout, catalog) = catalog();
+        let good = snapshot(&layout, "good", "good");
+        snapshot(&layout, "renamed", "other");
+        snapshot(&layout, "empty", "empty");
+        fs::remove_dir(layout.snapshots().join("empty/data")).unwrap();
+        snapshot(&layout, "torn", "torn");
+        fs::write(layout.snapshots().join("torn/manifest.json"), "{").unwrap();
+        snapshot(&layout, ".staging-next", "next");
+        assert_eq!(catalog.load().unwrap(), [good]);
+    }
+
+    #[test]
+    fn a_deleted_snapshot_is_gone_and_deleting_it_twice_is_no_error() {
+        let (_root, layout, catalog) = catalog();
+        let id = snapshot(&layout, "monday", "monday").id;
+        catalog.delete(&id).unwrap();
+        catalog.delete(&id).unwrap();
+        assert!(!layout.snapshot(&id).exists());
+        assert_eq!(fs::read_dir(layout.trash()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_that_is_not_known_to_be_a_snapshot_is_never_deleted() {
+        let (_root, layout, catalog) = catalog();
+        fs::create_dir(layout.snapshots().join("mine")).unwrap();
+        snapshot(&layout, "copied", "original");
+        for name in ["mine", "copied"] {
+            let error = catalog.delete(&name.parse().unwrap()).unwrap_err();
+            assert!(error.to_string().contains("is left alone"), "{error}");
+            assert!(layout.snapshots().join(name).is_dir());
         }
-        self.cloner.remove_tree(&directory)
+    }
+
+    #[test]
+    fn what_interrupted_imports_left_is_removed_and_snapshots_stay() {
+        let (_root, layout, catalog) = catalog();
+        let good = snapshot(&layout, "good", "good");
+        fs::create_dir_all(layout.snapshots().join(".staging-half/data/base")).unwrap();
+        fs::create_dir_all(layout.snapshots().join(".something-else")).unwrap();
+        catalog.remove_staging().unwrap();
+        assert!(!layout.snapshots().join(".staging-half").exists());
+        assert!(layout.snapshots().join(".something-else").exists());
+        assert_eq!(catalog.load().unwrap(), [good]);
     }
 }

@@ -9,33 +9,33 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use multidb_actors::ports::{CloneError, CloneReport, Cloner};
-use multidb_store::{InstanceRecord, InstanceUid, Layout, SnapshotRecord, manifest};
-use nix::unistd::Uid;
+use multidb_store::manifest::{self, ManifestError};
+use multidb_store::{InstanceRecord, InstanceUid, Layout, SnapshotId, error_chain};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-pub mod btrfs;
-pub mod extents;
+mod btrfs;
+mod create;
+mod extents;
 pub mod probe;
+mod root;
 mod trash;
 mod tree;
 
+pub use self::extents::Extents;
+pub use self::probe::Findings;
 pub use self::tree::TreeSize;
 
 use self::tree::{FileCopy, TreeError};
-
-/// The name of a clone that is not complete.
-const PARTIAL: &str = "data.partial";
 
 /// How clones are made, as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// The best of the first two that works. Never a full copy.
+    /// The best of the next two that works. Never a full copy.
     #[default]
     Auto,
     /// A snapshot of a Btrfs subvolume.
@@ -63,19 +63,22 @@ impl Method {
 pub enum Sharing {
     /// It does.
     Shared,
-    /// It is a full copy.
+    /// At least a part of it is a full copy.
     Copied,
 }
 
 /// Makes, deletes and measures trees under one root.
+#[derive(Debug)]
 pub struct TreeCloner {
     layout: Layout,
+    /// As probed: never `Auto`.
     method: Method,
     reserve_bytes: u64,
 }
 
 impl TreeCloner {
-    /// Prepares the directories under the root, and probes what clones work between them.
+    /// Prepares the directories under the root, and probes what clones work between them. `run`
+    /// gets the group of the data's owner; what is cloned keeps the owner that it has.
     ///
     /// # Errors
     ///
@@ -84,43 +87,46 @@ impl TreeCloner {
         layout: Layout,
         method: Method,
         reserve_bytes: u64,
-        owner: (u32, u32),
+        data_owner: (u32, u32),
     ) -> Result<Self, CloneError> {
-        prepare_root(&layout, owner).map_err(|error| failed("prepare", layout.root(), &error))?;
-        let found =
-            probe::probe(&layout).map_err(|error| failed("probe", layout.root(), &error))?;
-        let method = found.resolve(method)?;
-        Ok(Self {
+        root::prepare(&layout, data_owner)
+            .map_err(|(path, error)| failed("prepare", &path, &error))?;
+        probe::clean(&layout).map_err(|error| failed("probe", layout.root(), &error))?;
+        let cloner = Self {
             layout,
             method,
             reserve_bytes,
-        })
+        };
+        let method = cloner.findings()?.resolve(method)?;
+        Ok(Self { method, ..cloner })
     }
 
-    /// Clones a tree to another place under the root. A source on another file system is copied.
+    /// What works on the real directories, tried anew: for `doctor`.
+    ///
+    /// # Errors
+    ///
+    /// A directory cannot be read or written.
+    pub fn findings(&self) -> Result<Findings, CloneError> {
+        let root = self.layout.root();
+        probe::probe(&self.layout).map_err(|error| failed("probe", root, &error))
+    }
+
+    /// Clones a tree to another place under the root, which must not exist or be an empty
+    /// directory. What cannot be reflinked, as from another file system, is copied.
     ///
     /// # Errors
     ///
     /// The source holds what is no file or directory, or there is no space. What was made of the
     /// copy is left to the caller.
     pub fn clone_tree(&self, from: &Path, to: &Path) -> Result<(TreeSize, Sharing), CloneError> {
-        let reflinked = match self.method {
-            Method::Copy => Err(TreeError::cannot_share()),
-            Method::Auto | Method::BtrfsSnapshot | Method::Reflink => {
-                tree::copy(from, to, FileCopy::Reflink).map(|size| (size, Sharing::Shared))
-            }
+        let how = match self.method {
+            Method::Copy => FileCopy::Full,
+            Method::Auto | Method::BtrfsSnapshot | Method::Reflink => FileCopy::ReflinkOrFull,
         };
-        match reflinked {
-            Err(error) if error.is_cannot_share() => {
-                if to.exists() {
-                    fs::remove_dir_all(to).map_err(|error| failed("remove", to, &error))?;
-                }
-                let copied = tree::copy(from, to, FileCopy::Copy);
-                copied.map(|size| (size, Sharing::Copied))
-            }
-            other => other,
+        if !to.exists() {
+            self.make_data_dir(to)?;
         }
-        .map_err(|error| self.tree_failed(error, None))
+        tree::copy(from, to, how).map_err(|error| self.tree_failed(error, None))
     }
 
     /// Makes an empty directory that clones of it can be made from: a subvolume where clones are
@@ -130,16 +136,18 @@ impl TreeCloner {
     ///
     /// It exists, or cannot be made.
     pub fn make_data_dir(&self, path: &Path) -> Result<(), CloneError> {
+        use std::os::unix::fs::DirBuilderExt;
         let made = match self.method {
             Method::BtrfsSnapshot => btrfs::create_subvolume(path),
             Method::Auto | Method::Reflink | Method::Copy => {
                 fs::DirBuilder::new().mode(0o700).create(path)
             }
         };
-        made.map_err(|error| failed("create", path, &error))
+        made.map_err(|error| self.io_failed("create", path, &error))
     }
 
-    /// Deletes a tree under the root that multidb made, by way of the trash.
+    /// Deletes a tree under the root that multidb made, by way of the trash. What is not there is
+    /// deleted.
     ///
     /// # Errors
     ///
@@ -148,17 +156,22 @@ impl TreeCloner {
         trash::remove(&self.layout.trash(), path).map_err(|error| failed("delete", path, &error))
     }
 
-    /// Deletes what an interrupted deletion left in the trash.
+    /// Deletes what earlier processes left in the trash. Takes as long as that takes, and nothing
+    /// waits for it: run it on a thread of its own. What cannot be deleted is said in the log.
     ///
     /// # Errors
     ///
-    /// It cannot be listed or deleted.
+    /// The trash cannot be listed.
     pub fn sweep_trash(&self) -> Result<(), CloneError> {
         let trash = self.layout.trash();
-        trash::sweep(&trash).map_err(|error| failed("empty", &trash, &error))
+        let left = trash::sweep(&trash).map_err(|error| failed("empty", &trash, &error))?;
+        for (path, error) in left {
+            tracing::warn!(path = %path.display(), %error, "cannot delete this from the trash, remove it by hand");
+        }
+        Ok(())
     }
 
-    /// The files of a tree and their bytes.
+    /// The files of a data directory and their bytes, as a clone would have them.
     ///
     /// # Errors
     ///
@@ -167,115 +180,24 @@ impl TreeCloner {
         tree::size(path).map_err(|error| self.tree_failed(error, None))
     }
 
-    /// Makes everything written to a tree durable.
+    /// Into how many pieces the files of a snapshot fall: for `doctor`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn snapshot_extents(&self, id: &SnapshotId) -> Result<Extents, CloneError> {
+        extents::of_tree(&self.layout.snapshot_data(id))
+            .map_err(|error| self.tree_failed(error, None))
+    }
+
+    /// Makes everything written to the path's file system durable.
     ///
     /// # Errors
     ///
     /// The file system failed.
     pub fn sync(&self, path: &Path) -> Result<(), CloneError> {
-        sync_file_system(path).map_err(|error| failed("sync", path, &error))
-    }
-
-    fn snapshot_of(&self, record: &InstanceRecord) -> Result<SnapshotRecord, CloneError> {
-        let damaged = |message: String| CloneError::SnapshotDamaged {
-            snapshot: record.snapshot.to_string(),
-            message,
-        };
-        let directory = self.layout.snapshot(&record.snapshot);
-        let snapshot: SnapshotRecord = manifest::read(&directory)
-            .map_err(|error| damaged(multidb_store::error_chain(&error)))?;
-        let version = self
-            .layout
-            .snapshot_data(&record.snapshot)
-            .join("PG_VERSION");
-        let version = fs::read_to_string(&version)
-            .map_err(|error| damaged(format!("its PG_VERSION cannot be read: {error}")))?;
-        if version.trim() != snapshot.postgres_major.to_string() {
-            return Err(damaged(format!(
-                "its data is of PostgreSQL {}, its manifest says {}",
-                version.trim(),
-                snapshot.postgres_major
-            )));
-        }
-        Ok(snapshot)
-    }
-
-    /// Clones the snapshot's data to a directory, and says how many files that took; 0 where the
-    /// file system does not tell.
-    fn clone_data(
-        &self,
-        snapshot: &SnapshotRecord,
-        from: &Path,
-        to: &Path,
-    ) -> Result<u64, CloneError> {
-        if self.method == Method::BtrfsSnapshot && btrfs::is_subvolume(from) {
-            btrfs::snapshot(from, to).map_err(|error| self.io_failed("clone", to, &error))?;
-            return Ok(0);
-        }
-        let how = match self.method {
-            Method::Copy => FileCopy::Copy,
-            Method::Auto | Method::BtrfsSnapshot | Method::Reflink => FileCopy::Reflink,
-        };
-        let id = Some(snapshot.id.as_str());
-        let size = tree::copy(from, to, how).map_err(|error| self.tree_failed(error, id))?;
-        if size.files != snapshot.files {
-            return Err(CloneError::SnapshotDamaged {
-                snapshot: snapshot.id.to_string(),
-                message: format!(
-                    "it has {} files, its manifest says {}",
-                    size.files, snapshot.files
-                ),
-            });
-        }
-        Ok(size.files)
-    }
-
-    fn make(&self, record: &InstanceRecord) -> Result<u64, CloneError> {
-        let snapshot = self.snapshot_of(record)?;
-        let directory = self.layout.instance(record.uid);
-        let data = self.layout.instance_data(record.uid);
-        let partial = directory.join(PARTIAL);
-        let made = fs::DirBuilder::new()
-            .mode(0o711)
-            .recursive(true)
-            .create(&directory);
-        made.map_err(|error| self.io_failed("create", &directory, &error))?;
-        self.write_manifest(record)?;
-        if partial.exists() {
-            self.remove_tree(&partial)?;
-        }
-        let from = self.layout.snapshot_data(&record.snapshot);
-        let files = self.clone_data(&snapshot, &from, &partial)?;
-        fs::rename(&partial, &data).map_err(|error| self.io_failed("rename", &partial, &error))?;
-        self.make_durable(&directory, files)?;
-        Ok(files)
-    }
-
-    /// On XFS an fsync of the directory is enough: it forces the log up to the rename, and the log
-    /// holds all transactions in the order of their commits, the reflinks' before it
-    /// (`xfs_log_force_seq`). A Btrfs snapshot is committed by its ioctl. On other file systems the
-    /// order of a log tree is not promised, so everything is written.
-    fn make_durable(&self, directory: &Path, files: u64) -> Result<(), CloneError> {
-        let ordered = files == 0 || probe::is_xfs(directory);
-        if self.method == Method::Copy || !ordered {
-            sync_file_system(directory).map_err(|error| failed("sync", directory, &error))?;
-        }
-        manifest::sync_directory(directory)
-            .and_then(|()| manifest::sync_directory(&self.layout.instances()))
-            .map_err(|error| CloneError::Failed {
-                message: multidb_store::error_chain(&error),
-            })
-    }
-
-    fn check_reserve(&self) -> Result<(), CloneError> {
-        let free_bytes = self.disk_free_bytes()?;
-        if free_bytes < self.reserve_bytes {
-            return Err(CloneError::NoSpace {
-                free_bytes,
-                reserve_bytes: self.reserve_bytes,
-            });
-        }
-        Ok(())
+        let sync = || -> io::Result<()> { Ok(rustix::fs::syncfs(fs::File::open(path)?)?) };
+        sync().map_err(|error| self.io_failed("sync", path, &error))
     }
 
     fn tree_failed(&self, error: TreeError, snapshot: Option<&str>) -> CloneError {
@@ -298,12 +220,25 @@ impl TreeCloner {
         }
     }
 
+    fn store_failed(&self, error: &ManifestError) -> CloneError {
+        match error {
+            ManifestError::Io {
+                action,
+                path,
+                source,
+            } => self.io_failed(action, path, source),
+            _ => CloneError::Failed {
+                message: error_chain(error),
+            },
+        }
+    }
+
     fn io_failed(&self, action: &str, path: &Path, error: &io::Error) -> CloneError {
         let no_space = matches!(
             error.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
         );
-        match self.disk_free_bytes() {
+        match probe::free_bytes(self.layout.root()) {
             Ok(free_bytes) if no_space => CloneError::NoSpace {
                 free_bytes,
                 reserve_bytes: self.reserve_bytes,
@@ -320,72 +255,40 @@ impl Cloner for TreeCloner {
 
     fn create(&self, record: &InstanceRecord) -> Result<CloneReport, CloneError> {
         let began = Instant::now();
-        if self.layout.instance_data(record.uid).is_dir() {
-            return Ok(CloneReport {
-                files: 0,
-                elapsed: began.elapsed(),
-            });
-        }
-        self.check_reserve()?;
-        match self.make(record) {
-            Ok(files) => Ok(CloneReport {
-                files,
-                elapsed: began.elapsed(),
-            }),
-            Err(error) => {
-                let directory = self.layout.instance(record.uid);
-                if directory.exists()
-                    && let Err(error) = self.remove_tree(&directory)
-                {
-                    tracing::error!(%error, "a clone that failed was not removed, the next start of multidb tries again");
-                }
-                Err(error)
-            }
-        }
+        let files = self.make(record)?;
+        Ok(CloneReport {
+            files,
+            elapsed: began.elapsed(),
+        })
     }
 
     fn delete(&self, uid: InstanceUid) -> Result<(), CloneError> {
         let directory = self.layout.instance(uid);
-        if !directory.exists() {
+        if fs::symlink_metadata(&directory).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             return Ok(());
         }
-        if let Err(error) = manifest::read::<InstanceRecord>(&directory) {
-            return Err(CloneError::Failed {
-                message: format!(
-                    "{} is left alone, since it has no manifest of ours: {}",
-                    directory.display(),
-                    multidb_store::error_chain(&error)
-                ),
-            });
-        }
+        self.require_ours(&directory, uid)?;
         self.remove_tree(&directory)
     }
 
     fn write_manifest(&self, record: &InstanceRecord) -> Result<(), CloneError> {
-        manifest::write(&self.layout.instance(record.uid), record).map_err(|error| match &error {
-            manifest::ManifestError::Io { path, source, .. } => {
-                self.io_failed("write", path, source)
-            }
-            _ => CloneError::Failed {
-                message: multidb_store::error_chain(&error),
-            },
-        })
+        self.write_record(record)
     }
 
     fn existing(&self) -> Result<Vec<InstanceUid>, CloneError> {
         let found = manifest::scan::<InstanceRecord>(&self.layout.instances());
-        let found = found.map_err(|error| CloneError::Failed {
-            message: multidb_store::error_chain(&error),
-        })?;
         let mut existing = Vec::new();
-        for (directory, record) in found {
-            let uid = directory.file_name().and_then(|name| name.to_str());
-            match (uid.and_then(|uid| uid.parse().ok()), record) {
-                (Some(uid), Ok(_)) => existing.push(uid),
-                (_, record) => tracing::warn!(
+        for (directory, record) in found.map_err(|error| self.store_failed(&error))? {
+            let name = directory.file_name().and_then(|name| name.to_str());
+            let uid = name.and_then(|name| name.parse::<InstanceUid>().ok());
+            let error = record.as_ref().err().map(|error| error_chain(error));
+            match (uid, record) {
+                (Some(uid), Ok(record)) if record.uid == uid => existing.push(uid),
+                (Some(uid), Err(_)) if create::is_unfinished(&directory) => existing.push(uid),
+                _ => tracing::warn!(
                     directory = %directory.display(),
-                    error = record.err().map(|error| multidb_store::error_chain(&error)),
-                    "a directory that is none of ours is left alone, remove it by hand"
+                    error,
+                    "a directory that is not known to be multidb's is left alone, look at it and move it away"
                 ),
             }
         }
@@ -393,14 +296,14 @@ impl Cloner for TreeCloner {
     }
 
     fn exclusive_bytes(&self, uid: InstanceUid) -> Result<u64, CloneError> {
-        let directory = self.layout.instance(uid);
-        extents::exclusive_bytes(&directory).map_err(|error| failed("measure", &directory, &error))
+        let extents = extents::of_tree(&self.layout.instance(uid));
+        let extents = extents.map_err(|error| self.tree_failed(error, None))?;
+        Ok(extents.exclusive_bytes)
     }
 
     fn disk_free_bytes(&self) -> Result<u64, CloneError> {
         let root = self.layout.root();
-        let stat = rustix::fs::statvfs(root).map_err(|error| failed("ask", root, &error.into()))?;
-        Ok(stat.f_bavail * stat.f_frsize)
+        probe::free_bytes(root).map_err(|error| failed("ask for the free space of", root, &error))
     }
 }
 
@@ -408,32 +311,6 @@ fn failed(action: &str, path: &Path, error: &io::Error) -> CloneError {
     CloneError::Failed {
         message: format!("cannot {action} {}: {error}", path.display()),
     }
-}
-
-fn sync_file_system(path: &Path) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(fs::File::open(path)?)?)
-}
-
-/// Makes the directories. Postgres' user passes through to its data; `run` is for it and for us;
-/// the rest is ours.
-fn prepare_root(layout: &Layout, (_, gid): (u32, u32)) -> io::Result<()> {
-    let make = |path: PathBuf, mode: u32| -> io::Result<PathBuf> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(&path)?;
-        Ok(path)
-    };
-    make(layout.root().to_owned(), 0o711)?;
-    make(layout.snapshots(), 0o711)?;
-    make(layout.instances(), 0o711)?;
-    make(layout.state(), 0o711)?;
-    make(layout.trash(), 0o700)?;
-    let run = make(layout.run(), 0o710)?;
-    if Uid::effective().is_root() {
-        chown(&run, Some(0), Some(gid))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ const MAGIC: u8 = 0x94;
 /// `BTRFS_FIRST_FREE_OBJECTID`: the inode number of each subvolume's root.
 const SUBVOLUME_INODE: u64 = 256;
 /// `BTRFS_SUPER_MAGIC`.
-const FILE_SYSTEM: i64 = 0x9123_683E;
+pub(super) const FILE_SYSTEM: i64 = 0x9123_683E;
 
 /// `struct btrfs_ioctl_vol_args`.
 #[repr(C)]
@@ -37,12 +37,12 @@ const SNAP_CREATE_V2: Opcode = opcode::write::<VolArgsV2>(MAGIC, 23);
 const SUBVOL_CREATE_V2: Opcode = opcode::write::<VolArgsV2>(MAGIC, 24);
 
 /// Whether the path is on Btrfs.
-pub fn is_btrfs(path: &Path) -> bool {
+pub(super) fn is_btrfs(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == FILE_SYSTEM)
 }
 
 /// Whether the path is the root of a subvolume.
-pub fn is_subvolume(path: &Path) -> bool {
+pub(super) fn is_subvolume(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::symlink_metadata(path);
     metadata.is_ok_and(|m| m.is_dir() && m.ino() == SUBVOLUME_INODE) && is_btrfs(path)
@@ -53,7 +53,7 @@ pub fn is_subvolume(path: &Path) -> bool {
 /// # Errors
 ///
 /// The path exists, its parent does not, or it is not on Btrfs.
-pub fn create_subvolume(path: &Path) -> io::Result<()> {
+pub(super) fn create_subvolume(path: &Path) -> io::Result<()> {
     let (parent, name) = split::<4040>(path)?;
     let args = VolArgsV2 {
         fd: 0,
@@ -68,13 +68,14 @@ pub fn create_subvolume(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, mode)
 }
 
-/// Makes a writable snapshot of a subvolume. Committed when it returns: only the flag for an
-/// asynchronous one, which is not set, returns before (`create_snapshot` in fs/btrfs/ioctl.c).
+/// Makes a writable snapshot of a subvolume, in one step. It is durable when this returns, as is
+/// every change of names before it: `create_snapshot` (fs/btrfs/ioctl.c) ends in
+/// `btrfs_commit_transaction`, and the flag that once let the ioctl return before is not set.
 ///
 /// # Errors
 ///
 /// `from` is no subvolume, `to` exists, or there is no space.
-pub fn snapshot(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn snapshot(from: &Path, to: &Path) -> io::Result<()> {
     let source = File::open(from)?;
     let (parent, name) = split::<4040>(to)?;
     let args = VolArgsV2 {
@@ -93,8 +94,9 @@ pub fn snapshot(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// The path is no subvolume, has another one in it, or is mounted.
-pub fn delete_subvolume(path: &Path) -> io::Result<()> {
+/// The path is no subvolume, has another one in it, or is mounted; or we are not root, and the file
+/// system is not mounted with `user_subvol_rm_allowed`.
+pub(super) fn delete_subvolume(path: &Path) -> io::Result<()> {
     let (parent, name) = split::<4088>(path)?;
     let args = VolArgs { fd: 0, name };
     // SAFETY: the opcode takes exactly this structure, whose name ends in a zero byte.

@@ -3,21 +3,27 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
 use super::btrfs;
 
+/// Begins the names of what this process deletes: the sweep, which may run beside it, leaves that
+/// alone.
+static OURS: LazyLock<String> = LazyLock::new(|| {
+    let pid = std::process::id();
+    format!("{:x}-{pid}-", Timestamp::now().as_nanosecond())
+});
+
 /// Deletes a tree. What does not exist is deleted.
 pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
-    /// Tells two deletions of one moment apart.
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let stamp = Timestamp::now().as_nanosecond();
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let doomed = trash.join(format!("{name}-{stamp}-{number}"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let doomed = trash.join(format!("{}{number}-{name}", *OURS));
     match fs::rename(path, &doomed) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed?,
@@ -25,29 +31,41 @@ pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
     delete(&doomed)
 }
 
-/// Deletes everything in the trash.
-pub(super) fn sweep(trash: &Path) -> io::Result<()> {
+/// Deletes what earlier processes left in the trash, and says what could not be deleted.
+pub(super) fn sweep(trash: &Path) -> io::Result<Vec<(PathBuf, io::Error)>> {
+    let mut left = Vec::new();
     for entry in fs::read_dir(trash)? {
-        delete(&entry?.path())?;
+        let entry = entry?;
+        let ours = entry.file_name().to_string_lossy().starts_with(&*OURS);
+        if ours {
+            continue;
+        }
+        if let Err(error) = delete(&entry.path()) {
+            left.push((entry.path(), error));
+        }
     }
-    Ok(())
+    Ok(left)
 }
 
-/// Deletes a tree in which subvolumes stand at the top or directly below it.
+/// Deletes a tree. Subvolumes at its top or directly below go by one call each; where that is not
+/// permitted, and for those that are deeper, the kernel lets an emptied one be removed like a
+/// directory (since 4.18).
 fn delete(path: &Path) -> io::Result<()> {
-    if btrfs::is_subvolume(path) {
-        return btrfs::delete_subvolume(path);
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return fs::remove_file(path);
     }
-    if fs::symlink_metadata(path)?.is_dir() && btrfs::is_btrfs(path) {
+    if btrfs::is_btrfs(path) {
+        if btrfs::is_subvolume(path) && btrfs::delete_subvolume(path).is_ok() {
+            return Ok(());
+        }
         for entry in fs::read_dir(path)? {
             let inner = entry?.path();
-            if btrfs::is_subvolume(&inner) {
-                btrfs::delete_subvolume(&inner)?;
+            if btrfs::is_subvolume(&inner)
+                && let Err(error) = btrfs::delete_subvolume(&inner)
+            {
+                tracing::debug!(path = %inner.display(), %error, "a subvolume is deleted file by file");
             }
         }
     }
-    match fs::symlink_metadata(path)?.is_dir() {
-        true => fs::remove_dir_all(path),
-        false => fs::remove_file(path),
-    }
+    fs::remove_dir_all(path)
 }

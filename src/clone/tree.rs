@@ -4,23 +4,35 @@
 //! a reflink costs about 50 µs a file, and a second walk would cost as much again.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fchown, fstat, openat, statat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, openat, statat,
+};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
+
+use super::Sharing;
+
+/// What stands beside a data directory's files only while Postgres runs on it, or since it ran.
+/// Neither cloned nor counted.
+const LEFT_OUT: [&[u8]; 2] = [b"postmaster.pid", b"postmaster.opts"];
+/// The bits of a mode that are copied.
+const PERMISSIONS: u32 = 0o7777;
 
 /// How the contents of a file are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileCopy {
     /// By FICLONE: the files share their blocks.
     Reflink,
+    /// By FICLONE where that is possible, else in full.
+    ReflinkOrFull,
     /// In full.
-    Copy,
+    Full,
 }
 
 /// What a tree holds.
@@ -45,65 +57,59 @@ pub(super) enum TreeError {
     },
 }
 
-impl TreeError {
-    /// As when FICLONE says that the two files are not on one file system that can share.
-    pub(super) fn cannot_share() -> Self {
-        Self::Io {
-            action: "reflink",
-            path: PathBuf::new(),
-            source: Errno::XDEV.into(),
-        }
-    }
-
-    /// Whether it failed only because blocks cannot be shared between the two places.
-    pub(super) fn is_cannot_share(&self) -> bool {
-        let Self::Io { action, source, .. } = self else {
-            return false;
-        };
-        let errno = source.raw_os_error().map(Errno::from_raw_os_error);
-        let cannot = [Errno::XDEV, Errno::OPNOTSUPP, Errno::INVAL, Errno::NOTTY];
-        *action == "reflink" && errno.is_some_and(|errno| cannot.contains(&errno))
-    }
-}
-
-/// What stands beside a data directory's files only while Postgres runs on it.
-const LEFT_OUT: [&[u8]; 2] = [b"postmaster.pid", b"postmaster.opts"];
-
-struct Walk {
+struct Walk<'a> {
+    root: &'a Path,
     how: FileCopy,
-    owner: (u32, u32),
+    /// Who owns the files that we create.
+    creator: (u32, u32),
+    /// The bits that our files lack unless they are set.
+    umask: u32,
     size: TreeSize,
+    sharing: Sharing,
 }
 
 /// Copies a tree. `to` must not exist, or be an empty directory.
-pub(super) fn copy(from: &Path, to: &Path, how: FileCopy) -> Result<TreeSize, TreeError> {
-    let source = open_directory(CWD, from, from)?;
-    let target = make_directory(CWD, to, &stat(&source, from)?, to)?;
+pub(super) fn copy(
+    from: &Path,
+    to: &Path,
+    how: FileCopy,
+) -> Result<(TreeSize, Sharing), TreeError> {
     let mut walk = Walk {
+        root: from,
         how,
-        owner: (
+        creator: (
             rustix::process::geteuid().as_raw(),
             rustix::process::getegid().as_raw(),
         ),
+        umask: umask(),
         size: TreeSize::default(),
+        sharing: Sharing::Shared,
     };
+    if how == FileCopy::Full {
+        walk.sharing = Sharing::Copied;
+    }
+    let source = open_directory(CWD, from, from)?;
+    let target = walk.make_directory(CWD, to, &stat(&source, from)?, to)?;
     walk.directory(&source, &target, from)?;
-    Ok(walk.size)
+    Ok((walk.size, walk.sharing))
 }
 
-impl Walk {
+impl Walk<'_> {
     fn directory(&mut self, from: &OwnedFd, to: &OwnedFd, path: &Path) -> Result<(), TreeError> {
         for entry in entries(from, path)? {
             let (name, kind) = entry?;
-            let path = path.join(OsStr::from_bytes(&name));
             let name = OsStr::from_bytes(&name);
+            if is_left_out(self.root, path, name) {
+                continue;
+            }
+            let path = path.join(name);
             match kind {
                 FileType::Directory => {
                     let source = open_directory(from, Path::new(name), &path)?;
-                    let made = make_directory(to, Path::new(name), &stat(&source, &path)?, &path)?;
+                    let like = stat(&source, &path)?;
+                    let made = self.make_directory(to, Path::new(name), &like, &path)?;
                     self.directory(&source, &made, &path)?;
                 }
-                FileType::RegularFile if LEFT_OUT.contains(&name.as_bytes()) => {}
                 FileType::RegularFile => self.file(from, to, name, &path)?,
                 other => return Err(foreign(path, other)),
             }
@@ -118,68 +124,150 @@ impl Walk {
         name: &OsStr,
         path: &Path,
     ) -> Result<(), TreeError> {
-        let io = |action| io_error(action, path);
+        let failed = |action| io_error(action, path);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let source = openat(from, name, flags, Mode::empty()).map_err(io("open"))?;
-        let metadata = fstat(&source).map_err(io("stat"))?;
+        let source = openat(from, name, flags, Mode::empty()).map_err(failed("open"))?;
+        let like = fstat(&source).map_err(failed("stat"))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(metadata.st_mode);
-        let target = openat(to, name, flags, mode).map_err(io("create the copy of"))?;
-        if (metadata.st_uid, metadata.st_gid) != self.owner {
-            give(&target, &metadata).map_err(io("set the owner of"))?;
+        let mode = Mode::from_raw_mode(like.st_mode & PERMISSIONS);
+        let target = openat(to, name, flags, mode).map_err(failed("create the copy of"))?;
+        if (like.st_uid, like.st_gid) != self.creator {
+            self.give(&target, &like)
+                .map_err(failed("set the owner of"))?;
         }
-        if metadata.st_size > 0 {
-            match self.how {
-                FileCopy::Reflink => {
-                    rustix::fs::ioctl_ficlone(&target, &source).map_err(io("reflink"))?;
-                }
-                FileCopy::Copy => {
-                    io::copy(&mut File::from(source), &mut File::from(target)).map_err(
-                        |source| TreeError::Io {
-                            action: "copy",
-                            path: path.to_owned(),
-                            source,
-                        },
-                    )?;
-                }
-            }
+        if like.st_mode & self.umask != 0 {
+            fchmod(&target, mode).map_err(failed("set the mode of"))?;
+        }
+        if like.st_size > 0 {
+            self.contents(source, target)
+                .map_err(|(action, source)| TreeError::Io {
+                    action,
+                    path: path.to_owned(),
+                    source,
+                })?;
         }
         self.size.files += 1;
-        self.size.bytes += metadata.st_size as u64;
+        self.size.bytes += like.st_size as u64;
         Ok(())
+    }
+
+    fn contents(
+        &mut self,
+        source: OwnedFd,
+        target: OwnedFd,
+    ) -> Result<(), (&'static str, io::Error)> {
+        if self.how != FileCopy::Full {
+            match rustix::fs::ioctl_ficlone(&target, &source) {
+                Ok(()) => return Ok(()),
+                Err(error) if self.how == FileCopy::Reflink || !cannot_share(error) => {
+                    return Err(("reflink", error.into()));
+                }
+                // One file alone, where Btrfs keeps checksums of the one and not of the other.
+                Err(Errno::INVAL) => {}
+                Err(_) => self.how = FileCopy::Full,
+            }
+            self.sharing = Sharing::Copied;
+        }
+        match io::copy(&mut File::from(source), &mut File::from(target)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(("copy", error)),
+        }
+    }
+
+    fn make_directory(
+        &self,
+        at: impl AsFd,
+        name: &Path,
+        like: &Stat,
+        path: &Path,
+    ) -> Result<OwnedFd, TreeError> {
+        let mode = Mode::from_raw_mode(like.st_mode & PERMISSIONS);
+        let made = rustix::fs::mkdirat(&at, name, mode);
+        if made != Err(Errno::EXIST) {
+            made.map_err(io_error("create", path))?;
+        }
+        let directory = open_directory(at, name, path)?;
+        self.give(&directory, like)
+            .map_err(io_error("set the owner of", path))?;
+        if made.is_err() || like.st_mode & self.umask != 0 {
+            fchmod(&directory, mode).map_err(io_error("set the mode of", path))?;
+        }
+        Ok(directory)
+    }
+
+    /// Gives a file to the owner of another. Only root can, and only root needs to.
+    fn give(&self, file: impl AsFd, like: &Stat) -> rustix::io::Result<()> {
+        if self.creator.0 != 0 {
+            return Ok(());
+        }
+        let (uid, gid) = (Uid::from_raw(like.st_uid), Gid::from_raw(like.st_gid));
+        fchown(file, Some(uid), Some(gid))
     }
 }
 
-/// The files of a tree, and their bytes.
-pub(super) fn size(path: &Path) -> Result<TreeSize, TreeError> {
+/// Whether FICLONE says that the two files cannot share blocks, rather than that it failed.
+fn cannot_share(error: Errno) -> bool {
+    [Errno::XDEV, Errno::OPNOTSUPP, Errno::INVAL, Errno::NOTTY].contains(&error)
+}
+
+fn is_left_out(root: &Path, directory: &Path, name: &OsStr) -> bool {
+    LEFT_OUT.contains(&name.as_bytes()) && directory == root
+}
+
+/// The process's umask, which umask(2) tells only by changing it. Where it cannot be read, every
+/// mode is set.
+fn umask() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    let bits = line.and_then(|bits| u32::from_str_radix(bits.trim(), 8).ok());
+    bits.unwrap_or(0o777)
+}
+
+/// The files of a data directory that a clone has too, and their bytes.
+pub(super) fn size(root: &Path) -> Result<TreeSize, TreeError> {
     let mut size = TreeSize::default();
     let mut add = |directory: &OwnedFd, name: &OsStr, path: &Path| {
+        if path
+            .parent()
+            .is_some_and(|parent| is_left_out(root, parent, name))
+        {
+            return Ok(());
+        }
         let metadata = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
-        size.files += 1;
         size.bytes += metadata.map_err(io_error("stat", path))?.st_size as u64;
+        size.files += 1;
         Ok(())
     };
-    visit(&open_directory(CWD, path, path)?, path, &mut add)?;
+    visit(root, &mut add)?;
     Ok(size)
 }
 
-/// Calls `each` for every regular file of a tree.
-pub(super) fn visit(
+/// What is called for every regular file: with its directory, its name in it, and its path.
+pub(super) type Visitor<'a> = dyn FnMut(&OwnedFd, &OsStr, &Path) -> Result<(), TreeError> + 'a;
+
+/// Calls `each` for every regular file of a tree. What is deleted meanwhile is not there.
+pub(super) fn visit(root: &Path, each: &mut Visitor<'_>) -> Result<(), TreeError> {
+    visit_directory(&open_directory(CWD, root, root)?, root, each)
+}
+
+fn visit_directory(
     directory: &OwnedFd,
     path: &Path,
-    each: &mut dyn FnMut(&OwnedFd, &OsStr, &Path) -> Result<(), TreeError>,
+    each: &mut Visitor<'_>,
 ) -> Result<(), TreeError> {
     for entry in entries(directory, path)? {
         let (name, kind) = entry?;
         let name = OsStr::from_bytes(&name);
         let path = path.join(name);
-        match kind {
-            FileType::Directory => {
-                let inner = open_directory(directory, Path::new(name), &path)?;
-                visit(&inner, &path, each)?;
-            }
-            FileType::RegularFile => each(directory, name, &path)?,
-            other => return Err(foreign(path, other)),
+        let visited = match kind {
+            FileType::Directory => open_directory(directory, Path::new(name), &path)
+                .and_then(|inner| visit_directory(&inner, &path, each)),
+            FileType::RegularFile => each(directory, name, &path),
+            other => Err(foreign(path, other)),
+        };
+        match visited {
+            Err(TreeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            visited => visited?,
         }
     }
     Ok(())
@@ -187,51 +275,33 @@ pub(super) fn visit(
 
 type Entry = Result<(Vec<u8>, FileType), TreeError>;
 
-fn entries(directory: &OwnedFd, path: &Path) -> Result<impl Iterator<Item = Entry>, TreeError> {
-    let owned = path.to_owned();
+fn entries<'a>(
+    directory: &'a OwnedFd,
+    path: &'a Path,
+) -> Result<impl Iterator<Item = Entry> + 'a, TreeError> {
     let read = Dir::read_from(directory).map_err(io_error("list", path))?;
     Ok(read.filter_map(move |entry| match entry {
         Ok(entry) => {
-            let name = entry.file_name().to_bytes();
-            let is_itself = matches!(name, b"." | b"..");
-            (!is_itself).then(|| Ok((name.to_vec(), entry.file_type())))
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                return None;
+            }
+            let kind = match entry.file_type() {
+                // Not every file system tells while it lists.
+                FileType::Unknown => statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map(|stat| FileType::from_raw_mode(stat.st_mode)),
+                kind => Ok(kind),
+            };
+            let kind = kind.map_err(io_error("stat", path));
+            Some(kind.map(|kind| (name.to_bytes().to_vec(), kind)))
         }
-        Err(error) => Some(Err(io_error("list", &owned)(error))),
+        Err(error) => Some(Err(io_error("list", path)(error))),
     }))
 }
 
-pub(super) fn open_directory(
-    at: impl AsFd,
-    name: &Path,
-    path: &Path,
-) -> Result<OwnedFd, TreeError> {
+fn open_directory(at: impl AsFd, name: &Path, path: &Path) -> Result<OwnedFd, TreeError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(at, name, flags, Mode::empty()).map_err(io_error("open", path))
-}
-
-fn make_directory(
-    at: impl AsFd,
-    name: &Path,
-    like: &Stat,
-    path: &Path,
-) -> Result<OwnedFd, TreeError> {
-    let mode = Mode::from_raw_mode(like.st_mode);
-    match rustix::fs::mkdirat(&at, name, mode) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(io_error("create", path)(error)),
-    }
-    let made = open_directory(at, name, path)?;
-    give(&made, like).map_err(io_error("set the owner of", path))?;
-    Ok(made)
-}
-
-/// Gives a file to the owner of another. Only root can, and only root needs to.
-fn give(file: impl AsFd, like: &Stat) -> rustix::io::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let (uid, gid) = (Uid::from_raw(like.st_uid), Gid::from_raw(like.st_gid));
-    fchown(file, Some(uid), Some(gid))
 }
 
 fn stat(file: &OwnedFd, path: &Path) -> Result<Stat, TreeError> {
@@ -239,10 +309,9 @@ fn stat(file: &OwnedFd, path: &Path) -> Result<Stat, TreeError> {
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl Fn(Errno) -> TreeError {
-    let path = path.to_owned();
     move |error| TreeError::Io {
         action,
-        path: path.clone(),
+        path: path.to_owned(),
         source: error.into(),
     }
 }

@@ -15,7 +15,8 @@ use crate::records::{InstanceRecord, SnapshotRecord};
 
 /// The manifest's file name.
 pub const FILE_NAME: &str = "manifest.json";
-const TEMPORARY_NAME: &str = ".manifest.json.new";
+/// The name that a manifest has while it is written. A crash can leave it.
+pub const TEMPORARY_NAME: &str = ".manifest.json.new";
 /// The version that is written. A new field with a default needs no new one.
 const VERSION: u32 = 1;
 /// The largest manifest: a snapshot with a hundred thousand migrations has less.
@@ -99,6 +100,26 @@ fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> M
 ///
 /// The directory or the file cannot be written.
 pub fn write<T: Described>(directory: &Path, record: &T) -> Result<(), ManifestError> {
+    put(directory, record, File::sync_all)?;
+    sync_directory(directory)
+}
+
+/// Writes the first manifest of a new directory, and gives back its file. Whoever looks finds it at
+/// once; it is durable when the caller has synced the file and the directory, which it may do while
+/// it makes the rest. Until then a crash of the machine can leave it empty.
+///
+/// # Errors
+///
+/// The directory or the file cannot be written.
+pub fn create<T: Described>(directory: &Path, record: &T) -> Result<File, ManifestError> {
+    put(directory, record, |_| Ok(()))
+}
+
+fn put<T: Described>(
+    directory: &Path,
+    record: &T,
+    before_rename: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<File, ManifestError> {
     let path = directory.join(FILE_NAME);
     let temporary = directory.join(TEMPORARY_NAME);
     let written = Written {
@@ -113,14 +134,14 @@ pub fn write<T: Described>(directory: &Path, record: &T) -> Result<(), ManifestE
             source,
         })?;
     text.push(b'\n');
-    let write = || -> io::Result<()> {
+    let write = || -> io::Result<File> {
         let mut file = File::create(&temporary)?;
         file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)
+        before_rename(&file)?;
+        fs::rename(&temporary, &path)?;
+        Ok(file)
     };
-    write().map_err(io_error("write", &path))?;
-    sync_directory(directory)
+    write().map_err(io_error("write", &path))
 }
 
 /// Makes the names in a directory durable.
@@ -226,6 +247,14 @@ mod tests {
         assert_eq!(read::<InstanceRecord>(directory.path()).unwrap(), example());
         write(directory.path(), &example()).unwrap();
         assert!(!directory.path().join(TEMPORARY_NAME).exists());
+    }
+
+    #[test]
+    fn a_created_manifest_is_read_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = create(directory.path(), &example()).unwrap();
+        assert_eq!(read::<InstanceRecord>(directory.path()).unwrap(), example());
+        file.sync_all().unwrap();
     }
 
     #[test]

@@ -1,0 +1,230 @@
+//! A clone, from the check of its snapshot to the moment when it is durable.
+//!
+//! ```text
+//! instances/<uid>/             made, or taken over from an attempt that a crash ended
+//!   manifest.json              written first: it makes the directory ours
+//!   data.partial/              by reflink or copy, while the manifest reaches the disk
+//!   data/                      renamed when complete; a Btrfs snapshot is complete at once
+//! ```
+//!
+//! `data` is never there without a durable manifest. What a crash can leave without one holds no
+//! `data`, and nothing that we did not write: [`is_unfinished`] knows it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::thread;
+
+use multidb_actors::ports::CloneError;
+use multidb_store::{InstanceRecord, InstanceUid, SnapshotRecord, manifest};
+
+use super::tree::{self, FileCopy};
+use super::{Method, TreeCloner, btrfs, probe, root};
+
+/// The name of a clone that is not complete.
+pub(super) const PARTIAL: &str = "data.partial";
+
+impl TreeCloner {
+    /// Makes the clone, and says how many files that took; 0 where the file system did it in one
+    /// step, or where it was there. Leaves nothing behind when it fails.
+    pub(super) fn make(&self, record: &InstanceRecord) -> Result<u64, CloneError> {
+        let directory = self.layout.instance(record.uid);
+        if self.layout.instance_data(record.uid).is_dir() {
+            // A crash may have come before it was durable.
+            self.require_ours(&directory, record.uid)?;
+            self.write_record(record)?;
+            self.sync_clone(&directory, self.method)?;
+            return Ok(0);
+        }
+        self.check_reserve()?;
+        let snapshot = self.check_snapshot(record)?;
+        if directory.exists() {
+            self.require_ours(&directory, record.uid)?;
+        }
+        self.fill(record, &snapshot, &directory)
+            .inspect_err(|_| self.remove_failed(&directory))
+    }
+
+    fn fill(
+        &self,
+        record: &InstanceRecord,
+        snapshot: &SnapshotRecord,
+        directory: &Path,
+    ) -> Result<u64, CloneError> {
+        root::make(directory, 0o711)
+            .map_err(|error| self.io_failed("create", directory, &error))?;
+        let manifest = manifest::create(directory, record).map_err(|e| self.store_failed(&e))?;
+        let partial = directory.join(PARTIAL);
+        if partial.exists() {
+            self.remove_tree(&partial)?;
+        }
+        let from = self.layout.snapshot_data(&snapshot.id);
+        let data = self.layout.instance_data(record.uid);
+        if self.method == Method::BtrfsSnapshot && btrfs::is_subvolume(&from) {
+            self.sync_manifest(&manifest, directory)?;
+            btrfs::snapshot(&from, &data)
+                .map_err(|error| self.io_failed("clone", &data, &error))?;
+            return Ok(0);
+        }
+        // An fsync takes milliseconds, in which hundreds of files are cloned.
+        let (synced, cloned) = thread::scope(|scope| {
+            let synced = scope.spawn(|| self.sync_manifest(&manifest, directory));
+            let cloned = self.clone_files(snapshot, &from, &partial);
+            let panicked = |_| Err(failed_thread(directory));
+            (synced.join().unwrap_or_else(panicked), cloned)
+        });
+        let files = cloned?;
+        synced?;
+        fs::rename(&partial, &data).map_err(|error| self.io_failed("rename", &partial, &error))?;
+        let method = match self.method {
+            Method::Copy => Method::Copy,
+            Method::Auto | Method::BtrfsSnapshot | Method::Reflink => Method::Reflink,
+        };
+        self.sync_clone(directory, method)?;
+        Ok(files)
+    }
+
+    fn clone_files(
+        &self,
+        snapshot: &SnapshotRecord,
+        from: &Path,
+        to: &Path,
+    ) -> Result<u64, CloneError> {
+        let how = match self.method {
+            Method::Copy => FileCopy::Full,
+            Method::Auto | Method::BtrfsSnapshot | Method::Reflink => FileCopy::Reflink,
+        };
+        let id = Some(snapshot.id.as_str());
+        let (size, _) = tree::copy(from, to, how).map_err(|error| self.tree_failed(error, id))?;
+        if size.files != snapshot.files {
+            let message = format!(
+                "it has {} files, its manifest says {}: import it again",
+                size.files, snapshot.files
+            );
+            return Err(damaged(snapshot.id.as_str(), message));
+        }
+        Ok(size.files)
+    }
+
+    /// Looks at what is cheap to see. The files are counted while they are cloned.
+    fn check_snapshot(&self, record: &InstanceRecord) -> Result<SnapshotRecord, CloneError> {
+        let id = record.snapshot.as_str();
+        let directory = self.layout.snapshot(&record.snapshot);
+        let snapshot: SnapshotRecord = manifest::read(&directory)
+            .map_err(|error| damaged(id, multidb_store::error_chain(&error)))?;
+        let data = self.layout.snapshot_data(&record.snapshot);
+        if !data.is_dir() {
+            return Err(damaged(id, "its data directory is missing".to_owned()));
+        }
+        let version = fs::read_to_string(data.join("PG_VERSION"))
+            .map_err(|error| damaged(id, format!("its PG_VERSION cannot be read: {error}")))?;
+        if version.trim() != snapshot.postgres_major.to_string() {
+            let message = format!(
+                "its data is of PostgreSQL {}, its manifest says {}",
+                version.trim(),
+                snapshot.postgres_major
+            );
+            return Err(damaged(id, message));
+        }
+        Ok(snapshot)
+    }
+
+    fn check_reserve(&self) -> Result<(), CloneError> {
+        let instances = self.layout.instances();
+        let free_bytes = probe::free_bytes(&instances)
+            .map_err(|error| super::failed("ask for the free space of", &instances, &error))?;
+        if free_bytes < self.reserve_bytes {
+            return Err(CloneError::NoSpace {
+                free_bytes,
+                reserve_bytes: self.reserve_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    fn sync_manifest(&self, manifest: &File, directory: &Path) -> Result<(), CloneError> {
+        let synced = manifest.sync_all();
+        synced.map_err(|error| self.io_failed("sync the manifest of", directory, &error))
+    }
+
+    /// Makes a clone durable.
+    ///
+    /// On XFS an fsync of the directory is enough: `xfs_dir_fsync` (fs/xfs/xfs_file.c) forces the
+    /// log up to the directory's last change, the rename, and a checkpoint of the log holds all
+    /// that was committed before, the reflinks too (Documentation/filesystems/xfs/
+    /// xfs-delayed-logging-design.rst). Their blocks are the snapshot's and are on the disk. On
+    /// Btrfs, an fsync of the directory writes a log of that directory alone (fs/btrfs/
+    /// tree-log.c), and of others we know less: there, as after a copy, everything is written.
+    fn sync_clone(&self, directory: &Path, method: Method) -> Result<(), CloneError> {
+        let ordered = method != Method::Copy && probe::is_xfs(directory);
+        if !ordered {
+            self.sync(directory)?;
+        }
+        manifest::sync_directory(directory)
+            .and_then(|()| manifest::sync_directory(&self.layout.instances()))
+            .map_err(|error| self.store_failed(&error))
+    }
+
+    pub(super) fn write_record(&self, record: &InstanceRecord) -> Result<(), CloneError> {
+        let directory = self.layout.instance(record.uid);
+        manifest::write(&directory, record).map_err(|error| self.store_failed(&error))
+    }
+
+    /// An error unless multidb made this directory, for this clone.
+    pub(super) fn require_ours(
+        &self,
+        directory: &Path,
+        uid: InstanceUid,
+    ) -> Result<(), CloneError> {
+        let why = match manifest::read::<InstanceRecord>(directory) {
+            Ok(record) if record.uid == uid => return Ok(()),
+            Ok(record) => format!("its manifest is of the clone {}", record.uid),
+            Err(_) if is_unfinished(directory) => return Ok(()),
+            Err(error) => multidb_store::error_chain(&error),
+        };
+        Err(CloneError::Failed {
+            message: format!(
+                "{} is left alone, since it is not known to be multidb's: {why}: look at it and \
+                 move it away",
+                directory.display()
+            ),
+        })
+    }
+
+    fn remove_failed(&self, directory: &Path) {
+        if let Err(error) = self.remove_tree(directory) {
+            tracing::error!(
+                directory = %directory.display(),
+                %error,
+                "a clone that failed was not removed, the next start of multidb tries again"
+            );
+        }
+    }
+}
+
+/// Whether the directory holds only what a crash leaves of a clone that was never complete.
+pub(super) fn is_unfinished(directory: &Path) -> bool {
+    let Ok(mut entries) = fs::read_dir(directory) else {
+        return false;
+    };
+    entries.all(|entry| {
+        let Ok(entry) = entry else { return false };
+        let name = entry.file_name();
+        let is_empty = || entry.metadata().is_ok_and(|m| m.is_file() && m.len() == 0);
+        name == PARTIAL
+            || name == manifest::TEMPORARY_NAME
+            || (name == manifest::FILE_NAME && is_empty())
+    })
+}
+
+fn damaged(snapshot: &str, message: String) -> CloneError {
+    CloneError::SnapshotDamaged {
+        snapshot: snapshot.to_owned(),
+        message,
+    }
+}
+
+fn failed_thread(directory: &Path) -> CloneError {
+    let error = io::Error::other("its thread panicked");
+    super::failed("sync the manifest of", directory, &error)
+}

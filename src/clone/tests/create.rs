@@ -1,0 +1,246 @@
+//! Clones: what they hold, what they do not, and what is left of one that failed.
+
+use std::process::Command;
+
+use super::*;
+use crate::clone::create::PARTIAL;
+
+#[test]
+fn a_clone_equals_its_snapshot() {
+    each_method(|root, cloner| {
+        let snapshot = root.snapshot(cloner, 50);
+        cloner.create(&instance(1)).unwrap();
+        let (from, to) = (root.layout.snapshot_data(&snapshot.id), root.data(1));
+        assert_eq!(
+            cloner.tree_size(&from).unwrap(),
+            cloner.tree_size(&to).unwrap()
+        );
+        assert_eq!(
+            fs::read(to.join("base/5/7")).unwrap(),
+            vec![7; FILE_BYTES],
+            "{}",
+            cloner.method()
+        );
+        for name in ["", "empty", "base", "base/5/7"] {
+            let about = |data: &Path| {
+                let metadata = fs::metadata(data.join(name)).unwrap();
+                (metadata.mode(), metadata.uid(), metadata.gid())
+            };
+            assert_eq!(about(&to), about(&from), "{name}");
+        }
+        assert_eq!(cloner.existing().unwrap(), [InstanceUid::from_bits(1)]);
+    });
+}
+
+#[test]
+fn what_is_written_to_a_clone_is_seen_there_alone() {
+    each_method(|root, cloner| {
+        let snapshot = root.snapshot(cloner, 10);
+        cloner.create(&instance(1)).unwrap();
+        cloner.create(&instance(2)).unwrap();
+        fs::write(root.data(1).join("base/5/7"), "changed").unwrap();
+        fs::remove_file(root.data(1).join("base/5/6")).unwrap();
+        let from = root.layout.snapshot_data(&snapshot.id);
+        for other in [root.data(2), from] {
+            assert_eq!(
+                fs::read(other.join("base/5/7")).unwrap(),
+                vec![7; FILE_BYTES]
+            );
+            assert!(other.join("base/5/6").exists());
+        }
+    });
+}
+
+#[test]
+fn a_clone_takes_the_bytes_that_are_written_to_it() {
+    for variable in [XFS, BTRFS] {
+        let root = root(variable);
+        let cloner = root.open(Method::Auto);
+        root.snapshot(&cloner, 50);
+        let uid = instance(1).uid;
+        cloner.create(&instance(1)).unwrap();
+        let before = cloner.exclusive_bytes(uid).unwrap();
+        assert!(before <= FILE_BYTES as u64, "{before} bytes at first");
+        fs::write(root.data(1).join("base/5/7"), vec![1; FILE_BYTES]).unwrap();
+        fs::write(root.data(1).join("new"), vec![1; 1 << 20]).unwrap();
+        let taken = cloner.exclusive_bytes(uid).unwrap() - before;
+        let written = (1 << 20) + FILE_BYTES as u64;
+        assert!(
+            (written..written + (64 << 10)).contains(&taken),
+            "{taken} bytes"
+        );
+    }
+}
+
+#[test]
+fn a_clone_made_twice_is_made_once() {
+    each_method(|root, cloner| {
+        root.snapshot(cloner, 10);
+        cloner.create(&instance(1)).unwrap();
+        fs::write(root.data(1).join("new"), "kept").unwrap();
+        cloner.create(&instance(1)).unwrap();
+        assert_eq!(fs::read(root.data(1).join("new")).unwrap(), b"kept");
+    });
+}
+
+#[test]
+fn what_a_crash_left_of_a_clone_is_replaced() {
+    each_method(|root, cloner| {
+        root.snapshot(cloner, 10);
+        let directory = root.layout.instance(instance(1).uid);
+        let partial = directory.join(PARTIAL);
+        let crashes: [&dyn Fn(); 4] = [
+            &|| {},
+            &|| fs::write(directory.join(manifest::TEMPORARY_NAME), "{").unwrap(),
+            &|| {
+                // The machine went down before the manifest was on the disk.
+                fs::write(directory.join(manifest::FILE_NAME), "").unwrap();
+                fs::create_dir(&partial).unwrap();
+                fs::write(partial.join("half"), "half").unwrap();
+            },
+            &|| {
+                manifest::write(&directory, &instance(1)).unwrap();
+                fs::create_dir(&partial).unwrap();
+            },
+        ];
+        for crash in crashes {
+            fs::create_dir(&directory).unwrap();
+            crash();
+            assert_eq!(cloner.existing().unwrap(), [instance(1).uid]);
+            cloner.create(&instance(1)).unwrap();
+            assert!(!partial.exists() && !root.data(1).join("half").exists());
+            assert!(root.data(1).join("PG_VERSION").exists());
+            cloner.delete(instance(1).uid).unwrap();
+
+            fs::create_dir(&directory).unwrap();
+            crash();
+            cloner.delete(instance(1).uid).unwrap();
+            root.assert_no_trace();
+        }
+    });
+}
+
+#[test]
+fn a_snapshot_that_is_no_subvolume_is_reflinked_on_btrfs() {
+    let root = root(BTRFS);
+    root.snapshot(&root.open(Method::Reflink), 10);
+    let cloner = root.open(Method::Auto);
+    assert_eq!(cloner.method(), "btrfs-snapshot");
+    assert_eq!(cloner.create(&instance(1)).unwrap().files, 10);
+}
+
+/// What is said of it, and how it is done.
+type Damage = (&'static str, fn(&Path));
+
+#[test]
+fn a_damaged_snapshot_is_refused_and_nothing_is_left() {
+    let damage: [Damage; 6] = [
+        ("its PG_VERSION cannot be read", |data| {
+            fs::remove_file(data.join("PG_VERSION")).unwrap();
+        }),
+        ("its data is of PostgreSQL 9", |data| {
+            fs::write(data.join("PG_VERSION"), "9").unwrap();
+        }),
+        ("its data directory is missing", |data| {
+            fs::remove_dir_all(data).unwrap();
+        }),
+        ("it has 9 files, its manifest says 10", |data| {
+            fs::remove_file(data.join("base/5/3")).unwrap();
+        }),
+        ("is a symbolic link", |data| {
+            std::os::unix::fs::symlink("/etc/passwd", data.join("link")).unwrap();
+        }),
+        ("manifest.json", |data| {
+            fs::remove_file(data.with_file_name("manifest.json")).unwrap();
+        }),
+    ];
+    for (expected, damage) in damage {
+        let root = root(XFS);
+        let cloner = root.open(Method::Auto);
+        let snapshot = root.snapshot(&cloner, 10);
+        damage(&root.layout.snapshot_data(&snapshot.id));
+        let error = cloner.create(&instance(1)).unwrap_err();
+        assert!(
+            matches!(error, CloneError::SnapshotDamaged { .. }),
+            "{error}"
+        );
+        assert!(error.to_string().contains(expected), "{error}");
+        root.assert_no_trace();
+    }
+}
+
+#[test]
+fn the_reserve_is_kept() {
+    let root = root(XFS);
+    let cloner = TreeCloner::open(root.layout.clone(), Method::Auto, u64::MAX, OWNER).unwrap();
+    root.snapshot(&cloner, 10);
+    let error = cloner.create(&instance(1)).unwrap_err();
+    assert!(matches!(error, CloneError::NoSpace { .. }), "{error}");
+    root.assert_no_trace();
+}
+
+/// The smallest XFS that mkfs makes, in a file.
+struct SmallXfs(tempfile::TempDir);
+
+impl SmallXfs {
+    fn mount() -> Self {
+        let directory = tempfile::tempdir_in(directory_in(XFS)).unwrap();
+        let image = directory.path().join("image");
+        fs::File::create(&image)
+            .unwrap()
+            .set_len(320 << 20)
+            .unwrap();
+        let mount = directory.path().join("mount");
+        fs::create_dir(&mount).unwrap();
+        run(Command::new("mkfs.xfs").arg("-q").arg(&image));
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .args([&image, &mount]));
+        Self(directory)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("mount")
+    }
+}
+
+impl Drop for SmallXfs {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg(self.path()));
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+#[test]
+fn a_full_disk_refuses_the_clone_and_keeps_what_is_there() {
+    let disk = SmallXfs::mount();
+    {
+        let root = root_in(&disk.path());
+        let cloner = root.open(Method::Auto);
+        root.snapshot(&cloner, 3000);
+        cloner.create(&instance(1)).unwrap();
+        let ballast = disk.path().join("ballast");
+        let mut chunk: usize = 16 << 20;
+        let mut file = fs::File::create(&ballast).unwrap();
+        while chunk >= 4096 {
+            match std::io::Write::write_all(&mut file, &vec![1; chunk]) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => chunk /= 2,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let error = cloner.create(&instance(2)).unwrap_err();
+        assert!(matches!(error, CloneError::NoSpace { .. }), "{error}");
+        assert_eq!(cloner.existing().unwrap(), [instance(1).uid]);
+        assert_eq!(root.count(root.layout.instances()), 1);
+        assert_eq!(root.count(root.layout.trash()), 0);
+
+        drop(file);
+        fs::remove_file(ballast).unwrap();
+        cloner.create(&instance(2)).unwrap();
+    }
+}

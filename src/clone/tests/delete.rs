@@ -1,0 +1,81 @@
+//! Deletions: what goes, and what never does.
+
+use super::*;
+
+#[test]
+fn a_deleted_clone_leaves_nothing_and_its_snapshot_stays() {
+    each_method(|root, cloner| {
+        let snapshot = root.snapshot(cloner, 10);
+        cloner.create(&instance(1)).unwrap();
+        cloner.delete(instance(1).uid).unwrap();
+        cloner.delete(instance(1).uid).unwrap();
+        root.assert_no_trace();
+        let from = root.layout.snapshot_data(&snapshot.id);
+        assert_eq!(cloner.tree_size(&from).unwrap().files, 10);
+    });
+}
+
+#[test]
+fn a_directory_that_is_not_ours_is_never_touched() {
+    let root = root(XFS);
+    let cloner = root.open(Method::Auto);
+    root.snapshot(&cloner, 10);
+    let uid = instance(1).uid;
+    let directory = root.layout.instance(uid);
+    let foreign: [&dyn Fn(); 3] = [
+        &|| {},
+        &|| manifest::write(&directory, &instance(2)).unwrap(),
+        &|| fs::write(directory.join(manifest::FILE_NAME), "{ half of it").unwrap(),
+    ];
+    for make in foreign {
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("precious"), "x").unwrap();
+        make();
+        for error in [
+            cloner.delete(uid).unwrap_err(),
+            cloner.create(&instance(1)).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("is left alone"), "{error}");
+        }
+        assert_eq!(cloner.existing().unwrap(), []);
+        assert!(directory.join("precious").exists());
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}
+
+#[test]
+fn what_an_interrupted_deletion_left_is_swept() {
+    for variable in [XFS, BTRFS] {
+        let root = root(variable);
+        let cloner = root.open(Method::Auto);
+        let left = root.layout.trash().join("left");
+        fs::create_dir(&left).unwrap();
+        cloner.make_data_dir(&left.join("data")).unwrap();
+        fs::write(left.join("data/file"), "x").unwrap();
+        // Deeper than we make any.
+        cloner.make_data_dir(&left.join("data/deep")).unwrap();
+        fs::write(root.layout.trash().join("a-file"), "x").unwrap();
+        cloner.sweep_trash().unwrap();
+        root.assert_no_trace();
+    }
+}
+
+#[test]
+fn a_sweep_and_deletions_are_not_in_each_others_way() {
+    let root = root(XFS);
+    let cloner = root.open(Method::Auto);
+    root.snapshot(&cloner, 20);
+    std::thread::scope(|scope| {
+        let sweeps = scope.spawn(|| {
+            for _ in 0..200 {
+                cloner.sweep_trash().unwrap();
+            }
+        });
+        for bits in 0..20 {
+            cloner.create(&instance(bits)).unwrap();
+            cloner.delete(instance(bits).uid).unwrap();
+        }
+        sweeps.join().unwrap();
+    });
+    root.assert_no_trace();
+}
