@@ -2,8 +2,10 @@
 
 pub mod admin;
 pub mod catalog;
+pub mod cli;
 pub mod clone;
 pub mod config;
+pub mod daemon;
 pub mod git;
 pub mod logging;
 pub mod probe;

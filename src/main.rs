@@ -1,3 +1,7 @@
 //! The `multidb` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    multidb::cli::main(std::env::args_os())
+}

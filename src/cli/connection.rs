@@ -1,0 +1,78 @@
+//! `multidb connection`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::Invocation;
+use super::table::{Align, ago, coarse, table};
+use crate::admin::api::ConnectionView;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConnectionCommand {
+    /// List the open sessions
+    Ls,
+    /// End a session; its client gets 57P01
+    Kill {
+        /// The number that `connection ls` shows
+        id: u64,
+    },
+}
+
+pub(super) async fn run(
+    command: &ConnectionCommand,
+    invocation: &Invocation,
+) -> anyhow::Result<ExitCode> {
+    let client = invocation.client()?;
+    match command {
+        ConnectionCommand::Ls => {
+            let connections: Vec<ConnectionView> = client.get("/v1/connections").await?;
+            let now = Timestamp::now();
+            invocation
+                .output
+                .show(&connections, |views| text(views, now))?;
+        }
+        ConnectionCommand::Kill { id } => {
+            client.delete(&format!("/v1/connections/{id}")).await?;
+            let done = json!({"id": id, "killed": true});
+            invocation
+                .output
+                .show(&done, |_| format!("connection {id} ended"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn text(connections: &[ConnectionView], now: Timestamp) -> String {
+    let columns = [
+        ("ID", Align::Right),
+        ("PEER", Align::Left),
+        ("USER", Align::Left),
+        ("INSTANCE", Align::Left),
+        ("DATABASE", Align::Left),
+        ("ROLE", Align::Left),
+        ("APPLICATION", Align::Left),
+        ("STATE", Align::Left),
+        ("AGE", Align::Right),
+        ("IDLE", Align::Right),
+    ];
+    let rows = connections.iter().map(|connection| {
+        let application = Some(&connection.application_name).filter(|name| !name.is_empty());
+        [
+            connection.id.to_string(),
+            connection.peer.clone(),
+            connection.user.clone(),
+            connection.instance.clone(),
+            connection.database.clone(),
+            connection.role.clone(),
+            super::table::or_none(application),
+            connection.state.clone(),
+            ago(connection.connected_at, now),
+            coarse(Duration::from_secs(connection.idle_seconds)),
+        ]
+    });
+    table(columns, rows)
+}

@@ -1,0 +1,191 @@
+//! `multidb doctor`: looks at this machine, and says what to do about what is wrong.
+//!
+//! Each check is a function that gives findings; [`run`] asks all of them, whatever they find.
+
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Invocation;
+use super::table::printable;
+use crate::admin::api::StatusView;
+use crate::admin::client::AdminError;
+use crate::config::{Config, GitRemote, Loaded};
+
+/// A daemon that is well answers in milliseconds.
+const DAEMON_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Level {
+    /// It is well.
+    Ok,
+    /// It works, but not as it could.
+    Warn,
+    /// It does not work.
+    Fail,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    /// How bad it is.
+    pub(super) level: Level,
+    /// What was looked at.
+    pub(super) subject: String,
+    /// What is there.
+    pub(super) what: String,
+    /// What to do.
+    pub(super) hint: Option<String>,
+}
+
+impl Finding {
+    pub(super) fn new(level: Level, subject: &str, what: impl Into<String>) -> Self {
+        Self {
+            level,
+            subject: subject.to_owned(),
+            what: what.into(),
+            hint: None,
+        }
+    }
+
+    #[must_use]
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+}
+
+pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
+    let loaded = Loaded::load(invocation.global.config.as_deref());
+    let mut findings = vec![configuration(&loaded)];
+    let config = loaded.map(|loaded| loaded.config).unwrap_or_default();
+    findings.push(daemon(invocation).await);
+    findings.push(git(&config, git_version()));
+    invocation
+        .output
+        .show(&findings, |findings| text(findings))?;
+    let failed = findings.iter().any(|finding| finding.level == Level::Fail);
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn configuration(loaded: &Result<Loaded, crate::config::ConfigFaults>) -> Finding {
+    let finding = |level, what: String| Finding::new(level, "configuration", what);
+    match loaded {
+        Err(faults) => finding(Level::Fail, faults.to_string())
+            .hint("Mend what is listed, and ask \"multidb config check\" again."),
+        Ok(Loaded { file: None, .. }) => finding(
+            Level::Warn,
+            "there is no file, so all is default".to_owned(),
+        )
+        .hint("Without a project no instance can be made: write /etc/multidb/multidb.toml."),
+        Ok(Loaded {
+            file: Some(file),
+            config,
+            ..
+        }) if config.projects.is_empty() => {
+            finding(Level::Warn, format!("{} names no project", file.display()))
+                .hint("Without a project no instance can be made: add a [project.NAME].")
+        }
+        Ok(Loaded {
+            file: Some(file), ..
+        }) => finding(Level::Ok, format!("{} is valid", file.display())),
+    }
+}
+
+async fn daemon(invocation: &Invocation) -> Finding {
+    let finding = |level, what: String| Finding::new(level, "daemon", what);
+    let client = match invocation.client() {
+        Ok(client) => client.with_timeout(DAEMON_TIMEOUT),
+        Err(_) => {
+            return finding(
+                Level::Warn,
+                "not asked, since its socket is not known".to_owned(),
+            );
+        }
+    };
+    match client.get::<StatusView>("/v1/status").await {
+        Ok(status) if status.version == env!("CARGO_PKG_VERSION") => {
+            finding(Level::Ok, format!("version {} answers", status.version))
+        }
+        Ok(status) => finding(
+            Level::Warn,
+            format!(
+                "it is version {}, and this program {}",
+                status.version,
+                env!("CARGO_PKG_VERSION")
+            ),
+        )
+        .hint("Restart the daemon; its instances go on."),
+        Err(error) => {
+            let what = multidb_store::error_chain(&error);
+            match error.hint() {
+                Some(hint) => finding(level_of(&error), what).hint(hint),
+                None => finding(level_of(&error), what),
+            }
+        }
+    }
+}
+
+/// A daemon that does not run may be meant so: doctor is also asked before the first start.
+fn level_of(error: &AdminError) -> Level {
+    match error {
+        AdminError::NotRunning { .. } => Level::Warn,
+        _ => Level::Fail,
+    }
+}
+
+/// What `git --version` says.
+fn git_version() -> std::io::Result<String> {
+    let output = Command::new("git").arg("--version").output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Repositories on this machine are read without git's program; others are fetched by it.
+fn git(config: &Config, version: std::io::Result<String>) -> Finding {
+    let remotes = config.projects.values();
+    let needed = remotes
+        .into_iter()
+        .any(|p| matches!(p.git, GitRemote::Remote(_)));
+    match version {
+        Ok(version) => Finding::new(Level::Ok, "git", version),
+        Err(error) => {
+            let level = if needed { Level::Fail } else { Level::Warn };
+            Finding::new(level, "git", format!("the program does not run: {error}"))
+                .hint("Install it: projects whose repository is a URL are fetched with it.")
+        }
+    }
+}
+
+pub(super) fn text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let level = match finding.level {
+            Level::Ok => "ok  ",
+            Level::Warn => "WARN",
+            Level::Fail => "FAIL",
+        };
+        let mut lines = finding.what.lines();
+        let first = lines.next().unwrap_or_default();
+        text.push_str(&format!(
+            "{level}  {}: {}\n",
+            finding.subject,
+            printable(first)
+        ));
+        for line in lines {
+            text.push_str(&format!("      {}\n", printable(line)));
+        }
+        if let Some(hint) = &finding.hint {
+            text.push_str(&format!("      hint: {hint}\n"));
+        }
+    }
+    text
+}

@@ -1,0 +1,28 @@
+//! `multidb serve`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Invocation;
+use crate::logging::{self, LogFormat};
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// How log lines look; without it, the journal under systemd, else text
+    #[arg(
+        long,
+        env = "MULTIDB_LOG_FORMAT",
+        hide_env_values = true,
+        value_name = "FORMAT",
+        value_enum
+    )]
+    log_format: Option<LogFormat>,
+}
+
+pub(super) fn run(args: &ServeArgs, invocation: &Invocation) -> anyhow::Result<ExitCode> {
+    logging::init(args.log_format)?;
+    let config = invocation.config()?;
+    crate::daemon::serve(config)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,163 @@
+//! `multidb snapshot`, but for its import.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use jiff::Timestamp;
+use multidb_store::{ProjectName, SnapshotId};
+use serde_json::json;
+
+use super::table::{Align, ago, fields, moment, or_none, printable, size, table};
+use super::{Invocation, import};
+use crate::admin::api::{ExplainView, SnapshotView};
+use crate::admin::client::escaped;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SnapshotCommand {
+    /// Make a snapshot of a data directory or of a dump
+    Import(import::ImportArgs),
+    /// List all snapshots
+    Ls,
+    /// Show one snapshot with its applied migrations
+    Show {
+        /// The snapshot
+        id: SnapshotId,
+    },
+    /// Delete a snapshot
+    Rm {
+        /// The snapshot
+        id: SnapshotId,
+        /// Even if instances need it for a reset
+        #[arg(long)]
+        force: bool,
+    },
+    /// Say which snapshot a revision gets, and why not the others
+    Explain {
+        /// A commit, branch or tag
+        #[arg(long, value_name = "REF")]
+        gitref: String,
+        /// The project, where several are configured
+        #[arg(long)]
+        project: Option<ProjectName>,
+    },
+}
+
+pub(super) async fn run(
+    command: SnapshotCommand,
+    invocation: &Invocation,
+) -> anyhow::Result<ExitCode> {
+    let output = &invocation.output;
+    let now = Timestamp::now();
+    match command {
+        SnapshotCommand::Import(args) => import::run(args, invocation).await?,
+        SnapshotCommand::Ls => {
+            let snapshots: Vec<SnapshotView> = invocation.client()?.get("/v1/snapshots").await?;
+            output.show(&snapshots, |snapshots| list(snapshots, now))?;
+        }
+        SnapshotCommand::Show { id } => {
+            let path = format!("/v1/snapshots/{id}");
+            let snapshot: SnapshotView = invocation.client()?.get(&path).await?;
+            output.show(&snapshot, |snapshot| one(snapshot, now))?;
+        }
+        SnapshotCommand::Rm { id, force } => {
+            let path = format!("/v1/snapshots/{id}?force={force}");
+            invocation.client()?.delete(&path).await?;
+            let done = json!({"id": id, "deleted": true});
+            output.show(&done, |_| format!("snapshot {id} deleted"))?;
+        }
+        SnapshotCommand::Explain { gitref, project } => {
+            let mut path = format!("/v1/snapshots/explain?gitref={}", escaped(&gitref));
+            if let Some(project) = project {
+                path.push_str(&format!("&project={project}"));
+            }
+            let explained: ExplainView = invocation.client()?.get(&path).await?;
+            output.show(&explained, |explained| explain(explained, now))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn list(snapshots: &[SnapshotView], now: Timestamp) -> String {
+    let columns = [
+        ("ID", Align::Left),
+        ("PROJECT", Align::Left),
+        ("TAKEN", Align::Left),
+        ("AGE", Align::Right),
+        ("POSTGRES", Align::Right),
+        ("SIZE", Align::Right),
+        ("MIGRATIONS", Align::Right),
+        ("INSTANCES", Align::Right),
+    ];
+    let rows = snapshots.iter().map(|snapshot| {
+        [
+            snapshot.id.clone(),
+            snapshot.project.clone(),
+            moment(snapshot.taken_at),
+            ago(snapshot.taken_at, now),
+            snapshot.postgres_major.to_string(),
+            size(snapshot.bytes),
+            snapshot.migrations.to_string(),
+            snapshot.instances.to_string(),
+        ]
+    });
+    table(columns, rows)
+}
+
+pub(super) fn one(snapshot: &SnapshotView, now: Timestamp) -> String {
+    let when = |at: Timestamp| format!("{} ({} ago)", moment(at), ago(at, now));
+    let mut text = fields([
+        ("id", snapshot.id.clone()),
+        ("project", snapshot.project.clone()),
+        ("taken", when(snapshot.taken_at)),
+        ("imported", when(snapshot.imported_at)),
+        ("source", snapshot.source.clone()),
+        ("postgres", snapshot.postgres_major.to_string()),
+        ("size", size(snapshot.bytes)),
+        ("files", snapshot.files.to_string()),
+        ("instances", snapshot.instances.to_string()),
+        ("data", snapshot.data_dir.display().to_string()),
+        ("migrations", snapshot.migrations.to_string()),
+    ]);
+    for migration in snapshot.applied.iter().flatten() {
+        text.push_str(&format!("  {}\n", printable(migration)));
+    }
+    text
+}
+
+pub(super) fn explain(explained: &ExplainView, now: Timestamp) -> String {
+    let mut text = format!(
+        "{} of project {} is commit {}, whose listing defines {} migrations\n",
+        printable(&explained.gitref),
+        explained.project,
+        explained.commit,
+        explained.defined
+    );
+    match &explained.chosen {
+        Some(chosen) => text.push_str(&format!("chosen: {chosen}, the newest compatible one\n\n")),
+        None => text.push_str("chosen: none, since no snapshot is compatible\n\n"),
+    }
+    let columns = [
+        ("SNAPSHOT", Align::Left),
+        ("TAKEN", Align::Left),
+        ("AGE", Align::Right),
+        ("COMPATIBLE", Align::Left),
+        ("MIGRATIONS NOT DEFINED", Align::Left),
+    ];
+    let rows = explained.snapshots.iter().map(|verdict| {
+        let compatible = if verdict.compatible { "yes" } else { "no" };
+        let mut missing = verdict.missing.join(", ");
+        let more = verdict.missing_total.saturating_sub(verdict.missing.len());
+        if more > 0 {
+            missing.push_str(&format!(" and {more} more"));
+        }
+        [
+            verdict.id.clone(),
+            moment(verdict.taken_at),
+            ago(verdict.taken_at, now),
+            compatible.to_owned(),
+            or_none(Some(missing).filter(|missing| !missing.is_empty())),
+        ]
+    });
+    text.push_str(&table(columns, rows));
+    text
+}

@@ -1,0 +1,46 @@
+//! `multidb status`.
+
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+
+use super::Invocation;
+use super::table::{ago, fields, size};
+use crate::admin::api::StatusView;
+
+pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
+    let status: StatusView = invocation.client()?.get("/v1/status").await?;
+    let now = Timestamp::now();
+    invocation
+        .output
+        .show(&status, |status| text(status, now))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
+    let total: usize = status.instances.values().sum();
+    let by_state = status.instances.iter();
+    let by_state: Vec<_> = by_state
+        .map(|(state, count)| format!("{count} {state}"))
+        .collect();
+    let instances = if by_state.is_empty() {
+        total.to_string()
+    } else {
+        format!("{total} ({})", by_state.join(", "))
+    };
+    fields([
+        ("version", status.version.clone()),
+        (
+            "process",
+            format!("{}, up {}", status.pid, ago(status.started_at, now)),
+        ),
+        ("listens on", status.listen.join(", ")),
+        ("root", status.root.display().to_string()),
+        ("runtime", status.runtime.clone()),
+        ("clone method", status.clone_method.clone()),
+        ("disk free", size(status.disk_free_bytes)),
+        ("snapshots", status.snapshots.to_string()),
+        ("instances", instances),
+        ("connections", status.connections.to_string()),
+    ])
+}

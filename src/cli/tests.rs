@@ -1,0 +1,300 @@
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser};
+use jiff::Timestamp;
+
+use super::*;
+use crate::admin::api::{
+    ConnectionView, ErrorInfo, ExplainView, InstanceView, SnapshotView, StatusView, VerdictView,
+};
+use crate::admin::client::AdminError;
+
+/// The help of a command and of all below it, as `--help` prints them.
+fn help(command: &mut clap::Command, path: &str, text: &mut String) {
+    let rendered = command.render_help().to_string();
+    text.push_str(&format!("=== {path} --help\n{}\n\n", rendered.trim_end()));
+    for below in command.get_subcommands_mut() {
+        if below.get_name() != "help" {
+            let path = format!("{path} {}", below.get_name());
+            help(below, &path, text);
+        }
+    }
+}
+
+#[test]
+fn help_says_what_each_command_does() {
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    let mut text = String::new();
+    help(&mut command, "multidb", &mut text);
+    insta::assert_snapshot!("help", text);
+}
+
+fn parse(line: &str) -> Result<Cli, String> {
+    let words = std::iter::once("multidb").chain(line.split_whitespace());
+    Cli::try_parse_from(words).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_documented_commands_are_understood() {
+    for line in [
+        "serve --config /etc/multidb/multidb.toml --log-format json",
+        "config check",
+        "config show --json",
+        "doctor",
+        "status --json --socket /run/a.sock",
+        "snapshot import monday --project p --data-dir /d --taken-at 2026-03-01",
+        "snapshot import monday --project p --dump f --postgres-major 15",
+        "snapshot import monday --project p --from-url postgres://h/d",
+        "snapshot ls",
+        "snapshot show monday",
+        "snapshot rm monday --force",
+        "snapshot explain --gitref main --project p",
+        "instance ls --json",
+        "instance show a",
+        "instance start a",
+        "instance stop a",
+        "instance reset a",
+        "instance rm a",
+        "instance pin a --for 2d",
+        "instance pin a",
+        "instance unpin a",
+        "instance logs a --lines 5",
+        "--json connection ls",
+        "connection kill 17",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn wrong_usage_is_refused() {
+    for line in [
+        "",
+        "instance",
+        "instance show ../etc",
+        "instance show",
+        "instance pin a --for 0s",
+        "instance pin a --for soon",
+        "snapshot import monday --project p",
+        "snapshot import monday --project p --dump f --data-dir d",
+        "snapshot import monday --dump f",
+        "snapshot import a/b --project p --dump f",
+        "snapshot import monday --project p --dump f --taken-at yesterday",
+        "snapshot import monday --project p --dump f --taken-at 2026-03-01T10:00:00",
+        "snapshot import monday --project p --dump f --postgres-major 15.3",
+        "snapshot explain",
+        "connection kill all",
+        "serve --log-format xml",
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn a_date_means_its_begin() {
+    let cli = parse("snapshot import a --project p --dump f --taken-at 2026-03-01").unwrap();
+    let text = format!("{cli:?}");
+    assert!(text.contains("2026-03-01T00:00:00Z"), "{text}");
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn now() -> Timestamp {
+    at("2026-03-10T12:00:00Z")
+}
+
+fn instance() -> InstanceView {
+    InstanceView {
+        name: "testdb".to_owned(),
+        project: "polls".to_owned(),
+        state: "running".to_owned(),
+        snapshot: "monday".to_owned(),
+        gitref: Some("feature/tags".to_owned()),
+        commit: Some("abcde12345".repeat(4)),
+        created_at: at("2026-03-08T11:00:00Z"),
+        last_used_at: at("2026-03-10T11:57:30.25Z"),
+        expires_at: Some(at("2026-04-09T11:57:30Z")),
+        pinned: false,
+        pinned_until: None,
+        connections: 2,
+        postgres_major: 15,
+        runtime: "process".to_owned(),
+        data_dir: PathBuf::from("/var/lib/multidb/instances/00000000002a/data"),
+        uid: "00000000002a".to_owned(),
+        generation: 1,
+        created_by: "staff".to_owned(),
+        failure: None,
+        exclusive_bytes: Some(2_621_440),
+    }
+}
+
+fn pinned() -> InstanceView {
+    InstanceView {
+        name: "a".to_owned(),
+        state: "failed".to_owned(),
+        gitref: None,
+        commit: None,
+        expires_at: None,
+        pinned: true,
+        connections: 0,
+        failure: Some("postgres did not start: exit status 1".to_owned()),
+        exclusive_bytes: None,
+        ..instance()
+    }
+}
+
+fn snapshot() -> SnapshotView {
+    SnapshotView {
+        id: "monday".to_owned(),
+        project: "polls".to_owned(),
+        taken_at: at("2026-03-09T04:00:00Z"),
+        imported_at: at("2026-03-09T06:00:00Z"),
+        postgres_major: 15,
+        bytes: 16_106_127_360,
+        files: 1684,
+        migrations: 2,
+        instances: 3,
+        data_dir: PathBuf::from("/var/lib/multidb/snapshots/monday/data"),
+        source: "dump /backups/monday.dump".to_owned(),
+        applied: Some(vec![
+            "polls.0001_initial".to_owned(),
+            "polls.0002_tags".to_owned(),
+        ]),
+    }
+}
+
+#[test]
+fn instances_are_shown() {
+    insta::assert_snapshot!(
+        "instance_ls",
+        instance::list(&[instance(), pinned()], now())
+    );
+    insta::assert_snapshot!("instance_ls_empty", instance::list(&[], now()));
+    insta::assert_snapshot!("instance_show", instance::one(&instance(), now()));
+    insta::assert_snapshot!("instance_show_failed", instance::one(&pinned(), now()));
+}
+
+#[test]
+fn snapshots_are_shown() {
+    let tuesday = SnapshotView {
+        id: "tuesday-with-a-longer-name".to_owned(),
+        bytes: 4096,
+        ..snapshot()
+    };
+    insta::assert_snapshot!("snapshot_ls", snapshot::list(&[snapshot(), tuesday], now()));
+    insta::assert_snapshot!("snapshot_show", snapshot::one(&snapshot(), now()));
+    insta::assert_snapshot!("snapshot_imported", import::summary(&snapshot()));
+}
+
+#[test]
+fn a_choice_is_explained() {
+    let verdict = |id: &str, missing: &[&str], total| VerdictView {
+        id: id.to_owned(),
+        taken_at: at("2026-03-09T04:00:00Z"),
+        compatible: total == 0,
+        missing_total: total,
+        missing: missing.iter().map(|m| (*m).to_owned()).collect(),
+    };
+    let mut explained = ExplainView {
+        project: "polls".to_owned(),
+        gitref: "main".to_owned(),
+        commit: "abcde12345".repeat(4),
+        listing: "1".repeat(40),
+        defined: 12,
+        chosen: Some("monday".to_owned()),
+        snapshots: vec![
+            verdict("tuesday", &["polls.0003_votes", "polls.0004_more"], 7),
+            verdict("monday", &[], 0),
+        ],
+    };
+    insta::assert_snapshot!("explain", snapshot::explain(&explained, now()));
+    explained.chosen = None;
+    explained.snapshots.pop();
+    insta::assert_snapshot!("explain_none", snapshot::explain(&explained, now()));
+}
+
+#[test]
+fn connections_are_shown_without_what_a_terminal_would_obey() {
+    let connection = ConnectionView {
+        id: 17,
+        peer: "127.0.0.1:50412".to_owned(),
+        user: "staff".to_owned(),
+        instance: "testdb".to_owned(),
+        database: "polls".to_owned(),
+        role: "postgres".to_owned(),
+        application_name: "evil\u{1b}[2J\nname".to_owned(),
+        state: "idle in transaction".to_owned(),
+        connected_at: at("2026-03-10T11:00:00Z"),
+        idle_seconds: 75,
+        client_bytes: 1,
+        backend_bytes: 2,
+    };
+    let unnamed = ConnectionView {
+        id: 3,
+        application_name: String::new(),
+        state: "active".to_owned(),
+        idle_seconds: 0,
+        ..connection.clone()
+    };
+    insta::assert_snapshot!(
+        "connection_ls",
+        connection::text(&[connection, unnamed], now())
+    );
+}
+
+#[test]
+fn the_status_is_shown() {
+    let status = StatusView {
+        version: "0.1.0".to_owned(),
+        pid: 4711,
+        started_at: at("2026-03-10T09:00:00Z"),
+        listen: vec![
+            "127.0.0.1:6432".to_owned(),
+            "/run/multidb/.s.PGSQL.6432".to_owned(),
+        ],
+        root: PathBuf::from("/var/lib/multidb"),
+        runtime: "docker".to_owned(),
+        instances: [("running".to_owned(), 2), ("stopped".to_owned(), 40)].into(),
+        connections: 5,
+        snapshots: 3,
+        clone_method: "reflink".to_owned(),
+        disk_free_bytes: 107_374_182_400,
+    };
+    insta::assert_snapshot!("status", status::text(&status, now()));
+}
+
+#[test]
+fn findings_are_shown() {
+    use doctor::{Finding, Level};
+    let findings = [
+        Finding::new(Level::Ok, "git", "git version 2.39.5"),
+        Finding::new(Level::Warn, "daemon", "it does not run").hint("Start it."),
+        Finding::new(
+            Level::Fail,
+            "configuration",
+            "2 faults:\n  listen: is empty\n  root: is short",
+        ),
+    ];
+    insta::assert_snapshot!("doctor", doctor::text(&findings));
+}
+
+#[test]
+fn a_failure_is_told_with_its_causes_and_its_hint() {
+    let refused = AdminError::Refused(ErrorInfo {
+        message: "no such instance \"x\"".to_owned(),
+        detail: Some("There are 3 others.".to_owned()),
+        hint: Some("See \"multidb instance ls\".".to_owned()),
+    });
+    insta::assert_snapshot!(errors::text(&refused.into()), @r#"
+    multidb: no such instance "x"
+    detail: There are 3 others.
+    hint: See "multidb instance ls".
+    "#);
+    let other = anyhow::anyhow!("disk full").context("cannot write");
+    insta::assert_snapshot!(errors::text(&other), @"multidb: cannot write: disk full");
+}
