@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio_postgres::Config;
 
+use crate::disk::SmallDisk;
 use crate::fixture::Repository;
 use crate::poll::{eventually, poll};
 use crate::ports::Port;
@@ -36,6 +37,8 @@ pub type CliOutput = ProgramOutput;
 pub struct Daemon {
     binary: PathBuf,
     child: RefCell<Option<Child>>,
+    /// Before `dir`, since fields are dropped in order and a mounted directory cannot be deleted.
+    _small_disk: Option<SmallDisk>,
     dir: TempDir,
     port: Port,
     repository: Repository,
@@ -316,6 +319,7 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
+    /// The fields are dropped after this, whether it panics or not.
     fn drop(&mut self) {
         if std::thread::panicking() {
             leftovers::report_and_clean(self);

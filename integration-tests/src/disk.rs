@@ -3,8 +3,11 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
+
+use crate::programs::run;
 
 /// A file system with copy-on-write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,41 @@ impl Disk {
             .unwrap_or_else(|error| panic!("a directory in {}: {error}", self.mount().display()));
         open_for_others(dir.path());
         dir
+    }
+}
+
+/// A file system of its own, on an image that is deleted with it.
+#[derive(Debug)]
+pub(crate) struct SmallDisk {
+    dir: PathBuf,
+}
+
+impl SmallDisk {
+    /// Makes an XFS of this many bytes and mounts it on a directory.
+    pub(crate) fn mount(image: &Path, bytes: u64, dir: &Path) -> Self {
+        let file = std::fs::File::create(image).expect("an image can be made");
+        file.set_len(bytes).expect("an image can be sparse");
+        run(Command::new("mkfs.xfs")
+            .args(["-q", "-m", "reflink=1"])
+            .arg(image))
+        .ok();
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(image)
+            .arg(dir))
+        .ok();
+        Self {
+            dir: dir.to_owned(),
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = run(Command::new("umount").arg(&self.dir));
+        if !std::thread::panicking() {
+            unmounted.ok();
+        }
     }
 }
 

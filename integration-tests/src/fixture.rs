@@ -81,7 +81,8 @@ impl Fixture {
     }
 }
 
-/// Copies a snapshot's directory; a subvolume in it becomes a snapshot of the subvolume.
+/// Copies a snapshot's directory, by reflink unless the root is on another file system; a subvolume
+/// in it becomes a snapshot of the subvolume.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).expect("a snapshot's directory can be made");
     let metadata = std::fs::metadata(from).expect("the fixture has the snapshot");
@@ -97,7 +98,7 @@ fn copy(from: &Path, to: &Path) {
             command
         } else {
             let mut command = Command::new("cp");
-            command.args(["--archive", "--reflink=always"]);
+            command.args(["--archive", "--reflink=auto"]);
             command
         };
         let target = to.join(entry.file_name());

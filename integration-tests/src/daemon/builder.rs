@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::{DATABASE, Daemon};
-use crate::disk::Disk;
+use crate::disk::{Disk, SmallDisk};
 use crate::fixture::{Fixture, Repository};
 use crate::ports::Port;
 
@@ -26,6 +26,7 @@ pub struct DaemonBuilder {
     settings: BTreeMap<String, BTreeMap<String, String>>,
     git: Option<String>,
     snapshots: bool,
+    small_disk_bytes: Option<u64>,
 }
 
 impl DaemonBuilder {
@@ -37,6 +38,7 @@ impl DaemonBuilder {
             settings: BTreeMap::new(),
             git: None,
             snapshots: true,
+            small_disk_bytes: None,
         };
         let builder =
             builder
@@ -82,6 +84,13 @@ impl DaemonBuilder {
         self
     }
 
+    /// Puts the root on an XFS of its own, of this size, which can be filled.
+    #[must_use]
+    pub fn small_disk(mut self, bytes: u64) -> Self {
+        self.small_disk_bytes = Some(bytes);
+        self
+    }
+
     /// Leaves the snapshots out.
     #[must_use]
     pub fn without_snapshots(mut self) -> Self {
@@ -95,6 +104,10 @@ impl DaemonBuilder {
         let dir = self.disk.temp_dir();
         let root = dir.path().join("root");
         std::fs::create_dir(&root).expect("the root directory can be made");
+        let image = dir.path().join("small.img");
+        let small_disk = self
+            .small_disk_bytes
+            .map(|bytes| SmallDisk::mount(&image, bytes, &root));
         if self.snapshots {
             Fixture::of(self.disk, &self.binary).seed(&root);
         }
@@ -102,6 +115,7 @@ impl DaemonBuilder {
             binary: self.binary.clone(),
             child: RefCell::new(None),
             repository: Repository::create(&dir.path().join("repository")),
+            _small_disk: small_disk,
             dir,
             port: Port::take(),
             expected_log: RefCell::new(Vec::new()),
