@@ -11,6 +11,7 @@
 //! | `session` | one connection through multidb, by tokio-postgres, with blocking calls |
 //! | `raw` | one connection byte by byte, for clients that misbehave |
 //! | `programs` | psql, pg_dump and the like, as a user runs them |
+//! | `engine_relay` | a way to take the Docker engine away from one daemon |
 //! | `dice` | chance that can be repeated |
 //! | `poll` | waiting for a condition, with a limit |
 //!
@@ -20,6 +21,7 @@
 mod daemon;
 mod dice;
 mod disk;
+mod engine_relay;
 mod fixture;
 mod poll;
 mod ports;
@@ -31,6 +33,7 @@ mod session;
 pub use daemon::{CliOutput, Daemon, DaemonBuilder, Engine};
 pub use dice::Dice;
 pub use disk::Disk;
+pub use engine_relay::EngineRelay;
 pub use fixture::{Fixture, MONDAY_ROWS, Repository, TUESDAY_ROWS};
 pub use poll::{eventually, poll};
 pub use processes::{is_alive, kill, kill_servers_of, postmaster_pid};

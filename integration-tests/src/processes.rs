@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::poll::eventually;
 
 /// A process that has to do with a directory.
 #[derive(Debug)]
@@ -54,11 +57,16 @@ pub fn postmaster_pid(data_dir: &Path) -> Option<i32> {
     text.lines().next()?.trim().parse().ok()
 }
 
-/// Sends SIGKILL. A process that is gone is none to kill.
+/// Sends SIGKILL, and waits until the process is gone for good. One that is gone is none to kill.
 pub fn kill(pid: i32) {
-    if let Some(pid) = Pid::from_raw(pid) {
-        let _ = kill_process(pid, Signal::KILL);
-    }
+    let Some(id) = Pid::from_raw(pid) else {
+        return;
+    };
+    let _ = kill_process(id, Signal::KILL);
+    // Its parent may be the daemon or process 1; until it has been waited for, its number is taken.
+    eventually("a killed process is gone", Duration::from_secs(30), || {
+        !Path::new(&format!("/proc/{pid}")).exists()
+    });
 }
 
 /// Whether a process of this id lives.

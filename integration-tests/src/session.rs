@@ -157,7 +157,7 @@ impl Session {
     pub fn cancel(&self) {
         let token = self.client.cancel_token();
         RUNTIME
-            .block_on(timeout(LIMIT, token.cancel_query(NoTls)))
+            .block_on(async { timeout(LIMIT, token.cancel_query(NoTls)).await })
             .expect("a cancel request ends in time")
             .expect("a cancel request can be sent");
     }
@@ -224,7 +224,7 @@ impl PendingQuery {
     #[track_caller]
     pub fn wait(self) -> Result<Rows, PgFailure> {
         RUNTIME
-            .block_on(timeout(LIMIT, self.task))
+            .block_on(async { timeout(LIMIT, self.task).await })
             .expect("statements end in time")
             .expect("a statement's task does not panic")
     }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use multidb_integration_tests::{Daemon, Disk, Engine, ProgramOutput, run};
+use multidb_integration_tests::{Daemon, Disk, Engine, EngineRelay, ProgramOutput, run};
 
 use crate::daemon_on;
 
@@ -106,16 +106,40 @@ fn image_that_nobody_has_is_a_clear_error() {
 }
 
 #[test]
-fn daemon_without_an_engine_still_answers_its_commands() {
+fn daemon_that_finds_no_engine_says_so_and_ends() {
     let daemon = daemon_on(Disk::Xfs, Engine::Docker).prepare();
-    daemon
-        .expect_log("docker")
-        .expect_log("Docker")
-        .expect_log("engine");
-    // The engine is reached through this address, where nobody is.
-    let nowhere = format!("unix://{}", daemon.dir().join("nowhere.sock").display());
-    daemon.start_with(&[("DOCKER_HOST", &nowhere)]);
-    let failure = daemon.refused("instance:a,gitref:main");
-    assert_eq!(failure.sqlstate(), "58000", "{failure:?}");
+    let nowhere = daemon.dir().join("nowhere.sock");
+    let output = run(daemon
+        .cli_command(&["serve"])
+        .env("DOCKER_HOST", format!("unix://{}", nowhere.display())));
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("nowhere.sock"), "{output:?}");
+}
+
+#[test]
+fn engine_that_goes_away_is_a_clear_error_until_it_is_back() {
+    let daemon = daemon_on(Disk::Xfs, Engine::Docker)
+        .limit("start_timeout", "5s")
+        .prepare();
+    daemon.expect_log("");
+    let relay = EngineRelay::open(&daemon.dir().join("engine.sock"));
+    daemon.start_with(&[("DOCKER_HOST", &relay.host())]);
+    let session = daemon.connect("instance:running,gitref:main");
+    session
+        .query("create table kept as select 42 as x")
+        .expect("it is writable");
+    relay.cut();
+    assert_eq!(session.one("select x from kept"), "42");
+    let failure = daemon.refused("instance:new,gitref:main");
+    assert!(
+        matches!(failure.sqlstate(), "58000" | "57P03"),
+        "{failure:?}"
+    );
     assert_eq!(daemon.json(&["status"])["snapshots"], 2);
+    relay.mend();
+    daemon.connect("instance:new,gitref:main").one("select 1");
+    assert_eq!(
+        daemon.connect("instance:running").one("select x from kept"),
+        "42"
+    );
 }

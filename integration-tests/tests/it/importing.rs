@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::{daemon, daemon_on};
 
 fn fixture() -> Fixture {
-    Fixture::of(Disk::Xfs, Path::new(env!("CARGO_BIN_EXE_multidb")))
+    Fixture::of(Disk::Xfs, Path::new(crate::PROGRAM))
 }
 
 fn import(daemon: &Daemon, id: &str, from: &str, path: &Path) -> CliOutput {

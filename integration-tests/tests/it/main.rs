@@ -25,9 +25,12 @@ mod write_storm;
 
 use multidb_integration_tests::{DaemonBuilder, Disk, Engine};
 
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_multidb");
+
 /// A daemon on this file system that runs Postgres by this engine.
 fn daemon_on(disk: Disk, engine: Engine) -> DaemonBuilder {
-    DaemonBuilder::new(env!("CARGO_BIN_EXE_multidb"), disk, engine)
+    DaemonBuilder::new(PROGRAM, disk, engine)
 }
 
 /// A daemon for what does not depend on file system and engine.

@@ -40,10 +40,10 @@ fn other_options_reach_postgres_as_they_are() {
     let daemon = daemon().start();
     let mut config = daemon.config("instance:o,snapshot:monday");
     config
-        .options("-c search_path=a\\ b --statement_timeout=12s")
+        .options("-c search_path=\"a\\ b\" --statement_timeout=12s")
         .application_name("an app, with a comma");
     let session = Session::connect(&config).expect("it connects");
-    assert_eq!(session.one("show search_path"), "a b");
+    assert_eq!(session.one("show search_path"), "\"a b\"");
     assert_eq!(session.one("show statement_timeout"), "12s");
     assert_eq!(session.one("show application_name"), "an app, with a comma");
 }

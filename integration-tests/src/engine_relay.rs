@@ -1,0 +1,90 @@
+//! A socket between a daemon and the Docker engine, which can be cut.
+
+use std::fs;
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// The engine's own socket.
+const ENGINE: &str = "/var/run/docker.sock";
+
+/// Passes connections on to the engine while it is not cut. Its thread ends with the test.
+pub struct EngineRelay {
+    path: PathBuf,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    cut: bool,
+    /// Both ends of each connection that was passed on.
+    open: Vec<UnixStream>,
+}
+
+impl EngineRelay {
+    /// Listens at a path.
+    pub fn open(path: &Path) -> Self {
+        let listener = UnixListener::bind(path).expect("the relay can listen");
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                pass_on(client, &shared);
+            }
+        });
+        Self {
+            path: path.to_owned(),
+            state,
+        }
+    }
+
+    /// What `DOCKER_HOST` has to be.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.path.display())
+    }
+
+    /// Cuts all connections, and hangs up on new ones.
+    pub fn cut(&self) {
+        let mut state = self.state.lock().expect("no relay panics");
+        state.cut = true;
+        for stream in state.open.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Passes connections on again.
+    pub fn mend(&self) {
+        self.state.lock().expect("no relay panics").cut = false;
+    }
+}
+
+impl Drop for EngineRelay {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn pass_on(client: UnixStream, state: &Mutex<State>) {
+    let Ok(mut state) = state.lock() else {
+        return;
+    };
+    if state.cut {
+        return;
+    }
+    let Ok(engine) = UnixStream::connect(ENGINE) else {
+        return;
+    };
+    for (from, to) in [(&client, &engine), (&engine, &client)] {
+        if let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) {
+            thread::spawn(move || {
+                let _ = io::copy(&mut from, &mut to);
+                let _ = to.shutdown(Shutdown::Write);
+            });
+        }
+    }
+    state.open.push(client);
+    state.open.push(engine);
+}
