@@ -184,19 +184,31 @@ struct SmallXfs(tempfile::TempDir);
 
 impl SmallXfs {
     fn mount() -> Self {
-        let directory = tempfile::tempdir_in(directory_in(XFS)).unwrap();
-        let image = directory.path().join("image");
-        fs::File::create(&image)
-            .unwrap()
-            .set_len(320 << 20)
-            .unwrap();
-        let mount = directory.path().join("mount");
-        fs::create_dir(&mount).unwrap();
-        run(Command::new("mkfs.xfs").arg("-q").arg(&image));
-        run(Command::new("mount")
-            .args(["-o", "loop"])
-            .args([&image, &mount]));
-        Self(directory)
+        let disk = Self(tempfile::tempdir_in(directory_in(XFS)).unwrap());
+        fs::create_dir(disk.path()).unwrap();
+        let image = fs::File::create(disk.image()).unwrap();
+        image.set_len(320 << 20).unwrap();
+        run(Command::new("mkfs.xfs").arg("-q").arg(disk.image()));
+        disk.mount_image();
+        disk
+    }
+
+    fn mount_image(&self) {
+        let places = [self.image(), self.path()];
+        run(Command::new("mount").args(["-o", "loop"]).args(places));
+    }
+
+    /// As when the power fails: what is in memory alone is lost, then the disk is mounted again.
+    fn cut_power(&self) {
+        run(Command::new("xfs_io")
+            .args(["-x", "-c", "shutdown"])
+            .arg(self.path()));
+        run(Command::new("umount").arg(self.path()));
+        self.mount_image();
+    }
+
+    fn image(&self) -> PathBuf {
+        self.0.path().join("image")
     }
 
     fn path(&self) -> PathBuf {
@@ -213,6 +225,29 @@ impl Drop for SmallXfs {
 fn run(command: &mut Command) {
     let status = command.status().unwrap();
     assert!(status.success(), "{command:?}: {status}");
+}
+
+#[test]
+fn a_clone_that_was_reported_survives_a_power_cut() {
+    let disk = SmallXfs::mount();
+    let root = root_in(&disk.path());
+    let cloner = root.open(Method::Auto);
+    let snapshot = root.snapshot(&cloner, 200);
+    cloner.create(&instance(1)).unwrap();
+    fs::write(root.directory.path().join("unsynced"), "lost").unwrap();
+    disk.cut_power();
+    let lost = root.directory.path().join("unsynced");
+    assert!(
+        !fs::read(lost).is_ok_and(|text| text == b"lost"),
+        "the cut lost nothing"
+    );
+    assert_eq!(cloner.existing().unwrap(), [instance(1).uid]);
+    assert_eq!(cloner.tree_size(&root.data(1)).unwrap().files, 200);
+    let from = root.layout.snapshot_data(&snapshot.id);
+    for name in ["PG_VERSION", "base/5/0", "base/5/197"] {
+        let read = |data: &Path| fs::read(data.join(name)).unwrap();
+        assert_eq!(read(&root.data(1)), read(&from), "{name}");
+    }
 }
 
 #[test]
