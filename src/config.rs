@@ -25,7 +25,7 @@ use multidb_store::ProjectName;
 
 pub use self::fault::{ConfigFaults, Fault};
 pub use self::listen::ListenAddress;
-pub use self::project::{GitRemote, Migrations, Preset, Project};
+pub use self::project::{GitRemote, Project};
 pub use self::runtime::{CloneMethod, Network, RuntimeConfig, RuntimeKind};
 pub use self::section::{Origin, Setting};
 pub use self::server::Auth;

@@ -1,9 +1,269 @@
-//! The daemon: the parts joined, their start and their end.
+//! The daemon: builds the parts, joins them, and ends them in order. Nothing else does.
+//!
+//! Start: the records first, since their lock keeps a second daemon from the root; then what
+//! clones and what runs Postgres; what an interrupted run left is put right; then the actors, the
+//! admin socket and the listeners. The end is the reverse, see [`drain`].
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use anyhow::{Context as _, anyhow};
+use jiff::Timestamp;
+use multidb_actors::clone_worker::CloneWorker;
+use multidb_actors::connection::ConnectionDeps;
+use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
+use multidb_actors::sessions::SessionTable;
+use multidb_actors::snapshot_index::SnapshotIndex;
+use multidb_actors::supervisor::{ProjectSettings, Restore, Supervisor, SupervisorDeps};
+use multidb_store::store::{Opened, Recovery};
+use multidb_store::{Layout, Store, error_chain};
+use sd_notify::NotifyState;
+
+use crate::admin::server::{self as admin, AdminDeps};
+use crate::catalog::DiskCatalog;
+use crate::clone::TreeCloner;
 use crate::config::Config;
+use crate::git::{GitProject, GitSource};
+use crate::import::Importer;
+use crate::probe::PgProbe;
+use crate::proxy::{Acceptors, Proxy};
+use crate::runtime::{InstanceRuntime, PostgresHost, Purpose};
+
+mod drain;
+pub mod host;
 
 /// Runs the daemon until it is told to stop.
+///
+/// # Errors
+///
+/// It could not start.
 pub fn serve(config: Config) -> anyhow::Result<()> {
-    tracing::info!(root = %config.root.display(), "nothing to serve yet");
+    System::new().block_on(run(config))
+}
+
+/// What stands below the actors.
+struct Foundation {
+    layout: Layout,
+    store: Store,
+    cloner: Arc<TreeCloner>,
+    catalog: Arc<DiskCatalog>,
+    host: Arc<dyn PostgresHost>,
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let foundation = Foundation::lay(&config).await?;
+    foundation.clean_up().await?;
+    let actors = foundation.start_actors(&config).await?;
+    let admin = admin::serve(AdminDeps {
+        config: Arc::new(config.clone()),
+        importer: foundation.importer(),
+        cloner: foundation.cloner.clone(),
+        host: foundation.host.clone(),
+        layout: foundation.layout.clone(),
+        supervisor: actors.supervisor.clone(),
+        index: actors.index.clone(),
+        worker: actors.worker.clone(),
+        sessions: actors.sessions.clone(),
+        started_at: Timestamp::now(),
+    })
+    .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
+    let proxy = Proxy::bind(&config.listen)?;
+    let (arbiters, acceptors) = actors.acceptors(&config);
+    let accepting = actix_rt::spawn(proxy.serve(acceptors));
+    ready(&config, &foundation);
+
+    drain::signal().await?;
+    notify(&[NotifyState::Stopping]);
+    accepting.abort();
+    drain::drain(
+        &actors.supervisor,
+        &actors.sessions,
+        config.limits.shutdown_grace,
+    )
+    .await;
+    admin.stop(false).await;
+    foundation.host.close().await;
+    for arbiter in arbiters {
+        arbiter.stop();
+    }
+    tracing::info!("stopped");
     Ok(())
+}
+
+impl Foundation {
+    async fn lay(config: &Config) -> anyhow::Result<Self> {
+        let layout = Layout::new(&config.root);
+        let store = open_store(&layout)?;
+        let host = host::build(config, &layout).await?;
+        let cloner = TreeCloner::open(
+            layout.clone(),
+            config.clone_method,
+            config.disk_reserve_bytes,
+            host.data_owner(),
+        )?;
+        let cloner = Arc::new(cloner);
+        Ok(Self {
+            catalog: Arc::new(DiskCatalog::new(layout.clone(), cloner.clone())),
+            layout,
+            store,
+            cloner,
+            host,
+        })
+    }
+
+    /// Removes what imports and deletions left that ended with the daemon.
+    async fn clean_up(&self) -> anyhow::Result<()> {
+        for (purpose, found) in self.host.running_servers().await? {
+            if purpose == Purpose::Import {
+                tracing::info!(uid = %found.uid, "the server of an interrupted import is stopped");
+                let patience = multidb_actors::limits::STOP_PATIENCE;
+                self.host.stop_server(found.uid, patience).await?;
+            }
+        }
+        self.catalog.remove_staging()?;
+        let cloner = self.cloner.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = cloner.sweep_trash() {
+                tracing::warn!(%error, "the trash was not emptied");
+            }
+        });
+        Ok(())
+    }
+
+    fn importer(&self) -> Arc<Importer> {
+        Arc::new(Importer::new(
+            self.host.clone(),
+            self.cloner.clone(),
+            self.layout.clone(),
+        ))
+    }
+
+    async fn start_actors(&self, config: &Config) -> anyhow::Result<Actors> {
+        let worker = CloneWorker {
+            cloner: self.cloner.clone(),
+            catalog: self.catalog.clone(),
+            store: self.store.clone(),
+        }
+        .start_pool();
+        let source: Arc<dyn RevisionSource> = Arc::new(GitSource::new(
+            &self.layout,
+            git_projects(config),
+            config.fetch_timeout,
+        ));
+        let index = SnapshotIndex::new(self.catalog.load()?, source).start();
+        let runtime: Arc<dyn Runtime> =
+            Arc::new(InstanceRuntime::new(self.host.clone(), self.layout.clone()));
+        let found = runtime.running().await?;
+        let supervisor = Supervisor::new(SupervisorDeps {
+            runtime,
+            worker: worker.clone(),
+            index: index.clone(),
+            projects: Arc::new(project_settings(config)),
+            limits: Arc::new(config.limits.clone()),
+        })
+        .start();
+        let restore = Restore {
+            records: self.store.instances()?,
+            found,
+            directories: self.cloner.existing()?,
+        };
+        supervisor.send(restore).await?;
+        Ok(Actors {
+            supervisor,
+            index,
+            worker,
+            sessions: SessionTable::default(),
+        })
+    }
+}
+
+/// The actors, and what they share.
+struct Actors {
+    supervisor: Addr<Supervisor>,
+    index: Addr<SnapshotIndex>,
+    worker: Addr<CloneWorker>,
+    sessions: SessionTable,
+}
+
+impl Actors {
+    /// An arbiter for each processor, and who spreads connections over them.
+    fn acceptors(&self, config: &Config) -> (Vec<Arbiter>, Arc<Acceptors>) {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let arbiters: Vec<Arbiter> = (0..processors).map(|_| Arbiter::new()).collect();
+        let handles = arbiters.iter().map(Arbiter::handle).collect();
+        let deps = ConnectionDeps {
+            supervisor: self.supervisor.clone(),
+            index: self.index.clone(),
+            probe: Arc::new(PgProbe),
+            sessions: self.sessions.clone(),
+            limits: Arc::new(config.limits.clone()),
+            default_user: config.auth.default_user.clone(),
+        };
+        (arbiters, Acceptors::new(handles, deps))
+    }
+}
+
+fn open_store(layout: &Layout) -> anyhow::Result<Store> {
+    let Opened { store, recovery } = Store::open_or_rebuild(layout)?;
+    match recovery {
+        Recovery::None | Recovery::New => {}
+        Recovery::Rebuilt {
+            moved_to,
+            cause,
+            instances,
+        } => tracing::warn!(
+            cause,
+            instances,
+            moved_to = moved_to.map(|path| path.display().to_string()),
+            "the database of records was rebuilt from the instances' manifests, nothing is lost but the times of their last use"
+        ),
+    }
+    Ok(store)
+}
+
+fn git_projects(config: &Config) -> HashMap<multidb_store::ProjectName, GitProject> {
+    let project = |(name, project): (&multidb_store::ProjectName, &crate::config::Project)| {
+        let git = project.git.clone();
+        let listing = project.listing.clone();
+        (name.clone(), GitProject { git, listing })
+    };
+    config.projects.iter().map(project).collect()
+}
+
+fn project_settings(config: &Config) -> HashMap<multidb_store::ProjectName, ProjectSettings> {
+    let settings = |(name, project): (&multidb_store::ProjectName, &crate::config::Project)| {
+        let database = project.database.clone();
+        let role = project.role.clone();
+        (name.clone(), ProjectSettings { database, role })
+    };
+    config.projects.iter().map(settings).collect()
+}
+
+fn ready(config: &Config, foundation: &Foundation) {
+    let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        listen = listen.join(" "),
+        root = %config.root.display(),
+        runtime = foundation.host.kind(),
+        clone_method = foundation.cloner.method(),
+        version = env!("CARGO_PKG_VERSION"),
+        "ready"
+    );
+    notify(&[NotifyState::Ready]);
+}
+
+/// Tells systemd, if it started us.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(error = error_chain(&error), "systemd was not told");
+    }
+}
+
+/// An operator's error, with what to do.
+fn with_hint(error: &multidb_actors::ports::RuntimeError) -> anyhow::Error {
+    match &error.hint {
+        Some(hint) => anyhow!("{}\nhint: {hint}", error.message),
+        None => anyhow!("{}", error.message),
+    }
 }

@@ -14,6 +14,8 @@ use multidb_actors::ports::{Freshness, Revision, RevisionError, RevisionSource};
 use multidb_store::{Layout, ProjectName};
 use tokio::time::Instant;
 
+use crate::config::GitRemote;
+
 mod mirror;
 mod objects;
 
@@ -22,15 +24,6 @@ use self::objects::{Found, Kind};
 
 /// A branch or a tag is looked up on the remote when the last fetch is older.
 const NAME_FRESHNESS: Duration = Duration::from_secs(10);
-
-/// Where a project's repository is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GitRemote {
-    /// On this machine.
-    Local(PathBuf),
-    /// Behind a URL of git's.
-    Remote(String),
-}
 
 /// What is needed of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,16 @@
 //! multidb: a transparent Postgres proxy whose connections create database instances.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`daemon`] | the parts joined, their start and their end |
+//! | [`proxy`] | the listeners |
+//! | [`admin`] | the admin socket: its server, its client and their types |
+//! | [`config`] | the settings |
+//! | [`clone`], [`catalog`] | copy-on-write clones, and the snapshots on disk |
+//! | [`runtime`], [`probe`] | what runs Postgres, and questions to it |
+//! | [`git`] | projects' repositories |
+//! | [`logging`] | where log lines go |
+//! | [`import`] | snapshots made of dumps and data directories |
 
 pub mod admin;
 pub mod catalog;
@@ -7,6 +19,8 @@ pub mod clone;
 pub mod config;
 pub mod daemon;
 pub mod git;
+pub mod import;
 pub mod logging;
 pub mod probe;
+pub mod proxy;
 pub mod runtime;

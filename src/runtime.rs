@@ -109,6 +109,9 @@ pub trait PostgresHost: Send + Sync + 'static {
     /// Runs a program to its end, as the data owner, without a network. It is killed when the
     /// future is dropped.
     async fn run_program(&self, run: &ProgramRun) -> Result<ProgramOutput, RuntimeError>;
+
+    /// Ends what serves all servers, when the last of them has stopped.
+    async fn close(&self);
 }
 
 /// The actors' port: instances on a host.

@@ -30,6 +30,7 @@ mod revive;
 
 pub use self::messages::{
     Acquire, Acquired, ControlInstance, GetInstance, ListInstances, PinInstance, StopAll,
+    StopInstances,
 };
 pub use self::restore::Restore;
 

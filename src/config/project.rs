@@ -9,6 +9,7 @@ pub use crate::git::GitRemote;
 
 use super::section::{Origin, Report, Section, kind};
 use super::value::{Value, quoted, word};
+use crate::import::{CustomQuery, MigrationsQuery, Preset};
 
 /// One project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,66 +19,20 @@ pub struct Project {
     /// The path of its migration listing, in the repository.
     pub listing: String,
     /// How the applied migrations of a snapshot are read.
-    pub migrations: Migrations,
+    pub migrations: MigrationsQuery,
     /// Its database, for clients that name none.
     pub database: String,
     /// The role to log in as, for clients that name none.
     pub role: String,
 }
 
-/// How the applied migrations of a snapshot are read.
+/// Where a project's repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Migrations {
-    /// As this tool records them.
-    Preset(Preset),
-    /// By this SQL, which returns one text column.
-    Query {
-        /// The SQL.
-        query: String,
-        /// The database to ask; the project's where it is none.
-        database: Option<String>,
-    },
-}
-
-/// A tool whose record of applied migrations multidb knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Preset {
-    /// Django: `app.name`.
-    Django,
-    /// Ruby on Rails: the version.
-    Rails,
-    /// Flyway: the version.
-    Flyway,
-    /// Alembic: the revision.
-    Alembic,
-    /// SQLx: the version.
-    Sqlx,
-    /// Diesel: the version.
-    Diesel,
-    /// Goose: the version.
-    Goose,
-    /// Knex: the name.
-    Knex,
-}
-
-impl Preset {
-    /// All presets, by name.
-    pub const ALL: [(&str, Self); 8] = [
-        ("django", Self::Django),
-        ("rails", Self::Rails),
-        ("flyway", Self::Flyway),
-        ("alembic", Self::Alembic),
-        ("sqlx", Self::Sqlx),
-        ("diesel", Self::Diesel),
-        ("goose", Self::Goose),
-        ("knex", Self::Knex),
-    ];
-
-    /// Its name in the configuration.
-    pub fn name(self) -> &'static str {
-        let found = Self::ALL.iter().find(|(_, preset)| *preset == self);
-        found.map_or("", |(name, _)| name)
-    }
+pub enum GitRemote {
+    /// A directory, read as it is.
+    Local(PathBuf),
+    /// A URL that git can fetch from; it is mirrored under the root.
+    Remote(String),
 }
 
 impl Value for GitRemote {
@@ -194,7 +149,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     })
 }
 
-fn migrations(section: &mut Section, report: &mut Report) -> Option<Migrations> {
+fn migrations(section: &mut Section, report: &mut Report) -> Option<MigrationsQuery> {
     let key = section.key("migrations");
     let value = section.take("migrations");
     match value {
@@ -202,25 +157,27 @@ fn migrations(section: &mut Section, report: &mut Report) -> Option<Migrations> 
             report.fault(key, "is missing");
             None
         }
-        Some(value @ toml::Value::String(_)) => match word(&value, &Preset::ALL) {
-            Ok(preset) => {
-                report.setting(&key, quoted(preset.name()), Origin::File);
-                Some(Migrations::Preset(preset))
+        Some(value @ toml::Value::String(_)) => {
+            match word(&value, &Preset::ALL.map(|preset| (preset.name(), preset))) {
+                Ok(preset) => {
+                    report.setting(&key, quoted(preset.name()), Origin::File);
+                    Some(MigrationsQuery::Preset(preset))
+                }
+                Err(message) => {
+                    report.fault(key, format!("{message}, and no section with a query"));
+                    None
+                }
             }
-            Err(message) => {
-                report.fault(key, format!("{message}, and no section with a query"));
-                None
-            }
-        },
+        }
         Some(toml::Value::Table(table)) => {
             let mut parts = Section::at(key, table);
             let query = parts.required("query", report);
             let database = parts.optional("database", report);
             parts.close(report);
-            Some(Migrations::Query {
+            Some(MigrationsQuery::Query(CustomQuery {
                 query: query?,
                 database,
-            })
+            }))
         }
         Some(other) => {
             let message = format!("is {}, but must be a preset or a section", kind(&other));

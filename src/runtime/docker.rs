@@ -50,18 +50,8 @@ use self::engine::Engine;
 use self::image::Image;
 use self::labels::Labels;
 use self::pause::Pause;
+pub use crate::config::Network;
 use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec};
-
-/// The network of containers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Network {
-    /// A loopback that they share and nothing listens on: the quickest to join.
-    None,
-    /// A loopback for each.
-    Private,
-    /// A network that the engine knows by this name.
-    Named(String),
-}
 
 /// How to run containers.
 #[derive(Debug, Clone)]
@@ -130,11 +120,6 @@ impl DockerHost {
         &self.inner.info
     }
 
-    /// Removes what serves all containers, when the last of them is stopped: the pause container.
-    pub async fn close(&self) -> Result<(), RuntimeError> {
-        self.inner.pause.remove(&self.inner.engine).await
-    }
-
     /// Runs `work` in a task of its own, which is told when the caller has given up.
     async fn detached<T, F>(
         &self,
@@ -198,6 +183,12 @@ impl PostgresHost for DockerHost {
         let run = run.clone();
         self.detached(|inner, given_up| inner.run_program(run, given_up))
             .await?
+    }
+
+    async fn close(&self) {
+        if let Err(error) = self.inner.pause.remove(&self.inner.engine).await {
+            tracing::warn!(%error, "the pause container was not removed, the next daemon uses it");
+        }
     }
 }
 

@@ -302,6 +302,8 @@ impl PostgresHost for ProcessHost {
         let directory = self.binaries.directory(run.postgres_major)?;
         program::run(&directory, run, self.owner).await
     }
+
+    async fn close(&self) {}
 }
 
 /// After a kill of the postmaster alone, its backends go on for a moment and hold the shared

@@ -158,7 +158,7 @@ impl Universe {
         for (_, found) in self.host.running_servers().await.unwrap() {
             self.host.stop_server(found.uid, PATIENCE).await.unwrap();
         }
-        self.host.close().await.unwrap();
+        self.host.close().await;
         let left = self.docker(&["ps", "--all", "--format={{.Names}}", &self.filter()]);
         assert_eq!(left, "", "containers are left");
     }

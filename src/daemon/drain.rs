@@ -1,0 +1,61 @@
+//! The end: no new clients, then the sessions, then the instances.
+//!
+//! Idle sessions are told at once that the daemon stops. Running queries and transactions get the
+//! grace; what is left then is ended by Postgres' own fast shutdown, with 57P01. A second signal
+//! ends the grace.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use multidb_actors::connection::{EndConnection, EndReason};
+use multidb_actors::sessions::SessionTable;
+use multidb_actors::supervisor::{StopAll, StopInstances, Supervisor};
+use tokio::signal::unix::{SignalKind, signal as listen};
+
+/// How long an error of ours may take to its client after its session was ended.
+const FAREWELL: Duration = Duration::from_millis(50);
+
+/// Resolves at SIGTERM or SIGINT.
+pub(super) async fn signal() -> std::io::Result<()> {
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("told to stop by SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("told to stop by SIGINT"),
+    }
+    Ok(())
+}
+
+/// Ends all sessions and stops all instances.
+pub(super) async fn drain(supervisor: &Addr<Supervisor>, sessions: &SessionTable, grace: Duration) {
+    stop(supervisor, StopInstances::Later).await;
+    let open = sessions.all();
+    tracing::info!(
+        sessions = open.len(),
+        ?grace,
+        "sessions are ended once they are idle"
+    );
+    for session in open {
+        if let Err(error) = session.addr.send(EndConnection(EndReason::Drained)).await {
+            tracing::debug!(%error, "a session ended by itself");
+        }
+    }
+    let mut count = sessions.count();
+    let ended = async { while *count.borrow_and_update() > 0 && count.changed().await.is_ok() {} };
+    tokio::select! {
+        () = ended => {}
+        () = tokio::time::sleep(grace) => {
+            let left = sessions.all().len();
+            tracing::info!(sessions = left, "the grace is over, their queries are ended");
+        }
+        _ = signal() => {}
+    }
+    stop(supervisor, StopInstances::Now).await;
+    tokio::time::sleep(FAREWELL).await;
+}
+
+async fn stop(supervisor: &Addr<Supervisor>, instances: StopInstances) {
+    if let Err(error) = supervisor.send(StopAll { instances }).await {
+        tracing::error!(%error, "the supervisor has ended, instances go on running");
+    }
+}

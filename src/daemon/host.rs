@@ -1,0 +1,53 @@
+//! Which runtime the configuration means, and its making.
+
+use std::sync::Arc;
+
+use multidb_store::Layout;
+
+use super::with_hint;
+use crate::config::{Config, RuntimeKind};
+use crate::runtime::PostgresHost;
+use crate::runtime::docker::{DockerHost, DockerSettings, Limits, default_socket, probe_engine};
+use crate::runtime::process::{ProcessHost, data_owner};
+
+/// The configured kind; where none is, `docker` if an engine answers, else `process`.
+pub async fn kind(config: &Config) -> RuntimeKind {
+    if let Some(kind) = config.runtime.kind {
+        return kind;
+    }
+    match probe_engine(&default_socket()).await {
+        Ok(_) => RuntimeKind::Docker,
+        Err(error) => {
+            tracing::info!(%error, "no docker engine answers, postgres runs as local processes");
+            RuntimeKind::Process
+        }
+    }
+}
+
+/// Makes the runtime.
+///
+/// # Errors
+///
+/// There is no such user, or the engine does not answer.
+pub async fn build(config: &Config, layout: &Layout) -> anyhow::Result<Arc<dyn PostgresHost>> {
+    let owner = data_owner(&config.runtime.user).map_err(|error| with_hint(&error))?;
+    let settings = config.postgres_settings.clone();
+    match kind(config).await {
+        RuntimeKind::Process => Ok(Arc::new(ProcessHost::new(layout.clone(), owner, settings))),
+        RuntimeKind::Docker => {
+            let host = DockerHost::connect(DockerSettings {
+                socket: default_socket(),
+                image: config.runtime.image.clone(),
+                network: config.runtime.network.clone(),
+                limits: Limits {
+                    memory_bytes: config.runtime.memory_bytes,
+                    cpus: config.runtime.cpus,
+                },
+                data_owner: owner,
+                layout: layout.clone(),
+                postgres_settings: settings,
+            });
+            Ok(Arc::new(host.await.map_err(|error| with_hint(&error))?))
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The listeners: accepts clients and hands each socket to a ConnectionActor on one of the
+//! arbiters.
+//!
+//! Connections are counted here. Beyond `max_connections` a client is still told so, up to
+//! [`REFUSALS_MAX`] at a time; beyond that it is closed without a word, so that a flood costs
+//! neither memory nor the sessions that are open.
+
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use anyhow::Context as _;
+use multidb_actors::connection::{Admission, ConnectionActor, ConnectionDeps, DetachedSocket};
+use multidb_actors::sessions::ConnectionId;
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::config::ListenAddress;
+
+/// The connections beyond `max_connections` that are told so, instead of only closed.
+const REFUSALS_MAX: usize = 100;
+/// How long to wait when the process has no file descriptor left for another connection.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// The connections that the kernel keeps until they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// All listeners, bound.
+pub struct Proxy {
+    listeners: Vec<Listener>,
+    sockets: Vec<UnixSocketFile>,
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Where accepted connections go.
+pub struct Acceptors {
+    arbiters: Vec<ArbiterHandle>,
+    deps: ConnectionDeps,
+    open: Arc<AtomicUsize>,
+    next: AtomicU64,
+}
+
+/// Removes the socket's file when the listener is dropped.
+struct UnixSocketFile(PathBuf);
+
+impl Drop for UnixSocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(path = %self.0.display(), %error, "socket was not removed");
+        }
+    }
+}
+
+/// One connection in the count.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Acceptors {
+    /// Spreads connections over these arbiters.
+    pub fn new(arbiters: Vec<ArbiterHandle>, deps: ConnectionDeps) -> Arc<Self> {
+        Arc::new(Self {
+            arbiters,
+            deps,
+            open: Arc::new(AtomicUsize::new(0)),
+            next: AtomicU64::new(1),
+        })
+    }
+
+    fn accept(&self, peer: Arc<str>, socket: DetachedSocket) {
+        let max = self.deps.limits.max_connections;
+        let open = self.open.fetch_add(1, Ordering::Relaxed);
+        let place = Place(self.open.clone());
+        let admission = if open < max {
+            Admission::Granted
+        } else if open < max + REFUSALS_MAX {
+            Admission::TooMany
+        } else {
+            tracing::warn!(%peer, max, "too many connections, one more was closed");
+            return;
+        };
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let deps = self.deps.clone();
+        let Some(arbiter) = self.arbiters.get(id as usize % self.arbiters.len().max(1)) else {
+            return;
+        };
+        let started = arbiter.spawn_fn(move || {
+            ConnectionActor::launch(
+                ConnectionId(id),
+                peer,
+                socket,
+                admission,
+                Box::new(place),
+                deps,
+            );
+        });
+        if !started {
+            tracing::error!("an arbiter has ended, its connections are refused");
+        }
+    }
+}
+
+impl Proxy {
+    /// Binds all addresses. Must be called within the runtime that will serve them.
+    pub fn bind(addresses: &[ListenAddress]) -> anyhow::Result<Self> {
+        let mut proxy = Self {
+            listeners: Vec::new(),
+            sockets: Vec::new(),
+        };
+        for address in addresses {
+            match address {
+                ListenAddress::Tcp(address) => {
+                    let listener = bind_tcp(*address)
+                        .with_context(|| format!("cannot listen on {address}"))?;
+                    proxy.listeners.push(Listener::Tcp(listener));
+                }
+                ListenAddress::Unix(path) => {
+                    let listener = bind_unix(path)
+                        .with_context(|| format!("cannot listen on {}", path.display()))?;
+                    proxy.listeners.push(Listener::Unix(listener));
+                    proxy.sockets.push(UnixSocketFile(path.clone()));
+                }
+            }
+        }
+        Ok(proxy)
+    }
+
+    /// Accepts until it is dropped.
+    pub async fn serve(self, acceptors: Arc<Acceptors>) {
+        let Self { listeners, sockets } = self;
+        let loops = listeners.into_iter().map(|listener| {
+            let acceptors = acceptors.clone();
+            async move {
+                match listener {
+                    Listener::Tcp(listener) => accept_tcp(listener, &acceptors).await,
+                    Listener::Unix(listener) => accept_unix(listener, &acceptors).await,
+                }
+            }
+        });
+        futures_util::future::join_all(loops).await;
+        drop(sockets);
+    }
+}
+
+async fn accept_tcp(listener: TcpListener, acceptors: &Acceptors) {
+    loop {
+        let accepted = match listener.accept().await {
+            Ok((socket, peer)) => socket.into_std().map(|socket| (socket, peer)),
+            Err(error) => Err(error),
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                acceptors.accept(peer.to_string().into(), DetachedSocket::Tcp(socket));
+            }
+            Err(error) => pause_after(&error).await,
+        }
+    }
+}
+
+async fn accept_unix(listener: UnixListener, acceptors: &Acceptors) {
+    loop {
+        let accepted = match listener.accept().await {
+            Ok((socket, _)) => {
+                let peer = socket.peer_cred().map_or_else(
+                    |_| "unix".to_owned(),
+                    |peer| format!("unix:uid={}", peer.uid()),
+                );
+                socket.into_std().map(|socket| (socket, peer))
+            }
+            Err(error) => Err(error),
+        };
+        match accepted {
+            Ok((socket, peer)) => acceptors.accept(peer.into(), DetachedSocket::Unix(socket)),
+            Err(error) => pause_after(&error).await,
+        }
+    }
+}
+
+/// A connection that broke before it was accepted is the client's affair; a lack of descriptors
+/// is ours, and passes when sessions end.
+async fn pause_after(error: &io::Error) {
+    if error.kind() == io::ErrorKind::ConnectionAborted {
+        return;
+    }
+    tracing::error!(%error, "a connection was not accepted, raise the limit of open files if this goes on");
+    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+}
+
+fn bind_tcp(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        std::net::SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        std::net::SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Replaces the socket of a daemon that is gone, and no other file.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    if let Ok(metadata) = std::fs::symlink_metadata(path) {
+        if !metadata.file_type().is_socket() {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "the path exists and is no socket",
+            ));
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another process listens on it",
+            ));
+        }
+        std::fs::remove_file(path)?;
+    }
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    // As Postgres' own socket: who may connect is decided by authentication.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
+    Ok(listener)
+}
