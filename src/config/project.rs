@@ -5,7 +5,6 @@ use std::path::{Component, Path, PathBuf};
 
 use multidb_store::ProjectName;
 
-pub use crate::git::GitRemote;
 
 use super::section::{Origin, Report, Section, kind};
 use super::value::{Value, quoted, word};
