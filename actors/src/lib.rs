@@ -24,6 +24,8 @@ pub mod sessions;
 pub mod slots;
 pub mod snapshot_index;
 pub mod supervisor;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod wire;
 
 use multidb_store::InstanceUid;

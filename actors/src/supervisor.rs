@@ -367,3 +367,6 @@ impl Actor for Supervisor {
         ctx.run_interval(interval, |actor, _| actor.sweep());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,6 @@ use std::path::{Component, Path, PathBuf};
 
 use multidb_store::ProjectName;
 
-
 use super::section::{Origin, Report, Section, kind};
 use super::value::{Value, quoted, word};
 use crate::import::{CustomQuery, MigrationsQuery, Preset};

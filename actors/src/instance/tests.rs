@@ -1,1 +1,313 @@
-//! Instances against fakes of the ports.
+//! Instances against fakes of the ports, in paused time.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use multidb_store::{Phase, Pin};
+
+use super::lifecycle::Command;
+use super::*;
+use crate::ports::StartError;
+use crate::testing::{Starts, World, limits, paused, record, until};
+
+struct Universe {
+    world: World,
+    addr: Addr<InstanceActor>,
+    status: watch::Receiver<InstanceStatus>,
+}
+
+fn universe(origin: Origin, limits: Limits) -> Universe {
+    let world = World::new(limits.clone());
+    let deps = InstanceDeps {
+        runtime: world.runtime.clone(),
+        worker: world.worker.clone(),
+        slots: Slots::new(limits.max_running),
+        room: world.supervisor.clone().recipient(),
+        limits: Arc::new(limits),
+    };
+    let phase = match origin {
+        Origin::Create => Phase::Cloning,
+        Origin::Rest | Origin::Adopt(..) | Origin::Stop | Origin::Delete => Phase::Ready,
+    };
+    let (addr, status) = InstanceActor::launch(record("i", 1, phase), origin, deps);
+    Universe {
+        world,
+        addr,
+        status,
+    }
+}
+
+fn new() -> Universe {
+    universe(Origin::Create, limits())
+}
+
+impl Universe {
+    async fn attach(&self) -> Result<Lease, InstanceError> {
+        self.addr.send(Attach).await.unwrap()
+    }
+
+    async fn control(&self, command: Command) -> Result<(), InstanceError> {
+        self.addr.send(Control(command)).await.unwrap()
+    }
+
+    async fn until(&mut self, state: &str) -> InstanceStatus {
+        until(&mut self.status, |status| status.state.name() == state).await
+    }
+
+    fn set(&self, starts: Starts) {
+        *self.world.runtime.starts.lock().unwrap() = starts;
+    }
+
+    fn made(&self) -> usize {
+        self.world.cloner.made.lock().unwrap().len()
+    }
+
+    fn started(&self) -> usize {
+        self.world.runtime.started.lock().unwrap().len()
+    }
+}
+
+#[test]
+fn twenty_clients_of_a_new_instance_cost_one_clone_and_one_start() {
+    paused(async {
+        let universe = new();
+        let clients = (0..20).map(|_| universe.attach());
+        let leases = futures_util::future::join_all(clients).await;
+        assert!(leases.iter().all(Result::is_ok));
+        assert_eq!((universe.made(), universe.started()), (1, 1));
+        assert_eq!(universe.status.borrow().sessions, 20);
+        let stored = universe.world.store.instances().unwrap();
+        assert_eq!(stored[0].phase, Phase::Ready);
+    });
+}
+
+#[test]
+fn an_instance_stops_when_its_last_client_has_left_for_long_enough() {
+    paused(async {
+        let mut universe = new();
+        let first = universe.attach().await.unwrap();
+        let second = universe.attach().await.unwrap();
+        drop(first);
+        tokio::time::sleep(Duration::from_secs(3000)).await;
+        assert_eq!(universe.status.borrow().state.name(), "running");
+        drop(second);
+        tokio::time::sleep(Duration::from_secs(290)).await;
+        assert_eq!(universe.status.borrow().state.name(), "running");
+        universe.until("stopped").await;
+        assert!(universe.world.runtime.running_now().is_empty());
+        universe.attach().await.unwrap();
+        assert_eq!((universe.made(), universe.started()), (1, 2));
+    });
+}
+
+#[test]
+fn a_client_that_leaves_while_it_waits_costs_nothing() {
+    paused(async {
+        let mut universe = new();
+        {
+            let waiting = universe.addr.send(Attach);
+            tokio::pin!(waiting);
+            let polled = futures_util::poll!(waiting.as_mut());
+            assert!(polled.is_pending());
+        }
+        let lease = universe.attach().await.unwrap();
+        drop(lease);
+        universe.until("stopped").await;
+        assert_eq!(universe.status.borrow().sessions, 0);
+    });
+}
+
+#[test]
+fn a_client_that_comes_while_postgres_stops_gets_the_next_one() {
+    paused(async {
+        let mut universe = new();
+        drop(universe.attach().await.unwrap());
+        let runtime = universe.world.runtime.clone();
+        let gate = runtime.stop_gate.write().await;
+        universe.until("stopping").await;
+        let attached = universe.addr.send(Attach);
+        drop(gate);
+        attached.await.unwrap().unwrap();
+        assert_eq!(universe.started(), 2);
+    });
+}
+
+#[test]
+fn a_failed_clone_tells_all_and_leaves_no_record() {
+    paused(async {
+        let universe = new();
+        *universe.world.cloner.failure.lock().unwrap() = Some(CloneError::NoSpace {
+            free_bytes: 1,
+            reserve_bytes: 2,
+        });
+        let (a, b) = tokio::join!(universe.attach(), universe.attach());
+        for attached in [a, b] {
+            let error = attached.unwrap_err();
+            assert!(
+                matches!(error, InstanceError::Clone(CloneError::NoSpace { .. })),
+                "{error}"
+            );
+        }
+        let mut status = universe.status.clone();
+        while status.changed().await.is_ok() {}
+        assert_eq!(status.borrow().state, State::Gone);
+        assert_eq!(universe.world.store.instances().unwrap(), []);
+    });
+}
+
+#[test]
+fn a_failed_start_is_told_with_its_log_and_the_next_client_tries_again() {
+    paused(async {
+        let mut universe = new();
+        universe.set(Starts::Fail);
+        let error = universe.attach().await.unwrap_err();
+        let InstanceError::Start(StartError::Exited { log, .. }) = error else {
+            panic!("{error}");
+        };
+        assert_eq!(log, ["FATAL:  no"]);
+        universe.until("failed").await;
+        universe.set(Starts::Succeed);
+        universe.attach().await.unwrap();
+        assert!(universe.status.borrow().failure.is_none());
+    });
+}
+
+#[test]
+fn a_start_that_hangs_is_given_up() {
+    paused(async {
+        let universe = new();
+        universe.set(Starts::Hang);
+        let began = Instant::now();
+        let error = universe.attach().await.unwrap_err();
+        assert!(
+            matches!(error, InstanceError::StartTimeout { .. }),
+            "{error}"
+        );
+        assert_eq!(began.elapsed().as_secs(), 30);
+    });
+}
+
+#[test]
+fn a_stop_by_command_ends_a_hanging_start_and_tells_who_waits() {
+    paused(async {
+        let universe = new();
+        universe.set(Starts::Hang);
+        let (attached, stopped) = tokio::join!(universe.attach(), async {
+            while universe.started() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            universe.control(Command::Stop).await
+        });
+        stopped.unwrap();
+        assert!(matches!(attached, Err(InstanceError::Stopped)));
+    });
+}
+
+#[test]
+fn a_crash_is_noticed_and_cleaned_up_after() {
+    paused(async {
+        let mut universe = new();
+        let lease = universe.attach().await.unwrap();
+        universe.world.runtime.crash(lease.uid);
+        universe.until("stopped").await;
+        assert_eq!(*universe.world.runtime.stopped.lock().unwrap(), [lease.uid]);
+        drop(lease);
+        universe.attach().await.unwrap();
+        assert_eq!(universe.status.borrow().sessions, 1);
+    });
+}
+
+#[test]
+fn a_reset_keeps_the_name_and_changes_the_clone() {
+    paused(async {
+        let universe = new();
+        let old = universe.attach().await.unwrap().uid;
+        universe.control(Command::Reset).await.unwrap();
+        let status = universe.status.borrow().clone();
+        assert_eq!(
+            (status.record.name.as_str(), status.record.generation),
+            ("i", 2)
+        );
+        assert_ne!(status.record.uid, old);
+        assert_eq!(
+            universe.world.store.instances().unwrap()[0].uid,
+            status.record.uid
+        );
+        while universe.world.cloner.deleted.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(*universe.world.cloner.deleted.lock().unwrap(), [old]);
+        assert_eq!(universe.attach().await.unwrap().uid, status.record.uid);
+    });
+}
+
+#[test]
+fn a_reset_that_fails_keeps_the_old_clone() {
+    paused(async {
+        let universe = new();
+        let old = universe.attach().await.unwrap().uid;
+        *universe.world.cloner.failure.lock().unwrap() = Some(CloneError::Failed {
+            message: "no".to_owned(),
+        });
+        let error = universe.control(Command::Reset).await.unwrap_err();
+        assert!(matches!(error, InstanceError::Clone(_)), "{error}");
+        assert_eq!(universe.attach().await.unwrap().uid, old);
+        let deleted = universe.world.cloner.deleted.lock();
+        assert!(deleted.unwrap_or_else(PoisonError::into_inner).is_empty());
+    });
+}
+
+#[test]
+fn a_deletion_ends_everything() {
+    paused(async {
+        let universe = new();
+        let lease = universe.attach().await.unwrap();
+        universe.control(Command::Delete).await.unwrap();
+        assert!(universe.world.runtime.running_now().is_empty());
+        assert_eq!(*universe.world.cloner.deleted.lock().unwrap(), [lease.uid]);
+        assert_eq!(universe.world.store.instances().unwrap(), []);
+        assert!(universe.addr.send(Attach).await.is_err());
+    });
+}
+
+#[test]
+fn a_pin_is_durable_before_it_is_answered() {
+    paused(async {
+        let universe = universe(Origin::Rest, limits());
+        universe
+            .addr
+            .send(SetPin(Pin::Forever))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            universe.world.store.instances().unwrap()[0].pin,
+            Pin::Forever
+        );
+        let manifests = universe.world.cloner.manifests.lock().unwrap();
+        assert_eq!(manifests.last().unwrap().pin, Pin::Forever);
+    });
+}
+
+#[test]
+fn an_instance_that_was_taken_over_stops_when_nobody_comes() {
+    paused(async {
+        let world = World::new(limits());
+        let postgres = world.runtime.run(record("i", 1, Phase::Ready).uid);
+        let slots = Slots::new(1);
+        let slot = slots.try_acquire().unwrap();
+        let deps = InstanceDeps {
+            runtime: world.runtime.clone(),
+            worker: world.worker.clone(),
+            slots: slots.clone(),
+            room: world.supervisor.clone().recipient(),
+            limits: Arc::new(limits()),
+        };
+        let origin = Origin::Adopt(postgres, slot);
+        let (addr, mut status) = InstanceActor::launch(record("i", 1, Phase::Ready), origin, deps);
+        drop(addr.send(Attach).await.unwrap().unwrap());
+        assert!(slots.try_acquire().is_none());
+        until(&mut status, |status| status.state == State::Stopped).await;
+        assert!(slots.try_acquire().is_some());
+    });
+}

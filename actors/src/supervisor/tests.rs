@@ -1,0 +1,320 @@
+//! The Supervisor and the SnapshotIndex against fakes of the ports, in paused time.
+
+use std::time::Duration;
+
+use multidb_store::{InstanceUid, Phase, Pin};
+
+use super::*;
+use crate::instance::lifecycle::Command;
+use crate::instance::{Attach, InstanceError, Lease};
+use crate::ports::FoundPostgres;
+use crate::request::SnapshotSelector;
+use crate::snapshot_index::{AddSnapshot, RemoveSnapshot};
+use crate::testing::{World, limits, paused, record, snapshot};
+
+fn gitref(name: &str) -> Option<Source> {
+    Some(Source::GitRef(name.to_owned()))
+}
+
+fn latest() -> Option<Source> {
+    Some(Source::Snapshot(SnapshotSelector::Latest))
+}
+
+fn sqlstate(result: Result<Acquired, ClientError>) -> &'static str {
+    result.err().expect("it is refused").sqlstate.as_str()
+}
+
+async fn attach(world: &World, name: &str) -> Result<Lease, InstanceError> {
+    let acquired = world.acquire(name, latest()).await.unwrap();
+    acquired.addr.send(Attach).await.unwrap()
+}
+
+async fn status(world: &World, name: &str) -> Option<InstanceStatus> {
+    let name = name.parse().unwrap();
+    world.supervisor.send(GetInstance(name)).await.unwrap()
+}
+
+#[test]
+fn the_newest_compatible_snapshot_is_chosen() {
+    paused(async {
+        let world = World::new(limits());
+        for (name, source, expected) in [
+            ("a", gitref("main"), "s2"),
+            ("b", gitref("old"), "s1"),
+            ("c", latest(), "s2"),
+            (
+                "d",
+                Some(Source::Snapshot(SnapshotSelector::Id(
+                    "s1".parse().unwrap(),
+                ))),
+                "s1",
+            ),
+            (
+                "e",
+                Some(Source::AsOf(Timestamp::from_second(150).unwrap())),
+                "s1",
+            ),
+        ] {
+            let acquired = world.acquire(name, source).await.unwrap();
+            assert_eq!(acquired.record.snapshot.as_str(), expected, "{name}");
+            assert!(acquired.created);
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_chosen_has_its_sqlstate_and_creates_nothing() {
+    paused(async {
+        let world = World::new(limits());
+        let id = "nope".parse().unwrap();
+        for (source, expected) in [
+            (None, "3D000"),
+            (gitref("nope"), "22023"),
+            (gitref("empty"), "55000"),
+            (Some(Source::Snapshot(SnapshotSelector::Id(id))), "3D000"),
+            (
+                Some(Source::AsOf(Timestamp::from_second(50).unwrap())),
+                "3D000",
+            ),
+        ] {
+            assert_eq!(sqlstate(world.acquire("x", source).await), expected);
+        }
+        assert_eq!(world.supervisor.send(ListInstances).await.unwrap().len(), 0);
+    });
+}
+
+#[test]
+fn a_listing_is_read_once_until_the_snapshots_change() {
+    paused(async {
+        let world = World::new(limits());
+        let reads = || *world.source.reads.lock().unwrap();
+        world.acquire("a", gitref("old")).await.unwrap();
+        world.acquire("b", gitref("also-old")).await.unwrap();
+        assert_eq!(reads(), 1);
+        let newer = snapshot("s3", 300, &["a.1"]);
+        world.index.send(AddSnapshot(newer)).await.unwrap();
+        let acquired = world.acquire("c", gitref("old")).await.unwrap();
+        assert_eq!((acquired.record.snapshot.as_str(), reads()), ("s3", 2));
+        let id = "s3".parse().unwrap();
+        world.index.send(RemoveSnapshot(id)).await.unwrap();
+        let acquired = world.acquire("d", gitref("old")).await.unwrap();
+        assert_eq!(acquired.record.snapshot.as_str(), "s1");
+    });
+}
+
+#[test]
+fn of_two_who_create_one_name_the_second_gets_what_it_asked_for_if_the_first_fails() {
+    paused(async {
+        let world = World::new(limits());
+        let (first, second, third) = tokio::join!(
+            world.acquire("x", gitref("nope")),
+            world.acquire("x", gitref("old")),
+            world.acquire("x", None),
+        );
+        assert_eq!(sqlstate(first), "22023");
+        assert_eq!(second.unwrap().record.snapshot.as_str(), "s1");
+        assert!(!third.unwrap().created);
+    });
+}
+
+#[test]
+fn the_least_recently_used_instance_without_sessions_makes_room() {
+    paused(async {
+        let world = World::new(Limits {
+            max_running: 2,
+            ..limits()
+        });
+        drop(attach(&world, "a").await.unwrap());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let used = attach(&world, "b").await.unwrap();
+        drop(attach(&world, "c").await.unwrap());
+        assert_eq!(status(&world, "a").await.unwrap().state, State::Stopped);
+        let error = {
+            let _held = attach(&world, "c").await.unwrap();
+            attach(&world, "d").await.unwrap_err()
+        };
+        assert!(matches!(error, InstanceError::NoSlot { max: 2 }), "{error}");
+        drop(used);
+        attach(&world, "d").await.unwrap();
+        assert!(world.runtime.running_now().len() <= 2);
+    });
+}
+
+#[test]
+fn a_place_that_comes_free_is_taken_at_once() {
+    paused(async {
+        let world = World::new(Limits {
+            max_running: 1,
+            ..limits()
+        });
+        let held = attach(&world, "a").await.unwrap();
+        let began = tokio::time::Instant::now();
+        let (waiting, ()) = tokio::join!(attach(&world, "b"), async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            drop(held);
+        });
+        waiting.unwrap();
+        assert!(
+            began.elapsed() < Duration::from_secs(6),
+            "{:?}",
+            began.elapsed()
+        );
+    });
+}
+
+#[test]
+fn an_instance_that_nobody_used_expires_and_a_pinned_one_stays() {
+    paused(async {
+        let world = World::new(Limits {
+            retention: Duration::from_millis(300),
+            ..limits()
+        });
+        let mut pinned = record("pinned", 1, Phase::Ready);
+        pinned.pin = Pin::Forever;
+        let records = vec![
+            pinned,
+            record("used", 2, Phase::Ready),
+            record("idle", 3, Phase::Ready),
+        ];
+        restore(&world, records, Vec::new(), Vec::new()).await;
+        let acquired = world.acquire("used", None).await.unwrap();
+        let _held = acquired.addr.send(Attach).await.unwrap().unwrap();
+        // Expiry is by the calendar's time, which does not pause.
+        std::thread::sleep(Duration::from_millis(400));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        while status(&world, "idle").await.is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(status(&world, "pinned").await.is_some());
+        assert!(status(&world, "used").await.is_some());
+    });
+}
+
+async fn restore(
+    world: &World,
+    records: Vec<InstanceRecord>,
+    running: Vec<InstanceUid>,
+    directories: Vec<InstanceUid>,
+) {
+    for record in &records {
+        world.store.put(record).unwrap();
+    }
+    let found = |uid| FoundPostgres {
+        uid,
+        postgres: world.runtime.run(uid),
+    };
+    let restore = Restore {
+        records,
+        found: running.into_iter().map(found).collect(),
+        directories,
+    };
+    world.supervisor.send(restore).await.unwrap();
+}
+
+#[test]
+fn a_start_puts_right_what_it_finds() {
+    paused(async {
+        let world = World::new(limits());
+        let uid = InstanceUid::from_bits;
+        let records = vec![
+            record("cloning", 1, Phase::Cloning),
+            record("runs", 2, Phase::Ready),
+            record("rests", 3, Phase::Ready),
+            record("deleting", 4, Phase::Deleting),
+        ];
+        let running = vec![uid(2), uid(5)];
+        let directories = (1..=6).map(uid).collect();
+        restore(&world, records, running, directories).await;
+        while status(&world, "cloning").await.is_some()
+            || status(&world, "deleting").await.is_some()
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(
+            status(&world, "runs").await.unwrap().state.name(),
+            "running"
+        );
+        assert_eq!(status(&world, "rests").await.unwrap().state, State::Stopped);
+        let mut deleted = world.cloner.deleted.lock().unwrap().clone();
+        deleted.sort();
+        assert_eq!(deleted, [1, 4, 5, 6].map(uid));
+        assert_eq!(world.runtime.running_now(), [uid(2)].into());
+        let stored = world.store.instances().unwrap();
+        let names: Vec<_> = stored.iter().map(|record| record.name.as_str()).collect();
+        assert_eq!(names, ["rests", "runs"]);
+    });
+}
+
+#[test]
+fn what_runs_beyond_the_places_is_stopped_at_the_start() {
+    paused(async {
+        let world = World::new(Limits {
+            max_running: 1,
+            ..limits()
+        });
+        let records = vec![record("a", 1, Phase::Ready), record("b", 2, Phase::Ready)];
+        let running = [1, 2].map(InstanceUid::from_bits).to_vec();
+        restore(&world, records, running, Vec::new()).await;
+        while status(&world, "b").await.unwrap().state != State::Stopped {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(world.runtime.running_now().len(), 1);
+    });
+}
+
+/// Makes an instance's actor panic.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Panic;
+
+impl Handler<Panic> for InstanceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Self::Context) {
+        panic!("a defect, for the test");
+    }
+}
+
+#[test]
+fn an_actor_that_panics_is_rebuilt_and_its_postgres_taken_over() {
+    paused(async {
+        let world = World::new(limits());
+        let acquired = world.acquire("a", latest()).await.unwrap();
+        let lease = acquired.addr.send(Attach).await.unwrap().unwrap();
+        assert!(acquired.addr.send(Panic).await.is_err());
+        while world.acquire("a", None).await.unwrap().addr == acquired.addr {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let again = attach(&world, "a").await.unwrap();
+        assert_eq!(again.endpoint, lease.endpoint);
+        assert_eq!(world.runtime.started.lock().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_daemon_that_stops_takes_no_clients_and_stops_its_instances() {
+    paused(async {
+        let world = World::new(limits());
+        let _held = attach(&world, "a").await.unwrap();
+        let later = StopInstances::Later;
+        world
+            .supervisor
+            .send(StopAll { instances: later })
+            .await
+            .unwrap();
+        assert_eq!(sqlstate(world.acquire("a", None).await), "57P01");
+        assert_eq!(world.runtime.running_now().len(), 1);
+        let now = StopInstances::Now;
+        world
+            .supervisor
+            .send(StopAll { instances: now })
+            .await
+            .unwrap();
+        assert!(world.runtime.running_now().is_empty());
+        let command = ControlInstance {
+            name: "none".parse().unwrap(),
+            command: Command::Stop,
+        };
+        assert!(world.supervisor.send(command).await.unwrap().is_none());
+    });
+}

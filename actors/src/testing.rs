@@ -1,0 +1,443 @@
+//! Fakes of the ports, and a small world of them for the tests of the actors.
+//!
+//! The records are real, in a temporary directory; everything outside is a fake that counts what
+//! it was asked and fails when it is told to.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use multidb_store::{
+    InstanceRecord, InstanceUid, Layout, Phase, Pin, ProjectName, SnapshotId, SnapshotRecord, Store,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::clone_worker::CloneWorker;
+use crate::limits::Limits;
+use crate::ports::{
+    BackendActivity, CloneError, CloneReport, Cloner, Endpoint, FoundPostgres, Freshness, Revision,
+    RevisionError, RevisionSource, RunningPostgres, Runtime, RuntimeError, ServerProbe,
+    SnapshotCatalog, StartError,
+};
+use crate::request::{ConnectRequest, Source};
+use crate::snapshot_index::SnapshotIndex;
+use crate::supervisor::{Acquire, Acquired, ProjectSettings, Supervisor, SupervisorDeps};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the next starts do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Starts {
+    /// They succeed.
+    #[default]
+    Succeed,
+    /// Postgres exits, with a line in its log.
+    Fail,
+    /// They never end.
+    Hang,
+}
+
+/// A runtime that runs nothing.
+#[derive(Default)]
+pub struct FakeRuntime {
+    /// What the next starts do.
+    pub starts: Mutex<Starts>,
+    /// The uids that were started, in order.
+    pub started: Mutex<Vec<InstanceUid>>,
+    /// The uids that were stopped, in order.
+    pub stopped: Mutex<Vec<InstanceUid>>,
+    running: Mutex<HashMap<InstanceUid, oneshot::Sender<()>>>,
+    /// Held while stops are to wait.
+    pub stop_gate: tokio::sync::RwLock<()>,
+}
+
+impl FakeRuntime {
+    /// The uids that run now.
+    pub fn running_now(&self) -> BTreeSet<InstanceUid> {
+        lock(&self.running).keys().copied().collect()
+    }
+
+    /// Ends a Postgres as a crash does.
+    pub fn crash(&self, uid: InstanceUid) {
+        lock(&self.running).remove(&uid);
+    }
+
+    /// A Postgres that runs, as after a restart of the daemon.
+    pub fn run(&self, uid: InstanceUid) -> RunningPostgres {
+        let (end, ended) = oneshot::channel();
+        lock(&self.running).insert(uid, end);
+        RunningPostgres {
+            endpoint: Endpoint::Unix(format!("/fake/{uid}").into()),
+            exited: Box::pin(async move {
+                let _dropped = ended.await;
+                "it crashed".to_owned()
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Runtime for FakeRuntime {
+    fn kind(&self) -> &'static str {
+        "fake"
+    }
+
+    async fn start(&self, record: &InstanceRecord) -> Result<RunningPostgres, StartError> {
+        lock(&self.started).push(record.uid);
+        let starts = *lock(&self.starts);
+        match starts {
+            Starts::Succeed => Ok(self.run(record.uid)),
+            Starts::Fail => Err(StartError::Exited {
+                status: "exit status 1".to_owned(),
+                log: vec!["FATAL:  no".to_owned()],
+            }),
+            Starts::Hang => std::future::pending().await,
+        }
+    }
+
+    async fn stop(&self, uid: InstanceUid, _: Duration) -> Result<(), RuntimeError> {
+        let _open = self.stop_gate.read().await;
+        lock(&self.stopped).push(uid);
+        lock(&self.running).remove(&uid);
+        Ok(())
+    }
+
+    async fn running(&self) -> Result<Vec<FoundPostgres>, RuntimeError> {
+        let uids = self.running_now();
+        let found = |uid| FoundPostgres {
+            uid,
+            postgres: self.run(uid),
+        };
+        Ok(uids.into_iter().map(found).collect())
+    }
+
+    async fn logs(&self, _: InstanceUid, _: usize) -> Result<Vec<String>, RuntimeError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A cloner that clones nothing.
+#[derive(Default)]
+pub struct FakeCloner {
+    /// Why the next clones fail, if they do.
+    pub failure: Mutex<Option<CloneError>>,
+    /// The uids that were made, in order.
+    pub made: Mutex<Vec<InstanceUid>>,
+    /// The uids that were deleted, in order.
+    pub deleted: Mutex<Vec<InstanceUid>>,
+    /// The records whose manifests were written again.
+    pub manifests: Mutex<Vec<InstanceRecord>>,
+}
+
+impl Cloner for FakeCloner {
+    fn method(&self) -> &'static str {
+        "fake"
+    }
+
+    fn create(&self, record: &InstanceRecord) -> Result<CloneReport, CloneError> {
+        if let Some(error) = lock(&self.failure).clone() {
+            return Err(error);
+        }
+        lock(&self.made).push(record.uid);
+        Ok(CloneReport {
+            files: 1,
+            elapsed: Duration::ZERO,
+        })
+    }
+
+    fn delete(&self, uid: InstanceUid) -> Result<(), CloneError> {
+        lock(&self.deleted).push(uid);
+        Ok(())
+    }
+
+    fn write_manifest(&self, record: &InstanceRecord) -> Result<(), CloneError> {
+        lock(&self.manifests).push(record.clone());
+        Ok(())
+    }
+
+    fn existing(&self) -> Result<Vec<InstanceUid>, CloneError> {
+        Ok(Vec::new())
+    }
+
+    fn exclusive_bytes(&self, _: InstanceUid) -> Result<u64, CloneError> {
+        Ok(0)
+    }
+
+    fn disk_free_bytes(&self) -> Result<u64, CloneError> {
+        Ok(0)
+    }
+}
+
+/// A catalog without snapshots.
+pub struct FakeCatalog;
+
+impl SnapshotCatalog for FakeCatalog {
+    fn load(&self) -> Result<Vec<SnapshotRecord>, CloneError> {
+        Ok(Vec::new())
+    }
+
+    fn delete(&self, _: &SnapshotId) -> Result<(), CloneError> {
+        Ok(())
+    }
+}
+
+/// A repository: revisions by name, and what their listings define.
+#[derive(Default)]
+pub struct FakeSource {
+    /// The listing of each revision that exists.
+    pub revisions: Mutex<HashMap<String, String>>,
+    /// What each listing defines.
+    pub listings: Mutex<HashMap<String, HashSet<String>>>,
+    /// How often a listing was read.
+    pub reads: Mutex<usize>,
+}
+
+#[async_trait]
+impl RevisionSource for FakeSource {
+    async fn resolve(
+        &self,
+        _: &ProjectName,
+        gitref: &str,
+        _: Freshness,
+    ) -> Result<Revision, RevisionError> {
+        let listing = lock(&self.revisions).get(gitref).cloned();
+        let listing = listing.ok_or_else(|| RevisionError::Unknown {
+            gitref: gitref.to_owned(),
+            fetch_failure: None,
+        })?;
+        let commit = format!("commit of {gitref}");
+        Ok(Revision { commit, listing })
+    }
+
+    async fn defined_migrations(
+        &self,
+        _: &ProjectName,
+        listing: &str,
+    ) -> Result<HashSet<String>, RevisionError> {
+        *lock(&self.reads) += 1;
+        Ok(lock(&self.listings)
+            .get(listing)
+            .cloned()
+            .unwrap_or_default())
+    }
+}
+
+/// A probe that says what it is told to say.
+pub struct FakeProbe {
+    /// What every backend does.
+    pub activity: Mutex<Option<BackendActivity>>,
+    /// The process ids that were asked about.
+    pub asked: Mutex<Vec<i32>>,
+    /// The process ids that were told to end.
+    pub terminated: Mutex<Vec<i32>>,
+}
+
+impl Default for FakeProbe {
+    fn default() -> Self {
+        Self {
+            activity: Mutex::new(Some(BackendActivity::Idle)),
+            asked: Mutex::default(),
+            terminated: Mutex::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl ServerProbe for FakeProbe {
+    async fn backend_activity(
+        &self,
+        _: &Endpoint,
+        _: &str,
+        process_id: i32,
+    ) -> Result<Option<BackendActivity>, RuntimeError> {
+        lock(&self.asked).push(process_id);
+        Ok(*lock(&self.activity))
+    }
+
+    async fn terminate_backend(
+        &self,
+        _: &Endpoint,
+        _: &str,
+        process_id: i32,
+    ) -> Result<(), RuntimeError> {
+        lock(&self.terminated).push(process_id);
+        Ok(())
+    }
+}
+
+/// The limits of the tests.
+pub fn limits() -> Limits {
+    Limits {
+        session_idle_timeout: Duration::from_secs(900),
+        transaction_idle_timeout: Duration::from_secs(3600),
+        instance_idle_timeout: Duration::from_secs(300),
+        retention: Duration::from_secs(30 * 86_400),
+        start_timeout: Duration::from_secs(30),
+        login_timeout: Duration::from_secs(10),
+        shutdown_grace: Duration::from_secs(10),
+        max_running: 50,
+        max_connections: 1000,
+    }
+}
+
+/// A snapshot of project `p`, taken at this second, with these migrations.
+pub fn snapshot(id: &str, second: i64, migrations: &[&str]) -> SnapshotRecord {
+    SnapshotRecord {
+        id: id.parse().expect("a test names snapshots well"),
+        project: project(),
+        taken_at: Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH),
+        imported_at: Timestamp::UNIX_EPOCH,
+        postgres_major: 15,
+        superuser: "postgres".to_owned(),
+        bytes: 0,
+        files: 0,
+        migrations: migrations.iter().map(|m| (*m).to_owned()).collect(),
+        source: String::new(),
+    }
+}
+
+/// A record of an instance of snapshot `s1`.
+pub fn record(name: &str, bits: u64, phase: Phase) -> InstanceRecord {
+    InstanceRecord {
+        name: name.parse().expect("a test names instances well"),
+        uid: InstanceUid::from_bits(bits),
+        generation: 1,
+        phase,
+        project: project(),
+        snapshot: "s1".parse().expect("it is a name"),
+        gitref: None,
+        commit: None,
+        created_by: "staff".to_owned(),
+        postgres_major: 15,
+        superuser: "postgres".to_owned(),
+        created_at: Timestamp::now(),
+        last_used_at: Timestamp::now(),
+        pin: Pin::None,
+    }
+}
+
+/// The only project.
+pub fn project() -> ProjectName {
+    "p".parse().expect("it is a name")
+}
+
+/// The actors over fakes.
+pub struct World {
+    /// Runs Postgres.
+    pub runtime: Arc<FakeRuntime>,
+    /// Clones.
+    pub cloner: Arc<FakeCloner>,
+    /// The repository: `main` defines `a.1` and `a.2`, `old` only `a.1`, `empty` nothing.
+    pub source: Arc<FakeSource>,
+    /// The records.
+    pub store: Store,
+    /// The worker pool.
+    pub worker: Addr<CloneWorker>,
+    /// The snapshots: `s1` with `a.1`, `s2` with `a.1` and `a.2`, taken later.
+    pub index: Addr<SnapshotIndex>,
+    /// The instances.
+    pub supervisor: Addr<Supervisor>,
+    _root: tempfile::TempDir,
+}
+
+impl World {
+    /// A world without instances. To be made within a system.
+    pub fn new(limits: Limits) -> Self {
+        let root = tempfile::tempdir().expect("there is room for a directory");
+        let layout = Layout::new(root.path());
+        let store = Store::open_or_rebuild(&layout)
+            .expect("a new store opens")
+            .store;
+        let runtime = Arc::new(FakeRuntime::default());
+        let cloner = Arc::new(FakeCloner::default());
+        let source = Arc::new(FakeSource::default());
+        for (gitref, listing, defined) in [
+            ("main", "l2", &["a.1", "a.2"][..]),
+            ("old", "l1", &["a.1"]),
+            ("also-old", "l1", &["a.1"]),
+            ("empty", "l0", &[]),
+        ] {
+            lock(&source.revisions).insert(gitref.to_owned(), listing.to_owned());
+            let defined = defined.iter().map(|m| (*m).to_owned()).collect();
+            lock(&source.listings).insert(listing.to_owned(), defined);
+        }
+        let worker = CloneWorker {
+            cloner: cloner.clone(),
+            catalog: Arc::new(FakeCatalog),
+            store: store.clone(),
+        }
+        .start_pool();
+        let snapshots = vec![
+            snapshot("s1", 100, &["a.1"]),
+            snapshot("s2", 200, &["a.1", "a.2"]),
+        ];
+        let index = SnapshotIndex::new(snapshots, source.clone()).start();
+        let settings = ProjectSettings {
+            database: "app".to_owned(),
+            role: "postgres".to_owned(),
+        };
+        let supervisor = Supervisor::new(SupervisorDeps {
+            runtime: runtime.clone(),
+            worker: worker.clone(),
+            index: index.clone(),
+            projects: Arc::new(HashMap::from([(project(), settings)])),
+            limits: Arc::new(limits),
+        })
+        .start();
+        Self {
+            runtime,
+            cloner,
+            source,
+            store,
+            worker,
+            index,
+            supervisor,
+            _root: root,
+        }
+    }
+
+    /// Asks for an instance.
+    pub async fn acquire(
+        &self,
+        name: &str,
+        source: Option<Source>,
+    ) -> Result<Acquired, crate::client_error::ClientError> {
+        let request = ConnectRequest {
+            instance: name.parse().expect("a test names instances well"),
+            source,
+            project: None,
+            role: None,
+            user: None,
+        };
+        let user = "staff".to_owned();
+        let acquired = self.supervisor.send(Acquire { request, user }).await;
+        acquired.expect("the supervisor lives")
+    }
+}
+
+/// Waits until the status is as wanted, for at most an hour of paused time.
+pub async fn until<T: Clone>(
+    watched: &mut watch::Receiver<T>,
+    wanted: impl FnMut(&T) -> bool,
+) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(3600), watched.wait_for(wanted)).await;
+    let status = waited.expect("it happens within an hour");
+    status.expect("its actor lives").clone()
+}
+
+/// Runs a test in a system of its own, whose time is paused.
+pub fn paused(test: impl Future<Output = ()>) {
+    let system = System::with_tokio_rt(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("a runtime is built")
+    });
+    system.block_on(test);
+}
