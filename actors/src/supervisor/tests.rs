@@ -147,6 +147,9 @@ fn a_place_that_comes_free_is_taken_at_once() {
             max_running: 1,
             ..limits()
         });
+        // Without clones: a thread that works does not hold paused time back.
+        let records = vec![record("a", 1, Phase::Ready), record("b", 2, Phase::Ready)];
+        restore(&world, records, Vec::new(), Vec::new()).await;
         let held = attach(&world, "a").await.unwrap();
         let began = tokio::time::Instant::now();
         let (waiting, ()) = tokio::join!(attach(&world, "b"), async {
@@ -225,6 +228,7 @@ fn a_start_puts_right_what_it_finds() {
         let running = vec![uid(2), uid(5)];
         let directories = (1..=6).map(uid).collect();
         restore(&world, records, running, directories).await;
+        let _held = attach(&world, "runs").await.unwrap();
         while status(&world, "cloning").await.is_some()
             || status(&world, "deleting").await.is_some()
         {
