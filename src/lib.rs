@@ -24,3 +24,5 @@ pub mod logging;
 pub mod probe;
 pub mod proxy;
 pub mod runtime;
+
+pub mod import;

@@ -1,0 +1,172 @@
+//! Makes snapshots: of a stopped data directory, or of a dump.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `data_dir` | what a data directory must be to be imported |
+//! | `dump` | a dump's format, its version and its bytes |
+//! | `script` | the rewriting of a dump on its way to psql |
+//! | `restore` | pg_restore, psql and the FIFOs between them and us |
+//! | `template` | the empty cluster that restores start from |
+//! | `server` | the server of an import, and what is asked of it |
+//! | `presets` | how applied migrations are read |
+//! | `control`, `files`, `trim`, `program` | `pg_controldata`, trees of files, what no clone needs, messages |
+//!
+//! Everything happens in `snapshots/.staging-<id>`, which is renamed into place when all of it is
+//! durable. So an import is there or it is not; whatever ends it early, the staging directory goes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use multidb_store::{Layout, ProjectName, SnapshotId, SnapshotRecord};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::clone::TreeCloner;
+use crate::runtime::PostgresHost;
+
+mod control;
+mod data_dir;
+mod dump;
+mod error;
+mod files;
+mod job;
+mod presets;
+mod program;
+mod restore;
+mod script;
+mod server;
+mod template;
+#[cfg(test)]
+mod tests;
+mod trim;
+
+pub use self::error::ImportError;
+pub use self::presets::{CustomQuery, MigrationsQuery, Preset, ProjectImport};
+pub use self::script::ScriptError;
+
+use self::job::Job;
+
+/// The news that wait for whoever asked for an import; he may be slow.
+const NEWS_MAX: usize = 64;
+
+/// A snapshot to make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportRequest {
+    /// Its id, which must be free.
+    pub id: SnapshotId,
+    /// The project that it belongs to.
+    pub project: ProjectName,
+    /// What it is made of.
+    pub source: ImportSource,
+    /// When the data was taken from the source database; without it, what the source says.
+    pub taken_at: Option<Timestamp>,
+    /// The Postgres major to restore a dump with; without it, the one that it was made from.
+    pub postgres_major: Option<u16>,
+    /// What the import must know of the project.
+    pub settings: ProjectImport,
+}
+
+/// What a snapshot is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImportSource {
+    /// A data directory whose server was stopped cleanly.
+    DataDir(PathBuf),
+    /// A dump: plain SQL, or pg_dump's custom, directory or tar format.
+    Dump(PathBuf),
+}
+
+/// What an import does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// It looks at the source.
+    Check,
+    /// It copies the data directory, or the empty cluster.
+    Copy,
+    /// It restores the dump.
+    Restore,
+    /// It reads the applied migrations.
+    Migrations,
+    /// It freezes and analyses all tables.
+    Vacuum,
+    /// It stops the server, trims the data and makes it durable.
+    Finish,
+}
+
+impl Step {
+    /// The step in words, for a progress bar.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Check => "checking the source",
+            Self::Copy => "copying files",
+            Self::Restore => "restoring the dump",
+            Self::Migrations => "reading migrations",
+            Self::Vacuum => "vacuuming",
+            Self::Finish => "finishing",
+        }
+    }
+}
+
+/// News of an import.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progress {
+    /// A step has begun.
+    Step(Step),
+    /// How far the step is, in bytes of the source.
+    Bytes {
+        /// The bytes that are done.
+        done: u64,
+        /// All bytes of the step, where they are known.
+        total: Option<u64>,
+    },
+    /// Something that whoever asked for the import should know.
+    Warning(String),
+}
+
+/// Makes snapshots.
+#[derive(Clone)]
+pub struct Importer {
+    host: Arc<dyn PostgresHost>,
+    cloner: Arc<TreeCloner>,
+    layout: Layout,
+}
+
+impl Importer {
+    /// Imports under this root, by this host.
+    pub fn new(host: Arc<dyn PostgresHost>, cloner: Arc<TreeCloner>, layout: Layout) -> Self {
+        Self {
+            host,
+            cloner,
+            layout,
+        }
+    }
+
+    /// Makes a snapshot. It is complete and durable when this returns.
+    ///
+    /// Whoever drops the future interrupts the import: what it made is then removed in the
+    /// background, and until that is done its id counts as under way.
+    ///
+    /// # Errors
+    ///
+    /// The id is taken, the source cannot be imported, or something failed on the way. Nothing is
+    /// left of the import.
+    pub async fn import(
+        &self,
+        request: ImportRequest,
+        progress: impl Fn(Progress) + Send,
+    ) -> Result<SnapshotRecord, ImportError> {
+        let (news, mut received) = mpsc::channel(NEWS_MAX);
+        let interrupted = CancellationToken::new();
+        let _interrupt = interrupted.clone().drop_guard();
+        let job = Job::new(self.clone(), request, news);
+        let task = tokio::spawn(job.run(interrupted));
+        while let Some(news) = received.recv().await {
+            progress(news);
+        }
+        task.await.unwrap_or(Err(ImportError::Interrupted))
+    }
+}

@@ -1,0 +1,159 @@
+//! How a project's applied migrations are read: presets for the common tools, or any SQL.
+
+use serde::{Deserialize, Serialize};
+
+/// What an import must know of its project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectImport {
+    /// The database that a dump is restored into.
+    pub database: String,
+    /// Its owner, and the role that clients log in as.
+    pub role: String,
+    /// How the applied migrations are read.
+    pub migrations: MigrationsQuery,
+}
+
+/// How the applied migrations are read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum MigrationsQuery {
+    /// By the known table of a tool.
+    Preset(Preset),
+    /// By a query that returns one column of text.
+    Query(CustomQuery),
+}
+
+/// A query of the project's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomQuery {
+    /// The query: one column of text, a row for each applied migration.
+    pub query: String,
+    /// The database to ask, if it is not the project's.
+    #[serde(default)]
+    pub database: Option<String>,
+}
+
+/// A tool whose table of applied migrations is known.
+///
+/// The text of a migration is what the listing file holds, a line each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Django: `app.name`, such as `polls.0001_initial`.
+    Django,
+    /// Ruby on Rails: the version, such as `20260102030405`.
+    Rails,
+    /// Flyway: the version of each successful versioned migration, such as `1.2`.
+    Flyway,
+    /// Alembic: the revision of each head, such as `ae1027a6acf`. The listing holds all revisions.
+    Alembic,
+    /// sqlx: the version of each successful migration.
+    Sqlx,
+    /// Diesel: the version, such as `20260102030405`.
+    Diesel,
+    /// goose: the version of each migration that is applied and not rolled back.
+    Goose,
+    /// Knex: the file's name.
+    Knex,
+    /// Prisma: the directory's name, of each migration that finished and is not rolled back.
+    Prisma,
+}
+
+impl Preset {
+    /// All presets.
+    pub const ALL: [Self; 9] = [
+        Self::Django,
+        Self::Rails,
+        Self::Flyway,
+        Self::Alembic,
+        Self::Sqlx,
+        Self::Diesel,
+        Self::Goose,
+        Self::Knex,
+        Self::Prisma,
+    ];
+
+    /// The word for it in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Django => "django",
+            Self::Rails => "rails",
+            Self::Flyway => "flyway",
+            Self::Alembic => "alembic",
+            Self::Sqlx => "sqlx",
+            Self::Diesel => "diesel",
+            Self::Goose => "goose",
+            Self::Knex => "knex",
+            Self::Prisma => "prisma",
+        }
+    }
+
+    /// The query that reads the applied migrations.
+    pub fn query(self) -> &'static str {
+        match self {
+            Self::Django => "SELECT app || '.' || name FROM django_migrations",
+            Self::Rails => "SELECT version FROM schema_migrations",
+            Self::Flyway => {
+                "SELECT version FROM flyway_schema_history WHERE success AND version IS NOT NULL"
+            }
+            Self::Alembic => "SELECT version_num FROM alembic_version",
+            Self::Sqlx => "SELECT version::text FROM _sqlx_migrations WHERE success",
+            Self::Diesel => "SELECT version FROM __diesel_schema_migrations",
+            // Each up and each down adds a row, so the last one of a version counts. Version 0 is
+            // the table's own.
+            Self::Goose => {
+                "SELECT version_id::text FROM (SELECT DISTINCT ON (version_id) version_id, is_applied \
+                 FROM goose_db_version WHERE version_id > 0 ORDER BY version_id, id DESC) AS last \
+                 WHERE is_applied"
+            }
+            Self::Knex => "SELECT name FROM knex_migrations",
+            Self::Prisma => {
+                "SELECT migration_name FROM _prisma_migrations \
+                 WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL"
+            }
+        }
+    }
+}
+
+impl MigrationsQuery {
+    /// The query's text.
+    pub fn sql(&self) -> &str {
+        match self {
+            Self::Preset(preset) => preset.query(),
+            Self::Query(custom) => &custom.query,
+        }
+    }
+
+    /// The database to ask, if it is not the project's.
+    pub fn database(&self) -> Option<&str> {
+        match self {
+            Self::Preset(_) => None,
+            Self::Query(custom) => custom.database.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_read_by_their_names() {
+        for preset in Preset::ALL {
+            let text = format!("\"{}\"", preset.name());
+            let query: MigrationsQuery = serde_json::from_str(&text).unwrap();
+            assert_eq!(query, MigrationsQuery::Preset(preset));
+            assert_eq!(query.database(), None);
+        }
+    }
+
+    #[test]
+    fn a_query_may_name_its_database() {
+        let query: MigrationsQuery =
+            serde_json::from_str(r#"{"query": "select 'a'", "database": "other"}"#).unwrap();
+        assert_eq!((query.sql(), query.database()), ("select 'a'", Some("other")));
+        serde_json::from_str::<MigrationsQuery>(r#"{"query": "select 1", "x": 1}"#).unwrap_err();
+        serde_json::from_str::<MigrationsQuery>(r#""unknown""#).unwrap_err();
+    }
+}

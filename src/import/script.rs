@@ -1,0 +1,551 @@
+//! Rewrites an SQL dump on its way to psql, so that it restores deterministically and completely.
+//!
+//! - Each table's rows come in a transaction of their own, with `FREEZE` where that is legal:
+//!   psql itself decides, by a query just before.
+//! - Roles that the dump names and that do not exist are made before their first use.
+//! - What the import did already (the database, its roles) is left out.
+//! - psql stays in its restricted mode (`\restrict`, CVE-2025-8714) for every line of the dump;
+//!   only our own commands lift it.
+//!
+//! A line of the dump stays one line, so that the line numbers in psql's messages are the dump's.
+//! Rows pass untouched. No more than one line is ever held.
+
+mod lexer;
+mod statement;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use memchr::{memchr, memchr_iter, memmem};
+
+use lexer::{Lexer, LineEnd};
+use statement::{Name, Subject};
+
+/// What the rewriter must know about where the script goes.
+#[derive(Debug, Clone)]
+pub(super) struct ScriptTarget {
+    /// The database that exists already.
+    pub(super) database: String,
+    /// The roles that exist already.
+    pub(super) roles: Vec<String>,
+    /// The server's major version.
+    pub(super) postgres_major: u16,
+    /// How psql is kept from the dump's own commands.
+    pub(super) restriction: Restriction,
+}
+
+/// How psql is kept from running commands that a dump holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Restriction {
+    /// psql knows `\restrict`; this is our token, for dumps that do not bring one.
+    Psql(String),
+    /// It does not: the rewriter refuses what it sees.
+    Rewriter,
+}
+
+/// Why a dump is not restored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScriptError {
+    /// It ends too early.
+    #[error("the dump is truncated: {missing}")]
+    Truncated {
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// It has a command to psql that no dump needs.
+    #[error(
+        "line {line}: the dump has a backslash command for psql, which could run programs: \
+         remove it"
+    )]
+    MetaCommand {
+        /// The line, counted from 1.
+        line: u64,
+    },
+}
+
+/// Whose token holds psql in its restricted mode now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Guard {
+    /// None: nothing but comments and `\connect` may pass.
+    Lifted,
+    /// The dump's own.
+    Dump(Vec<u8>),
+    /// Ours, for a dump of an older pg_dump.
+    Ours(Vec<u8>),
+}
+
+/// Where in the script the next byte stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Script,
+    /// In a table's rows, at the start of a line.
+    RowStart,
+    /// In a table's rows, inside a line.
+    Row,
+}
+
+/// The rewriter. Feed it the dump in pieces of any size.
+#[derive(Debug)]
+pub(super) struct Rewriter {
+    target: ScriptTarget,
+    lexer: Lexer,
+    place: Place,
+    /// The beginning of a line whose end has not come yet.
+    partial: Vec<u8>,
+    line: u64,
+    guard: Guard,
+    known_roles: HashSet<Name>,
+    /// The `SET SESSION AUTHORIZATION` in force, to put back after making a role.
+    session_authorization: Option<Vec<u8>>,
+    /// The last comment announced a table's data.
+    data_announced: bool,
+    /// Our transaction around a table's data is open.
+    framed: bool,
+    /// It is to be committed before the next line.
+    commit_due: bool,
+    dump_open: bool,
+    cluster_dump_open: bool,
+}
+
+impl Rewriter {
+    pub(super) fn new(target: ScriptTarget) -> Self {
+        let known_roles = target.roles.iter().map(|r| r.clone().into_bytes()).collect();
+        Self {
+            target,
+            lexer: Lexer::new(),
+            place: Place::Script,
+            partial: Vec::new(),
+            line: 0,
+            guard: Guard::Lifted,
+            known_roles,
+            session_authorization: None,
+            data_announced: false,
+            framed: false,
+            commit_due: false,
+            dump_open: false,
+            cluster_dump_open: false,
+        }
+    }
+
+    /// Rewrites the next piece of the dump and appends it to `out`.
+    pub(super) fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), ScriptError> {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            if self.place != Place::Script && self.partial.is_empty() {
+                rest = self.rows(rest, out);
+                continue;
+            }
+            let Some(end) = memchr(b'\n', rest) else {
+                self.partial.extend_from_slice(rest);
+                return Ok(());
+            };
+            let (tail, after) = rest.split_at(end + 1);
+            rest = after;
+            if self.partial.is_empty() {
+                self.whole_line(tail, out)?;
+            } else {
+                let mut line = std::mem::take(&mut self.partial);
+                line.extend_from_slice(tail);
+                self.whole_line(&line, out)?;
+                if line.capacity() <= 64 * 1024 {
+                    line.clear();
+                    self.partial = line;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the script, if the dump is complete.
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ScriptError> {
+        if !self.partial.is_empty() {
+            let line = std::mem::take(&mut self.partial);
+            self.whole_line(&line, out)?;
+        }
+        let missing = if self.place != Place::Script {
+            Some("it ends within a table's rows")
+        } else if !self.lexer.at_statement_start() {
+            Some("it ends within a statement")
+        } else if self.dump_open {
+            Some("its last line, \"PostgreSQL database dump complete\", is missing")
+        } else if self.cluster_dump_open {
+            Some("its last line, \"PostgreSQL database cluster dump complete\", is missing")
+        } else {
+            None
+        };
+        if let Some(missing) = missing {
+            return Err(ScriptError::Truncated { missing });
+        }
+        if std::mem::take(&mut self.commit_due) {
+            out.extend_from_slice(b"COMMIT;\n");
+        }
+        Ok(())
+    }
+
+    /// Passes rows on, up to the line that ends them; returns what it did not take.
+    fn rows<'a>(&mut self, piece: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        let mut at = 0;
+        loop {
+            if self.place == Place::RowStart {
+                let rest = &piece[at..];
+                if rest.starts_with(b"\\.\n") || rest.starts_with(b"\\.\r\n") {
+                    break;
+                }
+                if b"\\.\r".starts_with(rest) {
+                    // Too short to tell (or empty): the next piece decides.
+                    self.pass(&piece[..at], out);
+                    self.partial.extend_from_slice(rest);
+                    return &[];
+                }
+            }
+            // The end marker can only follow a line feed, so search for both at once.
+            match memmem::find(&piece[at..], b"\n\\.") {
+                Some(found) => {
+                    at += found + 1;
+                    self.place = Place::RowStart;
+                }
+                None => {
+                    self.pass_rest(&piece[at..]);
+                    let kept = self.partial.len();
+                    self.pass(&piece[..piece.len() - kept], out);
+                    return &[];
+                }
+            }
+        }
+        self.pass(&piece[..at], out);
+        let end = memchr(b'\n', &piece[at..]).map_or(piece.len(), |end| at + end + 1);
+        self.end_rows(&piece[at..end], out);
+        &piece[end..]
+    }
+
+    fn pass(&mut self, rows: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(rows);
+        self.line += memchr_iter(b'\n', rows).count() as u64;
+    }
+
+    /// Notes where the rows stand after a piece without an end marker, keeping its undecided end.
+    fn pass_rest(&mut self, rest: &[u8]) {
+        if rest.ends_with(b"\n") {
+            self.place = Place::RowStart;
+        } else if rest.ends_with(b"\n\\") {
+            self.place = Place::RowStart;
+            self.partial.push(b'\\');
+        } else if !rest.is_empty() {
+            self.place = Place::Row;
+        }
+    }
+
+    fn end_rows(&mut self, marker: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(marker);
+        self.line += 1;
+        self.place = Place::Script;
+        self.commit_due = std::mem::take(&mut self.framed);
+    }
+
+    /// A line that is complete: of the script, or the first of rows that a piece's end had cut.
+    fn whole_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<(), ScriptError> {
+        if self.place != Place::Script {
+            if self.place == Place::RowStart && matches!(line, b"\\.\n" | b"\\.\r\n" | b"\\.") {
+                self.end_rows(line, out);
+            } else {
+                self.pass(line, out);
+                self.place = Place::RowStart;
+            }
+            return Ok(());
+        }
+        self.line += 1;
+        if std::mem::take(&mut self.commit_due) {
+            out.extend_from_slice(b"COMMIT; ");
+        }
+        let starts_statement = self.lexer.at_statement_start();
+        let command = starts_statement && line.starts_with(b"\\");
+        if command && self.own_command(line, out) {
+            return Ok(());
+        }
+        let scanned = self.lexer.scan(line);
+        if scanned.meta_command && self.target.restriction == Restriction::Rewriter {
+            return Err(ScriptError::MetaCommand { line: self.line });
+        }
+        if scanned.code && self.guard == Guard::Lifted {
+            self.begin_guard(out);
+        }
+        if starts_statement && !scanned.code {
+            self.comment(line);
+        }
+        if starts_statement && scanned.code {
+            let one_line = self.lexer.at_statement_start();
+            self.statement(line, one_line, scanned.end, out);
+        } else {
+            out.extend_from_slice(line);
+        }
+        if scanned.end == LineEnd::CopyData {
+            self.place = Place::RowStart;
+        }
+        Ok(())
+    }
+
+    /// The only commands that a dump may give to psql. False for all others.
+    fn own_command(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        let mut words = line.trim_ascii_end().splitn(2, |b| *b == b' ');
+        let command = words.next().unwrap_or_default();
+        let argument = words.next().unwrap_or_default().trim_ascii();
+        let psql_restricts = matches!(self.target.restriction, Restriction::Psql(_));
+        match command {
+            b"\\restrict" if is_token(argument) => {
+                // Under our own token the dump's is not trusted: it came too late to be pg_dump's.
+                if psql_restricts && self.guard == Guard::Lifted {
+                    self.guard = Guard::Dump(argument.to_vec());
+                    out.extend_from_slice(line);
+                } else {
+                    out.extend_from_slice(newline(line));
+                }
+            }
+            b"\\unrestrict" if is_token(argument) => match &self.guard {
+                Guard::Dump(token) if token == argument => {
+                    self.guard = Guard::Lifted;
+                    out.extend_from_slice(line);
+                }
+                Guard::Dump(_) => return false,
+                Guard::Lifted | Guard::Ours(_) => out.extend_from_slice(newline(line)),
+            },
+            b"\\connect" | b"\\c" if is_database(argument) => match &self.guard {
+                Guard::Lifted => out.extend_from_slice(line),
+                Guard::Ours(token) => {
+                    let text = [
+                        b"\\unrestrict ",
+                        token.as_slice(),
+                        b" \\\\ \\connect ",
+                        argument,
+                        b" \\\\ \\restrict ",
+                        token,
+                        newline(line),
+                    ];
+                    out.extend_from_slice(&text.concat());
+                }
+                Guard::Dump(_) => return false,
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    fn begin_guard(&mut self, out: &mut Vec<u8>) {
+        if let Restriction::Psql(token) = &self.target.restriction {
+            out.extend_from_slice(b"\\restrict ");
+            out.extend_from_slice(token.as_bytes());
+            out.extend_from_slice(b" \\\\ ");
+            self.guard = Guard::Ours(token.clone().into_bytes());
+        }
+    }
+
+    fn comment(&mut self, line: &[u8]) {
+        match line.trim_ascii_end() {
+            b"-- PostgreSQL database dump" => self.dump_open = true,
+            b"-- PostgreSQL database dump complete" => self.dump_open = false,
+            b"-- PostgreSQL database cluster dump" => self.cluster_dump_open = true,
+            b"-- PostgreSQL database cluster dump complete" => self.cluster_dump_open = false,
+            comment if comment.starts_with(b"-- Data for Name: ") => {
+                self.data_announced = memmem::find(comment, b"; Type: TABLE DATA;").is_some();
+            }
+            _ => {}
+        }
+    }
+
+    /// A line that begins a statement.
+    fn statement(&mut self, line: &[u8], one_line: bool, end: LineEnd, out: &mut Vec<u8>) {
+        let announced = std::mem::take(&mut self.data_announced);
+        if end == LineEnd::CopyData {
+            if announced && !self.lexer.in_transaction() && self.framed_copy(line, out) {
+                return;
+            }
+            out.extend_from_slice(line);
+            return;
+        }
+        match line.trim_ascii_end() {
+            b"SET standard_conforming_strings = off;" => self.lexer.set_backslash_literals(true),
+            b"SET standard_conforming_strings = on;" => self.lexer.set_backslash_literals(false),
+            text if one_line && self.unwanted(text) => {
+                out.extend_from_slice(newline(line));
+                return;
+            }
+            _ => {}
+        }
+        match statement::subject(line) {
+            None => out.extend_from_slice(line),
+            Some(subject) => self.about(subject, line, one_line, out),
+        }
+    }
+
+    /// Settings that this server does not have, or that name what only the source had.
+    fn unwanted(&self, text: &[u8]) -> bool {
+        let newer_server = self.target.postgres_major < 17 && text == b"SET transaction_timeout = 0;";
+        let tablespace = text.starts_with(b"SET default_tablespace = ")
+            && text != b"SET default_tablespace = '';"
+            && memchr(b';', text) == Some(text.len() - 1);
+        newer_server || tablespace
+    }
+
+    fn about(&mut self, subject: Subject, line: &[u8], one_line: bool, out: &mut Vec<u8>) {
+        match subject {
+            Subject::Roles(roles) => {
+                for role in roles {
+                    self.ensure_role(role, out);
+                }
+            }
+            Subject::CreateRole(role) => {
+                self.ensure_role(role, out);
+                out.extend_from_slice(newline(line));
+                return;
+            }
+            Subject::CreateRoleWith(role) => {
+                if !self.known_roles.insert(role) {
+                    out.extend_from_slice(b"ALTER");
+                    out.extend_from_slice(line.trim_ascii_start().get(6..).unwrap_or_default());
+                    return;
+                }
+            }
+            Subject::Database(name, owner) => {
+                let exists = name == self.target.database.as_bytes()
+                    || matches!(name.as_slice(), b"postgres" | b"template1" | b"template0");
+                if exists && one_line {
+                    out.extend_from_slice(newline(line));
+                    return;
+                }
+                if let Some(owner) = owner {
+                    self.ensure_role(owner, out);
+                }
+            }
+            Subject::SessionAuthorization(None) => self.session_authorization = None,
+            Subject::SessionAuthorization(Some(role)) => {
+                self.ensure_role(role, out);
+                self.session_authorization = Some(line.trim_ascii_end().to_vec());
+            }
+        }
+        out.extend_from_slice(line);
+    }
+
+    /// Makes a role at its first use, on the same line.
+    fn ensure_role(&mut self, role: Name, out: &mut Vec<u8>) {
+        if !self.known_roles.insert(role.clone()) {
+            return;
+        }
+        if self.session_authorization.is_some() {
+            out.extend_from_slice(b"RESET SESSION AUTHORIZATION; ");
+        }
+        let name = literal(&role);
+        let create = [
+            b"DO $multidb$BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = ",
+            name.as_slice(),
+            b") THEN EXECUTE pg_catalog.format('CREATE ROLE %I LOGIN', ",
+            &name,
+            b"); END IF; END$multidb$; ",
+        ];
+        out.extend_from_slice(&create.concat());
+        if let Some(statement) = &self.session_authorization {
+            out.extend_from_slice(statement);
+            out.push(b' ');
+        }
+    }
+
+    /// Puts a table's data into a transaction, with FREEZE where the table allows it. False when
+    /// the line is not of pg_dump's form.
+    fn framed_copy(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        let text = line.trim_ascii_end();
+        let Some(head) = text.strip_suffix(b" FROM stdin;") else {
+            return false;
+        };
+        let Some(table) = head.strip_prefix(b"COPY ").map(table_name) else {
+            return false;
+        };
+        let token = match &self.guard {
+            Guard::Dump(token) | Guard::Ours(token) => Some(token.as_slice()),
+            Guard::Lifted => None,
+        };
+        if let Some(token) = token {
+            out.extend_from_slice(&[b"\\unrestrict ", token, b" \\\\ "].concat());
+        }
+        out.extend_from_slice(FREEZE_QUERY_HEAD.as_bytes());
+        out.extend_from_slice(&literal(table));
+        out.extend_from_slice(FREEZE_QUERY_TAIL.as_bytes());
+        if let Some(token) = token {
+            out.extend_from_slice(&[b"\\restrict ", token, b" \\\\ "].concat());
+        }
+        out.extend_from_slice(b"BEGIN; :multidb_prepare ");
+        out.extend_from_slice(head);
+        out.extend_from_slice(b" FROM stdin :multidb_options;");
+        out.extend_from_slice(newline(line));
+        self.framed = true;
+        true
+    }
+}
+
+/// Whether a table may be filled with FREEZE, answered as the two pieces of SQL that do it.
+///
+/// FREEZE needs a table that was made or truncated in the same transaction; truncating needs one
+/// that no foreign key refers to and must not lose rows (an extension's configuration table has
+/// some already) or fire triggers.
+const FREEZE_QUERY_HEAD: &str = "SELECT \
+    CASE WHEN f THEN pg_catalog.format('TRUNCATE TABLE ONLY %s;', t) ELSE '' END AS multidb_prepare, \
+    CASE WHEN f THEN 'WITH (FREEZE)' ELSE '' END AS multidb_options \
+    FROM (SELECT pg_catalog.to_regclass(";
+const FREEZE_QUERY_TAIL: &str = ") AS t) AS n LEFT JOIN LATERAL (SELECT \
+    c.relkind = 'r' AND c.relpersistence <> 't' AND NOT c.relhastriggers \
+    AND pg_catalog.pg_relation_size(c.oid) = 0 AND NOT EXISTS \
+    (SELECT FROM pg_catalog.pg_constraint AS k WHERE k.confrelid = c.oid) AS f \
+    FROM pg_catalog.pg_class AS c WHERE c.oid = n.t) AS c ON true \\gset \\\\ ";
+
+/// A dump's token: letters and digits only.
+fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_alphanumeric)
+}
+
+/// The argument of a `\connect` that names a database of the same server and nothing else.
+fn is_database(argument: &[u8]) -> bool {
+    let name = argument
+        .strip_prefix(b"-reuse-previous=on \"dbname='")
+        .and_then(|rest| rest.strip_suffix(b"'\""));
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.') || *b >= 0x80;
+    match (name, argument) {
+        (Some(name), _) => {
+            !name.is_empty() && name.iter().all(|b| plain(b) || matches!(b, b' ' | b'=' | b','))
+        }
+        (None, [b'"', name @ .., b'"']) => {
+            // psql takes a name with these for a whole connection string.
+            !name.is_empty() && !name.iter().any(|b| matches!(b, b'"' | b'=' | b':' | b'\\'))
+        }
+        (None, name) => !name.is_empty() && !name.starts_with(b"-") && name.iter().all(plain),
+    }
+}
+
+/// The table in what stands between COPY and FROM.
+fn table_name(head: &[u8]) -> &[u8] {
+    let mut quoted = false;
+    let end = head.iter().position(|byte| {
+        quoted ^= *byte == b'"';
+        !quoted && *byte == b' '
+    });
+    &head[..end.unwrap_or(head.len())]
+}
+
+/// An SQL literal that means the same whatever `standard_conforming_strings` is.
+fn literal(text: &[u8]) -> Vec<u8> {
+    let mut literal = b"E'".to_vec();
+    for &byte in text {
+        if matches!(byte, b'\'' | b'\\') {
+            literal.push(byte);
+        }
+        literal.push(byte);
+    }
+    literal.push(b'\'');
+    literal
+}
+
+/// The line's end: what is left when it is emptied.
+fn newline(line: &[u8]) -> &[u8] {
+    let text = line.trim_ascii_end().len();
+    match memchr(b'\n', &line[text..]) {
+        Some(at) => &line[text + at..],
+        None => &[],
+    }
+}

@@ -1,0 +1,320 @@
+//! Which roles and databases a statement names.
+//!
+//! The grammar here is no more than the forms that pg_dump and pg_dumpall write, in any case and
+//! spacing. What it does not know it leaves alone.
+
+use super::lexer::{is_word, is_word_start};
+
+/// A role's or database's name, unquoted, in the script's own encoding.
+pub(super) type Name = Vec<u8>;
+
+/// What one statement has to do with roles and databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// `CREATE ROLE name;` with nothing more: pg_dumpall writes its attributes by an ALTER ROLE.
+    CreateRole(Name),
+    /// `CREATE ROLE name …`.
+    CreateRoleWith(Name),
+    /// `CREATE DATABASE` or `DROP DATABASE`, and the owner that it gives.
+    Database(Name, Option<Name>),
+    /// `SET SESSION AUTHORIZATION`, to a role or back.
+    SessionAuthorization(Option<Name>),
+    /// Anything else, with the roles that must exist for it.
+    Roles(Vec<Name>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token<'a> {
+    Word(&'a [u8]),
+    Quoted(Name),
+    Literal(Name),
+    Symbol(u8),
+}
+
+impl Token<'_> {
+    fn is(&self, keyword: &str) -> bool {
+        matches!(self, Self::Word(word) if word.eq_ignore_ascii_case(keyword.as_bytes()))
+    }
+
+    fn is_any(&self, keywords: &[&str]) -> bool {
+        keywords.iter().any(|keyword| self.is(keyword))
+    }
+
+    /// The name that this token stands for.
+    fn name(&self) -> Option<Name> {
+        match self {
+            Self::Word(word) => Some(word.to_ascii_lowercase()),
+            Self::Quoted(name) | Self::Literal(name) => Some(name.clone()),
+            Self::Symbol(_) => None,
+        }
+    }
+
+    /// The role that this token stands for, unless it is one that always exists.
+    fn role(&self) -> Option<Name> {
+        const ALWAYS: [&str; 7] = [
+            "public",
+            "current_user",
+            "current_role",
+            "session_user",
+            "none",
+            "default",
+            "all",
+        ];
+        if self.is_any(&ALWAYS) {
+            return None;
+        }
+        self.name().filter(|name| !name.starts_with(b"pg_"))
+    }
+}
+
+/// Reads a statement that begins with `line`. `None` for those that name no role or database.
+pub(super) fn subject(line: &[u8]) -> Option<Subject> {
+    const VERBS: [&str; 7] = ["alter", "grant", "revoke", "create", "drop", "set", "reset"];
+    let line = line.trim_ascii();
+    let verb = line.split(|b| !is_word(*b)).next().unwrap_or_default();
+    if !VERBS
+        .iter()
+        .any(|known| verb.eq_ignore_ascii_case(known.as_bytes()))
+    {
+        return None;
+    }
+    let tokens = tokens(line);
+    let first = tokens.first()?;
+    let second = tokens.get(1)?;
+    if first.is("create") {
+        create(&tokens)
+    } else if first.is("alter") {
+        Some(Subject::Roles(alter(&tokens)))
+    } else if first.is_any(&["grant", "revoke"]) {
+        Some(Subject::Roles(privileges(&tokens)))
+    } else if first.is("drop") {
+        let name = tokens.get(if tokens.get(2)?.is("if") { 4 } else { 2 })?;
+        let database = second.is("database").then(|| name.name())??;
+        Some(Subject::Database(database, None))
+    } else if second.is("session") && tokens.get(2)?.is("authorization") {
+        let role = tokens.get(3).filter(|_| first.is("set"));
+        Some(Subject::SessionAuthorization(role.and_then(Token::role)))
+    } else {
+        None
+    }
+}
+
+fn create(tokens: &[Token]) -> Option<Subject> {
+    let kind = tokens.get(1)?;
+    let name = tokens.get(2)?;
+    if kind.is("role") || (kind.is("user") && !name.is("mapping")) {
+        let role = name.role()?;
+        return Some(match tokens.get(3) {
+            None | Some(Token::Symbol(b';')) => Subject::CreateRole(role),
+            Some(_) => Subject::CreateRoleWith(role),
+        });
+    }
+    if kind.is("database") {
+        let owner = after(tokens, &["owner"]).find(|token| **token != Token::Symbol(b'='));
+        return Some(Subject::Database(name.name()?, owner.and_then(Token::role)));
+    }
+    let roles = if kind.is("policy") {
+        list(after(tokens, &["to"]))
+    } else if kind.is("schema") {
+        list(after(tokens, &["authorization"]))
+    } else if kind.is("user") {
+        list(after(tokens, &["for"]))
+    } else {
+        return None;
+    };
+    Some(Subject::Roles(roles))
+}
+
+fn alter(tokens: &[Token]) -> Vec<Name> {
+    let kind = &tokens[1];
+    let third = tokens.get(2);
+    if kind.is("default") {
+        let mut roles = match tokens.get(4) {
+            Some(word) if word.is_any(&["role", "user"]) => list(tokens[5..].iter()),
+            _ => Vec::new(),
+        };
+        let act = tokens
+            .iter()
+            .position(|token| token.is_any(&["grant", "revoke"]));
+        roles.extend(act.map(|at| privileges(&tokens[at..])).unwrap_or_default());
+        return roles;
+    }
+    if kind.is("user") && third.is_some_and(|word| word.is("mapping")) {
+        return list(after(tokens, &["for"]));
+    }
+    if kind.is_any(&["role", "user"]) {
+        return third.and_then(Token::role).into_iter().collect();
+    }
+    let owner = tokens
+        .windows(2)
+        .rposition(|pair| pair[0].is("owner") && pair[1].is("to"));
+    match owner {
+        Some(at) => list(tokens[at + 2..].iter()),
+        None => Vec::new(),
+    }
+}
+
+/// The roles of a GRANT or REVOKE: of privileges on something, or of membership.
+fn privileges(tokens: &[Token]) -> Vec<Name> {
+    let mut roles = list(after(tokens, &["to", "from"]));
+    let on_something = tokens.iter().any(|token| token.is("on"));
+    if !on_something && !tokens.iter().any(|token| token.is("privileges")) {
+        let skipped = if tokens.get(2).is_some_and(|word| word.is("option")) { 4 } else { 1 };
+        roles.extend(list(tokens.iter().skip(skipped)));
+    }
+    if let Some(by) = tokens.windows(2).position(|pair| pair[0].is("granted") && pair[1].is("by")) {
+        roles.extend(tokens.get(by + 2).and_then(Token::role));
+    }
+    roles
+}
+
+/// What follows the first of these words that stands outside parentheses.
+fn after<'t, 'a>(
+    tokens: &'t [Token<'a>],
+    keywords: &[&str],
+) -> impl Iterator<Item = &'t Token<'a>> + use<'t, 'a> {
+    let mut depth = 0_usize;
+    let found = tokens.iter().position(|token| {
+        match token {
+            Token::Symbol(b'(') => depth += 1,
+            Token::Symbol(b')') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && token.is_any(keywords)
+    });
+    let rest = found.map_or(&[][..], |at| &tokens[at + 1..]);
+    rest.iter()
+}
+
+/// The roles of a list that is separated by commas: it ends where no comma follows.
+fn list<'t, 'a: 't>(tokens: impl Iterator<Item = &'t Token<'a>>) -> Vec<Name> {
+    let mut roles = Vec::new();
+    let mut tokens = tokens.filter(|token| !token.is("group"));
+    while let Some(token) = tokens.next() {
+        roles.extend(token.role());
+        if tokens.next() != Some(&Token::Symbol(b',')) {
+            break;
+        }
+    }
+    roles
+}
+
+fn tokens(line: &[u8]) -> Vec<Token<'_>> {
+    let mut tokens = Vec::new();
+    let mut rest = line.trim_ascii_start();
+    while let Some(&byte) = rest.first() {
+        let after = match byte {
+            b'"' | b'\'' => {
+                let (text, after) = quoted(rest, byte);
+                tokens.push(match byte {
+                    b'"' => Token::Quoted(text),
+                    _ => Token::Literal(text),
+                });
+                after
+            }
+            b'-' if rest.get(1) == Some(&b'-') => break,
+            _ if is_word_start(byte) => {
+                let length = rest.iter().take_while(|b| is_word(**b)).count();
+                tokens.push(Token::Word(&rest[..length]));
+                &rest[length..]
+            }
+            _ => {
+                tokens.push(Token::Symbol(byte));
+                &rest[1..]
+            }
+        };
+        rest = after.trim_ascii_start();
+    }
+    tokens
+}
+
+/// Reads to the closing quote, or to the line's end, where a doubled quote stands for one.
+fn quoted(text: &[u8], quote: u8) -> (Name, &[u8]) {
+    let mut name = Vec::new();
+    let mut at = 1;
+    while let Some(&byte) = text.get(at) {
+        at += 1;
+        if byte == quote {
+            if text.get(at) != Some(&quote) {
+                break;
+            }
+            at += 1;
+        }
+        name.push(byte);
+    }
+    (name, &text[at..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roles(text: &str) -> Vec<String> {
+        match subject(text.as_bytes()) {
+            Some(Subject::Roles(roles)) => roles
+                .into_iter()
+                .map(|role| String::from_utf8(role).unwrap())
+                .collect(),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn roles_are_found_in_every_form_that_pg_dump_writes() {
+        let table: &[(&str, &[&str])] = &[
+            ("ALTER TABLE public.a OWNER TO app;", &["app"]),
+            ("ALTER FUNCTION f(x text) OWNER TO \"We \"\"ird\";", &["We \"ird"]),
+            ("ALTER TABLE a OWNER TO CURRENT_USER;", &[]),
+            ("ALTER TABLE ONLY public.p ATTACH PARTITION public.p1 FOR VALUES IN ('to');", &[]),
+            ("GRANT SELECT(a,b) ON TABLE public.a TO Reader WITH GRANT OPTION;", &["reader"]),
+            ("GRANT ALL ON SCHEMA s TO PUBLIC;", &[]),
+            ("GRANT ALL ON SCHEMA s TO GROUP x, y;", &["x", "y"]),
+            ("REVOKE ALL ON FUNCTION f(a text) FROM x;", &["x"]),
+            ("REVOKE GRANT OPTION FOR ALL ON TABLE t FROM x CASCADE;", &["x"]),
+            ("GRANT a TO b GRANTED BY c;", &["b", "a", "c"]),
+            ("GRANT pg_read_all_data TO b WITH ADMIN OPTION;", &["b"]),
+            (
+                "ALTER DEFAULT PRIVILEGES FOR ROLE app IN SCHEMA s GRANT SELECT ON TABLES  TO r;",
+                &["app", "r"],
+            ),
+            ("ALTER DEFAULT PRIVILEGES FOR ROLE app REVOKE ALL ON TABLES FROM app;", &["app", "app"]),
+            ("CREATE POLICY p ON t FOR SELECT TO a, \"B\" USING ((x = 'a", &["a", "B"]),
+            ("CREATE POLICY p ON t AS RESTRICTIVE USING (true);", &[]),
+            ("CREATE SCHEMA s AUTHORIZATION app;", &["app"]),
+            ("CREATE SCHEMA s;", &[]),
+            ("CREATE USER MAPPING FOR u SERVER s OPTIONS (", &["u"]),
+            ("ALTER ROLE r IN DATABASE d SET x TO 'y';", &["r"]),
+            ("ALTER ROLE ALL SET x TO 'y';", &[]),
+        ];
+        for (text, expected) in table {
+            assert_eq!(&roles(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn statements_about_roles_and_databases_are_told_apart() {
+        let name = |text: &str| text.as_bytes().to_vec();
+        let table = [
+            ("CREATE ROLE App;", Some(Subject::CreateRole(name("app")))),
+            ("CREATE USER x PASSWORD 'y';", Some(Subject::CreateRoleWith(name("x")))),
+            (
+                "CREATE DATABASE \"A b\" WITH TEMPLATE = template0 OWNER = o;",
+                Some(Subject::Database(name("A b"), Some(name("o")))),
+            ),
+            ("DROP DATABASE IF EXISTS d;", Some(Subject::Database(name("d"), None))),
+            ("DROP DATABASE d;", Some(Subject::Database(name("d"), None))),
+            ("DROP TABLE d;", None),
+            ("SET SESSION AUTHORIZATION 'x';", Some(Subject::SessionAuthorization(Some(name("x"))))),
+            ("SET SESSION AUTHORIZATION DEFAULT;", Some(Subject::SessionAuthorization(None))),
+            ("RESET SESSION AUTHORIZATION;", Some(Subject::SessionAuthorization(None))),
+            ("SET row_security = off;", None),
+            ("CREATE TABLE t (", None),
+            ("INSERT INTO t VALUES ('OWNER TO x');", None),
+            ("GRANT", None),
+            ("CREATE ROLE", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(subject(text.as_bytes()), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Imports by real servers, as local processes.
+
+mod data_dir;
+mod dump;
+mod failures;
+mod fixture;

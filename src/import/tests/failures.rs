@@ -1,0 +1,109 @@
+//! Imports that fail or are interrupted say why, and leave nothing.
+
+use std::time::Duration;
+
+use super::fixture::Fixture;
+use crate::import::{ImportError, ImportSource, Progress, Step};
+
+/// Asserts that a dump is refused with these words, and leaves nothing.
+async fn refused(fixture: &Fixture, bytes: &[u8], words: &str) {
+    let path = fixture.write("the dump", bytes);
+    let error = fixture.import_dump("s", &path).await.unwrap_err();
+    let text = multidb_store::error_chain(&error);
+    assert!(text.contains(words), "{text}");
+    fixture.assert_nothing_left(&[]).await;
+}
+
+#[tokio::test]
+async fn a_damaged_dump_is_refused_with_the_cause() {
+    let fixture = Fixture::new();
+    let source = fixture.source().await;
+    let plain = fixture.program("pg_dump", &source.args(&["--dbname=proj"])).await;
+    let custom = fixture.program("pg_dump", &source.args(&["--dbname=proj", "--format=custom"])).await;
+    let tar = fixture.program("pg_dump", &source.args(&["--dbname=proj", "--format=tar"])).await;
+    source.stop().await;
+
+    let mut broken = plain.clone();
+    let lines = 3 + plain.iter().filter(|b| **b == b'\n').count();
+    broken.extend_from_slice(b"\n\nSELECT nonsense;\n");
+    refused(&fixture, &broken, &format!("psql failed: line {lines}: ERROR:  column \"nonsense\" does not exist")).await;
+    refused(&fixture, &plain[..plain.len() / 2], "truncated").await;
+    let tail = plain.windows(8).rposition(|window| window == b"complete").unwrap();
+    refused(&fixture, &plain[..tail - 31], "\"PostgreSQL database dump complete\", is missing").await;
+    refused(&fixture, &custom[..custom.len() / 2], "pg_restore failed").await;
+    refused(&fixture, &tar[..tar.len() / 2], "the tar archive is truncated").await;
+    let zstd = zstd::encode_all(&plain[..], 1).unwrap();
+    refused(&fixture, &zstd[..zstd.len() - 10], "cannot read").await;
+    refused(&fixture, b"\\! touch /tmp/owned\n", "backslash commands are restricted").await;
+    refused(&fixture, b"SELECT 1;\n", "relation \"django_migrations\" does not exist").await;
+    refused(&fixture, b"COPY nothing FROM stdin;\n1\n\\.\n", "line 1: ERROR:  relation \"nothing\" does not exist").await;
+    refused(&fixture, b"", "it is empty").await;
+    refused(&fixture, b"SELECT pg_terminate_backend(pg_backend_pid());\nSELECT 1;\n", "terminating connection").await;
+}
+
+#[tokio::test]
+async fn a_major_that_is_not_there_is_said() {
+    let fixture = Fixture::new();
+    let path = fixture.write("the dump", b"SELECT 1;\n");
+    let mut request = fixture.request("s", ImportSource::Dump(path));
+    request.postgres_major = Some(12);
+    let error = fixture.import(request).await.unwrap_err();
+    assert!(error.to_string().contains("PostgreSQL 12"), "{error}");
+    assert!(error.hint().is_some());
+    fixture.assert_nothing_left(&[]).await;
+}
+
+#[tokio::test]
+async fn an_interrupted_import_leaves_nothing() {
+    let fixture = Fixture::new();
+    let source = fixture.source().await;
+    let bytes = fixture.program("pg_dump", &source.args(&["--dbname=proj", "--format=custom"])).await;
+    let data = source.stop().await;
+    let dump = fixture.write("the dump", &bytes);
+    for source in [ImportSource::Dump(dump), ImportSource::DataDir(data)] {
+        for step in [Step::Check, Step::Copy, Step::Restore, Step::Migrations, Step::Vacuum, Step::Finish] {
+            interrupt_at(&fixture, &source, step).await;
+            fixture.assert_nothing_left(&[]).await;
+        }
+    }
+}
+
+/// Drops an import a moment after a step began.
+async fn interrupt_at(fixture: &Fixture, source: &ImportSource, step: Step) {
+    let request = fixture.request("s", source.clone());
+    let (began, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let progress = move |news| {
+        if news == Progress::Step(step) {
+            let _ = began.send(());
+        }
+    };
+    tokio::select! {
+        result = fixture.importer.import(request, progress) => {
+            // This source has no such step, or was too fast.
+            let snapshot = result.unwrap();
+            std::fs::remove_dir_all(fixture.layout.snapshot(&snapshot.id)).unwrap();
+        }
+        () = async {
+            if begun.recv().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        } => {}
+    }
+}
+
+#[tokio::test]
+async fn two_imports_under_one_id_are_one() {
+    let fixture = Fixture::new();
+    let sql = b"CREATE TABLE django_migrations AS SELECT 'a'::text AS app, 'b'::text AS name;\n";
+    let path = fixture.write("the dump", sql);
+    let request = fixture.request("s", ImportSource::Dump(path));
+    let (first, second) = tokio::join!(
+        fixture.importer.import(request.clone(), |_| ()),
+        fixture.importer.import(request, |_| ()),
+    );
+    let (good, bad) = if first.is_ok() { (first, second) } else { (second, first) };
+    assert_eq!(good.unwrap().migrations, ["a.b"]);
+    assert!(matches!(bad, Err(ImportError::UnderWay { .. })), "{bad:?}");
+    fixture.assert_nothing_left(&["s"]).await;
+}

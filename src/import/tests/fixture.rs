@@ -1,0 +1,254 @@
+//! A root to import into, and a source cluster with everything that a dump may hold.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use multidb_actors::ports::RunningPostgres;
+use multidb_store::{InstanceUid, Layout, SnapshotId, SnapshotRecord};
+
+use crate::clone::{Method, TreeCloner};
+use crate::import::{
+    ImportError, ImportRequest, ImportSource, Importer, MigrationsQuery, Preset, Progress,
+    ProjectImport,
+};
+use crate::probe::connect;
+use crate::runtime::binaries::Binaries;
+use crate::runtime::process::{ProcessHost, data_owner};
+use crate::runtime::{PostgresHost, ProgramRun, Purpose, ServerSpec};
+
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What every source has.
+const SOURCE: &str = include_str!("source.sql");
+
+pub(super) fn major() -> u16 {
+    let installed = Binaries::default().majors();
+    *installed
+        .last()
+        .expect("PostgreSQL is not installed: use scripts/test.sh")
+}
+
+/// A root with a host and an importer.
+pub(super) struct Fixture {
+    directory: tempfile::TempDir,
+    pub(super) layout: Layout,
+    pub(super) host: Arc<ProcessHost>,
+    pub(super) importer: Importer,
+    /// What the last import told.
+    pub(super) told: Arc<Mutex<Vec<Progress>>>,
+}
+
+/// A server that is stopped with the test.
+pub(super) struct Server {
+    host: Arc<ProcessHost>,
+    pub(super) uid: InstanceUid,
+    pub(super) running: RunningPostgres,
+    pub(super) data_dir: PathBuf,
+}
+
+impl Fixture {
+    pub(super) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o711));
+        open(directory.path()).unwrap();
+        let layout = Layout::new(directory.path().join("root"));
+        let owner = data_owner("postgres").unwrap();
+        let cloner = TreeCloner::open(layout.clone(), Method::Copy, 0, owner).unwrap();
+        let host = Arc::new(ProcessHost::new(layout.clone(), owner, Vec::new()));
+        let importer = Importer::new(host.clone(), Arc::new(cloner), layout.clone());
+        Self {
+            directory,
+            layout,
+            host,
+            importer,
+            told: Arc::default(),
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes a file that Postgres' user need not be able to read.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    pub(super) async fn program(&self, program: &'static str, args: &[String]) -> Vec<u8> {
+        let run = ProgramRun {
+            postgres_major: major(),
+            program,
+            args: args.to_vec(),
+            env: Vec::new(),
+            binds: Vec::new(),
+        };
+        let output = self.host.run_program(&run).await.unwrap();
+        assert!(output.success, "{program}: {:?}", output.stderr_tail);
+        output.stdout
+    }
+
+    /// A directory that Postgres' user owns.
+    pub(super) fn own_dir(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir(&path).unwrap();
+        let (uid, gid) = self.host.data_owner();
+        chown(&path, Some(uid), Some(gid)).unwrap();
+        path
+    }
+
+    pub(super) async fn init(&self, name: &str) -> PathBuf {
+        let data = self.own_dir(name);
+        let args = ["-D", &data.display().to_string(), "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"];
+        self.program("initdb", &args.map(str::to_owned)).await;
+        data
+    }
+
+    pub(super) async fn start(&self, data_dir: &Path) -> Server {
+        let uid = InstanceUid::from_bits(rand::random());
+        let spec = ServerSpec {
+            uid,
+            name: "test".to_owned(),
+            purpose: Purpose::Instance,
+            postgres_major: major(),
+            data_dir: data_dir.to_owned(),
+            log: self.path("server.log"),
+            settings: vec![("max_prepared_transactions".to_owned(), "2".to_owned())],
+        };
+        let running = self.host.start_server(&spec).await.unwrap();
+        Server {
+            host: self.host.clone(),
+            uid,
+            running,
+            data_dir: data_dir.to_owned(),
+        }
+    }
+
+    /// A running server with a database full of everything.
+    pub(super) async fn source(&self) -> Server {
+        let data = self.init("source").await;
+        let server = self.start(&data).await;
+        server
+            .run("postgres", "CREATE ROLE app LOGIN; CREATE ROLE \"We ird\"; CREATE ROLE reader")
+            .await;
+        server.run("postgres", "CREATE DATABASE proj OWNER app").await;
+        server.run("proj", SOURCE).await;
+        server
+    }
+
+    /// The script of a database, without what differs between any two runs.
+    pub(super) async fn dump_text(&self, server: &Server, database: &str) -> String {
+        let args = server.args(&["--no-comments", "--dbname", database]);
+        let text = String::from_utf8(self.program("pg_dump", &args).await).unwrap();
+        let differs = |line: &&str| line.starts_with("\\restrict") || line.starts_with("\\unrestrict");
+        text.lines().filter(|line| !differs(line)).collect::<Vec<_>>().join("\n")
+    }
+
+    pub(super) fn request(&self, id: &str, source: ImportSource) -> ImportRequest {
+        ImportRequest {
+            id: id.parse().unwrap(),
+            project: "proj".parse().unwrap(),
+            source,
+            taken_at: None,
+            postgres_major: None,
+            settings: ProjectImport {
+                database: "proj".to_owned(),
+                role: "app".to_owned(),
+                migrations: MigrationsQuery::Preset(Preset::Django),
+            },
+        }
+    }
+
+    pub(super) async fn import(&self, request: ImportRequest) -> Result<SnapshotRecord, ImportError> {
+        self.told.lock().unwrap().clear();
+        let told = self.told.clone();
+        let progress = move |news| told.lock().unwrap().push(news);
+        let work = self.importer.import(request, progress);
+        tokio::time::timeout(PATIENCE, work).await.expect("the import hangs")
+    }
+
+    pub(super) async fn import_dump(&self, id: &str, path: &Path) -> Result<SnapshotRecord, ImportError> {
+        self.import(self.request(id, ImportSource::Dump(path.to_owned()))).await
+    }
+
+    pub(super) fn snapshot_data(&self, id: &SnapshotId) -> PathBuf {
+        self.layout.snapshot_data(id)
+    }
+
+    /// A start on a copy of the snapshot, as an instance is.
+    pub(super) async fn start_copy(&self, snapshot: &SnapshotRecord, name: &str) -> Server {
+        let copy = self.path(name);
+        let data = self.snapshot_data(&snapshot.id);
+        let status = Command::new("cp").args(["--archive", "--reflink=auto"]).arg(data).arg(&copy).status();
+        assert!(status.unwrap().success());
+        self.start(&copy).await
+    }
+
+    /// Waits until nothing is left of any import but its snapshots.
+    pub(super) async fn assert_nothing_left(&self, snapshots: &[&str]) {
+        let names = |path: PathBuf| -> Vec<String> {
+            let entries = fs::read_dir(path).unwrap();
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+        };
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let servers = self.host.running_servers().await.unwrap();
+            let imports = servers.iter().filter(|(purpose, _)| *purpose == Purpose::Import).count();
+            let run_dirs = names(self.layout.run()).len();
+            let left = (names(self.layout.snapshots()), names(self.layout.trash()));
+            if left.0 == snapshots && left.1.is_empty() && imports == 0 && run_dirs == servers.len() {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{left:?}, {imports} servers");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Every file of a snapshot belongs to Postgres' user.
+    pub(super) fn assert_owner(&self, path: &Path) {
+        for entry in fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            let owner = (metadata.uid(), metadata.gid());
+            assert_eq!(owner, self.host.data_owner(), "{}", entry.path().display());
+            if metadata.is_dir() {
+                self.assert_owner(&entry.path());
+            }
+        }
+    }
+}
+
+impl Server {
+    pub(super) async fn run(&self, database: &str, sql: &str) {
+        let client = connect(&self.running.endpoint, "postgres", database).await.unwrap();
+        client.batch_execute(sql).await.unwrap();
+    }
+
+    /// The first column of the first row, as text.
+    pub(super) async fn ask(&self, database: &str, sql: &str) -> String {
+        let client = connect(&self.running.endpoint, "postgres", database).await.unwrap();
+        let row = client.query_one(sql, &[]).await.unwrap();
+        row.get(0)
+    }
+
+    /// The arguments of a program, after those to connect.
+    pub(super) fn args(&self, more: &[&str]) -> Vec<String> {
+        let multidb_actors::ports::Endpoint::Unix(socket) = &self.running.endpoint else {
+            panic!("no socket");
+        };
+        let directory = socket.parent().unwrap().display().to_string();
+        let own = ["--username", "postgres", "--host", &directory];
+        own.iter().chain(more).map(|arg| (*arg).to_owned()).collect()
+    }
+
+    pub(super) async fn stop(self) -> PathBuf {
+        self.host.stop_server(self.uid, PATIENCE).await.unwrap();
+        self.data_dir
+    }
+}
