@@ -24,5 +24,3 @@ pub mod logging;
 pub mod probe;
 pub mod proxy;
 pub mod runtime;
-
-pub mod import;

@@ -69,7 +69,10 @@ pub(super) fn check_not_running(path: &Path) -> Result<(), ImportError> {
     let Ok(text) = fs::read_to_string(path.join("postmaster.pid")) else {
         return Ok(());
     };
-    let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
+    let pid = text
+        .lines()
+        .next()
+        .and_then(|line| line.trim().parse().ok());
     let pid = pid.and_then(rustix::process::Pid::from_raw);
     if pid.is_some_and(is_postgres) {
         return Err(refused(
@@ -110,7 +113,10 @@ pub(super) async fn read_control(
     if !control.is_shut_down() {
         return Err(refused(
             path,
-            format!("it was not stopped cleanly: its state is \"{}\"", control.state),
+            format!(
+                "it was not stopped cleanly: its state is \"{}\"",
+                control.state
+            ),
             STOP_ADVICE,
         ));
     }

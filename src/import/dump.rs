@@ -172,7 +172,10 @@ fn open_content(file: File, bytes: Arc<AtomicU64>) -> io::Result<(Vec<u8>, Box<d
     let (gzip, zstd) = (compressed_by(GZIP_MAGIC), compressed_by(ZSTD_MAGIC));
     let whole = Cursor::new(magic).chain(counted);
     let mut content: Box<dyn Read + Send> = if gzip {
-        Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(PIECE_BYTES, whole)))
+        Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(
+            PIECE_BYTES,
+            whole,
+        )))
     } else if zstd {
         Box::new(zstd::stream::read::Decoder::new(whole)?)
     } else {
@@ -190,7 +193,11 @@ fn detect(path: &Path, head: &[u8]) -> Result<(DumpFormat, Option<ArchiveHeader>
                           gzip or zstd.";
     let archive = |bytes: &[u8]| {
         ArchiveHeader::parse(bytes).ok_or_else(|| {
-            refused(path, "its header is damaged, or of a pg_dump that is too old", ADVICE)
+            refused(
+                path,
+                "its header is damaged, or of a pg_dump that is too old",
+                ADVICE,
+            )
         })
     };
     if head.starts_with(header::MAGIC) {
@@ -198,7 +205,11 @@ fn detect(path: &Path, head: &[u8]) -> Result<(DumpFormat, Option<ArchiveHeader>
     }
     if head.get(257..262) == Some(b"ustar") {
         if !head.starts_with(b"toc.dat\0") {
-            return Err(refused(path, "it is a tar archive, but not pg_dump's", ADVICE));
+            return Err(refused(
+                path,
+                "it is a tar archive, but not pg_dump's",
+                ADVICE,
+            ));
         }
         let content = head.get(512..).unwrap_or_default();
         return Ok((DumpFormat::Tar, Some(archive(content)?)));
@@ -207,7 +218,11 @@ fn detect(path: &Path, head: &[u8]) -> Result<(DumpFormat, Option<ArchiveHeader>
         return Err(refused(path, "it is empty", ADVICE));
     }
     if head.contains(&0) {
-        return Err(refused(path, "it is neither SQL nor an archive of pg_dump", ADVICE));
+        return Err(refused(
+            path,
+            "it is neither SQL nor an archive of pg_dump",
+            ADVICE,
+        ));
     }
     Ok((DumpFormat::Plain, None))
 }
@@ -256,7 +271,10 @@ mod tests {
         for bytes in [SCRIPT.to_vec(), gzip(SCRIPT), zstd] {
             let (dump, content) = check(&bytes).await;
             assert_eq!(content, SCRIPT);
-            assert_eq!((dump.format, dump.server_major), (DumpFormat::Plain, Some(14)));
+            assert_eq!(
+                (dump.format, dump.server_major),
+                (DumpFormat::Plain, Some(14))
+            );
         }
         let twice = [gzip(SCRIPT), gzip(SCRIPT)].concat();
         assert_eq!(check(&twice).await.1.len(), 2 * SCRIPT.len());
@@ -270,7 +288,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_truncated_stream_is_an_error() {
-        let large: Vec<u8> = (0..300_000_u32).flat_map(|n| n.wrapping_mul(n).to_string().into_bytes()).collect();
+        let large: Vec<u8> = (0..300_000_u32)
+            .flat_map(|n| n.wrapping_mul(n).to_string().into_bytes())
+            .collect();
         let script = [SCRIPT, &large].concat();
         for mut bytes in [gzip(&script), zstd::encode_all(&script[..], 1).unwrap()] {
             bytes.truncate(bytes.len() - 100);

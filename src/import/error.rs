@@ -132,7 +132,11 @@ impl ImportError {
 }
 
 /// The source is not what can be imported.
-pub(super) fn refused(path: &Path, problem: impl Into<String>, hint: impl Into<String>) -> ImportError {
+pub(super) fn refused(
+    path: &Path,
+    problem: impl Into<String>,
+    hint: impl Into<String>,
+) -> ImportError {
     ImportError::Refused {
         path: path.to_owned(),
         problem: problem.into(),

@@ -104,10 +104,18 @@ pub(super) fn is_left_out(relative: &Path) -> bool {
     let top_level = parent.as_os_str().is_empty();
     name == "pg_internal.init"
         || name.starts_with("pgsql_tmp")
-        || ["pg_stat_tmp", "pg_replslot", "log", "pg_log"].into_iter().any(in_directory)
+        || ["pg_stat_tmp", "pg_replslot", "log", "pg_log"]
+            .into_iter()
+            .any(in_directory)
         || (top_level
-            && ["postmaster.pid", "postmaster.opts", "current_logfiles", "log", "pg_log"]
-                .contains(&name.as_ref()))
+            && [
+                "postmaster.pid",
+                "postmaster.opts",
+                "current_logfiles",
+                "log",
+                "pg_log",
+            ]
+            .contains(&name.as_ref()))
 }
 
 /// The sum of the sizes of what [`copy_data`] would copy. Refuses what cannot be imported.
@@ -233,7 +241,13 @@ mod tests {
         ] {
             assert!(is_left_out(Path::new(path)), "{path}");
         }
-        for path in ["pg_stat_tmp", "pg_replslot", "base/1/log", "base/1/1259", "pg_stat/pgstat.stat"] {
+        for path in [
+            "pg_stat_tmp",
+            "pg_replslot",
+            "base/1/log",
+            "base/1/1259",
+            "pg_stat/pgstat.stat",
+        ] {
             assert!(!is_left_out(Path::new(path)), "{path}");
         }
     }
@@ -252,12 +266,18 @@ mod tests {
         copy_data(&from, &to, owner(), &shared).unwrap();
         assert_eq!(fs::read(to.join("base/1")).unwrap(), vec![7; 100_000]);
         assert_eq!(fs::metadata(to.join("base")).unwrap().mode() & 0o777, 0o750);
-        assert_eq!(fs::metadata(to.join("base/1")).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(
+            fs::metadata(to.join("base/1")).unwrap().mode() & 0o777,
+            0o640
+        );
         assert!(!to.join("postmaster.opts").exists());
         assert_eq!(shared.bytes.load(Ordering::Relaxed), 100_000);
         assert_eq!(
             data_size(&to).unwrap(),
-            TreeSize { bytes: 100_000, files: 1 }
+            TreeSize {
+                bytes: 100_000,
+                files: 1
+            }
         );
     }
 

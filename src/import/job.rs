@@ -72,7 +72,10 @@ impl Job {
     }
 
     /// Runs the import; where it fails or is interrupted, removes all that it made.
-    pub(super) async fn run(self, interrupted: CancellationToken) -> Result<SnapshotRecord, ImportError> {
+    pub(super) async fn run(
+        self,
+        interrupted: CancellationToken,
+    ) -> Result<SnapshotRecord, ImportError> {
         let id = &self.request.id;
         self.make_staging()?;
         let result = tokio::select! {
@@ -124,7 +127,11 @@ impl Job {
         let cloner = self.importer.cloner.clone();
         // Interrupted at the very end, it has its final name already, which nobody knows yet.
         let published = self.importer.layout.snapshot(&self.request.id);
-        let made = if self.staging.exists() { self.staging.clone() } else { published };
+        let made = if self.staging.exists() {
+            self.staging.clone()
+        } else {
+            published
+        };
         let removed = tokio::task::spawn_blocking(move || cloner.remove_tree(&made)).await;
         if let Ok(Err(error)) = removed {
             tracing::error!(%error, "a failed import was not removed, the next start of multidb tries again");
@@ -142,7 +149,14 @@ impl Job {
         };
         let settings = &self.request.settings;
         let databases = server::databases(&server, &superuser).await?;
-        server::check_project(&server, &superuser, &databases, settings, self.source_path()).await?;
+        server::check_project(
+            &server,
+            &superuser,
+            &databases,
+            settings,
+            self.source_path(),
+        )
+        .await?;
         self.tell(Progress::Step(Step::Migrations)).await;
         let migrations = server::migrations(&server, &superuser, &databases, settings).await?;
         self.tell(Progress::Step(Step::Vacuum)).await;
@@ -173,7 +187,8 @@ impl Job {
                 let looked_at = path.clone();
                 let (major, size) = self.block(move || check_files(&looked_at)).await?;
                 let host = self.importer.host.as_ref();
-                let control = read_control(host, major, &path, &self.staging.join("control")).await?;
+                let control =
+                    read_control(host, major, &path, &self.staging.join("control")).await?;
                 let found = DataDir {
                     postgres_major: major,
                     control,
@@ -210,7 +225,13 @@ impl Job {
         // Had a server been started meanwhile, the copy would be of no one moment.
         check_not_running(path)?;
         let host = self.importer.host.as_ref();
-        let after = read_control(host, found.postgres_major, path, &self.staging.join("control")).await?;
+        let after = read_control(
+            host,
+            found.postgres_major,
+            path,
+            &self.staging.join("control"),
+        )
+        .await?;
         if after != found.control {
             return Err(refused(
                 path,
@@ -231,7 +252,9 @@ impl Job {
         mut dump: Dump,
     ) -> Result<(u16, Timestamp, String, ImportServer), ImportError> {
         let postgres_major = self.choose_major(dump.server_major).await?;
-        let tools_major = dump.archive_major.map_or(postgres_major, |major| major.max(postgres_major));
+        let tools_major = dump
+            .archive_major
+            .map_or(postgres_major, |major| major.max(postgres_major));
         let Importer { host, layout, .. } = &self.importer;
         self.tell(Progress::Step(Step::Copy)).await;
         let template = template(host.as_ref(), layout, postgres_major, &self.staging).await?;
@@ -249,7 +272,8 @@ impl Job {
             tools_major,
             staging: &self.staging,
         };
-        self.with_bytes(total, restore::restore(&mut dump, &target)).await?;
+        self.with_bytes(total, restore::restore(&mut dump, &target))
+            .await?;
         Ok((postgres_major, made_at, SUPERUSER.to_owned(), server))
     }
 
@@ -301,7 +325,8 @@ impl Job {
     async fn copy(&self, from: PathBuf) -> Result<(), ImportError> {
         let (to, owner) = (self.data.clone(), self.importer.host.data_owner());
         let shared = self.shared.clone();
-        self.block(move || files::copy_data(&from, &to, owner, &shared)).await
+        self.block(move || files::copy_data(&from, &to, owner, &shared))
+            .await
     }
 
     async fn start(&self, postgres_major: u16) -> Result<ImportServer, ImportError> {

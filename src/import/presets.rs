@@ -152,7 +152,10 @@ mod tests {
     fn a_query_may_name_its_database() {
         let query: MigrationsQuery =
             serde_json::from_str(r#"{"query": "select 'a'", "database": "other"}"#).unwrap();
-        assert_eq!((query.sql(), query.database()), ("select 'a'", Some("other")));
+        assert_eq!(
+            (query.sql(), query.database()),
+            ("select 'a'", Some("other"))
+        );
         serde_json::from_str::<MigrationsQuery>(r#"{"query": "select 1", "x": 1}"#).unwrap_err();
         serde_json::from_str::<MigrationsQuery>(r#""unknown""#).unwrap_err();
     }

@@ -29,7 +29,12 @@ fn message(output: &ProgramOutput) -> String {
         .iter()
         .filter(|line| !line.is_empty())
         .take(LINES_MAX)
-        .map(|line| with_line_number(line).chars().take(LINE_CHARS_MAX).collect())
+        .map(|line| {
+            with_line_number(line)
+                .chars()
+                .take(LINE_CHARS_MAX)
+                .collect()
+        })
         .collect();
     if shown.is_empty() {
         return output.status.clone();

@@ -348,7 +348,10 @@ fn connection_string(database: &str) -> String {
 }
 
 /// How psql of this major version is kept from a dump's own commands.
-async fn restriction(host: &dyn PostgresHost, postgres_major: u16) -> Result<Restriction, ImportError> {
+async fn restriction(
+    host: &dyn PostgresHost,
+    postgres_major: u16,
+) -> Result<Restriction, ImportError> {
     let run = ProgramRun {
         postgres_major,
         program: "psql",
@@ -363,7 +366,11 @@ async fn restriction(host: &dyn PostgresHost, postgres_major: u16) -> Result<Res
     if !restricts(&String::from_utf8_lossy(&output.stdout)) {
         return Ok(Restriction::Rewriter);
     }
-    let token = format!("{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>());
+    let token = format!(
+        "{:016x}{:016x}",
+        rand::random::<u64>(),
+        rand::random::<u64>()
+    );
     Ok(Restriction::Psql(token))
 }
 
@@ -393,7 +400,9 @@ mod tests {
 
     #[test]
     fn psql_that_knows_restrict_is_told_by_its_version() {
-        assert!(restricts("psql (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"));
+        assert!(restricts(
+            "psql (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"
+        ));
         assert!(!restricts("psql (PostgreSQL) 15.13"));
         assert!(restricts("psql (PostgreSQL) 18beta3"));
         assert!(!restricts("psql (PostgreSQL) 12.22"));

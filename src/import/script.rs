@@ -110,7 +110,11 @@ pub(super) struct Rewriter {
 
 impl Rewriter {
     pub(super) fn new(target: ScriptTarget) -> Self {
-        let known_roles = target.roles.iter().map(|r| r.clone().into_bytes()).collect();
+        let known_roles = target
+            .roles
+            .iter()
+            .map(|r| r.clone().into_bytes())
+            .collect();
         Self {
             target,
             lexer: Lexer::new(),
@@ -379,7 +383,8 @@ impl Rewriter {
 
     /// Settings that this server does not have, or that name what only the source had.
     fn unwanted(&self, text: &[u8]) -> bool {
-        let newer_server = self.target.postgres_major < 17 && text == b"SET transaction_timeout = 0;";
+        let newer_server =
+            self.target.postgres_major < 17 && text == b"SET transaction_timeout = 0;";
         let tablespace = text.starts_with(b"SET default_tablespace = ")
             && text != b"SET default_tablespace = '';"
             && memchr(b';', text) == Some(text.len() - 1);
@@ -508,7 +513,10 @@ fn is_database(argument: &[u8]) -> bool {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.') || *b >= 0x80;
     match (name, argument) {
         (Some(name), _) => {
-            !name.is_empty() && name.iter().all(|b| plain(b) || matches!(b, b' ' | b'=' | b','))
+            !name.is_empty()
+                && name
+                    .iter()
+                    .all(|b| plain(b) || matches!(b, b' ' | b'=' | b','))
         }
         (None, [b'"', name @ .., b'"']) => {
             // psql takes a name with these for a whole connection string.

@@ -101,7 +101,11 @@ impl ImportServer {
     }
 
     /// Connects as this superuser.
-    pub(super) async fn connect(&self, superuser: &str, database: &str) -> Result<Client, ImportError> {
+    pub(super) async fn connect(
+        &self,
+        superuser: &str,
+        database: &str,
+    ) -> Result<Client, ImportError> {
         connect(&self.endpoint, superuser, database)
             .await
             .map_err(|error| server_error("connect to the server of the import", &error))
@@ -146,14 +150,18 @@ pub(super) async fn make_database(
     project: &ProjectImport,
 ) -> Result<(), ImportError> {
     let client = server.connect(SUPERUSER, "postgres").await?;
-    let run = async |statement: String, known: SqlState| match client.batch_execute(&statement).await {
-        Err(error) if error.code() == Some(&known) => Ok(()),
-        other => other,
-    };
+    let run =
+        async |statement: String, known: SqlState| match client.batch_execute(&statement).await {
+            Err(error) if error.code() == Some(&known) => Ok(()),
+            other => other,
+        };
     let (role, database) = (identifier(&project.role), identifier(&project.database));
-    run(format!("CREATE ROLE {role} LOGIN"), SqlState::DUPLICATE_OBJECT)
-        .await
-        .map_err(|error| server_error("make the project's role", &error))?;
+    run(
+        format!("CREATE ROLE {role} LOGIN"),
+        SqlState::DUPLICATE_OBJECT,
+    )
+    .await
+    .map_err(|error| server_error("make the project's role", &error))?;
     run(
         format!("CREATE DATABASE {database} OWNER {role}"),
         SqlState::DUPLICATE_DATABASE,
@@ -200,7 +208,10 @@ pub(super) async fn find_superuser(
 }
 
 /// The databases that accept connections. `-2` marks one whose DROP DATABASE was interrupted.
-pub(super) async fn databases(server: &ImportServer, superuser: &str) -> Result<Vec<String>, ImportError> {
+pub(super) async fn databases(
+    server: &ImportServer,
+    superuser: &str,
+) -> Result<Vec<String>, ImportError> {
     const QUESTION: &str = "SELECT datname::text FROM pg_catalog.pg_database \
         WHERE datallowconn AND datconnlimit <> -2 ORDER BY oid";
     let client = match server.connect(superuser, "postgres").await {
@@ -224,7 +235,10 @@ pub(super) async fn check_project(
         return Err(refused(
             path,
             format!("it has no database \"{}\"", project.database),
-            format!("It has: {}. Set the project's database to one of them.", databases.join(", ")),
+            format!(
+                "It has: {}. Set the project's database to one of them.",
+                databases.join(", ")
+            ),
         ));
     }
     let client = server.connect(superuser, &project.database).await?;
@@ -259,7 +273,9 @@ pub(super) async fn vacuum(
             .map_err(|error| server_error("vacuum", &error))?;
         // What the analysis of each table wrote came after this table's own turn.
         client
-            .batch_execute("VACUUM (FREEZE) pg_catalog.pg_statistic, pg_catalog.pg_statistic_ext_data")
+            .batch_execute(
+                "VACUUM (FREEZE) pg_catalog.pg_statistic, pg_catalog.pg_statistic_ext_data",
+            )
             .await
             .map_err(|error| server_error("vacuum", &error))?;
     }

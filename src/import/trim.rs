@@ -43,8 +43,7 @@ fn remove_left_out(root: &Path, directory: &Path) -> Result<(), ImportError> {
 fn trim_wal(wal: &Path, control: &Control) -> Result<(), ImportError> {
     let reaches_over =
         control.wal_segment_bytes - control.redo_offset < CHECKPOINT_RECORD_BYTES_MAX;
-    let is_segment =
-        |name: &str| name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_segment = |name: &str| name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
     let mut segments: Vec<String> = Vec::new();
     for name in names(wal)? {
         if is_segment(&name) {
@@ -77,7 +76,13 @@ fn names(directory: &Path) -> Result<Vec<String>, ImportError> {
         Err(error) => return Err(failed(error)),
     };
     entries
-        .map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned()))
+        .map(|entry| {
+            Ok(entry
+                .map_err(failed)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned())
+        })
         .collect()
 }
 
@@ -172,7 +177,12 @@ mod tests {
         trim(root, &control(40)).unwrap();
         assert_eq!(wal().len(), 3);
         assert!(root.join("base/1/1259").exists());
-        for gone in ["base/1/pg_internal.init", "base/pgsql_tmp", "log", "postmaster.opts"] {
+        for gone in [
+            "base/1/pg_internal.init",
+            "base/pgsql_tmp",
+            "log",
+            "postmaster.opts",
+        ] {
             assert!(!root.join(gone).exists(), "{gone}");
         }
     }

@@ -104,7 +104,15 @@ fn made_at(reader: &mut Reader) -> Option<Option<Timestamp>> {
         let small = |value: i64| i8::try_from(value).ok();
         let year = i16::try_from(year.checked_add(1900)?).ok()?;
         let (month, day) = (small(month.checked_add(1)?)?, small(day)?);
-        let time = DateTime::new(year, month, day, small(hour)?, small(minute)?, small(second)?, 0);
+        let time = DateTime::new(
+            year,
+            month,
+            day,
+            small(hour)?,
+            small(minute)?,
+            small(second)?,
+            0,
+        );
         TimeZone::system().to_timestamp(time.ok()?).ok()
     };
     Some(time())
@@ -144,7 +152,10 @@ mod tests {
     fn a_header_says_which_versions_made_it_and_when() {
         for bytes in [header(14, &[0, 1, 0, 0, 0]), header(16, &[1])] {
             let parsed = ArchiveHeader::parse(&bytes).unwrap();
-            assert_eq!((parsed.server_major, parsed.dump_major), (Some(15), Some(17)));
+            assert_eq!(
+                (parsed.server_major, parsed.dump_major),
+                (Some(15), Some(17))
+            );
             let local = TimeZone::system().to_datetime(parsed.made_at.unwrap());
             assert_eq!(local, jiff::civil::datetime(2026, 1, 2, 3, 4, 5, 0));
             for length in 0..bytes.len() {

@@ -59,7 +59,9 @@ impl TarCheck {
 fn size(field: &[u8]) -> u64 {
     if field[0] & 0x80 != 0 {
         let low = &field[field.len() - 8..];
-        return low.iter().fold(0, |size, byte| (size << 8) | u64::from(*byte));
+        return low
+            .iter()
+            .fold(0, |size, byte| (size << 8) | u64::from(*byte));
     }
     field
         .iter()
@@ -69,7 +71,8 @@ fn size(field: &[u8]) -> u64 {
 }
 
 fn padded(size: u64) -> u64 {
-    size.div_ceil(BLOCK_BYTES as u64).saturating_mul(BLOCK_BYTES as u64)
+    size.div_ceil(BLOCK_BYTES as u64)
+        .saturating_mul(BLOCK_BYTES as u64)
 }
 
 #[cfg(test)]
@@ -93,7 +96,13 @@ mod tests {
     fn an_archive_is_complete_at_its_zero_block_and_not_before() {
         let archive = archive();
         let end = archive.len() - BLOCK_BYTES;
-        for (length, piece) in [(archive.len(), 7), (archive.len(), 4096), (end, 512), (end - 1, 100), (2000, 64)] {
+        for (length, piece) in [
+            (archive.len(), 7),
+            (archive.len(), 4096),
+            (end, 512),
+            (end - 1, 100),
+            (2000, 64),
+        ] {
             let mut check = TarCheck::new();
             for piece in archive[..length].chunks(piece) {
                 check.push(piece);

@@ -239,10 +239,7 @@ impl Lexer {
             self.verb = Some(if is("copy") { Verb::Copy } else { Verb::Other });
             if is("begin") || is("start") {
                 self.in_transaction = true;
-            } else if ["commit", "end", "rollback", "abort"]
-                .into_iter()
-                .any(is)
-            {
+            } else if ["commit", "end", "rollback", "abort"].into_iter().any(is) {
                 self.in_transaction = false;
             }
         }
@@ -358,7 +355,10 @@ mod tests {
     fn copy_from_stdin_is_followed_by_data() {
         let end = |text: &str| Lexer::new().scan(text.as_bytes()).end;
         assert_eq!(end("COPY a.b (c) FROM stdin;\n"), LineEnd::CopyData);
-        assert_eq!(end("copy a from STDIN with (format csv);\n"), LineEnd::CopyData);
+        assert_eq!(
+            end("copy a from STDIN with (format csv);\n"),
+            LineEnd::CopyData
+        );
         assert_eq!(end("COPY a TO stdout;\n"), LineEnd::Script);
         assert_eq!(end("COPY a FROM 'stdin';\n"), LineEnd::Script);
         assert_eq!(end("select 'COPY a FROM stdin;'\n"), LineEnd::Script);

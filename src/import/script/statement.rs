@@ -159,10 +159,17 @@ fn privileges(tokens: &[Token]) -> Vec<Name> {
     let mut roles = list(after(tokens, &["to", "from"]));
     let on_something = tokens.iter().any(|token| token.is("on"));
     if !on_something && !tokens.iter().any(|token| token.is("privileges")) {
-        let skipped = if tokens.get(2).is_some_and(|word| word.is("option")) { 4 } else { 1 };
+        let skipped = if tokens.get(2).is_some_and(|word| word.is("option")) {
+            4
+        } else {
+            1
+        };
         roles.extend(list(tokens.iter().skip(skipped)));
     }
-    if let Some(by) = tokens.windows(2).position(|pair| pair[0].is("granted") && pair[1].is("by")) {
+    if let Some(by) = tokens
+        .windows(2)
+        .position(|pair| pair[0].is("granted") && pair[1].is("by"))
+    {
         roles.extend(tokens.get(by + 2).and_then(Token::role));
     }
     roles
@@ -263,22 +270,40 @@ mod tests {
     fn roles_are_found_in_every_form_that_pg_dump_writes() {
         let table: &[(&str, &[&str])] = &[
             ("ALTER TABLE public.a OWNER TO app;", &["app"]),
-            ("ALTER FUNCTION f(x text) OWNER TO \"We \"\"ird\";", &["We \"ird"]),
+            (
+                "ALTER FUNCTION f(x text) OWNER TO \"We \"\"ird\";",
+                &["We \"ird"],
+            ),
             ("ALTER TABLE a OWNER TO CURRENT_USER;", &[]),
-            ("ALTER TABLE ONLY public.p ATTACH PARTITION public.p1 FOR VALUES IN ('to');", &[]),
-            ("GRANT SELECT(a,b) ON TABLE public.a TO Reader WITH GRANT OPTION;", &["reader"]),
+            (
+                "ALTER TABLE ONLY public.p ATTACH PARTITION public.p1 FOR VALUES IN ('to');",
+                &[],
+            ),
+            (
+                "GRANT SELECT(a,b) ON TABLE public.a TO Reader WITH GRANT OPTION;",
+                &["reader"],
+            ),
             ("GRANT ALL ON SCHEMA s TO PUBLIC;", &[]),
             ("GRANT ALL ON SCHEMA s TO GROUP x, y;", &["x", "y"]),
             ("REVOKE ALL ON FUNCTION f(a text) FROM x;", &["x"]),
-            ("REVOKE GRANT OPTION FOR ALL ON TABLE t FROM x CASCADE;", &["x"]),
+            (
+                "REVOKE GRANT OPTION FOR ALL ON TABLE t FROM x CASCADE;",
+                &["x"],
+            ),
             ("GRANT a TO b GRANTED BY c;", &["b", "a", "c"]),
             ("GRANT pg_read_all_data TO b WITH ADMIN OPTION;", &["b"]),
             (
                 "ALTER DEFAULT PRIVILEGES FOR ROLE app IN SCHEMA s GRANT SELECT ON TABLES  TO r;",
                 &["app", "r"],
             ),
-            ("ALTER DEFAULT PRIVILEGES FOR ROLE app REVOKE ALL ON TABLES FROM app;", &["app", "app"]),
-            ("CREATE POLICY p ON t FOR SELECT TO a, \"B\" USING ((x = 'a", &["a", "B"]),
+            (
+                "ALTER DEFAULT PRIVILEGES FOR ROLE app REVOKE ALL ON TABLES FROM app;",
+                &["app", "app"],
+            ),
+            (
+                "CREATE POLICY p ON t FOR SELECT TO a, \"B\" USING ((x = 'a",
+                &["a", "B"],
+            ),
             ("CREATE POLICY p ON t AS RESTRICTIVE USING (true);", &[]),
             ("CREATE SCHEMA s AUTHORIZATION app;", &["app"]),
             ("CREATE SCHEMA s;", &[]),
@@ -296,17 +321,32 @@ mod tests {
         let name = |text: &str| text.as_bytes().to_vec();
         let table = [
             ("CREATE ROLE App;", Some(Subject::CreateRole(name("app")))),
-            ("CREATE USER x PASSWORD 'y';", Some(Subject::CreateRoleWith(name("x")))),
+            (
+                "CREATE USER x PASSWORD 'y';",
+                Some(Subject::CreateRoleWith(name("x"))),
+            ),
             (
                 "CREATE DATABASE \"A b\" WITH TEMPLATE = template0 OWNER = o;",
                 Some(Subject::Database(name("A b"), Some(name("o")))),
             ),
-            ("DROP DATABASE IF EXISTS d;", Some(Subject::Database(name("d"), None))),
+            (
+                "DROP DATABASE IF EXISTS d;",
+                Some(Subject::Database(name("d"), None)),
+            ),
             ("DROP DATABASE d;", Some(Subject::Database(name("d"), None))),
             ("DROP TABLE d;", None),
-            ("SET SESSION AUTHORIZATION 'x';", Some(Subject::SessionAuthorization(Some(name("x"))))),
-            ("SET SESSION AUTHORIZATION DEFAULT;", Some(Subject::SessionAuthorization(None))),
-            ("RESET SESSION AUTHORIZATION;", Some(Subject::SessionAuthorization(None))),
+            (
+                "SET SESSION AUTHORIZATION 'x';",
+                Some(Subject::SessionAuthorization(Some(name("x")))),
+            ),
+            (
+                "SET SESSION AUTHORIZATION DEFAULT;",
+                Some(Subject::SessionAuthorization(None)),
+            ),
+            (
+                "RESET SESSION AUTHORIZATION;",
+                Some(Subject::SessionAuthorization(None)),
+            ),
             ("SET row_security = off;", None),
             ("CREATE TABLE t (", None),
             ("INSERT INTO t VALUES ('OWNER TO x');", None),

@@ -48,7 +48,10 @@ fn a_tables_data_is_framed_on_the_same_lines() {
     let out = rewrite_guarded(&script);
     assert_eq!(out.lines().count(), script.lines().count());
     let copy = out.lines().nth(3).unwrap();
-    assert!(copy.starts_with("\\unrestrict T \\\\ SELECT CASE"), "{copy}");
+    assert!(
+        copy.starts_with("\\unrestrict T \\\\ SELECT CASE"),
+        "{copy}"
+    );
     assert!(copy.contains("to_regclass(E'public.\"a b\"')"), "{copy}");
     assert!(
         copy.ends_with(
@@ -65,7 +68,10 @@ fn the_last_tables_transaction_is_ended() {
     let out = rewrite_guarded(&format!("{DATA}COPY a FROM stdin;\n\\.\n"));
     assert!(out.ends_with("\\.\nCOMMIT;\n"), "{out}");
     let out = rewrite_guarded(&format!("{DATA}COPY a FROM stdin;\n\\."));
-    assert!(out.ends_with("\\.COMMIT;\n") || out.ends_with("\\.\nCOMMIT;\n"), "{out}");
+    assert!(
+        out.ends_with("\\.COMMIT;\n") || out.ends_with("\\.\nCOMMIT;\n"),
+        "{out}"
+    );
 }
 
 #[test]
@@ -88,9 +94,18 @@ fn missing_roles_are_made_once_before_their_first_use() {
     );
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines[0], "ALTER TABLE t OWNER TO app;");
-    assert!(lines[1].starts_with("DO $multidb$BEGIN IF NOT EXISTS"), "{out}");
-    assert!(lines[1].contains("format('CREATE ROLE %I LOGIN', E'o''brien')"), "{out}");
-    assert!(lines[1].ends_with("$multidb$; GRANT SELECT ON TABLE t TO \"o'brien\";"), "{out}");
+    assert!(
+        lines[1].starts_with("DO $multidb$BEGIN IF NOT EXISTS"),
+        "{out}"
+    );
+    assert!(
+        lines[1].contains("format('CREATE ROLE %I LOGIN', E'o''brien')"),
+        "{out}"
+    );
+    assert!(
+        lines[1].ends_with("$multidb$; GRANT SELECT ON TABLE t TO \"o'brien\";"),
+        "{out}"
+    );
     assert_eq!(lines[2], "GRANT ALL ON TABLE t TO \"o'brien\";");
 }
 
@@ -98,8 +113,14 @@ fn missing_roles_are_made_once_before_their_first_use() {
 fn a_role_is_made_with_the_sessions_own_rights() {
     let out = rewrite_guarded("SET SESSION AUTHORIZATION app;\nGRANT x TO b;\n");
     let line = out.lines().nth(1).unwrap();
-    assert!(line.starts_with("RESET SESSION AUTHORIZATION; DO "), "{line}");
-    assert!(line.ends_with("; SET SESSION AUTHORIZATION app; GRANT x TO b;"), "{line}");
+    assert!(
+        line.starts_with("RESET SESSION AUTHORIZATION; DO "),
+        "{line}"
+    );
+    assert!(
+        line.ends_with("; SET SESSION AUTHORIZATION app; GRANT x TO b;"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -110,7 +131,10 @@ fn what_exists_is_not_made_again() {
         ),
         "\n\n\n"
     );
-    assert_eq!(rewrite_guarded("CREATE ROLE app LOGIN;\n"), "ALTER ROLE app LOGIN;\n");
+    assert_eq!(
+        rewrite_guarded("CREATE ROLE app LOGIN;\n"),
+        "ALTER ROLE app LOGIN;\n"
+    );
     let other = "CREATE DATABASE other WITH TEMPLATE = template0;\n";
     assert_eq!(rewrite_guarded(other), other);
 }
@@ -125,8 +149,15 @@ fn settings_that_the_server_lacks_are_dropped() {
 
 #[test]
 fn a_dump_without_restriction_gets_ours() {
-    assert_eq!(rewrite("-- x\n\nSET a = 1;\n"), "-- x\n\n\\restrict OWN \\\\ SET a = 1;\n");
-    assert_eq!(rewrite("\\! id\n"), "\\restrict OWN \\\\ \\! id\n", "psql refuses it");
+    assert_eq!(
+        rewrite("-- x\n\nSET a = 1;\n"),
+        "-- x\n\n\\restrict OWN \\\\ SET a = 1;\n"
+    );
+    assert_eq!(
+        rewrite("\\! id\n"),
+        "\\restrict OWN \\\\ \\! id\n",
+        "psql refuses it"
+    );
     assert_eq!(
         rewrite("SET a = 1;\n\\connect proj\nSET a = 2;\n"),
         "\\restrict OWN \\\\ SET a = 1;\n\
@@ -167,7 +198,10 @@ fn the_rewriter_refuses_commands_where_psql_cannot() {
         run("\\restrict A\nSELECT 1;\nCOPY a FROM stdin;\n\\N\n\\.\nSELECT 1 \\gexec\n"),
         Err(ScriptError::MetaCommand { line: 6 })
     );
-    assert_eq!(run("\\restrict A\nSELECT 1;\n\\unrestrict A\n").unwrap(), "\nSELECT 1;\n\n");
+    assert_eq!(
+        run("\\restrict A\nSELECT 1;\n\\unrestrict A\n").unwrap(),
+        "\nSELECT 1;\n\n"
+    );
     let framed = run(&format!("{DATA}COPY a FROM stdin;\n\\.\n")).unwrap();
     assert!(!framed.contains("restrict"), "{framed}");
     assert!(framed.contains("\\gset \\\\ BEGIN;"), "{framed}");
@@ -184,7 +218,10 @@ fn truncated_dumps_are_refused() {
         "SELECT 'x;\n",
     ] {
         let result = rewrite_pieces(target(), script.as_bytes(), 7);
-        assert!(matches!(result, Err(ScriptError::Truncated { .. })), "{script}: {result:?}");
+        assert!(
+            matches!(result, Err(ScriptError::Truncated { .. })),
+            "{script}: {result:?}"
+        );
     }
     rewrite("-- PostgreSQL database dump\nSELECT 1;\n-- PostgreSQL database dump complete\n");
     rewrite("SELECT 1;\n");

@@ -6,8 +6,13 @@ use std::path::PathBuf;
 use super::fixture::Fixture;
 use crate::import::{ImportError, ImportSource, Progress};
 
-async fn import(fixture: &Fixture, data: PathBuf) -> Result<multidb_store::SnapshotRecord, ImportError> {
-    fixture.import(fixture.request("s", ImportSource::DataDir(data))).await
+async fn import(
+    fixture: &Fixture,
+    data: PathBuf,
+) -> Result<multidb_store::SnapshotRecord, ImportError> {
+    fixture
+        .import(fixture.request("s", ImportSource::DataDir(data)))
+        .await
 }
 
 /// Asserts that an import is refused with these words and a hint, and leaves nothing.
@@ -22,8 +27,15 @@ async fn refused(fixture: &Fixture, data: PathBuf, words: &str) {
 async fn a_clean_data_directory_becomes_a_snapshot() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
-    source.run("proj", "ALTER SYSTEM SET archive_mode = 'on'").await;
-    source.run("proj", "SELECT pg_create_physical_replication_slot('standby', true)").await;
+    source
+        .run("proj", "ALTER SYSTEM SET archive_mode = 'on'")
+        .await;
+    source
+        .run(
+            "proj",
+            "SELECT pg_create_physical_replication_slot('standby', true)",
+        )
+        .await;
     let text = fixture.dump_text(&source, "proj").await;
     let data = source.stop().await;
     let before = fs::read(data.join("global/pg_control")).unwrap();
@@ -31,14 +43,22 @@ async fn a_clean_data_directory_becomes_a_snapshot() {
     assert_eq!(snapshot.migrations.len(), 3);
     let age = jiff::Timestamp::now().duration_since(snapshot.taken_at);
     assert!((0..300).contains(&age.as_secs()), "{age}");
-    assert!(before == fs::read(data.join("global/pg_control")).unwrap(), "the source is left alone");
+    assert!(
+        before == fs::read(data.join("global/pg_control")).unwrap(),
+        "the source is left alone"
+    );
     let told = fixture.told.lock().unwrap().clone();
-    let warned = |news: &Progress| matches!(news, Progress::Warning(text) if text.contains("archive_mode"));
+    let warned =
+        |news: &Progress| matches!(news, Progress::Warning(text) if text.contains("archive_mode"));
     assert!(told.iter().any(warned), "{told:?}");
     fixture.assert_owner(&fixture.snapshot_data(&snapshot.id));
     let copy = fixture.start_copy(&snapshot, "copy").await;
     assert!(fixture.dump_text(&copy, "proj").await == text);
-    assert_eq!(copy.ask("proj", "SELECT count(*)::text FROM pg_replication_slots").await, "0");
+    assert_eq!(
+        copy.ask("proj", "SELECT count(*)::text FROM pg_replication_slots")
+            .await,
+        "0"
+    );
     copy.stop().await;
     let error = import(&fixture, data).await.unwrap_err();
     assert!(matches!(error, ImportError::Exists { .. }), "{error}");
@@ -53,17 +73,31 @@ async fn a_data_directory_in_use_is_refused() {
     refused(&fixture, data.clone(), "Postgres is running on it").await;
     // As after a crash of the machine: no process, and a control file that says so.
     let crashed = fixture.path("crashed");
-    let status = std::process::Command::new("cp").arg("--archive").arg(&data).arg(&crashed).status();
+    let status = std::process::Command::new("cp")
+        .arg("--archive")
+        .arg(&data)
+        .arg(&crashed)
+        .status();
     assert!(status.unwrap().success());
     fs::remove_file(crashed.join("postmaster.pid")).unwrap();
-    refused(&fixture, crashed, "not stopped cleanly: its state is \"in production\"").await;
+    refused(
+        &fixture,
+        crashed,
+        "not stopped cleanly: its state is \"in production\"",
+    )
+    .await;
     source.stop().await;
 }
 
 #[tokio::test]
 async fn what_no_clone_could_use_is_refused() {
     let fixture = Fixture::new();
-    refused(&fixture, fixture.own_dir("empty"), "no data directory of Postgres").await;
+    refused(
+        &fixture,
+        fixture.own_dir("empty"),
+        "no data directory of Postgres",
+    )
+    .await;
     let data = fixture.init("source").await;
     refused(&fixture, data.clone(), "it has no database \"proj\"").await;
     for (name, words) in [

@@ -31,12 +31,18 @@ async fn dump(fixture: &Fixture, source: &Server, more: &[&str]) -> Vec<u8> {
 
 /// Imports a dump, and compares a start on the snapshot with the source.
 async fn check(fixture: &Fixture, source_text: &str, id: &str, path: &Path) {
-    let snapshot = fixture.import_dump(id, path).await.unwrap_or_else(|error| panic!("{id}: {error:?}"));
+    let snapshot = fixture
+        .import_dump(id, path)
+        .await
+        .unwrap_or_else(|error| panic!("{id}: {error:?}"));
     assert_eq!(
         snapshot.migrations,
         ["auth.0001_initial", "polls.0001_initial", "polls.0002_more"]
     );
-    assert_eq!((snapshot.postgres_major, snapshot.superuser.as_str()), (major(), "postgres"));
+    assert_eq!(
+        (snapshot.postgres_major, snapshot.superuser.as_str()),
+        (major(), "postgres")
+    );
     let copy = fixture.start_copy(&snapshot, "copy").await;
     let text = fixture.dump_text(&copy, "proj").await;
     // Rows that were inserted one by one lie where there was room.
@@ -51,7 +57,10 @@ async fn check(fixture: &Fixture, source_text: &str, id: &str, path: &Path) {
     let difference = text.iter().zip(&source_text).find(|(a, b)| a != b);
     assert!(text == source_text, "{id}: {difference:?}");
     let owner = copy
-        .ask("proj", "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = 'proj'")
+        .ask(
+            "proj",
+            "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = 'proj'",
+        )
         .await;
     assert_eq!(owner, "app");
     fs::remove_dir_all(copy.stop().await).unwrap();
@@ -66,7 +75,11 @@ async fn every_form_of_a_dump_restores_to_the_same_database() {
     let text = fixture.dump_text(&source, "proj").await;
     for format in ["plain", "custom", "tar"] {
         let bytes = dump(&fixture, &source, &["--format", format]).await;
-        for (suffix, bytes) in [("", bytes.clone()), (".gz", gzip(&bytes)), (".zst", zstd(&bytes))] {
+        for (suffix, bytes) in [
+            ("", bytes.clone()),
+            (".gz", gzip(&bytes)),
+            (".zst", zstd(&bytes)),
+        ] {
             let path = fixture.write("the dump", &bytes);
             check(&fixture, &text, &format!("{format}{suffix}"), &path).await;
         }
@@ -74,16 +87,32 @@ async fn every_form_of_a_dump_restores_to_the_same_database() {
     for compress in ["0", "6"] {
         let directory = fixture.own_dir("dumps").join("directory");
         let path = directory.display().to_string();
-        let args = ["--file", &path, "--format=directory", "--compress", compress, "--dbname=proj"];
+        let args = [
+            "--file",
+            &path,
+            "--format=directory",
+            "--compress",
+            compress,
+            "--dbname=proj",
+        ];
         fixture.program("pg_dump", &source.args(&args)).await;
-        check(&fixture, &text, &format!("directory-{compress}"), &directory).await;
+        check(
+            &fixture,
+            &text,
+            &format!("directory-{compress}"),
+            &directory,
+        )
+        .await;
         fs::remove_dir_all(directory.parent().unwrap()).unwrap();
     }
     for (id, more) in [
         ("create", &["--create"][..]),
         ("clean-create", &["--clean", "--create"]),
         ("inserts", &["--rows-per-insert=100"]),
-        ("session-authorization", &["--use-set-session-authorization"]),
+        (
+            "session-authorization",
+            &["--use-set-session-authorization"],
+        ),
     ] {
         let path = fixture.write("the dump", &dump(&fixture, &source, more).await);
         check(&fixture, &text, id, &path).await;
@@ -95,7 +124,12 @@ async fn every_form_of_a_dump_restores_to_the_same_database() {
 async fn a_dump_of_the_whole_cluster_restores() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
-    source.run("postgres", "ALTER ROLE app SET search_path = public; GRANT reader TO app").await;
+    source
+        .run(
+            "postgres",
+            "ALTER ROLE app SET search_path = public; GRANT reader TO app",
+        )
+        .await;
     source.run("postgres", "CREATE DATABASE other").await;
     source.run("other", "CREATE TABLE t AS SELECT 1 AS a").await;
     let text = fixture.dump_text(&source, "proj").await;
@@ -107,7 +141,10 @@ async fn a_dump_of_the_whole_cluster_restores() {
     assert!(fixture.dump_text(&copy, "proj").await == text);
     assert_eq!(copy.ask("other", "SELECT a::text FROM t").await, "1");
     let login = "SELECT string_agg(rolname || rolcanlogin, ' ' ORDER BY rolname) FROM pg_roles WHERE rolname !~ '^pg_'";
-    assert_eq!(copy.ask("proj", login).await, "We irdfalse appttrue postgrestrue readerfalse".replace("tt", "t"));
+    assert_eq!(
+        copy.ask("proj", login).await,
+        "We irdfalse appttrue postgrestrue readerfalse".replace("tt", "t")
+    );
     copy.stop().await;
 }
 
@@ -115,32 +152,56 @@ async fn a_dump_of_the_whole_cluster_restores() {
 async fn a_snapshot_owes_nothing() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
-    let path = fixture.write("the dump", &dump(&fixture, &source, &["--format=custom"]).await);
+    let path = fixture.write(
+        "the dump",
+        &dump(&fixture, &source, &["--format=custom"]).await,
+    );
     source.stop().await;
     let snapshot = fixture.import_dump("s", &path).await.unwrap();
     let told = fixture.told.lock().unwrap().clone();
-    for step in [Step::Check, Step::Copy, Step::Restore, Step::Migrations, Step::Vacuum, Step::Finish] {
+    for step in [
+        Step::Check,
+        Step::Copy,
+        Step::Restore,
+        Step::Migrations,
+        Step::Vacuum,
+        Step::Finish,
+    ] {
         assert!(told.contains(&Progress::Step(step)), "{told:?}");
     }
     let size = fs::metadata(&path).unwrap().len();
-    let all = Progress::Bytes { done: size, total: Some(size) };
+    let all = Progress::Bytes {
+        done: size,
+        total: Some(size),
+    };
     // The empty cluster's bytes were counted before.
     assert!(told.iter().any(|news| matches!(news, Progress::Bytes { done, total } if *done >= size && *total == Some(size))), "{all:?} {told:?}");
 
     let data = fixture.snapshot_data(&snapshot.id);
     fixture.assert_owner(&data);
     let entries = |path: PathBuf| fs::read_dir(path).unwrap().count();
-    assert_eq!(entries(fixture.layout.snapshot(&snapshot.id)), 2, "its manifest and its data");
-    assert_eq!(entries(data.join("pg_wal")), 2, "one segment and archive_status");
+    assert_eq!(
+        entries(fixture.layout.snapshot(&snapshot.id)),
+        2,
+        "its manifest and its data"
+    );
+    assert_eq!(
+        entries(data.join("pg_wal")),
+        2,
+        "one segment and archive_status"
+    );
     assert!(!data.join("postmaster.opts").exists());
-    let manifest = multidb_store::manifest::read::<multidb_store::SnapshotRecord>(&fixture.layout.snapshot(&snapshot.id));
+    let manifest = multidb_store::manifest::read::<multidb_store::SnapshotRecord>(
+        &fixture.layout.snapshot(&snapshot.id),
+    );
     assert_eq!(manifest.unwrap(), snapshot);
 
     let copy = fixture.start_copy(&snapshot, "copy").await;
     let unfrozen = "SELECT coalesce(string_agg(concat_ws(' ', relname, relpages, relallvisible), ', '), '') FROM pg_class \
         WHERE relkind IN ('r', 'm') AND relpages > 0 AND relallvisible < relpages";
     assert_eq!(copy.ask("proj", unfrozen).await, "");
-    let unanalysed = "SELECT count(*)::text FROM pg_class AS c WHERE relkind = 'r' AND reltuples < 0";
+    let unanalysed =
+        "SELECT count(*)::text FROM pg_class AS c WHERE relkind = 'r' AND reltuples < 0";
     assert_eq!(copy.ask("proj", unanalysed).await, "0");
     copy.stop().await;
 }
@@ -163,7 +224,10 @@ async fn a_dump_without_restriction_and_with_unknown_roles_restores() {
     assert_eq!(snapshot.taken_at.to_string(), "2026-01-02T03:04:05Z");
     let copy = fixture.start_copy(&snapshot, "copy").await;
     let roles = "SELECT string_agg(rolname, ',' ORDER BY rolname) FROM pg_roles WHERE rolname !~ '^pg_' AND rolcanlogin";
-    assert_eq!(copy.ask("proj", roles).await, "Sp\"ecial,app,ghost,postgres,spirit");
+    assert_eq!(
+        copy.ask("proj", roles).await,
+        "Sp\"ecial,app,ghost,postgres,spirit"
+    );
     copy.stop().await;
 }
 
@@ -176,7 +240,10 @@ fn shareable(a: &Path, b: &Path, counts: &mut (u64, u64)) {
             shareable(&entry.path(), &other, counts);
             continue;
         }
-        let (left, right) = (fs::read(entry.path()).unwrap(), fs::read(other).unwrap_or_default());
+        let (left, right) = (
+            fs::read(entry.path()).unwrap(),
+            fs::read(other).unwrap_or_default(),
+        );
         for (number, block) in left.chunks(8192).enumerate() {
             counts.1 += 1;
             let at = number * 8192;
@@ -193,12 +260,22 @@ fn shareable(a: &Path, b: &Path, counts: &mut (u64, u64)) {
 async fn two_restores_share_almost_all_blocks() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
-    let path = fixture.write("the dump", &dump(&fixture, &source, &["--format=custom"]).await);
+    let path = fixture.write(
+        "the dump",
+        &dump(&fixture, &source, &["--format=custom"]).await,
+    );
     source.stop().await;
     let a = fixture.import_dump("a", &path).await.unwrap();
     let b = fixture.import_dump("b", &path).await.unwrap();
     let mut counts = (0, 0);
-    shareable(&fixture.snapshot_data(&a.id).join("base"), &fixture.snapshot_data(&b.id).join("base"), &mut counts);
+    shareable(
+        &fixture.snapshot_data(&a.id).join("base"),
+        &fixture.snapshot_data(&b.id).join("base"),
+        &mut counts,
+    );
     let (same, all) = counts;
-    assert!(same * 100 >= all * 99, "{same} of {all} blocks are the same");
+    assert!(
+        same * 100 >= all * 99,
+        "{same} of {all} blocks are the same"
+    );
 }

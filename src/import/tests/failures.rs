@@ -18,27 +18,74 @@ async fn refused(fixture: &Fixture, bytes: &[u8], words: &str) {
 async fn a_damaged_dump_is_refused_with_the_cause() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
-    let plain = fixture.program("pg_dump", &source.args(&["--dbname=proj"])).await;
-    let custom = fixture.program("pg_dump", &source.args(&["--dbname=proj", "--format=custom"])).await;
-    let tar = fixture.program("pg_dump", &source.args(&["--dbname=proj", "--format=tar"])).await;
+    let plain = fixture
+        .program("pg_dump", &source.args(&["--dbname=proj"]))
+        .await;
+    let custom = fixture
+        .program(
+            "pg_dump",
+            &source.args(&["--dbname=proj", "--format=custom"]),
+        )
+        .await;
+    let tar = fixture
+        .program("pg_dump", &source.args(&["--dbname=proj", "--format=tar"]))
+        .await;
     source.stop().await;
 
     let mut broken = plain.clone();
     let lines = 3 + plain.iter().filter(|b| **b == b'\n').count();
     broken.extend_from_slice(b"\n\nSELECT nonsense;\n");
-    refused(&fixture, &broken, &format!("psql failed: line {lines}: ERROR:  column \"nonsense\" does not exist")).await;
+    refused(
+        &fixture,
+        &broken,
+        &format!("psql failed: line {lines}: ERROR:  column \"nonsense\" does not exist"),
+    )
+    .await;
     refused(&fixture, &plain[..plain.len() / 2], "truncated").await;
-    let tail = plain.windows(8).rposition(|window| window == b"complete").unwrap();
-    refused(&fixture, &plain[..tail - 31], "\"PostgreSQL database dump complete\", is missing").await;
+    let tail = plain
+        .windows(8)
+        .rposition(|window| window == b"complete")
+        .unwrap();
+    refused(
+        &fixture,
+        &plain[..tail - 31],
+        "\"PostgreSQL database dump complete\", is missing",
+    )
+    .await;
     refused(&fixture, &custom[..custom.len() / 2], "pg_restore failed").await;
-    refused(&fixture, &tar[..tar.len() / 2], "the tar archive is truncated").await;
+    refused(
+        &fixture,
+        &tar[..tar.len() / 2],
+        "the tar archive is truncated",
+    )
+    .await;
     let zstd = zstd::encode_all(&plain[..], 1).unwrap();
     refused(&fixture, &zstd[..zstd.len() - 10], "cannot read").await;
-    refused(&fixture, b"\\! touch /tmp/owned\n", "backslash commands are restricted").await;
-    refused(&fixture, b"SELECT 1;\n", "relation \"django_migrations\" does not exist").await;
-    refused(&fixture, b"COPY nothing FROM stdin;\n1\n\\.\n", "line 1: ERROR:  relation \"nothing\" does not exist").await;
+    refused(
+        &fixture,
+        b"\\! touch /tmp/owned\n",
+        "backslash commands are restricted",
+    )
+    .await;
+    refused(
+        &fixture,
+        b"SELECT 1;\n",
+        "relation \"django_migrations\" does not exist",
+    )
+    .await;
+    refused(
+        &fixture,
+        b"COPY nothing FROM stdin;\n1\n\\.\n",
+        "line 1: ERROR:  relation \"nothing\" does not exist",
+    )
+    .await;
     refused(&fixture, b"", "it is empty").await;
-    refused(&fixture, b"SELECT pg_terminate_backend(pg_backend_pid());\nSELECT 1;\n", "terminating connection").await;
+    refused(
+        &fixture,
+        b"SELECT pg_terminate_backend(pg_backend_pid());\nSELECT 1;\n",
+        "terminating connection",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -57,11 +104,23 @@ async fn a_major_that_is_not_there_is_said() {
 async fn an_interrupted_import_leaves_nothing() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
-    let bytes = fixture.program("pg_dump", &source.args(&["--dbname=proj", "--format=custom"])).await;
+    let bytes = fixture
+        .program(
+            "pg_dump",
+            &source.args(&["--dbname=proj", "--format=custom"]),
+        )
+        .await;
     let data = source.stop().await;
     let dump = fixture.write("the dump", &bytes);
     for source in [ImportSource::Dump(dump), ImportSource::DataDir(data)] {
-        for step in [Step::Check, Step::Copy, Step::Restore, Step::Migrations, Step::Vacuum, Step::Finish] {
+        for step in [
+            Step::Check,
+            Step::Copy,
+            Step::Restore,
+            Step::Migrations,
+            Step::Vacuum,
+            Step::Finish,
+        ] {
             interrupt_at(&fixture, &source, step).await;
             fixture.assert_nothing_left(&[]).await;
         }
@@ -102,7 +161,11 @@ async fn two_imports_under_one_id_are_one() {
         fixture.importer.import(request.clone(), |_| ()),
         fixture.importer.import(request, |_| ()),
     );
-    let (good, bad) = if first.is_ok() { (first, second) } else { (second, first) };
+    let (good, bad) = if first.is_ok() {
+        (first, second)
+    } else {
+        (second, first)
+    };
     assert_eq!(good.unwrap().migrations, ["a.b"]);
     assert!(matches!(bad, Err(ImportError::UnderWay { .. })), "{bad:?}");
     fixture.assert_nothing_left(&["s"]).await;

@@ -105,7 +105,16 @@ impl Fixture {
 
     pub(super) async fn init(&self, name: &str) -> PathBuf {
         let data = self.own_dir(name);
-        let args = ["-D", &data.display().to_string(), "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"];
+        let args = [
+            "-D",
+            &data.display().to_string(),
+            "-U",
+            "postgres",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+        ];
         self.program("initdb", &args.map(str::to_owned)).await;
         data
     }
@@ -135,9 +144,14 @@ impl Fixture {
         let data = self.init("source").await;
         let server = self.start(&data).await;
         server
-            .run("postgres", "CREATE ROLE app LOGIN; CREATE ROLE \"We ird\"; CREATE ROLE reader")
+            .run(
+                "postgres",
+                "CREATE ROLE app LOGIN; CREATE ROLE \"We ird\"; CREATE ROLE reader",
+            )
             .await;
-        server.run("postgres", "CREATE DATABASE proj OWNER app").await;
+        server
+            .run("postgres", "CREATE DATABASE proj OWNER app")
+            .await;
         server.run("proj", SOURCE).await;
         server
     }
@@ -146,8 +160,12 @@ impl Fixture {
     pub(super) async fn dump_text(&self, server: &Server, database: &str) -> String {
         let args = server.args(&["--no-comments", "--dbname", database]);
         let text = String::from_utf8(self.program("pg_dump", &args).await).unwrap();
-        let differs = |line: &&str| line.starts_with("\\restrict") || line.starts_with("\\unrestrict");
-        text.lines().filter(|line| !differs(line)).collect::<Vec<_>>().join("\n")
+        let differs =
+            |line: &&str| line.starts_with("\\restrict") || line.starts_with("\\unrestrict");
+        text.lines()
+            .filter(|line| !differs(line))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     pub(super) fn request(&self, id: &str, source: ImportSource) -> ImportRequest {
@@ -165,16 +183,26 @@ impl Fixture {
         }
     }
 
-    pub(super) async fn import(&self, request: ImportRequest) -> Result<SnapshotRecord, ImportError> {
+    pub(super) async fn import(
+        &self,
+        request: ImportRequest,
+    ) -> Result<SnapshotRecord, ImportError> {
         self.told.lock().unwrap().clear();
         let told = self.told.clone();
         let progress = move |news| told.lock().unwrap().push(news);
         let work = self.importer.import(request, progress);
-        tokio::time::timeout(PATIENCE, work).await.expect("the import hangs")
+        tokio::time::timeout(PATIENCE, work)
+            .await
+            .expect("the import hangs")
     }
 
-    pub(super) async fn import_dump(&self, id: &str, path: &Path) -> Result<SnapshotRecord, ImportError> {
-        self.import(self.request(id, ImportSource::Dump(path.to_owned()))).await
+    pub(super) async fn import_dump(
+        &self,
+        id: &str,
+        path: &Path,
+    ) -> Result<SnapshotRecord, ImportError> {
+        self.import(self.request(id, ImportSource::Dump(path.to_owned())))
+            .await
     }
 
     pub(super) fn snapshot_data(&self, id: &SnapshotId) -> PathBuf {
@@ -185,7 +213,11 @@ impl Fixture {
     pub(super) async fn start_copy(&self, snapshot: &SnapshotRecord, name: &str) -> Server {
         let copy = self.path(name);
         let data = self.snapshot_data(&snapshot.id);
-        let status = Command::new("cp").args(["--archive", "--reflink=auto"]).arg(data).arg(&copy).status();
+        let status = Command::new("cp")
+            .args(["--archive", "--reflink=auto"])
+            .arg(data)
+            .arg(&copy)
+            .status();
         assert!(status.unwrap().success());
         self.start(&copy).await
     }
@@ -194,18 +226,27 @@ impl Fixture {
     pub(super) async fn assert_nothing_left(&self, snapshots: &[&str]) {
         let names = |path: PathBuf| -> Vec<String> {
             let entries = fs::read_dir(path).unwrap();
-            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+            entries
+                .map(|e| e.unwrap().file_name().into_string().unwrap())
+                .collect()
         };
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let servers = self.host.running_servers().await.unwrap();
-            let imports = servers.iter().filter(|(purpose, _)| *purpose == Purpose::Import).count();
+            let imports = servers
+                .iter()
+                .filter(|(purpose, _)| *purpose == Purpose::Import)
+                .count();
             let run_dirs = names(self.layout.run()).len();
             let left = (names(self.layout.snapshots()), names(self.layout.trash()));
-            if left.0 == snapshots && left.1.is_empty() && imports == 0 && run_dirs == servers.len() {
+            if left.0 == snapshots && left.1.is_empty() && imports == 0 && run_dirs == servers.len()
+            {
                 return;
             }
-            assert!(tokio::time::Instant::now() < deadline, "{left:?}, {imports} servers");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{left:?}, {imports} servers"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -226,13 +267,17 @@ impl Fixture {
 
 impl Server {
     pub(super) async fn run(&self, database: &str, sql: &str) {
-        let client = connect(&self.running.endpoint, "postgres", database).await.unwrap();
+        let client = connect(&self.running.endpoint, "postgres", database)
+            .await
+            .unwrap();
         client.batch_execute(sql).await.unwrap();
     }
 
     /// The first column of the first row, as text.
     pub(super) async fn ask(&self, database: &str, sql: &str) -> String {
-        let client = connect(&self.running.endpoint, "postgres", database).await.unwrap();
+        let client = connect(&self.running.endpoint, "postgres", database)
+            .await
+            .unwrap();
         let row = client.query_one(sql, &[]).await.unwrap();
         row.get(0)
     }
@@ -244,7 +289,10 @@ impl Server {
         };
         let directory = socket.parent().unwrap().display().to_string();
         let own = ["--username", "postgres", "--host", &directory];
-        own.iter().chain(more).map(|arg| (*arg).to_owned()).collect()
+        own.iter()
+            .chain(more)
+            .map(|arg| (*arg).to_owned())
+            .collect()
     }
 
     pub(super) async fn stop(self) -> PathBuf {
