@@ -117,7 +117,7 @@ fn all_faults_are_reported_together_with_their_keys() {
         [project."a b"]
         git = "ftp://host/path"
         listing = "../up"
-        migrations = "prisma"
+        migrations = "activerecord"
         database = ""
         [project.b]
         listing = "/etc/passwd"

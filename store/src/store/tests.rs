@@ -1,6 +1,6 @@
 //! The store on a real disk: durability under SIGKILL, and recovery from damage.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -210,6 +210,6 @@ fn write_until_killed(layout: &Layout) {
     let first = store.instances().unwrap().len() as u64;
     for number in first.. {
         store.put(&record(number)).unwrap();
-        println!("\ndurable {number}");
+        writeln!(std::io::stdout(), "\ndurable {number}").unwrap();
     }
 }
