@@ -226,8 +226,6 @@ fn import_request(body: ImportBody, deps: &AdminDeps) -> Result<ImportRequest, F
 /// Imports, and tells how it goes: at least each second, so that a client that has hung up is
 /// noticed.
 async fn run_import(request: ImportRequest, news: mpsc::UnboundedSender<ImportEvent>, deps: Deps) {
-    let id = request.id.clone();
-    tracing::info!(snapshot = %id, project = %request.project, "import begins");
     let (shown, mut latest) = watch::channel((Step::Check, 0, None));
     // Nobody listens any more when the import is being interrupted.
     let tell = |event| {
@@ -267,12 +265,6 @@ async fn run_import(request: ImportRequest, news: mpsc::UnboundedSender<ImportEv
     tell(match imported {
         Ok(snapshot) => {
             let added = deps.index.send(AddSnapshot(snapshot.clone())).await;
-            tracing::info!(
-                snapshot = %id,
-                bytes = snapshot.bytes,
-                migrations = snapshot.migrations.len(),
-                "import done"
-            );
             match added {
                 Ok(()) => ImportEvent::Done {
                     snapshot: view(&snapshot, &[], &deps),
@@ -284,7 +276,6 @@ async fn run_import(request: ImportRequest, news: mpsc::UnboundedSender<ImportEv
         }
         Err(error) => {
             let error = import_failure(&error);
-            tracing::warn!(snapshot = %id, error = error.message, "import failed, nothing of it is left");
             ImportEvent::Failed { error }
         }
     });
