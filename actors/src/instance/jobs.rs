@@ -85,11 +85,7 @@ impl InstanceActor {
                         Outcome::Done
                     }
                     Err(error) => {
-                        tracing::warn!(
-                            instance = %actor.record.name,
-                            error = multidb_store::error_chain(&error),
-                            "postgres did not start"
-                        );
+                        actor.log_start_failure(&error);
                         actor.failure = Some(error);
                         Outcome::Failed
                     }
@@ -97,6 +93,18 @@ impl InstanceActor {
                 actor.apply(Event::StartDone { job, outcome }, ctx);
             });
         self.start = Some(ctx.spawn(start));
+    }
+
+    /// A full house is no defect: who waits is told, and an operator sees it in the numbers.
+    fn log_start_failure(&self, error: &InstanceError) {
+        let instance = &self.record.name;
+        let chain = multidb_store::error_chain(error);
+        match error {
+            InstanceError::NoSlot { .. } => {
+                tracing::info!(%instance, error = chain, "no place to start postgres in");
+            }
+            _ => tracing::warn!(%instance, error = chain, "postgres did not start"),
+        }
     }
 
     /// Takes over a Postgres that runs, and watches for its end.
