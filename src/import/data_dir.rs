@@ -114,7 +114,7 @@ pub(super) async fn read_control(
         return Err(refused(
             path,
             format!(
-                "it was not stopped cleanly: its state is \"{}\"",
+                "it was not shut down cleanly: its state is \"{}\"",
                 control.state
             ),
             STOP_ADVICE,

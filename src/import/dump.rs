@@ -52,6 +52,8 @@ pub(super) struct Dump {
     pub(super) made_at: Timestamp,
     /// The file's size.
     pub(super) bytes: u64,
+    /// How much of the file was read.
+    pub(super) bytes_read: Arc<AtomicU64>,
     content: Option<Content>,
 }
 
@@ -78,7 +80,7 @@ pub(super) struct Pieces {
 
 impl Dump {
     /// Opens a dump and looks at its beginning. Blocks.
-    pub(super) fn open(path: &Path, bytes_read: Arc<AtomicU64>) -> Result<Self, ImportError> {
+    pub(super) fn open(path: &Path) -> Result<Self, ImportError> {
         let failed = |source| ImportError::io("read", path, source);
         let metadata = fs::metadata(path).map_err(failed)?;
         let modified = metadata.modified().map_err(failed)?;
@@ -87,7 +89,8 @@ impl Dump {
             return Self::open_directory(path, modified);
         }
         let file = File::open(path).map_err(failed)?;
-        let (head, rest) = open_content(file, bytes_read).map_err(failed)?;
+        let bytes_read = Arc::new(AtomicU64::new(0));
+        let (head, rest) = open_content(file, bytes_read.clone()).map_err(failed)?;
         let (format, archive) = detect(path, &head)?;
         let server_major = match &archive {
             Some(header) => header.server_major,
@@ -100,6 +103,7 @@ impl Dump {
             archive_major: archive.as_ref().and_then(|header| header.dump_major),
             made_at: archive.and_then(|h| h.made_at).unwrap_or(modified),
             bytes: metadata.len(),
+            bytes_read,
             content: Some(Cursor::new(head).chain(rest)),
         })
     }
@@ -130,6 +134,7 @@ impl Dump {
             archive_major: header.dump_major,
             made_at: header.made_at.unwrap_or(modified),
             bytes: 0,
+            bytes_read: Arc::default(),
             content: None,
         })
     }
@@ -246,14 +251,13 @@ mod tests {
     async fn check(bytes: &[u8]) -> (Dump, Vec<u8>) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
-        let read = Arc::new(AtomicU64::new(0));
-        let mut dump = Dump::open(file.path(), read.clone()).unwrap();
+        let mut dump = Dump::open(file.path()).unwrap();
         let mut pieces = dump.read();
         let mut content = Vec::new();
         while let Some(piece) = pieces.receiver.recv().await {
             content.extend(piece.unwrap());
         }
-        assert_eq!(read.load(Ordering::Relaxed), bytes.len() as u64);
+        assert_eq!(dump.bytes_read.load(Ordering::Relaxed), bytes.len() as u64);
         assert_eq!(dump.bytes, bytes.len() as u64);
         (dump, content)
     }
@@ -296,7 +300,7 @@ mod tests {
             bytes.truncate(bytes.len() - 100);
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(&bytes).unwrap();
-            let mut dump = Dump::open(file.path(), Arc::default()).unwrap();
+            let mut dump = Dump::open(file.path()).unwrap();
             let mut pieces = dump.read();
             let mut last = Ok(Vec::new());
             while let Some(piece) = pieces.receiver.recv().await {
@@ -314,10 +318,10 @@ mod tests {
         for bytes in [&b""[..], b"\x00\x01", b"PGDMP", &other_tar] {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(bytes).unwrap();
-            let error = Dump::open(file.path(), Arc::default()).err().unwrap();
+            let error = Dump::open(file.path()).err().unwrap();
             assert!(error.hint().is_some(), "{error}");
         }
         let directory = tempfile::tempdir().unwrap();
-        Dump::open(directory.path(), Arc::default()).err().unwrap();
+        Dump::open(directory.path()).err().unwrap();
     }
 }

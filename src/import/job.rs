@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -198,8 +198,10 @@ impl Job {
             }
             ImportSource::Dump(path) => {
                 let path = self.resolve(path).await?;
-                let bytes = self.shared.bytes.clone();
-                let dump = self.block(move || Dump::open(&path, bytes)).await?;
+                // Not waited for when the import is interrupted: it only reads, and a FIFO may
+                // never have anything to read.
+                let opened = tokio::task::spawn_blocking(move || Dump::open(&path)).await;
+                let dump = opened.unwrap_or(Err(ImportError::Interrupted))?;
                 Ok(Source::Dump(Box::new(dump)))
             }
         }
@@ -221,7 +223,9 @@ impl Job {
     ) -> Result<(u16, Timestamp, String, ImportServer), ImportError> {
         self.tell(Progress::Step(Step::Copy)).await;
         let copied = self.copy(path.to_owned());
-        self.with_bytes(Some(found.size.bytes), copied).await?;
+        let bytes = &self.shared.bytes;
+        self.with_bytes(bytes, Some(found.size.bytes), copied)
+            .await?;
         // Had a server been started meanwhile, the copy would be of no one moment.
         check_not_running(path)?;
         let host = self.importer.host.as_ref();
@@ -272,8 +276,9 @@ impl Job {
             tools_major,
             staging: &self.staging,
         };
-        self.with_bytes(total, restore::restore(&mut dump, &target))
-            .await?;
+        let bytes = dump.bytes_read.clone();
+        let restored = restore::restore(&mut dump, &target);
+        self.with_bytes(&bytes, total, restored).await?;
         Ok((postgres_major, made_at, SUPERUSER.to_owned(), server))
     }
 
@@ -395,6 +400,7 @@ impl Job {
     /// Runs a step, telling every now and then how far it is.
     async fn with_bytes<T>(
         &self,
+        bytes: &AtomicU64,
         total: Option<u64>,
         step: impl Future<Output = Result<T, ImportError>>,
     ) -> Result<T, ImportError> {
@@ -405,7 +411,7 @@ impl Job {
                 result = &mut step => Some(result),
                 _ = ticks.tick() => None,
             };
-            let done = self.shared.bytes.load(Ordering::Relaxed);
+            let done = bytes.load(Ordering::Relaxed);
             // Not waited for: news of bytes may be lost where nobody takes them in time.
             let _ = self.news.try_send(Progress::Bytes { done, total });
             if let Some(result) = ended {

@@ -14,6 +14,7 @@ mod lexer;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::HashSet;
 
@@ -21,6 +22,9 @@ use memchr::{memchr, memchr_iter, memmem};
 
 use lexer::{Lexer, LineEnd};
 use statement::{Name, Subject};
+use text::{
+    FREEZE_QUERY_HEAD, FREEZE_QUERY_TAIL, is_database, is_token, literal, newline, table_name,
+};
 
 /// What the rewriter must know about where the script goes.
 #[derive(Debug, Clone)]
@@ -482,78 +486,5 @@ impl Rewriter {
         out.extend_from_slice(newline(line));
         self.framed = true;
         true
-    }
-}
-
-/// Whether a table may be filled with FREEZE, answered as the two pieces of SQL that do it.
-///
-/// FREEZE needs a table that was made or truncated in the same transaction; truncating needs one
-/// that no foreign key refers to and must not lose rows (an extension's configuration table has
-/// some already) or fire triggers.
-const FREEZE_QUERY_HEAD: &str = "SELECT \
-    CASE WHEN f THEN pg_catalog.format('TRUNCATE TABLE ONLY %s;', t) ELSE '' END AS multidb_prepare, \
-    CASE WHEN f THEN 'WITH (FREEZE)' ELSE '' END AS multidb_options \
-    FROM (SELECT pg_catalog.to_regclass(";
-const FREEZE_QUERY_TAIL: &str = ") AS t) AS n LEFT JOIN LATERAL (SELECT \
-    c.relkind = 'r' AND c.relpersistence <> 't' AND NOT c.relhastriggers \
-    AND pg_catalog.pg_relation_size(c.oid) = 0 AND NOT EXISTS \
-    (SELECT FROM pg_catalog.pg_constraint AS k WHERE k.confrelid = c.oid) AS f \
-    FROM pg_catalog.pg_class AS c WHERE c.oid = n.t) AS c ON true \\gset \\\\ ";
-
-/// A dump's token: letters and digits only.
-fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(u8::is_ascii_alphanumeric)
-}
-
-/// The argument of a `\connect` that names a database of the same server and nothing else.
-fn is_database(argument: &[u8]) -> bool {
-    let name = argument
-        .strip_prefix(b"-reuse-previous=on \"dbname='")
-        .and_then(|rest| rest.strip_suffix(b"'\""));
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.') || *b >= 0x80;
-    match (name, argument) {
-        (Some(name), _) => {
-            !name.is_empty()
-                && name
-                    .iter()
-                    .all(|b| plain(b) || matches!(b, b' ' | b'=' | b','))
-        }
-        (None, [b'"', name @ .., b'"']) => {
-            // psql takes a name with these for a whole connection string.
-            !name.is_empty() && !name.iter().any(|b| matches!(b, b'"' | b'=' | b':' | b'\\'))
-        }
-        (None, name) => !name.is_empty() && !name.starts_with(b"-") && name.iter().all(plain),
-    }
-}
-
-/// The table in what stands between COPY and FROM.
-fn table_name(head: &[u8]) -> &[u8] {
-    let mut quoted = false;
-    let end = head.iter().position(|byte| {
-        quoted ^= *byte == b'"';
-        !quoted && *byte == b' '
-    });
-    &head[..end.unwrap_or(head.len())]
-}
-
-/// An SQL literal that means the same whatever `standard_conforming_strings` is.
-fn literal(text: &[u8]) -> Vec<u8> {
-    let mut literal = b"E'".to_vec();
-    for &byte in text {
-        if matches!(byte, b'\'' | b'\\') {
-            literal.push(byte);
-        }
-        literal.push(byte);
-    }
-    literal.push(b'\'');
-    literal
-}
-
-/// The line's end: what is left when it is emptied.
-fn newline(line: &[u8]) -> &[u8] {
-    let text = line.trim_ascii_end().len();
-    match memchr(b'\n', &line[text..]) {
-        Some(at) => &line[text + at..],
-        None => &[],
     }
 }

@@ -83,7 +83,7 @@ async fn a_data_directory_in_use_is_refused() {
     refused(
         &fixture,
         crashed,
-        "not stopped cleanly: its state is \"in production\"",
+        "not shut down cleanly: its state is \"in production\"",
     )
     .await;
     source.stop().await;

@@ -170,3 +170,22 @@ async fn two_imports_under_one_id_are_one() {
     assert!(matches!(bad, Err(ImportError::UnderWay { .. })), "{bad:?}");
     fixture.assert_nothing_left(&["s"]).await;
 }
+
+#[tokio::test]
+async fn a_dump_that_never_comes_can_be_interrupted() {
+    let fixture = Fixture::new();
+    let fifo = fixture.path("slow.sql");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    // Held open and never written to.
+    let keeper = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&fifo);
+    let import = fixture.import_dump("s", &fifo);
+    let given_up = tokio::time::timeout(Duration::from_millis(300), import).await;
+    given_up.unwrap_err();
+    fixture.assert_nothing_left(&[]).await;
+    // The thread that reads it ends.
+    drop(keeper);
+}
