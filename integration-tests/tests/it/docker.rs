@@ -142,4 +142,7 @@ fn engine_that_goes_away_is_a_clear_error_until_it_is_back() {
         daemon.connect("instance:running").one("select x from kept"),
         "42"
     );
+    drop(session);
+    // While the relay is there.
+    daemon.stop();
 }

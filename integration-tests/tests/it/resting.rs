@@ -1,5 +1,6 @@
 //! What is idle rests, and what works is never disturbed.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use multidb_integration_tests::{Daemon, RawClient, eventually, is_alive, postmaster_pid};
@@ -135,23 +136,21 @@ fn instance_with_an_idle_session_keeps_running() {
 fn no_client_is_refused_for_bad_timing() {
     let daemon = daemon().limit("instance_idle_timeout", "30ms").start();
     drop(daemon.connect("instance:timing,snapshot:monday"));
-    let mut stops = 0;
-    for attempt in 0..60u32 {
+    let mut starts = HashSet::new();
+    for attempt in 0..60u64 {
         // So that a client meets each moment of a stop.
-        let pause = Duration::from_millis(u64::from(attempt % 20) * 8);
-        std::thread::sleep(pause);
+        std::thread::sleep(Duration::from_millis(attempt % 20 * 8));
         let session = daemon.connect("instance:timing");
         session
             .query("create table if not exists seen (n int); insert into seen values (1)")
             .expect("it is served");
+        starts.insert(session.one("select pg_postmaster_start_time()"));
         if attempt == 59 {
             assert_eq!(session.one("select count(*) from seen"), "60");
         }
-        drop(session);
-        stops += u32::from(daemon.state("timing") != "running");
     }
     assert!(
-        stops > 0,
-        "the instance never stopped, so this tested nothing"
+        starts.len() > 5,
+        "the instance hardly stopped, so this tested nothing: {starts:?}"
     );
 }

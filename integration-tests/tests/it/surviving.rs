@@ -111,7 +111,8 @@ fn damaged_database_of_records_is_rebuilt_from_the_instances() {
     daemon
         .expect_log("rebuil")
         .expect_log("aside")
-        .expect_log("damaged");
+        .expect_log("damaged")
+        .expect_log("sled");
     daemon.start();
     assert_eq!(facts(&daemon.json(&["instance", "ls"])), before);
     for name in ["a", "b", "c"] {
