@@ -57,7 +57,6 @@ main() {
     step "Connecting: each name that does not exist yet is created"
     show hello main "select count(*) || ' votes' from polls_vote"
     show archive v1.0 "select count(*) || ' questions' from polls_question"
-    say
     closing_words
     if [ "$mode" = foreground ]; then
         wait "$daemon_pid"
@@ -95,7 +94,7 @@ step() {
 }
 
 say() {
-    printf '   %s\n' "$*"
+    if [ $# -eq 0 ]; then echo; else printf '   %s\n' "$*"; fi
 }
 
 fail() {
@@ -216,14 +215,15 @@ show() {
     if "$multidb" instance show "$instance" >/dev/null 2>&1; then
         was=woken
     fi
+    say
+    say "psql -h 127.0.0.1 -p $port -U instance:$instance,gitref:$gitref polls"
     begin=$(milliseconds)
-    answer=$(connect "$instance,gitref:$gitref" --no-align --tuples-only --command="$sql") ||
+    answer=$(connect "$instance,gitref:$gitref" --no-align --tuples-only --command="$sql" \
+        2> >(sed 's/^/      /' >&2)) ||
         fail "psql could not connect; see $dir/daemon.log"
     took=$(($(milliseconds) - begin))
     snapshot=$("$multidb" instance show "$instance" --json | tr --delete '\n' |
         sed --quiet 's/.*"snapshot": *"\([^"]*\)".*/\1/p')
-    say
-    say "psql -h 127.0.0.1 -p $port -U instance:$instance,gitref:$gitref polls"
     say "   $answer; instance $instance $was from snapshot $snapshot; $took ms from connect to answer"
 }
 
@@ -235,7 +235,7 @@ connect() {
 
 closing_words() {
     step "Your turn"
-    say "A new, empty-handed name is a new database, and it is yours to break:"
+    say "A new name is a new database, and it is yours to break:"
     say
     say "    psql -h 127.0.0.1 -p $port -U instance:mine,gitref:main polls"
     say
