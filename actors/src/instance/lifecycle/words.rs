@@ -1,0 +1,191 @@
+//! The words of the life cycle: its states, what happens to it, and what it asks for.
+
+/// The number of a job, of a run of Postgres or of an idle period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Job(pub(super) u64);
+
+/// What an instance is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// A clone is being made.
+    Cloning {
+        /// The clone's job.
+        job: Job,
+        /// What the clone is for.
+        why: CloneReason,
+        /// What follows.
+        then: AfterClone,
+    },
+    /// Nothing runs; the data is there.
+    Stopped,
+    /// Postgres is being started.
+    Starting {
+        /// The start's job; when it succeeds, the number of the run.
+        job: Job,
+    },
+    /// Postgres accepts connections.
+    Running {
+        /// The number of this run.
+        job: Job,
+        /// The idle period that is being waited out, if there are no sessions.
+        idle: Option<Job>,
+    },
+    /// Postgres is being stopped.
+    Stopping {
+        /// The stop's job.
+        job: Job,
+        /// What follows.
+        then: Then,
+    },
+    /// The last start failed.
+    Failed,
+    /// The data is being deleted.
+    Deleting {
+        /// The deletion's job.
+        job: Job,
+    },
+    /// Nothing is left.
+    Gone,
+}
+
+/// What a clone is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloneReason {
+    /// The instance is new. If the clone fails, it never was.
+    Create,
+    /// The instance gets fresh data. If the clone fails, it keeps what it has.
+    Reset,
+}
+
+/// What follows a clone. Its worker cannot be interrupted, so a deletion waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterClone {
+    /// Rest, or start if clients wait.
+    Rest,
+    /// Delete everything.
+    Delete,
+}
+
+/// What follows a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Rest, or start again if clients wait.
+    Rest,
+    /// Make a fresh clone.
+    Reset,
+    /// Delete everything.
+    Delete,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A client waits for the instance.
+    ClientWaits,
+    /// A session of the run ended.
+    SessionEnded {
+        /// The run that it was a session of.
+        run: Job,
+    },
+    /// A clone ended.
+    CloneDone {
+        /// Its job.
+        job: Job,
+        /// Whether there is a clone.
+        outcome: Outcome,
+    },
+    /// A start ended.
+    StartDone {
+        /// Its job.
+        job: Job,
+        /// Whether Postgres accepts connections.
+        outcome: Outcome,
+    },
+    /// A stop ended. There is no outcome: what cannot be stopped is logged and left behind.
+    StopDone {
+        /// Its job.
+        job: Job,
+    },
+    /// A deletion ended.
+    DeleteDone {
+        /// Its job.
+        job: Job,
+    },
+    /// Postgres exited by itself.
+    Exited {
+        /// The run that ended.
+        run: Job,
+    },
+    /// The idle period is over.
+    IdleElapsed {
+        /// The period.
+        idle: Job,
+    },
+    /// Another instance needs the place.
+    RoomWanted,
+    /// An administrator, or the end of the daemon.
+    Command(Command),
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it was to do.
+    Done,
+    /// It did not, and left nothing of it.
+    Failed,
+}
+
+/// What an administrator asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Start it, without a client.
+    Start,
+    /// Stop it and end its sessions.
+    Stop,
+    /// Give it a fresh clone and end its sessions.
+    Reset,
+    /// Delete it and end its sessions.
+    Delete,
+    /// Delete it if nobody uses it now.
+    Expire,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Make a clone.
+    Clone(Job, CloneReason),
+    /// Start Postgres.
+    Start(Job),
+    /// Stop Postgres; a start in progress is given up first.
+    Stop(Job),
+    /// Delete the data and the record.
+    Delete(Job),
+    /// Give all waiting clients the running Postgres. The caller tells the number of those that
+    /// were still there by [`Lifecycle::served`].
+    Serve(Job),
+    /// Tell all waiting clients why the job failed.
+    RefuseFailed,
+    /// Tell all waiting clients that an administrator stopped it.
+    RefuseStopped,
+    /// Send all waiting clients back to the Supervisor.
+    Redirect,
+    /// Wait out the idle period.
+    ArmIdle(Job),
+}
+
+impl State {
+    /// The state's name, as in `multidb instance ls`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cloning { .. } => "cloning",
+            Self::Stopped => "stopped",
+            Self::Starting { .. } => "starting",
+            Self::Running { .. } => "running",
+            Self::Stopping { .. } => "stopping",
+            Self::Failed => "failed",
+            Self::Deleting { .. } | Self::Gone => "deleting",
+        }
+    }
+}
