@@ -43,6 +43,8 @@ pub(super) enum DumpFormat {
 /// A dump, opened.
 pub(super) struct Dump {
     pub(super) path: PathBuf,
+    /// Where pg_restore reads it, if it is a directory.
+    pub(super) directory: PathBuf,
     pub(super) format: DumpFormat,
     /// The server's major version that it was made from.
     pub(super) server_major: Option<u16>,
@@ -98,6 +100,7 @@ impl Dump {
         };
         Ok(Self {
             path: path.to_owned(),
+            directory: PathBuf::new(),
             format,
             server_major,
             archive_major: archive.as_ref().and_then(|header| header.dump_major),
@@ -129,6 +132,7 @@ impl Dump {
             .ok_or_else(|| refused(path, "its toc.dat is not pg_dump's", "Make the dump again."))?;
         Ok(Self {
             path: path.to_owned(),
+            directory: path.to_owned(),
             format: DumpFormat::Directory,
             server_major: header.server_major,
             archive_major: header.dump_major,

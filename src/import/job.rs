@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::control::Control;
 use super::data_dir::{DataDir, check_files, check_not_running, read_control};
-use super::dump::Dump;
+use super::dump::{Dump, DumpFormat};
 use super::error::{ImportError, refused};
 use super::files::{self, Shared};
 use super::restore::{self, Target};
@@ -90,7 +90,7 @@ impl Job {
                 "snapshot imported"
             ),
             Err(error) => {
-                tracing::warn!(%id, error = error_chain(error), "import failed");
+                tracing::info!(%id, error = error_chain(error), "import failed");
                 self.clean_up().await;
             }
         }
@@ -263,6 +263,7 @@ impl Job {
         self.tell(Progress::Step(Step::Copy)).await;
         let template = template(host.as_ref(), layout, postgres_major, &self.staging).await?;
         self.copy(template).await?;
+        self.make_readable(&mut dump, tools_major).await?;
         let server = self.start(postgres_major).await?;
         let project = &self.request.settings;
         server::make_database(&server, project).await?;
@@ -280,6 +281,25 @@ impl Job {
         let restored = restore::restore(&mut dump, &target);
         self.with_bytes(&bytes, total, restored).await?;
         Ok((postgres_major, made_at, SUPERUSER.to_owned(), server))
+    }
+
+    /// A dump in one file is read by us, but one that is a directory by pg_restore: where its user
+    /// cannot, it gets a copy, by reflink if that can be.
+    async fn make_readable(&self, dump: &mut Dump, tools_major: u16) -> Result<(), ImportError> {
+        let host = self.importer.host.as_ref();
+        if dump.format != DumpFormat::Directory
+            || restore::can_read_directory(host, tools_major, &dump.directory).await?
+        {
+            return Ok(());
+        }
+        let (from, to) = (dump.directory.clone(), self.staging.join("dump"));
+        let (owner, shared) = (host.data_owner(), self.shared.clone());
+        dump.directory.clone_from(&to);
+        self.block(move || {
+            files::make_dir(&to, 0o700, owner)?;
+            files::copy_data(&from, &to, owner, &shared)
+        })
+        .await
     }
 
     /// The major version that was asked for; else the dump's own, else the newest that is

@@ -287,7 +287,7 @@ fn succeed(output: ProgramOutput) -> Result<(), ImportError> {
 
 fn pg_restore(dump: &Dump, target: &Target<'_>, pipes: &Pipes) -> ProgramRun {
     let (format, input) = match dump.format {
-        DumpFormat::Directory => ("directory", dump.path.clone()),
+        DumpFormat::Directory => ("directory", dump.directory.clone()),
         DumpFormat::Tar => ("tar", pipes.archive.clone()),
         DumpFormat::Custom | DumpFormat::Plain => ("custom", pipes.archive.clone()),
     };
@@ -308,6 +308,26 @@ fn pg_restore(dump: &Dump, target: &Target<'_>, pipes: &Pipes) -> ProgramRun {
         env: Vec::new(),
         binds,
     }
+}
+
+/// Whether Postgres' user can read a dump that is a directory.
+pub(super) async fn can_read_directory(
+    host: &dyn PostgresHost,
+    tools_major: u16,
+    directory: &Path,
+) -> Result<bool, ImportError> {
+    let run = ProgramRun {
+        postgres_major: tools_major,
+        program: "pg_restore",
+        args: vec![
+            "--format=directory".to_owned(),
+            "--list".to_owned(),
+            directory.display().to_string(),
+        ],
+        env: Vec::new(),
+        binds: vec![directory.to_owned()],
+    };
+    Ok(host.run_program(&run).await?.success)
 }
 
 fn psql(target: &Target<'_>, pipes: &Pipes) -> ProgramRun {

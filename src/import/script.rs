@@ -20,10 +20,11 @@ use std::collections::HashSet;
 
 use memchr::{memchr, memchr_iter, memmem};
 
-use lexer::{Lexer, LineEnd};
+use lexer::{Lexer, Line, LineEnd};
 use statement::{Name, Subject};
 use text::{
-    FREEZE_QUERY_HEAD, FREEZE_QUERY_TAIL, is_database, is_token, literal, newline, table_name,
+    FREEZE_QUERY_HEAD, FREEZE_QUERY_TAIL, create_role, is_database, is_token, is_unwanted, literal,
+    newline, table_name,
 };
 
 /// What the rewriter must know about where the script goes.
@@ -108,6 +109,8 @@ pub(super) struct Rewriter {
     framed: bool,
     /// It is to be committed before the next line.
     commit_due: bool,
+    /// A blank line that may be needed to lift the guard.
+    blank: Option<Vec<u8>>,
     dump_open: bool,
     cluster_dump_open: bool,
 }
@@ -131,6 +134,7 @@ impl Rewriter {
             data_announced: false,
             framed: false,
             commit_due: false,
+            blank: None,
             dump_open: false,
             cluster_dump_open: false,
         }
@@ -185,6 +189,7 @@ impl Rewriter {
         if let Some(missing) = missing {
             return Err(ScriptError::Truncated { missing });
         }
+        self.give_blank(out);
         if std::mem::take(&mut self.commit_due) {
             out.extend_from_slice(b"COMMIT;\n");
         }
@@ -267,8 +272,12 @@ impl Rewriter {
             out.extend_from_slice(b"COMMIT; ");
         }
         let starts_statement = self.lexer.at_statement_start();
-        let command = starts_statement && line.starts_with(b"\\");
-        if command && self.own_command(line, out) {
+        if starts_statement && self.guard != Guard::Lifted && line.trim_ascii().is_empty() {
+            self.give_blank(out);
+            self.blank = Some(line.to_vec());
+            return Ok(());
+        }
+        if starts_statement && line.starts_with(b"\\") && self.own_command(line, out) {
             return Ok(());
         }
         let scanned = self.lexer.scan(line);
@@ -281,11 +290,16 @@ impl Rewriter {
         if starts_statement && !scanned.code {
             self.comment(line);
         }
-        if starts_statement && scanned.code {
-            let one_line = self.lexer.at_statement_start();
-            self.statement(line, one_line, scanned.end, out);
-        } else {
-            out.extend_from_slice(line);
+        match self.framed_head(line, starts_statement, scanned) {
+            Some(head) => self.frame_copy(line, head, out),
+            None => {
+                self.give_blank(out);
+                if starts_statement && scanned.code {
+                    self.statement(line, out);
+                } else {
+                    out.extend_from_slice(line);
+                }
+            }
         }
         if scanned.end == LineEnd::CopyData {
             self.place = Place::RowStart;
@@ -302,6 +316,7 @@ impl Rewriter {
         match command {
             b"\\restrict" if is_token(argument) => {
                 // Under our own token the dump's is not trusted: it came too late to be pg_dump's.
+                self.give_blank(out);
                 if psql_restricts && self.guard == Guard::Lifted {
                     self.guard = Guard::Dump(argument.to_vec());
                     out.extend_from_slice(line);
@@ -311,25 +326,23 @@ impl Rewriter {
             }
             b"\\unrestrict" if is_token(argument) => match &self.guard {
                 Guard::Dump(token) if token == argument => {
+                    self.give_blank(out);
                     self.guard = Guard::Lifted;
                     out.extend_from_slice(line);
                 }
                 Guard::Dump(_) => return false,
-                Guard::Lifted | Guard::Ours(_) => out.extend_from_slice(newline(line)),
+                Guard::Lifted | Guard::Ours(_) => {
+                    self.give_blank(out);
+                    out.extend_from_slice(newline(line));
+                }
             },
             b"\\connect" | b"\\c" if is_database(argument) => match &self.guard {
                 Guard::Lifted => out.extend_from_slice(line),
-                Guard::Ours(token) => {
-                    let text = [
-                        b"\\unrestrict ",
-                        token.as_slice(),
-                        b" \\\\ \\connect ",
-                        argument,
-                        b" \\\\ \\restrict ",
-                        token,
-                        newline(line),
-                    ];
+                Guard::Ours(_) => {
+                    let token = self.lift(out);
+                    let text = [b"\\connect ", argument, b" \\\\ \\restrict ", &token];
                     out.extend_from_slice(&text.concat());
+                    out.extend_from_slice(newline(line));
                 }
                 Guard::Dump(_) => return false,
             },
@@ -361,19 +374,13 @@ impl Rewriter {
     }
 
     /// A line that begins a statement.
-    fn statement(&mut self, line: &[u8], one_line: bool, end: LineEnd, out: &mut Vec<u8>) {
-        let announced = std::mem::take(&mut self.data_announced);
-        if end == LineEnd::CopyData {
-            if announced && !self.lexer.in_transaction() && self.framed_copy(line, out) {
-                return;
-            }
-            out.extend_from_slice(line);
-            return;
-        }
+    fn statement(&mut self, line: &[u8], out: &mut Vec<u8>) {
+        let one_line = self.lexer.at_statement_start();
+        self.data_announced = false;
         match line.trim_ascii_end() {
             b"SET standard_conforming_strings = off;" => self.lexer.set_backslash_literals(true),
             b"SET standard_conforming_strings = on;" => self.lexer.set_backslash_literals(false),
-            text if one_line && self.unwanted(text) => {
+            text if one_line && is_unwanted(text, self.target.postgres_major) => {
                 out.extend_from_slice(newline(line));
                 return;
             }
@@ -383,16 +390,6 @@ impl Rewriter {
             None => out.extend_from_slice(line),
             Some(subject) => self.about(subject, line, one_line, out),
         }
-    }
-
-    /// Settings that this server does not have, or that name what only the source had.
-    fn unwanted(&self, text: &[u8]) -> bool {
-        let newer_server =
-            self.target.postgres_major < 17 && text == b"SET transaction_timeout = 0;";
-        let tablespace = text.starts_with(b"SET default_tablespace = ")
-            && text != b"SET default_tablespace = '';"
-            && memchr(b';', text) == Some(text.len() - 1);
-        newer_server || tablespace
     }
 
     fn about(&mut self, subject: Subject, line: &[u8], one_line: bool, out: &mut Vec<u8>) {
@@ -442,49 +439,61 @@ impl Rewriter {
         if self.session_authorization.is_some() {
             out.extend_from_slice(b"RESET SESSION AUTHORIZATION; ");
         }
-        let name = literal(&role);
-        let create = [
-            b"DO $multidb$BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = ",
-            name.as_slice(),
-            b") THEN EXECUTE pg_catalog.format('CREATE ROLE %I LOGIN', ",
-            &name,
-            b"); END IF; END$multidb$; ",
-        ];
-        out.extend_from_slice(&create.concat());
+        out.extend_from_slice(&create_role(&role));
         if let Some(statement) = &self.session_authorization {
             out.extend_from_slice(statement);
             out.push(b' ');
         }
     }
 
-    /// Puts a table's data into a transaction, with FREEZE where the table allows it. False when
-    /// the line is not of pg_dump's form.
-    fn framed_copy(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
-        let text = line.trim_ascii_end();
-        let Some(head) = text.strip_suffix(b" FROM stdin;") else {
-            return false;
-        };
-        let Some(table) = head.strip_prefix(b"COPY ").map(table_name) else {
-            return false;
-        };
-        let token = match &self.guard {
-            Guard::Dump(token) | Guard::Ours(token) => Some(token.as_slice()),
-            Guard::Lifted => None,
-        };
-        if let Some(token) = token {
-            out.extend_from_slice(&[b"\\unrestrict ", token, b" \\\\ "].concat());
+    /// What stands before `FROM stdin` in a line that begins a table's data, as pg_dump writes it.
+    fn framed_head<'a>(&self, line: &'a [u8], starts: bool, scanned: Line) -> Option<&'a [u8]> {
+        let is_data = starts && scanned.end == LineEnd::CopyData;
+        if !is_data || !self.data_announced || self.lexer.in_transaction() {
+            return None;
         }
+        let head = line.trim_ascii_end().strip_suffix(b" FROM stdin;")?;
+        head.starts_with(b"COPY ").then_some(head)
+    }
+
+    /// Puts a table's data into a transaction, with FREEZE where the table allows it.
+    fn frame_copy(&mut self, line: &[u8], head: &[u8], out: &mut Vec<u8>) {
+        self.data_announced = false;
+        let token = match self.guard {
+            Guard::Lifted => None,
+            Guard::Dump(_) | Guard::Ours(_) => Some(self.lift(out)),
+        };
         out.extend_from_slice(FREEZE_QUERY_HEAD.as_bytes());
-        out.extend_from_slice(&literal(table));
+        out.extend_from_slice(&literal(table_name(&head[b"COPY ".len()..])));
         out.extend_from_slice(FREEZE_QUERY_TAIL.as_bytes());
         if let Some(token) = token {
-            out.extend_from_slice(&[b"\\restrict ", token, b" \\\\ "].concat());
+            out.extend_from_slice(&[b"\\restrict ", token.as_slice(), b" \\\\ "].concat());
         }
         out.extend_from_slice(b"BEGIN; :multidb_prepare ");
         out.extend_from_slice(head);
         out.extend_from_slice(b" FROM stdin :multidb_options;");
         out.extend_from_slice(newline(line));
         self.framed = true;
-        true
+    }
+
+    /// Passes on a blank line that was held back.
+    fn give_blank(&mut self, out: &mut Vec<u8>) {
+        if let Some(blank) = self.blank.take() {
+            out.extend_from_slice(&blank);
+        }
+    }
+
+    /// Lifts the guard for what follows on the next line, and returns its token.
+    ///
+    /// psql takes the whole line for `\unrestrict`'s argument (since 15.20), so it needs a line of
+    /// its own: the blank one that pg_dump leaves before a command of this kind, else a new one.
+    fn lift(&mut self, out: &mut Vec<u8>) -> Vec<u8> {
+        let token = match &self.guard {
+            Guard::Dump(token) | Guard::Ours(token) => token.clone(),
+            Guard::Lifted => Vec::new(),
+        };
+        out.extend_from_slice(&[b"\\unrestrict ", token.as_slice()].concat());
+        out.extend_from_slice(&self.blank.take().unwrap_or_else(|| b"\n".to_vec()));
+        token
     }
 }

@@ -17,6 +17,28 @@ pub(super) const FREEZE_QUERY_TAIL: &str = ") AS t) AS n LEFT JOIN LATERAL (SELE
     (SELECT FROM pg_catalog.pg_constraint AS k WHERE k.confrelid = c.oid) AS f \
     FROM pg_catalog.pg_class AS c WHERE c.oid = n.t) AS c ON true \\gset \\\\ ";
 
+/// Makes a role, if it does not exist.
+pub(super) fn create_role(role: &[u8]) -> Vec<u8> {
+    let name = literal(role);
+    let create = [
+        b"DO $multidb$BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = ",
+        name.as_slice(),
+        b") THEN EXECUTE pg_catalog.format('CREATE ROLE %I LOGIN', ",
+        &name,
+        b"); END IF; END$multidb$; ",
+    ];
+    create.concat()
+}
+
+/// Settings that this server does not have, or that name what only the source had.
+pub(super) fn is_unwanted(text: &[u8], postgres_major: u16) -> bool {
+    let newer_server = postgres_major < 17 && text == b"SET transaction_timeout = 0;";
+    let tablespace = text.starts_with(b"SET default_tablespace = ")
+        && text != b"SET default_tablespace = '';"
+        && memchr(b';', text) == Some(text.len() - 1);
+    newer_server || tablespace
+}
+
 /// A dump's token: letters and digits only.
 pub(super) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_alphanumeric)
