@@ -244,6 +244,8 @@ async fn open(
             client.socket.write_all(&words).await?;
             client.socket.shutdown().await?;
         }
+        // Tried again until it is refused.
+        Err(LoginError::Lost) => {}
         Err(LoginError::Refused(error)) => {
             tracing::info!(%id, sqlstate = error.sqlstate.as_str(), error = error.message, "client refused");
             client.refuse(&error.with_connection(id.0)).await?;

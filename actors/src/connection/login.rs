@@ -26,6 +26,9 @@ use crate::wire::{
 const LOGIN_BYTES_MAX: usize = 256 << 10;
 /// How long to wait before a backend that is still starting is asked again.
 const STARTING_PAUSE: Duration = Duration::from_millis(2);
+/// For how long a Postgres that breaks off logins is tried again, and how often.
+const LOST_PATIENCE: Duration = Duration::from_secs(5);
+const LOST_PAUSE: Duration = Duration::from_millis(20);
 /// How often an instance that was deleted under the client's hands is asked for anew.
 const REDIRECTS_MAX: usize = 8;
 /// How long a notice about another snapshot may keep a session waiting that is otherwise ready.
@@ -63,6 +66,8 @@ pub(super) enum LoginError {
     Refused(ClientError),
     /// The backend refused, and the client gets its words as they are.
     Backend(Bytes),
+    /// The backend could not be reached, or broke off.
+    Lost,
 }
 
 impl From<ClientError> for LoginError {
@@ -80,21 +85,14 @@ pub(super) async fn login(
     let (request, options) = request::parse(user, message.get("options").map(Bytes::as_ref))
         .map_err(ClientError::from)?;
     let user = authenticate(&request, deps);
-    let (acquired, lease, notice) = attach(&request, &user, deps).await?;
-    let role = request.role.clone();
-    let role = role.unwrap_or_else(|| acquired.settings.role.clone());
-    let startup = message
-        .encode_for_backend(&BackendStartup {
-            user: role.as_bytes(),
-            default_database: acquired.settings.database.as_bytes(),
-            options: options.as_deref(),
-        })
-        .map_err(ClientError::from)?;
-    let database = message.database(role.as_bytes());
-    let database = database.map_or(acquired.settings.database.clone(), |database| {
-        String::from_utf8_lossy(database).into_owned()
-    });
-    let backend = Backend::login(&lease, &startup, deps.limits.start_timeout, &request).await?;
+    let reached = reach(message, &request, options.as_deref(), &user, deps).await?;
+    let Reached {
+        backend,
+        lease,
+        notice,
+        role,
+        database,
+    } = reached;
     let mut greeting = BytesMut::new();
     encode_authentication_ok(&mut greeting);
     if let Some(notice) = notice {
@@ -118,6 +116,62 @@ pub(super) async fn login(
             request,
         },
     })
+}
+
+/// A backend that lets the client in, and how it was reached.
+struct Reached {
+    backend: Backend,
+    lease: Lease,
+    notice: Option<ClientNotice>,
+    role: String,
+    database: String,
+}
+
+/// Attaches to the instance and logs in to its Postgres. One that has just died is known to its
+/// instance a moment later, and the next attempt waits for its successor.
+async fn reach(
+    message: &StartupMessage,
+    request: &ConnectRequest,
+    options: Option<&[u8]>,
+    user: &str,
+    deps: &ConnectionDeps,
+) -> Result<Reached, LoginError> {
+    let deadline = Instant::now() + LOST_PATIENCE;
+    loop {
+        let (acquired, lease, notice) = attach(request, user, deps).await?;
+        let role = request.role.clone();
+        let role = role.unwrap_or_else(|| acquired.settings.role.clone());
+        let startup = message
+            .encode_for_backend(&BackendStartup {
+                user: role.as_bytes(),
+                default_database: acquired.settings.database.as_bytes(),
+                options,
+            })
+            .map_err(ClientError::from)?;
+        match Backend::login(&lease, &startup, deps.limits.start_timeout, request).await {
+            Ok(backend) => {
+                let database = message.database(role.as_bytes());
+                let database = database.map_or(acquired.settings.database, |database| {
+                    String::from_utf8_lossy(database).into_owned()
+                });
+                return Ok(Reached {
+                    backend,
+                    lease,
+                    notice,
+                    role,
+                    database,
+                });
+            }
+            Err(LoginError::Lost) if Instant::now() < deadline => {
+                drop(lease);
+                tokio::time::sleep(LOST_PAUSE).await;
+            }
+            Err(LoginError::Lost) => {
+                return Err(ClientError::backend_lost(&request.instance).into());
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Who is asking. With `trust`, the only method so far, that is who the client says it is; the
@@ -230,8 +284,8 @@ impl Backend {
                     Ok(Ok(Attempt::Starting)) => tokio::time::sleep(STARTING_PAUSE).await,
                     Ok(Err(error)) => return Err(error),
                     Err(error) => {
-                        tracing::warn!(instance = %name, %error, "postgres broke off a login");
-                        return Err(ClientError::backend_lost(name).into());
+                        tracing::info!(instance = %name, %error, "postgres broke off a login");
+                        return Err(LoginError::Lost);
                     }
                 }
             }
