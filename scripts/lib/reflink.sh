@@ -37,7 +37,7 @@ multidb_make_image() {
     truncate --size "$size" "$image.partial" || return 1
     case $kind in
         xfs) mkfs.xfs -q -m reflink=1 "$image.partial" || return 1 ;;
-        btrfs) mkfs.btrfs --quiet "$image.partial" || return 1 ;;
+        btrfs) mkfs.btrfs --quiet "$image.partial" >/dev/null || return 1 ;;
         *)
             echo "reflink: no file system is called $kind" >&2
             return 1
