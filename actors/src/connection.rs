@@ -1,7 +1,7 @@
 //! ConnectionActor: one client connection.
 //!
 //! The actor owns the connection's state and its idle timer; a plain task on the same arbiter does
-//! the talking: [`handshake`], [`login`], then [`relay`]. The session's bytes never travel in
+//! the talking: `handshake`, `login`, then `relay`. The session's bytes never travel in
 //! messages.
 
 use std::io;

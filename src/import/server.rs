@@ -66,7 +66,7 @@ pub(super) struct ImportServer {
 }
 
 impl ImportServer {
-    /// Starts it. Whoever drops the future, or the server, stops it by [`stop`].
+    /// Starts it. Whoever drops the future, or the server, stops it by [`Self::stop`].
     pub(super) async fn start(
         host: Arc<dyn PostgresHost>,
         uid: InstanceUid,

@@ -163,7 +163,7 @@ pub enum Effect {
     /// Delete the data and the record.
     Delete(Job),
     /// Give all waiting clients the running Postgres. The caller tells the number of those that
-    /// were still there by [`Lifecycle::served`].
+    /// were still there by `Lifecycle::served`.
     Serve(Job),
     /// Tell all waiting clients why the job failed.
     RefuseFailed,
