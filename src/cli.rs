@@ -26,7 +26,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::client::AdminClient;
-use crate::config::Config;
+use crate::config::{ConfigFaults, Loaded};
 
 use self::output::Output;
 
@@ -147,19 +147,19 @@ fn wait(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Resu
 
 impl Invocation {
     /// The configuration, as the options choose it.
-    fn config(&self) -> anyhow::Result<Config> {
-        let mut config = Config::load(self.global.config.as_deref())?;
+    fn loaded(&self) -> Result<Loaded, ConfigFaults> {
+        let mut loaded = Loaded::load(self.global.config.as_deref())?;
         if let Some(socket) = &self.global.socket {
-            config.admin_socket.clone_from(socket);
+            loaded.config.admin_socket.clone_from(socket);
         }
-        Ok(config)
+        Ok(loaded)
     }
 
     /// A way to the daemon. A configuration with faults is in the way only if it is needed.
     fn client(&self) -> anyhow::Result<AdminClient> {
         let socket = match &self.global.socket {
             Some(socket) => socket.clone(),
-            None => self.config()?.admin_socket,
+            None => self.loaded()?.config.admin_socket,
         };
         Ok(AdminClient::new(socket))
     }

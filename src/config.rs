@@ -6,6 +6,7 @@
 
 mod fault;
 mod limits;
+mod lines;
 mod listen;
 mod project;
 mod runtime;
@@ -14,6 +15,7 @@ mod server;
 mod source;
 #[cfg(test)]
 mod tests;
+mod user;
 mod value;
 
 use std::collections::BTreeMap;
@@ -29,7 +31,9 @@ pub use self::project::{GitRemote, Project};
 pub use self::runtime::{CloneMethod, Network, RuntimeConfig, RuntimeKind};
 pub use self::section::{Origin, Setting};
 pub use self::server::Auth;
+pub use self::user::{User, Verifier};
 
+use self::lines::Lines;
 use self::section::{Report, Section};
 
 /// Where the configuration is when nobody says where.
@@ -75,6 +79,8 @@ pub struct Loaded {
     pub config: Config,
     /// Each setting's effective value and its origin.
     pub settings: Vec<Setting>,
+    /// What is valid, but hardly meant.
+    pub warnings: Vec<Fault>,
     /// The file; none where there was none, and all is default.
     pub file: Option<PathBuf>,
 }
@@ -112,10 +118,12 @@ impl Loaded {
             .map_err(|error| refuse(vec![Fault::syntax(&error)]))?;
         let mut report = Report::default();
         let config = Config::read(table, &mut report);
+        report.locate(&Lines::of(text));
         if report.faults.is_empty() {
             Ok(Self {
                 config,
                 settings: report.settings,
+                warnings: report.warnings,
                 file,
             })
         } else {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Invocation;
 use super::table::{Align, table};
-use crate::config::{Loaded, Origin, Setting};
+use crate::config::{ConfigFaults, Fault, Loaded, Origin, Setting};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -24,12 +24,20 @@ struct CheckView {
     valid: bool,
     file: Option<PathBuf>,
     faults: Vec<FaultView>,
+    /// What is valid, but hardly meant.
+    warnings: Vec<FaultView>,
 }
 
 #[derive(Debug, Serialize)]
 struct FaultView {
     key: String,
     message: String,
+    line: Option<usize>,
+}
+
+fn views(faults: Vec<Fault>) -> Vec<FaultView> {
+    let view = |Fault { key, message, line }| FaultView { key, message, line };
+    faults.into_iter().map(view).collect()
 }
 
 pub(super) fn run(command: &ConfigCommand, invocation: &Invocation) -> anyhow::Result<ExitCode> {
@@ -48,39 +56,44 @@ pub(super) fn run(command: &ConfigCommand, invocation: &Invocation) -> anyhow::R
 }
 
 fn check(
-    loaded: Result<Loaded, crate::config::ConfigFaults>,
+    loaded: Result<Loaded, ConfigFaults>,
     invocation: &Invocation,
 ) -> anyhow::Result<ExitCode> {
+    let checked = loaded.as_ref().map(valid).unwrap_or_default();
     let view = match loaded {
         Ok(loaded) => CheckView {
             valid: true,
             file: loaded.file,
             faults: Vec::new(),
+            warnings: views(loaded.warnings),
         },
         // For people, faults are an error like any other.
         Err(faults) if !invocation.global.json => return Err(faults.into()),
         Err(faults) => CheckView {
             valid: false,
             file: faults.file,
-            faults: faults
-                .faults
-                .into_iter()
-                .map(|fault| FaultView {
-                    key: fault.key,
-                    message: fault.message,
-                })
-                .collect(),
+            faults: views(faults.faults),
+            warnings: Vec::new(),
         },
     };
-    invocation.output.show(&view, |view| match &view.file {
-        Some(file) => format!("the configuration {} is valid", file.display()),
-        None => "there is no configuration file; the defaults are valid".to_owned(),
-    })?;
+    invocation.output.show(&view, |_| checked)?;
     Ok(if view.valid {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What is told about a configuration without faults.
+pub(super) fn valid(loaded: &Loaded) -> String {
+    let mut text = match &loaded.file {
+        Some(file) => format!("the configuration {} is valid\n", file.display()),
+        None => "there is no configuration file; the defaults are valid\n".to_owned(),
+    };
+    for warning in &loaded.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    text
 }
 
 /// The settings, with what the command line says over the file.

@@ -22,7 +22,15 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(args: &ServeArgs, invocation: &Invocation) -> anyhow::Result<ExitCode> {
     logging::init(args.log_format)?;
-    let config = invocation.config()?;
-    crate::daemon::serve(config)?;
+    let loaded = invocation.loaded()?;
+    for warning in &loaded.warnings {
+        tracing::warn!(
+            key = warning.key,
+            line = warning.line,
+            "the configuration is valid, but: {}",
+            warning.message
+        );
+    }
+    crate::daemon::serve(loaded.config)?;
     Ok(ExitCode::SUCCESS)
 }

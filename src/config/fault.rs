@@ -10,6 +10,8 @@ pub struct Fault {
     pub key: String,
     /// What is wrong, and what would be right.
     pub message: String,
+    /// The line of the file that it is on, counted from 1; none where the file does not set it.
+    pub line: Option<usize>,
 }
 
 impl Fault {
@@ -17,6 +19,7 @@ impl Fault {
         Self {
             key: key.into(),
             message: message.into(),
+            line: None,
         }
     }
 
@@ -29,7 +32,11 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            f.write_str(&self.key)?;
+            if let Some(line) = self.line {
+                write!(f, " (line {line})")?;
+            }
+            f.write_str(": ")?;
         }
         f.write_str(&self.message)
     }

@@ -8,6 +8,9 @@ use super::SOCKET_PATH_BYTES_MAX;
 use super::section::{Report, Section};
 use super::value::{Value, quoted, text};
 
+/// From here on Linux takes the ports of outgoing connections (`ip_local_port_range`).
+const EPHEMERAL_PORT_MIN: u16 = 32768;
+
 /// One address that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ListenAddress {
@@ -85,6 +88,15 @@ pub(super) fn read(top: &mut Section, report: &mut Report) -> Vec<ListenAddress>
     for (index, address) in listen.iter().enumerate() {
         if listen[..index].contains(address) {
             report.fault("listen", format!("\"{address}\" is there twice"));
+        }
+        if let ListenAddress::Tcp(tcp) = address
+            && tcp.port() >= EPHEMERAL_PORT_MIN
+        {
+            let message = format!(
+                "\"{address}\" has a port that the system gives to outgoing connections, so it may \
+                 be taken when multidb starts; ports below {EPHEMERAL_PORT_MIN} never are"
+            );
+            report.warning("listen", message);
         }
     }
     listen

@@ -48,14 +48,14 @@ impl Value for GitRemote {
         Err(format!(
             "\"{}\" is neither an absolute path nor a URL with https://, http://, ssh://, file:// \
              or git@host:path",
-            without_password(&text)
+            without_secret(&text)
         ))
     }
 
     fn show(&self) -> String {
         match self {
             Self::Local(path) => path.show(),
-            Self::Remote(url) => quoted(without_password(url)),
+            Self::Remote(url) => quoted(without_secret(url)),
         }
     }
 }
@@ -83,14 +83,20 @@ fn is_remote(text: &str) -> bool {
     is_word(user) && is_word(host) && !path.is_empty()
 }
 
-/// The URL as it may be shown.
-fn without_password(url: &str) -> String {
+/// The URL as it may be shown: without a password, and without a lone login over HTTP, which is
+/// often a token.
+pub(crate) fn without_secret(url: &str) -> String {
     let hidden = || {
         let (scheme, rest) = url.split_once("://")?;
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let end = rest.find('/').unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
         let (login, host) = authority.rsplit_once('@')?;
-        let (user, _) = login.split_once(':')?;
-        Some(format!("{scheme}://{user}:***@{host}/{path}"))
+        let login = match login.split_once(':') {
+            Some((user, _)) => format!("{user}:***"),
+            None if scheme.starts_with("http") => "***".to_owned(),
+            None => return None,
+        };
+        Some(format!("{scheme}://{login}@{host}{path}"))
     };
     hidden().unwrap_or_else(|| url.to_owned())
 }

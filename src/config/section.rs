@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::fault::Fault;
+use super::lines::Lines;
 use super::value::Value;
 
 /// Where an effective value came from.
@@ -32,12 +33,25 @@ pub struct Setting {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) faults: Vec<Fault>,
+    /// What is allowed, but hardly meant.
+    pub(super) warnings: Vec<Fault>,
     pub(super) settings: Vec<Setting>,
 }
 
 impl Report {
     pub(super) fn fault(&mut self, key: impl Into<String>, message: impl Into<String>) {
         self.faults.push(Fault::new(key, message));
+    }
+
+    pub(super) fn warning(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.warnings.push(Fault::new(key, message));
+    }
+
+    /// Says on which line each fault and warning is.
+    pub(super) fn locate(&mut self, lines: &Lines) {
+        for fault in self.faults.iter_mut().chain(&mut self.warnings) {
+            fault.line = lines.line(&fault.key);
+        }
     }
 
     pub(super) fn setting(&mut self, key: &str, value: String, origin: Origin) {
@@ -73,16 +87,7 @@ impl Section {
 
     /// The full name of a key of this section.
     pub(super) fn key(&self, name: &str) -> String {
-        let name = if is_bare(name) {
-            name.to_owned()
-        } else {
-            toml::Value::from(name).to_string()
-        };
-        if self.path.is_empty() {
-            name
-        } else {
-            format!("{}.{name}", self.path)
-        }
+        full_key(&self.path, name)
     }
 
     /// A section in this one; empty where there is none.
@@ -192,6 +197,20 @@ impl Section {
             let message = format!("is not a known key; known here are {known}");
             report.fault(self.key(name), message);
         }
+    }
+}
+
+/// A key with the section that it is in, as TOML writes it.
+pub(super) fn full_key(section: &str, name: &str) -> String {
+    let name = if is_bare(name) {
+        name.to_owned()
+    } else {
+        toml::Value::from(name).to_string()
+    };
+    if section.is_empty() {
+        name
+    } else {
+        format!("{section}.{name}")
     }
 }
 

@@ -1,34 +1,27 @@
 //! The daemon's own paths, `[postgres]`, `[auth]` and `[tls]`.
 
+use std::collections::BTreeMap;
 use std::path::{Component, PathBuf};
 
 use super::listen::{ListenAddress, socket_path};
 use super::section::{Origin, Report, Section, kind};
+use super::user::{User, read_users};
 use super::value::{Value, quoted};
 use super::{DEFAULT_ADMIN_SOCKET, SOCKET_PATH_BYTES_MAX};
+use crate::runtime::settings;
 
 /// What `run/<uid>/.s.PGSQL.5432` adds to the root's path, in bytes.
 const SERVER_SOCKET_BYTES: usize = "/run/0123456789ab/.s.PGSQL.5432".len();
 
 const NOT_AVAILABLE: &str = "is not available in this version of multidb";
 
-/// The settings of Postgres that multidb owns: its way to the server depends on them.
-const OWNED_SETTINGS: [&str; 8] = [
-    "listen_addresses",
-    "unix_socket_directories",
-    "hba_file",
-    "ident_file",
-    "data_directory",
-    "config_file",
-    "external_pid_file",
-    "port",
-];
-
 /// Who clients are. The method is `trust`: the others come with a later version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
     /// The user that a client is who names none.
     pub default_user: String,
+    /// The users by name, for the methods that ask who somebody is. With `trust` none is asked.
+    pub users: BTreeMap<String, User>,
 }
 
 pub(super) fn root(top: &mut Section, report: &mut Report) -> PathBuf {
@@ -85,11 +78,10 @@ pub(super) fn postgres(mut section: Section, report: &mut Report) -> Vec<(String
 }
 
 fn postgres_setting(name: &str, value: &toml::Value) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
-    if name.is_empty() || !name.chars().all(allowed) {
+    if !settings::is_name(name) {
         return Err("is not the name of a setting of Postgres".to_owned());
     }
-    if OWNED_SETTINGS.contains(&name.to_ascii_lowercase().as_str()) {
+    if settings::OWNED.contains(&name.to_ascii_lowercase().as_str()) {
         return Err("is set by multidb itself and cannot be changed".to_owned());
     }
     let text = match value {
@@ -128,12 +120,18 @@ pub(super) fn auth(mut section: Section, listen: &[ListenAddress], report: &mut 
         None => refuse_trust("listen", listen, report),
     }
     let default_user = section.get("default_user", "staff".to_owned(), report);
-    // Users serve to authenticate; to accept their roles and not keep to them would be a trap.
-    if section.take("users").is_some() {
-        report.fault("auth.users", NOT_AVAILABLE);
+    let users = read_users(section.section("users", report), report);
+    // A password or roles that are not kept to would be a trap.
+    if !users.is_empty() {
+        let message = "have no effect yet: with auth.method = \"trust\" nobody is asked for a \
+            password, and everybody may log in as any role";
+        report.warning("auth.users", message);
     }
     section.close(report);
-    Auth { default_user }
+    Auth {
+        default_user,
+        users,
+    }
 }
 
 /// Whoever can reach the port could be anybody.

@@ -41,6 +41,9 @@ jit = false
 [auth]
 method = "trust"
 default_user = "team"
+[auth.users.team]
+verifier = "SCRAM-SHA-256$4096:c2VjcmV0c2FsdA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+roles = ["app", "reader"]
 
 [project.mathspace]
 git = "https://robot:secret@git.internal/mathspace.git"
@@ -75,7 +78,7 @@ fn each_setting_is_shown_with_its_origin_and_without_passwords() {
         .iter()
         .map(|s| format!("{} = {} ({:?})", s.key, s.value, s.origin));
     let text = lines.collect::<Vec<_>>().join("\n");
-    assert!(!text.contains("secret"));
+    assert!(!text.contains("secret") && !text.contains("c2Vjcm"));
     insta::assert_snapshot!("shown", text);
 }
 
@@ -129,11 +132,43 @@ fn all_faults_are_reported_together_with_their_keys() {
 #[test]
 fn trust_is_refused_where_other_machines_can_connect() {
     let listen = r#"listen = ["0.0.0.0:6432", "127.0.0.1:6432"]"#;
-    insta::assert_snapshot!(faults(listen), @r#"listen: "0.0.0.0:6432" can be reached from other machines, and auth.method = "trust" is only for loopback addresses and Unix sockets; the method that asks for passwords is not available in this version of multidb"#);
+    insta::assert_snapshot!(faults(listen), @r#"listen (line 1): "0.0.0.0:6432" can be reached from other machines, and auth.method = "trust" is only for loopback addresses and Unix sockets; the method that asks for passwords is not available in this version of multidb"#);
     let method = format!("{listen}\n[auth]\nmethod = \"trust\"");
-    assert!(faults(&method).starts_with("auth.method: \"0.0.0.0:6432\" can be reached"));
+    assert!(faults(&method).starts_with("auth.method (line 3): \"0.0.0.0:6432\" can be reached"));
     let scram = format!("{listen}\n[auth]\nmethod = \"scram-sha-256\"");
-    insta::assert_snapshot!(faults(&scram), @r#"auth.method: "scram-sha-256" is not available in this version of multidb"#);
+    insta::assert_snapshot!(faults(&scram), @r#"auth.method (line 3): "scram-sha-256" is not available in this version of multidb"#);
+}
+
+#[test]
+fn what_may_be_a_secret_of_a_url_is_not_shown() {
+    for (url, shown) in [
+        ("https://robot:secret@host/a", "https://robot:***@host/a"),
+        ("https://ghp_token@host/a", "https://***@host/a"),
+        ("ssh://git@host/a", "ssh://git@host/a"),
+        ("git@host:a", "git@host:a"),
+        ("https://host/a@b", "https://host/a@b"),
+        ("https://a:b@c@host", "https://a:***@host"),
+    ] {
+        assert_eq!(project::without_secret(url), shown);
+    }
+}
+
+#[test]
+fn what_is_hardly_meant_is_a_warning() {
+    let warnings = |text: &str| {
+        let warnings = parse(text).unwrap().warnings;
+        let lines: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    };
+    assert_eq!(warnings("listen = [\"127.0.0.1:32767\"]"), "");
+    insta::assert_snapshot!(
+        warnings("root = \"/r\"\nlisten = [\"127.0.0.1:32768\"]"),
+        @r#"listen (line 2): "127.0.0.1:32768" has a port that the system gives to outgoing connections, so it may be taken when multidb starts; ports below 32768 never are"#
+    );
+    insta::assert_snapshot!(
+        warnings(EXAMPLE),
+        @r#"auth.users (line 31): have no effect yet: with auth.method = "trust" nobody is asked for a password, and everybody may log in as any role"#
+    );
 }
 
 #[test]
