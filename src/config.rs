@@ -27,6 +27,7 @@ use multidb_store::ProjectName;
 
 pub use self::fault::{ConfigFaults, Fault};
 pub use self::listen::ListenAddress;
+pub(crate) use self::project::without_secret;
 pub use self::project::{GitRemote, Project};
 pub use self::runtime::{CloneMethod, Network, RuntimeConfig, RuntimeKind};
 pub use self::section::{Origin, Setting};

@@ -12,18 +12,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 use multidb_actors::ports::{Freshness, Revision, RevisionError, RevisionSource};
 use multidb_store::{Layout, ProjectName};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::GitRemote;
 
 mod mirror;
 mod objects;
+mod program;
 
 use self::mirror::Mirror;
 use self::objects::{Found, Kind};
 
 /// A branch or a tag is looked up on the remote when the last fetch is older.
 const NAME_FRESHNESS: Duration = Duration::from_secs(10);
+
+/// The reads of repositories that are done at once: more would only fight for the disk.
+const READS_MAX: usize = 16;
+static READS: Semaphore = Semaphore::const_new(READS_MAX);
 
 /// What is needed of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +48,7 @@ pub struct GitSource {
 struct Repository {
     path: PathBuf,
     listing: String,
-    mirror: Option<Mirror>,
+    mirror: Option<Arc<Mirror>>,
 }
 
 impl GitSource {
@@ -87,7 +93,11 @@ impl Repository {
         let (repository, gitref) = (self.clone(), gitref.to_owned());
         blocking(move || {
             // A mirror that was never fetched into has nothing.
-            if repository.mirror.is_some() && !repository.path.exists() {
+            if repository
+                .mirror
+                .as_ref()
+                .is_some_and(|mirror| !mirror.is_made())
+            {
                 return Err(objects::unknown(&gitref));
             }
             objects::find(&repository.path, &gitref)
@@ -99,7 +109,7 @@ impl Repository {
     async fn find_fresh(
         self: &Arc<Self>,
         gitref: &str,
-        mirror: &Mirror,
+        mirror: &Arc<Mirror>,
     ) -> Result<Found, RevisionError> {
         let asked = Instant::now();
         match self.find(gitref).await {
@@ -194,12 +204,16 @@ fn parse_listing(text: &[u8]) -> HashSet<String> {
 async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, RevisionError> + Send + 'static,
 ) -> Result<T, RevisionError> {
-    let read = tokio::task::spawn_blocking(read).await;
-    read.unwrap_or_else(|error| {
-        Err(RevisionError::Repository {
-            message: format!("reading the repository ended: {error}"),
-        })
-    })
+    let ended = |error: &dyn std::fmt::Display| RevisionError::Repository {
+        message: format!("reading the repository ended: {error}"),
+    };
+    let permit = READS.acquire().await.map_err(|error| ended(&error))?;
+    let read = tokio::task::spawn_blocking(move || {
+        // Held by the thread: one whose asker has gone still reads.
+        let _permit = permit;
+        read()
+    });
+    read.await.unwrap_or_else(|error| Err(ended(&error)))
 }
 
 #[cfg(test)]

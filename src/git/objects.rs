@@ -79,7 +79,13 @@ fn failed(path: &Path, action: &str, error: &dyn std::fmt::Display) -> RevisionE
 /// What the name means: a branch, a tag, a whole id, or the beginning of one, in this order.
 pub(super) fn find(path: &Path, gitref: &str) -> Result<Found, RevisionError> {
     let repository = open(path)?;
-    let spaces = ["refs/heads", "refs/tags", "refs/remotes/origin"];
+    // The last two are there in a clone: what it has seen of where it came from.
+    let spaces = [
+        "refs/heads",
+        "refs/tags",
+        "refs/remotes/origin",
+        "refs/remotes",
+    ];
     for space in spaces {
         let name = format!("{space}/{gitref}");
         let reference = repository.try_find_reference(name.as_str());

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use super::*;
 
+mod mirror;
+
 struct Fixture {
     directory: tempfile::TempDir,
 }
@@ -112,6 +114,39 @@ async fn a_commit_a_branch_and_a_tag_are_found_by_each_of_their_names() {
 }
 
 #[tokio::test]
+async fn clones_worktrees_and_bare_repositories_are_read_where_they_are() {
+    let fixture = Fixture::new();
+    let first = fixture.commit("a.0001\n");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let place = |name: &str| elsewhere.path().join(name).display().to_string();
+    fixture.git(&["clone", "--quiet", ".", &place("clone")]);
+    fixture.git(&["clone", "--quiet", "--bare", ".", &place("bare.git")]);
+    fixture.git(&[
+        "worktree",
+        "add",
+        "--quiet",
+        "-b",
+        "side",
+        &place("worktree"),
+    ]);
+    for (name, gitref) in [
+        ("clone", "origin/main"),
+        ("clone", "side-of-nobody"),
+        ("bare.git", "main"),
+        ("worktree", "side"),
+        ("worktree", "main"),
+    ] {
+        let git = GitRemote::Local(elsewhere.path().join(name));
+        let source = source(git, elsewhere.path(), Duration::from_secs(20));
+        let found = resolve(&source, gitref).await;
+        match gitref {
+            "side-of-nobody" => assert!(matches!(found, Err(RevisionError::Unknown { .. }))),
+            _ => assert_eq!(found.unwrap().commit, first, "{name} {gitref}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_plain_name_is_unknown() {
     let fixture = Fixture::new();
     fixture.commit("");
@@ -178,86 +213,6 @@ async fn a_revision_without_a_listing_is_told_apart() {
         matches!(error, RevisionError::ListingMissing { .. }),
         "{error}"
     );
-}
-
-#[tokio::test]
-async fn a_revision_that_the_mirror_lacks_is_fetched() {
-    let fixture = Fixture::new();
-    let root = tempfile::tempdir().unwrap();
-    let source = fixture.remote(root.path());
-    let first = fixture.commit("a.0001\n");
-    let local = |gitref| {
-        let source = &source;
-        async move {
-            source
-                .resolve(&project_name(), gitref, Freshness::Local)
-                .await
-        }
-    };
-    assert!(local("main").await.is_err(), "the network was used");
-    assert_eq!(resolve(&source, &first[..8]).await.unwrap().commit, first);
-    let second = fixture.commit("a.0002\n");
-    assert_eq!(resolve(&source, &second).await.unwrap().commit, second);
-    assert_eq!(local("main").await.unwrap().commit, second);
-    // A commit that no branch reaches any more, but that the server still has.
-    fixture.git(&["config", "uploadpack.allowAnySHA1InWant", "true"]);
-    let lost = fixture.commit("a.0003\n");
-    fixture.git(&["reset", "--quiet", "--hard", &second]);
-    assert_eq!(resolve(&source, &lost).await.unwrap().commit, lost);
-}
-
-#[tokio::test]
-async fn a_branch_that_was_deleted_is_pruned() {
-    let fixture = Fixture::new();
-    let root = tempfile::tempdir().unwrap();
-    let source = fixture.remote(root.path());
-    fixture.commit("a.0001\n");
-    fixture.git(&["branch", "gone"]);
-    resolve(&source, "gone").await.unwrap();
-    fixture.git(&["branch", "-D", "gone"]);
-    assert!(resolve(&source, "never").await.is_err());
-    assert!(resolve(&source, "gone").await.is_err());
-}
-
-#[tokio::test]
-async fn a_remote_that_hangs_costs_one_timeout_and_its_known_commits_none() {
-    let fixture = Fixture::new();
-    let root = tempfile::tempdir().unwrap();
-    let known = fixture.commit("a.0001\n");
-    resolve(&fixture.remote(root.path()), "main").await.unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/repo.git", listener.local_addr().unwrap());
-    let timeout = Duration::from_millis(500);
-    let source = source(GitRemote::Remote(url), root.path(), timeout);
-    assert_eq!(resolve(&source, &known).await.unwrap().commit, known);
-    let began = Instant::now();
-    // A branch is taken as last fetched; what is unknown says why.
-    assert_eq!(resolve(&source, "main").await.unwrap().commit, known);
-    for _ in 0..5 {
-        let error = resolve(&source, "nope").await.unwrap_err();
-        let RevisionError::Unknown { fetch_failure, .. } = error else {
-            panic!("{error}");
-        };
-        assert!(
-            fetch_failure
-                .unwrap()
-                .contains("did not answer within 500ms")
-        );
-    }
-    assert!(began.elapsed() < timeout * 4, "each client waited");
-}
-
-#[tokio::test]
-async fn a_remote_that_is_not_there_says_what_git_says() {
-    let root = tempfile::tempdir().unwrap();
-    let url = format!("file://{}/none.git", root.path().display());
-    let source = source(GitRemote::Remote(url), root.path(), Duration::from_secs(20));
-    let error = resolve(&source, "main").await.unwrap_err();
-    let RevisionError::Unknown { fetch_failure, .. } = error else {
-        panic!("{error}");
-    };
-    let failure = fetch_failure.unwrap();
-    assert!(failure.contains("none.git"), "{failure}");
 }
 
 #[test]

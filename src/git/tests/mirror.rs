@@ -1,0 +1,189 @@
+//! Remotes that are fetched from.
+
+use std::fs::File;
+use std::time::SystemTime;
+
+use super::*;
+
+#[tokio::test]
+async fn a_revision_that_the_mirror_lacks_is_fetched() {
+    let fixture = Fixture::new();
+    let root = tempfile::tempdir().unwrap();
+    let source = fixture.remote(root.path());
+    let first = fixture.commit("a.0001\n");
+    let local = |gitref| {
+        let source = &source;
+        async move {
+            source
+                .resolve(&project_name(), gitref, Freshness::Local)
+                .await
+        }
+    };
+    assert!(local("main").await.is_err(), "the network was used");
+    assert_eq!(resolve(&source, &first[..8]).await.unwrap().commit, first);
+    let second = fixture.commit("a.0002\n");
+    assert_eq!(resolve(&source, &second).await.unwrap().commit, second);
+    assert_eq!(local("main").await.unwrap().commit, second);
+    // A commit that no branch reaches any more, but that the server still has.
+    fixture.git(&["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    let lost = fixture.commit("a.0003\n");
+    fixture.git(&["reset", "--quiet", "--hard", &second]);
+    assert_eq!(resolve(&source, &lost).await.unwrap().commit, lost);
+}
+
+#[tokio::test]
+async fn a_branch_that_was_deleted_is_pruned() {
+    let fixture = Fixture::new();
+    let root = tempfile::tempdir().unwrap();
+    let source = fixture.remote(root.path());
+    fixture.commit("a.0001\n");
+    fixture.git(&["branch", "gone"]);
+    resolve(&source, "gone").await.unwrap();
+    fixture.git(&["branch", "-D", "gone"]);
+    assert!(resolve(&source, "never").await.is_err());
+    assert!(resolve(&source, "gone").await.is_err());
+}
+
+#[tokio::test]
+async fn a_remote_that_hangs_costs_one_timeout_and_its_known_commits_none() {
+    let fixture = Fixture::new();
+    let root = tempfile::tempdir().unwrap();
+    let known = fixture.commit("a.0001\n");
+    resolve(&fixture.remote(root.path()), "main").await.unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/repo.git", listener.local_addr().unwrap());
+    let timeout = Duration::from_millis(500);
+    let source = source(GitRemote::Remote(url), root.path(), timeout);
+    assert_eq!(resolve(&source, &known).await.unwrap().commit, known);
+    let began = Instant::now();
+    // A branch is taken as last fetched; what is unknown says why.
+    assert_eq!(resolve(&source, "main").await.unwrap().commit, known);
+    for _ in 0..5 {
+        let error = resolve(&source, "nope").await.unwrap_err();
+        let RevisionError::Unknown { fetch_failure, .. } = error else {
+            panic!("{error}");
+        };
+        assert!(
+            fetch_failure
+                .unwrap()
+                .contains("did not answer within 500ms")
+        );
+    }
+    assert!(began.elapsed() < timeout * 4, "each client waited");
+}
+
+#[tokio::test]
+async fn a_remote_that_is_not_there_says_what_git_says() {
+    let root = tempfile::tempdir().unwrap();
+    let url = format!("file://{}/none.git", root.path().display());
+    let source = source(GitRemote::Remote(url), root.path(), Duration::from_secs(20));
+    let error = resolve(&source, "main").await.unwrap_err();
+    let RevisionError::Unknown { fetch_failure, .. } = error else {
+        panic!("{error}");
+    };
+    let failure = fetch_failure.unwrap();
+    assert!(failure.contains("none.git"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_remote_that_hangs_is_noted_although_who_asked_has_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let timeout = Duration::from_millis(800);
+    let git = GitRemote::Remote(format!("http://robot:secret@{address}/repo.git"));
+    let source = source(git, root.path(), timeout);
+    let impatient = Duration::from_millis(200);
+    let gone = tokio::time::timeout(impatient, resolve(&source, "main")).await;
+    assert!(gone.is_err(), "the remote did not hang");
+    // This one waits for the rest of the same fetch.
+    let error = resolve(&source, "main").await.unwrap_err();
+    let RevisionError::Unknown { fetch_failure, .. } = error else {
+        panic!("{error}");
+    };
+    assert!(fetch_failure.unwrap().contains("did not answer within"));
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_ok(), "the remote was not asked");
+    assert!(listener.accept().is_err(), "the remote was asked twice");
+    let began = Instant::now();
+    while let [process, ..] = processes_about(&address).as_slice() {
+        assert!(began.elapsed() < Duration::from_secs(10), "{process}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The command lines of processes that name this.
+fn processes_about(text: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).replace('\0', " "))
+    });
+    lines.filter(|line| line.contains(text)).collect()
+}
+
+#[tokio::test]
+async fn what_git_says_does_not_tell_the_password() {
+    let root = tempfile::tempdir().unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let git = GitRemote::Remote(format!("http://robot:secret@{address}/repo.git"));
+    let source = source(git, root.path(), Duration::from_secs(20));
+    let error = resolve(&source, "main").await.unwrap_err();
+    let text = format!("{error:?}");
+    assert!(text.contains("git ended with"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn a_lock_that_a_killed_git_left_is_removed_once_it_is_old() {
+    let fixture = Fixture::new();
+    let root = tempfile::tempdir().unwrap();
+    let first = fixture.commit("a.0001\n");
+    resolve(&fixture.remote(root.path()), "main").await.unwrap();
+    let second = fixture.commit("a.0002\n");
+    let mirror = Layout::new(root.path()).git_mirror(&project_name());
+    let lock = File::create(mirror.join("refs/heads/main.lock")).unwrap();
+    // A new one may be that of a git that still works.
+    let found = resolve(&fixture.remote(root.path()), "main").await.unwrap();
+    assert_eq!(found.commit, first, "the lock was in nobody's way");
+    let old = SystemTime::now() - Duration::from_secs(120);
+    lock.set_modified(old).unwrap();
+    let found = resolve(&fixture.remote(root.path()), "main").await.unwrap();
+    assert_eq!(found.commit, second);
+}
+
+#[tokio::test]
+async fn a_mirror_whose_making_was_interrupted_is_made_anew() {
+    let fixture = Fixture::new();
+    let root = tempfile::tempdir().unwrap();
+    let first = fixture.commit("a.0001\n");
+    let mirror = Layout::new(root.path()).git_mirror(&project_name());
+    std::fs::create_dir_all(&mirror).unwrap();
+    std::fs::write(mirror.join("HEAD"), "ref: refs/heads/master\n").unwrap();
+    let found = resolve(&fixture.remote(root.path()), "main").await.unwrap();
+    assert_eq!(found.commit, first);
+}
+
+#[tokio::test]
+async fn a_commit_that_the_remote_lacks_is_not_asked_for_again_at_once() {
+    let fixture = Fixture::new();
+    let root = tempfile::tempdir().unwrap();
+    fixture.commit("a.0001\n");
+    let url = format!("file://{}", fixture.path().display());
+    let mirror = || Mirror::new(url.clone(), root.path().join("m"), Duration::from_secs(20));
+    let asked = mirror();
+    let other = Fixture::new();
+    let commit = other.commit("a.0009\n");
+    let failure = asked.fetch_commit(&commit).await.unwrap_err();
+    fixture.git(&[
+        "fetch",
+        "--quiet",
+        &other.path().display().to_string(),
+        "main",
+    ]);
+    assert_eq!(asked.fetch_commit(&commit).await.unwrap_err(), failure);
+    // One that was not told so asks.
+    assert_eq!(mirror().fetch_commit(&commit).await, Ok(()));
+}
