@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod binaries;
 pub mod docker;
+mod locks;
 pub mod log_tail;
 mod postmaster;
 pub mod process;

@@ -28,6 +28,13 @@ pub struct Binaries {
 }
 
 impl Binaries {
+    /// Looks for them now, so that no start has to: it asks each program for its version.
+    pub fn search() -> Self {
+        Self {
+            found: Mutex::new(search()),
+        }
+    }
+
     /// The directory with the programs of this major.
     ///
     /// # Errors

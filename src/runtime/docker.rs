@@ -31,16 +31,14 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use multidb_actors::ports::{FoundPostgres, RunningPostgres, RuntimeError, StartError};
 use multidb_store::{InstanceUid, Layout};
 use tokio::runtime::Handle;
-use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 pub use self::container::Limits;
@@ -51,6 +49,7 @@ use self::image::Image;
 use self::labels::Labels;
 use self::pause::Pause;
 pub use crate::config::Network;
+use crate::runtime::locks::Locks;
 use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec};
 
 /// How to run containers.
@@ -197,34 +196,6 @@ impl Inner {
         self.engine
             .image(&self.settings.image, postgres_major)
             .await
-    }
-}
-
-/// One lock for each server, so that its start, stop and clearing away follow one another.
-#[derive(Default)]
-struct Locks {
-    by_uid: Mutex<HashMap<InstanceUid, Weak<tokio::sync::Mutex<()>>>>,
-}
-
-impl Locks {
-    async fn lock(&self, uid: InstanceUid) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut by_uid = self.by_uid.lock().unwrap_or_else(|e| e.into_inner());
-            by_uid.retain(|_, lock| lock.strong_count() > 0);
-            let known = by_uid.get(&uid).and_then(Weak::upgrade);
-            known.unwrap_or_else(|| {
-                let lock = Arc::new(tokio::sync::Mutex::new(()));
-                by_uid.insert(uid, Arc::downgrade(&lock));
-                lock
-            })
-        };
-        lock.lock_owned().await
-    }
-
-    /// Whether something happens to this server now.
-    fn is_locked(&self, uid: InstanceUid) -> bool {
-        let by_uid = self.by_uid.lock().unwrap_or_else(|e| e.into_inner());
-        by_uid.get(&uid).is_some_and(|lock| lock.strong_count() > 0)
     }
 }
 

@@ -1,12 +1,14 @@
 //! A postmaster of ours as the kernel knows it: found by its `postmaster.pid`, held by a pidfd, so
 //! that a process id that was given to another program is never signalled.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 
@@ -20,21 +22,26 @@ pub(super) struct Postmaster {
 impl Postmaster {
     /// The postmaster that runs on this data directory, by its own word and the kernel's.
     pub(super) fn find(data_dir: &Path) -> Option<Self> {
-        let text = fs::read_to_string(data_dir.join("postmaster.pid")).ok()?;
+        let (text, _) = read_pid_file(&data_dir.join("postmaster.pid")).ok()?;
         let pid: i32 = text.lines().next()?.trim().parse().ok()?;
+        Self::of_pid(pid, &data_dir.canonicalize().ok()?)
+    }
+
+    /// The process with this id, if it is one of a server on this data directory, which has no
+    /// links in its path. A server's processes have it as their working directory.
+    pub(super) fn of_pid(pid: i32, data_dir: &Path) -> Option<Self> {
         let pid = Pid::from_raw(pid)?;
-        let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // The descriptor is of the process that has the number now: only then is it asked who it
-        // is. A postmaster's working directory is its data directory.
         let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
-        let directory = fs::read_link(proc.join("cwd")).ok()?;
-        let program = fs::read_link(proc.join("exe")).ok()?;
-        let is_ours = directory == data_dir.canonicalize().ok()?
-            && program.file_name().is_some_and(|name| {
-                // The kernel marks a program that an upgrade has replaced.
-                name.to_string_lossy().trim_end_matches(" (deleted)") == "postgres"
-            });
-        is_ours.then_some(Self { pid, fd })
+        let is_ours = || {
+            fs::read_link(proc.join("cwd")).is_ok_and(|directory| directory == data_dir)
+                && fs::read_link(proc.join("exe")).is_ok_and(|program| is_postgres(&program))
+        };
+        if !is_ours() {
+            return None;
+        }
+        let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // The descriptor is of the process that has the number now, so it is asked again.
+        is_ours().then_some(Self { pid, fd })
     }
 
     /// A postmaster that we have just started.
@@ -93,4 +100,28 @@ impl Postmaster {
         }
         Err(io::ErrorKind::TimedOut.into())
     }
+}
+
+/// Whether this is the program of a server. The kernel marks one that an upgrade has replaced.
+fn is_postgres(program: &Path) -> bool {
+    let name = program.file_name().map(|name| name.to_string_lossy());
+    name.is_some_and(|name| name.trim_end_matches(" (deleted)") == "postgres")
+}
+
+/// A `postmaster.pid`, and when it was written. Whoever is superuser in the instance can put
+/// anything in its place: a link or a pipe is not followed, and a long file not read to its end.
+///
+/// # Errors
+///
+/// There is none, or it cannot be read.
+pub(super) fn read_pid_file(path: &Path) -> io::Result<(String, SystemTime)> {
+    const BYTES_MAX: u64 = 4096;
+    let file = File::options()
+        .read(true)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+        .open(path)?;
+    let written = file.metadata()?.modified()?;
+    let mut text = String::new();
+    file.take(BYTES_MAX).read_to_string(&mut text)?;
+    Ok((text, written))
 }

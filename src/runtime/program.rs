@@ -5,15 +5,15 @@ use std::process::Stdio;
 
 use multidb_actors::ports::RuntimeError;
 use nix::unistd::Uid;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::Command;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
 
+use super::log_tail::Tail;
 use super::{ProgramOutput, ProgramRun};
 
 /// The most standard output that is kept.
 const STDOUT_BYTES_MAX: u64 = 16 << 20;
-/// The last lines of standard error that are kept.
-const STDERR_LINES_MAX: usize = 20;
 
 /// Gives a command the data owner's identity and a small, known environment.
 pub(super) fn set_identity(command: &mut Command, (uid, gid): (u32, u32)) {
@@ -28,7 +28,8 @@ pub(super) fn set_identity(command: &mut Command, (uid, gid): (u32, u32)) {
     }
 }
 
-/// Runs a program from this directory. It is killed when the future is dropped.
+/// Runs a program from this directory. It is killed when the future is dropped, and what it
+/// started with it.
 pub(super) async fn run(
     directory: &Path,
     run: &ProgramRun,
@@ -47,40 +48,61 @@ pub(super) async fn run(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // Ctrl-C at the daemon ends what it runs for, not the program alone.
+        .process_group(0)
         .kill_on_drop(true);
-    let mut child = command.spawn().map_err(failed)?;
-    let stdout = child.stdout.take();
-    let stderr = child.stderr.take();
-    let read_stdout = async {
-        let mut kept = Vec::new();
-        if let Some(mut stdout) = stdout {
-            (&mut stdout)
-                .take(STDOUT_BYTES_MAX)
-                .read_to_end(&mut kept)
-                .await?;
-            tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await?;
-        }
-        Ok(kept)
-    };
-    let read_stderr = async {
-        let mut tail = std::collections::VecDeque::new();
-        if let Some(stderr) = stderr {
-            let mut lines = BufReader::new(stderr).split(b'\n');
-            while let Some(line) = lines.next_segment().await? {
-                if tail.len() == STDERR_LINES_MAX {
-                    tail.pop_front();
-                }
-                tail.push_back(String::from_utf8_lossy(&line).into_owned());
-            }
-        }
-        Ok(Vec::from(tail))
-    };
+    let mut group = Group(command.spawn().map_err(failed)?);
+    let stdout = group.0.stdout.take();
+    let stderr = group.0.stderr.take();
     let (stdout, stderr_tail, status) =
-        tokio::try_join!(read_stdout, read_stderr, child.wait()).map_err(failed)?;
+        tokio::try_join!(beginning(stdout), tail(stderr), group.0.wait()).map_err(failed)?;
     Ok(ProgramOutput {
         success: status.success(),
         status: status.to_string(),
         stdout,
         stderr_tail,
     })
+}
+
+/// A program and what it started (`initdb` runs `postgres`). Dropped, it is killed.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // It has no id once it was waited for, so the number is still its own here.
+        let pid = self.0.id().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw)
+            && let Err(error) = kill_process_group(pid, Signal::KILL)
+        {
+            tracing::debug!(%pid, %error, "a program was not killed");
+        }
+    }
+}
+
+/// The beginning of a stream, which is read to its end.
+async fn beginning(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    if let Some(mut stream) = stream {
+        (&mut stream)
+            .take(STDOUT_BYTES_MAX)
+            .read_to_end(&mut kept)
+            .await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    }
+    Ok(kept)
+}
+
+/// The last lines of a stream.
+async fn tail(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<String>> {
+    let mut tail = Tail::default();
+    if let Some(mut stream) = stream {
+        let mut piece = [0; 4096];
+        loop {
+            match stream.read(&mut piece).await? {
+                0 => break,
+                length => tail.take(piece.get(..length).unwrap_or_default()),
+            }
+        }
+    }
+    Ok(tail.finish())
 }

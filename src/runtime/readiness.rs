@@ -2,12 +2,12 @@
 //!
 //! The postmaster writes its status into the eighth line of `postmaster.pid` (miscadmin.h,
 //! `LOCK_FILE_LINE_PM_STATUS`), and "ready" once it accepts connections: what `pg_ctl start`
-//! waits for. Looking each millisecond costs two system calls.
+//! waits for. Looking each millisecond costs a few system calls.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::postmaster::read_pid_file;
 use super::settings::SOCKET_NAME;
 
 /// How often to look.
@@ -31,7 +31,7 @@ impl Readiness {
     pub fn watch(data_dir: &Path, run_dir: &Path) -> Self {
         let running = Self::of_running(data_dir, run_dir);
         Self {
-            stale: read(&running.pid_file),
+            stale: read_pid_file(&running.pid_file).ok(),
             ..running
         }
     }
@@ -47,7 +47,7 @@ impl Readiness {
 
     /// Whether it accepts connections.
     pub fn is_ready(&self) -> bool {
-        let Some(found) = read(&self.pid_file) else {
+        let Ok(found) = read_pid_file(&self.pid_file) else {
             return false;
         };
         let status = found.0.lines().nth(STATUS_LINE).map(str::trim);
@@ -62,13 +62,10 @@ impl Readiness {
     }
 }
 
-fn read(pid_file: &Path) -> Option<(String, SystemTime)> {
-    let written = fs::metadata(pid_file).and_then(|m| m.modified()).ok()?;
-    Some((fs::read_to_string(pid_file).ok()?, written))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

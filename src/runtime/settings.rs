@@ -4,9 +4,12 @@
 //! never matters. What multidb owns is passed on the command line too, which also beats an
 //! `ALTER SYSTEM` in the instance (`postgresql.auto.conf`).
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
+
+use super::ServerSpec;
 
 /// Settings that multidb owns: a configuration or an import may not set them.
 pub const OWNED: [&str; 8] = [
@@ -38,13 +41,15 @@ fn defaults(postgres_major: u16) -> Vec<(String, String)> {
         // On copy-on-write files, filling and recycling WAL only writes more blocks.
         ("wal_init_zero", "off"),
         ("wal_recycle", "off"),
-        ("min_wal_size", "32MB"),
         ("ssl", "off"),
         ("archive_mode", "off"),
         ("logging_collector", "off"),
         ("log_destination", "stderr"),
         ("log_line_prefix", "%m [%p] %q%u@%d "),
         ("unix_socket_permissions", "0700"),
+        // initdb writes it into the file that ours replaces; Postgres' own default, `simple`,
+        // would change what a text search finds.
+        ("default_text_search_config", "pg_catalog.english"),
     ];
     if postgres_major >= 14 {
         // An unclean wake took 7.9 s without it for 15 GB, 0.18 s with it.
@@ -83,24 +88,72 @@ pub fn arguments(data_dir: &Path, run_dir: &Path) -> Vec<String> {
     arguments
 }
 
-/// Writes the configuration files of one start. The last value of a name wins.
+/// Writes the configuration files of one start: multidb's defaults, then the configuration's
+/// settings, then the server's own. The last value of a name wins.
 ///
 /// # Errors
 ///
 /// A file cannot be written.
 pub fn write_files(
     run_dir: &Path,
-    postgres_major: u16,
-    settings: &[&[(String, String)]],
+    spec: &ServerSpec,
+    configured: &[(String, String)],
 ) -> io::Result<()> {
     let mut text = String::from("# Written by multidb at each start.\n");
-    let defaults = defaults(postgres_major);
-    for (name, value) in defaults.iter().chain(settings.iter().copied().flatten()) {
+    let mut defaults = defaults(spec.postgres_major);
+    defaults.extend(wal_sizes(wal_segment_bytes(&spec.data_dir)));
+    // For people who look at the processes.
+    defaults.push(("cluster_name".to_owned(), spec.name.clone()));
+    for (name, value) in defaults.iter().chain(configured).chain(&spec.settings) {
         text.push_str(&format!("{name} = {}\n", quoted(value)));
     }
-    fs::write(run_dir.join("postgresql.conf"), text)?;
-    fs::write(run_dir.join("pg_hba.conf"), HBA)?;
-    fs::write(run_dir.join("pg_ident.conf"), "")
+    write_new(run_dir, "postgresql.conf", text.as_bytes())?;
+    write_new(run_dir, "pg_hba.conf", HBA.as_bytes())?;
+    write_new(run_dir, "pg_ident.conf", b"")
+}
+
+/// Writes a file that is not there yet, for the owner of the directory alone, whatever the umask
+/// is. The owner of the directory is not trusted: a link in the file's place is not followed.
+///
+/// # Errors
+///
+/// The file is there, or cannot be written.
+pub(super) fn write_new(run_dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let owner = fs::metadata(run_dir)?;
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(run_dir.join(name))?;
+    file.write_all(bytes)?;
+    if file.metadata()?.uid() != owner.uid() {
+        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
+}
+
+/// Postgres refuses WAL sizes of less than two segments, and how large a segment is was decided
+/// when the cluster was made.
+fn wal_sizes(segment_bytes: u64) -> [(String, String); 2] {
+    let at_least = |bytes: u64| format!("{}MB", bytes.max(2 * segment_bytes) >> 20);
+    [
+        ("min_wal_size".to_owned(), at_least(32 << 20)),
+        ("max_wal_size".to_owned(), at_least(1 << 30)),
+    ]
+}
+
+/// The size of the cluster's WAL segments, as it is on disk.
+fn wal_segment_bytes(data_dir: &Path) -> u64 {
+    const USUAL: u64 = 16 << 20;
+    const LARGEST: u64 = 1 << 30;
+    let is_segment = |name: &str| name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    let entries = fs::read_dir(data_dir.join("pg_wal")).into_iter().flatten();
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_segment))
+        .filter_map(|entry| Some(entry.metadata().ok()?.len()))
+        .find(|bytes| bytes.is_power_of_two() && *bytes <= LARGEST)
+        .unwrap_or(USUAL)
 }
 
 /// A value as `postgresql.conf` wants it: in single quotes, a quote doubled, and backslash as the
@@ -151,15 +204,74 @@ mod tests {
         }
     }
 
+    fn write(directory: &Path, major: u16, configured: &[(&str, &str)]) -> String {
+        let spec = ServerSpec {
+            uid: multidb_store::InstanceUid::from_bits(1),
+            name: "testdb".to_owned(),
+            purpose: crate::runtime::Purpose::Instance,
+            postgres_major: major,
+            data_dir: directory.join("data"),
+            log: directory.join("log"),
+            settings: vec![("work_mem".to_owned(), "1MB".to_owned())],
+        };
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let configured: Vec<_> = configured.iter().map(own).collect();
+        write_files(directory, &spec, &configured).unwrap();
+        fs::read_to_string(directory.join("postgresql.conf")).unwrap()
+    }
+
+    /// The value that Postgres takes: that of the last line.
+    fn effective<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+        let prefix = format!("{name} = ");
+        text.lines()
+            .rev()
+            .find_map(|line| line.strip_prefix(&prefix))
+    }
+
     #[test]
-    fn the_last_value_of_a_name_stands_last() {
+    fn the_server_beats_the_configuration_and_that_the_defaults() {
         let directory = tempfile::tempdir().unwrap();
-        let settings = [("shared_buffers".to_owned(), "1GB".to_owned())];
-        write_files(directory.path(), 15, &[&settings]).unwrap();
-        let text = fs::read_to_string(directory.path().join("postgresql.conf")).unwrap();
-        let last = text
-            .lines()
-            .rfind(|line| line.starts_with("shared_buffers"));
-        assert_eq!(last, Some("shared_buffers = '1GB'"));
+        let configured = [("shared_buffers", "1GB"), ("work_mem", "9MB")];
+        let text = write(directory.path(), 15, &configured);
+        assert_eq!(effective(&text, "shared_buffers"), Some("'1GB'"));
+        assert_eq!(effective(&text, "work_mem"), Some("'1MB'"));
+        assert_eq!(effective(&text, "cluster_name"), Some("'testdb'"));
+        assert_eq!(effective(&text, "fsync"), None);
+    }
+
+    #[test]
+    fn a_major_gets_only_settings_that_it_knows() {
+        for (major, known) in [(12, false), (13, false), (14, true), (18, true)] {
+            let directory = tempfile::tempdir().unwrap();
+            let text = write(directory.path(), major, &[]);
+            let sync = effective(&text, "recovery_init_sync_method");
+            assert_eq!(sync.is_some(), known, "{major}");
+        }
+    }
+
+    #[test]
+    fn wal_sizes_suit_the_segments_of_the_cluster() {
+        for (segment_mib, min, max) in [(1, "'32MB'", "'1024MB'"), (1024, "'2048MB'", "'2048MB'")] {
+            let directory = tempfile::tempdir().unwrap();
+            let wal = directory.path().join("data/pg_wal");
+            fs::create_dir_all(wal.join("archive_status")).unwrap();
+            let segment = File::create(wal.join("000000010000000000000001")).unwrap();
+            segment.set_len(segment_mib << 20).unwrap();
+            let text = write(directory.path(), 15, &[]);
+            assert_eq!(effective(&text, "min_wal_size"), Some(min));
+            assert_eq!(effective(&text, "max_wal_size"), Some(max));
+        }
+    }
+
+    #[test]
+    fn files_are_for_their_owner_and_never_written_through_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let run_dir = directory.path();
+        write_new(run_dir, "file", b"text").unwrap();
+        let mode = fs::metadata(run_dir.join("file")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::os::unix::fs::symlink(run_dir.join("target"), run_dir.join("link")).unwrap();
+        assert!(write_new(run_dir, "link", b"text").is_err());
+        assert!(!run_dir.join("target").exists());
     }
 }

@@ -1,6 +1,5 @@
 //! One run of one of Postgres' programs, in a container of its own without any network.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bollard::container::{AttachContainerResults, LogOutput};
@@ -12,16 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::container::{Output, Plan};
 use super::engine::CALL_TIMEOUT;
 use super::{Inner, Network, unique_bits};
+use crate::runtime::log_tail::Tail;
 use crate::runtime::{ProgramOutput, ProgramRun};
 
 /// How much of a program's standard output is kept.
 const STDOUT_BYTES_MAX: usize = 16 << 20;
-
-/// How much of the end of its standard error is kept.
-const STDERR_LINES_MAX: usize = 100;
-
-/// Where a longer line of standard error is cut.
-const LINE_BYTES_MAX: usize = 8 << 10;
 
 impl Inner {
     /// Runs the program to its end. Its container is gone when this returns, however it returns.
@@ -121,66 +115,5 @@ impl Collected {
             }
             LogOutput::StdIn { .. } => {}
         }
-    }
-}
-
-/// The last lines of a stream that arrives in pieces.
-#[derive(Default)]
-struct Tail {
-    lines: VecDeque<String>,
-    unfinished: Vec<u8>,
-}
-
-impl Tail {
-    fn take(&mut self, bytes: &[u8]) {
-        for piece in bytes.split_inclusive(|b| *b == b'\n') {
-            let room = LINE_BYTES_MAX - self.unfinished.len();
-            let text = piece.strip_suffix(b"\n").unwrap_or(piece);
-            self.unfinished
-                .extend_from_slice(&text[..text.len().min(room)]);
-            if text.len() < piece.len() {
-                self.end_line();
-            }
-        }
-    }
-
-    fn end_line(&mut self) {
-        if self.lines.len() == STDERR_LINES_MAX {
-            self.lines.pop_front();
-        }
-        let line = String::from_utf8_lossy(&self.unfinished).into_owned();
-        self.lines.push_back(line);
-        self.unfinished.clear();
-    }
-
-    fn finish(mut self) -> Vec<String> {
-        if !self.unfinished.is_empty() {
-            self.end_line();
-        }
-        self.lines.into()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tail_keeps_the_last_lines_whatever_the_pieces() {
-        let mut tail = Tail::default();
-        for piece in ["fir", "st\nsec", "ond\n", "third"] {
-            tail.take(piece.as_bytes());
-        }
-        assert_eq!(tail.finish(), ["first", "second", "third"]);
-
-        let mut tail = Tail::default();
-        for number in 0..STDERR_LINES_MAX + 5 {
-            tail.take(format!("{number}\n").as_bytes());
-        }
-        tail.take(&vec![b'x'; 3 * LINE_BYTES_MAX]);
-        let lines = tail.finish();
-        assert_eq!(lines.len(), STDERR_LINES_MAX);
-        assert_eq!(lines[0], "6");
-        assert_eq!(lines[STDERR_LINES_MAX - 1].len(), LINE_BYTES_MAX);
     }
 }

@@ -298,11 +298,11 @@ impl Inner {
     async fn make_run_dir(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
         let owner = self.settings.data_owner;
         let configured = self.settings.postgres_settings.clone();
-        let (major, own) = (spec.postgres_major, spec.settings.clone());
+        let spec = spec.clone();
         let run_dir = self.settings.layout.run_dir(spec.uid);
         blocking(&run_dir, move |dir| {
             prepare_run_dir(dir, owner)?;
-            settings::write_files(dir, major, &[&configured, &own])
+            settings::write_files(dir, &spec, &configured)
         })
         .await
     }

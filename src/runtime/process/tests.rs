@@ -1,147 +1,41 @@
 //! Real servers as local processes.
 
-use std::sync::{Arc, OnceLock};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use super::*;
-use crate::probe::connect;
+use fixture::{Fixture, PATIENCE, client, uid, until, value};
 
-/// A root directory that Postgres' user can enter, with a host on it.
-struct Fixture {
-    _directory: tempfile::TempDir,
-    layout: Layout,
-    host: Arc<ProcessHost>,
-}
-
-const UID: u64 = 0x1234;
-
-fn majors() -> u16 {
-    let installed = Binaries::default().majors();
-    *installed
-        .last()
-        .expect("PostgreSQL is not installed: use scripts/test.sh")
-}
-
-fn fixture() -> Fixture {
-    let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).unwrap();
-    let layout = Layout::new(directory.path());
-    let owner = data_owner("postgres").unwrap();
-    for (path, owner) in [
-        (layout.run(), None),
-        (layout.instances(), None),
-        (layout.instance(uid()), Some(owner)),
-    ] {
-        fs::create_dir(&path).unwrap();
-        if let Some((uid, gid)) = owner {
-            chown(&path, Some(uid), Some(gid)).unwrap();
-        }
-    }
-    let host = Arc::new(ProcessHost::new(layout.clone(), owner, Vec::new()));
-    Fixture {
-        _directory: directory,
-        layout,
-        host,
-    }
-}
-
-fn uid() -> InstanceUid {
-    InstanceUid::from_bits(UID)
-}
-
-impl Fixture {
-    fn spec(&self) -> ServerSpec {
-        ServerSpec {
-            uid: uid(),
-            name: "test".to_owned(),
-            purpose: Purpose::Instance,
-            postgres_major: majors(),
-            data_dir: self.layout.instance_data(uid()),
-            log: self.layout.instance_log(uid()),
-            settings: Vec::new(),
-        }
-    }
-
-    async fn init(&self) {
-        let output = self
-            .host
-            .run_program(&ProgramRun {
-                postgres_major: majors(),
-                program: "initdb",
-                args: [
-                    "-D",
-                    &self.spec().data_dir.display().to_string(),
-                    "-U",
-                    "postgres",
-                    "--no-sync",
-                ]
-                .map(str::to_owned)
-                .to_vec(),
-                env: Vec::new(),
-                binds: Vec::new(),
-            })
-            .await
-            .unwrap();
-        assert!(output.success, "{:?}", output.stderr_tail);
-    }
-
-    async fn answers(&self, endpoint: &Endpoint) -> bool {
-        match connect(endpoint, "postgres", "postgres").await {
-            Ok(client) => client.simple_query("select 1").await.is_ok(),
-            Err(_) => false,
-        }
-    }
-
-    fn state(&self) -> String {
-        let program = self
-            .host
-            .binaries
-            .directory(majors())
-            .unwrap()
-            .join("pg_controldata");
-        let output = std::process::Command::new(program)
-            .arg(self.spec().data_dir)
-            .env("LC_ALL", "C")
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("Database cluster state:"));
-        line.unwrap().trim().to_owned()
-    }
-}
-
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) mod fixture;
+mod taking_over;
 
 #[tokio::test]
 async fn a_server_starts_answers_and_stops_cleanly() {
-    let fixture = fixture();
-    fixture.init().await;
+    let fixture = Fixture::new().await;
     for _ in 0..2 {
-        let running = fixture.host.start_server(&fixture.spec()).await.unwrap();
-        assert!(fixture.answers(&running.endpoint).await);
-        fixture.host.stop_server(uid(), PATIENCE).await.unwrap();
+        let running = fixture.start().await;
+        assert_eq!(value(&running.endpoint, "show cluster_name").await, "test");
+        assert_eq!(value(&running.endpoint, "show fsync").await, "on");
+        fixture.stop().await;
         assert_eq!(running.exited.await, "exit status 0");
-        assert_eq!(fixture.state(), "shut down");
-        assert!(!fixture.layout.run_dir(uid()).exists());
+        assert_eq!(fixture.state().await, "shut down");
+        assert!(fixture.is_clear());
     }
     // What does not run is stopped.
-    fixture.host.stop_server(uid(), PATIENCE).await.unwrap();
-    let log = fixture
-        .host
-        .server_logs(uid(), &fixture.spec().log, 100)
-        .await
-        .unwrap();
-    let starts = log
+    fixture.stop().await;
+    let log = fixture.spec().log;
+    let lines = fixture.host.server_logs(uid(), &log, 100).await.unwrap();
+    let starts = lines
         .iter()
         .filter(|line| line.contains("ready to accept connections"));
     assert_eq!(starts.count(), 2);
 }
 
 #[tokio::test]
-async fn a_failed_start_says_what_postgres_said() {
-    let fixture = fixture();
-    fixture.init().await;
+async fn a_failed_start_says_what_postgres_said_this_time_and_leaves_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.start().await;
+    fixture.stop().await;
     let mut spec = fixture.spec();
     spec.settings
         .push(("work_mem".to_owned(), "nonsense".to_owned()));
@@ -151,87 +45,188 @@ async fn a_failed_start_says_what_postgres_said() {
     };
     assert_eq!(status, "exit status 1");
     assert!(log.iter().any(|line| line.contains("work_mem")), "{log:?}");
+    assert!(!log.iter().any(|line| line.contains("ready to accept")));
+    assert!(fixture.is_clear());
+}
+
+#[tokio::test]
+async fn only_the_owner_can_read_what_a_start_writes() {
+    let fixture = Fixture::new().await;
+    fixture.start().await;
+    let (owner, _) = fixture.host.data_owner();
+    let run_dir = fixture.layout.run_dir(uid());
+    for path in [run_dir.clone(), run_dir.join("postgresql.conf")] {
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!(metadata.uid(), owner, "{}", path.display());
+        assert_eq!(metadata.mode() & 0o077, 0, "{}", path.display());
+    }
+    let log = fs::metadata(fixture.spec().log).unwrap();
+    assert_eq!(log.mode() & 0o077, 0);
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn a_server_that_was_killed_is_noticed_and_starts_again() {
-    let fixture = fixture();
-    fixture.init().await;
-    let running = fixture.host.start_server(&fixture.spec()).await.unwrap();
-    let client = connect(&running.endpoint, "postgres", "postgres")
+    let fixture = Fixture::new().await;
+    let running = fixture.start().await;
+    let table = "create table kept (n int)";
+    client(&running.endpoint)
+        .await
+        .batch_execute(table)
         .await
         .unwrap();
-    client
-        .simple_query("create table kept (n int)")
-        .await
-        .unwrap();
-    let data_dir = fixture.spec().data_dir;
-    Postmaster::find(&data_dir).unwrap().signal(Signal::KILL);
+    fixture.kill_postmaster();
     assert_eq!(running.exited.await, "signal 9");
-    fixture.host.stop_server(uid(), PATIENCE).await.unwrap();
-    let running = fixture.host.start_server(&fixture.spec()).await.unwrap();
-    let client = connect(&running.endpoint, "postgres", "postgres")
-        .await
-        .unwrap();
-    client.simple_query("select * from kept").await.unwrap();
-    fixture.host.stop_server(uid(), PATIENCE).await.unwrap();
+    fixture.stop().await;
+    let running = fixture.start().await;
+    let kept = "select count(*)::text from kept";
+    assert_eq!(value(&running.endpoint, kept).await, "0");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_notice_its_postmasters_death_does_not_prevent_a_start() {
+    let fixture = Fixture::new().await;
+    let running = fixture.start().await;
+    let computing = client(&running.endpoint).await;
+    // It computes without ever waiting, and waiting is where a backend looks for its postmaster.
+    let computing = tokio::spawn(async move {
+        computing
+            .batch_execute("do $$ begin loop end loop; end $$")
+            .await
+    });
+    let active = "select count(*)::text from pg_stat_activity where query like 'do %'";
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while value(&running.endpoint, active).await != "1" {
+        assert!(tokio::time::Instant::now() < deadline);
+    }
+    fixture.kill_postmaster();
+    assert_eq!(running.exited.await, "signal 9");
+    let running = fixture.start().await;
+    assert_eq!(value(&running.endpoint, "select 'yes'").await, "yes");
+    assert!(computing.await.unwrap().is_err());
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn a_start_that_is_given_up_leaves_nothing() {
-    let fixture = fixture();
-    fixture.init().await;
-    for patience in [1, 5, 20] {
+    let fixture = Fixture::new().await;
+    for patience in [0, 1, 5, 20] {
         let spec = fixture.spec();
         let start = fixture.host.start_server(&spec);
         let given_up = tokio::time::timeout(Duration::from_millis(patience), start).await;
         if given_up.is_ok_and(|started| started.is_ok()) {
-            fixture.host.stop_server(uid(), PATIENCE).await.unwrap();
+            fixture.stop().await;
         }
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while has_orphans(&fixture.spec().data_dir) || fixture.layout.run_dir(uid()).exists() {
-            assert!(tokio::time::Instant::now() < deadline, "a server goes on");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("clear", || fixture.is_clear()).await;
     }
 }
 
 #[tokio::test]
-async fn a_running_server_is_taken_over() {
-    let fixture = fixture();
-    fixture.init().await;
-    let first = fixture.host.start_server(&fixture.spec()).await.unwrap();
-    let owner = fixture.host.data_owner();
-    let second = ProcessHost::new(fixture.layout.clone(), owner, Vec::new());
-    let mut found = second.running_servers().await.unwrap();
-    assert_eq!(found.len(), 1);
-    let (purpose, found) = found.remove(0);
-    assert_eq!((purpose, found.uid), (Purpose::Instance, uid()));
-    assert_eq!(found.postgres.endpoint, first.endpoint);
-    assert!(fixture.answers(&found.postgres.endpoint).await);
-    // The first host forgets its child, but must reap it, as init would.
-    let reaped = tokio::spawn(first.exited);
-    second.stop_server(uid(), PATIENCE).await.unwrap();
-    found.postgres.exited.await;
-    reaped.await.unwrap();
-    assert!(second.running_servers().await.unwrap().is_empty());
+async fn a_start_right_after_one_that_was_given_up_serves() {
+    let fixture = Fixture::new().await;
+    for patience in [0, 1, 2, 4, 8, 12, 16, 20, 25, 30] {
+        let spec = fixture.spec();
+        let start = fixture.host.start_server(&spec);
+        let given_up = tokio::time::timeout(Duration::from_millis(patience), start).await;
+        if given_up.is_ok_and(|started| started.is_ok()) {
+            fixture.stop().await;
+        }
+        let running = tokio::time::timeout(PATIENCE, fixture.start()).await;
+        let running = running.unwrap_or_else(|_| panic!("never ready after {patience} ms"));
+        // Whatever was left of the other one has had its time to interfere.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(value(&running.endpoint, "select 'yes'").await, "yes");
+        fixture.stop().await;
+    }
 }
 
-#[test]
-fn a_recycled_process_id_is_not_taken_for_a_postmaster() {
-    let directory = tempfile::tempdir().unwrap();
-    let ours = std::process::id();
-    fs::write(directory.path().join("postmaster.pid"), format!("{ours}\n")).unwrap();
-    assert!(Postmaster::find(directory.path()).is_none());
+#[tokio::test]
+async fn a_shell_in_the_data_directory_is_no_server() {
+    let fixture = Fixture::new().await;
+    let data_dir = fixture.spec().data_dir;
+    fs::write(data_dir.join("postmaster.pid"), "999999\n").unwrap();
+    let mut shell = std::process::Command::new("sleep")
+        .arg("60")
+        .current_dir(&data_dir)
+        .spawn()
+        .unwrap();
+    let started = fixture.host.start_server(&fixture.spec()).await;
+    let alive = shell.try_wait().unwrap().is_none();
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    assert!(alive);
+    started.unwrap();
+    fixture.stop().await;
 }
 
-/// The programs are looked for once.
+#[tokio::test]
+async fn an_alter_system_works_but_does_not_take_the_server_from_us() {
+    let fixture = Fixture::new().await;
+    let running = fixture.start().await;
+    let altering = client(&running.endpoint).await;
+    for setting in [
+        "listen_addresses = '*'",
+        "unix_socket_directories = '/nowhere'",
+        "port = 1",
+        "hba_file = '/nowhere'",
+        "work_mem = '7MB'",
+    ] {
+        let statement = format!("alter system set {setting}");
+        altering.batch_execute(&statement).await.unwrap();
+    }
+    fixture.stop().await;
+    let running = fixture.start().await;
+    for (setting, expected) in [("listen_addresses", ""), ("work_mem", "7MB")] {
+        let shown = value(&running.endpoint, &format!("show {setting}")).await;
+        assert_eq!(shown, expected, "{setting}");
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_cluster_with_large_wal_segments_starts() {
+    let fixture = Fixture::init(&["--wal-segsize=64"]).await;
+    let running = fixture.start().await;
+    let shown = value(&running.endpoint, "show min_wal_size").await;
+    assert_eq!(shown, "128MB");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn values_reach_postgres_as_they_were_written() {
+    let fixture = Fixture::new().await;
+    let written = r"it's a \ 'b' \n # c";
+    let mut spec = fixture.spec();
+    spec.settings
+        .push(("multidb.text".to_owned(), written.to_owned()));
+    let running = fixture.host.start_server(&spec).await.unwrap();
+    assert_eq!(value(&running.endpoint, "show multidb.text").await, written);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_given_up_ends_with_what_it_started() {
+    let fixture = Fixture::new().await;
+    let target = fixture.layout.instance(uid()).join("given-up");
+    let target = target.display().to_string();
+    let args = ["-D", target.as_str()];
+    let run = fixture.run("initdb", &args);
+    let given_up = tokio::time::timeout(Duration::from_millis(150), run).await;
+    assert!(given_up.is_err(), "initdb was faster than we");
+    let is_of_it = |process: &fs::DirEntry| {
+        let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(&target)
+    };
+    until("without the program", || {
+        let processes = fs::read_dir("/proc").unwrap();
+        !processes.flatten().any(|process| is_of_it(&process))
+    })
+    .await;
+}
+
 #[test]
 fn a_major_that_is_not_installed_says_what_to_do() {
-    static BINARIES: OnceLock<Binaries> = OnceLock::new();
-    let error = BINARIES
-        .get_or_init(Binaries::default)
-        .directory(7)
-        .unwrap_err();
+    let error = Binaries::default().directory(7).unwrap_err();
     assert!(error.hint.unwrap().contains("postgresql-7"));
 }

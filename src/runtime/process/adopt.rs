@@ -1,0 +1,135 @@
+//! Finding the servers that a daemon before us left running.
+//!
+//! Each is found by its run directory. One that lost it has no socket, so nobody can reach it, and
+//! one that does not accept connections was never anybody's: both are stopped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use multidb_actors::ports::{FoundPostgres, RunningPostgres, RuntimeError};
+use multidb_store::InstanceUid;
+
+use super::ProcessHost;
+use super::orphans;
+use super::run_dir::{ServerFile, remove_run_dir_logged};
+use crate::runtime::Purpose;
+use crate::runtime::postmaster::Postmaster;
+use crate::runtime::readiness::Readiness;
+
+/// How long a server that is just starting may take to accept connections.
+const READY_PATIENCE: Duration = Duration::from_secs(10);
+/// How long one that serves nobody may take to shut down.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+impl ProcessHost {
+    /// Takes over what serves, and stops and removes the rest.
+    pub(super) async fn take_over(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError> {
+        let mut found = Vec::new();
+        for (uid, run_dir) in self.run_dirs()? {
+            if self.locks.is_locked(uid) {
+                // It is being started or stopped by us.
+                continue;
+            }
+            let _lock = self.locks.lock(uid).await;
+            found.extend(self.take_over_one(uid, &run_dir).await?);
+        }
+        self.stop_unreachable().await?;
+        Ok(found)
+    }
+
+    async fn take_over_one(
+        &self,
+        uid: InstanceUid,
+        run_dir: &Path,
+    ) -> Result<Option<(Purpose, FoundPostgres)>, RuntimeError> {
+        let Some(file) = ServerFile::read(run_dir) else {
+            // Either its start never came to a process, or it is that of a container.
+            if !orphans::any(&self.layout.instance_data(uid)) {
+                remove_run_dir_logged(run_dir);
+            }
+            return Ok(None);
+        };
+        let Some(postmaster) = Postmaster::find(&file.data_dir) else {
+            remove_run_dir_logged(run_dir);
+            return Ok(None);
+        };
+        let readiness = Readiness::of_running(&file.data_dir, run_dir);
+        let ready = tokio::select! {
+            ready = tokio::time::timeout(READY_PATIENCE, readiness.ready()) => ready.is_ok(),
+            _ = postmaster.exited() => false,
+        };
+        if !ready {
+            tracing::info!(%uid, "stopping a postgres that serves nobody");
+            stop(&postmaster, &file.data_dir, STOP_PATIENCE).await?;
+            remove_run_dir_logged(run_dir);
+            return Ok(None);
+        }
+        let exited = async move {
+            match postmaster.exited().await {
+                Ok(()) => "it exited, nobody knows how".to_owned(),
+                Err(error) => {
+                    tracing::error!(%error, "a postgres that was taken over cannot be watched");
+                    std::future::pending().await
+                }
+            }
+        };
+        let postgres = RunningPostgres {
+            endpoint: self.endpoint(uid),
+            exited: Box::pin(exited),
+        };
+        Ok(Some((file.purpose, FoundPostgres { uid, postgres })))
+    }
+
+    /// Stops the servers that have no run directory any more.
+    async fn stop_unreachable(&self) -> Result<(), RuntimeError> {
+        let running: Vec<PathBuf> = self
+            .run_dirs()?
+            .into_iter()
+            .filter_map(|(_, run_dir)| Some(ServerFile::read(&run_dir)?.data_dir))
+            .collect();
+        for parent in [self.layout.instances(), self.layout.snapshots()] {
+            for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
+                let data_dir = entry.path().join("data");
+                if running.contains(&data_dir) {
+                    continue;
+                }
+                if let Some(postmaster) = Postmaster::find(&data_dir) {
+                    tracing::warn!(
+                        path = %data_dir.display(),
+                        "stopping a postgres whose run directory is gone"
+                    );
+                    stop(&postmaster, &data_dir, STOP_PATIENCE).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All directories of starts.
+    fn run_dirs(&self) -> Result<Vec<(InstanceUid, PathBuf)>, RuntimeError> {
+        let run = self.layout.run();
+        let entries = fs::read_dir(&run).map_err(|error| RuntimeError {
+            message: format!("cannot list {}: {error}", run.display()),
+            hint: None,
+        })?;
+        let uid = |entry: &fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let entries = entries.flatten();
+        Ok(entries
+            .filter_map(|entry| Some((uid(&entry)?, entry.path())))
+            .collect())
+    }
+}
+
+/// Stops a server, and says on which data it runs where that fails.
+pub(super) async fn stop(
+    postmaster: &Postmaster,
+    data_dir: &Path,
+    patience: Duration,
+) -> Result<(), RuntimeError> {
+    let stopped = postmaster.stop(patience).await;
+    stopped.map_err(|error| RuntimeError {
+        message: format!("postgres on {} does not stop: {error}", data_dir.display()),
+        hint: Some("Look at it with ps, and end it by hand.".to_owned()),
+    })
+}

@@ -1,0 +1,107 @@
+//! The backends of a postmaster that was killed.
+//!
+//! They hold the shared memory, and a new postmaster refuses to start beside them ("pre-existing
+//! shared memory block is still in use"). Most end by themselves, since they watch their
+//! postmaster whenever they wait; one that computes does not wait. Each has a session of its own
+//! (`InitPostmasterChild` in miscinit.c), so no process group leads to them: what does is their
+//! working directory, the data directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use multidb_actors::ports::RuntimeError;
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use crate::runtime::postmaster::Postmaster;
+
+/// How long they may take to notice by themselves.
+const NOTICE_PATIENCE: Duration = Duration::from_millis(500);
+/// How long all of this may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Returns when no server's process has this data directory, and ends the orphans for that.
+///
+/// # Errors
+///
+/// Another server runs on it. Postgres itself does not see one in a container, so that a second
+/// must not be started beside it.
+pub(super) async fn end(data_dir: &Path) -> Result<(), RuntimeError> {
+    // A server that ended by itself has removed it, and all its processes have ended before.
+    if !data_dir.join("postmaster.pid").exists() {
+        return Ok(());
+    }
+    let started = Instant::now();
+    loop {
+        let processes = server_processes(data_dir);
+        if processes.is_empty() {
+            return Ok(());
+        }
+        if started.elapsed() >= PATIENCE {
+            return Err(RuntimeError {
+                message: format!("another postgres runs on {}", data_dir.display()),
+                hint: Some("Stop it; a container of another runtime may be left over.".to_owned()),
+            });
+        }
+        if started.elapsed() >= NOTICE_PATIENCE && Postmaster::find(data_dir).is_none() {
+            // Their postmaster is dead, so nothing they do can be committed any more.
+            for orphan in processes.iter().filter(|process| process.is_beside_us()) {
+                tracing::info!(
+                    pid = orphan.pid,
+                    "killing a backend whose postmaster is dead"
+                );
+                orphan.postgres.signal(Signal::KILL);
+            }
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Whether any process of a server has this data directory.
+pub(super) fn any(data_dir: &Path) -> bool {
+    !server_processes(data_dir).is_empty()
+}
+
+/// Kills all of them, the postmaster too.
+#[cfg(test)]
+pub(super) fn kill(data_dir: &Path) {
+    for process in server_processes(data_dir) {
+        process.postgres.signal(Signal::KILL);
+    }
+}
+
+/// A process of a server.
+struct ServerProcess {
+    pid: i32,
+    postgres: Postmaster,
+}
+
+impl ServerProcess {
+    /// Whether it is in our pid namespace. One that is not belongs to a container, whose
+    /// postmaster has another number there than `postmaster.pid` would lead us to.
+    fn is_beside_us(&self) -> bool {
+        let namespace = |pid: &str| fs::read_link(PathBuf::from("/proc").join(pid).join("ns/pid"));
+        match (namespace(&self.pid.to_string()), namespace("self")) {
+            (Ok(its), Ok(ours)) => its == ours,
+            _ => false,
+        }
+    }
+}
+
+/// All processes of servers that have this data directory, backends too.
+fn server_processes(data_dir: &Path) -> Vec<ServerProcess> {
+    let (Ok(entries), Ok(data_dir)) = (fs::read_dir("/proc"), data_dir.canonicalize()) else {
+        return Vec::new();
+    };
+    let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
+    entries
+        .flatten()
+        .filter_map(pid)
+        .filter_map(|pid| {
+            let postgres = Postmaster::of_pid(pid, &data_dir)?;
+            Some(ServerProcess { pid, postgres })
+        })
+        .collect()
+}

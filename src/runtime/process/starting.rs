@@ -1,0 +1,161 @@
+//! A server that does not serve yet: it is ended unless somebody keeps it.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use multidb_actors::ports::StartError;
+use rustix::process::Signal;
+use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
+use tokio::sync::OwnedMutexGuard;
+
+use super::orphans;
+use super::run_dir::{ServerFile, prepare_run_dir, remove_run_dir_logged};
+use crate::runtime::postmaster::Postmaster;
+use crate::runtime::readiness::Readiness;
+use crate::runtime::{ServerSpec, log_tail, program, settings};
+
+/// The lines of the log that a failed start reports.
+const LOG_LINES: usize = 10;
+/// How long a server whose start was given up may take to end.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is needed to start a server.
+pub(super) struct Launch {
+    /// The program.
+    pub(super) server: PathBuf,
+    /// What it is to run.
+    pub(super) spec: ServerSpec,
+    /// The configuration's settings.
+    pub(super) settings: Vec<(String, String)>,
+    /// Where its socket goes.
+    pub(super) run_dir: PathBuf,
+    /// Who it runs as.
+    pub(super) owner: (u32, u32),
+    /// Where what is left of it is cleared away: a caller's own runtime may end before that.
+    pub(super) tasks: Handle,
+}
+
+/// A server that was started. Dropped, it is ended and what it left is removed.
+pub(super) struct Starting {
+    launch: Launch,
+    child: Option<Child>,
+    readiness: Readiness,
+    /// Where in the log this start begins.
+    log_start: u64,
+    /// Held until it is kept or cleared away, so that the next start finds nothing of it.
+    lock: Option<OwnedMutexGuard<()>>,
+}
+
+impl Launch {
+    /// Starts the server's process. Blocks for a few milliseconds.
+    pub(super) fn spawn(self, lock: OwnedMutexGuard<()>) -> io::Result<Starting> {
+        let mut starting = Starting {
+            readiness: Readiness::watch(&self.spec.data_dir, &self.run_dir),
+            launch: self,
+            child: None,
+            log_start: 0,
+            lock: Some(lock),
+        };
+        let Launch { spec, run_dir, .. } = &starting.launch;
+        prepare_run_dir(run_dir, starting.launch.owner)?;
+        settings::write_files(run_dir, spec, &starting.launch.settings)?;
+        let file = ServerFile {
+            purpose: spec.purpose,
+            data_dir: spec.data_dir.clone(),
+        };
+        file.write(run_dir)?;
+        let (log, log_start) = log_tail::open(&spec.log)?;
+        starting.log_start = log_start;
+        let mut command = Command::new(&starting.launch.server);
+        command
+            .args(settings::arguments(&spec.data_dir, run_dir))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Ctrl-C at the daemon is not for it.
+            .process_group(0);
+        program::set_identity(&mut command, starting.launch.owner);
+        starting.child = Some(command.spawn()?);
+        Ok(starting)
+    }
+}
+
+impl Starting {
+    /// Resolves when it accepts connections.
+    ///
+    /// # Errors
+    ///
+    /// It exited instead.
+    pub(super) async fn ready(&mut self) -> Result<(), StartError> {
+        let status = tokio::select! {
+            status = wait(&mut self.child) => status,
+            () = self.readiness.ready() => return Ok(()),
+        };
+        self.child = None;
+        let log = log_tail::last_lines(&self.launch.spec.log, self.log_start, LOG_LINES);
+        Err(StartError::Exited {
+            status,
+            log: log.unwrap_or_default(),
+        })
+    }
+
+    /// Leaves it running. The future resolves when it has exited, and says how.
+    pub(super) fn keep(mut self) -> BoxFuture<'static, String> {
+        let mut child = self.child.take();
+        self.lock = None;
+        Box::pin(async move { wait(&mut child).await })
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let Some(lock) = self.lock.take() else {
+            return;
+        };
+        let run_dir = std::mem::take(&mut self.launch.run_dir);
+        let Some(mut child) = self.child.take() else {
+            remove_run_dir_logged(&run_dir);
+            return;
+        };
+        // An immediate shutdown takes the server's children along; nobody was served, so nothing
+        // is lost.
+        if let Some(Ok(postmaster)) = child.id().map(Postmaster::of_child) {
+            postmaster.signal(Signal::QUIT);
+        }
+        let data_dir = std::mem::take(&mut self.launch.spec.data_dir);
+        self.launch.tasks.spawn(async move {
+            let _lock = lock;
+            let exited = tokio::time::timeout(END_PATIENCE, child.wait()).await;
+            if exited.is_err()
+                && let Err(error) = child.kill().await
+            {
+                tracing::error!(%error, "a postgres whose start was given up does not end");
+            }
+            if let Err(error) = orphans::end(&data_dir).await {
+                tracing::error!(%error, "a postgres whose start was given up left processes");
+            }
+            remove_run_dir_logged(&run_dir);
+        });
+    }
+}
+
+/// Resolves when it has exited, and says how.
+async fn wait(child: &mut Option<Child>) -> String {
+    match child {
+        Some(child) => child.wait().await.map_or_else(|e| e.to_string(), describe),
+        None => std::future::pending().await,
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}

@@ -1,0 +1,119 @@
+//! What a restarted daemon finds.
+
+use super::*;
+
+#[tokio::test]
+async fn a_running_server_is_taken_over() {
+    let fixture = Fixture::new().await;
+    let first = fixture.start().await;
+    let second = fixture.another_host();
+    let mut found = second.running_servers().await.unwrap();
+    assert_eq!(found.len(), 1);
+    let (purpose, found) = found.remove(0);
+    assert_eq!((purpose, found.uid), (Purpose::Instance, uid()));
+    assert_eq!(found.postgres.endpoint, first.endpoint);
+    let answer = value(&found.postgres.endpoint, "select 'yes'").await;
+    assert_eq!(answer, "yes");
+    // The first host forgets its child, but must reap it, as init would.
+    let reaped = tokio::spawn(first.exited);
+    second.stop_server(uid(), PATIENCE).await.unwrap();
+    found.postgres.exited.await;
+    reaped.await.unwrap();
+    assert_eq!(fixture.state().await, "shut down");
+    assert!(second.running_servers().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_death_of_a_server_that_was_taken_over_is_noticed() {
+    let fixture = Fixture::new().await;
+    let first = fixture.start().await;
+    let reaped = tokio::spawn(first.exited);
+    let mut found = fixture.another_host().running_servers().await.unwrap();
+    let (_, found) = found.remove(0);
+    fixture.kill_postmaster();
+    let exited = tokio::time::timeout(PATIENCE, found.postgres.exited).await;
+    assert!(exited.is_ok());
+    reaped.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_import_left_is_found_as_such() {
+    let fixture = Fixture::new().await;
+    let staging = fixture.layout.snapshots().join(".staging-s1");
+    fs::create_dir(&staging).unwrap();
+    let mut spec = fixture.spec();
+    fs::rename(&spec.data_dir, staging.join("data")).unwrap();
+    spec.data_dir = staging.join("data");
+    spec.purpose = Purpose::Import;
+    let running = fixture.host.start_server(&spec).await.unwrap();
+    let reaped = tokio::spawn(running.exited);
+    let second = fixture.another_host();
+    let found = second.running_servers().await.unwrap();
+    assert!(matches!(&found[..], [(Purpose::Import, found)] if found.uid == uid()));
+    second.stop_server(uid(), PATIENCE).await.unwrap();
+    assert_eq!(reaped.await.unwrap(), "exit status 0");
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_can_reach_is_stopped() {
+    let fixture = Fixture::new().await;
+    let first = fixture.start().await;
+    let reaped = tokio::spawn(first.exited);
+    fs::remove_dir_all(fixture.layout.run_dir(uid())).unwrap();
+    let found = fixture.another_host().running_servers().await.unwrap();
+    assert!(found.is_empty());
+    reaped.await.unwrap();
+    assert!(fixture.is_clear());
+    // It can be woken.
+    fixture.start().await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_serve_any_more_is_stopped() {
+    let fixture = Fixture::new().await;
+    let first = fixture.start().await;
+    let reaped = tokio::spawn(first.exited);
+    // A smart shutdown takes nobody new and waits for this session.
+    let _session = client(&first.endpoint).await;
+    let postmaster = Postmaster::find(&fixture.spec().data_dir).unwrap();
+    postmaster.signal(rustix::process::Signal::TERM);
+    let pid_file = fixture.spec().data_dir.join("postmaster.pid");
+    until("stopping", || {
+        fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("stopping"))
+    })
+    .await;
+    let found = fixture.another_host().running_servers().await.unwrap();
+    assert!(found.is_empty());
+    assert_eq!(reaped.await.unwrap(), "exit status 0");
+    assert!(fixture.is_clear());
+}
+
+#[tokio::test]
+async fn what_a_killed_server_left_does_not_look_like_one() {
+    let fixture = Fixture::new().await;
+    let first = fixture.start().await;
+    fixture.kill_postmaster();
+    first.exited.await;
+    assert!(fixture.spec().data_dir.join("postmaster.pid").exists());
+    let found = fixture.another_host().running_servers().await.unwrap();
+    assert!(found.is_empty());
+    assert!(!fixture.layout.run_dir(uid()).exists());
+}
+
+#[test]
+fn a_recycled_process_id_is_not_taken_for_a_postmaster() {
+    let directory = tempfile::tempdir().unwrap();
+    let ours = std::process::id();
+    fs::write(directory.path().join("postmaster.pid"), format!("{ours}\n")).unwrap();
+    assert!(Postmaster::find(directory.path()).is_none());
+}
+
+#[test]
+fn a_pipe_in_place_of_the_pid_file_holds_nobody_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let pid_file = directory.path().join("postmaster.pid");
+    let made = std::process::Command::new("mkfifo").arg(&pid_file).status();
+    assert!(made.unwrap().success());
+    assert!(Postmaster::find(directory.path()).is_none());
+}
