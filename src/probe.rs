@@ -6,8 +6,11 @@ use async_trait::async_trait;
 use multidb_actors::ports::{BackendActivity, Endpoint, RuntimeError, ServerProbe};
 use tokio_postgres::{Client, Config, NoTls, Row};
 
+/// How long a connection may take.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a question may take, its connection included.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
+const STATEMENT_TIMEOUT: &str = "set statement_timeout = '2s'";
 /// Databases that every cluster has, unless somebody dropped them.
 const DATABASES: [&str; 2] = ["postgres", "template1"];
 
@@ -30,7 +33,7 @@ pub async fn connect(
         .user(superuser)
         .dbname(database)
         .application_name("multidb")
-        .connect_timeout(PATIENCE);
+        .connect_timeout(CONNECT_PATIENCE);
     match endpoint {
         Endpoint::Unix(path) => {
             let directory = path.parent().unwrap_or(path);
@@ -63,6 +66,8 @@ async fn ask(
             Ok(client) => client,
             Err(_) => connect(endpoint, superuser, DATABASES[1]).await?,
         };
+        // The server gives up too, when nobody waits for the answer any more.
+        client.batch_execute(STATEMENT_TIMEOUT).await?;
         client.query_opt(question, &[&process_id]).await
     };
     let answer = tokio::time::timeout(PATIENCE, asked).await;
@@ -108,3 +113,6 @@ impl ServerProbe for PgProbe {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

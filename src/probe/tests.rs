@@ -1,0 +1,67 @@
+//! Questions to a real server.
+
+use super::*;
+use crate::runtime::process::tests::fixture::{Fixture, client};
+
+async fn process_id(client: &Client) -> i32 {
+    let row = client.query_one("select pg_backend_pid()", &[]);
+    row.await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_backend_is_what_postgres_says_of_it() {
+    let fixture = Fixture::new().await;
+    let endpoint = fixture.start().await.endpoint;
+    let session = client(&endpoint).await;
+    let pid = process_id(&session).await;
+    let asked = || PgProbe.backend_activity(&endpoint, "postgres", pid);
+    assert_eq!(asked().await.unwrap(), Some(BackendActivity::Idle));
+    session.batch_execute("begin").await.unwrap();
+    let in_transaction = Some(BackendActivity::IdleInTransaction);
+    assert_eq!(asked().await.unwrap(), in_transaction);
+    session.batch_execute("select nonsense").await.unwrap_err();
+    assert_eq!(asked().await.unwrap(), in_transaction);
+    session.batch_execute("rollback").await.unwrap();
+    let sleeping = tokio::spawn(async move { session.batch_execute("select pg_sleep(60)").await });
+    while asked().await.unwrap() != Some(BackendActivity::Active) {}
+    PgProbe
+        .terminate_backend(&endpoint, "postgres", pid)
+        .await
+        .unwrap();
+    let error = sleeping.await.unwrap().unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "57P01");
+    while asked().await.unwrap().is_some() {}
+    // Ending one that is gone is no error.
+    PgProbe
+        .terminate_backend(&endpoint, "postgres", pid)
+        .await
+        .unwrap();
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_without_the_database_postgres_is_asked_all_the_same() {
+    let fixture = Fixture::new().await;
+    let endpoint = fixture.start().await.endpoint;
+    let session = connect(&endpoint, "postgres", "template1").await.unwrap();
+    session
+        .batch_execute("drop database postgres")
+        .await
+        .unwrap();
+    let pid = process_id(&session).await;
+    let activity = PgProbe.backend_activity(&endpoint, "postgres", pid).await;
+    assert_eq!(activity.unwrap(), Some(BackendActivity::Idle));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(".s.PGSQL.5432");
+    // It takes connections and says nothing.
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let endpoint = Endpoint::Unix(path);
+    let asked = PgProbe.backend_activity(&endpoint, "postgres", 1);
+    let answer = tokio::time::timeout(2 * PATIENCE, asked).await.unwrap();
+    assert!(answer.is_err());
+}
