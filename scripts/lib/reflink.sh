@@ -69,7 +69,7 @@ multidb_kill_users_of() {
         pids=()
         for pid in /proc/[0-9]*; do
             pid=${pid#/proc/}
-            if [ "$pid" != $$ ] && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep --quiet --fixed-strings -- "$dir/"; then
+            if [ "$pid" != $$ ] && { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep --quiet --fixed-strings -- "$dir/"; then
                 pids+=("$pid")
             fi
         done
