@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use multidb_actors::ports::{CloneError, SnapshotCatalog};
+use multidb_store::manifest::ManifestError;
 use multidb_store::{Layout, SnapshotId, SnapshotRecord, error_chain, manifest};
 
 use crate::clone::TreeCloner;
@@ -52,15 +53,39 @@ impl DiskCatalog {
         }
         Ok(())
     }
+}
 
-    /// What is wrong with a directory that should be a snapshot's.
-    fn damage(&self, directory: &Path, snapshot: &SnapshotRecord) -> Option<&'static str> {
-        if self.layout.snapshot(&snapshot.id) != directory {
-            return Some("the directory has another name than its manifest");
-        }
-        let has_data = self.layout.snapshot_data(&snapshot.id).is_dir();
-        (!has_data).then_some("it has no data directory")
+/// What a directory is: a snapshot, or else what is wrong with it.
+pub type Inspected = (PathBuf, Result<SnapshotRecord, String>);
+
+/// All directories of snapshots, whole or damaged. Changes nothing.
+///
+/// # Errors
+///
+/// The snapshots cannot be listed.
+pub fn inspect(layout: &Layout) -> Result<Vec<Inspected>, CloneError> {
+    let found = manifest::scan::<SnapshotRecord>(&layout.snapshots());
+    let found = found.map_err(|error| CloneError::Failed {
+        message: error_chain(&error),
+    })?;
+    let inspect = |(directory, snapshot): (PathBuf, Result<SnapshotRecord, ManifestError>)| {
+        let snapshot = snapshot.map_err(|error| error_chain(&error));
+        let whole = snapshot.and_then(|snapshot| match damage(layout, &directory, &snapshot) {
+            Some(damage) => Err(damage.to_owned()),
+            None => Ok(snapshot),
+        });
+        (directory, whole)
+    };
+    Ok(found.into_iter().map(inspect).collect())
+}
+
+/// What is wrong with a directory that should be a snapshot's.
+fn damage(layout: &Layout, directory: &Path, snapshot: &SnapshotRecord) -> Option<&'static str> {
+    if layout.snapshot(&snapshot.id) != directory {
+        return Some("the directory has another name than its manifest");
     }
+    let has_data = layout.snapshot_data(&snapshot.id).is_dir();
+    (!has_data).then_some("it has no data directory")
 }
 
 fn cannot_list(path: &Path, error: &io::Error) -> CloneError {
@@ -71,19 +96,11 @@ fn cannot_list(path: &Path, error: &io::Error) -> CloneError {
 
 impl SnapshotCatalog for DiskCatalog {
     fn load(&self) -> Result<Vec<SnapshotRecord>, CloneError> {
-        let found = manifest::scan::<SnapshotRecord>(&self.layout.snapshots());
-        let found = found.map_err(|error| CloneError::Failed {
-            message: error_chain(&error),
-        })?;
         let mut snapshots = Vec::new();
-        for (directory, snapshot) in found {
-            let damage = match &snapshot {
-                Ok(snapshot) => self.damage(&directory, snapshot).map(str::to_owned),
-                Err(error) => Some(error_chain(error)),
-            };
-            match (damage, snapshot) {
-                (None, Ok(snapshot)) => snapshots.push(snapshot),
-                (damage, _) => tracing::warn!(
+        for (directory, snapshot) in inspect(&self.layout)? {
+            match snapshot {
+                Ok(snapshot) => snapshots.push(snapshot),
+                Err(damage) => tracing::warn!(
                     directory = %directory.display(),
                     damage,
                     "a damaged snapshot is left out, move the directory away and import the snapshot again"

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use multidb_actors::ports::{CloneError, CloneReport, Cloner};
 use multidb_store::manifest::{self, ManifestError};
-use multidb_store::{InstanceRecord, InstanceUid, Layout, SnapshotId, error_chain};
+use multidb_store::{InstanceRecord, InstanceUid, Layout, error_chain};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -74,6 +74,25 @@ pub struct TreeCloner {
     /// As probed: never `Auto`.
     method: Method,
     reserve_bytes: u64,
+}
+
+/// Into how many pieces the files of a snapshot fall, given its data directory: for `doctor`, which
+/// changes nothing under the root and so has no cloner.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn snapshot_extents(data_dir: &Path) -> Result<Extents, CloneError> {
+    extents::of_tree(data_dir).map_err(|error| match error {
+        TreeError::Foreign { path, kind } => CloneError::Failed {
+            message: format!("{} is a {kind}", path.display()),
+        },
+        TreeError::Io {
+            action,
+            path,
+            source,
+        } => failed(action, &path, &source),
+    })
 }
 
 impl TreeCloner {
@@ -178,16 +197,6 @@ impl TreeCloner {
     /// It cannot be read.
     pub fn tree_size(&self, path: &Path) -> Result<TreeSize, CloneError> {
         tree::size(path).map_err(|error| self.tree_failed(error, None))
-    }
-
-    /// Into how many pieces the files of a snapshot fall: for `doctor`.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read.
-    pub fn snapshot_extents(&self, id: &SnapshotId) -> Result<Extents, CloneError> {
-        extents::of_tree(&self.layout.snapshot_data(id))
-            .map_err(|error| self.tree_failed(error, None))
     }
 
     /// Makes everything written to the path's file system durable.

@@ -23,6 +23,7 @@ mod program;
 
 use self::mirror::Mirror;
 use self::objects::{Found, Kind};
+use self::program::Run;
 
 /// A branch or a tag is looked up on the remote when the last fetch is older.
 const NAME_FRESHNESS: Duration = Duration::from_secs(10);
@@ -38,6 +39,46 @@ pub struct GitProject {
     pub git: GitRemote,
     /// The path of its migration listing, from the repository's root.
     pub listing: String,
+}
+
+/// How a project's repository is found to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It is on this machine, and its newest commit has the listing.
+    Readable,
+    /// It is on this machine, and its newest commit lacks the listing.
+    ListingMissing,
+    /// It is elsewhere, and answers.
+    Answers,
+}
+
+impl GitProject {
+    /// Looks at the repository, and changes nothing; a remote one has this long to answer.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read or asked, for people and without secrets.
+    pub async fn examine(self, timeout: Duration) -> Result<Condition, String> {
+        match self.git {
+            GitRemote::Local(path) => {
+                let examined = blocking(move || objects::has_listing(&path, &self.listing)).await;
+                match examined {
+                    Ok(true) => Ok(Condition::Readable),
+                    Ok(false) => Ok(Condition::ListingMissing),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+            GitRemote::Remote(url) => {
+                let run = Run {
+                    repository: None,
+                    url: &url,
+                    timeout,
+                };
+                run.git(&["ls-remote", "--quiet", &url, "HEAD"]).await?;
+                Ok(Condition::Answers)
+            }
+        }
+    }
 }
 
 /// All projects' repositories.

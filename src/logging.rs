@@ -11,8 +11,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The environment variable that chooses what is logged, such as `info,multidb=debug`.
-const FILTER_VARIABLE: &str = "MULTIDB_LOG";
+/// The environment variables that choose what is logged, such as `info,multidb=debug`. The first
+/// that is set counts.
+const FILTER_VARIABLES: [&str; 2] = ["MULTIDB_LOG", "RUST_LOG"];
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,11 +48,7 @@ fn is_stream(claimed: &str, device: u64, inode: u64) -> bool {
 
 /// Begins to log. To be called once.
 pub fn init(format: Option<LogFormat>) -> anyhow::Result<()> {
-    let filter = match std::env::var(FILTER_VARIABLE) {
-        Ok(text) if !text.trim().is_empty() => EnvFilter::try_new(&text)
-            .with_context(|| format!("{FILTER_VARIABLE}: \"{text}\" is not a filter"))?,
-        _ => EnvFilter::new("info"),
-    };
+    let filter = filter(|variable| std::env::var(variable).ok())?;
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format.unwrap_or_else(LogFormat::detect) {
@@ -68,9 +65,39 @@ pub fn init(format: Option<LogFormat>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is logged, by these variables.
+fn filter(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<EnvFilter> {
+    let set = FILTER_VARIABLES
+        .into_iter()
+        .find_map(|name| Some((name, variable(name).filter(|text| !text.trim().is_empty())?)));
+    let Some((name, text)) = set else {
+        return Ok(EnvFilter::new("info"));
+    };
+    EnvFilter::try_new(&text).with_context(|| format!("{name}: \"{text}\" is not a filter"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn filter_of(set: &[(&str, &str)]) -> anyhow::Result<String> {
+        let variable = |name: &str| {
+            let found = set.iter().find(|(set, _)| *set == name)?;
+            Some(found.1.to_owned())
+        };
+        Ok(filter(variable)?.to_string())
+    }
+
+    #[test]
+    fn the_first_variable_that_says_something_chooses() {
+        let (ours, rusts) = (("MULTIDB_LOG", "debug"), ("RUST_LOG", "trace"));
+        assert_eq!(filter_of(&[]).unwrap(), "info");
+        assert_eq!(filter_of(&[rusts]).unwrap(), "trace");
+        assert_eq!(filter_of(&[rusts, ours]).unwrap(), "debug");
+        assert_eq!(filter_of(&[("MULTIDB_LOG", " "), rusts]).unwrap(), "trace");
+        let error = filter_of(&[("RUST_LOG", "multidb=loud")]).unwrap_err();
+        assert!(error.to_string().starts_with("RUST_LOG: "), "{error}");
+    }
 
     #[test]
     fn the_journal_is_used_only_where_standard_error_is_its_stream() {

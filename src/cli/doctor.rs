@@ -1,8 +1,9 @@
 //! `multidb doctor`: looks at this machine, and says what to do about what is wrong.
 //!
-//! Each check is a function that gives findings; [`run`] asks all of them, whatever they find.
+//! Each check is a function that gives findings; [`run`] asks all of them, whatever they find. It
+//! looks for itself, since what is wrong may well be why the daemon does not run.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +12,11 @@ use super::Invocation;
 use super::table::printable;
 use crate::admin::api::StatusView;
 use crate::admin::client::AdminError;
-use crate::config::{Config, GitRemote, Loaded};
+use crate::config::{ConfigFaults, Loaded};
+
+mod disk;
+mod repositories;
+mod servers;
 
 /// A daemon that is well answers in milliseconds.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,10 +67,18 @@ impl Finding {
 
 pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     let loaded = Loaded::load(invocation.global.config.as_deref());
-    let mut findings = vec![configuration(&loaded)];
-    let config = loaded.map(|loaded| loaded.config).unwrap_or_default();
+    let mut findings = configuration(&loaded);
     findings.push(daemon(invocation).await);
-    findings.push(git(&config, git_version()));
+    let config = loaded.ok().map(|loaded| loaded.config);
+    findings.push(repositories::program(config.as_ref()));
+    // What a configuration with faults means is not guessed.
+    if let Some(config) = config {
+        findings.extend(repositories::examine(&config).await);
+        findings.extend(disk::root(&config));
+        let (snapshots, found) = disk::snapshots(&config);
+        findings.extend(found);
+        findings.extend(servers::examine(&config, &snapshots).await);
+    }
     invocation
         .output
         .show(&findings, |findings| text(findings))?;
@@ -77,7 +90,14 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn configuration(loaded: &Result<Loaded, crate::config::ConfigFaults>) -> Finding {
+fn configuration(loaded: &Result<Loaded, ConfigFaults>) -> Vec<Finding> {
+    let warnings = loaded.iter().flat_map(|loaded| &loaded.warnings);
+    let warnings =
+        warnings.map(|warning| Finding::new(Level::Warn, "configuration", warning.to_string()));
+    std::iter::once(validity(loaded)).chain(warnings).collect()
+}
+
+fn validity(loaded: &Result<Loaded, ConfigFaults>) -> Finding {
     let finding = |level, what: String| Finding::new(level, "configuration", what);
     match loaded {
         Err(faults) => finding(Level::Fail, faults.to_string())
@@ -140,28 +160,6 @@ fn level_of(error: &AdminError) -> Level {
     match error {
         AdminError::NotRunning { .. } => Level::Warn,
         _ => Level::Fail,
-    }
-}
-
-/// What `git --version` says.
-fn git_version() -> std::io::Result<String> {
-    let output = Command::new("git").arg("--version").output()?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// Repositories on this machine are read without git's program; others are fetched by it.
-fn git(config: &Config, version: std::io::Result<String>) -> Finding {
-    let remotes = config.projects.values();
-    let needed = remotes
-        .into_iter()
-        .any(|p| matches!(p.git, GitRemote::Remote(_)));
-    match version {
-        Ok(version) => Finding::new(Level::Ok, "git", version),
-        Err(error) => {
-            let level = if needed { Level::Fail } else { Level::Warn };
-            Finding::new(level, "git", format!("the program does not run: {error}"))
-                .hint("Install it: projects whose repository is a URL are fetched with it.")
-        }
     }
 }
 

@@ -44,8 +44,8 @@ struct SourceArgs {
     /// What pg_dump made: plain SQL, custom, directory or tar; .gz and .zst too
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
-    /// A running Postgres; not available in this version
-    #[arg(long, value_name = "URL")]
+    /// A running Postgres: not in the help, since it is not available in this version
+    #[arg(long, value_name = "URL", hide = true)]
     from_url: Option<String>,
 }
 

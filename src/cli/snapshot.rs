@@ -15,6 +15,11 @@ use crate::admin::client::escaped;
 #[derive(Debug, Subcommand)]
 pub(super) enum SnapshotCommand {
     /// Make a snapshot of a data directory or of a dump
+    // The generated one would name --from-url too, which does not work yet.
+    #[command(
+        override_usage = "multidb snapshot import [OPTIONS] --project <PROJECT> \
+                          <--data-dir <DIR>|--dump <FILE>> <ID>"
+    )]
     Import(import::ImportArgs),
     /// List all snapshots
     Ls,

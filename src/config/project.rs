@@ -1,6 +1,7 @@
 //! `[project.*]`: a code base, its repository and its database.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use multidb_store::ProjectName;
@@ -33,6 +34,16 @@ pub enum GitRemote {
     Remote(String),
 }
 
+impl fmt::Display for GitRemote {
+    /// As it may be shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(path) => path.display().fmt(f),
+            Self::Remote(url) => f.write_str(&without_secret(url)),
+        }
+    }
+}
+
 impl Value for GitRemote {
     fn read(value: &toml::Value) -> Result<Self, String> {
         let text = String::read(value)?;
@@ -53,10 +64,7 @@ impl Value for GitRemote {
     }
 
     fn show(&self) -> String {
-        match self {
-            Self::Local(path) => path.show(),
-            Self::Remote(url) => quoted(without_secret(url)),
-        }
+        quoted(self.to_string())
     }
 }
 

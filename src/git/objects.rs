@@ -168,6 +168,19 @@ pub(super) fn listing(path: &Path, commit: &str, listing: &str) -> Result<String
     }
 }
 
+/// Whether the newest commit of the branch that is checked out has the listing.
+pub(super) fn has_listing(path: &Path, name: &str) -> Result<bool, RevisionError> {
+    let repository = open(path)?;
+    let head = repository
+        .head_id()
+        .map_err(|error| failed(path, "find a commit in", &error))?;
+    match listing(path, &head.to_string(), name) {
+        Ok(_) => Ok(true),
+        Err(RevisionError::ListingMissing { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The contents of a file.
 pub(super) fn blob(path: &Path, id: &str) -> Result<Vec<u8>, RevisionError> {
     let repository = open(path)?;

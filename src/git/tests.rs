@@ -224,3 +224,26 @@ fn blank_lines_comments_and_line_ends_of_a_listing_do_not_count() {
         HashSet::from(["a.0001".to_owned(), "a.0002".to_owned()])
     );
 }
+
+async fn examine(git: GitRemote) -> Result<Condition, String> {
+    let listing = "migrations.txt".to_owned();
+    let project = GitProject { git, listing };
+    project.examine(Duration::from_secs(20)).await
+}
+
+#[tokio::test]
+async fn a_repository_is_examined_without_a_change_to_it() {
+    let fixture = Fixture::new();
+    let local = || GitRemote::Local(fixture.path().to_owned());
+    let empty = examine(local()).await.unwrap_err();
+    assert!(empty.contains("cannot find a commit in"), "{empty}");
+    fixture.git(&["commit", "--quiet", "--allow-empty", "-m", "x"]);
+    assert_eq!(examine(local()).await, Ok(Condition::ListingMissing));
+    fixture.commit("a.0001\n");
+    assert_eq!(examine(local()).await, Ok(Condition::Readable));
+    let url = |path: &Path| GitRemote::Remote(format!("file://{}", path.display()));
+    assert_eq!(examine(url(fixture.path())).await, Ok(Condition::Answers));
+    let missing = fixture.path().join("none");
+    assert!(examine(url(&missing)).await.unwrap_err().contains("none"));
+    assert!(examine(GitRemote::Local(missing)).await.is_err());
+}

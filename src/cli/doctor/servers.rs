@@ -1,0 +1,113 @@
+//! What runs Postgres.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use multidb_actors::ports::RuntimeError;
+use multidb_store::{Layout, SnapshotRecord};
+
+use super::{Finding, Level};
+use crate::config::{Config, RuntimeKind};
+use crate::daemon::host;
+use crate::runtime::docker::{default_socket, probe_engine};
+use crate::runtime::process::{ProcessHost, data_owner};
+
+/// The runtime that `serve` would choose, and whether it can run what the snapshots need.
+pub(super) async fn examine(config: &Config, snapshots: &[SnapshotRecord]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Err(error) = data_owner(&config.runtime.user) {
+        findings.push(failed(&error));
+    }
+    match host::kind(config).await {
+        RuntimeKind::Docker => findings.push(engine().await),
+        RuntimeKind::Process => findings.extend(programs(config, snapshots)),
+    }
+    findings
+}
+
+fn finding(level: Level, what: impl Into<String>) -> Finding {
+    Finding::new(level, "runtime", what)
+}
+
+fn failed(error: &RuntimeError) -> Finding {
+    let finding = finding(Level::Fail, &*error.message);
+    match &error.hint {
+        Some(hint) => finding.hint(hint),
+        None => finding,
+    }
+}
+
+async fn engine() -> Finding {
+    match probe_engine(&default_socket()).await {
+        Ok(engine) => finding(
+            Level::Ok,
+            format!("docker {}, API {}", engine.version, engine.api),
+        ),
+        Err(error) => failed(&error),
+    }
+}
+
+/// The programs of the majors that are installed, and of those that are needed and are not.
+fn programs(config: &Config, snapshots: &[SnapshotRecord]) -> Vec<Finding> {
+    let host = ProcessHost::new(Layout::new(&config.root), (0, 0), Vec::new());
+    let installed: BTreeSet<u16> = host.binaries().majors().into_iter().collect();
+    let mut needed: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
+    for snapshot in snapshots {
+        let of_major = needed.entry(snapshot.postgres_major).or_default();
+        of_major.push(snapshot.id.as_str());
+    }
+    let mut findings = Vec::new();
+    if installed.is_empty() {
+        findings.push(
+            finding(Level::Fail, "process, but no PostgreSQL is installed")
+                .hint("Install one (on Debian: apt-get install postgresql), or run Docker."),
+        );
+    } else {
+        let majors: Vec<_> = installed.iter().map(u16::to_string).collect();
+        let what = format!("process, with PostgreSQL {}", majors.join(", "));
+        findings.push(finding(Level::Ok, what));
+    }
+    for (major, of_major) in needed
+        .iter()
+        .filter(|(major, _)| !installed.contains(major))
+    {
+        let what = format!(
+            "PostgreSQL {major} is not installed, but is needed for {}",
+            of_major.join(", ")
+        );
+        let hint = format!("Install it (on Debian: apt-get install postgresql-{major}).");
+        findings.push(finding(Level::Fail, what).hint(hint));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(id: &str, postgres_major: u16) -> SnapshotRecord {
+        SnapshotRecord {
+            id: id.parse().unwrap(),
+            project: "p".parse().unwrap(),
+            taken_at: jiff::Timestamp::UNIX_EPOCH,
+            imported_at: jiff::Timestamp::UNIX_EPOCH,
+            postgres_major,
+            superuser: "postgres".to_owned(),
+            bytes: 0,
+            files: 0,
+            migrations: Vec::new(),
+            source: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_major_that_a_snapshot_needs_and_that_is_not_installed_is_found() {
+        // A major that will not be installed where this test runs.
+        let snapshots = [snapshot("old", 9), snapshot("older", 9)];
+        let findings = programs(&Config::default(), &snapshots);
+        let missing = findings.last().unwrap();
+        assert_eq!(missing.level, Level::Fail);
+        assert!(missing.what.contains("PostgreSQL 9 is not installed"));
+        assert!(missing.what.contains("old, older"));
+        assert!(missing.hint.as_ref().unwrap().contains("postgresql-9"));
+    }
+}
