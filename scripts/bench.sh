@@ -1,16 +1,26 @@
 #!/usr/bin/env bash
-# Measures multidb from outside, and the floor beside it: the same clone and the same Postgres start
-# by hand. Prints a table and a line of JSON for each file system and runtime.
+# Measures multidb from outside, beside the least that this machine needs for the same: a bare
+# clone, and Postgres started by hand on it. Prints a table; times are in milliseconds.
 #
-# usage: scripts/bench.sh [--gib N] [--runs N] [--on xfs|btrfs|all] [--runtime process|docker|all]
-#                         [--no-throughput]
+# usage: scripts/bench.sh [--gib N] [--runs N] [--method xfs|btrfs|all] [--runtime process|docker|all]
+#                         [--only SECTION[,SECTION...]] [--pgbench-seconds N] [--json FILE] [--dir DIR]
 #
-#   --gib N          the size of the snapshot; default 1, the real thing is 15
-#   --runs N         the runs of each latency; default 20
-#   --no-throughput  leave out pgbench and COPY through multidb, HAProxy and PgBouncer
+#   --gib N              the snapshot's size; default 1
+#   --runs N             how often each start is measured; default 20
+#   --method M           XFS with reflinks, Btrfs with snapshots, or both; default all
+#   --runtime R          local processes, Docker containers, or both; default all
+#   --only SECTION       only these: create (new, stopped, running; clone, stop, disk), crowd (15 new
+#                        ones at once), throughput (pgbench and COPY through proxies), memory
+#   --pgbench-seconds N  how long each of pgbench's turns lasts; default 5
+#   --json FILE          write all samples there, too
+#   --dir DIR            where the file systems' images go; default ${TMPDIR:-/var/tmp}. It needs twice
+#                        the snapshot's size and 4 GiB
 #
-# Needs Debian 12 with a Rust toolchain, root, and about 2.5 times the snapshot's size in /var/tmp.
-# Installs what is missing, takes away what it made.
+# Needs Debian 12 with a Rust toolchain, and root or sudo. Installs what is missing (Postgres, HAProxy,
+# PgBouncer, xfsprogs, btrfs-progs, docker.io, debootstrap, git, a C compiler), builds a release, starts
+# a Docker engine where none answers, mounts sparse file systems, and takes away whatever it made,
+# however it ends. Memory and throughput are measured in the first environment only: neither the
+# file system nor the runtime is in the way of a session's bytes.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -24,79 +34,124 @@ source "$repo/scripts/lib/docker.sh"
 source "$repo/scripts/lib/image.sh"
 
 gib=1
-runs=20
-kinds=(xfs btrfs)
-runtimes=(process docker)
-throughput=yes
+method=all
+runtime=all
+dir=${TMPDIR:-/var/tmp}
+arguments=()
 work=
 
 usage() {
     sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
 }
 
+usage_error() {
+    echo "bench: $1" >&2
+    usage >&2
+    exit 2
+}
+
 parse() {
     while [ $# -gt 0 ]; do
         case $1 in
-            --gib) gib=${2:?} && shift ;;
-            --runs) runs=${2:?} && shift ;;
-            --on) [ "${2:?}" = all ] || kinds=("$2") && shift ;;
-            --runtime) [ "${2:?}" = all ] || runtimes=("$2") && shift ;;
-            --no-throughput) throughput=no ;;
             --help | -h) usage && exit 0 ;;
-            *)
-                echo "bench: unknown argument: $1" >&2
-                usage >&2
-                exit 2
-                ;;
+            --gib | --runs | --method | --runtime | --only | --pgbench-seconds | --json | --dir) ;;
+            *) usage_error "unknown argument: $1" ;;
         esac
-        shift
+        [ $# -ge 2 ] || usage_error "$1 needs a value"
+        case $1 in
+            --gib) gib=$2 ;;
+            --method) method=$2 ;;
+            --runtime) runtime=$2 ;;
+            --dir) dir=$2 ;;
+            *) arguments+=("$1" "$2") ;;
+        esac
+        shift 2
     done
-}
-
-finish() {
-    local kind
-    for kind in xfs btrfs; do
-        if [ -n "$work" ] && [ -d "$work/$kind" ]; then
-            multidb_kill_users_of "$work/$kind" || true
-            multidb_unmount_image "$work/$kind" || true
-        fi
-    done
-    [ -z "$work" ] || rm --recursive --force "$work"
-    multidb_stop_docker || true
+    [[ $gib =~ ^[1-9][0-9]*$ ]] || usage_error "--gib is a number above 0"
+    case $method in xfs | btrfs | all) ;; *) usage_error "--method is xfs, btrfs or all" ;; esac
+    case $runtime in process | docker | all) ;; *) usage_error "--runtime is process, docker or all" ;; esac
+    [ -d "$dir" ] || usage_error "there is no directory $dir"
 }
 
 main() {
     parse "$@"
+    # It gives files to Postgres' user, starts servers as that user, and mounts file systems.
     if [ "$(id --user)" -ne 0 ]; then
-        echo "bench: run it as root" >&2
-        exit 1
+        multidb_find_cargo
+        multidb_as_root env "PATH=$PATH" "HOME=$HOME" "CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$repo/target-root}" \
+            "${BASH_SOURCE[0]}" "$@"
+        return
     fi
-    cd "$repo"
     trap finish EXIT
-    trap 'exit 130' INT TERM HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    prepare
+    # Where the bench is told to write the JSON is where its caller stands.
+    "$target/release/bench" --multidb "$target/release/multidb" --gib "$gib" \
+        --method "$method" --runtime "$runtime" "${arguments[@]}"
+}
+
+prepare() {
     multidb_find_cargo
-    multidb_install_packages build git postgres xfs btrfs docker tools
-    if [ "$throughput" = yes ] && ! { multidb_has haproxy && multidb_has pgbouncer; }; then
-        multidb_apt_install haproxy pgbouncer
+    multidb_install_packages build git postgres proxies
+    target=${CARGO_TARGET_DIR:-$repo/target}
+    (
+        cd "$repo"
+        cargo build --release --locked --bin multidb
+        cargo build --release --locked --package multidb-integration-tests --bin bench
+    )
+    if [ "$runtime" != process ]; then
+        multidb_install_packages docker
+        multidb_start_docker
+        local major
+        major=$(basename "$(dirname "$(multidb_postgres_bin)")")
+        multidb_build_image "$major"
+        export MULTIDB_TEST_IMAGE=postgres:$major
     fi
-    cargo build --release --locked --package multidb --package multidb-integration-tests --bins
-    local target=${CARGO_TARGET_DIR:-$repo/target}/release
-    work=$(mktemp --directory --tmpdir="${TMPDIR:-/var/tmp}" multidb-bench.XXXXXX)
+    work=$(mktemp --directory --tmpdir="$dir" multidb-bench.XXXXXX)
     chmod 0755 "$work"
-    local kind runtime
-    for runtime in "${runtimes[@]}"; do
-        if [ "$runtime" = docker ]; then
-            multidb_start_docker
-            multidb_build_image 15
-        fi
-        for kind in "${kinds[@]}"; do
-            echo "== $kind"
-            multidb_mount_image "$kind" "$work/$kind.img" "$work/$kind" "$((gib * 5 / 2 + 8))G"
-            chmod 0755 "$work/$kind"
-            "$target/bench" "$target/multidb" "$work/$kind" "$gib" "$runs" "$runtime" "$throughput"
-            multidb_unmount_image "$work/$kind"
-            rm --force "$work/$kind.img"
-        done
+    # The database, what its load and its vacuum write beside it, and the clones. Sparse.
+    local size=$((gib * 2 + 12))G
+    if [ "$method" != btrfs ]; then
+        multidb_install_packages xfs
+        mount_image xfs "$size"
+        export MULTIDB_TEST_XFS=$work/xfs
+    fi
+    if [ "$method" != xfs ]; then
+        multidb_install_packages btrfs
+        mount_image btrfs "$size"
+        export MULTIDB_TEST_BTRFS=$work/btrfs
+    fi
+}
+
+mount_image() {
+    local kind=$1 size=$2
+    multidb_mount_image "$kind" "$work/$kind.img" "$work/$kind" "$size"
+    chmod 0755 "$work/$kind"
+}
+
+finish() {
+    local result=$?
+    trap - EXIT
+    trap '' INT TERM HUP
+    if [ -n "$work" ]; then
+        multidb_kill_users_of "$work"
+        remove_containers
+        multidb_unmount_image "$work/xfs"
+        multidb_unmount_image "$work/btrfs"
+        rm --recursive --force --one-file-system "$work"
+    fi
+    multidb_stop_docker
+    exit "$result"
+}
+
+# Only those whose labels name a root below our directory.
+remove_containers() {
+    local id
+    for id in $(docker ps --all --quiet --filter label=multidb.root 2>/dev/null); do
+        case $(docker inspect --format '{{index .Config.Labels "multidb.root"}}' "$id") in
+            "$work"/*) docker rm --force --volumes "$id" >/dev/null ;;
+        esac
     done
 }
 

@@ -15,6 +15,8 @@
 //! | `dice` | chance that can be repeated |
 //! | `poll` | waiting for a condition, with a limit |
 //!
+//! The benchmark, `src/bin/bench`, stands on the same harness.
+//!
 //! A test that cannot run because something is missing fails, with a word about what to do: tests
 //! never skip themselves.
 
@@ -36,6 +38,7 @@ pub use disk::Disk;
 pub use engine_relay::EngineRelay;
 pub use fixture::{Fixture, MONDAY_ROWS, Repository, TUESDAY_ROWS};
 pub use poll::{eventually, poll};
+pub use ports::Port;
 pub use processes::{is_alive, kill, kill_servers_of, postmaster_pid};
 pub use programs::{ProgramOutput, postgres_bin, run, run_as_postgres};
 pub use raw::RawClient;

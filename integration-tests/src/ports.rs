@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use rand::RngExt;
 
 /// A port that no other test uses while this lives.
-pub(crate) struct Port {
+pub struct Port {
     pub(crate) number: u16,
     /// Other test processes see the port as taken while this is locked, even when its daemon is
     /// down at the moment.
@@ -15,7 +15,7 @@ pub(crate) struct Port {
 
 impl Port {
     /// Takes a free port.
-    pub(crate) fn take() -> Self {
+    pub fn take() -> Self {
         let dir = std::env::temp_dir().join("multidb-test-ports");
         std::fs::create_dir_all(&dir).expect("the directory of port locks can be made");
         for _ in 0..1000 {
@@ -39,5 +39,10 @@ impl Port {
             }
         }
         panic!("no free port between 12000 and 32000");
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.number
     }
 }

@@ -10,6 +10,7 @@
 #       xfs btrfs  the programs that make these file systems
 #       docker     the engine, its client, and debootstrap for an image without a registry
 #       tools      zstd, which compresses a test's dump
+#       proxies    HAProxy and PgBouncer, to be measured beside multidb, as no services
 #       lint       shellcheck
 #   multidb_find_cargo              puts cargo on the PATH, or says how to get it
 
@@ -44,6 +45,10 @@ multidb_install_packages() {
                 multidb_has debootstrap || missing+=(debootstrap)
                 ;;
             tools) multidb_has zstd || missing+=(zstd) ;;
+            proxies)
+                multidb_has haproxy || missing+=(haproxy)
+                multidb_has pgbouncer || missing+=(pgbouncer)
+                ;;
             lint) multidb_has shellcheck || missing+=(shellcheck) ;;
             *)
                 echo "packages: no set is called $set" >&2
@@ -54,6 +59,22 @@ multidb_install_packages() {
     if [ ${#missing[@]} -gt 0 ]; then
         multidb_apt_install "${missing[@]}"
     fi
+    case " ${missing[*]} " in
+        *' haproxy '* | *' pgbouncer '*) multidb_disable_services "${missing[@]}" ;;
+    esac
+}
+
+# Debian starts what it installs, and PgBouncer's port is multidb's.
+multidb_disable_services() {
+    local package
+    if [ ! -d /run/systemd/system ]; then
+        return 0
+    fi
+    for package in "$@"; do
+        case $package in
+            haproxy | pgbouncer) multidb_as_root systemctl --quiet --now disable "$package" ;;
+        esac
+    done
 }
 
 multidb_has() {

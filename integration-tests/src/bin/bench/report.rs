@@ -1,134 +1,250 @@
-//! The figures: a table for people, JSON for machines.
+//! Samples, and what is said of them: the table for people, the JSON for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::Options;
+/// What a sample is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Milliseconds,
+    Microseconds,
+    KiB,
+    MiB,
+    MegabytesPerSecond,
+    TransactionsPerSecond,
+}
 
-/// The values of one figure.
-#[derive(Default, Clone)]
-pub(crate) struct Samples(Vec<f64>);
-
-impl Samples {
-    /// Adds a time, in milliseconds.
-    pub(crate) fn add(&mut self, time: Duration) {
-        self.0.push(time.as_secs_f64() * 1000.0);
-    }
-
-    /// Adds a value of another unit.
-    pub(crate) fn add_value(&mut self, value: f64) {
-        self.0.push(value);
-    }
-
-    fn quantile(&self, part: f64) -> f64 {
-        let mut sorted = self.0.clone();
-        sorted.sort_by(f64::total_cmp);
-        let at = ((sorted.len().max(1) - 1) as f64 * part).round() as usize;
-        sorted.get(at).copied().unwrap_or(f64::NAN)
-    }
-
-    /// The middle value.
-    pub(crate) fn median(&self) -> f64 {
-        self.quantile(0.5)
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Milliseconds => "ms",
+            Self::Microseconds => "us",
+            Self::KiB => "KiB",
+            Self::MiB => "MiB",
+            Self::MegabytesPerSecond => "MB/s",
+            Self::TransactionsPerSecond => "tx/s",
+        }
     }
 }
 
-/// All figures of a run.
-pub(crate) struct Report {
-    figures: Map<String, Value>,
-    single_median: f64,
+/// What a ratio should be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Aim {
+    AtMost(f64),
+    AtLeast(f64),
+    /// It is told, not aimed at.
+    None,
 }
 
-impl Report {
-    /// Prints the heading.
-    pub(crate) fn new(options: &Options) -> Self {
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        println!(
-            "== {} GiB, {:?}, {} runs, {} cores, kernel {}",
-            options.gib,
-            options.runtime,
-            options.runs,
-            cores,
-            kernel.trim()
-        );
-        println!("{:52} {:>9} {:>9} {:>9}", "", "median", "p95", "max");
-        Self {
-            figures: Map::new(),
-            single_median: f64::NAN,
+impl Aim {
+    fn is_met(self, value: f64) -> Option<bool> {
+        match self {
+            Self::AtMost(limit) => Some(value <= limit),
+            Self::AtLeast(limit) => Some(value >= limit),
+            Self::None => None,
         }
     }
 
-    /// Prints a remark.
-    pub(crate) fn say(&self, text: &str) {
-        println!("{text}");
+    fn text(self) -> String {
+        match self {
+            Self::AtMost(limit) => format!("<= {limit}"),
+            Self::AtLeast(limit) => format!(">= {limit}"),
+            Self::None => String::new(),
+        }
+    }
+}
+
+/// The samples of one thing.
+#[derive(Debug, Clone)]
+pub(crate) struct Samples {
+    sorted: Vec<f64>,
+}
+
+impl Samples {
+    pub(crate) fn new(mut samples: Vec<f64>) -> Self {
+        assert!(!samples.is_empty(), "nothing was measured");
+        samples.sort_by(f64::total_cmp);
+        Self { sorted: samples }
     }
 
-    /// A figure in milliseconds.
-    pub(crate) fn row(&mut self, name: &str, samples: &Samples) {
-        let (median, p95, max) = (
-            samples.median(),
-            samples.quantile(0.95),
-            samples.quantile(1.0),
+    pub(crate) fn of_times(times: impl IntoIterator<Item = Duration>) -> Self {
+        Self::new(times.into_iter().map(milliseconds).collect())
+    }
+
+    /// The least: what noise, which only adds, disturbed the least.
+    pub(crate) fn min(&self) -> f64 {
+        self.sorted[0]
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        let middle = self.sorted.len() / 2;
+        if self.sorted.len().is_multiple_of(2) {
+            f64::midpoint(self.sorted[middle - 1], self.sorted[middle])
+        } else {
+            self.sorted[middle]
+        }
+    }
+
+    /// By the nearest rank.
+    pub(crate) fn p95(&self) -> f64 {
+        let rank = (self.sorted.len() * 95).div_ceil(100);
+        self.sorted[rank - 1]
+    }
+
+    pub(crate) fn max(&self) -> f64 {
+        self.sorted[self.sorted.len() - 1]
+    }
+}
+
+/// A time in the table's unit.
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+struct Ratio {
+    what: String,
+    value: f64,
+    aim: Aim,
+}
+
+struct Line {
+    section: String,
+    what: String,
+    unit: Unit,
+    samples: Samples,
+    ratio: Option<Ratio>,
+}
+
+/// All that was measured.
+pub(crate) struct Report {
+    machine: Vec<(&'static str, String)>,
+    snapshot: Value,
+    lines: Vec<Line>,
+}
+
+impl Report {
+    pub(crate) fn new(machine: Vec<(&'static str, String)>) -> Self {
+        Self {
+            machine,
+            snapshot: Value::Null,
+            lines: Vec::new(),
+        }
+    }
+
+    /// What the snapshot is; the same in all environments.
+    pub(crate) fn snapshot(&mut self, shown: Value) {
+        self.snapshot = json!({"bytes": shown["bytes"], "files": shown["files"]});
+    }
+
+    pub(crate) fn add(&mut self, section: &str, what: &str, unit: Unit, samples: Samples) {
+        self.lines.push(Line {
+            section: section.to_owned(),
+            what: what.to_owned(),
+            unit,
+            samples,
+            ratio: None,
+        });
+    }
+
+    /// Says something of the last line: its ratio to another.
+    pub(crate) fn ratio(&mut self, what: &str, value: f64, aim: Aim) {
+        let line = self.lines.last_mut().expect("a ratio follows its line");
+        line.ratio = Some(Ratio {
+            what: what.to_owned(),
+            value,
+            aim,
+        });
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let lines = self.lines.iter().map(|line| {
+            json!({
+                "section": line.section,
+                "what": line.what,
+                "unit": line.unit.name(),
+                "runs": line.samples.sorted.len(),
+                "min": line.samples.min(),
+                "median": line.samples.median(),
+                "p95": line.samples.p95(),
+                "max": line.samples.max(),
+                "samples": line.samples.sorted,
+                "ratio": line.ratio.as_ref().map(|ratio| json!({
+                    "what": ratio.what,
+                    "value": ratio.value,
+                    "aim": ratio.aim.text(),
+                    "met": ratio.aim.is_met(ratio.value),
+                })),
+            })
+        });
+        json!({
+            "machine": self.machine.iter().cloned().collect::<BTreeMap<_, _>>(),
+            "snapshot": self.snapshot,
+            "lines": lines.collect::<Vec<_>>(),
+        })
+    }
+
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::new();
+        for (name, value) in &self.machine {
+            let _ = writeln!(text, "{name:<14} {value}");
+        }
+        let bytes = self.snapshot["bytes"].as_f64().unwrap_or_default() / f64::from(1 << 30);
+        let files = &self.snapshot["files"];
+        let _ = writeln!(text, "{:<14} {bytes:.2} GiB in {files} files", "snapshot");
+        let mut section = "";
+        for line in &self.lines {
+            if line.section != section {
+                section = &line.section;
+                let _ = writeln!(
+                    text,
+                    "\n{section:<50} {:>4} {:>8} {:>8} {:>8} {:>8}",
+                    "runs", "min", "median", "p95", "max"
+                );
+            }
+            line.write(&mut text);
+        }
+        text
+    }
+}
+
+impl Line {
+    fn write(&self, text: &mut String) {
+        let what = format!("{}, {}", self.what, self.unit.name());
+        let _ = write!(
+            text,
+            "  {what:<48} {:>4} {:>8} {:>8} {:>8} {:>8}",
+            self.samples.sorted.len(),
+            figure(self.samples.min()),
+            figure(self.samples.median()),
+            figure(self.samples.p95()),
+            figure(self.samples.max()),
         );
-        println!("{name:52} {median:7.1}ms {p95:7.1}ms {max:7.1}ms");
-        let value =
-            json!({"median_ms": median, "p95_ms": p95, "max_ms": max, "runs": samples.0.len()});
-        self.figures.insert(name.trim().to_owned(), value);
+        if let Some(ratio) = &self.ratio {
+            let _ = write!(text, "   {:.2} {}", ratio.value, ratio.what);
+            match ratio.aim.is_met(ratio.value) {
+                Some(true) => {
+                    let _ = write!(text, " ({}: met)", ratio.aim.text());
+                }
+                Some(false) => {
+                    let _ = write!(text, " ({}: missed)", ratio.aim.text());
+                }
+                None => {}
+            }
+        }
+        text.push('\n');
     }
+}
 
-    /// A figure in bytes.
-    pub(crate) fn bytes(&mut self, name: &str, samples: &Samples) {
-        let (median, max) = (samples.median(), samples.quantile(1.0));
-        println!(
-            "{name:52} {:6.2}MiB           {:6.2}MiB",
-            median / 1048576.0,
-            max / 1048576.0
-        );
-        let value = json!({"median_bytes": median, "max_bytes": max});
-        self.figures.insert(name.trim().to_owned(), value);
-    }
-
-    /// The ratio of two medians, and what it aims at.
-    pub(crate) fn ratio(&mut self, name: &str, over: &Samples, under: &Samples, aim: f64) {
-        let ratio = over.median() / under.median();
-        self.plain(name, ratio, &format!("(aim: at most {aim})"));
-    }
-
-    /// Any other number.
-    pub(crate) fn plain(&mut self, name: &str, value: f64, remark: &str) {
-        println!("{name:52} {value:9.2} {remark}");
-        self.figures.insert(name.trim().to_owned(), json!(value));
-    }
-
-    /// Remembers the time of one new instance.
-    pub(crate) fn keep_single(&mut self, samples: &Samples) {
-        self.single_median = samples.median();
-    }
-
-    /// Fifteen at once, against fifteen one after the other.
-    pub(crate) fn fifteen(&mut self, all: &Samples) {
-        let ratio = all.quantile(0.95) / self.single_median;
-        self.plain("  p95 / one new instance", ratio, "(aim: under 15)");
-    }
-
-    /// The memory of idle sessions.
-    pub(crate) fn memory(&mut self, before: u64, after: u64, sessions: usize) {
-        let each = after.saturating_sub(before) as f64 / sessions as f64 / 1024.0;
-        let mut remark = String::new();
-        let _infallible = write!(
-            remark,
-            "KiB (aim: under 16); daemon {:.1} MiB before, {:.1} MiB with {sessions}",
-            before as f64 / 1048576.0,
-            after as f64 / 1048576.0
-        );
-        self.plain("memory of an idle session", each, &remark);
-    }
-
-    /// Everything.
-    pub(crate) fn json(&self) -> String {
-        format!("JSON {}", Value::Object(self.figures.clone()))
+/// Three digits that mean something.
+fn figure(value: f64) -> String {
+    if value.abs() >= 100.0 {
+        format!("{value:.0}")
+    } else if value.abs() >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
     }
 }

@@ -1,220 +1,213 @@
-//! pgbench and COPY through multidb, directly, and through the proxies that everybody knows.
+//! Transactions and bytes through each proxy, in turns.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use multidb_integration_tests::{postgres_bin, run};
 use tokio::time::Instant;
 
-use crate::report::{Report, Samples};
-use crate::wire::{Address, Target};
-use crate::world::{World, as_postgres};
+use crate::bed::Bed;
+use crate::client::{Client, DATABASE, Endpoint};
+use crate::options::Options;
+use crate::proxies::{Proxies, Route, processor_time, ticks_per_second};
+use crate::report::{Aim, Report, Samples, Unit};
+use crate::say;
 
-const HAPROXY_PORT: u16 = 16433;
-const PGBOUNCER_PORT: u16 = 16434;
-/// The rounds, in which all ways take turns.
+/// How often each way has its turn.
 const ROUNDS: usize = 3;
-/// How long pgbench runs in each.
-const SECONDS: &str = "4";
-/// What one tick of `/proc/PID/stat` is.
-const TICKS_PER_SECOND: f64 = 100.0;
 
-/// One way to the same Postgres.
-struct Way {
-    name: &'static str,
-    host: String,
-    port: u16,
-    user: &'static str,
-    /// The processes of the proxy.
-    pids: Vec<u32>,
+/// How often each way has its turn at a COPY, which takes a second or two.
+const COPY_ROUNDS: usize = 5;
+
+const CLIENTS: [u32; 2] = [1, 8];
+
+/// Both about 500 MB: the rows of a table, and rows that Postgres hardly has to work for.
+const COPIES: [(&str, &str); 2] = [
+    (
+        "COPY of narrow rows",
+        "copy (select * from pgbench_accounts where aid <= 5200000) to stdout",
+    ),
+    (
+        "COPY of wide rows",
+        "copy (select repeat('x', 1000) from generate_series(1, 500000)) to stdout",
+    ),
+];
+
+/// One turn: what was done, in how much time, and the proxy's own processor time.
+struct Turn {
+    done: f64,
+    elapsed: Duration,
+    processor: Duration,
 }
 
-/// A proxy that is ended with the benchmark.
-struct Proxy(Child);
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _already_gone = self.0.kill();
-        let _status = self.0.wait();
-    }
-}
-
-/// Measures all ways in turn.
-pub(crate) fn measure(world: &World, report: &mut Report) {
-    let user = "instance:throughput,snapshot:latest";
-    let _awake = world.proxy(user).open();
-    let uid = world.instance("throughput")["uid"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
-    let run = world.directory.join("root/run").join(uid);
-    let haproxy = start_haproxy(&world.directory, &run);
-    let pgbouncer = start_pgbouncer(world, &run);
-    std::thread::sleep(Duration::from_secs(1));
-    let loopback = || "127.0.0.1".to_owned();
-    let way = |name, host, port, user, pids| Way {
-        name,
-        host,
-        port,
-        user,
-        pids,
-    };
-    let ways = [
-        way(
-            "direct",
-            run.display().to_string(),
-            5432,
-            "postgres",
-            Vec::new(),
-        ),
-        way("multidb", loopback(), 16432, user, vec![world.pid()]),
-        way(
-            "haproxy",
-            loopback(),
-            HAPROXY_PORT,
-            "postgres",
-            vec![haproxy.0.id()],
-        ),
-        way(
-            "pgbouncer",
-            loopback(),
-            PGBOUNCER_PORT,
-            "postgres",
-            vec![pgbouncer.0.id()],
-        ),
-    ];
-    for clients in ["1", "8"] {
-        transactions(world, &ways, clients, report);
-    }
-    copies(&ways, report);
-}
-
-fn transactions(world: &World, ways: &[Way], clients: &str, report: &mut Report) {
-    let mut rates: Vec<Samples> = vec![Samples::default(); ways.len()];
-    let mut costs = rates.clone();
-    for _ in 0..ROUNDS {
-        for ((way, rate), cost) in ways.iter().zip(&mut rates).zip(&mut costs) {
-            let before = cpu_seconds(&way.pids);
-            let output = as_postgres("pgbench", world.owner)
-                .args(["-S", "-n", "-T", SECONDS, "-c", clients, "-j", "1"])
-                .args([
-                    "-h",
-                    &way.host,
-                    "-p",
-                    &way.port.to_string(),
-                    "-U",
-                    way.user,
-                    "postgres",
-                ])
-                .output()
-                .expect("pgbench runs");
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let number = |label: &str| -> f64 {
-                let line = text
-                    .lines()
-                    .find_map(|line| line.trim().strip_prefix(label));
-                let word = line.and_then(|line| line.split_whitespace().next());
-                word.and_then(|word| word.parse().ok()).unwrap_or(f64::NAN)
-            };
-            rate.add_value(number("tps ="));
-            let done = number("number of transactions actually processed:");
-            cost.add_value((cpu_seconds(&way.pids) - before) / done * 1e6);
-        }
-    }
-    for ((way, rate), cost) in ways.iter().zip(&rates).zip(&costs) {
-        let name = format!("pgbench -S, {clients} clients, {}", way.name);
-        let remark = match way.pids.is_empty() {
-            true => "transactions/s".to_owned(),
-            false => format!(
-                "transactions/s, {:.1} µs of the proxy's CPU each",
-                cost.median()
-            ),
-        };
-        report.plain(&name, rate.median(), &remark);
-    }
-}
-
-fn copies(ways: &[Way], report: &mut Report) {
-    let mut rates: Vec<Samples> = vec![Samples::default(); ways.len()];
-    for _ in 0..ROUNDS {
-        for (way, rate) in ways.iter().zip(&mut rates) {
-            let address = match way.host.starts_with('/') {
-                true => Address::Socket(PathBuf::from(&way.host).join(".s.PGSQL.5432")),
-                false => Address::Port(way.port),
-            };
-            let mut open = Target::new(address, way.user).open();
-            let began = Instant::now();
-            open.send("copy (select * from pgbench_accounts limit 5000000) to stdout");
-            let bytes = open.drain();
-            rate.add_value(bytes as f64 / began.elapsed().as_secs_f64() / 1048576.0);
-        }
-    }
-    let direct = rates[0].median();
-    for (way, rate) in ways.iter().zip(&rates) {
-        let remark = format!("MiB/s, {:.2} of direct", rate.median() / direct);
-        report.plain(
-            &format!("COPY to the client, {}", way.name),
-            rate.median(),
-            &remark,
+/// Measures all ways to one instance.
+pub(crate) fn measure(bed: &Bed, options: &Options, report: &mut Report) {
+    say("throughput through each proxy");
+    let name = "throughput";
+    bed.first_row(name).0.close();
+    let proxies = Proxies::start(bed, name);
+    let seconds = options.pgbench_seconds;
+    for clients in CLIENTS {
+        let what = format!("pgbench -S, clients: {clients}");
+        let turns = in_turns(&proxies.routes, ROUNDS, |route| {
+            pgbench(route, clients, seconds)
+        });
+        tell(
+            bed,
+            &what,
+            Unit::TransactionsPerSecond,
+            &turns,
+            &proxies.routes,
+            report,
         );
     }
+    for (what, sql) in COPIES {
+        let turns = in_turns(&proxies.routes, COPY_ROUNDS, |route| copy(route, sql));
+        tell(
+            bed,
+            what,
+            Unit::MegabytesPerSecond,
+            &turns,
+            &proxies.routes,
+            report,
+        );
+    }
+    drop(proxies);
+    bed.stop(name);
+    bed.remove(name);
 }
 
-/// The processor time of these processes so far.
-fn cpu_seconds(pids: &[u32]) -> f64 {
-    let ticks = pids.iter().filter_map(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (_, fields) = stat.rsplit_once(')')?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let field = |at: usize| fields.get(at)?.parse::<f64>().ok();
-        Some(field(11)? + field(12)?)
-    });
-    ticks.sum::<f64>() / TICKS_PER_SECOND
+/// The turns of each way; the first round only warms up.
+fn in_turns(
+    routes: &[Route],
+    rounds: usize,
+    mut turn: impl FnMut(&Route) -> (f64, Duration),
+) -> Vec<Vec<Turn>> {
+    let ticks = ticks_per_second();
+    let processor = |route: &Route| {
+        route
+            .pid
+            .map_or(Duration::ZERO, |pid| processor_time(pid, ticks))
+    };
+    let mut turns: Vec<Vec<Turn>> = routes.iter().map(|_| Vec::new()).collect();
+    for round in 0..=rounds {
+        for (route, turns) in routes.iter().zip(&mut turns) {
+            let before = processor(route);
+            let (done, elapsed) = turn(route);
+            let processor = processor(route).saturating_sub(before);
+            if round > 0 {
+                turns.push(Turn {
+                    done,
+                    elapsed,
+                    processor,
+                });
+            }
+        }
+    }
+    turns
 }
 
-fn start_haproxy(directory: &Path, run: &Path) -> Proxy {
-    let config = directory.join("haproxy.cfg");
-    let text = format!(
-        "global\n  maxconn 1000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
-         listen pg\n  bind 127.0.0.1:{HAPROXY_PORT}\n  server s unix@{}/.s.PGSQL.5432\n",
-        run.display()
-    );
-    fs::write(&config, text).expect("it is written");
-    let mut command = Command::new("haproxy");
-    command.arg("-db").arg("-f").arg(config);
-    Proxy(quiet(&mut command))
+/// The transactions that pgbench made. Its own word for how long they took leaves connecting out.
+fn pgbench(route: &Route, clients: u32, seconds: u32) -> (f64, Duration) {
+    let mut command = Command::new(postgres_bin().0.join("pgbench"));
+    let (host, port) = match &route.endpoint {
+        Endpoint::Tcp(port) => ("127.0.0.1".to_owned(), *port),
+        Endpoint::Unix(path) => {
+            let directory = path.parent().expect("a socket is in a directory");
+            (directory.display().to_string(), 5432)
+        }
+    };
+    command.args(["--select-only", "--no-vacuum"]);
+    command.args(["--client", &clients.to_string()]);
+    command.args(["--jobs", &clients.min(2).to_string()]);
+    command.args(["--time", &seconds.to_string()]);
+    command.args(["--host", &host, "--port", &port.to_string()]);
+    let output = run(command.args(["--username", &route.user, DATABASE]));
+    let number = |after: &str| -> f64 {
+        let rest = output.ok().split(after).nth(1);
+        let word = rest.and_then(|rest| rest.split_whitespace().next());
+        word.and_then(|word| word.parse().ok())
+            .unwrap_or_else(|| panic!("pgbench does not say {after:?}: {output:?}"))
+    };
+    let done = number("number of transactions actually processed: ");
+    let rate = number("tps = ");
+    (done, Duration::from_secs_f64(done / rate))
 }
 
-fn start_pgbouncer(world: &World, run: &Path) -> Proxy {
-    let config = world.directory.join("pgbouncer.ini");
-    let text = format!(
-        "[databases]\n* = host={} port=5432\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {PGBOUNCER_PORT}\n\
-         auth_type = any\npool_mode = session\nmax_client_conn = 500\ndefault_pool_size = 100\nunix_socket_dir =\n\
-         ignore_startup_parameters = extra_float_digits\n",
-        run.display()
-    );
-    fs::write(
-        &config,
-        text.replace("* = host", "postgres = user=postgres host"),
-    )
-    .expect("it is written");
-    let mut command = Command::new("setpriv");
-    command
-        .args([
-            "--reuid",
-            &world.owner.0.to_string(),
-            "--regid",
-            &world.owner.1.to_string(),
-        ])
-        .args(["--clear-groups", "pgbouncer", "--quiet"])
-        .arg(config);
-    Proxy(quiet(&mut command))
+/// The megabytes that a COPY brought.
+fn copy(route: &Route, sql: &str) -> (f64, Duration) {
+    let mut client = Client::connect(&route.endpoint, &route.user)
+        .unwrap_or_else(|failure| panic!("{}: {failure}", route.name));
+    let begin = Instant::now();
+    let bytes = client
+        .copy_out(sql)
+        .unwrap_or_else(|failure| panic!("{}: {failure}", route.name));
+    let elapsed = begin.elapsed();
+    client.close();
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "nobody copies so much that it matters"
+    )]
+    let megabytes = bytes as f64 / 1e6;
+    (megabytes, elapsed)
 }
 
-fn quiet(command: &mut Command) -> Child {
-    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-    command
-        .spawn()
-        .expect("the proxy starts: use scripts/bench.sh")
+fn tell(
+    bed: &Bed,
+    what: &str,
+    unit: Unit,
+    turns: &[Vec<Turn>],
+    routes: &[Route],
+    report: &mut Report,
+) {
+    let section = format!("{what} ({})", bed.name());
+    let rates: Vec<Samples> = turns
+        .iter()
+        .map(|turns| {
+            let rate = |turn: &Turn| turn.done / turn.elapsed.as_secs_f64();
+            Samples::new(turns.iter().map(rate).collect())
+        })
+        .collect();
+    let direct = rates[0].median();
+    for (route, rate) in routes.iter().zip(rates) {
+        let ratio = rate.median() / direct;
+        report.add(&section, route.name, unit, rate);
+        let aim = match (unit, route.name) {
+            (Unit::MegabytesPerSecond, "multidb") => Aim::AtLeast(0.95),
+            _ => Aim::None,
+        };
+        if route.pid.is_some() {
+            report.ratio("of direct", ratio, aim);
+        }
+    }
+    let costs: Vec<Option<Samples>> = routes
+        .iter()
+        .zip(turns)
+        .map(|(route, turns)| {
+            route.pid?;
+            let cost = |turn: &Turn| turn.processor.as_secs_f64() * 1e6 / turn.done;
+            Some(Samples::new(turns.iter().map(cost).collect()))
+        })
+        .collect();
+    let haproxy = routes.iter().position(|route| route.name == "haproxy");
+    let haproxy = haproxy.and_then(|at| costs[at].as_ref().map(Samples::median));
+    let per = match unit {
+        Unit::MegabytesPerSecond => "MB",
+        _ => "transaction",
+    };
+    for (route, cost) in routes.iter().zip(costs) {
+        let (Some(cost), Some(haproxy)) = (cost, haproxy) else {
+            continue;
+        };
+        let ratio = cost.median() / haproxy;
+        let label = format!("{}, processor time per {per}", route.name);
+        report.add(&section, &label, Unit::Microseconds, cost);
+        let aim = match (unit, route.name) {
+            (Unit::TransactionsPerSecond, "multidb") => Aim::AtMost(1.0),
+            _ => Aim::None,
+        };
+        if route.name != "haproxy" {
+            report.ratio("of HAProxy's", ratio, aim);
+        }
+    }
 }

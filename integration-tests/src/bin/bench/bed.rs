@@ -1,0 +1,174 @@
+//! One daemon with its snapshot, in one environment: a file system and a runtime.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use multidb_integration_tests::{Daemon, DaemonBuilder, Disk, Engine};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::client::{Client, Endpoint};
+use crate::http::Http;
+use crate::say;
+use crate::source::Source;
+
+/// The snapshot's id.
+const SNAPSHOT: &str = "bench";
+
+/// A daemon. Dropping it stops it and deletes all of it.
+pub(crate) struct Bed {
+    daemon: Daemon,
+    admin: Http,
+    disk: Disk,
+    engine: Engine,
+}
+
+impl Bed {
+    /// Starts a daemon and imports the snapshot.
+    pub(crate) fn prepare(multidb: &Path, disk: Disk, engine: Engine, source: &Source) -> Self {
+        let daemon = DaemonBuilder::new(multidb, disk, engine)
+            .without_snapshots()
+            .limit("instance_idle_timeout", "1h")
+            .limit("session_idle_timeout", "1h")
+            .set_raw("limits", "max_running", "100")
+            .set_raw("limits", "max_connections", "1000")
+            .set("postgres.settings", "max_connections", "150")
+            .start();
+        // Warnings are for the scenarios to judge.
+        daemon.expect_log("");
+        let bed = Self {
+            admin: Http::new(&daemon.admin_socket()),
+            daemon,
+            disk,
+            engine,
+        };
+        say(&format!("importing the snapshot ({})", bed.name()));
+        let from = source.data_dir().display().to_string();
+        bed.daemon
+            .cli(&[
+                "snapshot",
+                "import",
+                SNAPSHOT,
+                "--project",
+                "demo",
+                "--data-dir",
+                &from,
+            ])
+            .ok();
+        bed
+    }
+
+    /// What the table calls this environment.
+    pub(crate) fn name(&self) -> String {
+        let disk = match self.disk {
+            Disk::Xfs => "xfs",
+            Disk::Btrfs => "btrfs",
+        };
+        let engine = match self.engine {
+            Engine::Process => "process",
+            Engine::Docker => "docker",
+        };
+        format!("{disk}, {engine}")
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    pub(crate) fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// A directory for the floor's own files, on the same file system.
+    pub(crate) fn dir(&self) -> &Path {
+        self.daemon.dir()
+    }
+
+    /// What the daemon says of the snapshot.
+    pub(crate) fn snapshot(&self) -> Value {
+        self.admin
+            .request("GET", &format!("/v1/snapshots/{SNAPSHOT}"), None)
+    }
+
+    /// The snapshot's data directory.
+    pub(crate) fn snapshot_data(&self) -> PathBuf {
+        path(&self.snapshot(), "data_dir")
+    }
+
+    /// Where clients connect.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::Tcp(self.daemon.port())
+    }
+
+    /// The Unix socket where clients connect.
+    pub(crate) fn unix_endpoint(&self) -> Endpoint {
+        Endpoint::Unix(self.daemon.unix_listener())
+    }
+
+    /// The user name that creates or wakes an instance.
+    pub(crate) fn user(name: &str) -> String {
+        format!("instance:{name},gitref:main")
+    }
+
+    /// Connects to an instance, which may not exist yet, and says how long its first row took.
+    #[track_caller]
+    pub(crate) fn first_row(&self, name: &str) -> (Client, Duration) {
+        Client::first_row(&self.endpoint(), &Self::user(name))
+            .unwrap_or_else(|failure| panic!("{name}: {failure}\n{}", self.daemon.log()))
+    }
+
+    /// Stops an instance, and says how long that took.
+    pub(crate) fn stop(&self, name: &str) -> Duration {
+        let begin = Instant::now();
+        let shown = self
+            .admin
+            .request("POST", &format!("/v1/instances/{name}/stop"), None);
+        let elapsed = begin.elapsed();
+        assert_eq!(shown["state"], "stopped", "{shown}");
+        elapsed
+    }
+
+    /// Deletes an instance.
+    pub(crate) fn remove(&self, name: &str) {
+        self.admin
+            .request("DELETE", &format!("/v1/instances/{name}"), None);
+    }
+
+    /// What the daemon says of an instance.
+    pub(crate) fn instance(&self, name: &str) -> Value {
+        self.admin
+            .request("GET", &format!("/v1/instances/{name}"), None)
+    }
+
+    /// An instance's data directory.
+    pub(crate) fn data_dir(&self, name: &str) -> PathBuf {
+        path(&self.instance(name), "data_dir")
+    }
+
+    /// How long the clone of an instance took, by the daemon's log.
+    pub(crate) fn clone_milliseconds(&self, name: &str) -> f64 {
+        let log = self.daemon.log();
+        let named = format!("instance={name} ");
+        log.lines()
+            .filter(|line| line.contains("clone made") && line.contains(&named))
+            .filter_map(|line| line.split("elapsed_ms=").nth(1))
+            .filter_map(|rest| rest.split_whitespace().next()?.parse().ok())
+            .next_back()
+            .unwrap_or_else(|| panic!("the log does not tell how {name} was cloned:\n{log}"))
+    }
+
+    /// Writes all that is dirty on the file system, so that nobody pays for what ran before.
+    pub(crate) fn settle(&self) {
+        let directory = File::open(self.dir()).expect("the daemon's directory can be opened");
+        rustix::fs::syncfs(directory).expect("a file system can be synced");
+    }
+}
+
+fn path(shown: &Value, key: &str) -> PathBuf {
+    PathBuf::from(
+        shown[key]
+            .as_str()
+            .unwrap_or_else(|| panic!("{key}: {shown}")),
+    )
+}

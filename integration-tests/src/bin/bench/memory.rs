@@ -1,0 +1,129 @@
+//! What an open, idle session costs the daemon.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::bed::Bed;
+use crate::client::Client;
+use crate::report::{Aim, Report, Samples, Unit};
+use crate::say;
+
+/// Two instances share them, since one Postgres takes 150.
+const SESSIONS: u32 = 200;
+
+/// What a session may cost, in KiB.
+const SESSION_KIB_AIM: f64 = 16.0;
+
+/// What each session copies before it rests, in the last round: enough for the largest buffers.
+const BUSY_SQL: &str = "copy (select repeat('x', 1000) from generate_series(1, 4000)) to stdout";
+
+/// Memory of a process in KiB.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    resident: u32,
+    /// What no other process shares.
+    private: u32,
+}
+
+/// Measures in a daemon that was just started.
+pub(crate) fn measure(bed: &Bed, report: &mut Report) {
+    say("memory of the daemon");
+    bed.daemon().restart();
+    for name in instances() {
+        bed.first_row(&name).0.close();
+    }
+    let section = format!("memory of the daemon ({})", bed.name());
+    let empty = rest(bed);
+    add(report, &section, "no session", empty);
+    let open = sessions(bed, None);
+    let full = rest(bed);
+    add(report, &section, &format!("{SESSIONS} idle sessions"), full);
+    each(report, &section, "each idle session", empty, full);
+    drop_all(open);
+    let again = rest(bed);
+    add(report, &section, "none again", again);
+    let open = sessions(bed, Some(BUSY_SQL));
+    let busy = rest(bed);
+    each(
+        report,
+        &section,
+        "each, after a COPY of 4 MB in it",
+        empty,
+        busy,
+    );
+    drop_all(open);
+    for name in instances() {
+        bed.stop(&name);
+        bed.remove(&name);
+    }
+}
+
+fn instances() -> [String; 2] {
+    ["memory0".to_owned(), "memory1".to_owned()]
+}
+
+/// Opens the sessions, each with its first query done.
+fn sessions(bed: &Bed, sql: Option<&str>) -> Vec<Client> {
+    let names = instances();
+    (0..SESSIONS as usize)
+        .map(|number| {
+            let (mut client, _) = bed.first_row(&names[number % names.len()]);
+            if let Some(sql) = sql {
+                client.copy_out(sql).expect("a session can copy");
+            }
+            client
+        })
+        .collect()
+}
+
+fn drop_all(clients: Vec<Client>) {
+    for client in clients {
+        client.close();
+    }
+}
+
+/// Waits a moment, so that what the daemon does after a session's step is done; then looks.
+fn rest(bed: &Bed) -> Memory {
+    std::thread::sleep(Duration::from_secs(2));
+    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", bed.daemon().pid()))
+        .expect("the daemon's memory can be read");
+    let sum = |names: &[&str]| {
+        let of = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            let kib: u32 = value.trim().split(' ').next()?.parse().ok()?;
+            names.contains(&name).then_some(kib)
+        };
+        text.lines().filter_map(of).sum()
+    };
+    Memory {
+        resident: sum(&["Rss"]),
+        private: sum(&["Private_Clean", "Private_Dirty"]),
+    }
+}
+
+fn add(report: &mut Report, section: &str, what: &str, memory: Memory) {
+    let mib = |kib: u32| Samples::new(vec![f64::from(kib) / 1024.0]);
+    let name = |kind: &str| format!("{what}, {kind}");
+    report.add(section, &name("resident"), Unit::MiB, mib(memory.resident));
+    report.add(section, &name("private"), Unit::MiB, mib(memory.private));
+}
+
+fn each(report: &mut Report, section: &str, what: &str, before: Memory, after: Memory) {
+    let per =
+        |before: u32, after: u32| (f64::from(after) - f64::from(before)) / f64::from(SESSIONS);
+    let private = per(before.private, after.private);
+    let resident = per(before.resident, after.resident);
+    report.add(
+        section,
+        &format!("{what}, resident"),
+        Unit::KiB,
+        Samples::new(vec![resident]),
+    );
+    report.add(
+        section,
+        &format!("{what}, private"),
+        Unit::KiB,
+        Samples::new(vec![private]),
+    );
+    report.ratio("KiB", private, Aim::AtMost(SESSION_KIB_AIM));
+}

@@ -1,0 +1,125 @@
+//! What the script asks for. The script is the interface for people, and says what each option means.
+
+use std::path::PathBuf;
+
+use multidb_integration_tests::{Disk, Engine};
+
+/// A part of the benchmark that can run alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Section {
+    /// New, woken and running instances, each beside its floor.
+    Create,
+    /// Many new instances at once.
+    Crowd,
+    /// Memory for each session.
+    Memory,
+    /// Transactions and bytes through proxies.
+    Throughput,
+}
+
+/// What to measure, and where.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// The program under test.
+    pub(crate) multidb: PathBuf,
+    /// The snapshot's size.
+    pub(crate) gib: u32,
+    /// How often each start is measured.
+    pub(crate) runs: usize,
+    /// How long one run of pgbench lasts.
+    pub(crate) pgbench_seconds: u32,
+    /// The file systems.
+    pub(crate) disks: Vec<Disk>,
+    /// What runs Postgres.
+    pub(crate) engines: Vec<Engine>,
+    /// The parts.
+    pub(crate) sections: Vec<Section>,
+    /// Where the JSON goes.
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl Options {
+    /// Reads the command line.
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut multidb = None;
+        let mut options = Self {
+            multidb: PathBuf::new(),
+            gib: 1,
+            runs: 20,
+            pgbench_seconds: 5,
+            disks: vec![Disk::Xfs],
+            engines: vec![Engine::Process],
+            sections: vec![
+                Section::Create,
+                Section::Crowd,
+                Section::Throughput,
+                Section::Memory,
+            ],
+            json: None,
+        };
+        while let Some(name) = args.next() {
+            let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
+            match name.as_str() {
+                "--multidb" => multidb = Some(PathBuf::from(value)),
+                "--json" => options.json = Some(PathBuf::from(value)),
+                "--gib" => options.gib = number(&name, &value)?,
+                "--runs" => options.runs = number(&name, &value)?,
+                "--pgbench-seconds" => options.pgbench_seconds = number(&name, &value)?,
+                "--method" => options.disks = disks(&value)?,
+                "--runtime" => options.engines = engines(&value)?,
+                "--only" => options.sections = sections(&value)?,
+                _ => return Err(format!("unknown argument: {name}")),
+            }
+        }
+        options.multidb = multidb.ok_or("--multidb PROGRAM is needed")?;
+        Ok(options)
+    }
+}
+
+fn number<T: std::str::FromStr + PartialOrd + From<u8>>(
+    name: &str,
+    value: &str,
+) -> Result<T, String> {
+    let number: T = value
+        .parse()
+        .map_err(|_| format!("{name}: {value:?} is no number"))?;
+    if number < T::from(1) {
+        return Err(format!("{name} is at least 1"));
+    }
+    Ok(number)
+}
+
+fn disks(value: &str) -> Result<Vec<Disk>, String> {
+    match value {
+        "xfs" => Ok(vec![Disk::Xfs]),
+        "btrfs" => Ok(vec![Disk::Btrfs]),
+        "all" => Ok(vec![Disk::Xfs, Disk::Btrfs]),
+        other => Err(format!("--method is xfs, btrfs or all, not {other:?}")),
+    }
+}
+
+fn engines(value: &str) -> Result<Vec<Engine>, String> {
+    match value {
+        "process" => Ok(vec![Engine::Process]),
+        "docker" => Ok(vec![Engine::Docker]),
+        "all" => Ok(vec![Engine::Process, Engine::Docker]),
+        other => Err(format!(
+            "--runtime is process, docker or all, not {other:?}"
+        )),
+    }
+}
+
+fn sections(value: &str) -> Result<Vec<Section>, String> {
+    value
+        .split(',')
+        .map(|name| match name {
+            "create" => Ok(Section::Create),
+            "crowd" => Ok(Section::Crowd),
+            "memory" => Ok(Section::Memory),
+            "throughput" => Ok(Section::Throughput),
+            other => Err(format!(
+                "--only is create, crowd, throughput or memory, not {other:?}"
+            )),
+        })
+        .collect()
+}

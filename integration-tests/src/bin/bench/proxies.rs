@@ -1,0 +1,164 @@
+//! HAProxy, PgBouncer and multidb before one Postgres, and what each costs in processor time.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use multidb_integration_tests::{Port, eventually, run};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::bed::Bed;
+use crate::client::{Client, Endpoint};
+
+/// A way to the Postgres.
+pub(crate) struct Route {
+    /// What the table calls it.
+    pub(crate) name: &'static str,
+    /// Where a client connects.
+    pub(crate) endpoint: Endpoint,
+    /// Whom it names.
+    pub(crate) user: String,
+    /// The proxy's process; none on the direct way.
+    pub(crate) pid: Option<u32>,
+}
+
+/// The proxies of others that run. Dropping it ends them.
+pub(crate) struct Proxies {
+    children: Vec<Child>,
+    _ports: Vec<Port>,
+    /// The ways, the direct one first, multidb's second.
+    pub(crate) routes: Vec<Route>,
+}
+
+impl Proxies {
+    /// Starts the proxies before the Postgres of an instance.
+    pub(crate) fn start(bed: &Bed, instance: &str) -> Self {
+        let shown = bed.instance(instance);
+        let uid = shown["uid"].as_str().expect("an instance has a uid");
+        let run_dir = bed.daemon().root().join("run").join(uid);
+        let mut proxies = Self {
+            children: Vec::new(),
+            _ports: Vec::new(),
+            routes: vec![
+                Route {
+                    name: "direct",
+                    endpoint: Endpoint::Unix(run_dir.join(".s.PGSQL.5432")),
+                    user: "postgres".to_owned(),
+                    pid: None,
+                },
+                Route {
+                    name: "multidb",
+                    endpoint: bed.endpoint(),
+                    user: format!("instance:{instance}"),
+                    pid: Some(bed.daemon().pid().cast_unsigned()),
+                },
+            ],
+        };
+        let dir = bed.dir().join("proxies");
+        fs::create_dir(&dir).expect("a directory can be made");
+        proxies.add("haproxy", |port| haproxy(&dir, &run_dir, port));
+        proxies.add("pgbouncer", |port| pgbouncer(&dir, &run_dir, port));
+        proxies
+    }
+
+    fn add(&mut self, name: &'static str, command: impl FnOnce(u16) -> Command) {
+        let port = Port::take();
+        let child = command(port.number())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+        let endpoint = Endpoint::Tcp(port.number());
+        let pid = child.id();
+        self.children.push(child);
+        self._ports.push(port);
+        eventually(name, Duration::from_secs(20), || {
+            Client::first_row(&endpoint, "postgres").is_ok()
+        });
+        self.routes.push(Route {
+            name,
+            endpoint,
+            user: "postgres".to_owned(),
+            pid: Some(pid),
+        });
+    }
+}
+
+impl Drop for Proxies {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            let _ = child.wait();
+        }
+    }
+}
+
+fn haproxy(dir: &Path, run_dir: &Path, port: u16) -> Command {
+    let config = dir.join("haproxy.cfg");
+    let text = format!(
+        "global\n    maxconn 1000\ndefaults\n    mode tcp\n    timeout connect 10s\n    \
+         timeout client 1h\n    timeout server 1h\n\
+         frontend in\n    bind 127.0.0.1:{port}\n    default_backend out\n\
+         backend out\n    server postgres unix@{}\n",
+        run_dir.join(".s.PGSQL.5432").display()
+    );
+    fs::write(&config, text).expect("a configuration can be written");
+    let mut command = Command::new("haproxy");
+    // In the foreground.
+    command.args(["-db", "-f"]).arg(config);
+    command
+}
+
+/// It refuses to run as root.
+fn pgbouncer(dir: &Path, run_dir: &Path, port: u16) -> Command {
+    let config = dir.join("pgbouncer.ini");
+    let users = dir.join("users.txt");
+    let text = format!(
+        "[databases]\n* = host={} port=5432\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+         listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\n\
+         pool_mode = session\nmax_client_conn = 1000\ndefault_pool_size = 100\n\
+         log_connections = 0\nlog_disconnections = 0\n",
+        run_dir.display(),
+        users.display()
+    );
+    fs::write(&config, text).expect("a configuration can be written");
+    fs::write(users, "\"postgres\" \"\"\n").expect("a list of users can be written");
+    let id = |which: &str| -> u32 {
+        let output = run(Command::new("id").args([which, "postgres"]));
+        output.ok().parse().expect("id prints a number")
+    };
+    let mut command = Command::new("pgbouncer");
+    command
+        .uid(id("--user"))
+        .gid(id("--group"))
+        .current_dir("/");
+    command.arg("--quiet").arg(config);
+    command
+}
+
+/// The processor time of a process, all its threads together.
+pub(crate) fn processor_time(pid: u32, ticks_per_second: f64) -> Duration {
+    let stat = PathBuf::from(format!("/proc/{pid}/stat"));
+    let stat =
+        fs::read_to_string(&stat).unwrap_or_else(|error| panic!("{}: {error}", stat.display()));
+    // The name in parentheses may hold anything; behind it, the state is the third field.
+    let rest = stat.rsplit(") ").next().unwrap_or_default();
+    let ticks: f64 = rest
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum();
+    Duration::from_secs_f64(ticks / ticks_per_second)
+}
+
+/// The unit of the times in /proc.
+pub(crate) fn ticks_per_second() -> f64 {
+    let output = run(Command::new("getconf").arg("CLK_TCK"));
+    output.ok().parse().expect("getconf prints a number")
+}
