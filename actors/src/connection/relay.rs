@@ -10,6 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -23,6 +24,9 @@ use crate::wire::{Tail, encode_terminate};
 /// The sizes of a direction's buffer. A chunk that fills it makes the next one larger; one that
 /// fills less than a quarter makes it smaller.
 const BUFFER_BYTES: [usize; 3] = [1 << 10, 16 << 10, 256 << 10];
+
+/// How long the last word of a session may take to a client that does not read.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,8 +190,12 @@ where
             None => {}
             Some(None) => return Ok(End::Closed),
             Some(Some(error)) => {
-                say_goodbye(client, backend, &error).await?;
-                return Ok(End::Ended);
+                let goodbye = say_goodbye(client, backend, &error);
+                // Without it, a client that does not read would never end.
+                return match tokio::time::timeout(GOODBYE_PATIENCE, goodbye).await {
+                    Ok(said) => said.map(|()| End::Ended),
+                    Err(_) => Ok(End::Ended),
+                };
             }
         }
     }

@@ -1,7 +1,6 @@
 //! The relay against in-memory pipes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, DuplexStream};
 
@@ -9,6 +8,9 @@ use super::*;
 use crate::connection::SessionState;
 
 const IDLE: &[u8] = b"Z\0\0\0\x05I";
+
+/// What a pipe holds that is not read.
+const PIPE_BYTES: usize = 64 << 10;
 
 struct Session {
     client: DuplexStream,
@@ -19,8 +21,8 @@ struct Session {
 }
 
 fn session() -> Session {
-    let (client, mut near_client) = tokio::io::duplex(64 << 10);
-    let (backend, mut near_backend) = tokio::io::duplex(64 << 10);
+    let (client, mut near_client) = tokio::io::duplex(PIPE_BYTES);
+    let (backend, mut near_backend) = tokio::io::duplex(PIPE_BYTES);
     let meter = Arc::new(Meter::default());
     let control = Rc::new(RelayControl::default());
     let relayed = tokio::task::spawn_local({
@@ -42,6 +44,7 @@ fn session() -> Session {
 fn local<F: Future<Output = ()>>(test: F) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .start_paused(true)
         .build()
         .unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, test);
@@ -109,6 +112,27 @@ fn a_quiet_session_is_told_why_it_ends_and_its_backend_too() {
         session.client.read_to_end(&mut last).await.unwrap();
         let text = String::from_utf8_lossy(&last[IDLE.len()..]).into_owned();
         assert!(text.starts_with('E') && text.contains("57P05"), "{text}");
+        let mut goodbye = Vec::new();
+        session.backend.read_to_end(&mut goodbye).await.unwrap();
+        assert_eq!(goodbye, b"X\0\0\0\x04");
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_waited_for() {
+    local(async {
+        let mut session = session();
+        let mut rows = vec![0; PIPE_BYTES];
+        rows[PIPE_BYTES - IDLE.len()..].copy_from_slice(IDLE);
+        session.backend.write_all(&rows).await.unwrap();
+        while session.meter.state() != SessionState::Idle {
+            tokio::task::yield_now().await;
+        }
+        session.control.request(EndRequest {
+            error: ClientError::idle_session(Duration::from_secs(1)),
+            chunks: session.meter.chunks(),
+        });
+        assert_eq!(session.relayed.await.unwrap().unwrap(), End::Ended);
         let mut goodbye = Vec::new();
         session.backend.read_to_end(&mut goodbye).await.unwrap();
         assert_eq!(goodbye, b"X\0\0\0\x04");
