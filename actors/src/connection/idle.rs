@@ -17,6 +17,10 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 /// The least time between two looks at a session.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(20);
 
+/// How long a backend that was told to end may take until its connection is cut: its last word
+/// may have to wait behind what its client does not read.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Why a session is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
@@ -51,7 +55,18 @@ impl ConnectionActor {
         let meter = &session.shown.meter;
         let limit = self.idle_limit(meter.state());
         let remaining = limit.saturating_sub(meter.quiet_for());
-        ctx.run_later(remaining.max(LOOK_INTERVAL_MIN), Self::look);
+        // By then it may have begun a transaction, whose limit may be the shorter one.
+        let next = remaining.min(self.look_interval()).max(LOOK_INTERVAL_MIN);
+        ctx.run_later(next, Self::look);
+    }
+
+    /// How often a session is looked at that is over a limit by its bytes and goes on.
+    fn look_interval(&self) -> Duration {
+        let limits = &self.deps.limits;
+        let shorter = limits
+            .session_idle_timeout
+            .min(limits.transaction_idle_timeout);
+        shorter.max(LOOK_INTERVAL_MIN)
     }
 
     /// How long a session may do nothing. One that seems to work is looked at as often as one that
@@ -92,12 +107,7 @@ impl ConnectionActor {
                 actor.end_if_quiet(error, chunks);
             }
             // If it was not, since the client spoke after all, there is a next time.
-            let next = actor
-                .deps
-                .limits
-                .session_idle_timeout
-                .max(LOOK_INTERVAL_MIN);
-            ctx.run_later(next, Self::look);
+            ctx.run_later(actor.look_interval(), Self::look);
         });
     }
 
@@ -135,10 +145,15 @@ impl ConnectionActor {
                 .await
         };
         ctx.spawn(terminated.into_actor(self).map(|result, actor, ctx| {
-            // A backend that cannot be reached has no more to say.
-            if let Err(error) = result {
-                tracing::warn!(id = %actor.id, error = multidb_store::error_chain(&error), "backend was not told to end, its connection is cut");
-                ctx.stop();
+            match result {
+                Ok(()) => {
+                    ctx.run_later(KILL_PATIENCE, |_, ctx| ctx.stop());
+                }
+                // A backend that cannot be reached has no more to say.
+                Err(error) => {
+                    tracing::warn!(id = %actor.id, error = multidb_store::error_chain(&error), "backend was not told to end, its connection is cut");
+                    ctx.stop();
+                }
             }
         }));
     }
