@@ -253,3 +253,6 @@ async fn open(
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! The records are real, in a temporary directory; everything outside is a fake that counts what
 //! it was asked and fails when it is told to.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,10 @@ use crate::ports::{
 use crate::request::{ConnectRequest, Source};
 use crate::snapshot_index::SnapshotIndex;
 use crate::supervisor::{Acquire, Acquired, ProjectSettings, Supervisor, SupervisorDeps};
+
+mod postgres;
+
+pub use self::postgres::{FakePostgres, Login, error, message};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -51,6 +55,8 @@ pub struct FakeRuntime {
     pub started: Mutex<Vec<InstanceUid>>,
     /// The uids that were stopped, in order.
     pub stopped: Mutex<Vec<InstanceUid>>,
+    /// Where the next starts lead to, in order; the last one stays. Without any, to nowhere.
+    pub endpoints: Mutex<VecDeque<Endpoint>>,
     running: Mutex<HashMap<InstanceUid, oneshot::Sender<()>>>,
     /// Held while stops are to wait.
     pub stop_gate: tokio::sync::RwLock<()>,
@@ -67,12 +73,21 @@ impl FakeRuntime {
         lock(&self.running).remove(&uid);
     }
 
+    fn next_endpoint(&self, uid: InstanceUid) -> Endpoint {
+        let mut endpoints = lock(&self.endpoints);
+        let next = match endpoints.len() {
+            0 | 1 => endpoints.front().cloned(),
+            _ => endpoints.pop_front(),
+        };
+        next.unwrap_or_else(|| Endpoint::Unix(format!("/fake/{uid}").into()))
+    }
+
     /// A Postgres that runs, as after a restart of the daemon.
     pub fn run(&self, uid: InstanceUid) -> RunningPostgres {
         let (end, ended) = oneshot::channel();
         lock(&self.running).insert(uid, end);
         RunningPostgres {
-            endpoint: Endpoint::Unix(format!("/fake/{uid}").into()),
+            endpoint: self.next_endpoint(uid),
             exited: Box::pin(async move {
                 let _dropped = ended.await;
                 "it crashed".to_owned()
@@ -235,6 +250,22 @@ pub struct FakeProbe {
     pub asked: Mutex<Vec<i32>>,
     /// The process ids that were told to end.
     pub terminated: Mutex<Vec<i32>>,
+    /// Whether it can be asked at all.
+    pub unreachable: Mutex<bool>,
+    /// Held while answers are to wait. An answer says what was so when it was asked for.
+    pub answer_gate: tokio::sync::RwLock<()>,
+}
+
+impl FakeProbe {
+    fn reach(&self) -> Result<(), RuntimeError> {
+        match *lock(&self.unreachable) {
+            true => Err(RuntimeError {
+                message: "unreachable".to_owned(),
+                hint: None,
+            }),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Default for FakeProbe {
@@ -243,6 +274,8 @@ impl Default for FakeProbe {
             activity: Mutex::new(Some(BackendActivity::Idle)),
             asked: Mutex::default(),
             terminated: Mutex::default(),
+            unreachable: Mutex::default(),
+            answer_gate: tokio::sync::RwLock::default(),
         }
     }
 }
@@ -255,8 +288,11 @@ impl ServerProbe for FakeProbe {
         _: &str,
         process_id: i32,
     ) -> Result<Option<BackendActivity>, RuntimeError> {
+        let activity = *lock(&self.activity);
         lock(&self.asked).push(process_id);
-        Ok(*lock(&self.activity))
+        let _open = self.answer_gate.read().await;
+        self.reach()?;
+        Ok(activity)
     }
 
     async fn terminate_backend(
@@ -266,7 +302,7 @@ impl ServerProbe for FakeProbe {
         process_id: i32,
     ) -> Result<(), RuntimeError> {
         lock(&self.terminated).push(process_id);
-        Ok(())
+        self.reach()
     }
 }
 
