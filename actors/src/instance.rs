@@ -10,7 +10,7 @@ use actix::prelude::*;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use multidb_store::{InstanceRecord, InstanceUid};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, DiscardClone, MakeClone, Persist};
@@ -66,9 +66,11 @@ pub struct InstanceActor {
     start: Option<SpawnHandle>,
     /// The idle period that is being waited out.
     idle: Option<SpawnHandle>,
-    /// Which copies of the record are out of date, and whether a write is in progress.
+    /// Which copies of the record are out of date.
     unwritten: Option<Copies>,
-    writing: bool,
+    /// Held by the one job that writes the record: the workers are many, and of two writes in
+    /// progress the older could land last.
+    turn: Arc<Mutex<()>>,
     /// Who waits for the next write.
     pins: Vec<oneshot::Sender<Result<(), InstanceError>>>,
     /// How leases say that their session ended.
@@ -154,7 +156,7 @@ impl InstanceActor {
                 start: None,
                 idle: None,
                 unwritten: None,
-                writing: false,
+                turn: Arc::default(),
                 pins: Vec::new(),
                 ended,
                 ended_events: Some(ended_events),

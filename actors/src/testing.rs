@@ -147,6 +147,8 @@ pub struct FakeCloner {
     pub deleted: Mutex<Vec<InstanceUid>>,
     /// The records whose manifests were written again.
     pub manifests: Mutex<Vec<InstanceRecord>>,
+    /// Held while writes of manifests are to wait.
+    pub manifest_gate: Mutex<()>,
 }
 
 impl Cloner for FakeCloner {
@@ -172,6 +174,7 @@ impl Cloner for FakeCloner {
 
     fn write_manifest(&self, record: &InstanceRecord) -> Result<(), CloneError> {
         lock(&self.manifests).push(record.clone());
+        drop(lock(&self.manifest_gate));
         Ok(())
     }
 

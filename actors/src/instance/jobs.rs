@@ -14,14 +14,14 @@ impl InstanceActor {
             record.uid = crate::new_uid();
             record.generation += 1;
         }
-        // No other write may overtake this one's.
-        self.writing = true;
-        let made = self.deps.worker.send(MakeClone {
-            record,
-            replaces: why == CloneReason::Reset,
-        });
+        let turn = self.turn.clone().lock_owned();
+        let worker = self.deps.worker.clone();
+        let made = async move {
+            let _turn = turn.await;
+            let replaces = why == CloneReason::Reset;
+            worker.send(MakeClone { record, replaces }).await
+        };
         let made = made.into_actor(self).map(move |result, actor, ctx| {
-            actor.writing = false;
             let result = result.unwrap_or_else(|_| Err(worker_gone()));
             let outcome = match result {
                 Ok((record, report)) => {
@@ -34,6 +34,9 @@ impl InstanceActor {
                         "clone made"
                     );
                     let newest = std::mem::replace(&mut actor.record, record);
+                    if actor.record.pin != newest.pin {
+                        actor.unwritten = Some(Copies::DatabaseAndManifest);
+                    }
                     actor.record.pin = newest.pin;
                     actor.record.last_used_at = newest.last_used_at;
                     if why == CloneReason::Reset {
@@ -168,8 +171,13 @@ impl InstanceActor {
 
     /// Deletes the clone and the record.
     pub(super) fn begin_delete(&mut self, job: Job, ctx: &mut Context<Self>) {
-        self.writing = true;
-        let deleted = self.deps.worker.send(DeleteInstance(self.record.clone()));
+        let turn = self.turn.clone().lock_owned();
+        let worker = self.deps.worker.clone();
+        let record = self.record.clone();
+        let deleted = async move {
+            let _turn = turn.await;
+            worker.send(DeleteInstance(record)).await
+        };
         let deleted = deleted.into_actor(self).map(move |result, actor, ctx| {
             if let Err(error) = result.unwrap_or_else(|_| Err(worker_gone())) {
                 tracing::error!(
@@ -209,17 +217,19 @@ impl InstanceActor {
     }
 
     fn write_on(&mut self, ctx: &mut Context<Self>) {
-        if self.writing || matches!(self.life.state(), State::Deleting { .. } | State::Gone) {
+        if matches!(self.life.state(), State::Deleting { .. } | State::Gone) {
             return;
         }
+        let Ok(turn) = self.turn.clone().try_lock_owned() else {
+            return;
+        };
         let Some(copies) = self.unwritten.take() else {
             return;
         };
-        self.writing = true;
         let replies = std::mem::take(&mut self.pins);
         let written = self.deps.worker.send(Persist(self.record.clone(), copies));
         let written = written.into_actor(self).map(move |result, actor, ctx| {
-            actor.writing = false;
+            drop(turn);
             let result = result.unwrap_or_else(|_| Err(worker_gone()));
             if let Err(error) = &result {
                 tracing::error!(

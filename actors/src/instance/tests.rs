@@ -243,6 +243,30 @@ fn a_reset_keeps_the_name_and_changes_the_clone() {
 }
 
 #[test]
+fn a_reset_waits_for_the_write_before_it() {
+    paused(async {
+        let universe = universe(Origin::Rest, limits());
+        let cloner = universe.world.cloner.clone();
+        let gate = cloner.manifest_gate.lock().unwrap();
+        let pinned = universe.addr.send(SetPin(Pin::Forever));
+        let pinned = tokio::spawn(pinned);
+        while cloner.manifests.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let reset = tokio::spawn(universe.addr.send(Control(Command::Reset)));
+        tokio::task::yield_now().await;
+        // The workers live in real time: this is long enough for one that did not wait.
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(universe.made(), 0);
+        drop(gate);
+        pinned.await.unwrap().unwrap().unwrap();
+        reset.await.unwrap().unwrap().unwrap();
+        let record = &universe.world.store.instances().unwrap()[0];
+        assert_eq!((record.generation, record.pin), (2, Pin::Forever));
+    });
+}
+
+#[test]
 fn a_reset_that_fails_keeps_the_old_clone() {
     paused(async {
         let universe = new();
