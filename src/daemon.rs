@@ -187,10 +187,13 @@ struct Actors {
 }
 
 impl Actors {
-    /// An arbiter for each processor, and who spreads connections over them.
+    /// An arbiter for each two processors, and who spreads connections over them: Postgres wants the
+    /// others, and sessions that share a thread share its wake-ups.
     fn acceptors(&self, config: &Config) -> (Vec<Arbiter>, Arc<Acceptors>) {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let arbiters: Vec<Arbiter> = (0..processors).map(|_| Arbiter::new()).collect();
+        let arbiters: Vec<Arbiter> = (0..processors.div_ceil(2))
+            .map(|_| Arbiter::new())
+            .collect();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let deps = ConnectionDeps {
             supervisor: self.supervisor.clone(),

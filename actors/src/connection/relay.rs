@@ -1,7 +1,7 @@
 //! The relay: copies a session's bytes both ways, unread, until one side closes.
 //!
-//! One future polls both directions. A direction holds a buffer only while bytes are in it, so an
-//! idle session costs none; its size follows the traffic, from 1 to 16 to 256 KiB. What cannot be
+//! One future polls both directions. A direction's buffer follows the traffic, from 1 to 16 to
+//! 256 KiB, and only the smallest outlives the bytes that are in it. What cannot be
 //! written is not read on, so a slow reader slows its sender and nothing else.
 
 use std::cell::RefCell;
@@ -105,7 +105,9 @@ impl Direction {
             self.buffer.reserve(room);
             let read = poll_read_buf(Pin::new(&mut *from), cx, &mut self.buffer);
             let Poll::Ready(read) = read else {
-                self.buffer = BytesMut::new();
+                if self.buffer.capacity() > BUFFER_BYTES[0] {
+                    self.buffer = BytesMut::new();
+                }
                 // TLS streams buffer what they were given.
                 ready!(Pin::new(&mut *to).poll_flush(cx))?;
                 return Poll::Pending;
