@@ -41,7 +41,7 @@ use self::section::{Report, Section};
 pub const DEFAULT_PATH: &str = "/etc/multidb/multidb.toml";
 
 /// Where the admin socket is when nobody says where.
-pub const DEFAULT_ADMIN_SOCKET: &str = "/run/multidb/admin.sock";
+pub const ROOT_ADMIN_SOCKET: &str = "/run/multidb/admin.sock";
 
 /// The longest path of a Unix socket, in bytes: what `sockaddr_un` holds, without its NUL.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -139,7 +139,7 @@ impl Config {
         let mut top = Section::top(table);
         let listen = listen::read(&mut top, report);
         let root = server::root(&mut top, report);
-        let admin_socket = server::admin_socket(&mut top, report);
+        let admin_socket = server::admin_socket(&mut top, &root, report);
         let runtime = runtime::read(top.section("runtime", report), report);
         let clone_method = runtime::clone_method(top.section("clone", report), report);
         let (limits, disk_reserve_bytes, fetch_timeout) =

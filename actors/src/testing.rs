@@ -148,7 +148,7 @@ pub struct FakeCloner {
     /// The records whose manifests were written again.
     pub manifests: Mutex<Vec<InstanceRecord>>,
     /// Held while writes of manifests are to wait.
-    pub manifest_gate: Mutex<()>,
+    pub manifest_gate: tokio::sync::RwLock<()>,
 }
 
 impl Cloner for FakeCloner {
@@ -174,7 +174,7 @@ impl Cloner for FakeCloner {
 
     fn write_manifest(&self, record: &InstanceRecord) -> Result<(), CloneError> {
         lock(&self.manifests).push(record.clone());
-        drop(lock(&self.manifest_gate));
+        drop(self.manifest_gate.blocking_read());
         Ok(())
     }
 

@@ -1,13 +1,13 @@
 //! The daemon's own paths, `[postgres]`, `[auth]` and `[tls]`.
 
 use std::collections::BTreeMap;
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::listen::{ListenAddress, socket_path};
 use super::section::{Origin, Report, Section, kind};
 use super::user::{User, read_users};
 use super::value::{Value, quoted};
-use super::{DEFAULT_ADMIN_SOCKET, SOCKET_PATH_BYTES_MAX};
+use super::{ROOT_ADMIN_SOCKET, SOCKET_PATH_BYTES_MAX};
 use crate::runtime::settings;
 
 /// What `run/<uid>/.s.PGSQL.5432` adds to the root's path, in bytes.
@@ -56,9 +56,30 @@ impl Value for SocketPath {
     }
 }
 
-pub(super) fn admin_socket(top: &mut Section, report: &mut Report) -> PathBuf {
-    let default = SocketPath(PathBuf::from(DEFAULT_ADMIN_SOCKET));
-    top.get("admin_socket", default, report).0
+pub(super) fn admin_socket(top: &mut Section, root: &Path, report: &mut Report) -> PathBuf {
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let default = default_admin_socket(
+        rustix::process::geteuid().is_root(),
+        runtime_dir.as_deref(),
+        root,
+    );
+    top.get("admin_socket", SocketPath(default), report).0
+}
+
+/// Where the admin socket is unless the file says otherwise: in a directory that this user may write
+/// to. `$XDG_RUNTIME_DIR` is such a user's `/run`, by the XDG base directory specification.
+pub(super) fn default_admin_socket(
+    is_root: bool,
+    runtime_dir: Option<&Path>,
+    root: &Path,
+) -> PathBuf {
+    if is_root {
+        return PathBuf::from(ROOT_ADMIN_SOCKET);
+    }
+    match runtime_dir.filter(|directory| directory.is_absolute()) {
+        Some(directory) => directory.join("multidb/admin.sock"),
+        None => root.join("state/admin.sock"),
+    }
 }
 
 pub(super) fn postgres(mut section: Section, report: &mut Report) -> Vec<(String, String)> {

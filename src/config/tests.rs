@@ -235,3 +235,19 @@ fn a_file_that_is_not_there_is_a_fault_only_if_it_was_named() {
     let faults = Config::load(Some(missing)).unwrap_err().to_string();
     assert!(faults.contains("/nonexistent/multidb.toml has a fault:\n  it cannot be read"));
 }
+
+#[test]
+fn the_admin_socket_is_where_its_user_may_make_it() {
+    let at = |is_root, runtime_dir: Option<&str>| {
+        let runtime_dir = runtime_dir.map(Path::new);
+        let path = server::default_admin_socket(is_root, runtime_dir, Path::new("/data"));
+        path.display().to_string()
+    };
+    assert_eq!(at(true, Some("/run/user/0")), "/run/multidb/admin.sock");
+    assert_eq!(
+        at(false, Some("/run/user/7")),
+        "/run/user/7/multidb/admin.sock"
+    );
+    assert_eq!(at(false, Some("relative")), "/data/state/admin.sock");
+    assert_eq!(at(false, None), "/data/state/admin.sock");
+}

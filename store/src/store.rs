@@ -4,7 +4,8 @@
 //! never the only copy of the truth: a database that cannot be read is moved aside and rebuilt.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
@@ -161,7 +162,9 @@ impl Store {
 
     fn open(layout: &Layout) -> Result<Self, StoreError> {
         let path = layout.db();
-        fs::create_dir_all(&path).map_err(|source| StoreError::Io {
+        let mut directory = DirBuilder::new();
+        directory.recursive(true).mode(0o700);
+        directory.create(&path).map_err(|source| StoreError::Io {
             action: "create",
             path: path.clone(),
             source,

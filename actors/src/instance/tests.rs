@@ -247,7 +247,7 @@ fn a_reset_waits_for_the_write_before_it() {
     paused(async {
         let universe = universe(Origin::Rest, limits());
         let cloner = universe.world.cloner.clone();
-        let gate = cloner.manifest_gate.lock().unwrap();
+        let gate = cloner.manifest_gate.write().await;
         let pinned = universe.addr.send(SetPin(Pin::Forever));
         let pinned = tokio::spawn(pinned);
         while cloner.manifests.lock().unwrap().is_empty() {
