@@ -1,10 +1,13 @@
 //! Questions to a running Postgres, over its Unix socket.
 
+use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use multidb_actors::endpoint::connect_unix;
 use multidb_actors::ports::{BackendActivity, Endpoint, RuntimeError, ServerProbe};
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::{Client, Config, Connection, NoTls, Row};
 
 /// How long a connection may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
@@ -18,6 +21,17 @@ const DATABASES: [&str; 2] = ["postgres", "template1"];
 #[derive(Debug, Default, Clone, Copy)]
 pub struct PgProbe;
 
+/// Why a server of ours does not let us in.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Its socket cannot be connected to.
+    #[error("no connection to its socket")]
+    Socket(#[from] io::Error),
+    /// It refused, or broke off.
+    #[error(transparent)]
+    Postgres(#[from] tokio_postgres::Error),
+}
+
 /// Connects to a server of ours as this superuser.
 ///
 /// # Errors
@@ -27,31 +41,41 @@ pub async fn connect(
     endpoint: &Endpoint,
     superuser: &str,
     database: &str,
-) -> Result<Client, tokio_postgres::Error> {
+) -> Result<Client, ConnectError> {
     let mut config = Config::new();
     config
         .user(superuser)
         .dbname(database)
         .application_name("multidb")
         .connect_timeout(CONNECT_PATIENCE);
+    // Not by the driver's own way to a socket, which follows links.
     match endpoint {
         Endpoint::Unix(path) => {
-            let directory = path.parent().unwrap_or(path);
-            config
-                .host_path(directory)
-                .port(super::runtime::settings::PORT);
+            let socket = connect_unix(path).await?;
+            let (client, connection) = config.connect_raw(socket, NoTls).await?;
+            spawn(connection);
+            Ok(client)
         }
         Endpoint::Tcp(address) => {
             config.host(address.ip().to_string()).port(address.port());
+            let (client, connection) = config.connect(NoTls).await?;
+            spawn(connection);
+            Ok(client)
         }
     }
-    let (client, connection) = config.connect(NoTls).await?;
+}
+
+/// Lets a connection of ours do its work until its client is dropped.
+fn spawn<S, T>(connection: Connection<S, T>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection of multidb's own ended");
         }
     });
-    Ok(client)
 }
 
 /// The answer to a question about one backend.
@@ -68,7 +92,7 @@ async fn ask(
         };
         // The server gives up too, when nobody waits for the answer any more.
         client.batch_execute(STATEMENT_TIMEOUT).await?;
-        client.query_opt(question, &[&process_id]).await
+        Ok(client.query_opt(question, &[&process_id]).await?)
     };
     let answer = tokio::time::timeout(PATIENCE, asked).await;
     let failed = |message: String| RuntimeError {
@@ -77,7 +101,7 @@ async fn ask(
     };
     answer
         .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?
-        .map_err(|error| failed(multidb_store::error_chain(&error)))
+        .map_err(|error: ConnectError| failed(multidb_store::error_chain(&error)))
 }
 
 #[async_trait]

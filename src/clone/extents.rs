@@ -75,7 +75,8 @@ impl Extents {
 pub(super) fn of_tree(root: &Path) -> Result<Extents, TreeError> {
     let mut sum = Extents::default();
     let mut add = |directory: &OwnedFd, name: &OsStr, path: &Path| -> Result<(), TreeError> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Not waiting, should a superuser put a pipe in the file's place at this moment.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let extents = openat(directory, name, flags, Mode::empty()).and_then(|file| of_file(&file));
         let extents = extents.map_err(|error| TreeError::Io {
             action: "map the blocks of",

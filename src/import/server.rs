@@ -12,7 +12,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::error::{ImportError, refused};
 use super::presets::ProjectImport;
-use crate::probe::connect;
+use crate::probe::{ConnectError, connect};
 use crate::runtime::{PostgresHost, Purpose, ServerSpec};
 
 /// How long a server may take to write what it has in memory when it is stopped.
@@ -108,7 +108,16 @@ impl ImportServer {
     ) -> Result<Client, ImportError> {
         connect(&self.endpoint, superuser, database)
             .await
-            .map_err(|error| server_error("connect to the server of the import", &error))
+            .map_err(|error| {
+                let action = "connect to the server of the import";
+                match error {
+                    ConnectError::Postgres(error) => server_error(action, &error),
+                    error @ ConnectError::Socket(_) => ImportError::Server {
+                        action,
+                        message: error_chain(&error),
+                    },
+                }
+            })
     }
 
     /// Adds the last lines of its log to a failure, where the server itself ended.

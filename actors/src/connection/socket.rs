@@ -9,6 +9,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::endpoint::connect_unix;
 use crate::ports::Endpoint;
 
 /// A peer that says nothing for this long is asked whether it is there,
@@ -67,7 +68,7 @@ impl Socket {
     /// Connects to a Postgres.
     pub async fn connect(endpoint: &Endpoint) -> io::Result<Self> {
         match endpoint {
-            Endpoint::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+            Endpoint::Unix(path) => Ok(Self::Unix(connect_unix(path).await?)),
             Endpoint::Tcp(address) => Ok(Self::Tcp(tuned(TcpStream::connect(address).await?)?)),
         }
     }

@@ -12,6 +12,7 @@ mod errors;
 mod full_disk;
 mod git_remote;
 mod importing;
+mod isolation;
 mod options;
 mod passing_through;
 mod platforms;
