@@ -5,6 +5,7 @@
 //! status is 0 when it is done, 1 when it failed, 2 when it was asked wrongly.
 
 mod config;
+mod confirm;
 mod connection;
 mod doctor;
 mod errors;

@@ -31,6 +31,7 @@ mod processes;
 mod programs;
 mod raw;
 mod session;
+mod terminal;
 
 pub use daemon::{CliOutput, Daemon, DaemonBuilder, Engine};
 pub use dice::Dice;
@@ -43,3 +44,4 @@ pub use processes::{is_alive, kill, kill_servers_of, postmaster_pid};
 pub use programs::{ProgramOutput, postgres_bin, run, run_as_postgres};
 pub use raw::RawClient;
 pub use session::{PendingQuery, PgFailure, Session};
+pub use terminal::run_on_terminal;

@@ -5,7 +5,7 @@
 //! | `GET /v1/status` | [`StatusView`] |
 //! | `GET /v1/instances` | list of [`InstanceView`] |
 //! | `GET /v1/instances/{name}` | [`InstanceView`] with `exclusive_bytes` |
-//! | `DELETE /v1/instances/{name}` | nothing |
+//! | `DELETE /v1/instances/{name}` | [`DeletedView`] |
 //! | `POST /v1/instances/{name}/{start,stop,reset,pin,unpin}` | [`InstanceView`]; `pin` takes a [`PinBody`] |
 //! | `GET /v1/instances/{name}/logs?lines=N` | [`LogsView`] |
 //! | `GET /v1/snapshots` | list of [`SnapshotView`] |
@@ -97,6 +97,16 @@ pub struct InstanceView {
     /// The bytes that only this clone holds: only where one instance is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclusive_bytes: Option<u64>,
+    /// How many sessions the command ended: only in the answer to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions_ended: Option<usize>,
+}
+
+/// What the deletion of an instance took with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedView {
+    /// How many sessions it ended.
+    pub sessions_ended: usize,
 }
 
 /// How an instance is pinned.

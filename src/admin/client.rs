@@ -149,9 +149,9 @@ impl AdminClient {
     }
 
     /// Has something deleted.
-    pub async fn delete(&self, path: &str) -> Result<(), AdminError> {
-        self.request(Method::DELETE, path, Bytes::new()).await?;
-        Ok(())
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, AdminError> {
+        let body = self.request(Method::DELETE, path, Bytes::new()).await?;
+        decode(path, &body)
     }
 
     /// Imports a snapshot, and reports each event as it comes; the last one is `Done` or

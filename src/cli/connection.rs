@@ -36,7 +36,7 @@ pub(super) async fn run(
                 .show(&connections, |views| text(views, now))?;
         }
         ConnectionCommand::Kill { id } => {
-            client.delete(&format!("/v1/connections/{id}")).await?;
+            let () = client.delete(&format!("/v1/connections/{id}")).await?;
             let done = json!({"id": id, "killed": true});
             invocation
                 .output

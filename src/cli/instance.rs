@@ -9,8 +9,9 @@ use multidb_store::InstanceName;
 use serde_json::json;
 
 use super::Invocation;
+use super::confirm::{self, Deed};
 use super::table::{Align, ago, fields, moment, or_none, printable, size, table, until};
-use crate::admin::api::{InstanceView, LogsView, PinBody};
+use crate::admin::api::{DeletedView, InstanceView, LogsView, PinBody};
 use crate::admin::client::AdminClient;
 
 #[derive(Debug, Subcommand)]
@@ -31,16 +32,25 @@ pub(super) enum InstanceCommand {
     Stop {
         /// The instance
         name: InstanceName,
+        /// Do not ask, even on a terminal
+        #[arg(long, short = 'y')]
+        yes: bool,
     },
     /// End its sessions and replace its data by a fresh clone of its snapshot
     Reset {
         /// The instance
         name: InstanceName,
+        /// Do not ask, even on a terminal
+        #[arg(long, short = 'y')]
+        yes: bool,
     },
     /// End its sessions and delete it with its data
     Rm {
         /// The instance
         name: InstanceName,
+        /// Do not ask, even on a terminal
+        #[arg(long, short = 'y')]
+        yes: bool,
     },
     /// Keep it from expiring
     Pin {
@@ -90,8 +100,14 @@ pub(super) async fn run(
             output.show(&instance, |instance| one(instance, now))?;
         }
         InstanceCommand::Start { name } => act(&client, &name, "start", invocation).await?,
-        InstanceCommand::Stop { name } => act(&client, &name, "stop", invocation).await?,
-        InstanceCommand::Reset { name } => act(&client, &name, "reset", invocation).await?,
+        InstanceCommand::Stop { name, yes } => {
+            confirm(&client, &name, Deed::Stop, yes, invocation).await?;
+            act(&client, &name, "stop", invocation).await?;
+        }
+        InstanceCommand::Reset { name, yes } => {
+            confirm(&client, &name, Deed::Reset, yes, invocation).await?;
+            act(&client, &name, "reset", invocation).await?;
+        }
         InstanceCommand::Unpin { name } => act(&client, &name, "unpin", invocation).await?,
         InstanceCommand::Pin { name, duration } => {
             let body = PinBody {
@@ -101,10 +117,14 @@ pub(super) async fn run(
             let instance: InstanceView = client.post(&path, &body).await?;
             output.show(&instance, pinned)?;
         }
-        InstanceCommand::Rm { name } => {
-            client.delete(&format!("/v1/instances/{name}")).await?;
-            let done = json!({"name": name, "deleted": true});
-            output.show(&done, |_| format!("instance {name} deleted"))?;
+        InstanceCommand::Rm { name, yes } => {
+            confirm(&client, &name, Deed::Remove, yes, invocation).await?;
+            let DeletedView { sessions_ended } =
+                client.delete(&format!("/v1/instances/{name}")).await?;
+            let done = json!({"name": name, "deleted": true, "sessions_ended": sessions_ended});
+            output.show(&done, |_| {
+                format!("instance {name} deleted{}", ended(Some(sessions_ended)))
+            })?;
         }
         InstanceCommand::Logs { name, lines } => {
             let path = format!("/v1/instances/{name}/logs?lines={lines}");
@@ -118,6 +138,33 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Asks a person first. Only what is asked depends on the instance: that it does not exist is for
+/// the command itself to say.
+async fn confirm(
+    client: &AdminClient,
+    name: &InstanceName,
+    deed: Deed,
+    yes: bool,
+    invocation: &Invocation,
+) -> anyhow::Result<()> {
+    if yes || invocation.global.json || !confirm::somebody_is_there() {
+        return Ok(());
+    }
+    let instance: InstanceView = client.get(&format!("/v1/instances/{name}")).await?;
+    match deed.question(&instance) {
+        Some(question) => confirm::ask(name, &question),
+        None => Ok(()),
+    }
+}
+
+/// How many sessions a command has ended, to be added to what it did.
+fn ended(count: Option<usize>) -> String {
+    match count {
+        None | Some(0) => String::new(),
+        Some(count) => format!(", {} ended", confirm::sessions(count)),
+    }
+}
+
 async fn act(
     client: &AdminClient,
     name: &InstanceName,
@@ -129,10 +176,18 @@ async fn act(
     invocation.output.show(&instance, |instance| match verb {
         "unpin" => pinned(instance),
         "reset" => format!(
-            "instance {} is a fresh clone of snapshot {} and {}",
-            instance.name, instance.snapshot, instance.state
+            "instance {} is a fresh clone of snapshot {} and {}{}",
+            instance.name,
+            instance.snapshot,
+            instance.state,
+            ended(instance.sessions_ended)
         ),
-        _ => format!("instance {} is {}", instance.name, instance.state),
+        _ => format!(
+            "instance {} is {}{}",
+            instance.name,
+            instance.state,
+            ended(instance.sessions_ended)
+        ),
     })
 }
 

@@ -66,7 +66,7 @@ pub(super) async fn run(
         }
         SnapshotCommand::Rm { id, force } => {
             let path = format!("/v1/snapshots/{id}?force={force}");
-            invocation.client()?.delete(&path).await?;
+            let () = invocation.client()?.delete(&path).await?;
             let done = json!({"id": id, "deleted": true});
             output.show(&done, |_| format!("snapshot {id} deleted"))?;
         }

@@ -56,6 +56,9 @@ fn the_documented_commands_are_understood() {
         "instance stop a",
         "instance reset a",
         "instance rm a",
+        "instance stop a --yes",
+        "instance reset -y a",
+        "instance rm a -y --json",
         "instance pin a --for 2d",
         "instance pin a",
         "instance unpin a",
@@ -130,6 +133,7 @@ fn instance() -> InstanceView {
         created_by: "staff".to_owned(),
         failure: None,
         exclusive_bytes: Some(2_621_440),
+        sessions_ended: None,
     }
 }
 
@@ -177,6 +181,36 @@ fn instances_are_shown() {
     insta::assert_snapshot!("instance_ls_empty", instance::list(&[], now()));
     insta::assert_snapshot!("instance_show", instance::one(&instance(), now()));
     insta::assert_snapshot!("instance_show_failed", instance::one(&pinned(), now()));
+}
+
+#[test]
+fn what_would_be_lost_is_asked_about() {
+    use confirm::Deed;
+    let (used, unused) = (
+        instance(),
+        InstanceView {
+            connections: 0,
+            ..instance()
+        },
+    );
+    let ask = |deed: Deed, instance| deed.question(instance).unwrap_or_default();
+    let reset = "Replace the data of instance testdb by a fresh clone of snapshot monday";
+    for (deed, question, of_unused) in [
+        (Deed::Stop, "Stop instance testdb and end 2 sessions?", ""),
+        (
+            Deed::Reset,
+            &format!("{reset} and end 2 sessions?"),
+            &format!("{reset}?"),
+        ),
+        (
+            Deed::Remove,
+            "Delete instance testdb with its data and end 2 sessions?",
+            "Delete instance testdb with its data?",
+        ),
+    ] {
+        assert_eq!(ask(deed, &used), question);
+        assert_eq!(ask(deed, &unused), of_unused);
+    }
 }
 
 #[test]

@@ -61,7 +61,7 @@ async fn a_refusal_carries_what_the_daemon_said() {
             "HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n{\"error\":{\"message\":\"no such\",\"hint\":\"Look up.\"}}",
         ],
     );
-    let error = client.delete("/v1/instances/x").await.unwrap_err();
+    let error = client.delete::<()>("/v1/instances/x").await.unwrap_err();
     assert_eq!(error.to_string(), "no such");
     assert_eq!(error.hint(), Some("Look up."));
     assert_eq!(error.detail(), None);
@@ -74,7 +74,7 @@ async fn a_refusal_without_json_says_its_status() {
         dir.path(),
         &["HTTP/1.1 500 X\r\ncontent-length: 2\r\n\r\nno"],
     );
-    let error = client.delete("/v1/x").await.unwrap_err().to_string();
+    let error = client.delete::<()>("/v1/x").await.unwrap_err().to_string();
     assert_eq!(
         error,
         "the daemon answered with status 500 Internal Server Error"

@@ -14,7 +14,7 @@ use multidb_store::{InstanceName, Pin, error_chain};
 use serde::Deserialize;
 
 use super::{AdminDeps, Answer, Failure};
-use crate::admin::api::{InstanceView, LogsView, PinBody};
+use crate::admin::api::{DeletedView, InstanceView, LogsView, PinBody};
 
 /// The lines of a log that are shown where nobody says how many.
 const LOG_LINES: usize = 200;
@@ -61,6 +61,7 @@ fn view(status: &InstanceStatus, deps: &AdminDeps) -> InstanceView {
         created_by: record.created_by.clone(),
         failure: failure.map(|failure| error_chain(failure)),
         exclusive_bytes: None,
+        sessions_ended: None,
     }
 }
 
@@ -98,10 +99,11 @@ async fn show(name: web::Path<String>, deps: Deps) -> Answer<InstanceView> {
 }
 
 #[delete("/v1/instances/{name}")]
-async fn remove(name: web::Path<String>, deps: Deps) -> Answer<()> {
+async fn remove(name: web::Path<String>, deps: Deps) -> Answer<DeletedView> {
     let name = parse_name(&name)?;
+    let sessions_ended = find(&name, &deps).await?.sessions;
     carry_out(&name, Command::Delete, &deps).await?;
-    Ok(web::Json(()))
+    Ok(web::Json(DeletedView { sessions_ended }))
 }
 
 #[derive(Deserialize)]
@@ -176,6 +178,12 @@ async fn control(path: web::Path<(String, String)>, deps: Deps) -> Answer<Instan
             )));
         }
     };
+    let before = find(&name, &deps).await?;
     carry_out(&name, command, &deps).await?;
-    Ok(web::Json(view(&find(&name, &deps).await?, &deps)))
+    let mut shown = view(&find(&name, &deps).await?, &deps);
+    shown.sessions_ended = match command {
+        Command::Stop | Command::Reset | Command::Delete => Some(before.sessions),
+        Command::Start | Command::Expire => None,
+    };
+    Ok(web::Json(shown))
 }

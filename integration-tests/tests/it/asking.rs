@@ -1,0 +1,82 @@
+//! Commands that end sessions or destroy data say so, and ask whoever sits at a terminal.
+
+use std::time::Duration;
+
+use multidb_integration_tests::{Daemon, run_on_terminal};
+use serde_json::Value;
+
+use crate::daemon;
+
+/// Runs a command where somebody types this.
+fn typed(daemon: &Daemon, args: &[&str], answer: &str) -> (Option<i32>, String) {
+    run_on_terminal(&mut daemon.cli_command(args), answer)
+}
+
+#[test]
+fn person_who_does_not_say_yes_loses_nothing() {
+    let daemon = daemon().start();
+    let first = daemon.connect("instance:a,snapshot:monday");
+    let second = daemon.connect("instance:a");
+    first
+        .query("create table kept as select 42 as x")
+        .expect("it is writable");
+    for (command, question) in [
+        ("stop", "Stop instance a and end 2 sessions?"),
+        (
+            "reset",
+            "a fresh clone of snapshot monday and end 2 sessions?",
+        ),
+        ("rm", "Delete instance a with its data and end 2 sessions?"),
+    ] {
+        for answer in ["n\n", "\n", "\u{4}"] {
+            let (code, shown) = typed(&daemon, &["instance", command, "a"], answer);
+            assert!(shown.contains(question), "{shown}");
+            assert!(shown.contains("nothing was done"), "{shown}");
+            assert_eq!(code, Some(1), "{shown}");
+        }
+    }
+    assert_eq!(second.one("select x from kept"), "42");
+}
+
+#[test]
+fn person_who_says_yes_is_told_how_many_sessions_ended() {
+    let daemon = daemon().start();
+    let session = daemon.connect("instance:a,snapshot:monday");
+    let (code, shown) = typed(&daemon, &["instance", "stop", "a"], "y\n");
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("and end 1 session? [y/N]"), "{shown}");
+    assert!(shown.contains("is stopped, 1 session ended"), "{shown}");
+    let end = session.wait_end(Duration::from_secs(30));
+    assert_eq!(end.sqlstate(), "57P01", "{end:?}");
+    // Nothing is lost by stopping what nobody uses, so nobody is asked.
+    let (code, shown) = typed(&daemon, &["instance", "stop", "a"], "");
+    assert!(code == Some(0) && !shown.contains('?'), "{shown}");
+    let (code, shown) = typed(&daemon, &["instance", "reset", "a"], "yes\n");
+    assert!(
+        code == Some(0) && shown.contains("fresh clone of snapshot monday?"),
+        "{shown}"
+    );
+    let (code, shown) = typed(&daemon, &["instance", "rm", "a", "--yes"], "");
+    assert!(code == Some(0) && !shown.contains('?'), "{shown}");
+    daemon.wait_state("a", "");
+}
+
+#[test]
+fn program_is_never_asked() {
+    let daemon = daemon().start();
+    let sessions = ["a", "b", "c"].map(|name| {
+        let user = format!("instance:{name},snapshot:monday");
+        [daemon.connect(&user), daemon.connect(&user)]
+    });
+    // A terminal, but what is printed is for a program.
+    let (code, shown) = typed(&daemon, &["instance", "reset", "a", "--json"], "");
+    assert_eq!(code, Some(0), "{shown}");
+    let answer: Value = serde_json::from_str(&shown).expect("it is JSON and nothing else");
+    assert_eq!(answer["sessions_ended"], 2);
+    // No terminal.
+    let output = daemon.cli(&["instance", "stop", "b"]);
+    assert_eq!(output.ok(), "instance b is stopped, 2 sessions ended");
+    let removed = daemon.json(&["instance", "rm", "c"]);
+    assert_eq!(removed["sessions_ended"], 2, "{removed}");
+    drop(sessions);
+}
