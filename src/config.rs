@@ -15,6 +15,7 @@ mod server;
 mod source;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod user;
 mod value;
 
@@ -32,6 +33,7 @@ pub use self::project::{GitRemote, Project};
 pub use self::runtime::{CloneMethod, Network, RuntimeConfig, RuntimeKind};
 pub use self::section::{Origin, Setting};
 pub use self::server::Auth;
+pub use self::tls::TlsConfig;
 pub use self::user::{User, Verifier};
 
 use self::lines::Lines;
@@ -69,6 +71,8 @@ pub struct Config {
     pub postgres_settings: Vec<(String, String)>,
     /// Who clients are.
     pub auth: Auth,
+    /// TLS, if clients may ask for it.
+    pub tls: Option<TlsConfig>,
     /// The projects.
     pub projects: BTreeMap<ProjectName, Project>,
 }
@@ -146,7 +150,7 @@ impl Config {
             limits::read(top.section("limits", report), report);
         let postgres_settings = server::postgres(top.section("postgres", report), report);
         let auth = server::auth(top.section("auth", report), &listen, report);
-        server::refuse_tls(&mut top, report);
+        let tls = tls::read(&mut top, report);
         let projects = project::read_all(top.section("project", report), report);
         top.close(report);
         Self {
@@ -160,6 +164,7 @@ impl Config {
             fetch_timeout,
             postgres_settings,
             auth,
+            tls,
             projects,
         }
     }

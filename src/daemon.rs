@@ -11,7 +11,7 @@ use actix::prelude::*;
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use multidb_actors::clone_worker::CloneWorker;
-use multidb_actors::connection::ConnectionDeps;
+use multidb_actors::connection::{ConnectionDeps, Tls};
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::SnapshotIndex;
@@ -19,6 +19,7 @@ use multidb_actors::supervisor::{ProjectSettings, Restore, Supervisor, Superviso
 use multidb_store::store::{Opened, Recovery};
 use multidb_store::{Layout, Store, error_chain};
 use sd_notify::NotifyState;
+use tokio::sync::watch;
 
 use crate::admin::server::{self as admin, AdminDeps};
 use crate::catalog::DiskCatalog;
@@ -29,6 +30,7 @@ use crate::import::Importer;
 use crate::probe::PgProbe;
 use crate::proxy::{Acceptors, Proxy};
 use crate::runtime::{InstanceRuntime, PostgresHost, Purpose};
+use crate::tls;
 
 mod drain;
 pub mod host;
@@ -69,7 +71,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     })
     .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
     let proxy = Proxy::bind(&config.listen)?;
-    let (arbiters, acceptors) = actors.acceptors(&config);
+    let tls = secure(&config)?;
+    let (arbiters, acceptors) = actors.acceptors(&config, tls);
     let accepting = actix_rt::spawn(proxy.serve(acceptors));
     ready(&config, &foundation);
 
@@ -178,6 +181,28 @@ impl Foundation {
     }
 }
 
+/// TLS by the configured files, and by what becomes of them.
+fn secure(config: &Config) -> anyhow::Result<Option<Tls>> {
+    // Without a handler SIGHUP would end the daemon.
+    let mut hangups = tls::hangups()?;
+    let Some(configured) = &config.tls else {
+        actix_rt::spawn(async move {
+            while hangups.recv().await.is_some() {
+                tracing::info!("SIGHUP: there is no certificate to be read again");
+            }
+        });
+        return Ok(None);
+    };
+    let files = configured.files.clone();
+    let server = files.load().context("TLS cannot be offered")?;
+    let (sender, server) = watch::channel(Arc::new(server));
+    actix_rt::spawn(tls::keep_fresh(files, sender, hangups));
+    Ok(Some(Tls {
+        server,
+        required: configured.required,
+    }))
+}
+
 /// The actors, and what they share.
 struct Actors {
     supervisor: Addr<Supervisor>,
@@ -189,7 +214,7 @@ struct Actors {
 impl Actors {
     /// An arbiter for each two processors, and who spreads connections over them: Postgres wants the
     /// others, and sessions that share a thread share its wake-ups.
-    fn acceptors(&self, config: &Config) -> (Vec<Arbiter>, Arc<Acceptors>) {
+    fn acceptors(&self, config: &Config, tls: Option<Tls>) -> (Vec<Arbiter>, Arc<Acceptors>) {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let arbiters: Vec<Arbiter> = (0..processors.div_ceil(2))
             .map(|_| Arbiter::new())
@@ -201,6 +226,7 @@ impl Actors {
             probe: Arc::new(PgProbe),
             sessions: self.sessions.clone(),
             limits: Arc::new(config.limits.clone()),
+            tls,
             default_user: config.auth.default_user.clone(),
         };
         (arbiters, Acceptors::new(handles, deps))

@@ -24,3 +24,4 @@ pub mod logging;
 pub mod probe;
 pub mod proxy;
 pub mod runtime;
+pub mod tls;

@@ -29,11 +29,13 @@ mod login;
 mod meter;
 mod relay;
 mod socket;
+mod tls;
 
 pub use self::idle::{EndConnection, EndReason};
 pub use self::meter::{Meter, SessionState};
 pub use self::relay::{End, EndRequest, RelayControl, relay};
 pub use self::socket::{DetachedSocket, Socket};
+pub use self::tls::{ALPN, Binding, Resumed, Secured, Tls, TlsServer};
 
 use self::handshake::{Client, Wish};
 use self::login::{Established, LoginError, login};
@@ -51,6 +53,8 @@ pub struct ConnectionDeps {
     pub sessions: SessionTable,
     /// The limits.
     pub limits: Arc<Limits>,
+    /// TLS, where it is configured.
+    pub tls: Option<Tls>,
     /// The multidb user of clients that name none.
     pub default_user: String,
 }
@@ -166,6 +170,7 @@ impl ConnectionActor {
         let Client {
             socket: mut client,
             unread,
+            binding: _,
         } = client;
         let relayed = actix_rt::spawn(async move {
             let _held = (lease, registration);
@@ -212,7 +217,7 @@ async fn open(
 ) -> io::Result<Option<(Client, Established)>> {
     let mut client = Client::new(socket.attach()?);
     let limit = deps.limits.login_timeout;
-    let message = match tokio::time::timeout(limit, client.wish()).await {
+    let message = match tokio::time::timeout(limit, client.wish(deps.tls.as_ref())).await {
         Ok(wish) => match wish? {
             Wish::Session(message) => message,
             Wish::Cancel(request) => {
@@ -231,8 +236,14 @@ async fn open(
         client.refuse(&error).await?;
         return Ok(None);
     }
+    let plain = client.socket.can_be_secured();
+    if plain && deps.tls.as_ref().is_some_and(|tls| tls.required) {
+        client.refuse(&ClientError::tls_required()).await?;
+        return Ok(None);
+    }
+    let binding = client.binding.take().unwrap_or_default();
     let established = tokio::select! {
-        established = login(&message, &deps) => established,
+        established = login(&message, &binding, &deps) => established,
         () = client.hung_up() => {
             tracing::debug!("client left before its session began");
             return Ok(None);

@@ -13,6 +13,7 @@
 //! | `programs` | psql, pg_dump and the like, as a user runs them |
 //! | `engine_relay` | a way to take the Docker engine away from one daemon |
 //! | `dice` | chance that can be repeated |
+//! | `certificates` | certificates, by an authority of their own |
 //! | `poll` | waiting for a condition, with a limit |
 //!
 //! The benchmark, `src/bin/bench`, stands on the same harness.
@@ -20,6 +21,7 @@
 //! A test that cannot run because something is missing fails, with a word about what to do: tests
 //! never skip themselves.
 
+mod certificates;
 mod daemon;
 mod dice;
 mod disk;
@@ -33,6 +35,7 @@ mod raw;
 mod session;
 mod terminal;
 
+pub use certificates::{Authority, Identity};
 pub use daemon::{CliOutput, Daemon, DaemonBuilder, Engine};
 pub use dice::Dice;
 pub use disk::Disk;

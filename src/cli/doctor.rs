@@ -17,6 +17,7 @@ use crate::config::{ConfigFaults, Loaded};
 mod disk;
 mod repositories;
 mod servers;
+mod tls;
 
 /// A daemon that is well answers in milliseconds.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(5);
@@ -74,6 +75,7 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     // What a configuration with faults means is not guessed.
     if let Some(config) = config {
         findings.extend(repositories::examine(&config).await);
+        findings.extend(tls::examine(&config));
         findings.extend(disk::root(&config));
         let (snapshots, found) = disk::snapshots(&config);
         findings.extend(found);

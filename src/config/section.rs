@@ -100,6 +100,16 @@ impl Section {
         }
     }
 
+    /// A section in this one, if it is there.
+    pub(super) fn existing_section(
+        &mut self,
+        name: &'static str,
+        report: &mut Report,
+    ) -> Option<Section> {
+        let value = self.take(name)?;
+        Some(Self::from_value(self.key(name), value, report))
+    }
+
     fn from_value(key: String, value: toml::Value, report: &mut Report) -> Section {
         match value {
             toml::Value::Table(table) => Self::at(key, table),

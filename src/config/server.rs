@@ -1,4 +1,4 @@
-//! The daemon's own paths, `[postgres]`, `[auth]` and `[tls]`.
+//! The daemon's own paths, `[postgres]` and `[auth]`.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -165,10 +165,4 @@ fn refuse_trust(key: &str, listen: &[ListenAddress], report: &mut Report) {
         open.join(", "),
     );
     report.fault(key, message);
-}
-
-pub(super) fn refuse_tls(top: &mut Section, report: &mut Report) {
-    if top.take("tls").is_some() {
-        report.fault("tls", NOT_AVAILABLE);
-    }
 }

@@ -45,6 +45,12 @@ default_user = "team"
 verifier = "SCRAM-SHA-256$4096:c2VjcmV0c2FsdA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 roles = ["app", "reader"]
 
+[tls]
+cert = "/etc/multidb/cert.pem"
+key = "/etc/multidb/key.pem"
+client_ca = "/etc/multidb/clients.pem"
+required = true
+
 [project.mathspace]
 git = "https://robot:secret@git.internal/mathspace.git"
 listing = "db/migrations.txt"

@@ -129,6 +129,17 @@ impl Value for f64 {
     }
 }
 
+impl Value for bool {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let read = value.as_bool();
+        read.ok_or_else(|| format!("is {}, but must be true or false", kind(value)))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Value for usize {
     fn read(value: &toml::Value) -> Result<Self, String> {
         let number = value

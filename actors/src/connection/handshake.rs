@@ -7,10 +7,12 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Socket;
+use super::tls::{Beginning, Binding, Tls};
 use crate::client_error::ClientError;
 use crate::wire::{
-    CancelRequest, ENCRYPTION_REFUSED, EncryptionRequests, Refusal, StartupMessage, StartupRequest,
-    TLS_REFUSED, WireError, decode_startup, encode_negotiate_protocol_version,
+    CancelRequest, ENCRYPTION_ACCEPTED, ENCRYPTION_REFUSED, EncryptionRequests, Refusal,
+    StartupMessage, StartupRequest, TLS_REFUSED, WireError, decode_startup,
+    encode_negotiate_protocol_version,
 };
 
 /// What a client wants.
@@ -29,6 +31,8 @@ pub(super) enum Wish {
 pub(super) struct Client {
     pub(super) socket: Socket,
     pub(super) unread: BytesMut,
+    /// What TLS tells of the client, once it speaks TLS.
+    pub(super) binding: Option<Binding>,
 }
 
 impl Client {
@@ -36,6 +40,7 @@ impl Client {
         Self {
             socket,
             unread: BytesMut::new(),
+            binding: None,
         }
     }
 
@@ -43,7 +48,7 @@ impl Client {
     ///
     /// The caller bounds the time. The bytes are bounded by the startup packet's limit: a claim
     /// of more is refused before it is waited for.
-    pub(super) async fn wish(&mut self) -> io::Result<Wish> {
+    pub(super) async fn wish(&mut self, tls: Option<&Tls>) -> io::Result<Wish> {
         let mut encryption = EncryptionRequests::default();
         loop {
             let request = match decode_startup(&mut self.unread) {
@@ -54,13 +59,21 @@ impl Client {
                     }
                     continue;
                 }
+                Err(WireError::DirectTls) if encryption.none_yet() && self.securable(tls) => {
+                    encryption.begun_directly();
+                    self.secure(tls, Beginning::Direct).await?;
+                    continue;
+                }
                 Err(error) => return self.refuse_bytes(error).await,
             };
             if let Err(error) = encryption.admit(&request, &self.unread) {
                 return self.refuse_bytes(error).await;
             }
             match request {
-                // TLS comes in here.
+                StartupRequest::Ssl if self.securable(tls) => {
+                    self.socket.write_all(ENCRYPTION_ACCEPTED).await?;
+                    self.secure(tls, Beginning::Request).await?;
+                }
                 StartupRequest::Ssl | StartupRequest::GssEnc => {
                     self.socket.write_all(ENCRYPTION_REFUSED).await?;
                 }
@@ -75,6 +88,20 @@ impl Client {
                 }
             }
         }
+    }
+
+    fn securable(&self, tls: Option<&Tls>) -> bool {
+        tls.is_some() && self.socket.can_be_secured()
+    }
+
+    async fn secure(&mut self, tls: Option<&Tls>, beginning: Beginning) -> io::Result<()> {
+        if let Some(tls) = tls {
+            let server = tls.server.borrow().clone();
+            let read_ahead = std::mem::take(&mut self.unread);
+            let binding = self.socket.secure(read_ahead, &server, beginning).await?;
+            self.binding = Some(binding);
+        }
+        Ok(())
     }
 
     async fn refuse_bytes(&mut self, error: WireError) -> io::Result<Wish> {

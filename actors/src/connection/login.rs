@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::{ConnectionDeps, Socket};
+use super::{Binding, ConnectionDeps, Socket};
 use crate::client_error::{ClientError, ClientNotice};
 use crate::instance::{Attach, InstanceError, Lease};
 use crate::ports::Freshness;
@@ -79,12 +79,13 @@ impl From<ClientError> for LoginError {
 /// Gets the client a session on the instance that it names.
 pub(super) async fn login(
     message: &StartupMessage,
+    binding: &Binding,
     deps: &ConnectionDeps,
 ) -> Result<Established, LoginError> {
     let user = message.user().map(Bytes::as_ref).unwrap_or_default();
     let (request, options) = request::parse(user, message.get("options").map(Bytes::as_ref))
         .map_err(ClientError::from)?;
-    let user = authenticate(&request, deps);
+    let user = authenticate(&request, binding, deps)?;
     let reached = reach(message, &request, options.as_deref(), &user, deps).await?;
     let Reached {
         backend,
@@ -174,11 +175,21 @@ async fn reach(
     }
 }
 
-/// Who is asking. With `trust`, the only method so far, that is who the client says it is; the
-/// exchange of passwords comes in here.
-fn authenticate(request: &ConnectRequest, deps: &ConnectionDeps) -> String {
+/// Who is asking: whom the client's certificate names; without one, and with `trust`, the only method
+/// so far, who the client says it is. The exchange of passwords comes in here.
+fn authenticate(
+    request: &ConnectRequest,
+    binding: &Binding,
+    deps: &ConnectionDeps,
+) -> Result<String, ClientError> {
     let said = request.user.clone();
-    said.unwrap_or_else(|| deps.default_user.clone())
+    match (&binding.certificate_name, said) {
+        (Some(name), Some(said)) if *name != said => {
+            Err(ClientError::certificate_of_another(name, &said))
+        }
+        (Some(name), _) => Ok(name.clone()),
+        (None, said) => Ok(said.unwrap_or_else(|| deps.default_user.clone())),
+    }
 }
 
 /// A lease on the instance, which is created or started for it, and a remark for the client.

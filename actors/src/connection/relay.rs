@@ -190,7 +190,11 @@ where
         match error {
             None if client_closed => backend.shutdown().await?,
             None => {}
-            Some(None) => return Ok(End::Closed),
+            Some(None) => {
+                // TLS has a last word of its own, without which libpq tells of a broken connection.
+                let ended = tokio::time::timeout(GOODBYE_PATIENCE, client.shutdown()).await;
+                return ended.unwrap_or(Ok(())).map(|()| End::Closed);
+            }
             Some(Some(error)) => {
                 let goodbye = say_goodbye(client, backend, &error);
                 // Without it, a client that does not read would never end.

@@ -1,14 +1,16 @@
-//! One end of a session: a TCP or a Unix socket.
+//! One end of a session: a TCP or a Unix socket, or TLS over TCP.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::tls::{self, Beginning, Binding, Secured, TlsServer};
 use crate::endpoint::connect_unix;
 use crate::ports::Endpoint;
 
@@ -26,6 +28,10 @@ pub enum Socket {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// Over TCP in TLS; boxed, for it is large.
+    Tls(Box<Secured>),
+    /// Between the two: nothing can be read or written before TLS has begun, nor if it does not.
+    Securing,
 }
 
 /// A socket that no arbiter has registered yet, to be moved to one.
@@ -74,6 +80,49 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Whether this socket's bytes can be put into TLS. Those of a Unix socket leave the machine by no
+    /// way, so Postgres refuses it there.
+    pub(super) fn can_be_secured(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// Goes over to TLS, after `read_ahead` of it was read. If that fails, or is given up, nothing more
+    /// can be said to the client.
+    pub(super) async fn secure(
+        &mut self,
+        read_ahead: BytesMut,
+        server: &TlsServer,
+        beginning: Beginning,
+    ) -> io::Result<Binding> {
+        let plain = match std::mem::replace(self, Self::Securing) {
+            Self::Tcp(socket) => socket,
+            other => {
+                *self = other;
+                return Err(not_connected());
+            }
+        };
+        let (secured, binding) = tls::accept(plain, read_ahead, server, beginning).await?;
+        *self = Self::Tls(Box::new(secured));
+        Ok(binding)
+    }
+}
+
+fn not_connected() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "TLS has not begun")
+}
+
+/// A client that closes its connection without a word in TLS has closed it: so do most programs when
+/// they are killed, and Postgres minds no more.
+fn closed_without_notice(read: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+    match read {
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Poll::Ready(Ok(()))
+        }
+        other => other,
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -83,6 +132,8 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(socket) => closed_without_notice(Pin::new(socket).poll_read(cx, buf)),
+            Self::Securing => Poll::Ready(Err(not_connected())),
         }
     }
 }
@@ -96,18 +147,25 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
             Self::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Securing => Poll::Ready(Err(not_connected())),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Sockets have no buffer of their own.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
+            // Sockets have no buffer of their own.
+            Self::Tcp(_) | Self::Unix(_) | Self::Securing => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Securing => Poll::Ready(Err(not_connected())),
         }
     }
 }

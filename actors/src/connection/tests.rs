@@ -9,6 +9,7 @@ mod ending;
 mod handshake;
 mod idle;
 mod login;
+mod tls;
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use multidb_store::Phase;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -40,8 +41,8 @@ struct Bench {
 }
 
 /// A client's end of a connection.
-struct Client {
-    socket: TcpStream,
+struct Client<S = TcpStream> {
+    socket: S,
     unread: BytesMut,
     /// The actor at the other end.
     actor: Addr<ConnectionActor>,
@@ -69,6 +70,7 @@ impl Bench {
             probe: probe.clone(),
             sessions: SessionTable::default(),
             limits: Arc::new(limits),
+            tls: None,
             default_user: "staff".to_owned(),
         };
         Self {
@@ -121,7 +123,7 @@ impl Bench {
     }
 }
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn send(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).await.unwrap();
     }

@@ -6,6 +6,9 @@ use super::error::WireError;
 use super::frame::encode_frame;
 use super::startup::{CancelRequest, Negotiation, ProtocolVersion, encode_startup};
 
+/// The answer to an SSLRequest that is granted: TLS follows.
+pub const ENCRYPTION_ACCEPTED: &[u8] = b"S";
+
 /// The answer to an SSLRequest or GSSENCRequest that is not granted: the client goes on without,
 /// or hangs up.
 pub const ENCRYPTION_REFUSED: &[u8] = b"N";

@@ -16,6 +16,16 @@ pub struct EncryptionRequests {
 }
 
 impl EncryptionRequests {
+    /// Whether none was made: only then may a client begin with TLS.
+    pub fn none_yet(self) -> bool {
+        !self.ssl && !self.gss
+    }
+
+    /// The client began with TLS, and so has what an SSLRequest asks for.
+    pub fn begun_directly(&mut self) {
+        self.ssl = true;
+    }
+
     /// Admits a request, given the bytes that were read beyond it.
     ///
     /// A client waits for the answer to an encryption request, so bytes that are there already

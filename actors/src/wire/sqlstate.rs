@@ -38,6 +38,8 @@ pub const INVALID_PARAMETER_VALUE: SqlState = SqlState("22023");
 pub const IDLE_IN_TRANSACTION_SESSION_TIMEOUT: SqlState = SqlState("25P03");
 /// `invalid_catalog_name`: no such database; here also no such instance, project or snapshot.
 pub const INVALID_CATALOG_NAME: SqlState = SqlState("3D000");
+/// `invalid_authorization_specification`: TLS is missing, or a role or project is not the user's.
+pub const INVALID_AUTHORIZATION_SPECIFICATION: SqlState = SqlState("28000");
 /// `disk_full`: no room for a clone.
 pub const DISK_FULL: SqlState = SqlState("53100");
 /// `too_many_connections`: of clients, or of running instances.

@@ -20,6 +20,7 @@ mod platforms;
 mod resting;
 mod retention;
 mod room;
+mod securing;
 mod shutting_down;
 mod surviving;
 mod tidy;

@@ -1,0 +1,179 @@
+//! TLS between a client and the proxy, by rustls: after an SSLRequest, or from the first byte.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use jiff::Timestamp;
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// The name of Postgres' protocol in ALPN, which a client that begins with TLS must name (Postgres'
+/// documentation, "SSL Session Encryption").
+pub const ALPN: &[u8] = b"postgresql";
+
+/// A client's stream in TLS.
+pub type Secured = TlsStream<Resumed>;
+
+/// What the proxy shows of itself in TLS. Replaced as a whole when its files change; sessions keep what
+/// they began with.
+#[derive(Debug)]
+pub struct TlsServer {
+    config: Arc<ServerConfig>,
+    end_point: Option<Vec<u8>>,
+    expires_at: Option<Timestamp>,
+}
+
+impl TlsServer {
+    /// Shows this certificate, which must be the first of the chain in `config`.
+    pub fn new(config: Arc<ServerConfig>, certificate: &CertificateDer<'_>) -> Self {
+        Self {
+            config,
+            end_point: end_point(certificate),
+            expires_at: expires_at(certificate),
+        }
+    }
+
+    /// When the certificate expires, if it can be told.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+}
+
+/// TLS as it is configured.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// What to show to the next client.
+    pub server: watch::Receiver<Arc<TlsServer>>,
+    /// Whether a client over TCP gets no session without it.
+    pub required: bool,
+}
+
+/// What TLS tells of a client and its connection.
+#[derive(Debug, Clone, Default)]
+pub struct Binding {
+    /// The hash that binds a SCRAM exchange to our certificate (`tls-server-end-point`, RFC 5929).
+    pub end_point: Option<Vec<u8>>,
+    /// The common name in the client's certificate, which one of the accepted authorities signed.
+    pub certificate_name: Option<String>,
+}
+
+/// How a client began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// With an SSLRequest, to which we said yes.
+    Request,
+    /// With TLS at once.
+    Direct,
+}
+
+/// Goes over to TLS. `read_ahead` is what the client has sent of it already.
+pub(super) async fn accept(
+    socket: TcpStream,
+    read_ahead: BytesMut,
+    server: &TlsServer,
+    beginning: Beginning,
+) -> io::Result<(Secured, Binding)> {
+    let resumed = Resumed { read_ahead, socket };
+    let stream = TlsAcceptor::from(server.config.clone())
+        .accept(resumed)
+        .await?;
+    let (_, connection) = stream.get_ref();
+    if beginning == Beginning::Direct && connection.alpn_protocol() != Some(ALPN) {
+        // As Postgres does: another protocol's client could be led here (ALPACA).
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the client began with TLS, but did not name the protocol \"postgresql\"",
+        ));
+    }
+    let certificate = connection.peer_certificates().and_then(<[_]>::first);
+    let binding = Binding {
+        end_point: server.end_point.clone(),
+        certificate_name: certificate.and_then(common_name),
+    };
+    Ok((stream, binding))
+}
+
+/// The common name of a certificate's subject.
+fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let name = certificate.subject().iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
+}
+
+fn expires_at(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+}
+
+/// A certificate's hash by the function of its signature, or by SHA-256 where that is weaker (RFC 5929,
+/// section 4.1). None where the signature names no function, as Ed25519's: Postgres cannot bind to such
+/// a certificate either.
+pub(super) fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let algorithm = parsed.signature_algorithm.algorithm.to_id_string();
+    Some(match algorithm.as_str() {
+        // RSA with MD5, SHA-1 and SHA-256; ECDSA with SHA-1 and SHA-256.
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.1"
+        | "1.2.840.10045.4.3.2" => Sha256::digest(certificate).to_vec(),
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => Sha384::digest(certificate).to_vec(),
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Sha512::digest(certificate).to_vec(),
+        _ => return None,
+    })
+}
+
+/// A socket some of whose bytes were read already.
+#[derive(Debug)]
+pub struct Resumed {
+    read_ahead: BytesMut,
+    socket: TcpStream,
+}
+
+impl AsyncRead for Resumed {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.read_ahead.is_empty() {
+            return Pin::new(&mut this.socket).poll_read(cx, buf);
+        }
+        let length = this.read_ahead.len().min(buf.remaining());
+        buf.put_slice(&this.read_ahead.split_to(length));
+        if this.read_ahead.is_empty() {
+            this.read_ahead = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Resumed {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
