@@ -24,7 +24,9 @@ use std::fmt;
 
 use bytes::BytesMut;
 
-use crate::wire::{Report, SqlState, encode_error_response, encode_notice_response};
+use crate::wire::{
+    Report, SqlState, encode_error_response, encode_notice_response, encode_old_error,
+};
 
 pub use choice::NearestMiss;
 pub use session::{AdminAction, ClientNotice};
@@ -130,6 +132,12 @@ impl ClientError {
             hint: self.hint.as_deref(),
         };
         encode_error_response(out, &report);
+    }
+
+    /// Appends the error as clients of a protocol before 3 read it.
+    pub fn encode_old(&self, out: &mut BytesMut) {
+        let message = format!("{PREFIX}{}", self.message);
+        encode_old_error(out, self.severity.as_str(), &message);
     }
 }
 

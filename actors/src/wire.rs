@@ -66,8 +66,8 @@ mod tests;
 pub use backend::{BackendFrame, BackendMessage, TransactionStatus, decode_backend};
 pub use encode::{
     ENCRYPTION_ACCEPTED, ENCRYPTION_REFUSED, TLS_REFUSED, encode_authentication_ok,
-    encode_cancel_request, encode_negotiate_protocol_version, encode_probe_startup,
-    encode_terminate,
+    encode_cancel_request, encode_negotiate_protocol_version, encode_old_error,
+    encode_probe_startup, encode_terminate,
 };
 pub use encryption::EncryptionRequests;
 pub use error::{Refusal, WireError};

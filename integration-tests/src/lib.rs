@@ -9,6 +9,7 @@
 //! | `disk` | the file systems that `scripts/test.sh` mounts |
 //! | `fixture` | snapshots that are imported once for all tests, the dumps behind them, a git repository |
 //! | `session` | one connection through multidb, by tokio-postgres, with blocking calls |
+//! | `plain_postgres` | a Postgres without multidb, to compare with |
 //! | `raw` | one connection byte by byte, for clients that misbehave |
 //! | `programs` | psql, pg_dump and the like, as a user runs them |
 //! | `engine_relay` | a way to take the Docker engine away from one daemon |
@@ -27,6 +28,7 @@ mod dice;
 mod disk;
 mod engine_relay;
 mod fixture;
+mod plain_postgres;
 mod poll;
 mod ports;
 mod processes;
@@ -41,6 +43,7 @@ pub use dice::Dice;
 pub use disk::Disk;
 pub use engine_relay::EngineRelay;
 pub use fixture::{Fixture, MONDAY_ROWS, Repository, TUESDAY_ROWS};
+pub use plain_postgres::PlainPostgres;
 pub use poll::{eventually, poll};
 pub use ports::Port;
 pub use processes::{is_alive, kill, kill_servers_of, postmaster_pid};

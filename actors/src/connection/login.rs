@@ -271,6 +271,8 @@ struct Backend {
     unread: BytesMut,
     messages: BytesMut,
     cancel_key: (i32, Vec<u8>),
+    /// It has said AuthenticationOk.
+    authenticated: bool,
 }
 
 /// What one attempt to log in to a backend gave.
@@ -310,12 +312,25 @@ impl Backend {
             })
     }
 
+    /// An error for the client, behind what the backend said before it: a role or a database that
+    /// is not there is found out after the authentication.
+    fn last_words(&self, error: &[u8]) -> Bytes {
+        let mut words = BytesMut::new();
+        if self.authenticated {
+            encode_authentication_ok(&mut words);
+        }
+        words.extend_from_slice(&self.messages);
+        words.extend_from_slice(error);
+        words.freeze()
+    }
+
     async fn attempt(lease: &Lease, startup: &[u8]) -> io::Result<Result<Attempt, LoginError>> {
         let mut backend = Self {
             socket: Socket::connect(&lease.endpoint).await?,
             unread: BytesMut::with_capacity(1024),
             messages: BytesMut::new(),
             cancel_key: (0, Vec::new()),
+            authenticated: false,
         };
         backend.socket.write_all(startup).await?;
         loop {
@@ -330,8 +345,11 @@ impl Backend {
                 Err(error) => return Err(io::Error::other(error)),
             };
             match frame.message {
-                BackendMessage::AuthenticationOk
-                | BackendMessage::NegotiateProtocolVersion { .. } => continue,
+                BackendMessage::AuthenticationOk => {
+                    backend.authenticated = true;
+                    continue;
+                }
+                BackendMessage::NegotiateProtocolVersion { .. } => continue,
                 BackendMessage::AuthenticationRequest { kind } => {
                     let error = format!("postgres asks for authentication of kind {kind}");
                     return Err(io::Error::other(error));
@@ -340,7 +358,7 @@ impl Backend {
                     if fields.sqlstate() == sqlstate::CANNOT_CONNECT_NOW.as_str() {
                         return Ok(Ok(Attempt::Starting));
                     }
-                    return Ok(Err(LoginError::Backend(frame.raw)));
+                    return Ok(Err(LoginError::Backend(backend.last_words(&frame.raw))));
                 }
                 BackendMessage::BackendKeyData {
                     process_id,

@@ -22,6 +22,17 @@ pub fn encode_authentication_ok(out: &mut BytesMut) {
     encode_frame(out, b'R', &[0; 4]);
 }
 
+/// Appends an error as a client of protocol 2 or 1 reads it: a text that ends with a zero byte, and
+/// no length. Postgres answers them so to this day.
+pub fn encode_old_error(out: &mut BytesMut, severity: &str, message: &str) {
+    out.put_u8(b'E');
+    let text = [severity, ":  ", message, "\n"];
+    for part in text {
+        out.extend(part.bytes().filter(|byte| *byte != 0));
+    }
+    out.put_u8(0);
+}
+
 /// Appends Terminate: a client's orderly goodbye.
 pub fn encode_terminate(out: &mut BytesMut) {
     encode_frame(out, b'X', &[]);

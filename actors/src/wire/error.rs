@@ -61,6 +61,9 @@ pub enum WireError {
 pub enum Refusal {
     /// By an ErrorResponse: the peer speaks Postgres' protocol.
     ErrorResponse,
+    /// By an error as protocol 2 had them ([`encode_old_error`](super::encode_old_error)): the peer
+    /// speaks that, or an older one.
+    OldErrorResponse,
     /// By a TLS alert ([`TLS_REFUSED`](super::TLS_REFUSED)): the peer speaks TLS.
     TlsAlert,
     /// Without a word, as Postgres does: the peer would not understand one.
@@ -96,14 +99,23 @@ impl WireError {
     }
 
     /// How to end a client's connection on it. Postgres closes on every startup packet of a wrong
-    /// length without a word; a client whose options are too long is better told.
+    /// length without a word; a client whose parameters are too long is better told.
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::DirectTls => Refusal::TlsAlert,
             // A cancel request is never answered.
             Self::Http | Self::CancelKeyLength { .. } => Refusal::Close,
-            // A length with a first byte other than 0 is no length but some other protocol.
-            Self::StartupLength { length } if *length > 0x00FF_FFFF => Refusal::Close,
+            // What has no room for a version, or a first byte other than 0, is no length of a
+            // startup packet but some other protocol.
+            Self::StartupLength {
+                length: ..8 | 0x0100_0000..,
+            } => Refusal::Close,
+            // To Postgres, 0.0 is what it speaks before it knows the version.
+            Self::UnsupportedProtocol { version }
+                if version.major < 3 && *version != ProtocolVersion::NONE =>
+            {
+                Refusal::OldErrorResponse
+            }
             _ => Refusal::ErrorResponse,
         }
     }

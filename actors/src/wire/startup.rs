@@ -41,6 +41,8 @@ impl ProtocolVersion {
     pub const V3_0: Self = Self { major: 3, minor: 0 };
     /// The newest that multidb speaks: Postgres 18's.
     pub const V3_2: Self = Self { major: 3, minor: 2 };
+    /// No version at all.
+    pub(super) const NONE: Self = Self { major: 0, minor: 0 };
     /// The number in place of a version in an SSLRequest.
     pub(super) const SSL_REQUEST: Self = Self::special(5679);
     /// The number in place of a version in a GSSENCRequest.
@@ -158,7 +160,7 @@ pub fn decode_startup(buffer: &mut BytesMut) -> Result<Option<StartupRequest>, W
         ProtocolVersion::SSL_REQUEST if packet.is_empty() => Ok(Some(StartupRequest::Ssl)),
         ProtocolVersion::GSSENC_REQUEST if packet.is_empty() => Ok(Some(StartupRequest::GssEnc)),
         ProtocolVersion::SSL_REQUEST | ProtocolVersion::GSSENC_REQUEST => Err(invalid_length),
-        ProtocolVersion::CANCEL_REQUEST => decode_cancel(packet, invalid_length),
+        ProtocolVersion::CANCEL_REQUEST => decode_cancel(packet),
         ProtocolVersion { major: 3, .. } => {
             let parameters = decode_parameters(packet)?;
             Ok(Some(StartupRequest::Startup(StartupMessage {
@@ -170,11 +172,9 @@ pub fn decode_startup(buffer: &mut BytesMut) -> Result<Option<StartupRequest>, W
     }
 }
 
-fn decode_cancel(
-    mut body: Bytes,
-    invalid_length: WireError,
-) -> Result<Option<StartupRequest>, WireError> {
-    let process_id = body.try_get_i32().map_err(|_| invalid_length)?;
+fn decode_cancel(mut body: Bytes) -> Result<Option<StartupRequest>, WireError> {
+    let no_key = WireError::CancelKeyLength { length: 0 };
+    let process_id = body.try_get_i32().map_err(|_| no_key)?;
     let length = body.len();
     if !(CANCEL_KEY_LENGTH_MIN..=CANCEL_KEY_LENGTH_MAX).contains(&length) {
         return Err(WireError::CancelKeyLength { length });

@@ -7,6 +7,7 @@ mod bad_input;
 mod cancelling;
 mod commands;
 mod concurrent;
+mod corners;
 mod creating;
 mod docker;
 mod errors;

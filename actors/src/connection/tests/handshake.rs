@@ -50,7 +50,7 @@ fn bytes_that_are_no_login_are_answered_as_their_sender_understands() {
             for (bytes, expected) in [
                 (oversized, "08P01"),
                 (unterminated, "08P01"),
-                (packet(&[0, 2, 0, 0]), "0A000"),
+                (packet(&[0, 4, 0, 0]), "0A000"),
             ] {
                 let mut client = bench.connect().await;
                 client.send(&bytes).await;
@@ -62,6 +62,11 @@ fn bytes_that_are_no_login_are_answered_as_their_sender_understands() {
                 (b"\x16\x03\x01\x02\x00\x01", crate::wire::TLS_REFUSED),
                 (b"SSH-2.0-OpenSSH_9.2\r\n", b""),
                 (&request(5678, &[0, 0, 0, 1, 7]), b""),
+                (&[0, 0, 0, 7], b""),
+                (
+                    &packet(&[0, 2, 0, 0]),
+                    b"EFATAL:  multidb: unsupported frontend protocol 2.0: server supports 3.0 to 3.2\n\0",
+                ),
             ] {
                 let mut client = bench.connect().await;
                 client.send(bytes).await;

@@ -138,6 +138,9 @@ fn small_messages_have_their_bytes() {
     encode_terminate(&mut out);
     assert_eq!(out.to_vec(), bytes("52 00000008 00000000 58 00000004"));
     let mut out = BytesMut::new();
+    encode_old_error(&mut out, "FATAL", "too\0 old");
+    assert_eq!(&out[..], b"EFATAL:  too old\n\0");
+    let mut out = BytesMut::new();
     encode_notice_response(
         &mut out,
         &Report {

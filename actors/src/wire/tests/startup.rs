@@ -57,7 +57,6 @@ fn requests_are_told_apart_and_faults_named() {
         ("FFFFFFFF", "invalid length of startup packet"),
         ("0000000A 04D2162F 0000", "invalid length of startup packet"),
         ("0000000A 04D21630 0000", "invalid length of startup packet"),
-        ("0000000A 04D2162E 0000", "invalid length of startup packet"),
         (
             "0000000F 04D2162E 0000002A 010203",
             "invalid length of cancel key: 3 bytes",
@@ -128,7 +127,8 @@ fn a_packet_of_the_longest_length_is_taken_and_one_byte_more_is_not() {
 #[test]
 fn cancel_keys_have_4_to_256_bytes() {
     for (length, valid) in [
-        (3_u32, false),
+        (0_u32, false),
+        (3, false),
         (4, true),
         (32, true),
         (256, true),
@@ -297,7 +297,10 @@ fn strangers_are_refused_in_their_own_way() {
     assert_eq!(refusal(b"\x16\x03\x01"), Refusal::TlsAlert);
     assert_eq!(refusal(b"GET / HTTP/1.1"), Refusal::Close);
     assert_eq!(refusal(b"SSH-2.0-x"), Refusal::Close);
-    assert_eq!(refusal(&bytes("00000008 00020000")), Refusal::ErrorResponse);
+    assert_eq!(refusal(&bytes("00000007")), Refusal::Close);
+    assert_eq!(refusal(&bytes("00000008 00040000")), Refusal::ErrorResponse);
+    let old = bytes("00000008 00020000");
+    assert_eq!(refusal(&old), Refusal::OldErrorResponse);
 }
 
 #[test]

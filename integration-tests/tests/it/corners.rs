@@ -1,0 +1,51 @@
+//! The protocol's corners: the same bytes are sent to multidb and to the installed Postgres, and
+//! what both answer is compared.
+//!
+//! The cases stand in `corners/table.rs`, each with what is expected of the comparison; what
+//! Postgres answers is asked of it and written down nowhere.
+
+mod answer;
+mod table;
+
+use multidb_integration_tests::PlainPostgres;
+
+use crate::daemon;
+use answer::answer;
+use table::{Expect, Names, cases};
+
+#[test]
+fn the_same_bytes_get_the_answer_of_postgres_or_another_one_for_a_reason() {
+    let postgres = PlainPostgres::start();
+    let daemon = daemon().start();
+    // Made before, since its first session is told that it is new.
+    daemon.connect("instance:corners,snapshot:monday");
+    let to_postgres = cases(&Names {
+        user: "postgres",
+        other: "nobody",
+    });
+    let to_multidb = cases(&Names {
+        user: "instance:corners",
+        other: "instance:corners,role:nobody",
+    });
+    let mut wrong = Vec::new();
+    for (theirs, ours) in to_postgres.iter().zip(&to_multidb) {
+        let expected = answer(postgres.port(), &theirs.steps);
+        let found = answer(daemon.port(), &ours.steps);
+        let same = expected == found;
+        let what = match ours.expect {
+            Expect::Same if !same => "differs",
+            Expect::Differs { .. } if same => "is said to differ, but does not",
+            Expect::SameSince { major, .. } if same != (postgres.major() >= major) => {
+                "is said to differ only from older majors"
+            }
+            _ => continue,
+        };
+        let why = ours.expect.why();
+        wrong.push(format!(
+            "{}: {what} {why}\n  postgres: {expected}\n  multidb:  {found}",
+            ours.name
+        ));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    daemon.connect("instance:corners").one("select 1");
+}

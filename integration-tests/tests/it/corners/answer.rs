@@ -1,0 +1,133 @@
+//! What a server answers to some bytes, in a form that can be compared: the types of its messages,
+//! SQLSTATEs, and whether it closed; no texts.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+/// No answer takes longer, on a slow and busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a client does next.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    /// It sends this.
+    Send(Vec<u8>),
+    /// It waits for the one byte that answers an encryption request.
+    Byte,
+    /// It waits for ReadyForQuery.
+    Ready,
+    /// It sends no more, and the server shall not wait for it.
+    HalfClose,
+}
+
+/// Does the steps and reads to the end. A session that has begun is ended by the client, when it
+/// has nothing more to say.
+pub(super) fn answer(port: u16, steps: &[Step]) -> String {
+    let socket = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
+    socket
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a timeout can be set");
+    let mut talk = Talk {
+        socket,
+        said: Vec::new(),
+        closed: false,
+    };
+    for step in steps {
+        match step {
+            // A server that has hung up already is no failure: it is its answer.
+            Step::Send(bytes) => drop(talk.socket.write_all(bytes)),
+            Step::Byte => talk.byte(),
+            Step::Ready => talk.until_ready(),
+            Step::HalfClose => drop(talk.socket.shutdown(Shutdown::Write)),
+        }
+    }
+    talk.until_ready();
+    drop(talk.socket.shutdown(Shutdown::Write));
+    while !talk.closed {
+        talk.message();
+    }
+    talk.said.join(" ")
+}
+
+struct Talk {
+    socket: TcpStream,
+    said: Vec<String>,
+    closed: bool,
+}
+
+impl Talk {
+    /// Adds what was said. How many settings a server reports is its own affair.
+    fn note(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        if !(what == "S" && self.said.last().is_some_and(|last| last == "S")) {
+            self.said.push(what);
+        }
+    }
+
+    /// Reads so many bytes; what comes instead is noted as the end, a reset as well as an orderly
+    /// one: a server that closes with bytes unread resets.
+    fn read(&mut self, length: usize) -> Option<Vec<u8>> {
+        if self.closed {
+            return None;
+        }
+        let mut bytes = vec![0; length];
+        match self.socket.read_exact(&mut bytes) {
+            Ok(()) => return Some(bytes),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+                ) =>
+            {
+                self.note("closed");
+            }
+            Err(error) => self.note(format!("hangs: {error}")),
+        }
+        self.closed = true;
+        None
+    }
+
+    fn byte(&mut self) {
+        if let Some(byte) = self.read(1) {
+            self.note(format!("byte {}", char::from(byte[0])));
+        }
+    }
+
+    fn until_ready(&mut self) {
+        while !self.closed && self.message() != Some(b'Z') {}
+    }
+
+    fn message(&mut self) -> Option<u8> {
+        let header = self.read(5)?;
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+        if length > 1 << 20 {
+            // An error as of protocol 2 has no length, but its text at once.
+            self.note(format!("no message, {:?}", char::from(header[0])));
+            let _rest = self.socket.read_to_end(&mut Vec::new());
+            self.note("closed");
+            self.closed = true;
+            return None;
+        }
+        let body = self.read((length as usize).checked_sub(4)?)?;
+        self.note(match header[0] {
+            b'E' | b'N' => format!("{} {}", char::from(header[0]), fields(&body)),
+            b'R' | b'v' => format!("{} {body:02x?}", char::from(header[0])),
+            b'Z' => format!("Z {}", char::from(body[0])),
+            tag => char::from(tag).to_string(),
+        });
+        Some(header[0])
+    }
+}
+
+/// An error's severity and SQLSTATE, and whether it has a message.
+fn fields(body: &[u8]) -> String {
+    let field = |tag: u8| {
+        let fields = body.split(|byte| *byte == 0);
+        let mut found = fields.filter(|field| field.first() == Some(&tag));
+        let value = found.next().map(|field| &field[1..]);
+        String::from_utf8_lossy(value.unwrap_or(b"(none)")).into_owned()
+    };
+    assert_ne!(field(b'M'), "(none)", "an error without a message");
+    format!("{} {} {}", field(b'S'), field(b'V'), field(b'C'))
+}
