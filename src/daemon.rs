@@ -67,6 +67,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         index: actors.index.clone(),
         worker: actors.worker.clone(),
         sessions: actors.sessions.clone(),
+        probe: Arc::new(PgProbe),
         started_at: Timestamp::now(),
     })
     .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
@@ -160,6 +161,7 @@ impl Foundation {
         let found = runtime.running().await?;
         let supervisor = Supervisor::new(SupervisorDeps {
             runtime,
+            probe: Arc::new(PgProbe),
             worker: worker.clone(),
             index: index.clone(),
             projects: Arc::new(project_settings(config)),

@@ -4,15 +4,20 @@ use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use multidb_actors::awake::AwakeReason;
 use multidb_actors::endpoint::connect_unix;
 use multidb_actors::ports::{BackendActivity, Endpoint, RuntimeError, ServerProbe};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Connection, NoTls, Row};
 
 /// How long a connection may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a question may take, its connection included.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What an answer may be long, its connection's login included: whoever is superuser in an instance
+/// can put a program of his in its Postgres' place.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
 const STATEMENT_TIMEOUT: &str = "set statement_timeout = '2s'";
 /// Databases that every cluster has, unless somebody dropped them.
 const DATABASES: [&str; 2] = ["postgres", "template1"];
@@ -42,6 +47,16 @@ pub async fn connect(
     superuser: &str,
     database: &str,
 ) -> Result<Client, ConnectError> {
+    connect_within(endpoint, superuser, database, u64::MAX).await
+}
+
+/// Connects, to read so many bytes at most.
+async fn connect_within(
+    endpoint: &Endpoint,
+    superuser: &str,
+    database: &str,
+    bytes_max: u64,
+) -> Result<Client, ConnectError> {
     let mut config = Config::new();
     config
         .user(superuser)
@@ -51,7 +66,8 @@ pub async fn connect(
     // Not by the driver's own way to a socket, which follows links.
     match endpoint {
         Endpoint::Unix(path) => {
-            let socket = connect_unix(path).await?;
+            let (read, write) = connect_unix(path).await?.into_split();
+            let socket = tokio::io::join(read.take(bytes_max), write);
             let (client, connection) = config.connect_raw(socket, NoTls).await?;
             spawn(connection);
             Ok(client)
@@ -78,21 +94,22 @@ where
     });
 }
 
-/// The answer to a question about one backend.
+/// The answer to a question.
 async fn ask(
     endpoint: &Endpoint,
     superuser: &str,
     question: &str,
-    process_id: i32,
-) -> Result<Option<Row>, RuntimeError> {
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, RuntimeError> {
     let asked = async {
-        let client = match connect(endpoint, superuser, DATABASES[0]).await {
+        let connect = |database| connect_within(endpoint, superuser, database, ANSWER_BYTES_MAX);
+        let client = match connect(DATABASES[0]).await {
             Ok(client) => client,
-            Err(_) => connect(endpoint, superuser, DATABASES[1]).await?,
+            Err(_) => connect(DATABASES[1]).await?,
         };
         // The server gives up too, when nobody waits for the answer any more.
         client.batch_execute(STATEMENT_TIMEOUT).await?;
-        Ok(client.query_opt(question, &[&process_id]).await?)
+        Ok(client.query(question, parameters).await?)
     };
     let answer = tokio::time::timeout(PATIENCE, asked).await;
     let failed = |message: String| RuntimeError {
@@ -104,6 +121,36 @@ async fn ask(
         .map_err(|error: ConnectError| failed(multidb_store::error_chain(&error)))
 }
 
+/// What Postgres does of its own accord. A background worker is whatever is none of its own
+/// processes; a WAL sender is known by its slot, or has a session.
+const AWAKE_QUESTION: &str = "\
+    select case when backend_type = 'autovacuum worker' then 'autovacuum' \
+                when backend_type like 'logical replication % worker' \
+                  or backend_type = 'logical replication worker' then 'logical worker' \
+                else 'background worker' end, \
+           coalesce(case when backend_type = 'autovacuum worker' then query else backend_type end, '') \
+      from pg_catalog.pg_stat_activity \
+     where backend_type not in ('client backend', 'parallel worker', 'walsender', 'walreceiver', \
+           'autovacuum launcher', 'logical replication launcher', 'background writer', \
+           'checkpointer', 'walwriter', 'archiver', 'startup', 'logger', 'walsummarizer', \
+           'slotsync worker', 'io worker', 'standalone backend') \
+    union all \
+    select 'replication slot', slot_name::text from pg_catalog.pg_replication_slots where active \
+    union all \
+    select 'prepared transaction', gid from pg_catalog.pg_prepared_xacts \
+    limit 100";
+
+fn awake_reason(row: &Row) -> AwakeReason {
+    let (kind, what): (&str, String) = (row.get(0), row.get(1));
+    match kind {
+        "autovacuum" => AwakeReason::Autovacuum(what),
+        "logical worker" => AwakeReason::LogicalWorker(what),
+        "replication slot" => AwakeReason::ReplicationSlot(what),
+        "prepared transaction" => AwakeReason::PreparedTransaction(what),
+        _ => AwakeReason::BackgroundWorker(what),
+    }
+}
+
 #[async_trait]
 impl ServerProbe for PgProbe {
     async fn backend_activity(
@@ -113,7 +160,8 @@ impl ServerProbe for PgProbe {
         process_id: i32,
     ) -> Result<Option<BackendActivity>, RuntimeError> {
         let question = "select state from pg_stat_activity where pid = $1";
-        let Some(row) = ask(endpoint, superuser, question, process_id).await? else {
+        let rows = ask(endpoint, superuser, question, &[&process_id]).await?;
+        let Some(row) = rows.first() else {
             return Ok(None);
         };
         let state: Option<String> = row.get(0);
@@ -126,6 +174,15 @@ impl ServerProbe for PgProbe {
         }))
     }
 
+    async fn awake_reasons(
+        &self,
+        endpoint: &Endpoint,
+        superuser: &str,
+    ) -> Result<Vec<AwakeReason>, RuntimeError> {
+        let rows = ask(endpoint, superuser, AWAKE_QUESTION, &[]).await?;
+        Ok(rows.iter().map(awake_reason).collect())
+    }
+
     async fn terminate_backend(
         &self,
         endpoint: &Endpoint,
@@ -133,7 +190,7 @@ impl ServerProbe for PgProbe {
         process_id: i32,
     ) -> Result<(), RuntimeError> {
         let question = "select pg_terminate_backend($1)";
-        ask(endpoint, superuser, question, process_id).await?;
+        ask(endpoint, superuser, question, &[&process_id]).await?;
         Ok(())
     }
 }

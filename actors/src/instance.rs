@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, DiscardClone, MakeClone, Persist};
 use crate::limits::{Limits, STOP_PATIENCE};
-use crate::ports::{CloneError, Endpoint, RunningPostgres, Runtime};
+use crate::ports::{CloneError, Endpoint, RunningPostgres, Runtime, ServerProbe};
 use crate::slots::{MakeRoom, Slot, Slots};
 
 mod goals;
@@ -36,6 +36,8 @@ use self::status::LeaseEnd;
 pub struct InstanceDeps {
     /// Runs Postgres.
     pub runtime: Arc<dyn Runtime>,
+    /// Asks it.
+    pub probe: Arc<dyn ServerProbe>,
     /// Clones, deletes and records.
     pub worker: Addr<CloneWorker>,
     /// The places to run in.
@@ -193,6 +195,7 @@ impl InstanceActor {
                 Effect::RefuseStopped => self.refuse(&InstanceError::Stopped),
                 Effect::Redirect => self.refuse(&InstanceError::Deleted),
                 Effect::ArmIdle(idle) => self.arm_idle(idle, ctx),
+                Effect::Ask(idle) => self.ask(idle, ctx),
             }
         }
     }

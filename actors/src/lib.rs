@@ -11,9 +11,11 @@
 //! | [`request`] | the overloaded user name |
 //! | [`wire`] | the part of Postgres' protocol that a proxy must speak |
 //! | [`client_error`] | the only map from our errors to what a client sees |
+//! | [`awake`] | why a Postgres without sessions should not be stopped yet |
 //! | [`endpoint`] | connecting to a Postgres of ours |
 //! | [`ports`] | what the actors need from the world, as traits |
 
+pub mod awake;
 pub mod client_error;
 pub mod clone_worker;
 pub mod connection;

@@ -12,6 +12,8 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use multidb_store::{InstanceRecord, InstanceUid, ProjectName, SnapshotRecord};
 
+use crate::awake::AwakeReason;
+
 /// Where a running Postgres accepts connections.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
@@ -233,6 +235,13 @@ pub trait ServerProbe: Send + Sync + 'static {
         superuser: &str,
         process_id: i32,
     ) -> Result<Option<BackendActivity>, RuntimeError>;
+
+    /// What Postgres does of its own accord that a stop would cut.
+    async fn awake_reasons(
+        &self,
+        endpoint: &Endpoint,
+        superuser: &str,
+    ) -> Result<Vec<AwakeReason>, RuntimeError>;
 
     /// Ends the backend with this process id by `pg_terminate_backend`: it sends its client 57P01.
     async fn terminate_backend(

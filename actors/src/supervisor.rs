@@ -18,7 +18,7 @@ use crate::clone_worker::CloneWorker;
 use crate::instance::lifecycle::State;
 use crate::instance::{InstanceActor, InstanceDeps, InstanceStatus, Origin};
 use crate::limits::Limits;
-use crate::ports::{Freshness, Runtime};
+use crate::ports::{Freshness, Runtime, ServerProbe};
 use crate::request::{ConnectRequest, Source};
 use crate::slots::Slots;
 use crate::snapshot_index::{Choice, Choose, SnapshotIndex};
@@ -51,6 +51,8 @@ pub struct ProjectSettings {
 pub struct SupervisorDeps {
     /// Runs Postgres.
     pub runtime: Arc<dyn Runtime>,
+    /// Asks it.
+    pub probe: Arc<dyn ServerProbe>,
     /// Clones, deletions and records.
     pub worker: Addr<CloneWorker>,
     /// The known snapshots.
@@ -276,6 +278,7 @@ impl Supervisor {
         let name = record.name.clone();
         let deps = InstanceDeps {
             runtime: self.deps.runtime.clone(),
+            probe: self.deps.probe.clone(),
             worker: self.deps.worker.clone(),
             slots: self.slots.clone(),
             room: ctx.address().recipient(),

@@ -18,17 +18,18 @@ use tokio::sync::{oneshot, watch};
 use crate::clone_worker::CloneWorker;
 use crate::limits::Limits;
 use crate::ports::{
-    BackendActivity, CloneError, CloneReport, Cloner, Endpoint, FoundPostgres, Freshness, Revision,
-    RevisionError, RevisionSource, RunningPostgres, Runtime, RuntimeError, ServerProbe,
-    SnapshotCatalog, StartError,
+    CloneError, CloneReport, Cloner, Endpoint, FoundPostgres, Freshness, Revision, RevisionError,
+    RevisionSource, RunningPostgres, Runtime, RuntimeError, SnapshotCatalog, StartError,
 };
 use crate::request::{ConnectRequest, Source};
 use crate::snapshot_index::SnapshotIndex;
 use crate::supervisor::{Acquire, Acquired, ProjectSettings, Supervisor, SupervisorDeps};
 
 mod postgres;
+mod probe;
 
 pub use self::postgres::{FakePostgres, Login, error, message};
+pub use self::probe::FakeProbe;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -245,70 +246,6 @@ impl RevisionSource for FakeSource {
     }
 }
 
-/// A probe that says what it is told to say.
-pub struct FakeProbe {
-    /// What every backend does.
-    pub activity: Mutex<Option<BackendActivity>>,
-    /// The process ids that were asked about.
-    pub asked: Mutex<Vec<i32>>,
-    /// The process ids that were told to end.
-    pub terminated: Mutex<Vec<i32>>,
-    /// Whether it can be asked at all.
-    pub unreachable: Mutex<bool>,
-    /// Held while answers are to wait. An answer says what was so when it was asked for.
-    pub answer_gate: tokio::sync::RwLock<()>,
-}
-
-impl FakeProbe {
-    fn reach(&self) -> Result<(), RuntimeError> {
-        match *lock(&self.unreachable) {
-            true => Err(RuntimeError {
-                message: "unreachable".to_owned(),
-                hint: None,
-            }),
-            false => Ok(()),
-        }
-    }
-}
-
-impl Default for FakeProbe {
-    fn default() -> Self {
-        Self {
-            activity: Mutex::new(Some(BackendActivity::Idle)),
-            asked: Mutex::default(),
-            terminated: Mutex::default(),
-            unreachable: Mutex::default(),
-            answer_gate: tokio::sync::RwLock::default(),
-        }
-    }
-}
-
-#[async_trait]
-impl ServerProbe for FakeProbe {
-    async fn backend_activity(
-        &self,
-        _: &Endpoint,
-        _: &str,
-        process_id: i32,
-    ) -> Result<Option<BackendActivity>, RuntimeError> {
-        let activity = *lock(&self.activity);
-        lock(&self.asked).push(process_id);
-        let _open = self.answer_gate.read().await;
-        self.reach()?;
-        Ok(activity)
-    }
-
-    async fn terminate_backend(
-        &self,
-        _: &Endpoint,
-        _: &str,
-        process_id: i32,
-    ) -> Result<(), RuntimeError> {
-        lock(&self.terminated).push(process_id);
-        self.reach()
-    }
-}
-
 /// The limits of the tests.
 pub fn limits() -> Limits {
     Limits {
@@ -369,6 +306,8 @@ pub fn project() -> ProjectName {
 pub struct World {
     /// Runs Postgres.
     pub runtime: Arc<FakeRuntime>,
+    /// Answers for it.
+    pub probe: Arc<FakeProbe>,
     /// Clones.
     pub cloner: Arc<FakeCloner>,
     /// The repository: `main` defines `a.1` and `a.2`, `old` only `a.1`, `empty` nothing.
@@ -393,6 +332,7 @@ impl World {
             .expect("a new store opens")
             .store;
         let runtime = Arc::new(FakeRuntime::default());
+        let probe = Arc::new(FakeProbe::default());
         let cloner = Arc::new(FakeCloner::default());
         let source = Arc::new(FakeSource::default());
         for (gitref, listing, defined) in [
@@ -422,6 +362,7 @@ impl World {
         };
         let supervisor = Supervisor::new(SupervisorDeps {
             runtime: runtime.clone(),
+            probe: probe.clone(),
             worker: worker.clone(),
             index: index.clone(),
             projects: Arc::new(HashMap::from([(project(), settings)])),
@@ -430,6 +371,7 @@ impl World {
         .start();
         Self {
             runtime,
+            probe,
             cloner,
             source,
             store,

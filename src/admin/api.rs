@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `GET /v1/status` | [`StatusView`] |
 //! | `GET /v1/instances` | list of [`InstanceView`] |
-//! | `GET /v1/instances/{name}` | [`InstanceView`] with `exclusive_bytes` |
+//! | `GET /v1/instances/{name}` | [`InstanceView`] with `exclusive_bytes` and `awake_because` |
 //! | `DELETE /v1/instances/{name}` | [`DeletedView`] |
 //! | `POST /v1/instances/{name}/{start,stop,reset,pin,unpin}` | [`InstanceView`]; `pin` takes a [`PinBody`] |
 //! | `GET /v1/instances/{name}/logs?lines=N` | [`LogsView`] |
@@ -97,6 +97,10 @@ pub struct InstanceView {
     /// The bytes that only this clone holds: only where one instance is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclusive_bytes: Option<u64>,
+    /// What keeps it running now: its sessions, and what Postgres does of its own accord. Only
+    /// where one instance is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awake_because: Option<Vec<String>>,
     /// How many sessions the command ended: only in the answer to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions_ended: Option<usize>,

@@ -11,7 +11,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
 use jiff::Timestamp;
 use multidb_actors::clone_worker::CloneWorker;
-use multidb_actors::ports::Cloner;
+use multidb_actors::ports::{Cloner, ServerProbe};
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::{ListSnapshots, SnapshotIndex};
 use multidb_actors::supervisor::{ListInstances, Supervisor};
@@ -51,6 +51,8 @@ pub struct AdminDeps {
     pub worker: Addr<CloneWorker>,
     /// The open sessions.
     pub sessions: SessionTable,
+    /// Asks the instances' Postgres.
+    pub probe: Arc<dyn ServerProbe>,
     /// When the daemon started.
     pub started_at: Timestamp,
 }

@@ -251,6 +251,9 @@ pub(super) fn one(instance: &InstanceView, now: Timestamp) -> String {
     let expires = instance
         .expires_at
         .map(|at| format!("{} (in {})", moment(at), until(Some(at), now)));
+    let awake = instance.awake_because.as_ref();
+    let awake = awake.filter(|because| !because.is_empty());
+    let awake = awake.map(|because| because.join(", "));
     fields([
         ("name", instance.name.clone()),
         ("project", instance.project.clone()),
@@ -265,6 +268,7 @@ pub(super) fn one(instance: &InstanceView, now: Timestamp) -> String {
         ("expires", or_none(expires)),
         ("pinned", pinned),
         ("connections", instance.connections.to_string()),
+        ("awake because", or_none(awake)),
         ("postgres", instance.postgres_major.to_string()),
         ("runtime", instance.runtime.clone()),
         ("exclusive", or_none(instance.exclusive_bytes.map(size))),

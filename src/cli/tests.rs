@@ -133,6 +133,10 @@ fn instance() -> InstanceView {
         created_by: "staff".to_owned(),
         failure: None,
         exclusive_bytes: Some(2_621_440),
+        awake_because: Some(vec![
+            "2 sessions".to_owned(),
+            "prepared transaction \"move\"".to_owned(),
+        ]),
         sessions_ended: None,
     }
 }
@@ -147,6 +151,7 @@ fn pinned() -> InstanceView {
         pinned: true,
         connections: 0,
         failure: Some("postgres did not start: exit status 1".to_owned()),
+        awake_because: Some(Vec::new()),
         exclusive_bytes: None,
         ..instance()
     }

@@ -1,6 +1,12 @@
 //! The jobs of an instance: each is spawned, bounded, and comes back as an event.
 
+use std::time::Duration;
+
 use super::*;
+use crate::awake::Awake;
+
+/// How long Postgres may take to say what it does.
+const ASK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a start gives: Postgres and the place that it runs in.
 type Started = Result<(RunningPostgres, Slot), InstanceError>;
@@ -59,6 +65,36 @@ impl InstanceActor {
             actor.apply(Event::CloneDone { job, outcome }, ctx);
         });
         ctx.spawn(made);
+    }
+
+    /// Asks Postgres what it does of its own accord. One that does not answer is stopped, as that
+    /// is no reason to run.
+    pub(super) fn ask(&mut self, idle: Job, ctx: &mut Context<Self>) {
+        let endpoint = self.run.as_ref().map(|run| run.endpoint.clone());
+        let probe = self.deps.probe.clone();
+        let superuser = self.record.superuser.clone();
+        let asked = async move {
+            let endpoint = endpoint?;
+            let asked = probe.awake_reasons(&endpoint, &superuser);
+            tokio::time::timeout(ASK_PATIENCE, asked).await.ok()
+        };
+        let asked = asked.into_actor(self).map(move |answer, actor, ctx| {
+            let instance = &actor.record.name;
+            let reasons = match answer {
+                Some(Ok(reasons)) => reasons,
+                Some(Err(error)) => {
+                    tracing::info!(%instance, %error, "postgres does not say what it does");
+                    Vec::new()
+                }
+                None => Vec::new(),
+            };
+            if let Some(first) = reasons.first() {
+                tracing::info!(%instance, reasons = reasons.len(), %first, "no sessions, but postgres is busy");
+            }
+            let awake = Awake::of(&reasons);
+            actor.apply(Event::Asked { idle, awake }, ctx);
+        });
+        ctx.spawn(asked);
     }
 
     /// Waits for a place, then starts Postgres; both are bounded by `start_timeout`.

@@ -19,7 +19,8 @@
 //! - **Cloning**: the data is being made, first or by a reset. Clients wait.
 //! - **Stopped**: data only. The next client starts it.
 //! - **Starting**: waits for one of the `max_running` places, then for Postgres. Clients wait.
-//! - **Running**: serves. Without sessions for `instance_idle_timeout` it is stopped.
+//! - **Running**: serves. Without sessions for `instance_idle_timeout`, Postgres is asked what it
+//!   does of its own accord; the stop is put off for it, a bounded number of times.
 //! - **Stopping**: Postgres shuts down, or what is left of a crashed one is removed. Clients wait
 //!   and are served by the next start, so none is refused for bad timing.
 //! - **Failed**: the last start failed. As `Stopped`, the next client tries again.
@@ -31,6 +32,8 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::awake::Awake;
 
 mod words;
 
@@ -47,6 +50,8 @@ pub struct Lifecycle {
     waiting: usize,
     /// The sessions of the current run.
     sessions: usize,
+    /// How often a stop was put off since there was a session.
+    put_off: u32,
     /// The last number given to a job.
     last_job: u64,
 }
@@ -72,6 +77,7 @@ impl Lifecycle {
             since: now,
             waiting: 0,
             sessions: 0,
+            put_off: 0,
             last_job: 0,
         }
     }
@@ -146,6 +152,7 @@ impl Lifecycle {
             Event::DeleteDone { job } => self.delete_done(job),
             Event::Exited { run } => self.exited(run),
             Event::IdleElapsed { idle } => self.idle_elapsed(idle),
+            Event::Asked { idle, awake } => self.asked(idle, awake),
             Event::RoomWanted => self.stop_if_unused(),
             Event::Command(command) => self.command(command),
         };
@@ -189,6 +196,11 @@ impl Lifecycle {
         if self.sessions > 0 {
             return Vec::new();
         }
+        self.put_off = 0;
+        self.begin_idle(run)
+    }
+
+    fn begin_idle(&mut self, run: Job) -> Vec<Effect> {
         let idle = self.next_job();
         self.state = State::Running {
             job: run,
@@ -270,7 +282,24 @@ impl Lifecycle {
         match self.state {
             State::Running {
                 idle: Some(idle), ..
-            } if idle == over => self.stop_if_unused(),
+            } if idle == over => vec![Effect::Ask(idle)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Stops, or puts the stop off by another period, as often as what Postgres does may.
+    fn asked(&mut self, over: Job, awake: Awake) -> Vec<Effect> {
+        match self.state {
+            State::Running {
+                job,
+                idle: Some(idle),
+            } if idle == over => {
+                if self.put_off >= awake.periods_max() {
+                    return self.stop_if_unused();
+                }
+                self.put_off += 1;
+                self.begin_idle(job)
+            }
             _ => Vec::new(),
         }
     }

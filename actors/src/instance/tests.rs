@@ -7,6 +7,7 @@ use multidb_store::{Phase, Pin};
 
 use super::lifecycle::Command;
 use super::*;
+use crate::awake::AwakeReason;
 use crate::ports::StartError;
 use crate::testing::{Starts, World, limits, paused, record, until};
 
@@ -20,6 +21,7 @@ fn universe(origin: Origin, limits: Limits) -> Universe {
     let world = World::new(limits.clone());
     let deps = InstanceDeps {
         runtime: world.runtime.clone(),
+        probe: world.probe.clone(),
         worker: world.worker.clone(),
         slots: Slots::new(limits.max_running),
         room: world.supervisor.clone().recipient(),
@@ -97,6 +99,71 @@ fn an_instance_stops_when_its_last_client_has_left_for_long_enough() {
         assert!(universe.world.runtime.running_now().is_empty());
         universe.attach().await.unwrap();
         assert_eq!((universe.made(), universe.started()), (1, 2));
+    });
+}
+
+#[test]
+fn an_instance_that_works_for_itself_stops_later_and_not_never() {
+    paused(async {
+        let mut limits = limits();
+        limits.instance_idle_timeout = Duration::from_secs(60);
+        let mut universe = universe(Origin::Create, limits);
+        let reasons =
+            |reasons: Vec<AwakeReason>| *universe.world.probe.reasons.lock().unwrap() = reasons;
+        let autovacuum = AwakeReason::Autovacuum("autovacuum: VACUUM t".to_owned());
+        let prepared = AwakeReason::PreparedTransaction("p".to_owned());
+        let mut took = Vec::new();
+        for list in [vec![], vec![autovacuum], vec![prepared.clone()]] {
+            reasons(list);
+            drop(universe.addr.send(Attach).await.unwrap().unwrap());
+            let begin = Instant::now();
+            until(&mut universe.status, |status| {
+                status.state == State::Stopped
+            })
+            .await;
+            took.push(begin.elapsed().as_secs());
+        }
+        assert_eq!(took, [60, 120, 13 * 60]);
+        // It stops a period after the work has ended.
+        reasons(vec![prepared]);
+        drop(universe.addr.send(Attach).await.unwrap().unwrap());
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        assert_eq!(universe.status.borrow().state.name(), "running");
+        reasons(vec![]);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(universe.status.borrow().state.name(), "stopped");
+    });
+}
+
+#[test]
+fn a_postgres_that_does_not_answer_is_stopped() {
+    paused(async {
+        let mut universe = new();
+        *universe.world.probe.unreachable.lock().unwrap() = true;
+        drop(universe.attach().await.unwrap());
+        universe.until("stopped").await;
+        *universe.world.probe.unreachable.lock().unwrap() = false;
+        let gate = universe.world.probe.clone();
+        let _closed = gate.answer_gate.write().await;
+        drop(universe.attach().await.unwrap());
+        universe.until("stopped").await;
+    });
+}
+
+#[test]
+fn a_client_that_comes_while_postgres_is_asked_is_served() {
+    paused(async {
+        let universe = new();
+        let probe = universe.world.probe.clone();
+        drop(universe.attach().await.unwrap());
+        let closed = probe.answer_gate.write().await;
+        tokio::time::sleep(Duration::from_secs(305)).await;
+        let lease = universe.attach().await.unwrap();
+        drop(closed);
+        tokio::time::sleep(Duration::from_secs(3000)).await;
+        assert_eq!(universe.status.borrow().state.name(), "running");
+        assert_eq!(universe.started(), 1);
+        drop(lease);
     });
 }
 
@@ -323,6 +390,7 @@ fn an_instance_that_was_taken_over_stops_when_nobody_comes() {
         let slot = slots.try_acquire().unwrap();
         let deps = InstanceDeps {
             runtime: world.runtime.clone(),
+            probe: world.probe.clone(),
             worker: world.worker.clone(),
             slots: slots.clone(),
             room: world.supervisor.clone().recipient(),

@@ -61,6 +61,7 @@ fn view(status: &InstanceStatus, deps: &AdminDeps) -> InstanceView {
         created_by: record.created_by.clone(),
         failure: failure.map(|failure| error_chain(failure)),
         exclusive_bytes: None,
+        awake_because: None,
         sessions_ended: None,
     }
 }
@@ -95,7 +96,26 @@ async fn show(name: web::Path<String>, deps: Deps) -> Answer<InstanceView> {
         // Files come and go under a running Postgres.
         Err(error) => tracing::debug!(%error, "an instance was not measured"),
     }
+    shown.awake_because = Some(awake_because(&status, &deps).await);
     Ok(web::Json(shown))
+}
+
+/// What keeps the instance running.
+async fn awake_because(status: &InstanceStatus, deps: &AdminDeps) -> Vec<String> {
+    let sessions = match status.sessions {
+        0 => None,
+        1 => Some("1 session".to_owned()),
+        count => Some(format!("{count} sessions")),
+    };
+    let mut because: Vec<String> = sessions.into_iter().collect();
+    if let Some(endpoint) = &status.endpoint {
+        let asked = deps.probe.awake_reasons(endpoint, &status.record.superuser);
+        match asked.await {
+            Ok(reasons) => because.extend(reasons.iter().map(ToString::to_string)),
+            Err(error) => tracing::debug!(%error, "an instance was not asked what it does"),
+        }
+    }
+    because
 }
 
 #[delete("/v1/instances/{name}")]

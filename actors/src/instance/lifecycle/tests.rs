@@ -18,6 +18,10 @@ struct World {
     waiting: usize,
     sessions: Vec<Job>,
     idle: Vec<Job>,
+    /// The questions to Postgres that are not answered.
+    asked: Vec<Job>,
+    /// How often a stop was put off since there was a session.
+    put_off: u32,
     refused: usize,
     served: usize,
 }
@@ -29,6 +33,7 @@ enum Step {
     SessionEnds,
     JobEnds(Outcome),
     Idle,
+    Answer(Awake),
     Crash,
     Room,
     Command(Command),
@@ -43,6 +48,9 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(JobEnds(Outcome::Done)),
         2 => Just(JobEnds(Outcome::Failed)),
         3 => Just(Idle),
+        2 => Just(Answer(Awake::Nothing)),
+        2 => Just(Answer(Awake::Autovacuum)),
+        4 => Just(Answer(Awake::Work)),
         1 => Just(Crash),
         1 => Just(Room),
         1 => Just(Stale),
@@ -67,6 +75,8 @@ impl World {
             waiting: 0,
             sessions: Vec::new(),
             idle: Vec::new(),
+            asked: Vec::new(),
+            put_off: 0,
             refused: 0,
             served: 0,
         }
@@ -92,6 +102,7 @@ impl World {
                         Some(run),
                         "served by a postgres that does not run"
                     );
+                    self.put_off = 0;
                     let served = std::mem::take(&mut self.waiting);
                     self.served += served;
                     self.sessions.extend(std::iter::repeat_n(run, served));
@@ -102,6 +113,7 @@ impl World {
                     self.refused += std::mem::take(&mut self.waiting);
                 }
                 Effect::ArmIdle(idle) => self.idle.push(idle),
+                Effect::Ask(idle) => self.asked.push(idle),
             }
         }
     }
@@ -135,6 +147,24 @@ impl World {
         }
     }
 
+    fn answer(&mut self, awake: Awake) {
+        let Some(idle) = self.asked.pop() else {
+            return;
+        };
+        let before = self.life.clone();
+        self.event(Event::Asked { idle, awake });
+        if !matches!(before.state(), State::Running { idle: Some(current), .. } if current == idle)
+        {
+            assert_eq!(self.life, before, "a stale answer changed something");
+        } else if matches!(self.life.state(), State::Running { .. }) {
+            self.put_off += 1;
+            assert!(self.put_off <= awake.periods_max(), "put off without end");
+        } else {
+            assert_eq!(before.sessions(), 0, "an instance in use was stopped");
+            assert!(self.put_off >= awake.periods_max(), "stopped too early");
+        }
+    }
+
     fn play(&mut self, step: Step) {
         match step {
             Step::Client => {
@@ -149,14 +179,12 @@ impl World {
             Step::JobEnds(outcome) => self.job_ends(outcome),
             Step::Idle => {
                 if let Some(idle) = self.idle.pop() {
-                    let sessions = self.life.sessions();
                     let before = self.life.state();
                     self.event(Event::IdleElapsed { idle });
-                    if sessions > 0 {
-                        assert_eq!(self.life.state(), before, "an instance in use was stopped");
-                    }
+                    assert_eq!(self.life.state(), before, "stopped without a question");
                 }
             }
+            Step::Answer(awake) => self.answer(awake),
             Step::Crash => {
                 if let Some(run) = self.running.take() {
                     self.event(Event::Exited { run });
@@ -174,6 +202,10 @@ impl World {
                     Event::DeleteDone { job },
                     Event::Exited { run: job },
                     Event::IdleElapsed { idle: job },
+                    Event::Asked {
+                        idle: job,
+                        awake: Awake::Nothing,
+                    },
                     Event::SessionEnded { run: job },
                 ] {
                     assert_eq!(self.life.step(event, self.now), Vec::new());
@@ -202,6 +234,11 @@ impl World {
             let current = self.sessions.iter().filter(|run| **run == job).count();
             assert_eq!(self.life.sessions(), current, "miscounted sessions");
             assert_eq!(idle.is_some(), current == 0, "idleness is not waited out");
+            if let Some(idle) = idle {
+                let pending = self.idle.iter().chain(&self.asked);
+                let count = pending.filter(|pending| **pending == idle).count();
+                assert_eq!(count, 1, "nothing will end the idle period");
+            }
         }
     }
 }
@@ -250,11 +287,46 @@ fn a_client_that_comes_while_it_stops_is_served_by_the_next_start() {
     world.play(Step::JobEnds(Outcome::Done));
     world.play(Step::SessionEnds);
     world.play(Step::Idle);
+    world.play(Step::Answer(Awake::Nothing));
     assert_eq!(world.life.state().name(), "stopping");
     world.play(Step::Client);
     world.play(Step::JobEnds(Outcome::Done));
     world.play(Step::JobEnds(Outcome::Done));
     assert_eq!((world.served, world.refused), (2, 0));
+}
+
+#[test]
+fn a_stop_is_put_off_a_bounded_number_of_times_and_from_each_session_anew() {
+    let mut world = resting();
+    for _ in 0..3 {
+        world.play(Step::Client);
+        if world.running.is_none() {
+            world.play(Step::JobEnds(Outcome::Done));
+        }
+        world.play(Step::SessionEnds);
+        for _ in 0..Awake::Work.periods_max() {
+            world.play(Step::Idle);
+            world.play(Step::Answer(Awake::Work));
+            assert_eq!(world.life.state().name(), "running");
+        }
+    }
+    // What may put it off less often than it was put off already does not put it off.
+    world.play(Step::Idle);
+    world.play(Step::Answer(Awake::Autovacuum));
+    assert_eq!(world.life.state().name(), "stopping");
+}
+
+#[test]
+fn room_is_made_whatever_postgres_does() {
+    let mut world = resting();
+    world.play(Step::Client);
+    world.play(Step::JobEnds(Outcome::Done));
+    world.play(Step::SessionEnds);
+    world.play(Step::Idle);
+    world.play(Step::Room);
+    assert_eq!(world.life.state().name(), "stopping");
+    world.play(Step::Answer(Awake::Work));
+    assert_eq!(world.life.state().name(), "stopping");
 }
 
 #[test]

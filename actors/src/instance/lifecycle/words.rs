@@ -1,5 +1,7 @@
 //! The words of the life cycle: its states, what happens to it, and what it asks for.
 
+use crate::awake::Awake;
+
 /// The number of a job, of a run of Postgres or of an idle period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Job(pub(super) u64);
@@ -27,7 +29,8 @@ pub enum State {
     Running {
         /// The number of this run.
         job: Job,
-        /// The idle period that is being waited out, if there are no sessions.
+        /// The idle period that is being waited out, or after which Postgres is being asked, if
+        /// there are no sessions.
         idle: Option<Job>,
     },
     /// Postgres is being stopped.
@@ -121,6 +124,13 @@ pub enum Event {
         /// The period.
         idle: Job,
     },
+    /// Postgres has said what it does of its own accord.
+    Asked {
+        /// The period after which it was asked.
+        idle: Job,
+        /// What it does.
+        awake: Awake,
+    },
     /// Another instance needs the place.
     RoomWanted,
     /// An administrator, or the end of the daemon.
@@ -173,6 +183,8 @@ pub enum Effect {
     Redirect,
     /// Wait out the idle period.
     ArmIdle(Job),
+    /// Ask Postgres whether a stop would cut something.
+    Ask(Job),
 }
 
 impl State {

@@ -1,0 +1,162 @@
+//! What Postgres does of its own accord keeps its instance running, for a while.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use multidb_integration_tests::{Daemon, DaemonBuilder, eventually, postgres_bin};
+use serde_json::{Value, json};
+
+use crate::daemon;
+
+/// No wait of these tests is longer, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A daemon whose instances are idle soon.
+fn hasty() -> DaemonBuilder {
+    daemon().limit("instance_idle_timeout", "1s")
+}
+
+fn awake_because(daemon: &Daemon, instance: &str) -> Value {
+    daemon.instance(instance)["awake_because"].clone()
+}
+
+/// Waits until the daemon has put off the stop of this instance so often.
+#[track_caller]
+fn wait_put_off(daemon: &Daemon, instance: &str, times: usize) {
+    let line = format!("instance={instance} ");
+    eventually("the stop is put off", PATIENCE, || {
+        let log = daemon.log();
+        let put_off = log
+            .lines()
+            .filter(|l| l.contains("postgres is busy") && l.contains(&line));
+        put_off.count() >= times
+    });
+    assert_eq!(daemon.state(instance), "running");
+}
+
+#[test]
+fn prepared_transaction_keeps_its_instance_awake_until_it_ends() {
+    let daemon = hasty()
+        .set("postgres.settings", "max_prepared_transactions", "5")
+        .start();
+    let session = daemon.connect("instance:a,snapshot:monday");
+    assert_eq!(awake_because(&daemon, "a"), json!(["1 session"]));
+    session
+        .query("create table moved (x int); begin; insert into moved values (1); prepare transaction 'move'")
+        .expect("it is prepared");
+    let both = json!(["1 session", "prepared transaction \"move\""]);
+    assert_eq!(awake_because(&daemon, "a"), both);
+    drop(session);
+    wait_put_off(&daemon, "a", 2);
+    assert_eq!(
+        awake_because(&daemon, "a"),
+        json!(["prepared transaction \"move\""])
+    );
+    let shown = daemon.cli(&["instance", "show", "a"]);
+    assert!(
+        shown.ok().contains("prepared transaction \"move\""),
+        "{shown:?}"
+    );
+    let session = daemon.connect("instance:a");
+    session
+        .query("commit prepared 'move'")
+        .expect("it was not cut");
+    assert_eq!(session.one("select x from moved"), "1");
+    drop(session);
+    daemon.wait_state("a", "stopped");
+    assert_eq!(awake_because(&daemon, "a"), json!([]));
+}
+
+/// Postgres' own receiver of a replication stream, by the instance's socket.
+struct Receiver(Child);
+
+impl Receiver {
+    fn start(daemon: &Daemon, instance: &str) -> Self {
+        let data = daemon.data_dir(instance);
+        let uid = data.parent().and_then(|dir| dir.file_name());
+        let socket = daemon
+            .root()
+            .join("run")
+            .join(uid.expect("data is in a directory"));
+        let target = daemon.dir().join("received");
+        std::fs::create_dir(&target).expect("the test's directory is writable");
+        let receive = |more: &str| {
+            let mut command = Command::new(postgres_bin().0.join("pg_receivewal"));
+            command
+                .args(["--username=postgres", "--slot=reader", more])
+                .arg(format!("--host={}", socket.display()))
+                .arg(format!("--directory={}", target.display()))
+                .stdin(Stdio::null());
+            command
+        };
+        let made = receive("--create-slot").status();
+        assert!(made.is_ok_and(|status| status.success()));
+        let child = receive("--no-loop").spawn();
+        Self(child.expect("pg_receivewal can be run"))
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[test]
+fn replication_slot_in_use_keeps_its_instance_awake_and_an_unused_one_does_not() {
+    let daemon = hasty().start();
+    let session = daemon.connect("instance:a,snapshot:monday");
+    let receiver = Receiver::start(&daemon, "a");
+    let expected = json!(["1 session", "replication slot \"reader\" in use"]);
+    eventually("the slot is in use", PATIENCE, || {
+        awake_because(&daemon, "a") == expected
+    });
+    drop(session);
+    wait_put_off(&daemon, "a", 2);
+    drop(receiver);
+    daemon.wait_state("a", "stopped");
+    let session = daemon.connect("instance:a");
+    assert_eq!(session.one("select active from pg_replication_slots"), "f");
+    assert_eq!(awake_because(&daemon, "a"), json!(["1 session"]));
+}
+
+#[test]
+fn forgotten_prepared_transaction_keeps_its_instance_awake_but_not_for_ever() {
+    let daemon = daemon()
+        .limit("instance_idle_timeout", "200ms")
+        .set("postgres.settings", "max_prepared_transactions", "5")
+        .start();
+    let session = daemon.connect("instance:a,snapshot:monday");
+    session
+        .query("begin; create table kept (x int); prepare transaction 'kept'")
+        .expect("it is prepared");
+    drop(session);
+    daemon.wait_state("a", "stopped");
+    let log = daemon.log();
+    // Twelve times it put the stop off, the thirteenth time it did not.
+    assert_eq!(log.matches("postgres is busy").count(), 13, "{log}");
+    daemon
+        .connect("instance:a")
+        .query("commit prepared 'kept'")
+        .expect("it outlived the stop");
+}
+
+#[test]
+fn another_instance_gets_the_place_of_one_that_only_works_for_itself() {
+    let daemon = daemon()
+        .set_raw("limits", "max_running", "1")
+        .set("postgres.settings", "max_prepared_transactions", "5")
+        .start();
+    let session = daemon.connect("instance:a,snapshot:monday");
+    session
+        .query("begin; create table kept (x int); prepare transaction 'kept'")
+        .expect("it is prepared");
+    drop(session);
+    drop(daemon.connect("instance:b,snapshot:monday"));
+    let session = daemon.connect("instance:a");
+    session
+        .query("commit prepared 'kept'")
+        .expect("a prepared transaction outlives a stop");
+    assert_eq!(session.one("select count(*) from kept"), "0");
+}
