@@ -266,7 +266,13 @@ fn project_settings(config: &Config) -> HashMap<multidb_store::ProjectName, Proj
     let settings = |(name, project): (&multidb_store::ProjectName, &crate::config::Project)| {
         let database = project.database.clone();
         let role = project.role.clone();
-        (name.clone(), ProjectSettings { database, role })
+        let idle = project.idle;
+        let settings = ProjectSettings {
+            database,
+            role,
+            idle,
+        };
+        (name.clone(), settings)
     };
     config.projects.iter().map(settings).collect()
 }

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::client_error::ClientError;
-use crate::limits::Limits;
+use crate::limits::{IdleLimits, Limits};
 use crate::ports::ServerProbe;
 use crate::sessions::{ConnectionId, Session, SessionTable};
 use crate::snapshot_index::SnapshotIndex;
@@ -84,6 +84,7 @@ pub struct ConnectionActor {
 struct OpenSession {
     shown: Session,
     superuser: String,
+    idle: IdleLimits,
     control: Rc<RelayControl>,
 }
 
@@ -164,6 +165,7 @@ impl ConnectionActor {
         self.session = Some(OpenSession {
             shown,
             superuser: lease.superuser.clone(),
+            idle: facts.idle,
             control: control.clone(),
         });
         self.watch_idleness(ctx);

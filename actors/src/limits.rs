@@ -28,3 +28,33 @@ pub struct Limits {
     /// The sessions that are open at the same time.
     pub max_connections: usize,
 }
+
+/// For how long a session may do nothing, where its client or its project says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IdleTimeouts {
+    /// Outside any transaction.
+    pub session: Option<Duration>,
+    /// Inside a transaction.
+    pub transaction: Option<Duration>,
+}
+
+/// For how long one session may do nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdleLimits {
+    /// Outside any transaction.
+    pub session: Duration,
+    /// Inside a transaction.
+    pub transaction: Duration,
+}
+
+impl IdleLimits {
+    /// What counts: the client's word, then its project's, then the limits of all.
+    pub fn of(client: IdleTimeouts, project: IdleTimeouts, limits: &Limits) -> Self {
+        let session = client.session.or(project.session);
+        let transaction = client.transaction.or(project.transaction);
+        Self {
+            session: session.unwrap_or(limits.session_idle_timeout),
+            transaction: transaction.unwrap_or(limits.transaction_idle_timeout),
+        }
+    }
+}

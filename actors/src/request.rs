@@ -21,17 +21,30 @@ mod pairs;
 mod tests;
 
 use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use multidb_store::{InstanceName, ProjectName, SnapshotId};
+
+use crate::limits::IdleTimeouts;
 
 pub(crate) use error::quoted;
 pub use error::{Place, RequestError};
 
 /// All keys, in the order in which errors name them.
-pub const KEYS: [&str; 7] = [
-    "instance", "gitref", "snapshot", "asof", "project", "role", "user",
+pub const KEYS: [&str; 9] = [
+    "instance",
+    "gitref",
+    "snapshot",
+    "asof",
+    "project",
+    "role",
+    "user",
+    "session_idle_timeout",
+    "transaction_idle_timeout",
 ];
+/// The longest time that can be asked for, as in the configuration.
+const TIMEOUT_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// The longest revision, in bytes.
 pub const GITREF_LENGTH_MAX: usize = 255;
 /// The longest role, in bytes: Postgres' `NAMEDATALEN` without its zero byte.
@@ -52,6 +65,8 @@ pub struct ConnectRequest {
     pub role: Option<String>,
     /// The multidb user who asks.
     pub user: Option<String>,
+    /// For how long its session may do nothing.
+    pub idle: IdleTimeouts,
 }
 
 /// What an instance is to be created from. Displays as the key and value that ask for it.
@@ -180,6 +195,10 @@ impl Values {
             project: self.get("project").map(str::parse).transpose()?,
             role: self.identity("role")?,
             user: self.identity("user")?,
+            idle: IdleTimeouts {
+                session: self.timeout("session_idle_timeout")?,
+                transaction: self.timeout("transaction_idle_timeout")?,
+            },
         })
     }
 
@@ -196,6 +215,19 @@ impl Values {
             [(_, time)] => Ok(Some(Source::AsOf(asof::parse(time)?))),
             [(first, _), (second, _), ..] => Err(RequestError::SeveralSources { first, second }),
         }
+    }
+
+    fn timeout(&self, key: &'static str) -> Result<Option<Duration>, RequestError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let rule = match humantime::parse_duration(value) {
+            Ok(time) if time.is_zero() => "it must be longer than zero",
+            Ok(time) if time > TIMEOUT_MAX => "it is longer than 100 years",
+            Ok(time) => return Ok(Some(time)),
+            Err(_) => "it is not a time such as 30s or 15m",
+        };
+        Err(RequestError::invalid_value(key, value, rule))
     }
 
     /// The value of `role` or `user`.

@@ -17,7 +17,7 @@ use crate::client_error::ClientError;
 use crate::clone_worker::CloneWorker;
 use crate::instance::lifecycle::State;
 use crate::instance::{InstanceActor, InstanceDeps, InstanceStatus, Origin};
-use crate::limits::Limits;
+use crate::limits::{IdleTimeouts, Limits};
 use crate::ports::{Freshness, Runtime, ServerProbe};
 use crate::request::{ConnectRequest, Source};
 use crate::slots::Slots;
@@ -44,6 +44,8 @@ pub struct ProjectSettings {
     pub database: String,
     /// The role to log in as, for clients that name none.
     pub role: String,
+    /// For how long sessions may do nothing.
+    pub idle: IdleTimeouts,
 }
 
 /// What the Supervisor is made of.
@@ -163,6 +165,7 @@ impl Supervisor {
             None => ProjectSettings {
                 database: "postgres".to_owned(),
                 role: record.superuser.clone(),
+                idle: IdleTimeouts::default(),
             },
         }
     }

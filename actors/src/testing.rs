@@ -359,6 +359,7 @@ impl World {
         let settings = ProjectSettings {
             database: "app".to_owned(),
             role: "postgres".to_owned(),
+            idle: Default::default(),
         };
         let supervisor = Supervisor::new(SupervisorDeps {
             runtime: runtime.clone(),
@@ -394,6 +395,7 @@ impl World {
             project: None,
             role: None,
             user: None,
+            idle: Default::default(),
         };
         let user = "staff".to_owned();
         let acquired = self.supervisor.send(Acquire { request, user }).await;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
+use multidb_actors::limits::IdleTimeouts;
 use multidb_store::ProjectName;
 
 use super::section::{Origin, Report, Section, kind};
@@ -23,6 +25,8 @@ pub struct Project {
     pub database: String,
     /// The role to log in as, for clients that name none.
     pub role: String,
+    /// For how long its sessions may do nothing, where not as the limits say.
+    pub idle: IdleTimeouts,
 }
 
 /// Where a project's repository is.
@@ -151,6 +155,17 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     let migrations = migrations(&mut section, report);
     let database = section.required("database", report);
     let role = section.get("role", "postgres".to_owned(), report);
+    let mut time = |name| {
+        let time: Option<Duration> = section.optional(name, report);
+        if time.is_some_and(|time| time.is_zero()) {
+            report.fault(section.key(name), "must be longer than zero");
+        }
+        time
+    };
+    let idle = IdleTimeouts {
+        session: time("session_idle_timeout"),
+        transaction: time("transaction_idle_timeout"),
+    };
     section.close(report);
     Some(Project {
         git: git?,
@@ -158,6 +173,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
         migrations: migrations?,
         database: database?,
         role,
+        idle,
     })
 }
 

@@ -38,7 +38,7 @@ impl ClientError {
             "terminating connection due to idle-session timeout",
         )
         .detail(format!(
-            "The session was idle for {} (limits.session_idle_timeout).",
+            "The session was idle for {} (session_idle_timeout).",
             text::duration(limit)
         ))
     }
@@ -53,7 +53,7 @@ impl ClientError {
             "terminating connection due to idle-in-transaction timeout",
         )
         .detail(format!(
-            "The transaction was idle for {} (limits.transaction_idle_timeout) and is rolled back.",
+            "The transaction was idle for {} (transaction_idle_timeout) and is rolled back.",
             text::duration(limit)
         ))
     }

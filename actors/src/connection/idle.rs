@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::{ConnectionActor, EndRequest, SessionState};
+use super::{ConnectionActor, EndRequest, OpenSession, SessionState};
 use crate::client_error::ClientError;
 use crate::ports::BackendActivity;
 
@@ -46,26 +46,10 @@ impl Handler<EndConnection> for ConnectionActor {
     }
 }
 
-impl ConnectionActor {
-    /// Looks at the session when it may have been idle for too long, and again and again.
-    pub(super) fn watch_idleness(&mut self, ctx: &mut Context<Self>) {
-        let Some(session) = &self.session else {
-            return;
-        };
-        let meter = &session.shown.meter;
-        let limit = self.idle_limit(meter.state());
-        let remaining = limit.saturating_sub(meter.quiet_for());
-        // By then it may have begun a transaction, whose limit may be the shorter one.
-        let next = remaining.min(self.look_interval()).max(LOOK_INTERVAL_MIN);
-        ctx.run_later(next, Self::look);
-    }
-
+impl OpenSession {
     /// How often a session is looked at that is over a limit by its bytes and goes on.
     fn look_interval(&self) -> Duration {
-        let limits = &self.deps.limits;
-        let shorter = limits
-            .session_idle_timeout
-            .min(limits.transaction_idle_timeout);
+        let shorter = self.idle.session.min(self.idle.transaction);
         shorter.max(LOOK_INTERVAL_MIN)
     }
 
@@ -73,9 +57,26 @@ impl ConnectionActor {
     /// is idle: its backend knows better.
     fn idle_limit(&self, state: SessionState) -> Duration {
         match state {
-            SessionState::Idle | SessionState::Active => self.deps.limits.session_idle_timeout,
-            SessionState::IdleInTransaction => self.deps.limits.transaction_idle_timeout,
+            SessionState::Idle | SessionState::Active => self.idle.session,
+            SessionState::IdleInTransaction => self.idle.transaction,
         }
+    }
+}
+
+impl ConnectionActor {
+    /// Looks at the session when it may have been idle for too long, and again and again.
+    pub(super) fn watch_idleness(&mut self, ctx: &mut Context<Self>) {
+        let Some(session) = &self.session else {
+            return;
+        };
+        let meter = &session.shown.meter;
+        let limit = session.idle_limit(meter.state());
+        let remaining = limit.saturating_sub(meter.quiet_for());
+        // By then it may have begun a transaction, whose limit may be the shorter one.
+        let next = remaining
+            .min(session.look_interval())
+            .max(LOOK_INTERVAL_MIN);
+        ctx.run_later(next, Self::look);
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
@@ -83,31 +84,29 @@ impl ConnectionActor {
             return;
         };
         let meter = &session.shown.meter;
-        if meter.quiet_for() < self.idle_limit(meter.state()) {
+        if meter.quiet_for() < session.idle_limit(meter.state()) {
             return self.watch_idleness(ctx);
         }
         self.ask(ctx, |actor, activity, chunks, ctx| {
-            let limits = &actor.deps.limits;
-            let quiet = match &actor.session {
-                Some(session) => session.shown.meter.quiet_for(),
-                None => return,
+            let Some(session) = &actor.session else {
+                return;
             };
+            let limits = session.idle;
             let (limit, error) = match activity {
-                BackendActivity::Idle => (
-                    limits.session_idle_timeout,
-                    ClientError::idle_session(limits.session_idle_timeout),
-                ),
+                BackendActivity::Idle => {
+                    (limits.session, ClientError::idle_session(limits.session))
+                }
                 BackendActivity::IdleInTransaction => (
-                    limits.transaction_idle_timeout,
-                    ClientError::idle_in_transaction(limits.transaction_idle_timeout),
+                    limits.transaction,
+                    ClientError::idle_in_transaction(limits.transaction),
                 ),
                 BackendActivity::Active => (Duration::MAX, ClientError::internal()),
             };
-            if quiet >= limit {
+            if session.shown.meter.quiet_for() >= limit {
                 actor.end_if_quiet(error, chunks);
             }
             // If it was not, since the client spoke after all, there is a next time.
-            ctx.run_later(actor.look_interval(), Self::look);
+            ctx.run_later(session.look_interval(), Self::look);
         });
     }
 

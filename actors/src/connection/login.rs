@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{Binding, ConnectionDeps, Socket};
 use crate::client_error::{ClientError, ClientNotice};
 use crate::instance::{Attach, InstanceError, Lease};
+use crate::limits::{IdleLimits, IdleTimeouts};
 use crate::ports::Freshness;
 use crate::request::{self, ConnectRequest};
 use crate::snapshot_index::Choose;
@@ -53,6 +54,7 @@ pub(super) struct Established {
 /// What is known of a session from its login.
 pub(super) struct Facts {
     pub(super) request: ConnectRequest,
+    pub(super) idle: IdleLimits,
     pub(super) user: String,
     pub(super) database: String,
     pub(super) role: String,
@@ -93,6 +95,7 @@ pub(super) async fn login(
         notice,
         role,
         database,
+        project_idle,
     } = reached;
     let mut greeting = BytesMut::new();
     encode_authentication_ok(&mut greeting);
@@ -114,6 +117,7 @@ pub(super) async fn login(
                 .get_str("application_name")
                 .unwrap_or_default()
                 .to_owned(),
+            idle: IdleLimits::of(request.idle, project_idle, &deps.limits),
             request,
         },
     })
@@ -126,6 +130,7 @@ struct Reached {
     notice: Option<ClientNotice>,
     role: String,
     database: String,
+    project_idle: IdleTimeouts,
 }
 
 /// Attaches to the instance and logs in to its Postgres. One that has just died is known to its
@@ -156,6 +161,7 @@ async fn reach(
                     String::from_utf8_lossy(database).into_owned()
                 });
                 return Ok(Reached {
+                    project_idle: acquired.settings.idle,
                     backend,
                     lease,
                     notice,

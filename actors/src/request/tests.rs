@@ -161,6 +161,28 @@ fn revisions_and_roles_have_a_longest_length() {
 }
 
 #[test]
+fn timeouts_are_times_longer_than_zero() {
+    let idle = |value: &str| {
+        let options = format!("-c multidb.session_idle_timeout={value}");
+        let parsed = parse(b"instance:a", Some(options.as_bytes()));
+        parsed.map(|(request, _)| request.idle.session)
+    };
+    assert_eq!(idle("1h30m"), Ok(Some(Duration::from_secs(5400))));
+    assert_eq!(idle("250ms"), Ok(Some(Duration::from_millis(250))));
+    for wrong in [
+        "",
+        "0s",
+        "soon",
+        "15",
+        "-1s",
+        "101years",
+        "99999999999999999999s",
+    ] {
+        assert!(idle(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn bytes_that_are_not_text_are_refused() {
     assert_eq!(
         parse(b"instance:\xFF", None),

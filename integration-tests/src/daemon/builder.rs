@@ -10,6 +10,9 @@ use crate::disk::{Disk, SmallDisk};
 use crate::fixture::{Fixture, Repository};
 use crate::ports::Port;
 
+/// The section of the one project.
+const PROJECT: &str = "project.demo";
+
 /// What runs Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
@@ -143,7 +146,7 @@ impl DaemonBuilder {
             daemon.root(),
             daemon.admin_socket(),
         );
-        for (section, keys) in &self.settings {
+        for (section, keys) in self.settings.iter().filter(|(name, _)| *name != PROJECT) {
             let _ = writeln!(toml, "\n[{section}]");
             for (key, value) in keys {
                 let _ = writeln!(toml, "{key} = {value}");
@@ -151,9 +154,12 @@ impl DaemonBuilder {
         }
         let _ = write!(
             toml,
-            "\n[project.demo]\ngit = {git:?}\nlisting = \"migrations.txt\"\nmigrations = \"django\"\n\
+            "\n[{PROJECT}]\ngit = {git:?}\nlisting = \"migrations.txt\"\nmigrations = \"django\"\n\
              database = \"{DATABASE}\"\nrole = \"postgres\"\n"
         );
+        for (key, value) in self.settings.get(PROJECT).into_iter().flatten() {
+            let _ = writeln!(toml, "{key} = {value}");
+        }
         toml
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use multidb_integration_tests::{Daemon, RawClient, eventually, is_alive, postmaster_pid};
+use multidb_integration_tests::{Daemon, RawClient, Session, eventually, is_alive, postmaster_pid};
 
 use crate::daemon;
 
@@ -77,6 +77,24 @@ fn transaction_has_a_limit_of_its_own() {
     );
     session.wait_end(PATIENCE);
     assert!(begin.elapsed() >= Duration::from_secs(4));
+}
+
+#[test]
+fn client_or_project_sets_how_long_a_session_may_be_idle() {
+    let daemon = daemon()
+        .limit("session_idle_timeout", "10m")
+        .set("project.demo", "session_idle_timeout", "1s")
+        .start();
+    let mut config = daemon.config("instance:idle,snapshot:monday");
+    config.options("-c multidb.session_idle_timeout=10m -c geqo=off");
+    let long = Session::connect(&config).expect("it connects");
+    let short = daemon.connect("instance:idle");
+    let end = short.wait_end(PATIENCE);
+    assert_eq!(end.sqlstate(), "57P05", "{end:?}");
+    pass_time(&daemon, 2);
+    assert_eq!(long.one("show geqo"), "off");
+    let failure = daemon.refused("instance:idle,session_idle_timeout:soon");
+    assert_eq!(failure.sqlstate(), "22023", "{failure:?}");
 }
 
 #[test]

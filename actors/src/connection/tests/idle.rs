@@ -116,6 +116,39 @@ fn a_transaction_limit_below_the_session_limit_is_kept_in_time() {
 }
 
 #[test]
+fn a_client_says_for_how_long_its_own_session_may_do_nothing() {
+    bench(
+        |limits| {
+            limits.session_idle_timeout = Duration::from_secs(600);
+            limits.transaction_idle_timeout = Duration::from_secs(600);
+        },
+        |bench| async move {
+            let mut other = bench.session("instance:a").await;
+            let user = "instance:a,session_idle_timeout:30ms,transaction_idle_timeout=60ms";
+            let mut client = bench.session(user).await;
+            assert_eq!(client.refusal().await, "57P05");
+            says(&bench, Some(BackendActivity::IdleInTransaction));
+            let mut client = bench.session(user).await;
+            client.query("begin").await;
+            assert_eq!(client.until_ready().await, "CZ");
+            assert_eq!(client.refusal().await, "25P03");
+            other.answers().await;
+        },
+    );
+}
+
+#[test]
+fn a_client_may_keep_its_session_for_longer_than_the_others() {
+    bench(short_sessions, |bench| async move {
+        let mut long = bench.session("instance:a,session_idle_timeout:10m").await;
+        let mut short = bench.session("instance:a").await;
+        assert_eq!(short.refusal().await, "57P05");
+        tokio::time::sleep(SHORT * 4).await;
+        long.answers().await;
+    });
+}
+
+#[test]
 fn an_instance_whose_last_session_was_idle_comes_to_rest() {
     bench(
         |limits| {
