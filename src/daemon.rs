@@ -11,7 +11,7 @@ use actix::prelude::*;
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use multidb_actors::clone_worker::CloneWorker;
-use multidb_actors::connection::{ConnectionDeps, Tls};
+use multidb_actors::connection::{ConnectionDeps, Rooms, Tls};
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::SnapshotIndex;
@@ -33,6 +33,7 @@ use crate::runtime::{InstanceRuntime, PostgresHost, Purpose};
 use crate::tls;
 
 mod drain;
+mod files;
 pub mod host;
 
 /// Runs the daemon until it is told to stop.
@@ -54,6 +55,7 @@ struct Foundation {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
+    files::raise_limit(&config.limits);
     let foundation = Foundation::lay(&config).await?;
     foundation.clean_up().await?;
     let actors = foundation.start_actors(&config).await?;
@@ -228,6 +230,7 @@ impl Actors {
             probe: Arc::new(PgProbe),
             sessions: self.sessions.clone(),
             limits: Arc::new(config.limits.clone()),
+            rooms: Rooms::new(&config.limits),
             tls,
             default_user: config.auth.default_user.clone(),
         };

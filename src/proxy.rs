@@ -1,8 +1,7 @@
 //! The listeners: accepts clients and hands each socket to a ConnectionActor on one of the
 //! arbiters.
 //!
-//! Connections are counted here. Beyond `max_connections` a client is still told so, up to
-//! [`REFUSALS_MAX`] at a time; beyond that it is closed without a word, so that a flood costs
+//! Each gets a place in the [`Rooms`](multidb_actors::connection::Rooms) of those that have not authenticated, so that a flood costs
 //! neither memory nor the sessions that are open.
 
 use std::io;
@@ -10,19 +9,17 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::Context as _;
-use multidb_actors::connection::{Admission, ConnectionActor, ConnectionDeps, DetachedSocket};
+use multidb_actors::connection::{ConnectionActor, ConnectionDeps, DetachedSocket};
 use multidb_actors::sessions::ConnectionId;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::ListenAddress;
 
-/// The connections beyond `max_connections` that are told so, instead of only closed.
-const REFUSALS_MAX: usize = 100;
 /// How long to wait when the process has no file descriptor left for another connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// The connections that the kernel keeps until they are accepted.
@@ -43,7 +40,6 @@ enum Listener {
 pub struct Acceptors {
     arbiters: Vec<ArbiterHandle>,
     deps: ConnectionDeps,
-    open: Arc<AtomicUsize>,
     next: AtomicU64,
 }
 
@@ -58,52 +54,25 @@ impl Drop for UnixSocketFile {
     }
 }
 
-/// One connection in the count.
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Acceptors {
     /// Spreads connections over these arbiters.
     pub fn new(arbiters: Vec<ArbiterHandle>, deps: ConnectionDeps) -> Arc<Self> {
         Arc::new(Self {
             arbiters,
             deps,
-            open: Arc::new(AtomicUsize::new(0)),
             next: AtomicU64::new(1),
         })
     }
 
-    fn accept(&self, peer: Arc<str>, socket: DetachedSocket) {
-        let max = self.deps.limits.max_connections;
-        let open = self.open.fetch_add(1, Ordering::Relaxed);
-        let place = Place(self.open.clone());
-        let admission = if open < max {
-            Admission::Granted
-        } else if open < max + REFUSALS_MAX {
-            Admission::TooMany
-        } else {
-            tracing::warn!(%peer, max, "too many connections, one more was closed");
-            return;
-        };
+    async fn accept(&self, peer: Arc<str>, socket: DetachedSocket) {
+        let place = self.deps.rooms.enter().await;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let deps = self.deps.clone();
         let Some(arbiter) = self.arbiters.get(id as usize % self.arbiters.len().max(1)) else {
             return;
         };
         let started = arbiter.spawn_fn(move || {
-            ConnectionActor::launch(
-                ConnectionId(id),
-                peer,
-                socket,
-                admission,
-                Box::new(place),
-                deps,
-            );
+            ConnectionActor::launch(ConnectionId(id), peer, socket, place, deps);
         });
         if !started {
             tracing::error!("an arbiter has ended, its connections are refused");
@@ -161,7 +130,8 @@ async fn accept_tcp(listener: TcpListener, acceptors: &Acceptors) {
         };
         match accepted {
             Ok((socket, peer)) => {
-                acceptors.accept(peer.to_string().into(), DetachedSocket::Tcp(socket));
+                let socket = DetachedSocket::Tcp(socket);
+                acceptors.accept(peer.to_string().into(), socket).await;
             }
             Err(error) => pause_after(&error).await,
         }
@@ -181,7 +151,10 @@ async fn accept_unix(listener: UnixListener, acceptors: &Acceptors) {
             Err(error) => Err(error),
         };
         match accepted {
-            Ok((socket, peer)) => acceptors.accept(peer.into(), DetachedSocket::Unix(socket)),
+            Ok((socket, peer)) => {
+                let socket = DetachedSocket::Unix(socket);
+                acceptors.accept(peer.into(), socket).await;
+            }
             Err(error) => pause_after(&error).await,
         }
     }

@@ -7,6 +7,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use jiff::Timestamp;
@@ -28,17 +29,22 @@ mod idle;
 mod login;
 mod meter;
 mod relay;
+mod rooms;
 mod socket;
 mod tls;
 
 pub use self::idle::{EndConnection, EndReason};
 pub use self::meter::{Meter, SessionState};
 pub use self::relay::{End, EndRequest, RelayControl, relay};
+pub use self::rooms::{Full, LEAVING_MAX, Place, Rooms};
 pub use self::socket::{DetachedSocket, Socket};
 pub use self::tls::{ALPN, Binding, Resumed, Secured, Tls, TlsServer};
 
 use self::handshake::{Client, Wish};
 use self::login::{Established, LoginError, login};
+
+/// How long the last word may take to a client that is put out.
+const PUT_OUT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What all connections share.
 #[derive(Clone)]
@@ -53,19 +59,12 @@ pub struct ConnectionDeps {
     pub sessions: SessionTable,
     /// The limits.
     pub limits: Arc<Limits>,
+    /// Who counts the connections.
+    pub rooms: Arc<Rooms>,
     /// TLS, where it is configured.
     pub tls: Option<Tls>,
     /// The multidb user of clients that name none.
     pub default_user: String,
-}
-
-/// Whether there is room for one more connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// There is.
-    Granted,
-    /// There is not: the client is told so, once it has said that it wants a session.
-    TooMany,
 }
 
 /// One connection.
@@ -73,9 +72,8 @@ pub struct ConnectionActor {
     id: ConnectionId,
     peer: Arc<str>,
     socket: Option<DetachedSocket>,
-    admission: Admission,
-    /// Held while the connection is open; whoever counts connections sees its drop.
-    _place: Box<dyn std::any::Any>,
+    /// Held while the connection is open.
+    place: Rc<Place>,
     session: Option<OpenSession>,
     deps: ConnectionDeps,
 }
@@ -89,21 +87,19 @@ struct OpenSession {
 }
 
 impl ConnectionActor {
-    /// Serves a connection on this arbiter. `place` is dropped when it ends.
+    /// Serves a connection on this arbiter.
     pub fn launch(
         id: ConnectionId,
         peer: Arc<str>,
         socket: DetachedSocket,
-        admission: Admission,
-        place: Box<dyn std::any::Any>,
+        place: Place,
         deps: ConnectionDeps,
     ) -> Addr<Self> {
         Self {
             id,
             peer,
             socket: Some(socket),
-            admission,
-            _place: place,
+            place: Rc::new(place),
             session: None,
             deps,
         }
@@ -119,7 +115,7 @@ impl Actor for ConnectionActor {
             return ctx.stop();
         };
         let span = tracing::info_span!("conn", id = %self.id, peer = %self.peer);
-        let opening = open(socket, self.id, self.admission, self.deps.clone());
+        let opening = open(socket, self.id, self.place.clone(), self.deps.clone());
         let opening = opening.instrument(span).into_actor(self);
         ctx.spawn(opening.map(|opened, actor, ctx| match opened {
             Ok(Some((client, established))) => actor.begin(client, established, ctx),
@@ -214,12 +210,16 @@ async fn greet(
 async fn open(
     socket: DetachedSocket,
     id: ConnectionId,
-    admission: Admission,
+    place: Rc<Place>,
     deps: ConnectionDeps,
 ) -> io::Result<Option<(Client, Established)>> {
     let mut client = Client::new(socket.attach()?);
     let limit = deps.limits.login_timeout;
-    let message = match tokio::time::timeout(limit, client.wish(deps.tls.as_ref())).await {
+    let wish = tokio::select! {
+        wish = tokio::time::timeout(limit, client.wish(deps.tls.as_ref())) => wish,
+        () = place.put_out() => return put_out(&mut client).await,
+    };
+    let message = match wish {
         Ok(wish) => match wish? {
             Wish::Session(message) => message,
             Wish::Cancel(request) => {
@@ -233,11 +233,6 @@ async fn open(
             return Ok(None);
         }
     };
-    if admission == Admission::TooMany {
-        let error = ClientError::too_many_connections(deps.limits.max_connections);
-        client.refuse(&error).await?;
-        return Ok(None);
-    }
     let plain = client.socket.can_be_secured();
     if plain && deps.tls.as_ref().is_some_and(|tls| tls.required) {
         client.refuse(&ClientError::tls_required()).await?;
@@ -245,7 +240,8 @@ async fn open(
     }
     let binding = client.binding.take().unwrap_or_default();
     let established = tokio::select! {
-        established = login(&message, &binding, &deps) => established,
+        established = login(&message, &binding, &place, &deps) => established,
+        () = place.put_out() => return put_out(&mut client).await,
         () = client.hung_up() => {
             tracing::debug!("client left before its session began");
             return Ok(None);
@@ -265,6 +261,13 @@ async fn open(
         }
     }
     Ok(None)
+}
+
+/// Tells a client that it makes room, and does not wait if it does not read: others wait for it.
+async fn put_out<T>(client: &mut Client) -> io::Result<Option<T>> {
+    let error = ClientError::put_out();
+    let told = tokio::time::timeout(PUT_OUT_PATIENCE, client.refuse(&error)).await;
+    told.unwrap_or(Ok(())).map(|()| None)
 }
 
 #[cfg(test)]

@@ -25,8 +25,10 @@ pub struct Limits {
     pub shutdown_grace: Duration,
     /// The instances that run at the same time.
     pub max_running: usize,
-    /// The sessions that are open at the same time.
+    /// The sessions that are open at the same time, with the clients that wait for theirs.
     pub max_connections: usize,
+    /// The connections at the same time that have not authenticated.
+    pub max_unauthenticated: usize,
 }
 
 /// For how long a session may do nothing, where its client or its project says so.

@@ -258,6 +258,7 @@ pub fn limits() -> Limits {
         shutdown_grace: Duration::from_secs(10),
         max_running: 50,
         max_connections: 1000,
+        max_unauthenticated: 1000,
     }
 }
 

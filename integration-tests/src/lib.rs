@@ -11,6 +11,7 @@
 //! | `session` | one connection through multidb, by tokio-postgres, with blocking calls |
 //! | `plain_postgres` | a Postgres without multidb, to compare with |
 //! | `raw` | one connection byte by byte, for clients that misbehave |
+//! | `simulated_backends` | backends for more sessions than Postgres has memory for |
 //! | `programs` | psql, pg_dump and the like, as a user runs them |
 //! | `engine_relay` | a way to take the Docker engine away from one daemon |
 //! | `dice` | chance that can be repeated |
@@ -35,6 +36,7 @@ mod processes;
 mod programs;
 mod raw;
 mod session;
+mod simulated_backends;
 mod terminal;
 
 pub use certificates::{Authority, Identity};
@@ -50,4 +52,5 @@ pub use processes::{is_alive, kill, kill_servers_of, postmaster_pid};
 pub use programs::{ProgramOutput, postgres_bin, run, run_as_postgres};
 pub use raw::RawClient;
 pub use session::{PendingQuery, PgFailure, Session};
+pub use simulated_backends::SimulatedBackends;
 pub use terminal::run_on_terminal;

@@ -25,6 +25,9 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, D
     let shutdown_grace = section.get("shutdown_grace", Duration::from_secs(10), report);
     let max_running = positive_count(&mut section, "max_running", 50, report);
     let max_connections = positive_count(&mut section, "max_connections", 1000, report);
+    // So that whoever may have a session may also log in at the same moment.
+    let max_unauthenticated =
+        positive_count(&mut section, "max_unauthenticated", max_connections, report);
     let disk_reserve = section.get("disk_reserve", ByteSize::gib(5), report);
     section.close(report);
     let limits = Limits {
@@ -37,6 +40,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, D
         shutdown_grace,
         max_running,
         max_connections,
+        max_unauthenticated,
     };
     (limits, disk_reserve.as_u64(), fetch_timeout)
 }

@@ -62,7 +62,15 @@ impl ClientError {
             .hint("Connect with sslmode=require, or better with verify-full.")
     }
 
-    /// The daemon has as many connections as it may.
+    /// So many clients came and did not log in that this one, the oldest of them, made room.
+    pub fn put_out() -> Self {
+        let message = "too many connections that have not logged in";
+        Self::fatal(sqlstate::TOO_MANY_CONNECTIONS, message)
+            .detail("There are more than limits.max_unauthenticated allows, and this one is the oldest.")
+            .hint("Try again; if that does not help, somebody may be flooding the port.")
+    }
+
+    /// The daemon has as many sessions as it may.
     pub fn too_many_connections(max: usize) -> Self {
         Self::fatal(sqlstate::TOO_MANY_CONNECTIONS, "too many connections").detail(format!(
             "All {max} connections that limits.max_connections allows are in use."

@@ -68,6 +68,7 @@ fn packets() -> Vec<ClientError> {
     errors.push(ClientError::unexpected_message(b'Q'));
     errors.push(ClientError::login_timeout(Duration::from_secs(60)));
     errors.push(ClientError::too_many_connections(1000));
+    errors.push(ClientError::put_out());
     errors
 }
 

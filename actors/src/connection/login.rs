@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::{Binding, ConnectionDeps, Socket};
+use super::{Binding, ConnectionDeps, Full, Place, Socket};
 use crate::client_error::{ClientError, ClientNotice};
 use crate::instance::{Attach, InstanceError, Lease};
 use crate::limits::{IdleLimits, IdleTimeouts};
@@ -82,12 +82,16 @@ impl From<ClientError> for LoginError {
 pub(super) async fn login(
     message: &StartupMessage,
     binding: &Binding,
+    place: &Place,
     deps: &ConnectionDeps,
 ) -> Result<Established, LoginError> {
     let user = message.user().map(Bytes::as_ref).unwrap_or_default();
     let (request, options) = request::parse(user, message.get("options").map(Bytes::as_ref))
         .map_err(ClientError::from)?;
     let user = authenticate(&request, binding, deps)?;
+    place
+        .admit()
+        .map_err(|Full| ClientError::too_many_connections(deps.limits.max_connections))?;
     let reached = reach(message, &request, options.as_deref(), &user, deps).await?;
     let Reached {
         backend,

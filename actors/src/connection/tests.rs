@@ -69,6 +69,7 @@ impl Bench {
             index: world.index.clone(),
             probe: probe.clone(),
             sessions: SessionTable::default(),
+            rooms: Rooms::new(&limits),
             limits: Arc::new(limits),
             tls: None,
             default_user: "staff".to_owned(),
@@ -82,30 +83,35 @@ impl Bench {
         }
     }
 
-    async fn connect_with(&self, admission: Admission) -> Client {
+    async fn connect(&self) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap());
         let socket = socket.await.unwrap();
         let (accepted, peer) = listener.accept().unwrap();
-        let (place, ended) = oneshot::channel();
+        let place = self.deps.rooms.enter().await;
         let actor = ConnectionActor::launch(
             ConnectionId(self.next.fetch_add(1, Ordering::Relaxed)),
             peer.to_string().into(),
             DetachedSocket::Tcp(accepted),
-            admission,
-            Box::new(place),
+            place,
             self.deps.clone(),
         );
+        let (lives, ended) = oneshot::channel();
+        tokio::task::spawn_local({
+            let actor = actor.clone();
+            async move {
+                while actor.connected() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                drop::<oneshot::Sender<()>>(lives);
+            }
+        });
         Client {
             socket,
             unread: BytesMut::new(),
             actor,
             ended,
         }
-    }
-
-    async fn connect(&self) -> Client {
-        self.connect_with(Admission::Granted).await
     }
 
     /// A session as this user name asks for it.

@@ -12,6 +12,7 @@ mod corners;
 mod creating;
 mod docker;
 mod errors;
+mod floods;
 mod full_disk;
 mod git_remote;
 mod importing;

@@ -111,13 +111,13 @@ fn a_login_that_comes_byte_by_byte_is_a_login() {
 #[test]
 fn where_there_is_no_room_sessions_are_refused_and_cancel_requests_pass() {
     bench(
-        |_| {},
+        |limits| limits.max_connections = 1,
         |bench| async move {
             let mut session = bench.session("instance:a").await;
             session.query("sleep").await;
             eventually(|| bench.postgres.queries() == ["sleep"]).await;
 
-            let mut client = bench.connect_with(Admission::TooMany).await;
+            let mut client = bench.connect().await;
             client.send(&request(5679, &[])).await;
             assert_eq!(client.socket.read_u8().await.unwrap(), b'N');
             client.send(&startup(&[("user", "instance:b")])).await;
@@ -125,7 +125,7 @@ fn where_there_is_no_room_sessions_are_refused_and_cancel_requests_pass() {
             client.over().await;
             assert_eq!(bench.world.runtime.started.lock().unwrap().len(), 1);
 
-            let mut client = bench.connect_with(Admission::TooMany).await;
+            let mut client = bench.connect().await;
             client.send(&cancel_request(1000)).await;
             assert_eq!(client.rest().await, b"");
             assert_eq!(bench.postgres.cancelled(), [1000]);
@@ -148,6 +148,34 @@ fn a_client_that_leaves_before_its_login_leaves_nothing() {
                 assert!(ended.expect("its actor ends").is_err());
             }
             assert!(bench.world.runtime.started.lock().unwrap().is_empty());
+        },
+    );
+}
+
+#[test]
+fn a_flood_of_clients_that_do_not_log_in_puts_out_its_oldest() {
+    bench(
+        |limits| (limits.max_unauthenticated, limits.max_connections) = (2, 2),
+        |bench| async move {
+            let mut session = bench.session("instance:a").await;
+            let mut silent = bench.connect().await;
+            let mut slow = bench.connect().await;
+            let login = startup(&[("user", "instance:b")]);
+            slow.send(&login[..9]).await;
+            let mut third = bench.connect().await;
+            assert_eq!(silent.refusal().await, "53300");
+            silent.over().await;
+
+            third.send(&login).await;
+            assert_eq!(third.until_ready().await, "RSKZ");
+            slow.send(&login[9..]).await;
+            assert_eq!(slow.refusal().await, "53300");
+            slow.over().await;
+            for _ in 0..5 {
+                bench.connect().await;
+            }
+            session.answers().await;
+            third.answers().await;
         },
     );
 }

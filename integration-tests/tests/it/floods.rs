@@ -1,0 +1,127 @@
+//! More connections than anybody should open.
+
+use std::time::Duration;
+
+use multidb_integration_tests::{Daemon, RawClient, SimulatedBackends, eventually};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::daemon;
+
+/// Protocol 3.0.
+const VERSION: u32 = 0x0003_0000;
+
+/// What the log says when it puts clients out.
+const FLOODED: &str = "too many connections that do not log in";
+
+/// Lets this process open as many files as it may, and says how many that is.
+fn raise_own_limit() -> usize {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("a limit can be raised to its maximum");
+    maximum.map_or(usize::MAX, |maximum| maximum as usize)
+}
+
+/// The memory of the daemon that no other process shares, in KiB.
+fn private_kib(daemon: &Daemon) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", daemon.pid()))
+        .expect("the daemon's memory can be read");
+    let of = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        let private = ["Private_Clean", "Private_Dirty"].contains(&name);
+        let kib = value.trim().split(' ').next()?.parse::<u64>().ok()?;
+        private.then_some(kib)
+    };
+    rollup.lines().filter_map(of).sum()
+}
+
+fn connections(daemon: &Daemon) -> u64 {
+    daemon.json(&["status"])["connections"]
+        .as_u64()
+        .expect("a number")
+}
+
+#[test]
+fn two_thousand_clients_that_do_not_log_in_keep_nobody_out() {
+    raise_own_limit();
+    let daemon = daemon()
+        .set_raw("limits", "max_connections", "20")
+        .set_raw("limits", "max_unauthenticated", "200")
+        // They stay until they are put out, not until they are late.
+        .limit("login_timeout", "10m")
+        .start();
+    daemon.expect_log(FLOODED);
+    let session = daemon.connect("instance:a,gitref:main");
+    let before = private_kib(&daemon);
+    // Of a packet of the greatest length all but its end, or less.
+    let begun = [&[0, 0, 0x27, 0x14, 0, 3, 0, 0][..], &[b'x'; 9_000]].concat();
+    let mut flood = Vec::new();
+    for number in 0..2_000 {
+        let mut client = daemon.raw();
+        client.send(&begun[..[0, 3, 8, begun.len()][number % 4]]);
+        flood.push(client);
+        if number % 200 == 199 {
+            session.one("select 1");
+            daemon.connect("instance:a").one("select 1");
+        }
+    }
+    let grown = private_kib(&daemon).saturating_sub(before);
+    assert!(grown < 20 * 1024, "{grown} KiB for 200 clients");
+    let mut first = flood.swap_remove(0);
+    let word = String::from_utf8_lossy(&first.read_to_end()).into_owned();
+    assert!(word.contains("C53300"), "{word}");
+    daemon.wait_log(FLOODED);
+    drop(flood);
+    session.one("select 1");
+    eventually("only the session is left", Duration::from_secs(30), || {
+        connections(&daemon) == 1
+    });
+}
+
+/// A session as the simulated backends give it.
+fn raw_session(daemon: &Daemon) -> RawClient {
+    let mut client = daemon.raw();
+    client.send_startup(VERSION, &[("user", "instance:a"), ("database", "app")]);
+    client.read_until('Z');
+    client
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "a figure of the test's report")]
+fn ten_thousand_sessions_are_open_at_once() {
+    // A session has two sockets in the daemon, and two in this process. Where a process may not open
+    // so many files, as many sessions as it may.
+    let sessions = ((raise_own_limit() - 400) / 2).min(10_000);
+    let daemon = daemon()
+        .set_raw("limits", "max_connections", "10001")
+        .set_raw("limits", "max_unauthenticated", "100")
+        .start();
+    daemon.expect_log("the limit of open files is too low");
+    let session = daemon.connect("instance:a,gitref:main");
+    let uid = std::fs::read_dir(daemon.root().join("run"))
+        .expect("the directory of sockets can be read")
+        .flatten()
+        .map(|entry| entry.path().join(".s.PGSQL.5432"))
+        .find(|socket| socket.exists());
+    let _backends = SimulatedBackends::in_place_of(&uid.expect("the instance has a socket"));
+    let before = private_kib(&daemon);
+    let mut crowd: Vec<RawClient> = (0..sessions).map(|_| raw_session(&daemon)).collect();
+    assert_eq!(connections(&daemon), sessions as u64 + 1);
+    for client in crowd.iter_mut().step_by(97) {
+        client.send(b"Q\0\0\0\x05\0");
+        client.read_until('Z');
+    }
+    session.one("select 1");
+    let each = private_kib(&daemon).saturating_sub(before) / sessions as u64;
+    println!("{sessions} sessions, {each} KiB of the daemon's memory for each");
+    assert!(each < 40, "{each} KiB for each of {sessions} sessions");
+    drop(crowd);
+    session.one("select 1");
+    // Before the simulated backends go: the daemon would ask them about a session that is open.
+    drop(session);
+    eventually("nobody is left", Duration::from_secs(60), || {
+        connections(&daemon) == 0
+    });
+}

@@ -1,0 +1,54 @@
+//! The limit of open files, which is made as high as it may be at the start.
+
+use multidb_actors::connection::Rooms;
+use multidb_actors::limits::Limits;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What the daemon opens besides its connections: records, logs, git, the engine, the admin socket.
+const OTHER_FILES: u64 = 200;
+
+/// Raises the limit that is in force to the one that may not be passed, and says so in the log
+/// where that is too low for the connections that the configuration allows.
+pub(super) fn raise_limit(limits: &Limits) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files was not raised");
+        }
+    }
+    let needed = needed(limits);
+    // `None` is no limit.
+    if let Some(allowed) = getrlimit(Resource::Nofile).current
+        && allowed < needed
+    {
+        tracing::warn!(
+            allowed,
+            needed,
+            "the limit of open files is too low for limits.max_connections and limits.max_unauthenticated, set LimitNOFILE"
+        );
+    }
+}
+
+/// Each session has its client's socket and its backend's.
+fn needed(limits: &Limits) -> u64 {
+    let sockets = limits.max_connections + Rooms::connections_max(limits);
+    sockets as u64 + OTHER_FILES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_needs_two_files_and_the_limit_is_raised() {
+        let limits = crate::config::Config::default().limits;
+        assert_eq!(needed(&limits), 3 * 1000 + 300);
+        raise_limit(&limits);
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        assert_eq!(current, maximum);
+    }
+}
