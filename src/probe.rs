@@ -159,17 +159,25 @@ impl ServerProbe for PgProbe {
         superuser: &str,
         process_id: i32,
     ) -> Result<Option<BackendActivity>, RuntimeError> {
-        let question = "select state from pg_stat_activity where pid = $1";
+        // That it listens is known to a session alone; its last statement tells nearly as well.
+        let question = "select state, \
+            coalesce(query ~* '(^|;)\\s*listen\\M', false), \
+            coalesce(wait_event_type = 'Client' and wait_event = 'ClientRead' \
+                and backend_type = 'client backend', false) \
+            from pg_catalog.pg_stat_activity where pid = $1";
         let rows = ask(endpoint, superuser, question, &[&process_id]).await?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };
         let state: Option<String> = row.get(0);
+        let (listens, waits): (bool, bool) = (row.get(1), row.get(2));
         Ok(Some(match state.as_deref() {
+            Some("idle") if listens => BackendActivity::Listening,
             Some("idle") => BackendActivity::Idle,
             Some("idle in transaction" | "idle in transaction (aborted)") => {
                 BackendActivity::IdleInTransaction
             }
+            Some("active") if waits => BackendActivity::InCopy,
             _ => BackendActivity::Active,
         }))
     }

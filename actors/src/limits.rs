@@ -13,6 +13,11 @@ pub struct Limits {
     pub session_idle_timeout: Duration,
     /// An idle session inside a transaction ends after this time.
     pub transaction_idle_timeout: Duration,
+    /// A session that listens for notifications ends after this time; without it, it stays while
+    /// its instance runs for others, and then has the limit of other idle sessions.
+    pub listen_idle_timeout: Option<Duration>,
+    /// A COPY that waits for its client ends after this time; without it, never.
+    pub copy_idle_timeout: Option<Duration>,
     /// An instance without sessions is stopped after this time.
     pub instance_idle_timeout: Duration,
     /// An instance that nobody used for this time is deleted.
@@ -38,6 +43,10 @@ pub struct IdleTimeouts {
     pub session: Option<Duration>,
     /// Inside a transaction.
     pub transaction: Option<Duration>,
+    /// While it listens for notifications.
+    pub listen: Option<Duration>,
+    /// In a COPY that waits for its client.
+    pub copy: Option<Duration>,
 }
 
 /// For how long one session may do nothing.
@@ -47,6 +56,10 @@ pub struct IdleLimits {
     pub session: Duration,
     /// Inside a transaction.
     pub transaction: Duration,
+    /// While it listens for notifications; as long as its instance runs for others where it is none.
+    pub listen: Option<Duration>,
+    /// In a COPY that waits for its client; without an end where it is none.
+    pub copy: Option<Duration>,
 }
 
 impl IdleLimits {
@@ -57,6 +70,11 @@ impl IdleLimits {
         Self {
             session: session.unwrap_or(limits.session_idle_timeout),
             transaction: transaction.unwrap_or(limits.transaction_idle_timeout),
+            listen: client
+                .listen
+                .or(project.listen)
+                .or(limits.listen_idle_timeout),
+            copy: client.copy.or(project.copy).or(limits.copy_idle_timeout),
         }
     }
 }

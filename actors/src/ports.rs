@@ -257,8 +257,12 @@ pub trait ServerProbe: Send + Sync + 'static {
 pub enum BackendActivity {
     /// It waits for its client, outside any transaction.
     Idle,
+    /// It waits for its client, outside any transaction, and its last statement was LISTEN.
+    Listening,
     /// It waits for its client, inside a transaction.
     IdleInTransaction,
+    /// It waits for its client in the middle of a statement: for more of a COPY, as a rule.
+    InCopy,
     /// It works, or it is none that waits for queries (a WAL sender, for example).
     Active,
 }

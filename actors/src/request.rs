@@ -32,7 +32,7 @@ pub(crate) use error::quoted;
 pub use error::{Place, RequestError};
 
 /// All keys, in the order in which errors name them.
-pub const KEYS: [&str; 9] = [
+pub const KEYS: [&str; 11] = [
     "instance",
     "gitref",
     "snapshot",
@@ -42,6 +42,8 @@ pub const KEYS: [&str; 9] = [
     "user",
     "session_idle_timeout",
     "transaction_idle_timeout",
+    "listen_idle_timeout",
+    "copy_idle_timeout",
 ];
 /// The longest time that can be asked for, as in the configuration.
 const TIMEOUT_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
@@ -198,6 +200,8 @@ impl Values {
             idle: IdleTimeouts {
                 session: self.timeout("session_idle_timeout")?,
                 transaction: self.timeout("transaction_idle_timeout")?,
+                listen: self.timeout("listen_idle_timeout")?,
+                copy: self.timeout("copy_idle_timeout")?,
             },
         })
     }

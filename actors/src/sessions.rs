@@ -118,6 +118,15 @@ impl SessionTable {
         all
     }
 
+    /// Whether an instance has another session than this one that does more than listen.
+    pub fn serves_others(&self, instance: &InstanceName, id: ConnectionId) -> bool {
+        let tables = self.lock();
+        let mut sessions = tables.sessions.values();
+        sessions.any(|other| {
+            other.id != id && other.instance == *instance && !other.meter.is_listening()
+        })
+    }
+
     /// The number of sessions, as it changes.
     pub fn count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()

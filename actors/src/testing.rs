@@ -251,6 +251,8 @@ pub fn limits() -> Limits {
     Limits {
         session_idle_timeout: Duration::from_secs(900),
         transaction_idle_timeout: Duration::from_secs(3600),
+        listen_idle_timeout: None,
+        copy_idle_timeout: None,
         instance_idle_timeout: Duration::from_secs(300),
         retention: Duration::from_secs(30 * 86_400),
         start_timeout: Duration::from_secs(30),

@@ -16,6 +16,10 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, D
     let mut time = |name, default| positive_time(&mut section, name, default, report);
     let session_idle_timeout = time("session_idle_timeout", 15 * MINUTE);
     let transaction_idle_timeout = time("transaction_idle_timeout", HOUR);
+    let mut optional = |name| optional_time(&mut section, name, report);
+    let listen_idle_timeout = optional("listen_idle_timeout");
+    let copy_idle_timeout = optional("copy_idle_timeout");
+    let mut time = |name, default| positive_time(&mut section, name, default, report);
     let instance_idle_timeout = time("instance_idle_timeout", 5 * MINUTE);
     let retention = time("retention", 30 * DAY);
     let start_timeout = time("start_timeout", 30);
@@ -33,6 +37,8 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, D
     let limits = Limits {
         session_idle_timeout,
         transaction_idle_timeout,
+        listen_idle_timeout,
+        copy_idle_timeout,
         instance_idle_timeout,
         retention,
         start_timeout,
@@ -43,6 +49,19 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, D
         max_unauthenticated,
     };
     (limits, disk_reserve.as_u64(), fetch_timeout)
+}
+
+/// A time that need not be there.
+pub(super) fn optional_time(
+    section: &mut Section,
+    name: &'static str,
+    report: &mut Report,
+) -> Option<Duration> {
+    let time: Option<Duration> = section.optional(name, report);
+    if time.is_some_and(|time| time.is_zero()) {
+        report.fault(section.key(name), "must be longer than zero");
+    }
+    time
 }
 
 fn positive_time(

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 use multidb_actors::limits::IdleTimeouts;
 use multidb_store::ProjectName;
 
+use super::limits::optional_time;
 use super::section::{Origin, Report, Section, kind};
 use super::value::{Value, quoted, word};
 use crate::import::{CustomQuery, MigrationsQuery, Preset};
@@ -155,16 +155,12 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     let migrations = migrations(&mut section, report);
     let database = section.required("database", report);
     let role = section.get("role", "postgres".to_owned(), report);
-    let mut time = |name| {
-        let time: Option<Duration> = section.optional(name, report);
-        if time.is_some_and(|time| time.is_zero()) {
-            report.fault(section.key(name), "must be longer than zero");
-        }
-        time
-    };
+    let mut time = |name| optional_time(&mut section, name, report);
     let idle = IdleTimeouts {
         session: time("session_idle_timeout"),
         transaction: time("transaction_idle_timeout"),
+        listen: time("listen_idle_timeout"),
+        copy: time("copy_idle_timeout"),
     };
     section.close(report);
     Some(Project {

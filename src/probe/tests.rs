@@ -16,6 +16,15 @@ async fn a_backend_is_what_postgres_says_of_it() {
     let pid = process_id(&session).await;
     let asked = || PgProbe.backend_activity(&endpoint, "postgres", pid);
     assert_eq!(asked().await.unwrap(), Some(BackendActivity::Idle));
+    for (statement, activity) in [
+        ("listen changes", BackendActivity::Listening),
+        ("select 1; LISTEN changes", BackendActivity::Listening),
+        ("unlisten *", BackendActivity::Idle),
+        ("select 'a listener'", BackendActivity::Idle),
+    ] {
+        session.batch_execute(statement).await.unwrap();
+        assert_eq!(asked().await.unwrap(), Some(activity), "{statement}");
+    }
     session.batch_execute("begin").await.unwrap();
     let in_transaction = Some(BackendActivity::IdleInTransaction);
     assert_eq!(asked().await.unwrap(), in_transaction);

@@ -43,6 +43,30 @@ impl ClientError {
         ))
     }
 
+    /// The session listened and did nothing else for too long.
+    pub fn idle_listener(limit: Duration) -> Self {
+        Self::fatal(
+            sqlstate::IDLE_SESSION_TIMEOUT,
+            "terminating connection due to idle-session timeout",
+        )
+        .detail(format!(
+            "The session listened and did nothing else for {} (listen_idle_timeout).",
+            text::duration(limit)
+        ))
+    }
+
+    /// The session waited for its client in a COPY for too long.
+    pub fn idle_in_copy(limit: Duration) -> Self {
+        Self::fatal(
+            sqlstate::IDLE_SESSION_TIMEOUT,
+            "terminating connection due to idle-session timeout in COPY",
+        )
+        .detail(format!(
+            "A COPY waited for its client for {} (copy_idle_timeout) and is rolled back.",
+            text::duration(limit)
+        ))
+    }
+
     /// The session waited for its client inside a transaction for too long.
     ///
     /// Postgres has a SQLSTATE of its own for this, 25P03, and clients tell the two apart: work

@@ -167,6 +167,8 @@ fn services() -> Vec<ClientError> {
 fn sessions() -> Vec<ClientError> {
     vec![
         ClientError::idle_session(Duration::from_secs(900)),
+        ClientError::idle_listener(Duration::from_secs(900)),
+        ClientError::idle_in_copy(Duration::from_secs(900)),
         ClientError::idle_in_transaction(Duration::from_secs(3600)),
         ClientError::instance_ended(&instance(), AdminAction::Stop),
         ClientError::instance_ended(&instance(), AdminAction::Reset),

@@ -49,16 +49,45 @@ impl Handler<EndConnection> for ConnectionActor {
 impl OpenSession {
     /// How often a session is looked at that is over a limit by its bytes and goes on.
     fn look_interval(&self) -> Duration {
-        let shorter = self.idle.session.min(self.idle.transaction);
-        shorter.max(LOOK_INTERVAL_MIN)
+        let limits = self.idle;
+        let more = limits.listen.into_iter().chain(limits.copy);
+        let shorter = limits.session.min(limits.transaction);
+        more.fold(shorter, Duration::min).max(LOOK_INTERVAL_MIN)
     }
 
     /// How long a session may do nothing. One that seems to work is looked at as often as one that
     /// is idle: its backend knows better.
     fn idle_limit(&self, state: SessionState) -> Duration {
-        match state {
-            SessionState::Idle | SessionState::Active => self.idle.session,
-            SessionState::IdleInTransaction => self.idle.transaction,
+        let own = match state {
+            SessionState::Idle => self.idle.listen.unwrap_or(Duration::MAX),
+            SessionState::Active => self.idle.copy.unwrap_or(Duration::MAX),
+            SessionState::IdleInTransaction => return self.idle.transaction,
+        };
+        own.min(self.idle.session)
+    }
+
+    /// How long a session may do nothing whose backend says this of itself, and what its client is
+    /// told at the end of that time; `None` where there is no end to it.
+    fn end_of(&self, activity: BackendActivity, others: bool) -> Option<(Duration, ClientError)> {
+        let limits = self.idle;
+        match activity {
+            BackendActivity::Idle => {
+                Some((limits.session, ClientError::idle_session(limits.session)))
+            }
+            BackendActivity::Listening => match limits.listen {
+                Some(limit) => Some((limit, ClientError::idle_listener(limit))),
+                None if others => None,
+                None => Some((limits.session, ClientError::idle_session(limits.session))),
+            },
+            BackendActivity::IdleInTransaction => {
+                let limit = limits.transaction;
+                Some((limit, ClientError::idle_in_transaction(limit)))
+            }
+            BackendActivity::InCopy => {
+                let limit = limits.copy?;
+                Some((limit, ClientError::idle_in_copy(limit)))
+            }
+            BackendActivity::Active => None,
         }
     }
 }
@@ -91,18 +120,14 @@ impl ConnectionActor {
             let Some(session) = &actor.session else {
                 return;
             };
-            let limits = session.idle;
-            let (limit, error) = match activity {
-                BackendActivity::Idle => {
-                    (limits.session, ClientError::idle_session(limits.session))
-                }
-                BackendActivity::IdleInTransaction => (
-                    limits.transaction,
-                    ClientError::idle_in_transaction(limits.transaction),
-                ),
-                BackendActivity::Active => (Duration::MAX, ClientError::internal()),
-            };
-            if session.shown.meter.quiet_for() >= limit {
+            let shown = &session.shown;
+            if activity == BackendActivity::Listening && shown.meter.chunks() == chunks {
+                shown.meter.note_listening();
+            }
+            let others = actor.deps.sessions.serves_others(&shown.instance, actor.id);
+            if let Some((limit, error)) = session.end_of(activity, others)
+                && shown.meter.quiet_for() >= limit
+            {
                 actor.end_if_quiet(error, chunks);
             }
             // If it was not, since the client spoke after all, there is a next time.
@@ -120,7 +145,7 @@ impl ConnectionActor {
             return;
         }
         self.ask(ctx, |actor, activity, chunks, ctx| {
-            if activity == BackendActivity::Idle {
+            if let BackendActivity::Idle | BackendActivity::Listening = activity {
                 actor.end_if_quiet(ClientError::shutting_down(), chunks);
             }
             ctx.run_later(DRAIN_INTERVAL, Self::drain);

@@ -2,7 +2,7 @@
 //!
 //! Written by the relay, read by the session's actor and by `multidb connection ls`.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,6 +21,8 @@ pub struct Meter {
     from_backend_bytes: AtomicU64,
     /// A [`SessionState`].
     state: AtomicU8,
+    /// Whether its backend was seen to listen since the client last spoke.
+    listening: AtomicBool,
 }
 
 /// What a session does, as far as its bytes tell.
@@ -57,6 +59,7 @@ impl Default for Meter {
             from_client_bytes: AtomicU64::new(0),
             from_backend_bytes: AtomicU64::new(0),
             state: AtomicU8::new(SessionState::Active as u8),
+            listening: AtomicBool::new(false),
         }
     }
 }
@@ -66,7 +69,18 @@ impl Meter {
     pub(super) fn client_sent(&self, bytes: usize) {
         self.from_client_bytes
             .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.listening.store(false, Ordering::Relaxed);
         self.set(SessionState::Active);
+    }
+
+    /// Its backend was asked, and listens.
+    pub(super) fn note_listening(&self) {
+        self.listening.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it only listens, as far as is known.
+    pub fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
     }
 
     /// A chunk came from the backend, and this is the end of what it said so far.

@@ -117,6 +117,38 @@ fn copy_that_waits_for_its_client_is_not_idle() {
     assert_eq!(session.one("select count(*) from target"), "1");
 }
 
+#[test]
+fn copy_that_waits_for_its_client_too_long_ends_where_a_limit_is_set() {
+    let daemon = daemon().limit("copy_idle_timeout", "1s").start();
+    daemon
+        .connect("instance:copy,snapshot:monday")
+        .query("create table target (x int)")
+        .expect("it is writable");
+    let mut client = daemon.raw();
+    client.send_startup(196_608, &[("user", "instance:copy"), ("database", "app")]);
+    client.read_until('Z');
+    send_query(&mut client, "copy target from stdin");
+    client.read_until('G');
+    client.read_until('E');
+    let session = daemon.connect("instance:copy");
+    assert_eq!(session.one("select count(*) from target"), "0");
+}
+
+#[test]
+fn listener_stays_while_its_instance_runs_for_others() {
+    let daemon = daemon().limit("session_idle_timeout", "1s").start();
+    let other = daemon.connect("instance:a,snapshot:monday");
+    let listener = daemon.connect("instance:a");
+    listener.query("listen changes").expect("it listens");
+    other
+        .query("select pg_sleep(4)")
+        .expect("a running query is not idle");
+    assert!(!listener.has_ended(), "a listener was ended");
+    drop(other);
+    let end = listener.wait_end(PATIENCE);
+    assert_eq!(end.sqlstate(), "57P05", "{end:?}");
+}
+
 /// Sends a simple query.
 fn send_query(client: &mut RawClient, sql: &str) {
     let length = u32::try_from(sql.len() + 5).expect("a query is short");

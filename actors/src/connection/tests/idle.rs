@@ -149,6 +149,47 @@ fn a_client_may_keep_its_session_for_longer_than_the_others() {
 }
 
 #[test]
+fn a_listener_stays_while_its_instance_runs_for_others() {
+    bench(short_sessions, |bench| async move {
+        says(&bench, Some(BackendActivity::Listening));
+        let other = bench.session("instance:a,session_idle_timeout:10m").await;
+        let mut listener = bench.session("instance:a").await;
+        bench.asked(4).await;
+        listener.answers().await;
+        drop(other);
+        // Two that only listen do not keep the instance running for each other.
+        let mut second = bench.session("instance:a").await;
+        assert_eq!(listener.refusal().await, "57P05");
+        assert_eq!(second.refusal().await, "57P05");
+    });
+}
+
+#[test]
+fn a_listener_has_a_limit_of_its_own_where_one_is_set() {
+    bench(
+        |limits| limits.listen_idle_timeout = Some(SHORT),
+        |bench| async move {
+            says(&bench, Some(BackendActivity::Listening));
+            let _other = bench.session("instance:a,listen_idle_timeout:10m").await;
+            let mut listener = bench.session("instance:a").await;
+            assert_eq!(listener.refusal().await, "57P05");
+        },
+    );
+}
+
+#[test]
+fn a_copy_has_a_limit_only_where_one_is_set() {
+    bench(short_sessions, |bench| async move {
+        says(&bench, Some(BackendActivity::InCopy));
+        let mut unlimited = bench.session("instance:a").await;
+        bench.asked(4).await;
+        unlimited.answers().await;
+        let mut limited = bench.session("instance:a,copy_idle_timeout:60ms").await;
+        assert_eq!(limited.refusal().await, "57P05");
+    });
+}
+
+#[test]
 fn an_instance_whose_last_session_was_idle_comes_to_rest() {
     bench(
         |limits| {
