@@ -18,6 +18,7 @@ mod status;
 mod table;
 #[cfg(test)]
 mod tests;
+mod user;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -90,6 +91,9 @@ enum Command {
     /// Show, start, stop, reset, pin and delete instances
     #[command(subcommand)]
     Instance(instance::InstanceCommand),
+    /// Add, list and remove users, and change their passwords
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// Show and end clients' sessions
     #[command(subcommand)]
     Connection(connection::ConnectionCommand),
@@ -134,6 +138,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status => wait(status::run(&invocation)),
         Command::Snapshot(command) => wait(snapshot::run(command, &invocation)),
         Command::Instance(command) => wait(instance::run(command, &invocation)),
+        Command::User(command) => user::run(command, &invocation),
         Command::Connection(command) => wait(connection::run(&command, &invocation)),
     }
 }

@@ -32,9 +32,9 @@ pub(crate) use self::project::without_secret;
 pub use self::project::{GitRemote, Project};
 pub use self::runtime::{CloneMethod, Network, RuntimeConfig, RuntimeKind};
 pub use self::section::{Origin, Setting};
-pub use self::server::Auth;
+pub use self::server::{Auth, AuthMethod};
 pub use self::tls::TlsConfig;
-pub use self::user::{User, Verifier};
+pub use self::user::read_users_file;
 
 use self::lines::Lines;
 use self::section::{Report, Section};
@@ -149,8 +149,13 @@ impl Config {
         let (limits, disk_reserve_bytes, fetch_timeout) =
             limits::read(top.section("limits", report), report);
         let postgres_settings = server::postgres(top.section("postgres", report), report);
-        let auth = server::auth(top.section("auth", report), &listen, report);
+        let auth = server::auth(top.section("auth", report), &root, &listen, report);
         let tls = tls::read(&mut top, report);
+        if tls.is_none() && !listen.iter().all(ListenAddress::is_local) {
+            let message = "can be reached from other machines, and there is no [tls]: what clients \
+                send and get can be read on the way";
+            report.warning("listen", message);
+        }
         let projects = project::read_all(top.section("project", report), report);
         top.close(report);
         Self {

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use actix::prelude::*;
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
+use multidb_actors::auth::{Attempts, MockSecret};
 use multidb_actors::clone_worker::CloneWorker;
-use multidb_actors::connection::{ConnectionDeps, Rooms, Tls};
+use multidb_actors::connection::{ConnectionDeps, Method, Rooms, Tls};
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::SnapshotIndex;
@@ -19,18 +20,19 @@ use multidb_actors::supervisor::{ProjectSettings, Restore, Supervisor, Superviso
 use multidb_store::store::{Opened, Recovery};
 use multidb_store::{Layout, Store, error_chain};
 use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::server::{self as admin, AdminDeps};
 use crate::catalog::DiskCatalog;
 use crate::clone::TreeCloner;
-use crate::config::Config;
+use crate::config::{AuthMethod, Config};
 use crate::git::{GitProject, GitSource};
 use crate::import::Importer;
 use crate::probe::PgProbe;
 use crate::proxy::{Acceptors, Proxy};
 use crate::runtime::{InstanceRuntime, PostgresHost, Purpose};
-use crate::tls;
+use crate::{tls, users};
 
 mod drain;
 mod files;
@@ -73,9 +75,11 @@ async fn run(config: Config) -> anyhow::Result<()> {
         started_at: Timestamp::now(),
     })
     .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
+    handle_hangups()?;
     let proxy = Proxy::bind(&config.listen)?;
     let tls = secure(&config)?;
-    let (arbiters, acceptors) = actors.acceptors(&config, tls);
+    let method = authentication(&config)?;
+    let (arbiters, acceptors) = actors.acceptors(&config, tls, method);
     let accepting = actix_rt::spawn(proxy.serve(acceptors));
     ready(&config, &foundation);
 
@@ -187,24 +191,55 @@ impl Foundation {
 
 /// TLS by the configured files, and by what becomes of them.
 fn secure(config: &Config) -> anyhow::Result<Option<Tls>> {
-    // Without a handler SIGHUP would end the daemon.
-    let mut hangups = tls::hangups()?;
     let Some(configured) = &config.tls else {
-        actix_rt::spawn(async move {
-            while hangups.recv().await.is_some() {
-                tracing::info!("SIGHUP: there is no certificate to be read again");
-            }
-        });
         return Ok(None);
     };
     let files = configured.files.clone();
     let server = files.load().context("TLS cannot be offered")?;
     let (sender, server) = watch::channel(Arc::new(server));
-    actix_rt::spawn(tls::keep_fresh(files, sender, hangups));
+    watch_over(tls::keep_fresh(files, sender));
     Ok(Some(Tls {
         server,
         required: configured.required,
     }))
+}
+
+/// How clients prove who they are, and the users as they are and will be.
+fn authentication(config: &Config) -> anyhow::Result<Method> {
+    if config.auth.method == AuthMethod::Trust {
+        return Ok(Method::Trust);
+    }
+    let users = users::load(&config.auth).context("nobody could be let in")?;
+    if users.is_empty() {
+        tracing::warn!("there are no users, nobody can connect before multidb user add");
+    }
+    let (sender, users) = watch::channel(users);
+    watch_over(users::keep_fresh(config.auth.clone(), sender));
+    Ok(Method::Scram {
+        users,
+        secret: MockSecret::random(),
+        attempts: Attempts::default(),
+    })
+}
+
+/// Keeps files fresh in the background.
+fn watch_over(keeping: impl Future<Output = std::io::Result<()>> + 'static) {
+    actix_rt::spawn(async move {
+        if let Err(error) = keeping.await {
+            tracing::error!(%error, "changed files are not read again before the next start");
+        }
+    });
+}
+
+/// Without a handler SIGHUP would end the daemon.
+fn handle_hangups() -> std::io::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    actix_rt::spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::info!("SIGHUP: certificates and users are read again");
+        }
+    });
+    Ok(())
 }
 
 /// The actors, and what they share.
@@ -218,7 +253,12 @@ struct Actors {
 impl Actors {
     /// An arbiter for each two processors, and who spreads connections over them: Postgres wants the
     /// others, and sessions that share a thread share its wake-ups.
-    fn acceptors(&self, config: &Config, tls: Option<Tls>) -> (Vec<Arbiter>, Arc<Acceptors>) {
+    fn acceptors(
+        &self,
+        config: &Config,
+        tls: Option<Tls>,
+        method: Method,
+    ) -> (Vec<Arbiter>, Arc<Acceptors>) {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let arbiters: Vec<Arbiter> = (0..processors.div_ceil(2))
             .map(|_| Arbiter::new())
@@ -231,6 +271,7 @@ impl Actors {
             sessions: self.sessions.clone(),
             limits: Arc::new(config.limits.clone()),
             rooms: Rooms::new(&config.limits),
+            method,
             tls,
             default_user: config.auth.default_user.clone(),
         };

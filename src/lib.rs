@@ -9,6 +9,7 @@
 //! | [`clone`], [`catalog`] | copy-on-write clones, and the snapshots on disk |
 //! | [`runtime`], [`probe`] | what runs Postgres, and questions to it |
 //! | [`git`] | projects' repositories |
+//! | [`tls`], [`users`], [`reload`] | certificates and users, read again when they change |
 //! | [`logging`] | where log lines go |
 //! | [`import`] | snapshots made of dumps and data directories |
 
@@ -23,5 +24,7 @@ pub mod import;
 pub mod logging;
 pub mod probe;
 pub mod proxy;
+pub mod reload;
 pub mod runtime;
 pub mod tls;
+pub mod users;

@@ -8,7 +8,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use multidb_actors::connection::{ALPN, TlsServer};
 use rustls::pki_types::pem::PemObject;
@@ -16,11 +15,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// How often the files are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+use crate::reload::WatchedFiles;
 
 /// Where the files are, all in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,16 +88,9 @@ impl TlsFiles {
         Ok(TlsServer::new(Arc::new(config), &leaf))
     }
 
-    /// When each file was changed last, and which file it is: a certificate is mostly replaced by a
-    /// rename.
-    fn stamps(&self) -> Vec<Option<(SystemTime, u64, u64)>> {
+    fn paths(&self) -> Vec<PathBuf> {
         let files = [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()];
-        let stamp = |path: &PathBuf| {
-            let metadata = std::fs::metadata(path).ok()?;
-            let modified = metadata.modified().ok()?;
-            Some((modified, metadata.ino(), metadata.len()))
-        };
-        files.into_iter().flatten().map(stamp).collect()
+        files.into_iter().flatten().cloned().collect()
     }
 }
 
@@ -147,26 +137,18 @@ fn fault(path: &Path, message: impl Into<String>) -> TlsError {
     }
 }
 
-/// The word of SIGHUP, by which operators ask for the files to be read again.
-pub fn hangups() -> io::Result<Signal> {
-    signal(SignalKind::hangup())
-}
-
 /// Shows new clients what the files say, for as long as anybody listens.
-pub async fn keep_fresh(files: TlsFiles, server: watch::Sender<Arc<TlsServer>>, mut hups: Signal) {
-    let mut seen = files.stamps();
+///
+/// # Errors
+///
+/// SIGHUP cannot be listened to.
+pub async fn keep_fresh(files: TlsFiles, server: watch::Sender<Arc<TlsServer>>) -> io::Result<()> {
+    let mut watched = WatchedFiles::new(files.paths())?;
     loop {
         tokio::select! {
-            _ = hups.recv() => {}
-            () = tokio::time::sleep(LOOK_INTERVAL) => {
-                let stamps = files.stamps();
-                if stamps == seen {
-                    continue;
-                }
-            }
-            () = server.closed() => return,
+            () = watched.changed() => {}
+            () = server.closed() => return Ok(()),
         }
-        seen = files.stamps();
         match files.load() {
             Ok(loaded) => {
                 tracing::info!(cert = %files.cert.display(), "certificate read again");

@@ -8,10 +8,12 @@
 //! | module | errors of |
 //! | --- | --- |
 //! | `login` | the handshake: bytes, user name, options, limits of the daemon |
+//! | `auth` | who a client is, and what it may do |
 //! | `choice` | choosing a snapshot: projects, snapshots, revisions |
 //! | `service` | the instance: its clone, its start, its end |
 //! | `session` | sessions that multidb ends |
 
+mod auth;
 mod choice;
 mod login;
 mod service;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::AbortOnDropHandle;
@@ -18,11 +19,13 @@ use tracing::Instrument;
 use crate::client_error::ClientError;
 use crate::limits::{IdleLimits, Limits};
 use crate::ports::ServerProbe;
+use crate::request;
 use crate::sessions::{ConnectionId, Session, SessionTable};
 use crate::snapshot_index::SnapshotIndex;
 use crate::supervisor::Supervisor;
 use crate::wire::Tail;
 
+mod authenticate;
 mod cancel;
 mod handshake;
 mod idle;
@@ -33,6 +36,7 @@ mod rooms;
 mod socket;
 mod tls;
 
+pub use self::authenticate::Method;
 pub use self::idle::{EndConnection, EndReason};
 pub use self::meter::{Meter, SessionState};
 pub use self::relay::{End, EndRequest, RelayControl, relay};
@@ -40,8 +44,9 @@ pub use self::rooms::{Full, LEAVING_MAX, Place, Rooms};
 pub use self::socket::{DetachedSocket, Socket};
 pub use self::tls::{ALPN, Binding, Resumed, Secured, Tls, TlsServer};
 
+use self::authenticate::{Failure, authenticate};
 use self::handshake::{Client, Wish};
-use self::login::{Established, LoginError, login};
+use self::login::{Established, Known, LoginError, login};
 
 /// How long the last word may take to a client that is put out.
 const PUT_OUT_PATIENCE: Duration = Duration::from_millis(100);
@@ -61,6 +66,8 @@ pub struct ConnectionDeps {
     pub limits: Arc<Limits>,
     /// Who counts the connections.
     pub rooms: Arc<Rooms>,
+    /// How clients prove who they are.
+    pub method: Method,
     /// TLS, where it is configured.
     pub tls: Option<Tls>,
     /// The multidb user of clients that name none.
@@ -115,7 +122,13 @@ impl Actor for ConnectionActor {
             return ctx.stop();
         };
         let span = tracing::info_span!("conn", id = %self.id, peer = %self.peer);
-        let opening = open(socket, self.id, self.place.clone(), self.deps.clone());
+        let opening = open(
+            socket,
+            self.id,
+            self.peer.clone(),
+            self.place.clone(),
+            self.deps.clone(),
+        );
         let opening = opening.instrument(span).into_actor(self);
         ctx.spawn(opening.map(|opened, actor, ctx| match opened {
             Ok(Some((client, established))) => actor.begin(client, established, ctx),
@@ -210,57 +223,87 @@ async fn greet(
 async fn open(
     socket: DetachedSocket,
     id: ConnectionId,
+    peer: Arc<str>,
     place: Rc<Place>,
     deps: ConnectionDeps,
 ) -> io::Result<Option<(Client, Established)>> {
     let mut client = Client::new(socket.attach()?);
     let limit = deps.limits.login_timeout;
-    let wish = tokio::select! {
-        wish = tokio::time::timeout(limit, client.wish(deps.tls.as_ref())) => wish,
+    let known = tokio::select! {
+        known = tokio::time::timeout(limit, introduce(&mut client, &peer, &place, &deps)) => known,
         () = place.put_out() => return put_out(&mut client).await,
     };
-    let message = match wish {
-        Ok(wish) => match wish? {
-            Wish::Session(message) => message,
-            Wish::Cancel(request) => {
-                cancel::forward(&request, &deps.sessions, limit).await;
-                return Ok(None);
+    let refusal = match known {
+        Ok(Ok(Introduced::Known(known))) => {
+            let established = tokio::select! {
+                established = login(*known, &deps) => established,
+                () = client.hung_up() => {
+                    tracing::debug!("client left before its session began");
+                    return Ok(None);
+                }
+            };
+            match established {
+                Ok(established) => return Ok(Some((client, established))),
+                Err(LoginError::Backend(words)) => {
+                    client.socket.write_all(&words).await?;
+                    client.socket.shutdown().await?;
+                    return Ok(None);
+                }
+                // Tried again until it is refused.
+                Err(LoginError::Lost) => return Ok(None),
+                Err(LoginError::Refused(error)) => error.with_connection(id.0),
             }
-            Wish::Nothing => return Ok(None),
-        },
-        Err(_) => {
-            client.refuse(&ClientError::login_timeout(limit)).await?;
-            return Ok(None);
         }
+        Ok(Ok(Introduced::Gone)) => return Ok(None),
+        Ok(Err(Failure::Broken(error))) => return Err(error),
+        Ok(Err(Failure::Refused(error))) => error,
+        Err(_) => ClientError::login_timeout(limit),
+    };
+    tracing::info!(%id, sqlstate = refusal.sqlstate.as_str(), error = refusal.message, "client refused");
+    client.refuse(&refusal).await?;
+    Ok(None)
+}
+
+/// A client that has said what it wants.
+enum Introduced {
+    /// It wants a session, and is who it says.
+    Known(Box<Known>),
+    /// It wants nothing more.
+    Gone,
+}
+
+/// From the first byte to the proof of who the client is: what `login_timeout` bounds.
+async fn introduce(
+    client: &mut Client,
+    peer: &str,
+    place: &Place,
+    deps: &ConnectionDeps,
+) -> Result<Introduced, Failure> {
+    let message = match client.wish(deps.tls.as_ref()).await? {
+        Wish::Session(message) => message,
+        Wish::Cancel(request) => {
+            cancel::forward(&request, &deps.sessions, deps.limits.login_timeout).await;
+            return Ok(Introduced::Gone);
+        }
+        Wish::Nothing => return Ok(Introduced::Gone),
     };
     let plain = client.socket.can_be_secured();
     if plain && deps.tls.as_ref().is_some_and(|tls| tls.required) {
-        client.refuse(&ClientError::tls_required()).await?;
-        return Ok(None);
+        return Err(ClientError::tls_required().into());
     }
-    let binding = client.binding.take().unwrap_or_default();
-    let established = tokio::select! {
-        established = login(&message, &binding, &place, &deps) => established,
-        () = place.put_out() => return put_out(&mut client).await,
-        () = client.hung_up() => {
-            tracing::debug!("client left before its session began");
-            return Ok(None);
-        }
-    };
-    match established {
-        Ok(established) => return Ok(Some((client, established))),
-        Err(LoginError::Backend(words)) => {
-            client.socket.write_all(&words).await?;
-            client.socket.shutdown().await?;
-        }
-        // Tried again until it is refused.
-        Err(LoginError::Lost) => {}
-        Err(LoginError::Refused(error)) => {
-            tracing::info!(%id, sqlstate = error.sqlstate.as_str(), error = error.message, "client refused");
-            client.refuse(&error.with_connection(id.0)).await?;
-        }
-    }
-    Ok(None)
+    let user = message.user().map(Bytes::as_ref).unwrap_or_default();
+    let (request, options) = request::parse(user, message.get("options").map(Bytes::as_ref))
+        .map_err(ClientError::from)?;
+    let identity = authenticate(client, peer, &request, deps).await?;
+    place
+        .admit()
+        .map_err(|Full| ClientError::too_many_connections(deps.limits.max_connections))?;
+    Ok(Introduced::Known(Box::new(Known {
+        message,
+        request,
+        options,
+        identity,
+    })))
 }
 
 /// Tells a client that it makes room, and does not wait if it does not read: others wait for it.

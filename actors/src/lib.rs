@@ -15,6 +15,7 @@
 //! | [`endpoint`] | connecting to a Postgres of ours |
 //! | [`ports`] | what the actors need from the world, as traits |
 
+pub mod auth;
 pub mod awake;
 pub mod client_error;
 pub mod clone_worker;

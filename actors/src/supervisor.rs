@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use multidb_store::{InstanceName, InstanceRecord, Phase, Pin, ProjectName};
 use tokio::sync::{oneshot, watch};
 
+use crate::auth::Identity;
 use crate::client_error::ClientError;
 use crate::clone_worker::CloneWorker;
 use crate::instance::lifecycle::State;
@@ -23,6 +24,7 @@ use crate::request::{ConnectRequest, Source};
 use crate::slots::Slots;
 use crate::snapshot_index::{Choice, Choose, SnapshotIndex};
 
+mod creations;
 mod messages;
 mod restore;
 pub mod retention;
@@ -33,6 +35,8 @@ pub use self::messages::{
     StopInstances,
 };
 pub use self::restore::Restore;
+
+use self::creations::Creations;
 
 /// How often unused instances are looked for, at most; a short retention is looked at more often.
 const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(60);
@@ -71,6 +75,7 @@ pub struct Supervisor {
     /// The names whose snapshot is being chosen, and who waits for that.
     choosing: HashMap<InstanceName, Vec<Waiter>>,
     slots: Slots,
+    creations: Creations,
     draining: bool,
     deps: SupervisorDeps,
 }
@@ -86,7 +91,7 @@ struct Entry {
 /// A client that waits until its instance has an actor.
 struct Waiter {
     request: ConnectRequest,
-    user: String,
+    identity: Identity,
     reply: oneshot::Sender<Result<Acquired, ClientError>>,
 }
 
@@ -97,6 +102,7 @@ impl Supervisor {
             instances: HashMap::new(),
             choosing: HashMap::new(),
             slots: Slots::new(deps.limits.max_running),
+            creations: Creations::default(),
             draining: false,
             deps,
         }
@@ -116,9 +122,13 @@ impl Supervisor {
                 let other = ClientError::instance_of_other_project(&name, &record.project, project);
                 return waiter.refuse(other);
             }
+            let settings = self.settings_of(&record);
+            if let Err(error) = waiter.admit(&record.project, &settings) {
+                return waiter.refuse(error);
+            }
             return waiter.answer(Acquired {
                 addr: entry.addr.clone(),
-                settings: self.settings_of(&record),
+                settings,
                 record,
                 created: false,
             });
@@ -129,10 +139,28 @@ impl Supervisor {
         let Some(source) = waiter.request.source.clone() else {
             return waiter.refuse(ClientError::no_such_instance(&name));
         };
-        match self.project_of(&waiter.request) {
+        match self.admit_creation(&waiter) {
             Ok(project) => self.choose(waiter, project, source, ctx),
             Err(error) => waiter.refuse(error),
         }
+    }
+
+    /// The project in which the client may create an instance.
+    fn admit_creation(&mut self, waiter: &Waiter) -> Result<ProjectName, ClientError> {
+        let project = self.project_of(&waiter.request)?;
+        if let Some(settings) = self.deps.projects.get(&project) {
+            waiter.admit(&project, settings)?;
+        }
+        let name = &waiter.identity.name;
+        let statuses = self.instances.values().map(|entry| entry.status.borrow());
+        let existing = statuses.filter(|status| status.record.created_by == *name);
+        let existing = existing.count();
+        let coming = self.choosing.values().filter_map(|waiting| waiting.first());
+        let coming = coming.filter(|first| first.identity.name == *name).count();
+        let recent = self.creations.recent(name);
+        waiter.identity.admit_creation(existing + coming, recent)?;
+        self.creations.note(name);
+        Ok(project)
     }
 
     /// The project that the request names, or the only one.
@@ -182,7 +210,7 @@ impl Supervisor {
             Source::GitRef(gitref) => Some(gitref.clone()),
             Source::Snapshot(_) | Source::AsOf(_) => None,
         };
-        let user = waiter.user.clone();
+        let user = waiter.identity.name.clone();
         self.choosing.insert(name.clone(), vec![waiter]);
         let chosen = self.deps.index.send(Choose {
             project,
@@ -350,6 +378,12 @@ impl Supervisor {
 }
 
 impl Waiter {
+    /// Whether the client may use this project as the role that it asks for.
+    fn admit(&self, project: &ProjectName, settings: &ProjectSettings) -> Result<(), ClientError> {
+        let role = self.request.role.as_deref().unwrap_or(&settings.role);
+        self.identity.admit(project, role)
+    }
+
     fn answer(self, acquired: Acquired) {
         if self.reply.send(Ok(acquired)).is_err() {
             tracing::debug!("a client left before its instance was found");

@@ -400,8 +400,8 @@ impl World {
             user: None,
             idle: Default::default(),
         };
-        let user = "staff".to_owned();
-        let acquired = self.supervisor.send(Acquire { request, user }).await;
+        let identity = crate::auth::Identity::trusted("staff");
+        let acquired = self.supervisor.send(Acquire { request, identity }).await;
         acquired.expect("the supervisor lives")
     }
 }

@@ -57,6 +57,7 @@ mod encryption;
 mod error;
 mod error_response;
 mod frame;
+mod sasl;
 pub mod sqlstate;
 mod startup;
 mod tail;
@@ -67,7 +68,8 @@ pub use backend::{BackendFrame, BackendMessage, TransactionStatus, decode_backen
 pub use encode::{
     ENCRYPTION_ACCEPTED, ENCRYPTION_REFUSED, TLS_REFUSED, encode_authentication_ok,
     encode_cancel_request, encode_negotiate_protocol_version, encode_old_error,
-    encode_probe_startup, encode_terminate,
+    encode_probe_startup, encode_sasl_continue, encode_sasl_final, encode_sasl_offer,
+    encode_terminate,
 };
 pub use encryption::EncryptionRequests;
 pub use error::{Refusal, WireError};
@@ -75,6 +77,7 @@ pub use error_response::{
     ErrorFields, FIELD_LENGTH_MAX, Report, encode_error_response, encode_notice_response,
 };
 pub use frame::{Frame, decode_frame};
+pub use sasl::{SASL_BODY_LENGTH_MAX, SaslInitialResponse, decode_sasl_initial};
 pub use sqlstate::SqlState;
 pub use startup::{
     BackendStartup, CANCEL_KEY_LENGTH_MAX, CANCEL_KEY_LENGTH_MIN, CancelRequest, Negotiation,

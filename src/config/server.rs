@@ -1,11 +1,12 @@
 //! The daemon's own paths, `[postgres]` and `[auth]`.
 
-use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+
+use multidb_actors::auth::Users;
 
 use super::listen::{ListenAddress, socket_path};
 use super::section::{Origin, Report, Section, kind};
-use super::user::{User, read_users};
+use super::user::read_users;
 use super::value::{Value, quoted};
 use super::{ROOT_ADMIN_SOCKET, SOCKET_PATH_BYTES_MAX};
 use crate::runtime::settings;
@@ -13,15 +14,26 @@ use crate::runtime::settings;
 /// What `run/<uid>/.s.PGSQL.5432` adds to the root's path, in bytes.
 const SERVER_SOCKET_BYTES: usize = "/run/0123456789ab/.s.PGSQL.5432".len();
 
-const NOT_AVAILABLE: &str = "is not available in this version of multidb";
-
-/// Who clients are. The method is `trust`: the others come with a later version.
+/// Who clients are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
+    /// How they prove it.
+    pub method: AuthMethod,
     /// The user that a client is who names none.
     pub default_user: String,
-    /// The users by name, for the methods that ask who somebody is. With `trust` none is asked.
-    pub users: BTreeMap<String, User>,
+    /// The users by name. With `trust` nobody is asked for a password.
+    pub users: Users,
+    /// The file that has more users, and that `multidb user` writes.
+    pub users_file: PathBuf,
+}
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// They are believed.
+    Trust,
+    /// By a password or a certificate.
+    ScramSha256,
 }
 
 pub(super) fn root(top: &mut Section, report: &mut Report) -> PathBuf {
@@ -124,45 +136,62 @@ fn postgres_setting(name: &str, value: &toml::Value) -> Result<String, String> {
     Ok(text)
 }
 
-pub(super) fn auth(mut section: Section, listen: &[ListenAddress], report: &mut Report) -> Auth {
+pub(super) fn auth(
+    mut section: Section,
+    root: &Path,
+    listen: &[ListenAddress],
+    report: &mut Report,
+) -> Auth {
     let local = listen.iter().all(ListenAddress::is_local);
     let method = section.optional::<String>("method", report);
-    match method.as_deref() {
-        Some("trust") if local => {}
-        Some("trust") => refuse_trust("auth.method", listen, report),
-        Some("scram-sha-256") => {
-            report.fault("auth.method", format!("\"scram-sha-256\" {NOT_AVAILABLE}"));
+    let method = match method.as_deref() {
+        Some("trust") => {
+            if !local {
+                refuse_trust(listen, report);
+            }
+            AuthMethod::Trust
         }
+        Some("scram-sha-256") => AuthMethod::ScramSha256,
         Some(other) => {
             let message = format!("\"{other}\" is not one of \"trust\", \"scram-sha-256\"");
             report.fault("auth.method", message);
+            AuthMethod::Trust
         }
-        None if local => report.setting("auth.method", quoted("trust"), Origin::Default),
-        None => refuse_trust("listen", listen, report),
-    }
+        None if local => {
+            report.setting("auth.method", quoted("trust"), Origin::Default);
+            AuthMethod::Trust
+        }
+        None => {
+            report.setting("auth.method", quoted("scram-sha-256"), Origin::Default);
+            AuthMethod::ScramSha256
+        }
+    };
     let default_user = section.get("default_user", "staff".to_owned(), report);
     let users = read_users(section.section("users", report), report);
     // A password or roles that are not kept to would be a trap.
-    if !users.is_empty() {
-        let message = "have no effect yet: with auth.method = \"trust\" nobody is asked for a \
+    if !users.is_empty() && method == AuthMethod::Trust {
+        let message = "have no effect: with auth.method = \"trust\" nobody is asked for a \
             password, and everybody may log in as any role";
         report.warning("auth.users", message);
     }
+    let users_file = section.get("users_file", root.join("state/users.toml"), report);
     section.close(report);
     Auth {
+        method,
         default_user,
         users,
+        users_file,
     }
 }
 
 /// Whoever can reach the port could be anybody.
-fn refuse_trust(key: &str, listen: &[ListenAddress], report: &mut Report) {
+fn refuse_trust(listen: &[ListenAddress], report: &mut Report) {
     let open = listen.iter().filter(|address| !address.is_local());
     let open: Vec<_> = open.map(|address| format!("\"{address}\"")).collect();
     let message = format!(
         "{} can be reached from other machines, and auth.method = \"trust\" is only for loopback \
-         addresses and Unix sockets; the method that asks for passwords {NOT_AVAILABLE}",
+         addresses and Unix sockets; \"scram-sha-256\" asks for passwords",
         open.join(", "),
     );
-    report.fault(key, message);
+    report.fault("auth.method", message);
 }

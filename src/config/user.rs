@@ -1,89 +1,72 @@
-//! `[auth.users.*]`: who may connect once a method asks for it.
+//! `[auth.users.*]`, and the file of users, which has the same tables without the prefix.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
+use multidb_actors::auth::{User, Users, Verifier};
+use multidb_store::ProjectName;
+
+use super::fault::{ConfigFaults, Fault};
+use super::lines::Lines;
 use super::section::{Report, Section};
 use super::value::{Value, quoted};
-
-/// How Postgres' own form begins (`pg_authid.rolpassword`).
-const SCRAM: &str = "SCRAM-SHA-256";
-/// Base64 of 32 bytes, the length of SHA-256.
-const KEY_LENGTH: usize = 44;
-
-/// A user of multidb.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// What their password is checked against.
-    pub verifier: Verifier,
-    /// The Postgres roles that they may log in as.
-    pub roles: Vec<String>,
-}
-
-/// A password in the form that Postgres stores:
-/// `SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Verifier(String);
-
-impl Verifier {
-    /// The whole text. It is a secret: whoever has it can try passwords.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Verifier(***)")
-    }
-}
 
 impl Value for Verifier {
     fn read(value: &toml::Value) -> Result<Self, String> {
         let text = String::read(value)?;
-        // What was given instead may well be the password itself: it is not repeated.
-        if !is_verifier(&text) {
-            return Err(format!(
-                "is not of the form {SCRAM}$<iterations>:<salt>$<stored key>:<server key>, as \
-                 Postgres stores it"
-            ));
-        }
-        Ok(Self(text))
+        text.parse().map_err(|error| format!("{error}"))
     }
 
     fn show(&self) -> String {
-        quoted(format!("{SCRAM}$***"))
+        quoted("SCRAM-SHA-256$***")
     }
 }
 
-fn is_verifier(text: &str) -> bool {
-    let parts: Vec<_> = text.split('$').collect();
-    let [SCRAM, salted, keys] = parts[..] else {
-        return false;
-    };
-    let (Some((iterations, salt)), Some((stored, server))) =
-        (salted.split_once(':'), keys.split_once(':'))
-    else {
-        return false;
-    };
-    let is_key = |key: &str| key.len() == KEY_LENGTH && is_base64(key);
-    iterations.parse::<u32>().is_ok_and(|count| count > 0)
-        && is_base64(salt)
-        && is_key(stored)
-        && is_key(server)
+impl Value for ProjectName {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let text = String::read(value)?;
+        text.parse().map_err(|error| format!("{error}"))
+    }
+
+    fn show(&self) -> String {
+        quoted(self.as_str())
+    }
 }
 
-fn is_base64(text: &str) -> bool {
-    let digit = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/');
-    let digits = text.trim_end_matches('=');
-    !text.is_empty()
-        && text.len().is_multiple_of(4)
-        && text.len() - digits.len() <= 2
-        && digits.bytes().all(digit)
+/// Reads the file of users. One that does not exist has none.
+///
+/// # Errors
+///
+/// All faults of the file.
+pub fn read_users_file(path: &Path) -> Result<Users, ConfigFaults> {
+    let refuse = |faults| ConfigFaults {
+        file: Some(path.to_owned()),
+        faults,
+    };
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Users::new()),
+        Err(error) => {
+            return Err(refuse(vec![Fault::new(
+                "",
+                format!("cannot be read: {error}"),
+            )]));
+        }
+    };
+    let table = text
+        .parse::<toml::Table>()
+        .map_err(|error| refuse(vec![Fault::syntax(&error)]))?;
+    let mut report = Report::default();
+    let users = read_users(Section::top(table), &mut report);
+    report.locate(&Lines::of(&text));
+    match report.faults.is_empty() {
+        true => Ok(users),
+        false => Err(refuse(report.faults)),
+    }
 }
 
-pub(super) fn read_users(section: Section, report: &mut Report) -> BTreeMap<String, User> {
-    let mut users = BTreeMap::new();
+pub(super) fn read_users(section: Section, report: &mut Report) -> Users {
+    let mut users = Users::new();
     for (name, mut section) in section.into_sections(report) {
         if name.trim().is_empty() || name.contains(char::is_control) {
             report.fault(section.path(), "is not the name of a user");
@@ -96,43 +79,20 @@ pub(super) fn read_users(section: Section, report: &mut Report) -> BTreeMap<Stri
                 "is empty, so the user could not log in",
             );
         }
+        let projects = section.optional("projects", report);
+        let max_instances = section.optional("max_instances", report);
+        let creations_per_minute = section.optional("creations_per_minute", report);
         section.close(report);
         if let (Some(verifier), Some(roles)) = (verifier, roles) {
-            users.insert(name, User { verifier, roles });
+            let user = User {
+                verifier,
+                roles,
+                projects,
+                max_instances,
+                creations_per_minute,
+            };
+            users.insert(name, Arc::new(user));
         }
     }
     users
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_verifier_is_what_postgres_stores() {
-        let key = format!("{}=", "A".repeat(43));
-        let good = format!("SCRAM-SHA-256$4096:c2FsdA==${key}:{key}");
-        assert!(is_verifier(&good));
-        for bad in [
-            "",
-            "secret",
-            "md5d41d8cd98f00b204e9800998ecf8427e",
-            "SCRAM-SHA-256$4096:c2FsdA==",
-            "SCRAM-SHA-256$4096:c2FsdA==$short:short",
-            &good.replace("4096", "0"),
-            &good.replace("4096", "many"),
-            &good.replace("c2FsdA==", "c2FsdA="),
-            &good.replace("c2FsdA==", "c2 sdA=="),
-            &good.replace("256", "512"),
-            &format!("{good}$x"),
-        ] {
-            assert!(!is_verifier(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_verifier_is_never_shown() {
-        let verifier = Verifier("SCRAM-SHA-256$4096:c2FsdA==$a:b".to_owned());
-        assert!(!format!("{verifier:?}{}", verifier.show()).contains("c2FsdA"));
-    }
 }

@@ -47,21 +47,6 @@ impl ClientError {
         ))
     }
 
-    /// The user name names another user than the client's certificate.
-    pub fn certificate_of_another(name: &str, said: &str) -> Self {
-        let message = format!("the certificate is not that of user \"{said}\"");
-        Self::fatal(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION, message)
-            .detail(format!("Its common name is \"{name}\"."))
-            .hint("Leave user out of the user name, or name the certificate's.")
-    }
-
-    /// The configuration asks for TLS, and the client did not.
-    pub fn tls_required() -> Self {
-        let message = "TLS is required";
-        Self::fatal(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION, message)
-            .hint("Connect with sslmode=require, or better with verify-full.")
-    }
-
     /// So many clients came and did not log in that this one, the oldest of them, made room.
     pub fn put_out() -> Self {
         let message = "too many connections that have not logged in";

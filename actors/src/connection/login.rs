@@ -1,7 +1,6 @@
 //! The second part of a connection: from the startup packet to the backend's first ReadyForQuery.
 //!
-//! Order: the user name is read, the client is authenticated, and only then is anything looked
-//! up, cloned or started.
+//! Its client has proved who it is; only now is anything looked up, cloned or started.
 
 use std::io;
 use std::time::Duration;
@@ -10,12 +9,13 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::{Binding, ConnectionDeps, Full, Place, Socket};
+use super::{ConnectionDeps, Socket};
+use crate::auth::Identity;
 use crate::client_error::{ClientError, ClientNotice};
 use crate::instance::{Attach, InstanceError, Lease};
 use crate::limits::{IdleLimits, IdleTimeouts};
 use crate::ports::Freshness;
-use crate::request::{self, ConnectRequest};
+use crate::request::ConnectRequest;
 use crate::snapshot_index::Choose;
 use crate::supervisor::{Acquire, Acquired};
 use crate::wire::{
@@ -61,6 +61,18 @@ pub(super) struct Facts {
     pub(super) application_name: String,
 }
 
+/// A client that has proved who it is, and what it wants.
+pub(super) struct Known {
+    /// Its startup packet.
+    pub(super) message: StartupMessage,
+    /// What its user name and options ask of multidb.
+    pub(super) request: ConnectRequest,
+    /// The options that are for Postgres.
+    pub(super) options: Option<Vec<u8>>,
+    /// Who it is.
+    pub(super) identity: Identity,
+}
+
 /// Why there is no session.
 #[derive(Debug)]
 pub(super) enum LoginError {
@@ -79,20 +91,14 @@ impl From<ClientError> for LoginError {
 }
 
 /// Gets the client a session on the instance that it names.
-pub(super) async fn login(
-    message: &StartupMessage,
-    binding: &Binding,
-    place: &Place,
-    deps: &ConnectionDeps,
-) -> Result<Established, LoginError> {
-    let user = message.user().map(Bytes::as_ref).unwrap_or_default();
-    let (request, options) = request::parse(user, message.get("options").map(Bytes::as_ref))
-        .map_err(ClientError::from)?;
-    let user = authenticate(&request, binding, deps)?;
-    place
-        .admit()
-        .map_err(|Full| ClientError::too_many_connections(deps.limits.max_connections))?;
-    let reached = reach(message, &request, options.as_deref(), &user, deps).await?;
+pub(super) async fn login(known: Known, deps: &ConnectionDeps) -> Result<Established, LoginError> {
+    let reached = reach(&known, deps).await?;
+    let Known {
+        message,
+        request,
+        identity,
+        ..
+    } = known;
     let Reached {
         backend,
         lease,
@@ -114,7 +120,7 @@ pub(super) async fn login(
         cancel_key: backend.cancel_key,
         lease,
         facts: Facts {
-            user,
+            user: identity.name,
             database,
             role,
             application_name: message
@@ -139,23 +145,23 @@ struct Reached {
 
 /// Attaches to the instance and logs in to its Postgres. One that has just died is known to its
 /// instance a moment later, and the next attempt waits for its successor.
-async fn reach(
-    message: &StartupMessage,
-    request: &ConnectRequest,
-    options: Option<&[u8]>,
-    user: &str,
-    deps: &ConnectionDeps,
-) -> Result<Reached, LoginError> {
+async fn reach(known: &Known, deps: &ConnectionDeps) -> Result<Reached, LoginError> {
+    let Known {
+        message,
+        request,
+        options,
+        identity,
+    } = known;
     let deadline = Instant::now() + LOST_PATIENCE;
     loop {
-        let (acquired, lease, notice) = attach(request, user, deps).await?;
+        let (acquired, lease, notice) = attach(request, identity, deps).await?;
         let role = request.role.clone();
         let role = role.unwrap_or_else(|| acquired.settings.role.clone());
         let startup = message
             .encode_for_backend(&BackendStartup {
                 user: role.as_bytes(),
                 default_database: acquired.settings.database.as_bytes(),
-                options,
+                options: options.as_deref(),
             })
             .map_err(ClientError::from)?;
         match Backend::login(&lease, &startup, deps.limits.start_timeout, request).await {
@@ -185,34 +191,17 @@ async fn reach(
     }
 }
 
-/// Who is asking: whom the client's certificate names; without one, and with `trust`, the only method
-/// so far, who the client says it is. The exchange of passwords comes in here.
-fn authenticate(
-    request: &ConnectRequest,
-    binding: &Binding,
-    deps: &ConnectionDeps,
-) -> Result<String, ClientError> {
-    let said = request.user.clone();
-    match (&binding.certificate_name, said) {
-        (Some(name), Some(said)) if *name != said => {
-            Err(ClientError::certificate_of_another(name, &said))
-        }
-        (Some(name), _) => Ok(name.clone()),
-        (None, said) => Ok(said.unwrap_or_else(|| deps.default_user.clone())),
-    }
-}
-
 /// A lease on the instance, which is created or started for it, and a remark for the client.
 async fn attach(
     request: &ConnectRequest,
-    user: &str,
+    identity: &Identity,
     deps: &ConnectionDeps,
 ) -> Result<(Acquired, Lease, Option<ClientNotice>), ClientError> {
     let name = &request.instance;
     for _ in 0..REDIRECTS_MAX {
         let acquire = Acquire {
             request: request.clone(),
-            user: user.to_owned(),
+            identity: identity.clone(),
         };
         let acquired = deps.supervisor.send(acquire).await;
         let acquired = acquired.map_err(|_| ClientError::shutting_down())??;

@@ -4,6 +4,7 @@
 //! Sockets wake tasks by the kernel's word, which paused time does not wait for. So the limits
 //! are short, and a test waits for what must happen and never for time to pass.
 
+mod authenticate;
 mod cancel;
 mod ending;
 mod handshake;
@@ -71,6 +72,7 @@ impl Bench {
             sessions: SessionTable::default(),
             rooms: Rooms::new(&limits),
             limits: Arc::new(limits),
+            method: Method::Trust,
             tls: None,
             default_user: "staff".to_owned(),
         };

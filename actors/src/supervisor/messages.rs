@@ -1,6 +1,7 @@
 //! What the Supervisor is asked.
 
 use super::*;
+use crate::auth::Identity;
 use crate::instance::lifecycle::Command;
 use crate::instance::{Control, InstanceError, SetPin};
 use crate::slots::MakeRoom;
@@ -11,8 +12,8 @@ use crate::slots::MakeRoom;
 pub struct Acquire {
     /// What the client asked for.
     pub request: ConnectRequest,
-    /// The multidb user who asks.
-    pub user: String,
+    /// Who asks.
+    pub identity: Identity,
 }
 
 /// An instance for a client.
@@ -35,7 +36,7 @@ impl Handler<Acquire> for Supervisor {
         let (reply, answer) = oneshot::channel();
         let waiter = Waiter {
             request: message.request,
-            user: message.user,
+            identity: message.identity,
             reply,
         };
         self.acquire(waiter, ctx);

@@ -33,6 +33,28 @@ pub fn encode_old_error(out: &mut BytesMut, severity: &str, message: &str) {
     out.put_u8(0);
 }
 
+/// Appends AuthenticationSASL, which offers these mechanisms.
+pub fn encode_sasl_offer(out: &mut BytesMut, mechanisms: &[&str]) {
+    let mut body = BytesMut::new();
+    body.put_u32(10);
+    for mechanism in mechanisms {
+        body.put_slice(mechanism.as_bytes());
+        body.put_u8(0);
+    }
+    body.put_u8(0);
+    encode_frame(out, b'R', &body);
+}
+
+/// Appends AuthenticationSASLContinue.
+pub fn encode_sasl_continue(out: &mut BytesMut, data: &[u8]) {
+    encode_frame(out, b'R', &[&11_u32.to_be_bytes(), data].concat());
+}
+
+/// Appends AuthenticationSASLFinal.
+pub fn encode_sasl_final(out: &mut BytesMut, data: &[u8]) {
+    encode_frame(out, b'R', &[&12_u32.to_be_bytes(), data].concat());
+}
+
 /// Appends Terminate: a client's orderly goodbye.
 pub fn encode_terminate(out: &mut BytesMut) {
     encode_frame(out, b'X', &[]);

@@ -40,10 +40,14 @@ pub const IDLE_IN_TRANSACTION_SESSION_TIMEOUT: SqlState = SqlState("25P03");
 pub const INVALID_CATALOG_NAME: SqlState = SqlState("3D000");
 /// `invalid_authorization_specification`: TLS is missing, or a role or project is not the user's.
 pub const INVALID_AUTHORIZATION_SPECIFICATION: SqlState = SqlState("28000");
+/// `invalid_password`: wrong, or the user does not exist.
+pub const INVALID_PASSWORD: SqlState = SqlState("28P01");
 /// `disk_full`: no room for a clone.
 pub const DISK_FULL: SqlState = SqlState("53100");
 /// `too_many_connections`: of clients, or of running instances.
 pub const TOO_MANY_CONNECTIONS: SqlState = SqlState("53300");
+/// `configuration_limit_exceeded`: a user's own limit of instances.
+pub const CONFIGURATION_LIMIT_EXCEEDED: SqlState = SqlState("53400");
 /// `object_not_in_prerequisite_state`: no snapshot fits the revision.
 pub const OBJECT_NOT_IN_PREREQUISITE_STATE: SqlState = SqlState("55000");
 /// `query_canceled`: what Postgres says when a login takes too long.

@@ -3,6 +3,7 @@
 //! `scripts/test.sh` mounts the file systems, builds the image and runs all of them.
 
 mod asking;
+mod authenticating;
 mod awake;
 mod bad_input;
 mod cancelling;

@@ -1,0 +1,18 @@
+//! Who a client is, and what it may do. Nothing here is asynchronous or knows of sockets.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`verifier`] | a password in the form that Postgres stores |
+//! | [`scram`] | the exchange that proves a password without telling it |
+//! | [`users`] | users, and the roles, projects and numbers that they are bound to |
+//! | [`attempts`] | which addresses have failed too often |
+
+pub mod attempts;
+pub mod scram;
+pub mod users;
+pub mod verifier;
+
+pub use self::attempts::Attempts;
+pub use self::scram::{Exchange, MockSecret, ScramError};
+pub use self::users::{Identity, User, Users};
+pub use self::verifier::Verifier;

@@ -1,0 +1,262 @@
+//! The server's side of SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677), as Postgres speaks
+//! it: the user is the one of the startup packet, whatever the exchange calls it.
+//!
+//! ```text
+//! client   n,,n=,r=<nonce>                       client-first
+//! server   r=<nonce + ours>,s=<salt>,i=<count>   server-first
+//! client   c=<header>,r=<nonces>,p=<proof>       client-final
+//! server   v=<signature>                         server-final
+//! ```
+//!
+//! A user that does not exist goes the same way with a verifier of chance, and fails at its end.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::verifier::{KEY_BYTES, Verifier};
+
+/// The mechanism without channel binding.
+pub const MECHANISM: &str = "SCRAM-SHA-256";
+/// The mechanism with channel binding.
+pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
+
+/// The one type of channel binding, RFC 5929's, that Postgres has too.
+const BINDING: &str = "tls-server-end-point";
+/// As many as Postgres takes (`SCRAM_RAW_NONCE_LEN`), before base64.
+const NONCE_BYTES: usize = 18;
+/// As many as Postgres takes (`SCRAM_DEFAULT_SALT_LEN` and `SCRAM_SHA_256_DEFAULT_ITERATIONS`).
+const MOCK_SALT_BYTES: usize = 16;
+const MOCK_ITERATIONS: u32 = 4096;
+
+/// Why an exchange failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScramError {
+    /// The client does not keep to the protocol.
+    #[error("malformed SCRAM message: {0}")]
+    Malformed(&'static str),
+    /// What the client says of channel binding does not fit what it was offered: perhaps somebody
+    /// between us took the offer away.
+    #[error("SCRAM channel binding was not negotiated as it was offered")]
+    Downgraded,
+    /// The password is wrong, or the user does not exist.
+    #[error("the password is wrong")]
+    Denied,
+}
+
+/// What the verifiers of users that do not exist are made of: the same salt for the same name, so that
+/// asking twice tells nothing. Made anew at each start of the daemon.
+#[derive(Clone)]
+pub struct MockSecret([u8; KEY_BYTES]);
+
+impl MockSecret {
+    /// By chance.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    fn verifier(&self, user: &str) -> Verifier {
+        let salt = hmac(&self.0, &[user.as_bytes()]);
+        Verifier {
+            iterations: MOCK_ITERATIONS,
+            salt: salt[..MOCK_SALT_BYTES].to_vec(),
+            stored_key: rand::random(),
+            server_key: rand::random(),
+        }
+    }
+}
+
+impl fmt::Debug for MockSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MockSecret(***)")
+    }
+}
+
+/// One exchange, before the client's first message.
+#[derive(Debug)]
+pub struct Exchange {
+    verifier: Verifier,
+    exists: bool,
+    /// What to bind to, under TLS.
+    end_point: Option<Vec<u8>>,
+    nonce: String,
+}
+
+/// An exchange that waits for the client's last message.
+#[derive(Debug)]
+pub struct Challenged {
+    exchange: Exchange,
+    /// What `c=` must say.
+    binding: String,
+    client_first_bare: String,
+    server_first: String,
+    /// Both nonces.
+    nonces: String,
+}
+
+impl Exchange {
+    /// An exchange with a user, who has this verifier if it exists. `end_point` is the certificate's
+    /// hash, under TLS.
+    pub fn new(
+        user: &str,
+        verifier: Option<&Verifier>,
+        secret: &MockSecret,
+        end_point: Option<Vec<u8>>,
+    ) -> Self {
+        let nonce: [u8; NONCE_BYTES] = rand::random();
+        Self {
+            verifier: verifier.map_or_else(|| secret.verifier(user), Verifier::clone),
+            exists: verifier.is_some(),
+            end_point,
+            nonce: STANDARD.encode(nonce),
+        }
+    }
+
+    /// What the client may choose from, best first.
+    pub fn mechanisms(&self) -> Vec<&'static str> {
+        match self.end_point {
+            Some(_) => vec![MECHANISM_PLUS, MECHANISM],
+            None => vec![MECHANISM],
+        }
+    }
+
+    /// Takes the client's choice and its first message. What comes back is to be answered with
+    /// [`Challenged::challenge`].
+    pub fn begin(self, mechanism: &str, message: &[u8]) -> Result<Challenged, ScramError> {
+        let plus = match mechanism {
+            MECHANISM => false,
+            MECHANISM_PLUS if self.end_point.is_some() => true,
+            _ => return Err(ScramError::Malformed("unknown mechanism")),
+        };
+        let message = text(message)?;
+        let (header, bare) = split_header(message)?;
+        let (flag, authzid) = header.split_once(',').unwrap_or((header, ""));
+        if !authzid.trim_end_matches(',').is_empty() {
+            return Err(ScramError::Malformed("an authorization identity is given"));
+        }
+        let bound = match flag.split_once('=') {
+            Some(("p", BINDING)) => true,
+            Some(("p", _)) => return Err(ScramError::Malformed("unknown channel binding")),
+            None if flag == "n" => false,
+            // "I could, but you can't": but we can.
+            None if flag == "y" && self.end_point.is_some() => return Err(ScramError::Downgraded),
+            None if flag == "y" => false,
+            _ => return Err(ScramError::Malformed("no channel binding flag")),
+        };
+        if bound != plus {
+            return Err(ScramError::Malformed(
+                "mechanism and channel binding differ",
+            ));
+        }
+        let mut attributes = bare.split(',');
+        // Whatever user this says: the startup packet's counts, as with Postgres.
+        if !attributes.next().is_some_and(|name| name.starts_with("n=")) {
+            return Err(ScramError::Malformed("no user name"));
+        }
+        let nonce = attributes.next().and_then(|nonce| nonce.strip_prefix("r="));
+        let printable =
+            |nonce: &&str| !nonce.is_empty() && nonce.bytes().all(|byte| byte.is_ascii_graphic());
+        let nonce = nonce.filter(printable);
+        let nonce = nonce.ok_or(ScramError::Malformed("no nonce"))?;
+
+        let mut binding = header.as_bytes().to_vec();
+        if bound {
+            binding.extend(self.end_point.as_deref().unwrap_or_default());
+        }
+        let nonces = format!("{nonce}{}", self.nonce);
+        let server_first = format!(
+            "r={nonces},s={},i={}",
+            STANDARD.encode(&self.verifier.salt),
+            self.verifier.iterations
+        );
+        Ok(Challenged {
+            binding: STANDARD.encode(binding),
+            client_first_bare: bare.to_owned(),
+            server_first,
+            nonces,
+            exchange: self,
+        })
+    }
+}
+
+impl Challenged {
+    /// The server's first message.
+    pub fn challenge(&self) -> &str {
+        &self.server_first
+    }
+
+    /// Takes the client's proof, and gives the server's.
+    pub fn finish(self, message: &[u8]) -> Result<String, ScramError> {
+        let message = text(message)?;
+        let split = message.rsplit_once(",p=");
+        let (without_proof, proof) = split.ok_or(ScramError::Malformed("no proof"))?;
+        let mut attributes = without_proof.split(',');
+        let binding = attributes.next().and_then(|text| text.strip_prefix("c="));
+        let nonces = attributes.next().and_then(|text| text.strip_prefix("r="));
+        if nonces != Some(self.nonces.as_str()) {
+            return Err(ScramError::Malformed("another nonce"));
+        }
+        if binding != Some(self.binding.as_str()) {
+            return Err(ScramError::Downgraded);
+        }
+        let proof = STANDARD.decode(proof).ok();
+        let proof: Option<[u8; KEY_BYTES]> = proof.and_then(|proof| proof.try_into().ok());
+        let proof = proof.ok_or(ScramError::Malformed("the proof has another length"))?;
+
+        let verifier = &self.exchange.verifier;
+        let said = [
+            self.client_first_bare.as_bytes(),
+            self.server_first.as_bytes(),
+            without_proof.as_bytes(),
+        ];
+        let said = [said[0], b",", said[1], b",", said[2]];
+        let signature = hmac(&verifier.stored_key, &said);
+        let mut client_key = proof;
+        for (byte, mask) in client_key.iter_mut().zip(signature) {
+            *byte ^= mask;
+        }
+        let stored_key: [u8; KEY_BYTES] = Sha256::digest(client_key).into();
+        let right: bool = stored_key.ct_eq(&verifier.stored_key).into();
+        if right & self.exchange.exists {
+            let signature = hmac(&verifier.server_key, &said);
+            Ok(format!("v={}", STANDARD.encode(signature)))
+        } else {
+            Err(ScramError::Denied)
+        }
+    }
+}
+
+fn text(message: &[u8]) -> Result<&str, ScramError> {
+    std::str::from_utf8(message).map_err(|_| ScramError::Malformed("not UTF-8"))
+}
+
+/// Splits the header of GSS-API (RFC 5801), with both its commas, from what follows.
+fn split_header(message: &str) -> Result<(&str, &str), ScramError> {
+    let commas: Vec<_> = message
+        .match_indices(',')
+        .map(|(at, _)| at)
+        .take(2)
+        .collect();
+    match commas[..] {
+        [_, second] => Ok(message.split_at(second + 1)),
+        _ => Err(ScramError::Malformed("no header")),
+    }
+}
+
+fn hmac(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> [u8; KEY_BYTES] {
+    // HMAC fills a shorter key with zeros itself (RFC 2104).
+    let mut block = [0; 64];
+    block[..KEY_BYTES].copy_from_slice(key);
+    let mut mac = Hmac::<Sha256>::new(&block.into());
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests;

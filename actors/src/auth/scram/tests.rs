@@ -1,0 +1,206 @@
+//! Against the client of postgres-protocol, the vector of RFC 7677, and bytes that nobody sends.
+
+use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use postgres_protocol::password::scram_sha_256;
+use proptest::prelude::*;
+
+use super::*;
+
+const END_POINT: &[u8] = &[42; 32];
+
+fn verifier(password: &str) -> Verifier {
+    scram_sha_256(password.as_bytes()).parse().unwrap()
+}
+
+fn exchange(verifier: Option<&Verifier>, end_point: Option<&[u8]>) -> Exchange {
+    let secret = MockSecret([1; KEY_BYTES]);
+    Exchange::new("alice", verifier, &secret, end_point.map(<[u8]>::to_vec))
+}
+
+/// Lets the client of postgres-protocol log in.
+fn log_in(
+    exchange: Exchange,
+    mechanism: &str,
+    password: &str,
+    binding: ChannelBinding,
+) -> Result<(), ScramError> {
+    let mut client = ScramSha256::new(password.as_bytes(), binding);
+    let challenged = exchange.begin(mechanism, client.message())?;
+    client.update(challenged.challenge().as_bytes()).unwrap();
+    let last = challenged.finish(client.message())?;
+    client.finish(last.as_bytes()).unwrap();
+    Ok(())
+}
+
+fn bound() -> ChannelBinding {
+    ChannelBinding::tls_server_end_point(END_POINT.to_vec())
+}
+
+#[test]
+fn a_right_password_is_proved_both_ways() {
+    let alice = verifier("pässword");
+    let plain = ChannelBinding::unsupported();
+    log_in(exchange(Some(&alice), None), MECHANISM, "pässword", plain).unwrap();
+    let secured = exchange(Some(&alice), Some(END_POINT));
+    assert_eq!(secured.mechanisms(), [MECHANISM_PLUS, MECHANISM]);
+    log_in(secured, MECHANISM_PLUS, "pässword", bound()).unwrap();
+    // A client that cannot bind may go without, under TLS too.
+    let secured = exchange(Some(&alice), Some(END_POINT));
+    log_in(
+        secured,
+        MECHANISM,
+        "pässword",
+        ChannelBinding::unsupported(),
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_wrong_password_and_an_unknown_user_fail_alike() {
+    let alice = verifier("right");
+    for known in [Some(&alice), None] {
+        let plain = ChannelBinding::unsupported();
+        let failed = log_in(exchange(known, None), MECHANISM, "wrong", plain);
+        assert_eq!(failed, Err(ScramError::Denied));
+    }
+    // The same name has the same salt each time it is asked for, another name another.
+    let secret = MockSecret::random();
+    let salt = |user| {
+        let challenged = Exchange::new(user, None, &secret, None).begin(MECHANISM, b"n,,n=,r=x");
+        let first = challenged.unwrap().challenge().to_owned();
+        first.split_once(",s=").unwrap().1.to_owned()
+    };
+    assert_eq!(salt("bob"), salt("bob"));
+    assert_ne!(salt("bob"), salt("carol"));
+}
+
+#[test]
+fn somebody_in_between_is_noticed() {
+    let alice = verifier("right");
+    // The client saw another certificate.
+    let other = ChannelBinding::tls_server_end_point(vec![43; 32]);
+    let failed = log_in(
+        exchange(Some(&alice), Some(END_POINT)),
+        MECHANISM_PLUS,
+        "right",
+        other,
+    );
+    assert_eq!(failed, Err(ScramError::Downgraded));
+    // The client could have bound itself, but the offer did not reach it.
+    let unrequested = ChannelBinding::unrequested();
+    let secured = exchange(Some(&alice), Some(END_POINT));
+    let failed = log_in(secured, MECHANISM, "right", unrequested);
+    assert_eq!(failed, Err(ScramError::Downgraded));
+    let plain = exchange(Some(&alice), None);
+    log_in(plain, MECHANISM, "right", ChannelBinding::unrequested()).unwrap();
+}
+
+#[test]
+fn the_exchange_of_rfc_7677_is_spoken() {
+    let bytes = |text| STANDARD.decode(text).unwrap();
+    let salt = bytes("W22ZaJ0SNY7soEsUEjb6gQ==");
+    let alice = derived(b"pencil", salt, 4096);
+    let mut exchange = exchange(Some(&alice), None);
+    exchange.nonce = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0".to_owned();
+    let challenged = exchange.begin(MECHANISM, b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
+    let challenged = challenged.unwrap();
+    assert_eq!(
+        challenged.challenge(),
+        "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+    );
+    let last = challenged.finish(
+        b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+    );
+    assert_eq!(
+        last.unwrap(),
+        "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+    );
+}
+
+/// What a password's verifier is by RFC 5802, section 3.
+fn derived(password: &[u8], salt: Vec<u8>, iterations: u32) -> Verifier {
+    let salted = pbkdf2(password, &salt, iterations);
+    Verifier {
+        iterations,
+        salt,
+        stored_key: Sha256::digest(hmac(&salted, &[b"Client Key"])).into(),
+        server_key: hmac(&salted, &[b"Server Key"]),
+    }
+}
+
+/// PBKDF2 of one block (RFC 8018).
+fn pbkdf2(password: &[u8], salt: &[u8], iterations: u32) -> [u8; KEY_BYTES] {
+    let mac = |parts: &[&[u8]]| -> [u8; KEY_BYTES] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(password).unwrap();
+        parts.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
+    };
+    let mut block = mac(&[salt, &[0, 0, 0, 1]]);
+    let mut sum = block;
+    for _ in 1..iterations {
+        block = mac(&[&block]);
+        sum.iter_mut()
+            .zip(block)
+            .for_each(|(sum, byte)| *sum ^= byte);
+    }
+    sum
+}
+
+#[test]
+fn what_is_not_scram_is_refused() {
+    let alice = verifier("right");
+    for first in [
+        &b""[..],
+        b"n",
+        b"n,",
+        b"n,,",
+        b"n,,r=x",
+        b"n,,n=",
+        b"n,,n=,r=",
+        b"n,,n=,r=a b",
+        b"n,a=bob,n=,r=x",
+        b"x,,n=,r=x",
+        b"p=tls-unique,,n=,r=x",
+        b"p=tls-server-end-point,,n=,r=x",
+        b"n,,m=future,n=,r=x",
+        b"n,,n=\xff,r=x",
+    ] {
+        let begun = exchange(Some(&alice), Some(END_POINT)).begin(MECHANISM, first);
+        assert!(matches!(begun, Err(ScramError::Malformed(_))), "{first:?}");
+    }
+    let unknown = exchange(Some(&alice), None).begin(MECHANISM_PLUS, b"n,,n=,r=x");
+    assert!(matches!(unknown, Err(ScramError::Malformed(_))));
+}
+
+/// Without damage the same exchange succeeds, so what follows shows something.
+#[test]
+fn a_password_of_one_iteration_is_as_good() {
+    let alice = derived(b"right", vec![1; 8], 1);
+    let plain = ChannelBinding::unsupported();
+    log_in(exchange(Some(&alice), None), MECHANISM, "right", plain).unwrap();
+}
+
+proptest! {
+    /// Cut or flipped anywhere, a client's messages never log it in, and never panic.
+    #[test]
+    fn a_damaged_exchange_logs_nobody_in(which in 0..2usize, at: prop::sample::Index, flip in 1..=255u8, cut: bool) {
+        let alice = derived(b"right", vec![1; 8], 1);
+        let damage = |message: &[u8]| {
+            let mut message = message.to_vec();
+            let at = at.index(message.len());
+            if cut { message.truncate(at) } else { message[at] ^= flip }
+            message
+        };
+        let mut client = ScramSha256::new(b"right", ChannelBinding::unsupported());
+        let first = if which == 0 { damage(client.message()) } else { client.message().to_vec() };
+        let Ok(challenged) = exchange(Some(&alice), None).begin(MECHANISM, &first) else {
+            return Ok(());
+        };
+        // A client whose nonce was changed under way notices it itself.
+        if client.update(challenged.challenge().as_bytes()).is_err() {
+            return Ok(());
+        }
+        let last = if which == 1 { damage(client.message()) } else { client.message().to_vec() };
+        prop_assert!(challenged.finish(&last).is_err());
+    }
+}

@@ -1,0 +1,181 @@
+//! Passwords, before anything is looked up.
+
+use std::collections::BTreeMap;
+
+use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use postgres_protocol::password::scram_sha_256;
+use tokio::sync::watch;
+
+use super::*;
+use crate::auth::attempts::FAILURES_MAX;
+use crate::auth::{Attempts, MockSecret, User, Users};
+
+/// Runs a test with the user `alice`, whose password is "right" and whose role is `app`.
+fn with_users<F: Future<Output = ()>>(
+    change: impl FnOnce(&mut Limits),
+    test: impl FnOnce(Bench, watch::Sender<Users>) -> F,
+) {
+    bench(change, |mut bench| async move {
+        let (sender, users) = watch::channel(users("right"));
+        bench.deps.method = Method::Scram {
+            users,
+            secret: MockSecret::random(),
+            attempts: Attempts::default(),
+        };
+        test(bench, sender).await;
+    });
+}
+
+fn users(password: &str) -> Users {
+    let verifier = scram_sha_256(password.as_bytes()).parse().unwrap();
+    let alice = User {
+        verifier,
+        roles: vec!["app".to_owned()],
+        projects: None,
+        max_instances: None,
+        creations_per_minute: None,
+    };
+    BTreeMap::from([("alice".to_owned(), Arc::new(alice))])
+}
+
+impl Client {
+    /// Logs in as this user name with this password, up to what the proxy says of it.
+    async fn log_in(&mut self, user: &str, password: &str) -> Frame {
+        self.send(&startup(&[("user", user)])).await;
+        let offer = self.message().await.unwrap();
+        if offer.tag == b'E' {
+            return offer;
+        }
+        assert_eq!(&offer.body[..], b"\0\0\0\x0aSCRAM-SHA-256\0\0");
+        let binding = ChannelBinding::unsupported();
+        let mut scram = ScramSha256::new(password.as_bytes(), binding);
+        let first = scram.message();
+        let length = u32::try_from(first.len()).unwrap().to_be_bytes();
+        let initial = [b"SCRAM-SHA-256\0", &length[..], first].concat();
+        self.send(&message(b'p', &initial)).await;
+        let challenge = self.message().await.unwrap();
+        assert_eq!(challenge.body[..4], 11_u32.to_be_bytes());
+        scram.update(&challenge.body[4..]).unwrap();
+        self.send(&message(b'p', scram.message())).await;
+        let last = self.message().await.unwrap();
+        if last.tag == b'R' {
+            scram.finish(&last.body[4..]).unwrap();
+        }
+        last
+    }
+}
+
+#[test]
+fn a_right_password_opens_a_session() {
+    with_users(
+        |_| {},
+        |bench, _users| async move {
+            let mut client = bench.connect().await;
+            let user = "instance:a,user:alice,role:app";
+            let last = client.log_in(user, "right").await;
+            assert_eq!(last.body[..4], 12_u32.to_be_bytes());
+            assert_eq!(client.until_ready().await, "RSKZ");
+            client.answers().await;
+            assert_eq!(bench.deps.sessions.all()[0].user, "alice");
+        },
+    );
+}
+
+#[test]
+fn a_wrong_password_and_an_unknown_user_are_told_the_same_and_start_nothing() {
+    with_users(
+        |_| {},
+        |bench, _users| async move {
+            for user in ["instance:a,user:alice", "instance:nosuch,user:mallory"] {
+                let mut client = bench.connect().await;
+                let error = client.log_in(user, "wrong").await;
+                assert_eq!(sqlstate(&error), "28P01");
+                assert!(client.message().await.is_none());
+            }
+            assert!(bench.world.runtime.started.lock().unwrap().is_empty());
+        },
+    );
+}
+
+#[test]
+fn what_is_no_exchange_is_refused() {
+    let long = message(b'p', &[b'x'; 5000]);
+    let stray = message(b'Q', b"select 1\0");
+    let shapeless = message(b'p', b"SCRAM-SHA-256");
+    with_users(
+        |_| {},
+        |bench, _users| async move {
+            for bytes in [long, stray, shapeless] {
+                let mut client = bench.connect().await;
+                let login = startup(&[("user", "instance:a,user:alice")]);
+                client.send(&login).await;
+                assert_eq!(client.message().await.unwrap().tag, b'R');
+                client.send(&bytes).await;
+                assert_eq!(client.refusal().await, "08P01");
+                client.over().await;
+            }
+            assert!(bench.world.runtime.started.lock().unwrap().is_empty());
+        },
+    );
+}
+
+#[test]
+fn a_client_that_keeps_its_password_to_itself_is_given_up() {
+    with_users(
+        |limits| limits.login_timeout = Duration::from_millis(100),
+        |bench, _users| async move {
+            let mut client = bench.connect().await;
+            let login = startup(&[("user", "instance:a,user:alice")]);
+            client.send(&login).await;
+            assert_eq!(client.message().await.unwrap().tag, b'R');
+            assert_eq!(client.refusal().await, "57014");
+        },
+    );
+}
+
+#[test]
+fn a_role_that_is_not_the_users_is_refused() {
+    with_users(
+        |_| {},
+        |bench, _users| async move {
+            let mut client = bench.connect().await;
+            let user = "instance:a,user:alice,role:postgres";
+            assert_eq!(client.log_in(user, "right").await.tag, b'R');
+            assert_eq!(client.refusal().await, "28000");
+            assert!(bench.world.runtime.started.lock().unwrap().is_empty());
+        },
+    );
+}
+
+#[test]
+fn a_changed_password_counts_at_once() {
+    with_users(
+        |_| {},
+        |bench, sender| async move {
+            sender.send_replace(users("new"));
+            let mut client = bench.connect().await;
+            let error = client.log_in("instance:a,user:alice", "right").await;
+            assert_eq!(sqlstate(&error), "28P01");
+            let mut client = bench.connect().await;
+            let last = client.log_in("instance:a,user:alice", "new").await;
+            assert_eq!(last.tag, b'R');
+        },
+    );
+}
+
+#[test]
+fn an_address_that_failed_too_often_waits() {
+    with_users(
+        |_| {},
+        |bench, _users| async move {
+            for _ in 0..FAILURES_MAX {
+                let mut client = bench.connect().await;
+                let error = client.log_in("instance:a,user:alice", "wrong").await;
+                assert_eq!(sqlstate(&error), "28P01");
+            }
+            let mut client = bench.connect().await;
+            let error = client.log_in("instance:a,user:alice", "right").await;
+            assert_eq!(sqlstate(&error), "28000");
+        },
+    );
+}

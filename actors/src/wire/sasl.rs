@@ -1,0 +1,54 @@
+//! What a client says in an exchange of SASL.
+
+use bytes::{Buf, Bytes};
+
+/// The longest message that a client may send before it is authenticated. An exchange of SCRAM takes some
+/// hundred bytes.
+pub const SASL_BODY_LENGTH_MAX: u32 = 4096;
+
+/// SASLInitialResponse: the client's choice of a mechanism, and its first words in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaslInitialResponse {
+    /// The mechanism.
+    pub mechanism: String,
+    /// The first message of the mechanism.
+    pub data: Bytes,
+}
+
+/// Decodes the body of a SASLInitialResponse; `None` if it is none, or has no first message, which SCRAM
+/// needs.
+pub fn decode_sasl_initial(mut body: Bytes) -> Option<SaslInitialResponse> {
+    let end = body.iter().position(|byte| *byte == 0)?;
+    let mechanism = std::str::from_utf8(&body.split_to(end)).ok()?.to_owned();
+    body.advance(1);
+    let length = body.try_get_i32().ok()?;
+    (usize::try_from(length) == Ok(body.len())).then_some(SaslInitialResponse {
+        mechanism,
+        data: body,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_initial_response_is_read_and_faults_are_none() {
+        let good = b"SCRAM-SHA-256\0\0\0\0\x03n,,";
+        let read = decode_sasl_initial(Bytes::from_static(good)).unwrap();
+        assert_eq!(
+            (read.mechanism.as_str(), &read.data[..]),
+            ("SCRAM-SHA-256", &b"n,,"[..])
+        );
+        for cut in 0..good.len() {
+            assert_eq!(decode_sasl_initial(Bytes::from_static(&good[..cut])), None);
+        }
+        for bad in [
+            &b"X\0\xff\xff\xff\xff"[..],
+            b"X\0\0\0\0\x01ab",
+            b"\xff\0\0\0\0\0",
+        ] {
+            assert_eq!(decode_sasl_initial(Bytes::from_static(bad)), None);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! `multidb user`: who may log in. It works on the file of users, with or without a daemon.
+
+use std::io::{BufRead, IsTerminal};
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+use clap::{Args, Subcommand};
+use multidb_actors::auth::User;
+use serde::Serialize;
+use serde_json::json;
+
+use super::Invocation;
+use super::table::{Align, or_none, printable, table};
+use crate::config::AuthMethod;
+use crate::users::{self, NewUser, UsersFile};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Let a user in; asks for the password, or reads it from standard input
+    Add(AddArgs),
+    /// List the users
+    Ls,
+    /// Let a user in no more; open sessions go on
+    Rm {
+        /// The user's name
+        name: String,
+    },
+    /// Change a user's password; asks for it, or reads it from standard input
+    Passwd {
+        /// The user's name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AddArgs {
+    /// The user's name
+    name: String,
+    /// A Postgres role that the user may log in as; can be given several times
+    #[arg(long = "role", value_name = "ROLE", required = true)]
+    roles: Vec<String>,
+    /// A project that the user may use; can be given several times; all if it is left out
+    #[arg(long = "project", value_name = "PROJECT")]
+    projects: Vec<String>,
+    /// How many instances that the user created may exist at one time
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
+    max_instances: Option<i64>,
+    /// How many instances the user may create within a minute
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
+    creations_per_minute: Option<i64>,
+}
+
+/// A user, as `user ls` shows it.
+#[derive(Debug, Serialize)]
+struct UserView {
+    name: String,
+    roles: Vec<String>,
+    /// All, where there is none.
+    projects: Option<Vec<String>>,
+    max_instances: Option<usize>,
+    creations_per_minute: Option<usize>,
+    /// `config` or `file`.
+    origin: &'static str,
+}
+
+pub(super) fn run(command: UserCommand, invocation: &Invocation) -> anyhow::Result<ExitCode> {
+    let auth = invocation.loaded()?.config.auth;
+    if let UserCommand::Ls = command {
+        let views: Vec<_> = users::load(&auth)?
+            .iter()
+            .map(|(name, user)| view(name, user, auth.users.contains_key(name)))
+            .collect();
+        invocation.output.show(&views, |views| text(views))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut file = UsersFile::open(&auth.users_file)?;
+    let (name, done) = match command {
+        UserCommand::Ls => return Ok(ExitCode::SUCCESS),
+        UserCommand::Add(args) => {
+            let new = NewUser {
+                roles: args.roles,
+                projects: args.projects,
+                max_instances: args.max_instances,
+                creations_per_minute: args.creations_per_minute,
+            };
+            refuse_configured(&auth, &args.name)?;
+            file.add(&args.name, &password(&args.name)?, &new)?;
+            (args.name, "added")
+        }
+        UserCommand::Rm { name } => {
+            refuse_configured(&auth, &name)?;
+            file.remove(&name)?;
+            (name, "removed")
+        }
+        UserCommand::Passwd { name } => {
+            refuse_configured(&auth, &name)?;
+            file.set_password(&name, &password(&name)?)?;
+            (name, "changed")
+        }
+    };
+    file.save()?;
+    let shown = json!({"name": name, done: true, "users_file": auth.users_file});
+    let note = match auth.method {
+        AuthMethod::ScramSha256 => "",
+        AuthMethod::Trust => "\nauth.method is \"trust\", so nobody is asked for a password yet",
+    };
+    invocation.output.show(&shown, |_| {
+        format!("user {} {done}{note}", printable(&name))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration's word counts, so a change of the file would have no effect.
+fn refuse_configured(auth: &crate::config::Auth, name: &str) -> anyhow::Result<()> {
+    match auth.users.contains_key(name) {
+        true => Err(anyhow!(
+            "user \"{name}\" is in the configuration, change auth.users.{name} there"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// A new password: asked for twice at a terminal, else the first line of standard input.
+fn password(name: &str) -> anyhow::Result<String> {
+    let stdin = std::io::stdin();
+    let password = if stdin.is_terminal() {
+        let first = rpassword::prompt_password(format!("New password of {}: ", printable(name)))?;
+        let second = rpassword::prompt_password("Again: ")?;
+        if first != second {
+            return Err(anyhow!("the passwords are not the same"));
+        }
+        first
+    } else {
+        let mut line = String::new();
+        let read = stdin.lock().read_line(&mut line);
+        read.context("the password cannot be read from standard input")?;
+        line.trim_end_matches(['\r', '\n']).to_owned()
+    };
+    match password.is_empty() {
+        true => Err(anyhow!("the password is empty")),
+        false => Ok(password),
+    }
+}
+
+fn view(name: &str, user: &User, configured: bool) -> UserView {
+    let projects = user.projects.as_ref();
+    UserView {
+        name: name.to_owned(),
+        roles: user.roles.clone(),
+        projects: projects.map(|all| all.iter().map(ToString::to_string).collect()),
+        max_instances: user.max_instances,
+        creations_per_minute: user.creations_per_minute,
+        origin: if configured { "config" } else { "file" },
+    }
+}
+
+fn text(users: &[UserView]) -> String {
+    let columns = [
+        ("NAME", Align::Left),
+        ("ROLES", Align::Left),
+        ("PROJECTS", Align::Left),
+        ("MAX INSTANCES", Align::Right),
+        ("PER MINUTE", Align::Right),
+        ("ORIGIN", Align::Left),
+    ];
+    let rows = users.iter().map(|user| {
+        [
+            user.name.clone(),
+            user.roles.join(", "),
+            or_none(user.projects.as_ref().map(|all| all.join(", "))),
+            or_none(user.max_instances),
+            or_none(user.creations_per_minute),
+            user.origin.to_owned(),
+        ]
+    });
+    table(columns, rows)
+}

@@ -1,0 +1,237 @@
+//! The file of users: read again when it changes, and written by `multidb user`.
+//!
+//! The daemon need not run for the latter. The rest of the file, comments too, stays as it is.
+
+use std::fs::Permissions;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use multidb_actors::auth::Users;
+use tokio::sync::watch;
+use toml_edit::{Array, DocumentMut, Item, Table, value};
+
+use crate::config::{Auth, read_users_file};
+use crate::reload::WatchedFiles;
+
+/// The users of the configuration and of the file; the configuration's word counts where both know a name.
+///
+/// # Errors
+///
+/// The file has faults.
+pub fn load(auth: &Auth) -> Result<Users, crate::config::ConfigFaults> {
+    let mut users = read_users_file(&auth.users_file)?;
+    let configured = auth.users.iter();
+    users.extend(configured.map(|(name, user)| (name.clone(), Arc::clone(user))));
+    Ok(users)
+}
+
+/// Lets in whom the file names, for as long as anybody listens. Sessions go on as they began.
+///
+/// # Errors
+///
+/// SIGHUP cannot be listened to.
+pub async fn keep_fresh(auth: Auth, sender: watch::Sender<Users>) -> io::Result<()> {
+    let mut watched = WatchedFiles::new(vec![auth.users_file.clone()])?;
+    loop {
+        tokio::select! {
+            () = watched.changed() => {}
+            () = sender.closed() => return Ok(()),
+        }
+        match load(&auth) {
+            Ok(users) => {
+                tracing::info!(users = users.len(), "users read again");
+                sender.send_replace(users);
+            }
+            Err(error) => tracing::error!(
+                error = multidb_store::error_chain(&error),
+                "users were not read again, those before stay"
+            ),
+        }
+    }
+}
+
+/// What `multidb user add` says of a user beside the password.
+#[derive(Debug, Clone, Default)]
+pub struct NewUser {
+    /// The roles that they may log in as.
+    pub roles: Vec<String>,
+    /// The projects that they may use; all, if there is none.
+    pub projects: Vec<String>,
+    /// How many instances that they created may exist at one time.
+    pub max_instances: Option<i64>,
+    /// How many instances they may create within a minute.
+    pub creations_per_minute: Option<i64>,
+}
+
+/// The file of users, as text that can be changed.
+pub struct UsersFile {
+    path: PathBuf,
+    document: DocumentMut,
+}
+
+impl UsersFile {
+    /// Reads the file, which may not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or has faults: then it is not touched.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        read_users_file(path)?;
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.with_context(|| format!("{} cannot be read", path.display()))?,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            document: text.parse()?,
+        })
+    }
+
+    /// Adds a user, whose name must be new.
+    ///
+    /// # Errors
+    ///
+    /// The name is there already.
+    pub fn add(&mut self, name: &str, password: &str, new: &NewUser) -> anyhow::Result<()> {
+        if self.document.contains_key(name) {
+            return Err(anyhow!(
+                "user \"{name}\" exists already; multidb user passwd changes the password"
+            ));
+        }
+        let mut table = Table::new();
+        table["verifier"] = value(verifier(password));
+        table["roles"] = value(new.roles.iter().collect::<Array>());
+        if !new.projects.is_empty() {
+            table["projects"] = value(new.projects.iter().collect::<Array>());
+        }
+        if let Some(max) = new.max_instances {
+            table["max_instances"] = value(max);
+        }
+        if let Some(max) = new.creations_per_minute {
+            table["creations_per_minute"] = value(max);
+        }
+        self.document.insert(name, Item::Table(table));
+        Ok(())
+    }
+
+    /// Changes a user's password.
+    ///
+    /// # Errors
+    ///
+    /// There is no such user in the file.
+    pub fn set_password(&mut self, name: &str, password: &str) -> anyhow::Result<()> {
+        let user = self.document.get_mut(name);
+        let user = user.and_then(Item::as_table_like_mut);
+        let user = user.ok_or_else(|| no_such_user(name, &self.path))?;
+        user.insert("verifier", value(verifier(password)));
+        Ok(())
+    }
+
+    /// Removes a user.
+    ///
+    /// # Errors
+    ///
+    /// There is no such user in the file.
+    pub fn remove(&mut self, name: &str) -> anyhow::Result<()> {
+        let removed = self.document.remove(name);
+        removed
+            .map(drop)
+            .ok_or_else(|| no_such_user(name, &self.path))
+    }
+
+    /// Replaces the file, which only its owner may read.
+    ///
+    /// # Errors
+    ///
+    /// The disk is full, or the directory is not ours; then the old file stays. Or what would be written
+    /// has faults, such as a user without roles.
+    pub fn save(&self) -> anyhow::Result<()> {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("{} cannot be made", directory.display()))?;
+        let mut new = tempfile::NamedTempFile::new_in(directory)
+            .with_context(|| format!("{} cannot be written to", directory.display()))?;
+        new.as_file()
+            .set_permissions(Permissions::from_mode(0o600))?;
+        new.write_all(self.document.to_string().as_bytes())?;
+        new.as_file().sync_all()?;
+        read_users_file(new.path())?;
+        new.persist(&self.path)
+            .with_context(|| format!("{} cannot be replaced", self.path.display()))?;
+        Ok(())
+    }
+}
+
+fn no_such_user(name: &str, path: &Path) -> anyhow::Error {
+    anyhow!("there is no user \"{name}\" in {}", path.display())
+}
+
+/// A password as Postgres stores it, with a salt of chance.
+fn verifier(password: &str) -> String {
+    postgres_protocol::password::scram_sha_256(password.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staff() -> NewUser {
+        NewUser {
+            roles: vec!["app".to_owned()],
+            projects: vec!["demo".to_owned()],
+            max_instances: Some(3),
+            creations_per_minute: None,
+        }
+    }
+
+    #[test]
+    fn users_are_added_changed_and_removed_and_the_rest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state/users.toml");
+        let mut file = UsersFile::open(&path).unwrap();
+        file.add("alice", "secret", &staff()).unwrap();
+        file.save().unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let before = read_users_file(&path).unwrap();
+        assert_eq!(before["alice"].max_instances, Some(3));
+
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("# the team\n{text}")).unwrap();
+        let mut file = UsersFile::open(&path).unwrap();
+        assert!(file.add("alice", "other", &staff()).is_err());
+        file.set_password("alice", "other").unwrap();
+        file.add("bob smith", "x", &staff()).unwrap();
+        file.save().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# the team\n"), "{text}");
+        assert!(!text.contains("other"), "{text}");
+        let after = read_users_file(&path).unwrap();
+        assert_ne!(after["alice"].verifier, before["alice"].verifier);
+        assert!(after.contains_key("bob smith"));
+
+        let mut file = UsersFile::open(&path).unwrap();
+        file.remove("bob smith").unwrap();
+        assert!(file.remove("bob smith").is_err());
+        assert!(file.set_password("bob smith", "x").is_err());
+        file.save().unwrap();
+        assert_eq!(read_users_file(&path).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_would_have_faults_is_not_written_and_a_faulty_file_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.toml");
+        let mut file = UsersFile::open(&path).unwrap();
+        file.add("alice", "secret", &NewUser::default()).unwrap();
+        assert!(file.save().unwrap_err().to_string().contains("roles"));
+        assert!(!path.exists());
+        std::fs::write(&path, "[alice]\nverifier = \"secret\"\n").unwrap();
+        let error = UsersFile::open(&path).err().unwrap().to_string();
+        assert!(error.contains("alice.verifier"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
