@@ -35,13 +35,14 @@ mod tests {
     #[test]
     fn an_initial_response_is_read_and_faults_are_none() {
         let good = b"SCRAM-SHA-256\0\0\0\0\x03n,,";
-        let read = decode_sasl_initial(Bytes::from_static(good)).unwrap();
-        assert_eq!(
-            (read.mechanism.as_str(), &read.data[..]),
-            ("SCRAM-SHA-256", &b"n,,"[..])
-        );
+        let read = SaslInitialResponse {
+            mechanism: "SCRAM-SHA-256".to_owned(),
+            data: Bytes::from_static(b"n,,"),
+        };
+        assert_eq!(decode_sasl_initial(Bytes::from_static(good)), Some(read));
         for cut in 0..good.len() {
-            assert_eq!(decode_sasl_initial(Bytes::from_static(&good[..cut])), None);
+            let body = Bytes::copy_from_slice(good).split_to(cut);
+            assert_eq!(decode_sasl_initial(body), None);
         }
         for bad in [
             &b"X\0\xff\xff\xff\xff"[..],
