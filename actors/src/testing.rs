@@ -25,6 +25,7 @@ use crate::request::{ConnectRequest, Source};
 use crate::snapshot_index::SnapshotIndex;
 use crate::supervisor::{Acquire, Acquired, ProjectSettings, Supervisor, SupervisorDeps};
 
+pub mod fuzz;
 mod postgres;
 mod probe;
 

@@ -9,6 +9,7 @@
     reason = "a test that fails may panic"
 )]
 
+mod cuts;
 mod login;
 mod startup;
 mod tail;

@@ -13,6 +13,9 @@ use crate::daemon;
 use answer::answer;
 use table::{Expect, Names, cases};
 
+/// Longer than a role's name can be.
+const LONG: &str = "x23456789012345678901234567890123456789012345678901234567890123456789";
+
 #[test]
 fn the_same_bytes_get_the_answer_of_postgres_or_another_one_for_a_reason() {
     let postgres = PlainPostgres::start();
@@ -22,10 +25,12 @@ fn the_same_bytes_get_the_answer_of_postgres_or_another_one_for_a_reason() {
     let to_postgres = cases(&Names {
         user: "postgres",
         other: "nobody",
+        long: LONG,
     });
     let to_multidb = cases(&Names {
         user: "instance:corners",
         other: "instance:corners,role:nobody",
+        long: &format!("instance:corners,role:{LONG}"),
     });
     let mut wrong = Vec::new();
     for (theirs, ours) in to_postgres.iter().zip(&to_multidb) {

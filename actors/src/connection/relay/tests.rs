@@ -189,3 +189,75 @@ fn the_end_of_the_backend_ends_the_session_after_its_last_word() {
         assert_eq!(session.relayed.await.unwrap().unwrap(), End::Closed);
     });
 }
+
+#[test]
+fn what_a_client_does_not_read_is_not_read_on_and_its_own_words_still_pass() {
+    local(async {
+        let mut session = session();
+        let (mut backend_in, mut backend_out) = tokio::io::split(session.backend);
+        let rows = vec![7; 64 << 20];
+        let sending = tokio::task::spawn_local(async move { backend_out.write_all(&rows).await });
+        settle().await;
+        let mut passed = 0;
+        while session.meter.from_backend_bytes() != passed {
+            passed = session.meter.from_backend_bytes();
+            settle().await;
+        }
+        // The pipe to the client, and the largest buffer.
+        let held_max = PIPE_BYTES + BUFFER_BYTES[2];
+        assert!(
+            passed > 0 && passed <= held_max as u64,
+            "{passed} were read"
+        );
+        assert!(!sending.is_finished());
+        session.client.write_all(b"cancel").await.unwrap();
+        let mut word = [0; 6];
+        backend_in.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"cancel");
+        sending.abort();
+    });
+}
+
+#[test]
+fn a_backend_that_does_not_read_holds_its_client_back_and_still_speaks() {
+    local(async {
+        let mut session = session();
+        let (mut client_in, mut client_out) = tokio::io::split(session.client);
+        let rows = vec![7; 64 << 20];
+        let sending = tokio::task::spawn_local(async move { client_out.write_all(&rows).await });
+        settle().await;
+        let mut passed = 0;
+        while session.meter.from_client_bytes() != passed {
+            passed = session.meter.from_client_bytes();
+            settle().await;
+        }
+        let held_max = PIPE_BYTES + BUFFER_BYTES[2];
+        assert!(
+            passed > 0 && passed <= held_max as u64,
+            "{passed} were read"
+        );
+        assert!(!sending.is_finished());
+        session.backend.write_all(b"error").await.unwrap();
+        let mut word = [0; 5];
+        client_in.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"error");
+        sending.abort();
+    });
+}
+
+#[test]
+fn a_reader_of_single_bytes_gets_all_of_them_in_order() {
+    local(async {
+        let mut session = session();
+        let rows: Vec<u8> = (0..200_000u32).map(|i| ((i * 31) >> 4) as u8).collect();
+        let sent = rows.clone();
+        let backend = tokio::task::spawn_local(async move {
+            session.backend.write_all(&sent).await.unwrap();
+        });
+        for (at, expected) in rows.iter().enumerate() {
+            assert_eq!(session.client.read_u8().await.unwrap(), *expected, "{at}");
+        }
+        backend.await.unwrap();
+        assert_eq!(session.relayed.await.unwrap().unwrap(), End::Closed);
+    });
+}
