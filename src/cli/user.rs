@@ -167,7 +167,9 @@ fn text(users: &[UserView]) -> String {
         [
             user.name.clone(),
             user.roles.join(", "),
-            or_none(user.projects.as_ref().map(|all| all.join(", "))),
+            user.projects
+                .as_ref()
+                .map_or_else(|| "all".to_owned(), |some| some.join(", ")),
             or_none(user.max_instances),
             or_none(user.creations_per_minute),
             user.origin.to_owned(),

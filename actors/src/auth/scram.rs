@@ -152,12 +152,14 @@ impl Exchange {
                 "mechanism and channel binding differ",
             ));
         }
-        let mut attributes = bare.split(',');
-        // Whatever user this says: the startup packet's counts, as with Postgres.
-        if !attributes.next().is_some_and(|name| name.starts_with("n=")) {
+        // Whatever user this says: the startup packet's counts, as with Postgres. asyncpg repeats ours
+        // here and leaves its commas as they are, so the nonce is looked for behind them.
+        if !bare.starts_with("n=") {
             return Err(ScramError::Malformed("no user name"));
         }
-        let nonce = attributes.next().and_then(|nonce| nonce.strip_prefix("r="));
+        let nonce = bare
+            .split(',')
+            .find_map(|attribute| attribute.strip_prefix("r="));
         let printable =
             |nonce: &&str| !nonce.is_empty() && nonce.bytes().all(|byte| byte.is_ascii_graphic());
         let nonce = nonce.filter(printable);

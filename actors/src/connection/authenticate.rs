@@ -95,7 +95,7 @@ pub(super) async fn authenticate(
         Ok(()) => Ok(Identity { name, user }),
         Err(error) => {
             attempts.failed(address);
-            tracing::info!(peer, user = name, %error, "authentication failed");
+            tracing::debug!(user = name, %error, "authentication failed");
             Err(ClientError::authentication_failed(&name, error).into())
         }
     }

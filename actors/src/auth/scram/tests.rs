@@ -75,6 +75,14 @@ fn a_wrong_password_and_an_unknown_user_fail_alike() {
 }
 
 #[test]
+fn a_user_name_with_commas_may_be_repeated_as_it_is() {
+    let alice = verifier("right");
+    let first = b"n,,n=instance=a,role=app,user=alice,r=nonce";
+    let challenged = exchange(Some(&alice), None).begin(MECHANISM, first);
+    assert!(challenged.unwrap().challenge().starts_with("r=nonce"));
+}
+
+#[test]
 fn somebody_in_between_is_noticed() {
     let alice = verifier("right");
     // The client saw another certificate.
