@@ -96,7 +96,7 @@ pub enum RequestError {
         second: &'static str,
     },
     /// A value breaks its key's rule.
-    #[error("invalid value {} for \"{key}\": {rule}", quoted(value))]
+    #[error("invalid value {} for {}: {rule}", quoted(value), quoted(key))]
     InvalidValue {
         /// The key.
         key: String,
