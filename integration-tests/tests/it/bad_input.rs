@@ -122,7 +122,8 @@ fn configuration_with_several_faults_reports_all_of_them() {
 
 #[test]
 fn trust_on_an_address_that_others_reach_is_refused() {
-    let daemon = daemon().without_snapshots().prepare();
+    let trust = daemon().set("auth", "method", "trust");
+    let daemon = trust.without_snapshots().prepare();
     let config = std::fs::read_to_string(daemon.config_file()).expect("it is there");
     std::fs::write(daemon.config_file(), config.replace("127.0.0.1", "0.0.0.0"))
         .expect("it can be written");
