@@ -138,7 +138,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status => wait(status::run(&invocation)),
         Command::Snapshot(command) => wait(snapshot::run(command, &invocation)),
         Command::Instance(command) => wait(instance::run(command, &invocation)),
-        Command::User(command) => user::run(command, &invocation),
+        Command::User(command) => wait(user::run(command, &invocation)),
         Command::Connection(command) => wait(connection::run(&command, &invocation)),
     }
 }

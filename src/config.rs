@@ -34,9 +34,8 @@ pub use self::runtime::{CloneMethod, Network, RuntimeConfig, RuntimeKind};
 pub use self::section::{Origin, Setting};
 pub use self::server::{Auth, AuthMethod};
 pub use self::tls::TlsConfig;
-pub use self::user::read_users_file;
+pub use self::user::{parse_users, read_users_file};
 
-use self::lines::Lines;
 use self::section::{Report, Section};
 
 /// Where the configuration is when nobody says where.
@@ -114,26 +113,13 @@ impl Loaded {
     }
 
     fn parse(file: Option<PathBuf>, text: &str) -> Result<Self, ConfigFaults> {
-        let refuse = |faults| ConfigFaults {
-            file: file.clone(),
-            faults,
-        };
-        let table = text
-            .parse::<toml::Table>()
-            .map_err(|error| refuse(vec![Fault::syntax(&error)]))?;
-        let mut report = Report::default();
-        let config = Config::read(table, &mut report);
-        report.locate(&Lines::of(text));
-        if report.faults.is_empty() {
-            Ok(Self {
-                config,
-                settings: report.settings,
-                warnings: report.warnings,
-                file,
-            })
-        } else {
-            Err(refuse(report.faults))
-        }
+        let (config, report) = source::parse(file.as_deref(), text, Config::read)?;
+        Ok(Self {
+            config,
+            settings: report.settings,
+            warnings: report.warnings,
+            file,
+        })
     }
 }
 

@@ -31,8 +31,10 @@ use crate::git::{GitProject, GitSource};
 use crate::import::Importer;
 use crate::probe::PgProbe;
 use crate::proxy::{Acceptors, Proxy};
+use crate::reload::WatchedFiles;
 use crate::runtime::{InstanceRuntime, PostgresHost, Purpose};
-use crate::{tls, users};
+use crate::tls;
+use crate::users::LiveUsers;
 
 mod drain;
 mod files;
@@ -61,6 +63,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let foundation = Foundation::lay(&config).await?;
     foundation.clean_up().await?;
     let actors = foundation.start_actors(&config).await?;
+    let users = live_users(&config)?;
     let admin = admin::serve(AdminDeps {
         config: Arc::new(config.clone()),
         importer: foundation.importer(),
@@ -71,6 +74,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         index: actors.index.clone(),
         worker: actors.worker.clone(),
         sessions: actors.sessions.clone(),
+        users: users.clone(),
         probe: Arc::new(PgProbe),
         started_at: Timestamp::now(),
     })
@@ -78,7 +82,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     handle_hangups()?;
     let proxy = Proxy::bind(&config.listen)?;
     let tls = secure(&config)?;
-    let method = authentication(&config)?;
+    let method = authentication(users.as_deref());
     let (arbiters, acceptors) = actors.acceptors(&config, tls, method);
     let accepting = actix_rt::spawn(proxy.serve(acceptors));
     ready(&config, &foundation);
@@ -195,40 +199,39 @@ fn secure(config: &Config) -> anyhow::Result<Option<Tls>> {
         return Ok(None);
     };
     let files = configured.files.clone();
+    let watched = WatchedFiles::new(files.paths())?;
     let server = files.load().context("TLS cannot be offered")?;
     let (sender, server) = watch::channel(Arc::new(server));
-    watch_over(tls::keep_fresh(files, sender));
+    actix_rt::spawn(tls::keep_fresh(watched, files, sender));
     Ok(Some(Tls {
         server,
         required: configured.required,
     }))
 }
 
-/// How clients prove who they are, and the users as they are and will be.
-fn authentication(config: &Config) -> anyhow::Result<Method> {
+/// The users as they are and will be, where anybody is asked who they are.
+fn live_users(config: &Config) -> anyhow::Result<Option<Arc<LiveUsers>>> {
     if config.auth.method == AuthMethod::Trust {
-        return Ok(Method::Trust);
+        return Ok(None);
     }
-    let users = users::load(&config.auth).context("nobody could be let in")?;
-    if users.is_empty() {
+    let watched = WatchedFiles::new(vec![config.auth.users_file.clone()])?;
+    let users = LiveUsers::open(config.auth.clone()).context("nobody could be let in")?;
+    let users = Arc::new(users);
+    if users.subscribe().borrow().is_empty() {
         tracing::warn!("there are no users, nobody can connect before multidb user add");
     }
-    let (sender, users) = watch::channel(users);
-    watch_over(users::keep_fresh(config.auth.clone(), sender));
-    Ok(Method::Scram {
-        users,
+    let keeping = users.clone();
+    actix_rt::spawn(async move { keeping.keep_fresh(watched).await });
+    Ok(Some(users))
+}
+
+/// How clients prove who they are.
+fn authentication(users: Option<&LiveUsers>) -> Method {
+    users.map_or(Method::Trust, |users| Method::Scram {
+        users: users.subscribe(),
         secret: MockSecret::random(),
         attempts: Attempts::default(),
     })
-}
-
-/// Keeps files fresh in the background.
-fn watch_over(keeping: impl Future<Output = std::io::Result<()>> + 'static) {
-    actix_rt::spawn(async move {
-        if let Err(error) = keeping.await {
-            tracing::error!(%error, "changed files are not read again before the next start");
-        }
-    });
 }
 
 /// Without a handler SIGHUP would end the daemon.

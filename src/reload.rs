@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -22,7 +23,11 @@ pub struct WatchedFiles {
 }
 
 impl WatchedFiles {
-    /// Watches these files from now on.
+    /// Watches these files from now on: what is read afterwards is read again when it changes.
+    ///
+    /// # Errors
+    ///
+    /// SIGHUP cannot be listened to.
     pub fn new(paths: Vec<PathBuf>) -> io::Result<Self> {
         Ok(Self {
             seen: paths.iter().map(|path| stamp(path)).collect(),
@@ -31,8 +36,19 @@ impl WatchedFiles {
         })
     }
 
+    /// Calls `refresh` whenever one of the files has changed, or SIGHUP asks for them, for as long as anybody
+    /// listens to what it sends.
+    pub async fn keep_fresh<T>(mut self, sender: &watch::Sender<T>, refresh: impl Fn()) {
+        loop {
+            tokio::select! {
+                () = self.changed() => refresh(),
+                () = sender.closed() => return,
+            }
+        }
+    }
+
     /// Resolves when one of the files has changed, or somebody asks for them by SIGHUP.
-    pub async fn changed(&mut self) {
+    async fn changed(&mut self) {
         loop {
             let asked = tokio::select! {
                 _ = self.hangups.recv() => true,

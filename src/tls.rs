@@ -88,7 +88,8 @@ impl TlsFiles {
         Ok(TlsServer::new(Arc::new(config), &leaf))
     }
 
-    fn paths(&self) -> Vec<PathBuf> {
+    /// The paths of all files.
+    pub fn paths(&self) -> Vec<PathBuf> {
         let files = [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()];
         files.into_iter().flatten().cloned().collect()
     }
@@ -138,26 +139,20 @@ fn fault(path: &Path, message: impl Into<String>) -> TlsError {
 }
 
 /// Shows new clients what the files say, for as long as anybody listens.
-///
-/// # Errors
-///
-/// SIGHUP cannot be listened to.
-pub async fn keep_fresh(files: TlsFiles, server: watch::Sender<Arc<TlsServer>>) -> io::Result<()> {
-    let mut watched = WatchedFiles::new(files.paths())?;
-    loop {
-        tokio::select! {
-            () = watched.changed() => {}
-            () = server.closed() => return Ok(()),
+pub async fn keep_fresh(
+    watched: WatchedFiles,
+    files: TlsFiles,
+    server: watch::Sender<Arc<TlsServer>>,
+) {
+    let refresh = || match files.load() {
+        Ok(loaded) => {
+            tracing::info!(cert = %files.cert.display(), "certificate read again");
+            server.send_replace(Arc::new(loaded));
         }
-        match files.load() {
-            Ok(loaded) => {
-                tracing::info!(cert = %files.cert.display(), "certificate read again");
-                server.send_replace(Arc::new(loaded));
-            }
-            Err(error) => tracing::error!(
-                error = multidb_store::error_chain(&error),
-                "certificate was not read again, clients are shown the one before"
-            ),
-        }
-    }
+        Err(error) => tracing::error!(
+            error = multidb_store::error_chain(&error),
+            "certificate was not read again, clients are shown the one before"
+        ),
+    };
+    watched.keep_fresh(&server, refresh).await;
 }

@@ -6,14 +6,14 @@ use std::fs::Permissions;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, anyhow};
 use multidb_actors::auth::Users;
 use tokio::sync::watch;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
-use crate::config::{Auth, read_users_file};
+use crate::config::{Auth, ConfigFaults, parse_users, read_users_file};
 use crate::reload::WatchedFiles;
 
 /// The users of the configuration and of the file; the configuration's word counts where both know a name.
@@ -21,35 +21,66 @@ use crate::reload::WatchedFiles;
 /// # Errors
 ///
 /// The file has faults.
-pub fn load(auth: &Auth) -> Result<Users, crate::config::ConfigFaults> {
+pub fn load(auth: &Auth) -> Result<Users, ConfigFaults> {
     let mut users = read_users_file(&auth.users_file)?;
     let configured = auth.users.iter();
     users.extend(configured.map(|(name, user)| (name.clone(), Arc::clone(user))));
     Ok(users)
 }
 
-/// Lets in whom the file names, for as long as anybody listens. Sessions go on as they began.
-///
-/// # Errors
-///
-/// SIGHUP cannot be listened to.
-pub async fn keep_fresh(auth: Auth, sender: watch::Sender<Users>) -> io::Result<()> {
-    let mut watched = WatchedFiles::new(vec![auth.users_file.clone()])?;
-    loop {
-        tokio::select! {
-            () = watched.changed() => {}
-            () = sender.closed() => return Ok(()),
-        }
-        match load(&auth) {
-            Ok(users) => {
-                tracing::info!(users = users.len(), "users read again");
-                sender.send_replace(users);
-            }
+/// The users of a running daemon: those of the configuration, and of the file as it was read last.
+pub struct LiveUsers {
+    auth: Auth,
+    sender: watch::Sender<Users>,
+    /// Held while the file is read, so that what was read first is not said last.
+    turn: Mutex<()>,
+}
+
+impl LiveUsers {
+    /// Reads the users for the first time.
+    ///
+    /// # Errors
+    ///
+    /// The file has faults.
+    pub fn open(auth: Auth) -> Result<Self, ConfigFaults> {
+        let (sender, _) = watch::channel(load(&auth)?);
+        Ok(Self {
+            auth,
+            sender,
+            turn: Mutex::default(),
+        })
+    }
+
+    /// The users as they are and will be.
+    pub fn subscribe(&self) -> watch::Receiver<Users> {
+        self.sender.subscribe()
+    }
+
+    /// Lets in whom the file names now, and says how many users there are. Sessions go on as they began.
+    ///
+    /// # Errors
+    ///
+    /// The file has faults; the users before stay.
+    pub fn read_again(&self) -> Result<usize, ConfigFaults> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = load(&self.auth);
+        match &read {
+            Ok(users) => tracing::info!(users = users.len(), "users read again"),
             Err(error) => tracing::error!(
-                error = multidb_store::error_chain(&error),
+                error = multidb_store::error_chain(error),
                 "users were not read again, those before stay"
             ),
         }
+        let users = read?;
+        let count = users.len();
+        self.sender.send_replace(users);
+        Ok(count)
+    }
+
+    /// Reads the file again when it changes, for as long as anybody listens.
+    pub async fn keep_fresh(&self, watched: WatchedFiles) {
+        let refresh = || drop(self.read_again());
+        watched.keep_fresh(&self.sender, refresh).await;
     }
 }
 
@@ -79,11 +110,11 @@ impl UsersFile {
     ///
     /// It cannot be read, or has faults: then it is not touched.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        read_users_file(path)?;
         let text = match std::fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             read => read.with_context(|| format!("{} cannot be read", path.display()))?,
         };
+        parse_users(path, &text)?;
         Ok(Self {
             path: path.to_owned(),
             document: text.parse()?,
@@ -149,6 +180,8 @@ impl UsersFile {
     /// The disk is full, or the directory is not ours; then the old file stays. Or what would be written
     /// has faults, such as a user without roles.
     pub fn save(&self) -> anyhow::Result<()> {
+        let text = self.document.to_string();
+        parse_users(&self.path, &text)?;
         let directory = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(directory)
             .with_context(|| format!("{} cannot be made", directory.display()))?;
@@ -156,9 +189,8 @@ impl UsersFile {
             .with_context(|| format!("{} cannot be written to", directory.display()))?;
         new.as_file()
             .set_permissions(Permissions::from_mode(0o600))?;
-        new.write_all(self.document.to_string().as_bytes())?;
+        new.write_all(text.as_bytes())?;
         new.as_file().sync_all()?;
-        read_users_file(new.path())?;
         new.persist(&self.path)
             .with_context(|| format!("{} cannot be replaced", self.path.display()))?;
         Ok(())

@@ -15,6 +15,7 @@
 //! | `GET /v1/snapshots/explain?project=P&gitref=REF` | [`ExplainView`] |
 //! | `GET /v1/connections` | list of [`ConnectionView`] |
 //! | `DELETE /v1/connections/{id}` | nothing |
+//! | `POST /v1/users/reload` | [`UsersView`], once the file of users has been read again |
 //!
 //! What fails answers with [`ErrorBody`] and status 400, 404, 409 or 500. Fields may be added, so
 //! readers ignore those that they do not know.
@@ -127,6 +128,13 @@ pub struct PinBody {
 pub struct LogsView {
     /// Its lines, oldest first.
     pub lines: Vec<String>,
+}
+
+/// Who may log in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsersView {
+    /// How many users there are; 0 where everybody is trusted.
+    pub users: usize,
 }
 
 /// One snapshot.

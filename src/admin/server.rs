@@ -17,11 +17,12 @@ use multidb_actors::snapshot_index::{ListSnapshots, SnapshotIndex};
 use multidb_actors::supervisor::{ListInstances, Supervisor};
 use multidb_store::Layout;
 
-use super::api::StatusView;
+use super::api::{StatusView, UsersView};
 use crate::clone::TreeCloner;
 use crate::config::Config;
 use crate::import::Importer;
 use crate::runtime::PostgresHost;
+use crate::users::LiveUsers;
 
 mod connections;
 mod failure;
@@ -51,6 +52,8 @@ pub struct AdminDeps {
     pub worker: Addr<CloneWorker>,
     /// The open sessions.
     pub sessions: SessionTable,
+    /// The users, unless everybody is trusted.
+    pub users: Option<Arc<LiveUsers>>,
     /// Asks the instances' Postgres.
     pub probe: Arc<dyn ServerProbe>,
     /// When the daemon started.
@@ -72,6 +75,7 @@ pub fn serve(deps: AdminDeps) -> io::Result<ServerHandle> {
             .app_data(web::JsonConfig::default().error_handler(failure::bad_json))
             .app_data(web::QueryConfig::default().error_handler(failure::bad_query))
             .service(status)
+            .service(read_users)
             .configure(instances::routes)
             .configure(snapshots::routes)
             .configure(connections::routes)
@@ -128,4 +132,18 @@ async fn status(deps: web::Data<AdminDeps>) -> Answer<StatusView> {
         clone_method: deps.cloner.method().to_owned(),
         disk_free_bytes: deps.cloner.disk_free_bytes().map_err(Failure::internal)?,
     }))
+}
+
+/// Reads the file of users again, at once.
+#[actix_web::post("/v1/users/reload")]
+async fn read_users(deps: web::Data<AdminDeps>) -> Answer<UsersView> {
+    let Some(live) = deps.users.clone() else {
+        return Ok(web::Json(UsersView { users: 0 }));
+    };
+    let read = web::block(move || live.read_again());
+    let users = read
+        .await
+        .map_err(Failure::internal)?
+        .map_err(Failure::internal)?;
+    Ok(web::Json(UsersView { users }))
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
@@ -11,8 +12,13 @@ use serde_json::json;
 
 use super::Invocation;
 use super::table::{Align, or_none, printable, table};
-use crate::config::AuthMethod;
+use crate::admin::api::UsersView;
+use crate::admin::client::AdminError;
+use crate::config::{Auth, AuthMethod};
 use crate::users::{self, NewUser, UsersFile};
+
+/// How long a running daemon may take to read the file again.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
@@ -63,19 +69,9 @@ struct UserView {
     origin: &'static str,
 }
 
-pub(super) fn run(command: UserCommand, invocation: &Invocation) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(command: UserCommand, invocation: &Invocation) -> anyhow::Result<ExitCode> {
     let auth = invocation.loaded()?.config.auth;
-    if let UserCommand::Ls = command {
-        let views: Vec<_> = users::load(&auth)?
-            .iter()
-            .map(|(name, user)| view(name, user, auth.users.contains_key(name)))
-            .collect();
-        invocation.output.show(&views, |views| text(views))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut file = UsersFile::open(&auth.users_file)?;
-    let (name, done) = match command {
-        UserCommand::Ls => return Ok(ExitCode::SUCCESS),
+    match command {
         UserCommand::Add(args) => {
             let new = NewUser {
                 roles: args.roles,
@@ -83,35 +79,66 @@ pub(super) fn run(command: UserCommand, invocation: &Invocation) -> anyhow::Resu
                 max_instances: args.max_instances,
                 creations_per_minute: args.creations_per_minute,
             };
-            refuse_configured(&auth, &args.name)?;
-            file.add(&args.name, &password(&args.name)?, &new)?;
-            (args.name, "added")
+            let name = &args.name;
+            let add = |file: &mut UsersFile| file.add(name, &password(name)?, &new);
+            change(invocation, &auth, name, "added", add).await?;
+        }
+        UserCommand::Ls => {
+            let views: Vec<_> = users::load(&auth)?
+                .iter()
+                .map(|(name, user)| view(name, user, auth.users.contains_key(name)))
+                .collect();
+            invocation.output.show(&views, |views| text(views))?;
         }
         UserCommand::Rm { name } => {
-            refuse_configured(&auth, &name)?;
-            file.remove(&name)?;
-            (name, "removed")
+            let remove = |file: &mut UsersFile| file.remove(&name);
+            change(invocation, &auth, &name, "removed", remove).await?;
         }
         UserCommand::Passwd { name } => {
-            refuse_configured(&auth, &name)?;
-            file.set_password(&name, &password(&name)?)?;
-            (name, "changed")
+            let set = |file: &mut UsersFile| file.set_password(&name, &password(&name)?);
+            change(invocation, &auth, &name, "changed", set).await?;
         }
-    };
-    file.save()?;
-    let shown = json!({"name": name, done: true, "users_file": auth.users_file});
-    let note = match auth.method {
-        AuthMethod::ScramSha256 => "",
-        AuthMethod::Trust => "\nauth.method is \"trust\", so nobody is asked for a password yet",
-    };
-    invocation.output.show(&shown, |_| {
-        format!("user {} {done}{note}", printable(&name))
-    })?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Changes the file, and says that it is done: in the running daemon too, if there is one.
+async fn change(
+    invocation: &Invocation,
+    auth: &Auth,
+    name: &str,
+    done: &str,
+    change: impl FnOnce(&mut UsersFile) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut file = UsersFile::open(&auth.users_file)?;
+    refuse_configured(auth, name)?;
+    change(&mut file)?;
+    file.save()?;
+    let shown = json!({"name": name, done: true, "users_file": auth.users_file});
+    let note = match auth.method {
+        AuthMethod::ScramSha256 => tell_daemon(invocation).await?,
+        AuthMethod::Trust => "\nauth.method is \"trust\", so nobody is asked for a password yet",
+    };
+    invocation
+        .output
+        .show(&shown, |_| format!("user {} {done}{note}", printable(name)))
+}
+
+/// Has a running daemon read the file at once. Where it cannot be asked, it sees the change by itself.
+async fn tell_daemon(invocation: &Invocation) -> anyhow::Result<&'static str> {
+    let client = invocation.client()?.with_timeout(RELOAD_TIMEOUT);
+    let nothing = json!({});
+    let told = client.post::<UsersView>("/v1/users/reload", &nothing);
+    Ok(match told.await {
+        Ok(_) | Err(AdminError::NotRunning { .. }) => "",
+        Err(_) => {
+            "\nthe daemon could not be told, it reads the file again by itself within seconds"
+        }
+    })
+}
+
 /// The configuration's word counts, so a change of the file would have no effect.
-fn refuse_configured(auth: &crate::config::Auth, name: &str) -> anyhow::Result<()> {
+fn refuse_configured(auth: &Auth, name: &str) -> anyhow::Result<()> {
     match auth.users.contains_key(name) {
         true => Err(anyhow!(
             "user \"{name}\" is in the configuration, change auth.users.{name} there"

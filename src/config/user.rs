@@ -7,8 +7,8 @@ use multidb_actors::auth::{User, Users, Verifier};
 use multidb_store::ProjectName;
 
 use super::fault::{ConfigFaults, Fault};
-use super::lines::Lines;
 use super::section::{Report, Section};
+use super::source;
 use super::value::{Value, quoted};
 
 impl Value for Verifier {
@@ -39,30 +39,25 @@ impl Value for ProjectName {
 ///
 /// All faults of the file.
 pub fn read_users_file(path: &Path) -> Result<Users, ConfigFaults> {
-    let refuse = |faults| ConfigFaults {
-        file: Some(path.to_owned()),
-        faults,
-    };
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Users::new()),
-        Err(error) => {
-            return Err(refuse(vec![Fault::new(
-                "",
-                format!("cannot be read: {error}"),
-            )]));
-        }
-    };
-    let table = text
-        .parse::<toml::Table>()
-        .map_err(|error| refuse(vec![Fault::syntax(&error)]))?;
-    let mut report = Report::default();
-    let users = read_users(Section::top(table), &mut report);
-    report.locate(&Lines::of(&text));
-    match report.faults.is_empty() {
-        true => Ok(users),
-        false => Err(refuse(report.faults)),
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse_users(path, &text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Users::new()),
+        Err(error) => Err(ConfigFaults {
+            file: Some(path.to_owned()),
+            faults: vec![Fault::new("", format!("cannot be read: {error}"))],
+        }),
     }
+}
+
+/// Reads the text of the file of users, which is at this path.
+///
+/// # Errors
+///
+/// All faults of the text.
+pub fn parse_users(path: &Path, text: &str) -> Result<Users, ConfigFaults> {
+    let read = |table, report: &mut Report| read_users(Section::top(table), report);
+    let (users, _report) = source::parse(Some(path), text, read)?;
+    Ok(users)
 }
 
 pub(super) fn read_users(section: Section, report: &mut Report) -> Users {
