@@ -136,23 +136,13 @@ finish() {
     trap '' INT TERM HUP
     if [ -n "$work" ]; then
         multidb_kill_users_of "$work"
-        remove_containers
+        multidb_remove_containers "$work"
         multidb_unmount_image "$work/xfs"
         multidb_unmount_image "$work/btrfs"
         rm --recursive --force --one-file-system "$work"
     fi
     multidb_stop_docker
     exit "$result"
-}
-
-# Only those whose labels name a root below our directory.
-remove_containers() {
-    local id
-    for id in $(docker ps --all --quiet --filter label=multidb.root 2>/dev/null); do
-        case $(docker inspect --format '{{index .Config.Labels "multidb.root"}}' "$id") in
-            "$work"/*) docker rm --force --volumes "$id" >/dev/null ;;
-        esac
-    done
 }
 
 main "$@"

@@ -50,7 +50,7 @@ pub use poll::{eventually, poll};
 pub use ports::Port;
 pub use processes::{is_alive, kill, kill_servers_of, postmaster_pid};
 pub use programs::{ProgramOutput, postgres_bin, run, run_as_postgres};
-pub use raw::RawClient;
+pub use raw::{RawClient, startup_packet};
 pub use session::{PendingQuery, PgFailure, Session};
 pub use simulated_backends::SimulatedBackends;
 pub use terminal::run_on_terminal;

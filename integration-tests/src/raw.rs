@@ -79,7 +79,7 @@ impl RawClient {
 }
 
 /// The bytes of a startup packet.
-fn startup_packet(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
+pub fn startup_packet(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
     let mut body = version.to_be_bytes().to_vec();
     for (key, value) in parameters {
         body.extend_from_slice(key.as_bytes());

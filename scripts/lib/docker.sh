@@ -3,6 +3,8 @@
 #
 #   multidb_start_docker   makes sure that an engine answers: the one that runs, else one of ours
 #   multidb_stop_docker    stops the engine if this shell started it, and only then
+#   multidb_remove_containers DIRECTORY
+#                          removes the containers whose labels name a root below the directory
 #
 # An engine of ours keeps everything in $MULTIDB_ENGINE_DIR (default /var/tmp/multidb-engine), with
 # the images that it built; nothing of it is in /var/lib/docker. It leaves the machine's firewall
@@ -97,4 +99,13 @@ multidb_stop_docker() {
     done
     echo "docker: process $pid still runs after $attempt checks; killing it" >&2
     kill -KILL "$pid" 2>/dev/null || true
+}
+
+multidb_remove_containers() {
+    local directory=$1 id
+    for id in $(docker ps --all --quiet --filter label=multidb.root 2>/dev/null); do
+        case $(docker inspect --format '{{index .Config.Labels "multidb.root"}}' "$id") in
+            "$directory"/*) docker rm --force --volumes "$id" >/dev/null ;;
+        esac
+    done
 }

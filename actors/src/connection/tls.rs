@@ -1,17 +1,16 @@
 //! TLS between a client and the proxy, by rustls: after an SSLRequest, or from the first byte.
 
-use std::io;
-use std::pin::Pin;
+use std::io::{self, Cursor};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use jiff::Timestamp;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256, Sha384, Sha512};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncReadExt, Chain, Join};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -23,6 +22,9 @@ pub const ALPN: &[u8] = b"postgresql";
 
 /// A client's stream in TLS.
 pub type Secured = TlsStream<Resumed>;
+
+/// A socket some of whose bytes were read already.
+pub type Resumed = Join<Chain<Cursor<BytesMut>, OwnedReadHalf>, OwnedWriteHalf>;
 
 /// What the proxy shows of itself in TLS. Replaced as a whole when its files change; sessions keep what
 /// they began with.
@@ -83,7 +85,8 @@ pub(super) async fn accept(
     server: &TlsServer,
     beginning: Beginning,
 ) -> io::Result<(Secured, Binding)> {
-    let resumed = Resumed { read_ahead, socket };
+    let (read, write) = socket.into_split();
+    let resumed = tokio::io::join(Cursor::new(read_ahead).chain(read), write);
     let stream = TlsAcceptor::from(server.config.clone())
         .accept(resumed)
         .await?;
@@ -132,48 +135,4 @@ pub(super) fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
         "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Sha512::digest(certificate).to_vec(),
         _ => return None,
     })
-}
-
-/// A socket some of whose bytes were read already.
-#[derive(Debug)]
-pub struct Resumed {
-    read_ahead: BytesMut,
-    socket: TcpStream,
-}
-
-impl AsyncRead for Resumed {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.read_ahead.is_empty() {
-            return Pin::new(&mut this.socket).poll_read(cx, buf);
-        }
-        let length = this.read_ahead.len().min(buf.remaining());
-        buf.put_slice(&this.read_ahead.split_to(length));
-        if this.read_ahead.is_empty() {
-            this.read_ahead = BytesMut::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Resumed {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
-    }
 }

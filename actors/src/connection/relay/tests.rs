@@ -190,6 +190,22 @@ fn the_end_of_the_backend_ends_the_session_after_its_last_word() {
     });
 }
 
+/// Waits until nothing more passes, and asserts that no more did than can be held.
+async fn until_it_stands(count: impl Fn() -> u64) {
+    settle().await;
+    let mut passed = 0;
+    while count() != passed {
+        passed = count();
+        settle().await;
+    }
+    // The pipe behind us, and the largest buffer.
+    let held_max = PIPE_BYTES + BUFFER_BYTES[2];
+    assert!(
+        passed > 0 && passed <= held_max as u64,
+        "{passed} were read"
+    );
+}
+
 #[test]
 fn what_a_client_does_not_read_is_not_read_on_and_its_own_words_still_pass() {
     local(async {
@@ -197,18 +213,7 @@ fn what_a_client_does_not_read_is_not_read_on_and_its_own_words_still_pass() {
         let (mut backend_in, mut backend_out) = tokio::io::split(session.backend);
         let rows = vec![7; 64 << 20];
         let sending = tokio::task::spawn_local(async move { backend_out.write_all(&rows).await });
-        settle().await;
-        let mut passed = 0;
-        while session.meter.from_backend_bytes() != passed {
-            passed = session.meter.from_backend_bytes();
-            settle().await;
-        }
-        // The pipe to the client, and the largest buffer.
-        let held_max = PIPE_BYTES + BUFFER_BYTES[2];
-        assert!(
-            passed > 0 && passed <= held_max as u64,
-            "{passed} were read"
-        );
+        until_it_stands(|| session.meter.from_backend_bytes()).await;
         assert!(!sending.is_finished());
         session.client.write_all(b"cancel").await.unwrap();
         let mut word = [0; 6];
@@ -225,17 +230,7 @@ fn a_backend_that_does_not_read_holds_its_client_back_and_still_speaks() {
         let (mut client_in, mut client_out) = tokio::io::split(session.client);
         let rows = vec![7; 64 << 20];
         let sending = tokio::task::spawn_local(async move { client_out.write_all(&rows).await });
-        settle().await;
-        let mut passed = 0;
-        while session.meter.from_client_bytes() != passed {
-            passed = session.meter.from_client_bytes();
-            settle().await;
-        }
-        let held_max = PIPE_BYTES + BUFFER_BYTES[2];
-        assert!(
-            passed > 0 && passed <= held_max as u64,
-            "{passed} were read"
-        );
+        until_it_stands(|| session.meter.from_client_bytes()).await;
         assert!(!sending.is_finished());
         session.backend.write_all(b"error").await.unwrap();
         let mut word = [0; 5];

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use multidb_integration_tests::startup_packet;
 use tokio::time::Instant;
 
 /// Nothing that is measured takes longer.
@@ -102,7 +103,10 @@ impl Client {
             received: Vec::with_capacity(READ_BYTES),
             begin: 0,
         };
-        client.stream.write_all(&startup_packet(user))?;
+        client.stream.write_all(&startup_packet(
+            196_608,
+            &[("user", user), ("database", DATABASE)],
+        ))?;
         client.read_until(b'Z')?;
         Ok(client)
     }
@@ -203,17 +207,4 @@ fn keep_tail(tail: &mut [u8; READY.len()], chunk: &[u8]) {
         let kept = tail.len() - chunk.len();
         tail[kept..].copy_from_slice(chunk);
     }
-}
-
-fn startup_packet(user: &str) -> Vec<u8> {
-    let mut body = 196_608_u32.to_be_bytes().to_vec();
-    for text in ["user", user, "database", DATABASE] {
-        body.extend_from_slice(text.as_bytes());
-        body.push(0);
-    }
-    body.push(0);
-    let length = u32::try_from(body.len() + 4).expect("a packet is short");
-    let mut packet = length.to_be_bytes().to_vec();
-    packet.append(&mut body);
-    packet
 }
