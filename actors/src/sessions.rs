@@ -123,7 +123,7 @@ impl SessionTable {
         let tables = self.lock();
         let mut sessions = tables.sessions.values();
         sessions.any(|other| {
-            other.id != id && other.instance == *instance && !other.meter.is_listening()
+            other.id != id && other.instance == *instance && !other.meter.only_listens()
         })
     }
 

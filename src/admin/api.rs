@@ -272,7 +272,7 @@ pub struct ConnectionView {
     pub role: String,
     /// What the client calls itself.
     pub application_name: String,
-    /// `active`, `idle` or `idle in transaction`.
+    /// `active`, `idle`, `listening` or `idle in transaction`.
     pub state: String,
     /// When the client connected.
     pub connected_at: Timestamp,

@@ -121,8 +121,12 @@ impl ConnectionActor {
                 return;
             };
             let shown = &session.shown;
+            let activity = match activity {
+                BackendActivity::Idle if shown.meter.listens() => BackendActivity::Listening,
+                activity => activity,
+            };
             if activity == BackendActivity::Listening && shown.meter.chunks() == chunks {
-                shown.meter.note_listening();
+                shown.meter.note_only_listens();
             }
             let others = actor.deps.sessions.serves_others(&shown.instance, actor.id);
             if let Some((limit, error)) = session.end_of(activity, others)

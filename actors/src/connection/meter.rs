@@ -9,6 +9,13 @@ use tokio::time::Instant;
 
 use crate::wire::{Tail, TailState};
 
+/// CommandComplete of these statements.
+const LISTEN: &[u8] = b"C\0\0\0\x0bLISTEN\0";
+const UNLISTEN: &[u8] = b"C\0\0\0\x0dUNLISTEN\0";
+const DISCARD_ALL: &[u8] = b"C\0\0\0\x10DISCARD ALL\0";
+/// The longest chunk that is searched for them.
+const ANSWER_BYTES_MAX: usize = 256;
+
 /// A session's meter.
 #[derive(Debug)]
 pub struct Meter {
@@ -21,8 +28,10 @@ pub struct Meter {
     from_backend_bytes: AtomicU64,
     /// A [`SessionState`].
     state: AtomicU8,
-    /// Whether its backend was seen to listen since the client last spoke.
-    listening: AtomicBool,
+    /// Whether the client has said LISTEN, as far as the backend's short answers tell.
+    listens: AtomicBool,
+    /// Whether it was found to do nothing but listen since the client last spoke.
+    only_listens: AtomicBool,
 }
 
 /// What a session does, as far as its bytes tell.
@@ -59,7 +68,8 @@ impl Default for Meter {
             from_client_bytes: AtomicU64::new(0),
             from_backend_bytes: AtomicU64::new(0),
             state: AtomicU8::new(SessionState::Active as u8),
-            listening: AtomicBool::new(false),
+            listens: AtomicBool::new(false),
+            only_listens: AtomicBool::new(false),
         }
     }
 }
@@ -69,18 +79,48 @@ impl Meter {
     pub(super) fn client_sent(&self, bytes: usize) {
         self.from_client_bytes
             .fetch_add(bytes as u64, Ordering::Relaxed);
-        self.listening.store(false, Ordering::Relaxed);
+        self.only_listens.store(false, Ordering::Relaxed);
         self.set(SessionState::Active);
     }
 
-    /// Its backend was asked, and listens.
-    pub(super) fn note_listening(&self) {
-        self.listening.store(true, Ordering::Relaxed);
+    /// A chunk came from the backend, of which only a short one is looked at: LISTEN and its
+    /// opposites are answered by nothing else. That such bytes stand in a row by chance only lets
+    /// an idle session stay for longer.
+    pub(super) fn note_answer(&self, chunk: &[u8]) {
+        if chunk.len() > ANSWER_BYTES_MAX {
+            return;
+        }
+        for start in memchr::memchr_iter(b'C', chunk) {
+            let rest = chunk.get(start..).unwrap_or_default();
+            if rest.starts_with(LISTEN) {
+                self.listens.store(true, Ordering::Relaxed);
+            } else if rest.starts_with(UNLISTEN) || rest.starts_with(DISCARD_ALL) {
+                self.listens.store(false, Ordering::Relaxed);
+            }
+        }
     }
 
-    /// Whether it only listens, as far as is known.
-    pub fn is_listening(&self) -> bool {
-        self.listening.load(Ordering::Relaxed)
+    /// Its backend was asked, and its client waits for notifications alone.
+    pub(super) fn note_only_listens(&self) {
+        self.only_listens.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was found to do nothing but listen.
+    pub fn only_listens(&self) -> bool {
+        self.only_listens.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client has said LISTEN, as far as is known.
+    pub fn listens(&self) -> bool {
+        self.listens.load(Ordering::Relaxed) || self.only_listens()
+    }
+
+    /// What the session does, in a word.
+    pub fn state_name(&self) -> &'static str {
+        match self.state() {
+            SessionState::Idle if self.listens() => "listening",
+            state => state.name(),
+        }
     }
 
     /// A chunk came from the backend, and this is the end of what it said so far.
@@ -127,5 +167,30 @@ impl Meter {
     /// The bytes that the backend sent.
     pub fn from_backend_bytes(&self) -> u64 {
         self.from_backend_bytes.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listening_begins_and_ends_by_the_backends_answers() {
+        let meter = Meter::default();
+        for (chunk, listens) in [
+            (&b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I"[..], false),
+            (b"C\0\0\0\x0aBEGIN\0C\0\0\0\x0bLISTEN\0Z\0\0\0\x05T", true),
+            (b"C\0\0\0\x0bCOMMIT\0Z\0\0\0\x05I", true),
+            (b"C\0\0\0\x0dUNLISTEN\0Z\0\0\0\x05I", false),
+            (
+                b"1\0\0\0\x042\0\0\0\x04n\0\0\0\x04C\0\0\0\x0bLISTEN\0Z\0\0\0\x05I",
+                true,
+            ),
+            (b"C\0\0\0\x10DISCARD ALL\0Z\0\0\0\x05I", false),
+            (&[b'C'; ANSWER_BYTES_MAX + 1], false),
+        ] {
+            meter.note_answer(chunk);
+            assert_eq!(meter.listens(), listens, "{chunk:?}");
+        }
     }
 }

@@ -167,6 +167,7 @@ where
                 }
                 let passed = |chunk: &[u8]| {
                     tail.feed(chunk);
+                    meter.note_answer(chunk);
                     meter.backend_sent(chunk.len(), &tail);
                 };
                 if downstream

@@ -139,7 +139,12 @@ fn listener_stays_while_its_instance_runs_for_others() {
     let daemon = daemon().limit("session_idle_timeout", "1s").start();
     let other = daemon.connect("instance:a,snapshot:monday");
     let listener = daemon.connect("instance:a");
+    // The last statement of this session is no LISTEN.
+    listener.query("begin").expect("it begins");
     listener.query("listen changes").expect("it listens");
+    listener.query("commit").expect("it listens");
+    let sessions = daemon.json(&["connection", "ls"]);
+    assert_eq!(sessions[1]["state"], "listening", "{sessions}");
     other
         .query("select pg_sleep(4)")
         .expect("a running query is not idle");

@@ -22,7 +22,7 @@ fn view(session: &Session) -> ConnectionView {
         database: session.database.clone(),
         role: session.role.clone(),
         application_name: session.application_name.clone(),
-        state: session.meter.state().name().to_owned(),
+        state: session.meter.state_name().to_owned(),
         connected_at: session.connected_at,
         idle_seconds: session.meter.quiet_for().as_secs(),
         client_bytes: session.meter.from_client_bytes(),
