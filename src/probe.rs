@@ -1,5 +1,6 @@
 //! Questions to a running Postgres, over its Unix socket.
 
+use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
@@ -140,6 +141,37 @@ const AWAKE_QUESTION: &str = "\
     select 'prepared transaction', gid from pg_catalog.pg_prepared_xacts \
     limit 100";
 
+/// That a session listens is known to itself alone; its last statement tells nearly as well. One that
+/// waits for its client in the middle of a statement is in a COPY, as a rule; the progress of a COPY is
+/// reported since Postgres 14 (its documentation, "COPY Progress Reporting").
+const ACTIVITY_QUESTION: &str = "\
+    select pid, \
+           case when state like 'idle in transaction%' then 'transaction' \
+                when state = 'idle' and query ~* '(^|;)\\s*listen\\M' then 'listening' \
+                when state = 'idle' then 'idle' \
+                when backend_type = 'walsender' then 'replicating' \
+                when wait_event_type = 'Client' and wait_event = 'ClientRead' then 'waits' \
+                when current_setting('server_version_num')::int >= 140000 \
+                    and exists (select from pg_catalog.pg_stat_get_progress_info('COPY') copy \
+                                where copy.pid = activity.pid) then 'copy' \
+                else 'active' end \
+      from pg_catalog.pg_stat_activity activity \
+     where pid = any ($1)";
+
+fn activity(row: &Row) -> (i32, BackendActivity) {
+    let (process_id, what): (i32, &str) = (row.get(0), row.get(1));
+    let activity = match what {
+        "transaction" => BackendActivity::IdleInTransaction,
+        "listening" => BackendActivity::Listening,
+        "idle" => BackendActivity::Idle,
+        "replicating" => BackendActivity::Replicating,
+        "waits" => BackendActivity::InCopy { waits: true },
+        "copy" => BackendActivity::InCopy { waits: false },
+        _ => BackendActivity::Active,
+    };
+    (process_id, activity)
+}
+
 fn awake_reason(row: &Row) -> AwakeReason {
     let (kind, what): (&str, String) = (row.get(0), row.get(1));
     match kind {
@@ -153,33 +185,14 @@ fn awake_reason(row: &Row) -> AwakeReason {
 
 #[async_trait]
 impl ServerProbe for PgProbe {
-    async fn backend_activity(
+    async fn backend_activities(
         &self,
         endpoint: &Endpoint,
         superuser: &str,
-        process_id: i32,
-    ) -> Result<Option<BackendActivity>, RuntimeError> {
-        // That it listens is known to a session alone; its last statement tells nearly as well.
-        let question = "select state, \
-            coalesce(query ~* '(^|;)\\s*listen\\M', false), \
-            coalesce(wait_event_type = 'Client' and wait_event = 'ClientRead' \
-                and backend_type = 'client backend', false) \
-            from pg_catalog.pg_stat_activity where pid = $1";
-        let rows = ask(endpoint, superuser, question, &[&process_id]).await?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        let state: Option<String> = row.get(0);
-        let (listens, waits): (bool, bool) = (row.get(1), row.get(2));
-        Ok(Some(match state.as_deref() {
-            Some("idle") if listens => BackendActivity::Listening,
-            Some("idle") => BackendActivity::Idle,
-            Some("idle in transaction" | "idle in transaction (aborted)") => {
-                BackendActivity::IdleInTransaction
-            }
-            Some("active") if waits => BackendActivity::InCopy,
-            _ => BackendActivity::Active,
-        }))
+        process_ids: &[i32],
+    ) -> Result<HashMap<i32, BackendActivity>, RuntimeError> {
+        let rows = ask(endpoint, superuser, ACTIVITY_QUESTION, &[&process_ids]).await?;
+        Ok(rows.iter().map(activity).collect())
     }
 
     async fn awake_reasons(

@@ -88,7 +88,6 @@ pub struct ConnectionActor {
 /// What the actor needs of its session.
 struct OpenSession {
     shown: Session,
-    superuser: String,
     idle: IdleLimits,
     control: Rc<RelayControl>,
 }
@@ -156,9 +155,11 @@ impl ConnectionActor {
         let shown = Session {
             id: self.id,
             peer: self.peer.clone(),
+            tls: client.socket.tls_version(),
             user: facts.user,
             instance: facts.request.instance,
             endpoint: lease.endpoint.clone(),
+            superuser: lease.superuser.as_str().into(),
             database: facts.database,
             role: facts.role,
             application_name: facts.application_name,
@@ -173,7 +174,6 @@ impl ConnectionActor {
         let control = Rc::new(RelayControl::default());
         self.session = Some(OpenSession {
             shown,
-            superuser: lease.superuser.clone(),
             idle: facts.idle,
             control: control.clone(),
         });

@@ -9,15 +9,8 @@ pub const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// The `[limits]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// An idle session outside any transaction ends after this time.
-    pub session_idle_timeout: Duration,
-    /// An idle session inside a transaction ends after this time.
-    pub transaction_idle_timeout: Duration,
-    /// A session that listens for notifications ends after this time; without it, it stays while
-    /// its instance runs for others, and then has the limit of other idle sessions.
-    pub listen_idle_timeout: Option<Duration>,
-    /// A COPY that waits for its client ends after this time; without it, never.
-    pub copy_idle_timeout: Option<Duration>,
+    /// For how long sessions may do nothing, where nobody else says so.
+    pub idle: IdleLimits,
     /// An instance without sessions is stopped after this time.
     pub instance_idle_timeout: Duration,
     /// An instance that nobody used for this time is deleted.
@@ -36,20 +29,7 @@ pub struct Limits {
     pub max_unauthenticated: usize,
 }
 
-/// For how long a session may do nothing, where its client or its project says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct IdleTimeouts {
-    /// Outside any transaction.
-    pub session: Option<Duration>,
-    /// Inside a transaction.
-    pub transaction: Option<Duration>,
-    /// While it listens for notifications.
-    pub listen: Option<Duration>,
-    /// In a COPY that waits for its client.
-    pub copy: Option<Duration>,
-}
-
-/// For how long one session may do nothing.
+/// For how long one session may do nothing. Nothing is done while no byte passes in either direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdleLimits {
     /// Outside any transaction.
@@ -60,21 +40,78 @@ pub struct IdleLimits {
     pub listen: Option<Duration>,
     /// In a COPY that waits for its client; without an end where it is none.
     pub copy: Option<Duration>,
+    /// While a query runs; without an end where it is none.
+    pub active: Option<Duration>,
+    /// While it replicates; without an end where it is none.
+    pub replication: Option<Duration>,
+}
+
+/// The limits that somebody sets: the configuration, a project or a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IdleTimeouts {
+    pub(crate) session: Option<Duration>,
+    pub(crate) transaction: Option<Duration>,
+    pub(crate) listen: Option<Duration>,
+    pub(crate) copy: Option<Duration>,
+    pub(crate) active: Option<Duration>,
+    pub(crate) replication: Option<Duration>,
+}
+
+impl IdleTimeouts {
+    /// Their names, wherever they are set.
+    pub const KEYS: [&str; 6] = [
+        "session_idle_timeout",
+        "transaction_idle_timeout",
+        "listen_idle_timeout",
+        "copy_idle_timeout",
+        "active_timeout",
+        "replication_timeout",
+    ];
+
+    /// Those that `time` knows by their [`KEYS`](Self::KEYS).
+    ///
+    /// # Errors
+    ///
+    /// The first of `time`.
+    pub fn read<E>(
+        mut time: impl FnMut(&'static str) -> Result<Option<Duration>, E>,
+    ) -> Result<Self, E> {
+        let [session, transaction, listen, copy, active, replication] = Self::KEYS;
+        Ok(Self {
+            session: time(session)?,
+            transaction: time(transaction)?,
+            listen: time(listen)?,
+            copy: time(copy)?,
+            active: time(active)?,
+            replication: time(replication)?,
+        })
+    }
 }
 
 impl IdleLimits {
-    /// What counts: the client's word, then its project's, then the limits of all.
-    pub fn of(client: IdleTimeouts, project: IdleTimeouts, limits: &Limits) -> Self {
-        let session = client.session.or(project.session);
-        let transaction = client.transaction.or(project.transaction);
+    /// These, but for what somebody else sets, who knows better.
+    #[must_use]
+    pub fn but(self, set: IdleTimeouts) -> Self {
         Self {
-            session: session.unwrap_or(limits.session_idle_timeout),
-            transaction: transaction.unwrap_or(limits.transaction_idle_timeout),
-            listen: client
-                .listen
-                .or(project.listen)
-                .or(limits.listen_idle_timeout),
-            copy: client.copy.or(project.copy).or(limits.copy_idle_timeout),
+            session: set.session.unwrap_or(self.session),
+            transaction: set.transaction.unwrap_or(self.transaction),
+            listen: set.listen.or(self.listen),
+            copy: set.copy.or(self.copy),
+            active: set.active.or(self.active),
+            replication: set.replication.or(self.replication),
+        }
+    }
+}
+
+impl Default for IdleLimits {
+    fn default() -> Self {
+        Self {
+            session: Duration::from_secs(15 * 60),
+            transaction: Duration::from_secs(60 * 60),
+            listen: None,
+            copy: None,
+            active: None,
+            replication: None,
         }
     }
 }

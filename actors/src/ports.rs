@@ -3,7 +3,7 @@
 //!
 //! A port's errors are typed by what the actors decide on, and carry the text of the rest.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -228,13 +228,13 @@ pub enum RevisionError {
 /// Asks a running Postgres about itself.
 #[async_trait]
 pub trait ServerProbe: Send + Sync + 'static {
-    /// What the backend with this process id does, by `pg_stat_activity`; `None` when it is gone.
-    async fn backend_activity(
+    /// What the backends with these process ids do, by `pg_stat_activity`. One that is gone is left out.
+    async fn backend_activities(
         &self,
         endpoint: &Endpoint,
         superuser: &str,
-        process_id: i32,
-    ) -> Result<Option<BackendActivity>, RuntimeError>;
+        process_ids: &[i32],
+    ) -> Result<HashMap<i32, BackendActivity>, RuntimeError>;
 
     /// What Postgres does of its own accord that a stop would cut.
     async fn awake_reasons(
@@ -261,10 +261,29 @@ pub enum BackendActivity {
     Listening,
     /// It waits for its client, inside a transaction.
     IdleInTransaction,
-    /// It waits for its client in the middle of a statement: for more of a COPY, as a rule.
-    InCopy,
-    /// It works, or it is none that waits for queries (a WAL sender, for example).
+    /// It is in a COPY.
+    InCopy {
+        /// Whether it waits for its client to send more.
+        waits: bool,
+    },
+    /// It sends its client what is written: a WAL sender.
+    Replicating,
+    /// It works.
     Active,
+}
+
+impl BackendActivity {
+    /// What its session does, in the words of `multidb connection ls`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Listening => "listening",
+            Self::IdleInTransaction => "idle in transaction",
+            Self::InCopy { .. } => "in COPY",
+            Self::Replicating => "replicating",
+            Self::Active => "active",
+        }
+    }
 }
 
 /// The snapshots on disk. Its calls block.

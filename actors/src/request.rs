@@ -32,19 +32,24 @@ pub(crate) use error::quoted;
 pub use error::{Place, RequestError};
 
 /// All keys, in the order in which errors name them.
-pub const KEYS: [&str; 11] = [
-    "instance",
-    "gitref",
-    "snapshot",
-    "asof",
-    "project",
-    "role",
-    "user",
-    "session_idle_timeout",
-    "transaction_idle_timeout",
-    "listen_idle_timeout",
-    "copy_idle_timeout",
-];
+pub const KEYS: [&str; 13] = {
+    let [session, transaction, listen, copy, active, replication] = IdleTimeouts::KEYS;
+    [
+        "instance",
+        "gitref",
+        "snapshot",
+        "asof",
+        "project",
+        "role",
+        "user",
+        session,
+        transaction,
+        listen,
+        copy,
+        active,
+        replication,
+    ]
+};
 /// The longest time that can be asked for, as in the configuration.
 const TIMEOUT_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// The longest revision, in bytes.
@@ -197,12 +202,7 @@ impl Values {
             project: self.get("project").map(str::parse).transpose()?,
             role: self.identity("role")?,
             user: self.identity("user")?,
-            idle: IdleTimeouts {
-                session: self.timeout("session_idle_timeout")?,
-                transaction: self.timeout("transaction_idle_timeout")?,
-                listen: self.timeout("listen_idle_timeout")?,
-                copy: self.timeout("copy_idle_timeout")?,
-            },
+            idle: IdleTimeouts::read(|key| self.timeout(key))?,
         })
     }
 

@@ -30,12 +30,16 @@ pub struct Session {
     pub id: ConnectionId,
     /// Where the client is, for people.
     pub peer: Arc<str>,
+    /// The version of TLS between the client and us, if it is used.
+    pub tls: Option<&'static str>,
     /// The multidb user.
     pub user: String,
     /// The instance.
     pub instance: InstanceName,
     /// Where the instance's Postgres accepts connections.
     pub endpoint: Endpoint,
+    /// The superuser that Postgres is asked as.
+    pub superuser: Arc<str>,
     /// The database.
     pub database: String,
     /// The Postgres role.

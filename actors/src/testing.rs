@@ -16,7 +16,7 @@ use multidb_store::{
 use tokio::sync::{oneshot, watch};
 
 use crate::clone_worker::CloneWorker;
-use crate::limits::Limits;
+use crate::limits::{IdleLimits, Limits};
 use crate::ports::{
     CloneError, CloneReport, Cloner, Endpoint, FoundPostgres, Freshness, Revision, RevisionError,
     RevisionSource, RunningPostgres, Runtime, RuntimeError, SnapshotCatalog, StartError,
@@ -250,10 +250,7 @@ impl RevisionSource for FakeSource {
 /// The limits of the tests.
 pub fn limits() -> Limits {
     Limits {
-        session_idle_timeout: Duration::from_secs(900),
-        transaction_idle_timeout: Duration::from_secs(3600),
-        listen_idle_timeout: None,
-        copy_idle_timeout: None,
+        idle: IdleLimits::default(),
         instance_idle_timeout: Duration::from_secs(300),
         retention: Duration::from_secs(30 * 86_400),
         start_timeout: Duration::from_secs(30),

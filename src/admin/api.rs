@@ -262,6 +262,8 @@ pub struct ConnectionView {
     pub id: u64,
     /// Where the client is.
     pub peer: String,
+    /// The version of TLS that it uses; none if it does not.
+    pub tls: Option<String>,
     /// The multidb user.
     pub user: String,
     /// The instance.
@@ -272,7 +274,7 @@ pub struct ConnectionView {
     pub role: String,
     /// What the client calls itself.
     pub application_name: String,
-    /// `active`, `idle`, `listening` or `idle in transaction`.
+    /// `idle`, `active`, `idle in transaction`, `in COPY`, `listening` or `replicating`.
     pub state: String,
     /// When the client connected.
     pub connected_at: Timestamp,

@@ -50,6 +50,7 @@ pub(super) fn text(connections: &[ConnectionView], now: Timestamp) -> String {
     let columns = [
         ("ID", Align::Right),
         ("PEER", Align::Left),
+        ("TLS", Align::Left),
         ("USER", Align::Left),
         ("INSTANCE", Align::Left),
         ("DATABASE", Align::Left),
@@ -64,6 +65,7 @@ pub(super) fn text(connections: &[ConnectionView], now: Timestamp) -> String {
         [
             connection.id.to_string(),
             connection.peer.clone(),
+            super::table::or_none(connection.tls.as_ref()),
             connection.user.clone(),
             connection.instance.clone(),
             connection.database.clone(),

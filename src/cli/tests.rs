@@ -262,6 +262,7 @@ fn connections_are_shown_without_what_a_terminal_would_obey() {
     let connection = ConnectionView {
         id: 17,
         peer: "127.0.0.1:50412".to_owned(),
+        tls: Some("TLSv1.3".to_owned()),
         user: "staff".to_owned(),
         instance: "testdb".to_owned(),
         database: "polls".to_owned(),

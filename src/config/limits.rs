@@ -1,24 +1,19 @@
 //! `[limits]`: times, counts and the disk's reserve.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use multidb_actors::limits::Limits;
+use multidb_actors::limits::{IdleLimits, IdleTimeouts, Limits};
 
 use super::section::{Report, Section};
 
 const MINUTE: u64 = 60;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
+const DAY: u64 = 24 * 60 * MINUTE;
 
 /// The actors' limits, the disk's reserve in bytes, and the time of a fetch.
 pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, Duration) {
-    let mut time = |name, default| positive_time(&mut section, name, default, report);
-    let session_idle_timeout = time("session_idle_timeout", 15 * MINUTE);
-    let transaction_idle_timeout = time("transaction_idle_timeout", HOUR);
-    let mut optional = |name| optional_time(&mut section, name, report);
-    let listen_idle_timeout = optional("listen_idle_timeout");
-    let copy_idle_timeout = optional("copy_idle_timeout");
+    let idle = IdleLimits::default().but(idle_timeouts(&mut section, report));
     let mut time = |name, default| positive_time(&mut section, name, default, report);
     let instance_idle_timeout = time("instance_idle_timeout", 5 * MINUTE);
     let retention = time("retention", 30 * DAY);
@@ -35,10 +30,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, D
     let disk_reserve = section.get("disk_reserve", ByteSize::gib(5), report);
     section.close(report);
     let limits = Limits {
-        session_idle_timeout,
-        transaction_idle_timeout,
-        listen_idle_timeout,
-        copy_idle_timeout,
+        idle,
         instance_idle_timeout,
         retention,
         start_timeout,
@@ -51,17 +43,16 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, D
     (limits, disk_reserve.as_u64(), fetch_timeout)
 }
 
-/// A time that need not be there.
-pub(super) fn optional_time(
-    section: &mut Section,
-    name: &'static str,
-    report: &mut Report,
-) -> Option<Duration> {
-    let time: Option<Duration> = section.optional(name, report);
-    if time.is_some_and(|time| time.is_zero()) {
-        report.fault(section.key(name), "must be longer than zero");
-    }
-    time
+/// For how long sessions may do nothing, as far as this section says so.
+pub(super) fn idle_timeouts(section: &mut Section, report: &mut Report) -> IdleTimeouts {
+    let Ok(timeouts) = IdleTimeouts::read(|name| {
+        let time: Option<Duration> = section.optional(name, report);
+        if time.is_some_and(|time| time.is_zero()) {
+            report.fault(section.key(name), "must be longer than zero");
+        }
+        Ok::<_, Infallible>(time)
+    });
+    timeouts
 }
 
 fn positive_time(

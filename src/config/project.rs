@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use multidb_actors::limits::IdleTimeouts;
 use multidb_store::ProjectName;
 
-use super::limits::optional_time;
+use super::limits::idle_timeouts;
 use super::section::{Origin, Report, Section, kind};
 use super::value::{Value, quoted, word};
 use crate::import::{CustomQuery, MigrationsQuery, Preset};
@@ -155,13 +155,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     let migrations = migrations(&mut section, report);
     let database = section.required("database", report);
     let role = section.get("role", "postgres".to_owned(), report);
-    let mut time = |name| optional_time(&mut section, name, report);
-    let idle = IdleTimeouts {
-        session: time("session_idle_timeout"),
-        transaction: time("transaction_idle_timeout"),
-        listen: time("listen_idle_timeout"),
-        copy: time("copy_idle_timeout"),
-    };
+    let idle = idle_timeouts(&mut section, report);
     section.close(report);
     Some(Project {
         git: git?,

@@ -8,13 +8,22 @@ async fn process_id(client: &Client) -> i32 {
     row.await.unwrap().get(0)
 }
 
+async fn activity_of(
+    endpoint: &Endpoint,
+    pid: i32,
+) -> Result<Option<BackendActivity>, RuntimeError> {
+    let process_ids = [pid, 1];
+    let asked = PgProbe.backend_activities(endpoint, "postgres", &process_ids);
+    asked.await.map(|known| known.get(&pid).copied())
+}
+
 #[tokio::test]
 async fn a_backend_is_what_postgres_says_of_it() {
     let fixture = Fixture::new().await;
     let endpoint = fixture.start().await.endpoint;
     let session = client(&endpoint).await;
     let pid = process_id(&session).await;
-    let asked = || PgProbe.backend_activity(&endpoint, "postgres", pid);
+    let asked = || activity_of(&endpoint, pid);
     assert_eq!(asked().await.unwrap(), Some(BackendActivity::Idle));
     for (statement, activity) in [
         ("listen changes", BackendActivity::Listening),
@@ -60,7 +69,7 @@ async fn a_server_without_the_database_postgres_is_asked_all_the_same() {
         .await
         .unwrap();
     let pid = process_id(&session).await;
-    let activity = PgProbe.backend_activity(&endpoint, "postgres", pid).await;
+    let activity = activity_of(&endpoint, pid).await;
     assert_eq!(activity.unwrap(), Some(BackendActivity::Idle));
     fixture.stop().await;
 }
@@ -72,7 +81,7 @@ async fn a_server_that_does_not_answer_is_not_waited_for() {
     // It takes connections and says nothing.
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let endpoint = Endpoint::Unix(path);
-    let asked = PgProbe.backend_activity(&endpoint, "postgres", 1);
+    let asked = activity_of(&endpoint, 1);
     let answer = tokio::time::timeout(2 * PATIENCE, asked).await.unwrap();
     assert!(answer.is_err());
 }

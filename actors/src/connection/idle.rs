@@ -46,48 +46,65 @@ impl Handler<EndConnection> for ConnectionActor {
     }
 }
 
+/// How a session ends that did nothing for too long.
+enum IdleEnd {
+    /// By a word of ours: its backend is silent, and waits for its client.
+    Told(ClientError),
+    /// By its backend, which alone knows where a message of its stream ends.
+    Terminated,
+}
+
 impl OpenSession {
+    /// The shortest limit of a session that its bytes say is idle, or of one that they say is not.
+    fn shortest_limit(&self, idle: bool) -> Duration {
+        let limits = self.idle;
+        let of_idle = [limits.listen, None, None];
+        let of_active = [limits.copy, limits.active, limits.replication];
+        let more = if idle { of_idle } else { of_active };
+        more.into_iter()
+            .flatten()
+            .fold(limits.session, Duration::min)
+    }
+
     /// How often a session is looked at that is over a limit by its bytes and goes on.
     fn look_interval(&self) -> Duration {
-        let limits = self.idle;
-        let more = limits.listen.into_iter().chain(limits.copy);
-        let shorter = limits.session.min(limits.transaction);
-        more.fold(shorter, Duration::min).max(LOOK_INTERVAL_MIN)
+        let shortest = self.shortest_limit(true).min(self.shortest_limit(false));
+        shortest.min(self.idle.transaction).max(LOOK_INTERVAL_MIN)
     }
 
     /// How long a session may do nothing. One that seems to work is looked at as often as one that
     /// is idle: its backend knows better.
     fn idle_limit(&self, state: SessionState) -> Duration {
-        let own = match state {
-            SessionState::Idle => self.idle.listen.unwrap_or(Duration::MAX),
-            SessionState::Active => self.idle.copy.unwrap_or(Duration::MAX),
-            SessionState::IdleInTransaction => return self.idle.transaction,
-        };
-        own.min(self.idle.session)
+        match state {
+            SessionState::Idle => self.shortest_limit(true),
+            SessionState::Active => self.shortest_limit(false),
+            SessionState::IdleInTransaction => self.idle.transaction,
+        }
     }
 
-    /// How long a session may do nothing whose backend says this of itself, and what its client is
-    /// told at the end of that time; `None` where there is no end to it.
-    fn end_of(&self, activity: BackendActivity, others: bool) -> Option<(Duration, ClientError)> {
+    /// How long a session may do nothing whose backend says this of itself, and how it ends after
+    /// that time; `None` where there is no end to it.
+    fn end_of(&self, activity: BackendActivity, others: bool) -> Option<(Duration, IdleEnd)> {
         let limits = self.idle;
+        let told =
+            |limit, error: fn(Duration) -> ClientError| Some((limit, IdleEnd::Told(error(limit))));
         match activity {
-            BackendActivity::Idle => {
-                Some((limits.session, ClientError::idle_session(limits.session)))
-            }
+            BackendActivity::Idle => told(limits.session, ClientError::idle_session),
             BackendActivity::Listening => match limits.listen {
-                Some(limit) => Some((limit, ClientError::idle_listener(limit))),
+                Some(limit) => told(limit, ClientError::idle_listener),
                 None if others => None,
-                None => Some((limits.session, ClientError::idle_session(limits.session))),
+                None => told(limits.session, ClientError::idle_session),
             },
             BackendActivity::IdleInTransaction => {
-                let limit = limits.transaction;
-                Some((limit, ClientError::idle_in_transaction(limit)))
+                told(limits.transaction, ClientError::idle_in_transaction)
             }
-            BackendActivity::InCopy => {
-                let limit = limits.copy?;
-                Some((limit, ClientError::idle_in_copy(limit)))
+            BackendActivity::InCopy { waits: true } => {
+                told(limits.copy?, ClientError::idle_in_copy)
             }
-            BackendActivity::Active => None,
+            BackendActivity::InCopy { waits: false } | BackendActivity::Active => {
+                Some((limits.active?, IdleEnd::Terminated))
+            }
+            BackendActivity::Replicating => Some((limits.replication?, IdleEnd::Terminated)),
         }
     }
 }
@@ -122,20 +139,28 @@ impl ConnectionActor {
             };
             let shown = &session.shown;
             let activity = match activity {
-                BackendActivity::Idle if shown.meter.listens() => BackendActivity::Listening,
+                Some(BackendActivity::Idle) if shown.meter.listens() => Some(BackendActivity::Listening),
                 activity => activity,
             };
-            if activity == BackendActivity::Listening && shown.meter.chunks() == chunks {
+            if activity == Some(BackendActivity::Listening) && shown.meter.chunks() == chunks {
                 shown.meter.note_only_listens();
             }
             let others = actor.deps.sessions.serves_others(&shown.instance, actor.id);
-            if let Some((limit, error)) = session.end_of(activity, others)
-                && shown.meter.quiet_for() >= limit
-            {
-                actor.end_if_quiet(error, chunks);
+            let next = session.look_interval();
+            let end = activity.and_then(|activity| session.end_of(activity, others));
+            let over = |limit| shown.meter.quiet_for() >= limit && shown.meter.chunks() == chunks;
+            match end {
+                Some((limit, IdleEnd::Told(error))) if over(limit) => {
+                    actor.end_if_quiet(error, chunks);
+                }
+                Some((limit, IdleEnd::Terminated)) if over(limit) => {
+                    tracing::info!(id = %actor.id, instance = %shown.instance, ?activity, ?limit, "session was silent for too long, its backend is ended");
+                    return actor.kill(ctx);
+                }
+                _ => {}
             }
             // If it was not, since the client spoke after all, there is a next time.
-            ctx.run_later(session.look_interval(), Self::look);
+            ctx.run_later(next, Self::look);
         });
     }
 
@@ -149,7 +174,7 @@ impl ConnectionActor {
             return;
         }
         self.ask(ctx, |actor, activity, chunks, ctx| {
-            if let BackendActivity::Idle | BackendActivity::Listening = activity {
+            if let Some(BackendActivity::Idle | BackendActivity::Listening) = activity {
                 actor.end_if_quiet(ClientError::shutting_down(), chunks);
             }
             ctx.run_later(DRAIN_INTERVAL, Self::drain);
@@ -164,12 +189,11 @@ impl ConnectionActor {
         };
         let probe = self.deps.probe.clone();
         let shown = session.shown.clone();
-        let superuser = session.superuser.clone();
         let terminated = async move {
             let process_id = shown.cancel_key.0;
             let endpoint = &shown.endpoint;
             probe
-                .terminate_backend(endpoint, &superuser, process_id)
+                .terminate_backend(endpoint, &shown.superuser, process_id)
                 .await
         };
         ctx.spawn(terminated.into_actor(self).map(|result, actor, ctx| {
@@ -199,34 +223,29 @@ impl ConnectionActor {
     }
 
     /// Asks the backend what it does, and goes on with its answer and with the meter's count of
-    /// before the question. Where it cannot be asked, it counts as active.
+    /// before the question. There is no answer where it cannot be asked, or is gone.
     fn ask(
         &mut self,
         ctx: &mut Context<Self>,
-        then: impl FnOnce(&mut Self, BackendActivity, u64, &mut Context<Self>) + 'static,
+        then: impl FnOnce(&mut Self, Option<BackendActivity>, u64, &mut Context<Self>) + 'static,
     ) {
         let Some(session) = &self.session else {
             return;
         };
         let probe = self.deps.probe.clone();
         let shown = session.shown.clone();
-        let superuser = session.superuser.clone();
         let chunks = shown.meter.chunks();
         let asked = async move {
             let process_id = shown.cancel_key.0;
-            probe
-                .backend_activity(&shown.endpoint, &superuser, process_id)
-                .await
+            let process_ids = [process_id];
+            let asked = probe.backend_activities(&shown.endpoint, &shown.superuser, &process_ids);
+            asked.await.map(|known| known.get(&process_id).copied())
         };
         ctx.spawn(asked.into_actor(self).map(move |answer, actor, ctx| {
-            let activity = match answer {
-                Ok(Some(activity)) => activity,
-                Ok(None) => BackendActivity::Active,
-                Err(error) => {
-                    tracing::warn!(id = %actor.id, error = multidb_store::error_chain(&error), "cannot tell whether a session is idle, it goes on");
-                    BackendActivity::Active
-                }
-            };
+            let activity = answer.unwrap_or_else(|error| {
+                tracing::warn!(id = %actor.id, error = multidb_store::error_chain(&error), "cannot tell whether a session is idle, it goes on");
+                None
+            });
             then(actor, activity, chunks, ctx);
         }));
     }

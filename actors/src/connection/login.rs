@@ -127,7 +127,7 @@ pub(super) async fn login(known: Known, deps: &ConnectionDeps) -> Result<Establi
                 .get_str("application_name")
                 .unwrap_or_default()
                 .to_owned(),
-            idle: IdleLimits::of(request.idle, project_idle, &deps.limits),
+            idle: deps.limits.idle.but(project_idle).but(request.idle),
             request,
         },
     })

@@ -87,6 +87,14 @@ impl Socket {
         matches!(self, Self::Tcp(_))
     }
 
+    /// The version of TLS that is in use.
+    pub(super) fn tls_version(&self) -> Option<&'static str> {
+        match self {
+            Self::Tls(secured) => tls::version(secured),
+            Self::Tcp(_) | Self::Unix(_) | Self::Securing => None,
+        }
+    }
+
     /// Goes over to TLS, after `read_ahead` of it was read. If that fails, or is given up, nothing more
     /// can be said to the client.
     pub(super) async fn secure(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use jiff::Timestamp;
-use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
+use rustls::{ProtocolVersion, ServerConfig};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use tokio::io::{AsyncReadExt, Chain, Join};
 use tokio::net::TcpStream;
@@ -104,6 +104,17 @@ pub(super) async fn accept(
         certificate_name: certificate.and_then(common_name),
     };
     Ok((stream, binding))
+}
+
+/// The version in use, as `pg_stat_ssl` writes it.
+pub(super) fn version(stream: &Secured) -> Option<&'static str> {
+    let (_, connection) = stream.get_ref();
+    match connection.protocol_version()? {
+        ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+        ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+        // The others are refused.
+        _ => None,
+    }
 }
 
 /// The common name of a certificate's subject.

@@ -1,5 +1,6 @@
 //! A Postgres that answers what it is told to.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -51,17 +52,18 @@ impl Default for FakeProbe {
 
 #[async_trait]
 impl ServerProbe for FakeProbe {
-    async fn backend_activity(
+    async fn backend_activities(
         &self,
         _: &Endpoint,
         _: &str,
-        process_id: i32,
-    ) -> Result<Option<BackendActivity>, RuntimeError> {
+        process_ids: &[i32],
+    ) -> Result<HashMap<i32, BackendActivity>, RuntimeError> {
         let activity = *lock(&self.activity);
-        lock(&self.asked).push(process_id);
+        lock(&self.asked).extend(process_ids);
         let _open = self.answer_gate.read().await;
         self.reach()?;
-        Ok(activity)
+        let each = process_ids.iter();
+        Ok(each.filter_map(|id| Some((*id, activity?))).collect())
     }
 
     async fn awake_reasons(&self, _: &Endpoint, _: &str) -> Result<Vec<AwakeReason>, RuntimeError> {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use multidb_integration_tests::{Daemon, RawClient, Session, eventually, is_alive, postmaster_pid};
+use serde_json::Value;
 
 use crate::daemon;
 
@@ -152,6 +153,76 @@ fn listener_stays_while_its_instance_runs_for_others() {
     drop(other);
     let end = listener.wait_end(PATIENCE);
     assert_eq!(end.sqlstate(), "57P05", "{end:?}");
+}
+
+#[test]
+fn each_state_of_a_session_is_shown() {
+    let daemon = daemon().start();
+    let other = daemon.connect("instance:a,snapshot:monday");
+    other
+        .query("create table target (x int)")
+        .expect("it is writable");
+    let position = other.one("select pg_current_wal_flush_lsn()::text");
+    let states = || {
+        let sessions = daemon.json(&["connection", "ls"]);
+        let sessions = sessions.as_array().expect("it is a list");
+        let state = |session: &Value| session["state"].as_str().map(str::to_owned);
+        sessions.iter().filter_map(state).collect::<Vec<_>>()
+    };
+    let mut busy = Vec::new();
+    for (replication, query, tag) in [
+        ("false", "listen changes", 'Z'),
+        ("false", "begin", 'Z'),
+        ("false", "copy target from stdin", 'G'),
+        (
+            "false",
+            "copy (select repeat('x', 9000) union all select pg_sleep(60)::text) to stdout",
+            'H',
+        ),
+        (
+            "true",
+            &format!("START_REPLICATION PHYSICAL {position}"),
+            'W',
+        ),
+    ] {
+        let mut client = daemon.raw();
+        let user = [
+            ("user", "instance:a"),
+            ("database", "app"),
+            ("replication", replication),
+        ];
+        client.send_startup(196_608, &user);
+        client.read_until('Z');
+        send_query(&mut client, query);
+        client.read_until(tag);
+        busy.push(client);
+    }
+    let _query = other.start("select pg_sleep(60)");
+    let expected = [
+        "active",
+        "listening",
+        "idle in transaction",
+        "in COPY",
+        "in COPY",
+        "replicating",
+    ];
+    eventually("each state is shown", PATIENCE, || states() == expected);
+    drop(busy);
+    eventually("those who left are gone", PATIENCE, || {
+        states() == ["active"]
+    });
+}
+
+#[test]
+fn query_that_is_silent_for_too_long_ends_where_a_limit_is_set() {
+    let daemon = daemon().start();
+    let session = daemon.connect("instance:a,snapshot:monday,active_timeout:1s");
+    let failure = session.query("select pg_sleep(60)").expect_err("it ends");
+    assert_eq!(failure.sqlstate(), "57P01", "{failure:?}");
+    let session = daemon.connect("instance:a");
+    session
+        .query("select pg_sleep(2)")
+        .expect("it has no limit");
 }
 
 /// Sends a simple query.

@@ -6,7 +6,7 @@ use crate::ports::BackendActivity;
 const SHORT: Duration = Duration::from_millis(30);
 
 fn short_sessions(limits: &mut Limits) {
-    limits.session_idle_timeout = SHORT;
+    limits.idle.session = SHORT;
 }
 
 fn says(bench: &Bench, activity: Option<BackendActivity>) {
@@ -82,8 +82,8 @@ fn a_session_that_spoke_while_its_backend_was_asked_goes_on() {
 fn a_transaction_has_a_limit_of_its_own() {
     bench(
         |limits| {
-            limits.session_idle_timeout = SHORT;
-            limits.transaction_idle_timeout = SHORT * 4;
+            limits.idle.session = SHORT;
+            limits.idle.transaction = SHORT * 4;
         },
         |bench| async move {
             says(&bench, Some(BackendActivity::IdleInTransaction));
@@ -102,8 +102,8 @@ fn a_transaction_has_a_limit_of_its_own() {
 fn a_transaction_limit_below_the_session_limit_is_kept_in_time() {
     bench(
         |limits| {
-            limits.session_idle_timeout = Duration::from_secs(600);
-            limits.transaction_idle_timeout = SHORT;
+            limits.idle.session = Duration::from_secs(600);
+            limits.idle.transaction = SHORT;
         },
         |bench| async move {
             says(&bench, Some(BackendActivity::IdleInTransaction));
@@ -119,8 +119,8 @@ fn a_transaction_limit_below_the_session_limit_is_kept_in_time() {
 fn a_client_says_for_how_long_its_own_session_may_do_nothing() {
     bench(
         |limits| {
-            limits.session_idle_timeout = Duration::from_secs(600);
-            limits.transaction_idle_timeout = Duration::from_secs(600);
+            limits.idle.session = Duration::from_secs(600);
+            limits.idle.transaction = Duration::from_secs(600);
         },
         |bench| async move {
             let mut other = bench.session("instance:a").await;
@@ -167,7 +167,7 @@ fn a_listener_stays_while_its_instance_runs_for_others() {
 #[test]
 fn a_listener_has_a_limit_of_its_own_where_one_is_set() {
     bench(
-        |limits| limits.listen_idle_timeout = Some(SHORT),
+        |limits| limits.idle.listen = Some(SHORT),
         |bench| async move {
             says(&bench, Some(BackendActivity::Listening));
             let _other = bench.session("instance:a,listen_idle_timeout:10m").await;
@@ -180,7 +180,7 @@ fn a_listener_has_a_limit_of_its_own_where_one_is_set() {
 #[test]
 fn a_copy_has_a_limit_only_where_one_is_set() {
     bench(short_sessions, |bench| async move {
-        says(&bench, Some(BackendActivity::InCopy));
+        says(&bench, Some(BackendActivity::InCopy { waits: true }));
         let mut unlimited = bench.session("instance:a").await;
         bench.asked(4).await;
         unlimited.answers().await;
@@ -190,10 +190,29 @@ fn a_copy_has_a_limit_only_where_one_is_set() {
 }
 
 #[test]
+fn a_query_and_a_replication_have_limits_only_where_they_are_set() {
+    for (activity, key) in [
+        (BackendActivity::Active, "active_timeout"),
+        (BackendActivity::InCopy { waits: false }, "active_timeout"),
+        (BackendActivity::Replicating, "replication_timeout"),
+    ] {
+        bench(short_sessions, |bench| async move {
+            says(&bench, Some(activity));
+            let mut unlimited = bench.session("instance:a").await;
+            bench.asked(4).await;
+            unlimited.answers().await;
+            assert!(bench.probe.terminated.lock().unwrap().is_empty());
+            let _limited = bench.session(&format!("instance:a,{key}:60ms")).await;
+            eventually(|| bench.probe.terminated.lock().unwrap().len() == 1).await;
+        });
+    }
+}
+
+#[test]
 fn an_instance_whose_last_session_was_idle_comes_to_rest() {
     bench(
         |limits| {
-            limits.session_idle_timeout = SHORT;
+            limits.idle.session = SHORT;
             limits.instance_idle_timeout = SHORT;
         },
         |bench| async move {
