@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::Context as _;
+use multidb_actors::auth::address_of;
 use multidb_actors::connection::{ConnectionActor, ConnectionDeps, DetachedSocket};
 use multidb_actors::sessions::ConnectionId;
 use tokio::net::{TcpListener, UnixListener};
@@ -65,7 +66,7 @@ impl Acceptors {
     }
 
     async fn accept(&self, peer: Arc<str>, socket: DetachedSocket) {
-        let place = self.deps.rooms.enter().await;
+        let place = self.deps.rooms.enter(address_of(&peer)).await;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let deps = self.deps.clone();
         let Some(arbiter) = self.arbiters.get(id as usize % self.arbiters.len().max(1)) else {

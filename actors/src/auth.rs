@@ -12,7 +12,7 @@ pub mod scram;
 pub mod users;
 pub mod verifier;
 
-pub use self::attempts::Attempts;
+pub use self::attempts::{Attempts, address_of};
 pub use self::scram::{Exchange, MockSecret, ScramError};
 pub use self::users::{Identity, User, Users};
 pub use self::verifier::Verifier;

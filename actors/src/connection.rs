@@ -23,7 +23,7 @@ use crate::request;
 use crate::sessions::{ConnectionId, Session, SessionTable};
 use crate::snapshot_index::SnapshotIndex;
 use crate::supervisor::Supervisor;
-use crate::wire::Tail;
+use crate::wire::{CancelRequest, Tail};
 
 mod authenticate;
 mod cancel;
@@ -255,6 +255,11 @@ async fn open(
             }
         }
         Ok(Ok(Introduced::Gone)) => return Ok(None),
+        // Nobody puts it out any more: it is on its way.
+        Ok(Ok(Introduced::Cancels(request))) => {
+            cancel::forward(&request, &deps.sessions, limit).await;
+            return Ok(None);
+        }
         Ok(Err(Failure::Broken(error))) => return Err(error),
         Ok(Err(Failure::Refused(error))) => error,
         Err(_) => ClientError::login_timeout(limit),
@@ -268,6 +273,8 @@ async fn open(
 enum Introduced {
     /// It wants a session, and is who it says.
     Known(Box<Known>),
+    /// It wants a query to be cancelled.
+    Cancels(CancelRequest),
     /// It wants nothing more.
     Gone,
 }
@@ -281,10 +288,7 @@ async fn introduce(
 ) -> Result<Introduced, Failure> {
     let message = match client.wish(deps.tls.as_ref()).await? {
         Wish::Session(message) => message,
-        Wish::Cancel(request) => {
-            cancel::forward(&request, &deps.sessions, deps.limits.login_timeout).await;
-            return Ok(Introduced::Gone);
-        }
+        Wish::Cancel(request) => return Ok(Introduced::Cancels(request)),
         Wish::Nothing => return Ok(Introduced::Gone),
     };
     let plain = client.socket.can_be_secured();

@@ -13,7 +13,7 @@ const DAY: u64 = 24 * 60 * MINUTE;
 
 /// The actors' limits, the disk's reserve in bytes, and the time of a fetch.
 pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, Duration) {
-    let idle = IdleLimits::default().but(idle_timeouts(&mut section, report));
+    let idle = idle_limits(&mut section, report);
     let mut time = |name, default| positive_time(&mut section, name, default, report);
     let instance_idle_timeout = time("instance_idle_timeout", 5 * MINUTE);
     let retention = time("retention", 30 * DAY);
@@ -43,10 +43,28 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, D
     (limits, disk_reserve.as_u64(), fetch_timeout)
 }
 
-/// For how long sessions may do nothing, as far as this section says so.
-pub(super) fn idle_timeouts(section: &mut Section, report: &mut Report) -> IdleTimeouts {
+/// For how long all sessions may do nothing.
+fn idle_limits(section: &mut Section, report: &mut Report) -> IdleLimits {
+    let defaults = IdleLimits::default();
+    let set = idle_timeouts(section, report, |name| match name {
+        "session_idle_timeout" => Some(defaults.session),
+        "transaction_idle_timeout" => Some(defaults.transaction),
+        _ => None,
+    });
+    defaults.but(set)
+}
+
+/// For how long sessions may do nothing, as far as this section says so, or there is a default.
+pub(super) fn idle_timeouts(
+    section: &mut Section,
+    report: &mut Report,
+    default: impl Fn(&str) -> Option<Duration>,
+) -> IdleTimeouts {
     let Ok(timeouts) = IdleTimeouts::read(|name| {
-        let time: Option<Duration> = section.optional(name, report);
+        let time = match default(name) {
+            Some(default) => Some(section.get(name, default, report)),
+            None => section.optional(name, report),
+        };
         if time.is_some_and(|time| time.is_zero()) {
             report.fault(section.key(name), "must be longer than zero");
         }

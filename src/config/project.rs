@@ -155,7 +155,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     let migrations = migrations(&mut section, report);
     let database = section.required("database", report);
     let role = section.get("role", "postgres".to_owned(), report);
-    let idle = idle_timeouts(&mut section, report);
+    let idle = idle_timeouts(&mut section, report, |_| None);
     section.close(report);
     Some(Project {
         git: git?,

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::handshake::Client;
 use super::{Binding, ConnectionDeps};
-use crate::auth::attempts::address_of;
+use crate::auth::address_of;
 use crate::auth::{Attempts, Exchange, Identity, MockSecret, ScramError, Users};
 use crate::client_error::ClientError;
 use crate::request::ConnectRequest;

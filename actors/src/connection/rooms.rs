@@ -2,11 +2,12 @@
 //! those that have.
 //!
 //! Nobody who authenticates is kept out by those who do not. A client enters the first room always,
-//! and where that is full the one that has been there longest is put out: a client that goes about
-//! its login has it done before so many others have come, and one that only waits has not. From the
-//! first room a client passes into the second, if there is a place.
+//! and where that is full one of the address that has most there is put out, the one that has been there
+//! longest: a client that goes about its login has it done before so many others have come, and one
+//! that only waits has not. From the first room a client passes into the second, if there is a place.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,8 +41,10 @@ pub struct Rooms {
 /// The room of those that have not authenticated.
 #[derive(Debug, Default)]
 struct First {
-    /// By the order in which they came.
-    waiting: BTreeMap<u64, Arc<Notify>>,
+    /// By their addresses, and by the order in which they came.
+    waiting: HashMap<Arc<str>, BTreeMap<u64, Arc<Notify>>>,
+    /// How many wait.
+    count: usize,
     next: u64,
     /// When the log last told that somebody was put out, and how many were since.
     warned: Option<Instant>,
@@ -52,6 +55,7 @@ struct First {
 #[derive(Debug)]
 pub struct Place {
     rooms: Arc<Rooms>,
+    address: Arc<str>,
     number: u64,
     put_out: Arc<Notify>,
     second: std::cell::Cell<bool>,
@@ -79,9 +83,9 @@ impl Rooms {
         limits.max_connections + limits.max_unauthenticated + LEAVING_MAX
     }
 
-    /// Lets a client into the first room, and puts out another where that is full. Waits while
-    /// those put out do not leave as fast as others come.
-    pub async fn enter(self: &Arc<Self>) -> Place {
+    /// Lets a client of this address into the first room, and puts out another where that is full. Waits
+    /// while those put out do not leave as fast as others come.
+    pub async fn enter(self: &Arc<Self>, address: &str) -> Place {
         let open_max = self.sessions_max + self.unauthenticated_max + LEAVING_MAX;
         let one_more = |open| (open < open_max).then_some(open + 1);
         let open = &self.open;
@@ -93,18 +97,19 @@ impl Rooms {
             self.gone.notified().await;
         }
         let mut first = self.first();
-        if first.waiting.len() >= self.unauthenticated_max
-            && let Some((_, oldest)) = first.waiting.pop_first()
-        {
-            oldest.notify_one();
-            first.warn();
+        if first.count >= self.unauthenticated_max {
+            first.put_one_out();
         }
         let number = first.next;
-        first.next += 1;
+        let address: Arc<str> = address.into();
         let put_out = Arc::new(Notify::new());
-        first.waiting.insert(number, put_out.clone());
+        first.next += 1;
+        first.count += 1;
+        let same = first.waiting.entry(address.clone()).or_default();
+        same.insert(number, put_out.clone());
         Place {
             rooms: self.clone(),
+            address,
             number,
             put_out,
             second: false.into(),
@@ -117,6 +122,33 @@ impl Rooms {
 }
 
 impl First {
+    /// The oldest of those whose address has most.
+    fn put_one_out(&mut self) {
+        let share = |waiting: &BTreeMap<u64, _>| {
+            let oldest = waiting.first_key_value().map(|(number, _)| *number);
+            (waiting.len(), Reverse(oldest))
+        };
+        let most = self.waiting.iter().max_by_key(|(_, same)| share(same));
+        let oldest = most.and_then(|(address, same)| Some((address.clone(), *same.keys().next()?)));
+        if let Some((address, number)) = oldest
+            && let Some(put_out) = self.remove(&address, number)
+        {
+            put_out.notify_one();
+            self.warn();
+        }
+    }
+
+    /// Takes one out, if it is still there.
+    fn remove(&mut self, address: &str, number: u64) -> Option<Arc<Notify>> {
+        let same = self.waiting.get_mut(address)?;
+        let removed = same.remove(&number)?;
+        if same.is_empty() {
+            self.waiting.remove(address);
+        }
+        self.count -= 1;
+        Some(removed)
+    }
+
     /// A flood shall not fill the log too.
     fn warn(&mut self) {
         self.put_out += 1;
@@ -150,7 +182,7 @@ impl Place {
         let counted = sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         counted.map_err(|_| Full)?;
         self.second.set(true);
-        self.rooms.first().waiting.remove(&self.number);
+        self.rooms.first().remove(&self.address, self.number);
         Ok(())
     }
 }
@@ -160,7 +192,7 @@ impl Drop for Place {
         if self.second.get() {
             self.rooms.sessions.fetch_sub(1, Ordering::Relaxed);
         } else {
-            self.rooms.first().waiting.remove(&self.number);
+            self.rooms.first().remove(&self.address, self.number);
         }
         self.rooms.open.fetch_sub(1, Ordering::Relaxed);
         self.rooms.gone.notify_one();
@@ -183,7 +215,10 @@ mod tests {
 
     /// Enters where nobody has to wait.
     fn enter(rooms: &Arc<Rooms>) -> Place {
-        rooms.enter().now_or_never().expect("there is room")
+        rooms
+            .enter("192.0.2.1")
+            .now_or_never()
+            .expect("there is room")
     }
 
     fn is_put_out(place: &Place) -> bool {
@@ -198,6 +233,17 @@ mod tests {
         drop(second);
         let fourth = enter(&rooms);
         assert!(!is_put_out(&third) && !is_put_out(&fourth));
+    }
+
+    #[test]
+    fn an_address_that_has_most_makes_room_for_the_others() {
+        let rooms = rooms(3, 5);
+        let other = rooms.enter("192.0.2.2").now_or_never().unwrap();
+        let flood = [(); 9].map(|()| enter(&rooms));
+        assert!(!is_put_out(&other));
+        assert_eq!(flood.iter().filter(|place| is_put_out(place)).count(), 7);
+        drop(flood);
+        assert_eq!(rooms.first().count, 1);
     }
 
     #[test]
@@ -217,12 +263,13 @@ mod tests {
     fn the_next_one_waits_while_those_put_out_do_not_leave() {
         let rooms = rooms(1, 1);
         let mut places: Vec<Place> = (0..2 + LEAVING_MAX).map(|_| enter(&rooms)).collect();
-        let mut next = std::pin::pin!(rooms.enter());
+        let mut next = std::pin::pin!(rooms.enter("192.0.2.1"));
         assert!(next.as_mut().now_or_never().is_none());
         places.pop();
         assert!(next.now_or_never().is_some());
         drop(places);
         assert_eq!(rooms.open.load(Ordering::Relaxed), 0);
-        assert!(rooms.first().waiting.is_empty());
+        let first = rooms.first();
+        assert!(first.waiting.is_empty() && first.count == 0);
     }
 }

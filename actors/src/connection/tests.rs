@@ -90,7 +90,7 @@ impl Bench {
         let socket = TcpStream::connect(listener.local_addr().unwrap());
         let socket = socket.await.unwrap();
         let (accepted, peer) = listener.accept().unwrap();
-        let place = self.deps.rooms.enter().await;
+        let place = self.deps.rooms.enter("peer").await;
         let actor = ConnectionActor::launch(
             ConnectionId(self.next.fetch_add(1, Ordering::Relaxed)),
             peer.to_string().into(),
