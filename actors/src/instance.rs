@@ -5,6 +5,7 @@
 //! [`InstanceActor::settle`] logs, publishes and answers, once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
@@ -48,6 +49,9 @@ pub struct InstanceDeps {
     pub limits: Arc<Limits>,
 }
 
+/// How often the time of the last use is written.
+const USE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// One instance.
 pub struct InstanceActor {
     /// The record as it is, or will be once the write in progress ends.
@@ -68,6 +72,8 @@ pub struct InstanceActor {
     start: Option<SpawnHandle>,
     /// The idle period that is being waited out.
     idle: Option<SpawnHandle>,
+    /// When its last use was written.
+    use_written: UseWritten,
     /// Which copies of the record are out of date.
     unwritten: Option<Copies>,
     /// Held by the one job that writes the record: the workers are many, and of two writes in
@@ -83,6 +89,16 @@ pub struct InstanceActor {
     /// The state that was published last, for the log.
     shown: State,
     deps: InstanceDeps,
+}
+
+/// When the time of the last use was written. Sessions can begin and end a thousand times a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum UseWritten {
+    /// So long ago that the next use is written at once.
+    #[default]
+    LongAgo,
+    /// Within [`USE_INTERVAL`], and whether there was another use since.
+    JustNow { again: bool },
 }
 
 /// A Postgres that runs.
@@ -157,6 +173,7 @@ impl InstanceActor {
                 goals: Goals::default(),
                 start: None,
                 idle: None,
+                use_written: UseWritten::default(),
                 unwritten: None,
                 turn: Arc::default(),
                 pins: Vec::new(),
@@ -256,10 +273,24 @@ impl InstanceActor {
         }
     }
 
-    /// Notes that a session began or ended, and writes it down soon.
+    /// Notes that a session began or ended, and writes it down: at once, or soon after the last time.
     fn touch(&mut self, ctx: &mut Context<Self>) {
         self.record.last_used_at = Timestamp::now();
+        match self.use_written {
+            UseWritten::LongAgo => self.write_use(ctx),
+            UseWritten::JustNow { .. } => self.use_written = UseWritten::JustNow { again: true },
+        }
+    }
+
+    fn write_use(&mut self, ctx: &mut Context<Self>) {
+        self.use_written = UseWritten::JustNow { again: false };
         self.write(Copies::Database, ctx);
+        ctx.run_later(USE_INTERVAL, |actor, ctx| {
+            let written = std::mem::take(&mut actor.use_written);
+            if written == (UseWritten::JustNow { again: true }) {
+                actor.write_use(ctx);
+            }
+        });
     }
 
     /// Logs a change of state, publishes the status, and answers the commands that have their

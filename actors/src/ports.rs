@@ -156,7 +156,8 @@ pub enum CloneError {
 /// Whether a revision may be looked up on the remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// Only in the local repository or mirror: no network, well under a millisecond.
+    /// Only in the local repository or mirror: no network, well under a millisecond, and perhaps as it was
+    /// a second ago.
     Local,
     /// A missing revision, or a branch that was not looked at for a while, is fetched first.
     Fetch,

@@ -6,13 +6,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use jiff::Timestamp;
 use multidb_store::{ProjectName, SnapshotId, SnapshotRecord};
+use tokio::time::Instant;
 
 use crate::client_error::ClientError;
-use crate::ports::{Freshness, Revision, RevisionSource};
+use crate::ports::{Freshness, Revision, RevisionError, RevisionSource};
 use crate::request::{SnapshotSelector, Source};
 
 pub mod decision;
@@ -21,11 +23,17 @@ use self::decision::Decision;
 
 /// The decisions that are kept. Each is a few kilobytes where a snapshot misses.
 const DECISIONS_MAX: usize = 1024;
+/// The names whose meanings are remembered,
+const RESOLVED_MAX: usize = 1024;
+/// for so long where a remark is all that hangs on them.
+const LOCAL_FRESHNESS: Duration = Duration::from_secs(1);
 
 /// The known snapshots.
 pub struct SnapshotIndex {
     snapshots: BTreeMap<SnapshotId, Arc<SnapshotRecord>>,
     decisions: HashMap<(ProjectName, String), Arc<Decision>>,
+    /// What names meant when they were last looked up.
+    resolved: HashMap<(ProjectName, String), (Instant, Revision)>,
     /// Grows with each change of the snapshots: a decision made under an older one is not kept.
     generation: u64,
     source: Arc<dyn RevisionSource>,
@@ -41,6 +49,7 @@ impl SnapshotIndex {
         Self {
             snapshots,
             decisions: HashMap::new(),
+            resolved: HashMap::new(),
             generation: 0,
             source,
         }
@@ -94,6 +103,36 @@ impl SnapshotIndex {
             .ok_or_else(|| ClientError::no_snapshot_as_of(at, project, oldest))
     }
 
+    /// What a name means; one that need not be fresh may have been looked up a moment ago.
+    fn resolve(
+        &self,
+        project: &ProjectName,
+        gitref: String,
+        freshness: Freshness,
+    ) -> ResponseActFuture<Self, Result<Revision, RevisionError>> {
+        let key = (project.clone(), gitref);
+        if freshness == Freshness::Local
+            && let Some((at, revision)) = self.resolved.get(&key)
+            && at.elapsed() < LOCAL_FRESHNESS
+        {
+            return Box::pin(fut::ready(Ok(revision.clone())));
+        }
+        let source = self.source.clone();
+        let resolved = async move {
+            let revision = source.resolve(&key.0, &key.1, freshness).await?;
+            Ok((key, revision))
+        };
+        Box::pin(resolved.into_actor(self).map(|result, index, _| {
+            let (key, revision): (_, Revision) = result?;
+            if index.resolved.len() >= RESOLVED_MAX {
+                index.resolved.clear();
+            }
+            let known = (Instant::now(), revision.clone());
+            index.resolved.insert(key, known);
+            Ok(revision)
+        }))
+    }
+
     /// The whole decision for a revision. Reads the repository only where it is not cached.
     fn decide(
         &self,
@@ -102,11 +141,8 @@ impl SnapshotIndex {
         freshness: Freshness,
     ) -> ResponseActFuture<Self, Result<(Revision, Arc<Decision>), ClientError>> {
         let source = self.source.clone();
-        let resolved = {
-            let (source, project, gitref) = (source.clone(), project.clone(), gitref);
-            async move { source.resolve(&project, &gitref, freshness).await }
-        };
-        let decided = resolved.into_actor(self).then(move |revision, index, _| {
+        let resolved = self.resolve(&project, gitref, freshness);
+        let decided = resolved.then(move |revision, index, _| {
             let cached = revision.as_ref().ok().and_then(|revision| {
                 let key = (project.clone(), revision.listing.clone());
                 index.decisions.get(&key).cloned()
@@ -124,15 +160,15 @@ impl SnapshotIndex {
                 let decision = Arc::new(Decision::new(&snapshots, &defined));
                 Ok((project, revision, decision))
             };
-            decision.into_actor(index).map(
-                move |result: Result<_, crate::ports::RevisionError>, index, _| {
+            decision
+                .into_actor(index)
+                .map(move |result: Result<_, RevisionError>, index, _| {
                     let (project, revision, decision) = result.map_err(ClientError::from)?;
                     if index.generation == generation {
                         index.keep(project, &revision, &decision);
                     }
                     Ok((revision, decision))
-                },
-            )
+                })
         });
         Box::pin(decided)
     }

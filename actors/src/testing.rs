@@ -213,6 +213,8 @@ pub struct FakeSource {
     pub revisions: Mutex<HashMap<String, String>>,
     /// What each listing defines.
     pub listings: Mutex<HashMap<String, HashSet<String>>>,
+    /// How often a name was looked up.
+    pub resolves: Mutex<usize>,
     /// How often a listing was read.
     pub reads: Mutex<usize>,
 }
@@ -225,6 +227,7 @@ impl RevisionSource for FakeSource {
         gitref: &str,
         _: Freshness,
     ) -> Result<Revision, RevisionError> {
+        *lock(&self.resolves) += 1;
         let listing = lock(&self.revisions).get(gitref).cloned();
         let listing = listing.ok_or_else(|| RevisionError::Unknown {
             gitref: gitref.to_owned(),

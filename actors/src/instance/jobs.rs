@@ -182,6 +182,11 @@ impl InstanceActor {
         if let Some(idle) = self.idle.take() {
             ctx.cancel_future(idle);
         }
+        // The daemon may end when it has stopped.
+        if self.use_written == (UseWritten::JustNow { again: true }) {
+            self.use_written = UseWritten::JustNow { again: false };
+            self.write(Copies::Database, ctx);
+        }
         let run = self.run.take();
         let runtime = self.deps.runtime.clone();
         let uid = self.record.uid;

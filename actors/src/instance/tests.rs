@@ -334,6 +334,27 @@ fn a_reset_waits_for_the_write_before_it() {
 }
 
 #[test]
+fn sessions_in_quick_succession_are_written_down_together() {
+    paused(async {
+        let universe = new();
+        let lease = universe.attach().await.unwrap();
+        let written = || universe.world.store.instances().unwrap()[0].last_used_at;
+        while written() != universe.status.borrow().record.last_used_at {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let first = tokio::time::Instant::now();
+        drop(lease);
+        while universe.status.borrow().sessions > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        while written() != universe.status.borrow().record.last_used_at {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(first.elapsed() > Duration::from_millis(500));
+    });
+}
+
+#[test]
 fn a_reset_that_fails_keeps_the_old_clone() {
     paused(async {
         let universe = new();

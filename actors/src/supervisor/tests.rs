@@ -9,8 +9,8 @@ use crate::instance::lifecycle::Command;
 use crate::instance::{Attach, InstanceError, Lease};
 use crate::ports::FoundPostgres;
 use crate::request::SnapshotSelector;
-use crate::snapshot_index::{AddSnapshot, RemoveSnapshot};
-use crate::testing::{World, limits, paused, record, snapshot};
+use crate::snapshot_index::{AddSnapshot, Choose, RemoveSnapshot};
+use crate::testing::{World, limits, paused, project, record, snapshot};
 
 fn gitref(name: &str) -> Option<Source> {
     Some(Source::GitRef(name.to_owned()))
@@ -99,6 +99,29 @@ fn a_listing_is_read_once_until_the_snapshots_change() {
         world.index.send(RemoveSnapshot(id)).await.unwrap();
         let acquired = world.acquire("d", gitref("old")).await.unwrap();
         assert_eq!(acquired.record.snapshot.as_str(), "s1");
+    });
+}
+
+#[test]
+fn a_name_is_looked_up_again_for_a_remark_after_a_while_and_for_a_creation_at_once() {
+    paused(async {
+        let world = World::new(limits());
+        let resolves = || *world.source.resolves.lock().unwrap();
+        world.acquire("a", gitref("old")).await.unwrap();
+        let remark = async || {
+            let choose = Choose {
+                project: project(),
+                source: gitref("old").unwrap(),
+                freshness: Freshness::Local,
+            };
+            world.index.send(choose).await.unwrap().unwrap();
+            resolves()
+        };
+        assert_eq!((remark().await, remark().await), (1, 1));
+        world.acquire("b", gitref("old")).await.unwrap();
+        assert_eq!(resolves(), 2);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!((remark().await, remark().await), (3, 3));
     });
 }
 
