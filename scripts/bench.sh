@@ -10,7 +10,8 @@
 #   --method M           XFS with reflinks, Btrfs with snapshots, or both; default all
 #   --runtime R          local processes, Docker containers, or both; default all
 #   --only SECTION       only these: create (new, stopped, running; clone, stop, disk), crowd (15 new
-#                        ones at once), throughput (pgbench and COPY through proxies), memory
+#                        ones at once), throughput (pgbench and COPY through proxies), handshakes (logins
+#                        with trust, SCRAM, and SCRAM in TLS), memory (of sessions)
 #   --pgbench-seconds N  how long each of pgbench's turns lasts; default 5
 #   --json FILE          write all samples there, too
 #   --dir DIR            where the file systems' images go; default ${TMPDIR:-/var/tmp}. It needs twice
@@ -19,8 +20,8 @@
 # Needs Debian 12 with a Rust toolchain, and root or sudo. Installs what is missing (Postgres, HAProxy,
 # PgBouncer, xfsprogs, btrfs-progs, docker.io, debootstrap, git, a C compiler), builds a release, starts
 # a Docker engine where none answers, mounts sparse file systems, and takes away whatever it made,
-# however it ends. Memory and throughput are measured in the first environment only: neither the
-# file system nor the runtime is in the way of a session's bytes.
+# however it ends. Throughput, handshakes and memory are measured in the first environment only: neither
+# the file system nor the runtime is in the way of a session's bytes.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -1,10 +1,11 @@
 //! A Postgres without multidb, of the newest major that is installed, to compare multidb with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::certificates::Identity;
 use crate::daemon::DATABASE;
 use crate::disk::open_for_others;
 use crate::ports::Port;
@@ -23,6 +24,35 @@ impl PlainPostgres {
     /// Makes the cluster and starts it.
     #[track_caller]
     pub fn start() -> Self {
+        let postgres = Self::init();
+        postgres.run(&[]);
+        postgres
+    }
+
+    /// Makes a cluster with TLS and another superuser, who logs in by the password behind this verifier,
+    /// and starts it.
+    #[track_caller]
+    pub fn start_secured(identity: &Identity, user: &str, verifier: &str) -> Self {
+        let postgres = Self::init();
+        let data = postgres.data();
+        for (from, name) in [
+            (&identity.cert, "server.crt"),
+            (&identity.key, "server.key"),
+        ] {
+            let to = data.join(name);
+            std::fs::copy(from, &to).expect("a file can be copied");
+            give_to_postgres(&to);
+        }
+        let hba = format!("host all {user} all scram-sha-256\nhost all all all trust\n");
+        std::fs::write(data.join("pg_hba.conf"), hba).expect("the file can be written");
+        postgres.run(&["-c", "ssl=on"]);
+        let role = format!("create role {user} superuser login password '{verifier}'");
+        let mut psql = postgres.client("psql");
+        programs::run(psql.args(["--no-psqlrc", "--command", &role, DATABASE])).ok();
+        postgres
+    }
+
+    fn init() -> Self {
         let (bin, major) = postgres_bin();
         let dir = tempfile::Builder::new()
             .prefix("mdb-plain")
@@ -37,10 +67,7 @@ impl PlainPostgres {
         };
         let data = postgres.data();
         std::fs::create_dir(&data).expect("the cluster's directory can be made");
-        if rustix::process::geteuid().is_root() {
-            let (uid, gid) = programs::postgres_ids();
-            std::os::unix::fs::chown(&data, Some(uid), Some(gid)).expect("chown works for root");
-        }
+        give_to_postgres(&data);
         run_as_postgres(
             Command::new(postgres.bin.join("initdb"))
                 .arg("--pgdata")
@@ -49,22 +76,31 @@ impl PlainPostgres {
                 .args(["--locale=C.UTF-8", "--no-sync"]),
         )
         .ok();
+        postgres
+    }
+
+    fn run(&self, more: &[&str]) {
         let options = format!(
             "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories='' -c fsync=off \
-             -c authentication_timeout=2s",
-            postgres.port()
+             -c authentication_timeout=2s {}",
+            self.port(),
+            more.join(" ")
         );
         run_as_postgres(
-            postgres
-                .pg_ctl("start")
+            self.pg_ctl("start")
                 .args(["--wait", "--options", &options, "--log"])
-                .arg(data.join("start.log")),
+                .arg(self.data().join("start.log")),
         )
         .ok();
-        let mut create = Command::new(postgres.bin.join("createdb"));
-        create.args(["--host=127.0.0.1", "--username=postgres", "--port"]);
-        programs::run(create.arg(postgres.port().to_string()).arg(DATABASE)).ok();
-        postgres
+        programs::run(self.client("createdb").arg(DATABASE)).ok();
+    }
+
+    /// A program of Postgres' that is told to connect.
+    fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        let port = format!("--port={}", self.port());
+        command.args(["--host=127.0.0.1", "--username=postgres", &port]);
+        command
     }
 
     /// The port that it listens on.
@@ -87,6 +123,14 @@ impl PlainPostgres {
             .args([action, "--silent", "--pgdata"])
             .arg(self.data());
         command
+    }
+}
+
+/// Postgres refuses to run as root, and its key to belong to anybody else.
+fn give_to_postgres(path: &Path) {
+    if rustix::process::geteuid().is_root() {
+        let (uid, gid) = programs::postgres_ids();
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("chown works for root");
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::poll::eventually;
 
@@ -90,4 +90,15 @@ pub fn kill_servers_of(data_dir: &str) {
     for server in servers {
         kill(server.pid);
     }
+}
+
+/// Lets this process open as many files as it may, and says how many that is.
+pub fn raise_file_limit() -> usize {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("a limit can be raised to its maximum");
+    maximum.map_or(usize::MAX, |maximum| maximum as usize)
 }

@@ -61,7 +61,7 @@ pub fn run_as_postgres(command: &mut Command) -> ProgramOutput {
 }
 
 /// The user and group that Postgres runs as.
-pub(crate) fn postgres_ids() -> (u32, u32) {
+pub fn postgres_ids() -> (u32, u32) {
     let passwd = std::fs::read_to_string("/etc/passwd").expect("/etc/passwd can be read");
     let line = passwd
         .lines()

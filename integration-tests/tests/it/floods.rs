@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use multidb_integration_tests::{Daemon, RawClient, SimulatedBackends, eventually};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use multidb_integration_tests::{
+    Daemon, RawClient, SimulatedBackends, eventually, raise_file_limit,
+};
 
 use crate::daemon;
 
@@ -12,17 +13,6 @@ const VERSION: u32 = 0x0003_0000;
 
 /// What the log says when it puts clients out.
 const FLOODED: &str = "too many connections that do not log in";
-
-/// Lets this process open as many files as it may, and says how many that is.
-fn raise_own_limit() -> usize {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    setrlimit(Resource::Nofile, raised).expect("a limit can be raised to its maximum");
-    maximum.map_or(usize::MAX, |maximum| maximum as usize)
-}
 
 /// The memory of the daemon that no other process shares, in KiB.
 fn private_kib(daemon: &Daemon) -> u64 {
@@ -45,7 +35,7 @@ fn connections(daemon: &Daemon) -> u64 {
 
 #[test]
 fn two_thousand_clients_that_do_not_log_in_keep_nobody_out() {
-    raise_own_limit();
+    raise_file_limit();
     let daemon = daemon()
         .set_raw("limits", "max_connections", "20")
         .set_raw("limits", "max_unauthenticated", "200")
@@ -93,7 +83,11 @@ fn raw_session(daemon: &Daemon) -> RawClient {
 fn ten_thousand_sessions_are_open_at_once() {
     // A session has two sockets in the daemon, and two in this process. Where a process may not open
     // so many files, as many sessions as it may.
-    let sessions = ((raise_own_limit() - 400) / 2).min(10_000);
+    let sessions = ((raise_file_limit() - 400) / 2).min(10_000);
+    assert!(
+        sessions >= 9_000,
+        "ulimit -Hn is too low for this test: {sessions} sessions"
+    );
     let daemon = daemon()
         .set_raw("limits", "max_connections", "10001")
         .set_raw("limits", "max_unauthenticated", "100")

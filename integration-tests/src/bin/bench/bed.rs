@@ -8,7 +8,7 @@ use multidb_integration_tests::{Daemon, DaemonBuilder, Disk, Engine};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::client::{Client, Endpoint};
+use crate::client::{Client, Endpoint, Login};
 use crate::http::Http;
 use crate::say;
 use crate::source::Source;
@@ -26,13 +26,20 @@ pub(crate) struct Bed {
 
 impl Bed {
     /// Starts a daemon and imports the snapshot.
-    pub(crate) fn prepare(multidb: &Path, disk: Disk, engine: Engine, source: &Source) -> Self {
-        let daemon = DaemonBuilder::new(multidb, disk, engine)
+    pub(crate) fn prepare(
+        multidb: &Path,
+        disk: Disk,
+        engine: Engine,
+        source: &Source,
+        configure: impl FnOnce(DaemonBuilder) -> DaemonBuilder,
+    ) -> Self {
+        let daemon = configure(DaemonBuilder::new(multidb, disk, engine))
             .without_snapshots()
             .limit("instance_idle_timeout", "1h")
             .limit("session_idle_timeout", "1h")
             .set_raw("limits", "max_running", "100")
-            .set_raw("limits", "max_connections", "1000")
+            .set_raw("limits", "max_connections", "11000")
+            .set_raw("limits", "max_unauthenticated", "1000")
             .set("postgres.settings", "max_connections", "150")
             .start();
         // Warnings are for the scenarios to judge.
@@ -70,6 +77,10 @@ impl Bed {
             Engine::Docker => "docker",
         };
         format!("{disk}, {engine}")
+    }
+
+    pub(crate) fn disk(&self) -> Disk {
+        self.disk
     }
 
     pub(crate) fn engine(&self) -> Engine {
@@ -114,7 +125,7 @@ impl Bed {
     /// Connects to an instance, which may not exist yet, and says how long its first row took.
     #[track_caller]
     pub(crate) fn first_row(&self, name: &str) -> (Client, Duration) {
-        Client::first_row(&self.endpoint(), &Self::user(name))
+        Client::first_row(&self.endpoint(), &Login::trusted(Self::user(name)))
             .unwrap_or_else(|failure| panic!("{name}: {failure}\n{}", self.daemon.log()))
     }
 
@@ -139,6 +150,13 @@ impl Bed {
     pub(crate) fn instance(&self, name: &str) -> Value {
         self.admin
             .request("GET", &format!("/v1/instances/{name}"), None)
+    }
+
+    /// The directory of an instance's socket.
+    pub(crate) fn run_dir(&self, name: &str) -> PathBuf {
+        let shown = self.instance(name);
+        let uid = shown["uid"].as_str().expect("an instance has a uid");
+        self.daemon.root().join("run").join(uid)
     }
 
     /// An instance's data directory.

@@ -5,9 +5,13 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use multidb_integration_tests::startup_packet;
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::message::frontend;
 use tokio::time::Instant;
 
 /// Nothing that is measured takes longer.
@@ -22,6 +26,9 @@ const COPY_READ_BYTES: usize = 256 << 10;
 /// ReadyForQuery outside a transaction. In the text form of COPY no byte is zero, so that no data can
 /// look like it.
 const READY: [u8; 6] = *b"Z\0\0\0\x05I";
+
+/// SSLRequest.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// The database of the snapshot.
 pub(crate) const DATABASE: &str = "app";
@@ -51,9 +58,40 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Who logs in where a password is asked for,
+pub(crate) const USER: &str = "bench";
+/// with this one,
+pub(crate) const PASSWORD: &str = "bench";
+/// which servers know so. A client's work grows with the number of iterations, a server's does not; with
+/// one, it is the servers that are measured.
+pub(crate) const VERIFIER: &str = "SCRAM-SHA-256$1:MDEyMzQ1Njc4OWFiY2RlZg==$\
+    UvlNqpZ56RXtc2iwhCyxAU+BObxIUN3hBFFQ3kWLmxY=:YmyHKP6l1tn+R9iUy+mfiOWjWGaeAbxPsLy89oJQDRo=";
+
+/// Who logs in, and how.
+#[derive(Clone)]
+pub(crate) struct Login {
+    pub(crate) user: String,
+    /// For SCRAM-SHA-256, where the server asks for it.
+    pub(crate) password: &'static str,
+    /// Whom to trust in TLS, where it is used; for the name `localhost`.
+    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl Login {
+    /// Without a proof.
+    pub(crate) fn trusted(user: impl Into<String>) -> Self {
+        Self {
+            user: user.into(),
+            password: "",
+            tls: None,
+        }
+    }
+}
+
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
 }
 
 impl Stream {
@@ -77,6 +115,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
         }
     }
 
@@ -84,7 +123,25 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.write_all(bytes),
             Self::Unix(stream) => stream.write_all(bytes),
+            Self::Tls(stream) => stream.write_all(bytes),
         }
+    }
+
+    /// Asks for TLS and goes over to it.
+    fn secure(self, config: &Arc<rustls::ClientConfig>) -> Result<Self, Failure> {
+        let Self::Tcp(mut stream) = self else {
+            return Err(Failure("TLS is for TCP".to_owned()));
+        };
+        stream.write_all(&SSL_REQUEST)?;
+        let mut answer = [0];
+        stream.read_exact(&mut answer)?;
+        if answer != *b"S" {
+            return Err(Failure("the server has no TLS".to_owned()));
+        }
+        let name = "localhost".try_into().expect("it is a name");
+        let tls = rustls::ClientConnection::new(config.clone(), name)
+            .map_err(|error| Failure(error.to_string()))?;
+        Ok(Self::Tls(Box::new(rustls::StreamOwned::new(tls, stream))))
     }
 }
 
@@ -97,24 +154,54 @@ pub(crate) struct Client {
 
 impl Client {
     /// Connects and logs in.
-    pub(crate) fn connect(endpoint: &Endpoint, user: &str) -> Result<Self, Failure> {
+    pub(crate) fn connect(endpoint: &Endpoint, login: &Login) -> Result<Self, Failure> {
+        let mut stream = Stream::connect(endpoint)?;
+        if let Some(config) = &login.tls {
+            stream = stream.secure(config)?;
+        }
         let mut client = Self {
-            stream: Stream::connect(endpoint)?,
+            stream,
             received: Vec::with_capacity(READ_BYTES),
             begin: 0,
         };
-        client.stream.write_all(&startup_packet(
-            196_608,
-            &[("user", user), ("database", DATABASE)],
-        ))?;
+        let parameters = [("user", login.user.as_str()), ("database", DATABASE)];
+        client
+            .stream
+            .write_all(&startup_packet(196_608, &parameters))?;
+        client.authenticate(login.password)?;
         client.read_until(b'Z')?;
         Ok(client)
     }
 
+    /// Answers the server's questions up to AuthenticationOk.
+    fn authenticate(&mut self, password: &str) -> Result<(), Failure> {
+        let binding = ChannelBinding::unsupported();
+        let mut scram = ScramSha256::new(password.as_bytes(), binding);
+        loop {
+            let body = self.read_until(b'R')?;
+            let (code, data) = body.split_first_chunk().ok_or(Failure(String::new()))?;
+            let mut answer = BytesMut::new();
+            match u32::from_be_bytes(*code) {
+                0 => return Ok(()),
+                10 => frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut answer)?,
+                11 => {
+                    scram.update(data)?;
+                    frontend::sasl_response(scram.message(), &mut answer)?;
+                }
+                12 => scram.finish(data)?,
+                other => return Err(Failure(format!("authentication by method {other}"))),
+            }
+            self.stream.write_all(&answer)?;
+        }
+    }
+
     /// Connects, asks for a row, and says how long that took until the row was there.
-    pub(crate) fn first_row(endpoint: &Endpoint, user: &str) -> Result<(Self, Duration), Failure> {
+    pub(crate) fn first_row(
+        endpoint: &Endpoint,
+        login: &Login,
+    ) -> Result<(Self, Duration), Failure> {
         let begin = Instant::now();
-        let mut client = Self::connect(endpoint, user)?;
+        let mut client = Self::connect(endpoint, login)?;
         client.send_query("select 1")?;
         client.read_until(b'D')?;
         let elapsed = begin.elapsed();
@@ -163,8 +250,8 @@ impl Client {
         Ok(self.stream.write_all(&message)?)
     }
 
-    /// Reads messages to the first of this type. An error of the server is a failure.
-    fn read_until(&mut self, wanted: u8) -> Result<(), Failure> {
+    /// Reads messages to the first of this type, whose body is given. An error of the server is a failure.
+    fn read_until(&mut self, wanted: u8) -> Result<Vec<u8>, Failure> {
         loop {
             let header: [u8; 5] = self.take(5)?.try_into().expect("five bytes were asked for");
             let [kind, length @ ..] = header;
@@ -175,7 +262,7 @@ impl Client {
                 return Err(Failure(text));
             }
             if kind == wanted {
-                return Ok(());
+                return Ok(body);
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::bed::Bed;
-use crate::client::{Client, Endpoint};
+use crate::client::{Client, Endpoint, Login};
 use crate::floor::{self, Floor};
 use crate::report::{Aim, Report, Samples, Unit, milliseconds};
 use crate::say;
@@ -65,10 +65,8 @@ fn run(bed: &Bed, name: &str) -> Run {
     let (client, running) = bed.first_row(name);
     client.close();
     let running_unix = time(&bed.unix_endpoint(), &Bed::user(name));
-    let shown = bed.instance(name);
-    let uid = shown["uid"].as_str().expect("an instance has a uid");
-    let socket = bed.daemon().root().join("run").join(uid);
-    let direct = time(&Endpoint::Unix(socket.join(".s.PGSQL.5432")), "postgres");
+    let socket = bed.run_dir(name).join(".s.PGSQL.5432");
+    let direct = time(&Endpoint::Unix(socket), "postgres");
     let stop = bed.stop(name);
     bed.settle();
     let shown = bed.instance(name);
@@ -91,7 +89,7 @@ fn run(bed: &Bed, name: &str) -> Run {
 }
 
 fn time(endpoint: &Endpoint, user: &str) -> Duration {
-    let (client, elapsed) = Client::first_row(endpoint, user)
+    let (client, elapsed) = Client::first_row(endpoint, &Login::trusted(user))
         .unwrap_or_else(|failure| panic!("{endpoint:?}, {user}: {failure}"));
     client.close();
     elapsed

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bed::Bed;
-use crate::client::{Client, Endpoint};
+use crate::client::{Client, Endpoint, Login};
 
 use clone::Tree;
 use server::{Recipe, Server};
@@ -85,7 +85,7 @@ impl<'a> Floor<'a> {
     fn first_row(&self, server: &Server) -> Client {
         server.wait_ready();
         let socket = Endpoint::Unix(self.recipe.socket());
-        let (client, _) = Client::first_row(&socket, "postgres")
+        let (client, _) = Client::first_row(&socket, &Login::trusted("postgres"))
             .unwrap_or_else(|failure| panic!("the floor's postgres: {failure}"));
         client
     }

@@ -10,9 +10,11 @@
 //! | `floor` | the least that a new instance and a wake can take here, without multidb |
 //! | `creating` | new, woken and running instances, clone, stop, disk; each beside its floor |
 //! | `crowd` | many new instances at once |
+//! | `handshakes` | logins by each method, and the first row behind them |
 //! | `memory` | what an idle session costs the daemon |
 //! | `proxies` | HAProxy, PgBouncer and multidb before one Postgres |
 //! | `throughput` | pgbench and COPY through each of these |
+//! | `turns` | the turns of several ways to do the same |
 //! | `client`, `http` | the two protocols, with nothing between the clock and the socket |
 //! | `report` | samples, the table, the JSON |
 //!
@@ -29,6 +31,7 @@ mod client;
 mod creating;
 mod crowd;
 mod floor;
+mod handshakes;
 mod http;
 mod machine;
 mod memory;
@@ -37,6 +40,7 @@ mod proxies;
 mod report;
 mod source;
 mod throughput;
+mod turns;
 
 use bed::Bed;
 use multidb_integration_tests::{Disk, Engine};
@@ -91,11 +95,12 @@ fn measure(
     report: &mut Report,
 ) {
     let wants = |section| options.sections.contains(&section);
-    let once = first && (wants(Section::Memory) || wants(Section::Throughput));
+    let of_sessions = [Section::Memory, Section::Throughput, Section::Handshakes];
+    let once = first && of_sessions.into_iter().any(wants);
     if !(once || wants(Section::Create) || wants(Section::Crowd)) {
         return;
     }
-    let bed = Bed::prepare(&options.multidb, disk, engine, source);
+    let bed = Bed::prepare(&options.multidb, disk, engine, source, |daemon| daemon);
     report.snapshot(bed.snapshot());
     if wants(Section::Create) {
         creating::measure(&bed, options.runs, report);
@@ -105,6 +110,9 @@ fn measure(
     }
     if first && wants(Section::Throughput) {
         throughput::measure(&bed, options, report);
+    }
+    if first && wants(Section::Handshakes) {
+        handshakes::measure(&bed, options, source, report);
     }
     if first && wants(Section::Memory) {
         memory::measure(&bed, report);

@@ -3,13 +3,21 @@
 use std::fs;
 use std::time::Duration;
 
+use multidb_integration_tests::{SimulatedBackends, raise_file_limit};
+
 use crate::bed::Bed;
-use crate::client::Client;
+use crate::client::{Client, Login};
 use crate::report::{Aim, Report, Samples, Unit};
 use crate::say;
 
 /// Two instances share them, since one Postgres takes 150.
 const SESSIONS: u32 = 200;
+
+/// As many, or as many as this machine lets a process open.
+const CROWD: u32 = 10_000;
+
+/// What a process has open besides its sessions.
+const OTHER_FILES: usize = 300;
 
 /// What a session may cost, in KiB.
 const SESSION_KIB_AIM: f64 = 16.0;
@@ -38,7 +46,13 @@ pub(crate) fn measure(bed: &Bed, report: &mut Report) {
     let open = sessions(bed, None);
     let full = rest(bed);
     add(report, &section, &format!("{SESSIONS} idle sessions"), full);
-    each(report, &section, "each idle session", empty, full);
+    each(
+        report,
+        &section,
+        "each idle session",
+        (empty, full),
+        SESSIONS,
+    );
     drop_all(open);
     let again = rest(bed);
     add(report, &section, "none again", again);
@@ -48,14 +62,38 @@ pub(crate) fn measure(bed: &Bed, report: &mut Report) {
         report,
         &section,
         "each, after a COPY of 4 MB in it",
-        empty,
-        busy,
+        (empty, busy),
+        SESSIONS,
     );
     drop_all(open);
+    crowd(bed, &section, report);
     for name in instances() {
         bed.stop(&name);
         bed.remove(&name);
     }
+}
+
+/// Many more sessions, on backends that cost nothing.
+fn crowd(bed: &Bed, section: &str, report: &mut Report) {
+    // A session has two sockets in the daemon, and two in this process.
+    let most = (raise_file_limit() - OTHER_FILES) / 2;
+    let sessions = u32::try_from(most).map_or(CROWD, |most| most.min(CROWD));
+    let [name, _] = instances();
+    bed.daemon().restart();
+    bed.first_row(&name).0.close();
+    let backends = SimulatedBackends::in_place_of(&bed.run_dir(&name).join(".s.PGSQL.5432"));
+    let empty = rest(bed);
+    let login = Login::trusted(format!("instance:{name}"));
+    let open: Vec<Client> = (0..sessions)
+        .map(|_| Client::connect(&bed.endpoint(), &login).expect("there is room for a session"))
+        .collect();
+    let full = rest(bed);
+    add(report, section, &format!("{sessions} idle sessions"), full);
+    let what = format!("each of {sessions}");
+    each(report, section, &what, (empty, full), sessions);
+    drop_all(open);
+    bed.daemon().restart();
+    drop(backends);
 }
 
 fn instances() -> [String; 2] {
@@ -108,9 +146,15 @@ fn add(report: &mut Report, section: &str, what: &str, memory: Memory) {
     report.add(section, &name("private"), Unit::MiB, mib(memory.private));
 }
 
-fn each(report: &mut Report, section: &str, what: &str, before: Memory, after: Memory) {
+fn each(
+    report: &mut Report,
+    section: &str,
+    what: &str,
+    (before, after): (Memory, Memory),
+    sessions: u32,
+) {
     let per =
-        |before: u32, after: u32| (f64::from(after) - f64::from(before)) / f64::from(SESSIONS);
+        |before: u32, after: u32| (f64::from(after) - f64::from(before)) / f64::from(sessions);
     let private = per(before.private, after.private);
     let resident = per(before.resident, after.resident);
     report.add(

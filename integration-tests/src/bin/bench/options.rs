@@ -15,6 +15,8 @@ pub(crate) enum Section {
     Memory,
     /// Transactions and bytes through proxies.
     Throughput,
+    /// Logins.
+    Handshakes,
 }
 
 /// What to measure, and where.
@@ -53,6 +55,7 @@ impl Options {
                 Section::Create,
                 Section::Crowd,
                 Section::Throughput,
+                Section::Handshakes,
                 Section::Memory,
             ],
             json: None,
@@ -117,8 +120,9 @@ fn sections(value: &str) -> Result<Vec<Section>, String> {
             "crowd" => Ok(Section::Crowd),
             "memory" => Ok(Section::Memory),
             "throughput" => Ok(Section::Throughput),
+            "handshakes" => Ok(Section::Handshakes),
             other => Err(format!(
-                "--only is create, crowd, throughput or memory, not {other:?}"
+                "--only is create, crowd, throughput, handshakes or memory, not {other:?}"
             )),
         })
         .collect()

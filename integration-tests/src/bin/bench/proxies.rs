@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use multidb_integration_tests::{Port, eventually, run};
+use multidb_integration_tests::{Port, eventually, postgres_ids, run};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bed::Bed;
-use crate::client::{Client, Endpoint};
+use crate::client::{Client, Endpoint, Login, USER, VERIFIER};
 
 /// A way to the Postgres.
 pub(crate) struct Route {
@@ -19,7 +19,7 @@ pub(crate) struct Route {
     /// Where a client connects.
     pub(crate) endpoint: Endpoint,
     /// Whom it names.
-    pub(crate) user: String,
+    pub(crate) login: Login,
     /// The proxy's process; none on the direct way.
     pub(crate) pid: Option<u32>,
 }
@@ -33,37 +33,52 @@ pub(crate) struct Proxies {
 }
 
 impl Proxies {
-    /// Starts the proxies before the Postgres of an instance.
-    pub(crate) fn start(bed: &Bed, instance: &str) -> Self {
-        let shown = bed.instance(instance);
-        let uid = shown["uid"].as_str().expect("an instance has a uid");
-        let run_dir = bed.daemon().root().join("run").join(uid);
-        let mut proxies = Self {
+    /// No proxy and no way yet.
+    pub(crate) fn none() -> Self {
+        Self {
             children: Vec::new(),
             _ports: Vec::new(),
-            routes: vec![
-                Route {
-                    name: "direct",
-                    endpoint: Endpoint::Unix(run_dir.join(".s.PGSQL.5432")),
-                    user: "postgres".to_owned(),
-                    pid: None,
-                },
-                Route {
-                    name: "multidb",
-                    endpoint: bed.endpoint(),
-                    user: format!("instance:{instance}"),
-                    pid: Some(bed.daemon().pid().cast_unsigned()),
-                },
-            ],
-        };
+            routes: Vec::new(),
+        }
+    }
+
+    /// Starts the proxies before the Postgres of an instance.
+    pub(crate) fn start(bed: &Bed, instance: &str) -> Self {
+        let run_dir = bed.run_dir(instance);
+        let mut proxies = Self::none();
+        proxies.routes = vec![
+            Route {
+                name: "direct",
+                endpoint: Endpoint::Unix(run_dir.join(".s.PGSQL.5432")),
+                login: Login::trusted("postgres"),
+                pid: None,
+            },
+            Route {
+                name: "multidb",
+                endpoint: bed.endpoint(),
+                login: Login::trusted(format!("instance:{instance}")),
+                pid: Some(bed.daemon().pid().cast_unsigned()),
+            },
+        ];
         let dir = bed.dir().join("proxies");
         fs::create_dir(&dir).expect("a directory can be made");
-        proxies.add("haproxy", |port| haproxy(&dir, &run_dir, port));
-        proxies.add("pgbouncer", |port| pgbouncer(&dir, &run_dir, port));
+        let login = Login::trusted("postgres");
+        proxies.add("haproxy", login.clone(), |port| {
+            haproxy(&dir, &run_dir, port)
+        });
+        proxies.add("pgbouncer", login, |port| {
+            pgbouncer(&dir, &run_dir, port, TRUST)
+        });
         proxies
     }
 
-    fn add(&mut self, name: &'static str, command: impl FnOnce(u16) -> Command) {
+    /// Starts a proxy, and adds the way through it.
+    pub(crate) fn add(
+        &mut self,
+        name: &'static str,
+        login: Login,
+        command: impl FnOnce(u16) -> Command,
+    ) {
         let port = Port::take();
         let child = command(port.number())
             .stdin(Stdio::null())
@@ -76,12 +91,12 @@ impl Proxies {
         self.children.push(child);
         self._ports.push(port);
         eventually(name, Duration::from_secs(20), || {
-            Client::first_row(&endpoint, "postgres").is_ok()
+            Client::first_row(&endpoint, &login).is_ok()
         });
         self.routes.push(Route {
             name,
             endpoint,
-            user: "postgres".to_owned(),
+            login,
             pid: Some(pid),
         });
     }
@@ -114,29 +129,28 @@ fn haproxy(dir: &Path, run_dir: &Path, port: u16) -> Command {
     command
 }
 
-/// It refuses to run as root.
-fn pgbouncer(dir: &Path, run_dir: &Path, port: u16) -> Command {
-    let config = dir.join("pgbouncer.ini");
+/// What PgBouncer is told beside the Postgres and its own port.
+pub(crate) const TRUST: &str = "auth_type = trust\n";
+
+/// Its pool's sessions are all the superuser's, as multidb's are its clients' roles'. It refuses to run
+/// as root.
+pub(crate) fn pgbouncer(dir: &Path, run_dir: &Path, port: u16, settings: &str) -> Command {
+    let config = dir.join(format!("pgbouncer-{port}.ini"));
     let users = dir.join("users.txt");
     let text = format!(
-        "[databases]\n* = host={} port=5432\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-         listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\n\
+        "[databases]\n* = host={} port=5432 user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+         listen_port = {port}\nunix_socket_dir =\nauth_file = {}\n\
          pool_mode = session\nmax_client_conn = 1000\ndefault_pool_size = 100\n\
-         log_connections = 0\nlog_disconnections = 0\n",
+         log_connections = 0\nlog_disconnections = 0\n{settings}",
         run_dir.display(),
         users.display()
     );
     fs::write(&config, text).expect("a configuration can be written");
-    fs::write(users, "\"postgres\" \"\"\n").expect("a list of users can be written");
-    let id = |which: &str| -> u32 {
-        let output = run(Command::new("id").args([which, "postgres"]));
-        output.ok().parse().expect("id prints a number")
-    };
+    let text = format!("\"postgres\" \"\"\n\"{USER}\" \"{VERIFIER}\"\n");
+    fs::write(users, text).expect("a list of users can be written");
+    let (uid, gid) = postgres_ids();
     let mut command = Command::new("pgbouncer");
-    command
-        .uid(id("--user"))
-        .gid(id("--group"))
-        .current_dir("/");
+    command.uid(uid).gid(gid).current_dir("/");
     command.arg("--quiet").arg(config);
     command
 }

@@ -15,6 +15,7 @@ pub(crate) enum Unit {
     MiB,
     MegabytesPerSecond,
     TransactionsPerSecond,
+    HandshakesPerSecond,
 }
 
 impl Unit {
@@ -26,6 +27,7 @@ impl Unit {
             Self::MiB => "MiB",
             Self::MegabytesPerSecond => "MB/s",
             Self::TransactionsPerSecond => "tx/s",
+            Self::HandshakesPerSecond => "per s",
         }
     }
 }

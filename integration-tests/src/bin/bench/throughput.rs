@@ -9,9 +9,10 @@ use tokio::time::Instant;
 use crate::bed::Bed;
 use crate::client::{Client, DATABASE, Endpoint};
 use crate::options::Options;
-use crate::proxies::{Proxies, Route, processor_time, ticks_per_second};
-use crate::report::{Aim, Report, Samples, Unit};
+use crate::proxies::{Proxies, Route};
+use crate::report::{Report, Unit};
 use crate::say;
+use crate::turns::{in_turns, tell};
 
 /// How often each way has its turn.
 const ROUNDS: usize = 3;
@@ -33,13 +34,6 @@ const COPIES: [(&str, &str); 2] = [
     ),
 ];
 
-/// One turn: what was done, in how much time, and the proxy's own processor time.
-struct Turn {
-    done: f64,
-    elapsed: Duration,
-    processor: Duration,
-}
-
 /// Measures all ways to one instance.
 pub(crate) fn measure(bed: &Bed, options: &Options, report: &mut Report) {
     say("throughput through each proxy");
@@ -52,9 +46,9 @@ pub(crate) fn measure(bed: &Bed, options: &Options, report: &mut Report) {
         let turns = in_turns(&proxies.routes, ROUNDS, |route| {
             pgbench(route, clients, seconds)
         });
+        let section = format!("{what} ({})", bed.name());
         tell(
-            bed,
-            &what,
+            &section,
             Unit::TransactionsPerSecond,
             &turns,
             &proxies.routes,
@@ -63,9 +57,9 @@ pub(crate) fn measure(bed: &Bed, options: &Options, report: &mut Report) {
     }
     for (what, sql) in COPIES {
         let turns = in_turns(&proxies.routes, COPY_ROUNDS, |route| copy(route, sql));
+        let section = format!("{what} ({})", bed.name());
         tell(
-            bed,
-            what,
+            &section,
             Unit::MegabytesPerSecond,
             &turns,
             &proxies.routes,
@@ -75,36 +69,6 @@ pub(crate) fn measure(bed: &Bed, options: &Options, report: &mut Report) {
     drop(proxies);
     bed.stop(name);
     bed.remove(name);
-}
-
-/// The turns of each way; the first round only warms up.
-fn in_turns(
-    routes: &[Route],
-    rounds: usize,
-    mut turn: impl FnMut(&Route) -> (f64, Duration),
-) -> Vec<Vec<Turn>> {
-    let ticks = ticks_per_second();
-    let processor = |route: &Route| {
-        route
-            .pid
-            .map_or(Duration::ZERO, |pid| processor_time(pid, ticks))
-    };
-    let mut turns: Vec<Vec<Turn>> = routes.iter().map(|_| Vec::new()).collect();
-    for round in 0..=rounds {
-        for (route, turns) in routes.iter().zip(&mut turns) {
-            let before = processor(route);
-            let (done, elapsed) = turn(route);
-            let processor = processor(route).saturating_sub(before);
-            if round > 0 {
-                turns.push(Turn {
-                    done,
-                    elapsed,
-                    processor,
-                });
-            }
-        }
-    }
-    turns
 }
 
 /// The transactions that pgbench made. Its own word for how long they took leaves connecting out.
@@ -122,7 +86,7 @@ fn pgbench(route: &Route, clients: u32, seconds: u32) -> (f64, Duration) {
     command.args(["--jobs", &clients.min(2).to_string()]);
     command.args(["--time", &seconds.to_string()]);
     command.args(["--host", &host, "--port", &port.to_string()]);
-    let output = run(command.args(["--username", &route.user, DATABASE]));
+    let output = run(command.args(["--username", &route.login.user, DATABASE]));
     let number = |after: &str| -> f64 {
         let rest = output.ok().split(after).nth(1);
         let word = rest.and_then(|rest| rest.split_whitespace().next());
@@ -136,7 +100,7 @@ fn pgbench(route: &Route, clients: u32, seconds: u32) -> (f64, Duration) {
 
 /// The megabytes that a COPY brought.
 fn copy(route: &Route, sql: &str) -> (f64, Duration) {
-    let mut client = Client::connect(&route.endpoint, &route.user)
+    let mut client = Client::connect(&route.endpoint, &route.login)
         .unwrap_or_else(|failure| panic!("{}: {failure}", route.name));
     let begin = Instant::now();
     let bytes = client
@@ -150,64 +114,4 @@ fn copy(route: &Route, sql: &str) -> (f64, Duration) {
     )]
     let megabytes = bytes as f64 / 1e6;
     (megabytes, elapsed)
-}
-
-fn tell(
-    bed: &Bed,
-    what: &str,
-    unit: Unit,
-    turns: &[Vec<Turn>],
-    routes: &[Route],
-    report: &mut Report,
-) {
-    let section = format!("{what} ({})", bed.name());
-    let rates: Vec<Samples> = turns
-        .iter()
-        .map(|turns| {
-            let rate = |turn: &Turn| turn.done / turn.elapsed.as_secs_f64();
-            Samples::new(turns.iter().map(rate).collect())
-        })
-        .collect();
-    let direct = rates[0].median();
-    for (route, rate) in routes.iter().zip(rates) {
-        let ratio = rate.median() / direct;
-        report.add(&section, route.name, unit, rate);
-        let aim = match (unit, route.name) {
-            (Unit::MegabytesPerSecond, "multidb") => Aim::AtLeast(0.95),
-            _ => Aim::None,
-        };
-        if route.pid.is_some() {
-            report.ratio("of direct", ratio, aim);
-        }
-    }
-    let costs: Vec<Option<Samples>> = routes
-        .iter()
-        .zip(turns)
-        .map(|(route, turns)| {
-            route.pid?;
-            let cost = |turn: &Turn| turn.processor.as_secs_f64() * 1e6 / turn.done;
-            Some(Samples::new(turns.iter().map(cost).collect()))
-        })
-        .collect();
-    let haproxy = routes.iter().position(|route| route.name == "haproxy");
-    let haproxy = haproxy.and_then(|at| costs[at].as_ref().map(Samples::median));
-    let per = match unit {
-        Unit::MegabytesPerSecond => "MB",
-        _ => "transaction",
-    };
-    for (route, cost) in routes.iter().zip(costs) {
-        let (Some(cost), Some(haproxy)) = (cost, haproxy) else {
-            continue;
-        };
-        let ratio = cost.median() / haproxy;
-        let label = format!("{}, processor time per {per}", route.name);
-        report.add(&section, &label, Unit::Microseconds, cost);
-        let aim = match (unit, route.name) {
-            (Unit::TransactionsPerSecond, "multidb") => Aim::AtMost(1.0),
-            _ => Aim::None,
-        };
-        if route.name != "haproxy" {
-            report.ratio("of HAProxy's", ratio, aim);
-        }
-    }
 }

@@ -59,9 +59,7 @@ impl Recipe {
     /// Reads how an instance was started, with other directories in the place of its own.
     pub(super) fn read(bed: &Bed, instance: &str, dir: &Path) -> Self {
         let data = bed.data_dir(instance);
-        let shown = bed.instance(instance);
-        let uid = shown["uid"].as_str().expect("an instance has a uid");
-        let theirs = bed.daemon().root().join("run").join(uid);
+        let theirs = bed.run_dir(instance);
         let run_dir = dir.join("run");
         let replace = |text: &str| {
             text.replace(
@@ -83,6 +81,8 @@ impl Recipe {
             }
             Engine::Docker => {
                 let engine = Http::new(Path::new(ENGINE));
+                let shown = bed.instance(instance);
+                let uid = shown["uid"].as_str().expect("an instance has a uid");
                 let path = format!("{API}/containers/multidb-{uid}/json");
                 let body = container_body(&engine.request("GET", &path, None), dir);
                 let body = replace(&body.to_string());
