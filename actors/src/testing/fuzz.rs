@@ -3,25 +3,34 @@
 //! They stand here, so that the kept corpus runs through them with every test run, without a
 //! fuzzer; each panics where something does not hold.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
+use crate::auth::{Exchange, MockSecret, ScramError, Verifier};
 use crate::client_error::ClientError;
 use crate::request;
 use crate::wire::{
     BackendStartup, STARTUP_BODY_LENGTH_MAX, StartupRequest, Tail, TailState, WireError,
-    decode_startup,
+    decode_sasl_initial, decode_startup,
 };
+
+/// A password that nobody knows.
+const VERIFIER: &str = "SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$\
+    AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// Panics where something does not hold for these bytes.
 pub type Target = fn(&[u8]);
 
 /// All targets by the names of their corpus.
-pub const TARGETS: [(&str, Target); 4] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("startup", startup),
     ("user_name", user_name),
     ("options", options),
+    ("scram", scram),
     ("idle", idle),
 ];
+
+/// What a second message of SCRAM names the nonces by, which change each time.
+const NONCES: &str = "NONCES";
 
 /// The most bytes of an error that libpq reads before a login.
 const ERROR_BYTES_MAX: usize = 30_000;
@@ -91,6 +100,37 @@ pub fn options(bytes: &[u8]) {
             Err(error) => is_told(&ClientError::from(error)),
         }
     }
+}
+
+/// Both messages of an exchange of SCRAM. The first byte says whether it is in TLS and whether the user
+/// exists, the next two how long the first message is. Nobody gets in without the password, and what is
+/// challenged names the client's nonce and keeps to one line.
+pub fn scram(bytes: &[u8]) {
+    let [flags, length @ .., _] = bytes.first_chunk::<4>().copied().unwrap_or_default();
+    let rest = bytes.get(3..).unwrap_or_default();
+    let (first, second) = rest.split_at(usize::from(u16::from_be_bytes(length)).min(rest.len()));
+    let Some(initial) = decode_sasl_initial(Bytes::copy_from_slice(first)) else {
+        return;
+    };
+    let end_point = (flags & 1 != 0).then(|| vec![7; 32]);
+    let verifier: Verifier = VERIFIER.parse().expect("it is a verifier");
+    let verifier = (flags & 2 != 0).then_some(&verifier);
+    let exchange = Exchange::new("alice", verifier, &MockSecret::random(), end_point);
+    let offered = exchange.mechanisms();
+    let challenged = match exchange.begin(&initial.mechanism, &initial.data) {
+        Ok(challenged) => challenged,
+        Err(error) => return assert_ne!(error, ScramError::Denied),
+    };
+    assert!(offered.contains(&initial.mechanism.as_str()));
+    let challenge = challenged.challenge().to_owned();
+    assert!(challenge.len() < 2 * bytes.len() + 200 && challenge.is_ascii());
+    assert!(!challenge.contains(['\n', '\0']), "{challenge:?}");
+    let nonces = challenge
+        .strip_prefix("r=")
+        .and_then(|rest| rest.split(",s=").next())
+        .expect("a challenge begins with the nonces");
+    let second = String::from_utf8_lossy(second).replace(NONCES, nonces);
+    assert!(challenged.finish(second.as_bytes()).is_err());
 }
 
 /// A backend's stream in chunks, the first byte of each its length: idle is exactly what ends in
