@@ -19,6 +19,13 @@ use tokio::sync::watch;
 
 use crate::reload::WatchedFiles;
 
+/// The most plaintext of one record: what Postgres itself sends at once (`PQ_SEND_BUFFER_SIZE`). libpq reads a
+/// record by one call with room for no more, and programs that then wait for the socket, such as
+/// `pg_basebackup` and all who use its asynchronous functions, never see the rest of a longer one.
+const RECORD_BYTES_MAX: usize = 8192;
+/// rustls counts it in.
+const RECORD_HEADER_BYTES: usize = 5;
+
 /// Where the files are, all in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -61,6 +68,12 @@ impl TlsFiles {
     ///
     /// One of them is missing, damaged or open to others, or they do not belong together.
     pub fn load(&self) -> Result<TlsServer, TlsError> {
+        let (config, leaf) = self.configure()?;
+        Ok(TlsServer::new(Arc::new(config), &leaf))
+    }
+
+    /// What rustls is to do, and the certificate that it shows.
+    fn configure(&self) -> Result<(ServerConfig, CertificateDer<'static>), TlsError> {
         let chain = certificates(&self.cert)?;
         let Some(leaf) = chain.first().cloned() else {
             return Err(fault(&self.cert, "contains no certificate in PEM"));
@@ -85,7 +98,8 @@ impl TlsFiles {
         };
         let mut config = builder.with_single_cert(chain, key).map_err(pair)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(TlsServer::new(Arc::new(config), &leaf))
+        config.max_fragment_size = Some(RECORD_BYTES_MAX + RECORD_HEADER_BYTES);
+        Ok((config, leaf))
     }
 
     /// The paths of all files.
@@ -155,4 +169,80 @@ pub async fn keep_fresh(
         ),
     };
     watched.keep_fresh(&server, refresh).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use multidb_integration_tests::{Authority, Identity};
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, ServerConnection};
+
+    use super::*;
+
+    /// Passes on what each has to say until both have said it.
+    fn talk(client: &mut ClientConnection, server: &mut ServerConnection) {
+        while client.wants_write() || server.wants_write() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            server.read_tls(&mut bytes.as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            let mut bytes = Vec::new();
+            server.write_tls(&mut bytes).unwrap();
+            client.read_tls(&mut bytes.as_slice()).unwrap();
+            client.process_new_packets().unwrap();
+        }
+    }
+
+    #[test]
+    fn no_record_is_longer_than_those_of_postgres() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::create(dir.path());
+        let Identity { cert, key } = authority.issue("localhost", &["localhost"]);
+        let files = TlsFiles {
+            cert,
+            key,
+            client_ca: None,
+        };
+        let (config, _) = files.configure().unwrap();
+        let mut server = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut roots = RootCertStore::empty();
+        for root in certificates(&authority.cert()).unwrap() {
+            roots.add(root).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        talk(&mut client, &mut server);
+
+        server.writer().write_all(&[7; 30_000]).unwrap();
+        let mut records = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut records).unwrap();
+        }
+        let mut lengths = Vec::new();
+        let mut rest = records.as_slice();
+        while let [_, _, _, high, low, ..] = *rest {
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            lengths.push(length);
+            rest = &rest[RECORD_HEADER_BYTES + length..];
+        }
+        // A record has its type and a checksum beside the plaintext.
+        let whole = lengths
+            .iter()
+            .filter(|length| **length == RECORD_BYTES_MAX + 17);
+        assert_eq!(whole.count(), 3, "{lengths:?}");
+        assert!(
+            lengths
+                .iter()
+                .all(|length| *length <= RECORD_BYTES_MAX + 17),
+            "{lengths:?}"
+        );
+    }
 }
