@@ -12,6 +12,8 @@
 #       tools      zstd, which compresses a test's dump
 #       proxies    HAProxy and PgBouncer, to be measured beside multidb, as no services
 #       lint       shellcheck
+#       source     what Postgres' own source is unpacked and built with
+#       drivers    Postgres' drivers for Python, Java and Node, for the tests
 #   multidb_find_cargo              puts cargo on the PATH, or says how to get it
 
 # The administration programs are not on an ordinary user's PATH.
@@ -49,7 +51,22 @@ multidb_install_packages() {
                 multidb_has haproxy || missing+=(haproxy)
                 multidb_has pgbouncer || missing+=(pgbouncer)
                 ;;
+            source)
+                local program
+                for program in make bzip2 perl; do
+                    multidb_has "$program" || missing+=("$program")
+                done
+                ;;
             lint) multidb_has shellcheck || missing+=(shellcheck) ;;
+            drivers)
+                local package python=/usr/lib/python3/dist-packages
+                for package in psycopg psycopg2 asyncpg sqlalchemy django; do
+                    [ -d "$python/$package" ] || missing+=("python3-$package")
+                done
+                [ -e /usr/share/java/postgresql.jar ] || missing+=(libpostgresql-jdbc-java)
+                multidb_has javac || missing+=(default-jdk-headless)
+                multidb_has node || missing+=(nodejs)
+                ;;
             *)
                 echo "packages: no set is called $set" >&2
                 return 1
@@ -59,9 +76,32 @@ multidb_install_packages() {
     if [ ${#missing[@]} -gt 0 ]; then
         multidb_apt_install "${missing[@]}"
     fi
+    case " $* " in
+        *' drivers '*) multidb_unpack_node_postgres ;;
+    esac
     case " ${missing[*]} " in
         *' haproxy '* | *' pgbouncer '*) multidb_disable_services "${missing[@]}" ;;
     esac
+}
+
+# Debian's node-pg, unpacked and not installed: it depends on parts that Debian gives to its own Node
+# alone, and does not need them.
+multidb_unpack_node_postgres() {
+    local to=/usr/local/share/multidb-tests work file
+    [ ! -d "$to/usr/share/nodejs/pg" ] || return 0
+    work=$(mktemp --directory)
+    # apt's own user downloads into it.
+    chmod 0777 "$work"
+    if (cd "$work" && multidb_as_root apt-get --quiet --quiet download \
+        node-pg node-readable-stream node-split2 node-xtend) && multidb_as_root mkdir --parents "$to"; then
+        for file in "$work"/*.deb; do
+            multidb_as_root dpkg-deb --extract "$file" "$to" || return 1
+        done
+    else
+        echo "packages: node-pg cannot be had" >&2
+    fi
+    multidb_as_root rm --recursive --force "$work"
+    [ -d "$to/usr/share/nodejs/pg" ]
 }
 
 # Debian starts what it installs, and PgBouncer's port is multidb's.

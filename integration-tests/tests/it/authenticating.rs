@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::daemon;
 
 /// `multidb user` with a password on standard input.
-fn user(daemon: &Daemon, args: &[&str], password: &str) -> ProgramOutput {
+pub(crate) fn user(daemon: &Daemon, args: &[&str], password: &str) -> ProgramOutput {
     let mut command = daemon.cli_command(&[&["user"], args].concat());
     command.stdin(Stdio::piped());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

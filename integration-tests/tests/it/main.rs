@@ -12,6 +12,7 @@ mod concurrent;
 mod corners;
 mod creating;
 mod docker;
+mod drivers;
 mod errors;
 mod floods;
 mod full_disk;
