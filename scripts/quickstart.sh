@@ -22,6 +22,8 @@ source "$repo/scripts/lib/packages.sh"
 source "$repo/scripts/lib/reflink.sh"
 # shellcheck source=scripts/lib/demo.sh
 source "$repo/scripts/lib/demo.sh"
+# shellcheck source=scripts/lib/daemon.sh
+source "$repo/scripts/lib/daemon.sh"
 
 dir=${MULTIDB_DEMO_DIR:-/var/lib/multidb-demo}
 port=${MULTIDB_DEMO_PORT:-6432}
@@ -157,45 +159,16 @@ prepare_material() {
     fi
     say "a git repository whose migrations.txt lists what each revision defines: $dir/polls.git-demo"
     say "two dumps of its database, made by pg_dump: $dir/dumps"
-    cat >"$dir/multidb.toml" <<CONFIG
-listen = ["127.0.0.1:$port"]
-root = "$root"
-admin_socket = "$dir/admin.sock"
-
-[runtime]
-kind = "process"
-
-[clone]
-method = "$clone_method"
-
-[limits]
-disk_reserve = "100MiB"
-
-[project.polls]
-git = "$dir/polls.git-demo"
-listing = "migrations.txt"
-migrations = "django"
-database = "polls"
-role = "postgres"
-CONFIG
+    {
+        multidb_demo_config "$dir" "$port" "$root" "$dir/polls.git-demo"
+        printf '\n[clone]\nmethod = "%s"\n' "$clone_method"
+    } >"$dir/multidb.toml"
 }
 
 start_daemon() {
     export MULTIDB_CONFIG=$dir/multidb.toml
-    # In a session of its own, so that Ctrl-C reaches this script alone, which then ends it in order.
-    setsid "$multidb" serve --config "$MULTIDB_CONFIG" </dev/null >"$dir/daemon.log" 2>&1 {lock}>&- &
-    daemon_pid=$!
-    local attempt
-    for attempt in $(seq 300); do
-        if "$multidb" status >/dev/null 2>&1; then
-            say "listens on 127.0.0.1:$port, process $daemon_pid, log $dir/daemon.log"
-            return
-        fi
-        kill -0 "$daemon_pid" 2>/dev/null || break
-        sleep 0.1
-    done
-    tail --lines 20 "$dir/daemon.log" >&2
-    fail "the daemon did not start ($attempt tries); the end of its log is above"
+    multidb_start_daemon "$multidb" "$dir/daemon.log" "$lock" || fail "there is no daemon to show"
+    say "listens on 127.0.0.1:$port, process $daemon_pid, log $dir/daemon.log"
 }
 
 import() {

@@ -8,10 +8,10 @@
 #   --no-quickstart  leave the quickstart out
 #
 # Needs Debian 12 with a Rust toolchain, and root or sudo. Installs what is missing (Postgres,
-# xfsprogs, btrfs-progs, docker.io, debootstrap, git, zstd, a C compiler), starts a Docker engine where none
-# answers and builds its Postgres image, mounts two sparse file systems, and takes away whatever it
-# made, however it ends. The image stays in the engine, so a second run is faster. Uses cargo-nextest
-# where it is installed.
+# xfsprogs, btrfs-progs, docker.io, debootstrap, git, zstd, a C compiler, Postgres' drivers for Python, Java
+# and Node with a JDK and Node), starts a Docker engine where none answers and builds its Postgres image,
+# mounts two sparse file systems, and takes away whatever it made, however it ends. The image stays in
+# the engine, so a second run is faster. Uses cargo-nextest where it is installed.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -23,6 +23,8 @@ source "$repo/scripts/lib/reflink.sh"
 source "$repo/scripts/lib/docker.sh"
 # shellcheck source=scripts/lib/image.sh
 source "$repo/scripts/lib/image.sh"
+# shellcheck source=scripts/lib/daemon.sh
+source "$repo/scripts/lib/daemon.sh"
 
 quickstart=yes
 filters=()
@@ -62,7 +64,7 @@ main() {
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     multidb_find_cargo
-    multidb_install_packages build git postgres xfs btrfs docker tools
+    multidb_install_packages build git postgres xfs btrfs docker tools drivers
     multidb_start_docker
     local major
     major=$(basename "$(dirname "$(multidb_postgres_bin)")")
@@ -101,7 +103,7 @@ run_tests() {
 run_quickstart() {
     local dir=$work/demo port run
     for run in first second; do
-        port=$(free_port)
+        port=$(multidb_free_port)
         if ! "$repo/scripts/quickstart.sh" --check --dir "$dir" --port "$port" >"$work/quickstart.log" 2>&1; then
             cat "$work/quickstart.log"
             echo "quickstart: the $run run failed; what it said is above"
@@ -110,19 +112,6 @@ run_quickstart() {
     done
     "$repo/scripts/quickstart.sh" --remove --dir "$dir"
     echo "quickstart: ok, twice"
-}
-
-# Below 32768, where no outgoing connection gets its port.
-free_port() {
-    local port
-    for port in $(shuf --input-range=20000-32000 --head-count=100); do
-        if ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            echo "$port"
-            return
-        fi
-    done
-    echo "test: no free port" >&2
-    return 1
 }
 
 finish() {
