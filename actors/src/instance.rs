@@ -29,7 +29,7 @@ pub use self::messages::{Attach, Control, RoomWanted, SetPin};
 pub use self::status::{InstanceError, InstanceStatus, Lease};
 
 use self::goals::Goals;
-use self::lifecycle::{CloneReason, Effect, Event, Job, Lifecycle, Outcome, State};
+use self::lifecycle::{CloneReason, Effect, Event, Job, Lifecycle, Outcome, State, Then};
 use self::status::LeaseEnd;
 
 /// What all instances share.
@@ -49,8 +49,11 @@ pub struct InstanceDeps {
     pub limits: Arc<Limits>,
 }
 
-/// How often the time of the last use is written.
+/// How often the time of the last use is written at most.
 const USE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is written at least while there are sessions; more often where the retention is short. What
+/// a crash leaves of a session that lasted longer than the retention is not to expire.
+const USE_INTERVAL_OPEN: Duration = Duration::from_secs(60);
 
 /// One instance.
 pub struct InstanceActor {
@@ -72,6 +75,8 @@ pub struct InstanceActor {
     start: Option<SpawnHandle>,
     /// The idle period that is being waited out.
     idle: Option<SpawnHandle>,
+    /// How often in a row its Postgres could not be stopped.
+    stop_failures: u32,
     /// When its last use was written.
     use_written: UseWritten,
     /// Which copies of the record are out of date.
@@ -116,8 +121,8 @@ pub enum Origin {
     Rest,
     /// It was found running and has a place.
     Adopt(RunningPostgres, Slot),
-    /// It was found running, and there is no place for it.
-    Stop,
+    /// It was found running and has to stop: there is no place for it, or it is to be deleted.
+    Stop(Then),
     /// Its deletion, or its first clone, was interrupted.
     Delete,
 }
@@ -142,8 +147,8 @@ impl InstanceActor {
                 adopted = Some((run, postgres, slot));
                 (life, vec![effect])
             }
-            Origin::Stop => {
-                let (life, effect) = Lifecycle::stop_found(now);
+            Origin::Stop(then) => {
+                let (life, effect) = Lifecycle::stop_found(then, now);
                 (life, vec![effect])
             }
             Origin::Delete => {
@@ -173,6 +178,7 @@ impl InstanceActor {
                 goals: Goals::default(),
                 start: None,
                 idle: None,
+                stop_failures: 0,
                 use_written: UseWritten::default(),
                 unwritten: None,
                 turn: Arc::default(),
@@ -202,7 +208,8 @@ impl InstanceActor {
             match effect {
                 Effect::Clone(job, why) => self.begin_clone(job, why, ctx),
                 Effect::Start(job) => self.begin_start(job, ctx),
-                Effect::Stop(job) => self.begin_stop(job, ctx),
+                Effect::Stop(job) => self.begin_stop(job, Duration::ZERO, ctx),
+                Effect::StopAgain(job) => self.stop_again(job, ctx),
                 Effect::Delete(job) => self.begin_delete(job, ctx),
                 Effect::Serve(job) => self.serve(job, ctx),
                 Effect::RefuseFailed => {
@@ -273,13 +280,28 @@ impl InstanceActor {
         }
     }
 
-    /// Notes that a session began or ended, and writes it down: at once, or soon after the last time.
+    /// Notes that a session began, goes on or ended, and writes it down: at once, or soon after the last time.
     fn touch(&mut self, ctx: &mut Context<Self>) {
         self.record.last_used_at = Timestamp::now();
         match self.use_written {
             UseWritten::LongAgo => self.write_use(ctx),
             UseWritten::JustNow { .. } => self.use_written = UseWritten::JustNow { again: true },
         }
+    }
+
+    /// Notes that the run's sessions go on, now and then until its end.
+    fn keep_touching(&mut self, run: Job, ctx: &mut Context<Self>) {
+        let interval = (self.deps.limits.retention / 10).min(USE_INTERVAL_OPEN);
+        ctx.run_later(interval.max(USE_INTERVAL), move |actor, ctx| {
+            if !matches!(actor.life.state(), State::Running { job, .. } if job == run) {
+                return;
+            }
+            if actor.life.sessions() > 0 {
+                actor.touch(ctx);
+                actor.settle(ctx);
+            }
+            actor.keep_touching(run, ctx);
+        });
     }
 
     fn write_use(&mut self, ctx: &mut Context<Self>) {

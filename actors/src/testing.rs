@@ -62,6 +62,8 @@ pub struct FakeRuntime {
     running: Mutex<HashMap<InstanceUid, oneshot::Sender<()>>>,
     /// Held while stops are to wait.
     pub stop_gate: tokio::sync::RwLock<()>,
+    /// How many of the next stops fail.
+    pub stop_failures: Mutex<usize>,
 }
 
 impl FakeRuntime {
@@ -119,6 +121,14 @@ impl Runtime for FakeRuntime {
 
     async fn stop(&self, uid: InstanceUid, _: Duration) -> Result<(), RuntimeError> {
         let _open = self.stop_gate.read().await;
+        let left = lock(&self.stop_failures).checked_sub(1);
+        if let Some(left) = left {
+            *lock(&self.stop_failures) = left;
+            return Err(RuntimeError {
+                message: "no engine answers".to_owned(),
+                hint: None,
+            });
+        }
         lock(&self.stopped).push(uid);
         lock(&self.running).remove(&uid);
         Ok(())
@@ -145,6 +155,8 @@ pub struct FakeCloner {
     pub failure: Mutex<Option<CloneError>>,
     /// The uids that were made, in order.
     pub made: Mutex<Vec<InstanceUid>>,
+    /// Why the next deletions fail, if they do.
+    pub delete_failure: Mutex<Option<CloneError>>,
     /// The uids that were deleted, in order.
     pub deleted: Mutex<Vec<InstanceUid>>,
     /// The records whose manifests were written again.
@@ -170,6 +182,9 @@ impl Cloner for FakeCloner {
     }
 
     fn delete(&self, uid: InstanceUid) -> Result<(), CloneError> {
+        if let Some(error) = lock(&self.delete_failure).clone() {
+            return Err(error);
+        }
         lock(&self.deleted).push(uid);
         Ok(())
     }

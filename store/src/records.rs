@@ -32,8 +32,8 @@ pub struct InstanceRecord {
     pub superuser: String,
     /// When it was created; a reset does not change it.
     pub created_at: Timestamp,
-    /// When a session last began or ended. Written at these moments, so it is exact to the last
-    /// one that was flushed.
+    /// When a session last began or ended, or was seen to go on. Written at these moments, so it is exact to
+    /// the last one that was flushed.
     pub last_used_at: Timestamp,
     /// Whether retention may delete it.
     pub pin: Pin,

@@ -62,6 +62,16 @@ impl ClientError {
         }
     }
 
+    /// The instance's last Postgres has not been stopped, so there can be no new one on its data.
+    pub fn stop_failed(instance: &InstanceName) -> Self {
+        Self::fatal(
+            sqlstate::SYSTEM_ERROR,
+            format!("could not start Postgres for instance \"{instance}\""),
+        )
+        .detail("The one that ran before could not be stopped, which is tried again.")
+        .hint("Try again in a moment.")
+    }
+
     /// Postgres did not accept connections in time.
     pub fn start_timeout(instance: &InstanceName, limit: Duration) -> Self {
         Self::fatal(

@@ -157,6 +157,7 @@ fn services() -> Vec<ClientError> {
         ClientError::start_failed(&name, &exited(log)).with_connection(17),
         ClientError::start_failed(&name, &exited(Vec::new())),
         ClientError::start_failed(&name, &StartError::Runtime(runtime)).with_connection(17),
+        ClientError::stop_failed(&name),
         ClientError::start_timeout(&name, Duration::from_secs(30)),
         ClientError::too_many_running(&name, 50, Duration::from_millis(1500)),
         ClientError::backend_lost(&name).with_connection(17),

@@ -233,9 +233,11 @@ fn refusal(
         InstanceError::Stopped => {
             ClientError::instance_ended(name, crate::client_error::AdminAction::Stop)
         }
-        InstanceError::Deleted | InstanceError::Died | InstanceError::Storage(_) => {
-            ClientError::internal()
-        }
+        InstanceError::Stop(_) => ClientError::stop_failed(name),
+        InstanceError::Deleted
+        | InstanceError::Died
+        | InstanceError::Storage(_)
+        | InstanceError::Delete(_) => ClientError::internal(),
     }
 }
 

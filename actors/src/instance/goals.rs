@@ -17,6 +17,15 @@ impl Goals {
         self.0.push((command, reply));
     }
 
+    /// Answers all commands with a failure that keeps them from being carried out soon.
+    pub(super) fn fail(&mut self, failure: &InstanceError) {
+        for (command, reply) in self.0.drain(..) {
+            if reply.send(Err(failure.clone())).is_err() {
+                tracing::debug!(?command, "nobody waits for the command any more");
+            }
+        }
+    }
+
     /// Answers each command that has its result in this state.
     pub(super) fn answer(&mut self, state: State, failure: Option<&InstanceError>) {
         let waiting = std::mem::take(&mut self.0);
@@ -45,7 +54,8 @@ fn result(
         | (Command::Stop, State::Stopped | State::Failed)
         | (Command::Delete, State::Gone)
         | (Command::Expire, _) => Some(Ok(())),
-        (Command::Start, State::Failed) => failed(),
+        // Asked for, and yet there is something: it could not be deleted.
+        (Command::Start | Command::Delete, State::Failed) => failed(),
         (Command::Start, State::Stopped) => Some(Err(InstanceError::Stopped)),
         (Command::Start | Command::Stop | Command::Reset, State::Gone) => {
             Some(Err(InstanceError::Deleted))
@@ -66,9 +76,6 @@ fn result(
         | (Command::Reset, State::Cloning { .. })
         | (Command::Delete, State::Cloning { .. })
         | (_, State::Stopping { .. } | State::Deleting { .. }) => None,
-        (
-            Command::Delete,
-            State::Stopped | State::Starting { .. } | State::Running { .. } | State::Failed,
-        ) => None,
+        (Command::Delete, State::Stopped | State::Starting { .. } | State::Running { .. }) => None,
     }
 }

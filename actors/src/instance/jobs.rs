@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use multidb_store::Phase;
+
 use super::*;
 use crate::awake::Awake;
+use crate::ports::RuntimeError;
 
 /// How long Postgres may take to say what it does.
 const ASK_PATIENCE: Duration = Duration::from_secs(10);
+/// The pause before a stop that failed is tried again; it doubles each time.
+const STOP_PAUSE: Duration = Duration::from_secs(1);
+const STOP_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// What a start gives: Postgres and the place that it runs in.
 type Started = Result<(RunningPostgres, Slot), InstanceError>;
@@ -172,10 +178,11 @@ impl InstanceActor {
             actor.apply(Event::Exited { run }, ctx);
         });
         ctx.spawn(watch);
+        self.keep_touching(run, ctx);
     }
 
-    /// Stops Postgres, or gives up its start. The place is given back when it has stopped.
-    pub(super) fn begin_stop(&mut self, job: Job, ctx: &mut Context<Self>) {
+    /// Stops Postgres after a pause, or gives up its start. The place is given back when it has stopped.
+    pub(super) fn begin_stop(&mut self, job: Job, pause: Duration, ctx: &mut Context<Self>) {
         if let Some(start) = self.start.take() {
             ctx.cancel_future(start);
         }
@@ -187,27 +194,50 @@ impl InstanceActor {
             self.use_written = UseWritten::JustNow { again: false };
             self.write(Copies::Database, ctx);
         }
-        let run = self.run.take();
         let runtime = self.deps.runtime.clone();
         let uid = self.record.uid;
         let stop = async move {
-            let stopped = runtime.stop(uid, STOP_PATIENCE).await;
-            drop(run);
-            stopped
+            tokio::time::sleep(pause).await;
+            runtime.stop(uid, STOP_PATIENCE).await
         };
         let stop = stop.into_actor(self).map(move |stopped, actor, ctx| {
-            if let Err(error) = stopped {
-                tracing::error!(
-                    instance = %actor.record.name,
-                    uid = %uid,
-                    error = multidb_store::error_chain(&error),
-                    hint = error.hint.as_deref(),
-                    "postgres was not stopped"
-                );
-            }
-            actor.apply(Event::StopDone { job }, ctx);
+            let outcome = match stopped {
+                Ok(()) => {
+                    actor.stop_failures = 0;
+                    actor.run = None;
+                    Outcome::Done
+                }
+                Err(error) => {
+                    actor.note_stop_failure(error);
+                    Outcome::Failed
+                }
+            };
+            actor.apply(Event::StopDone { job, outcome }, ctx);
         });
         ctx.spawn(stop);
+    }
+
+    /// Tries a stop again, each time after a longer pause.
+    pub(super) fn stop_again(&mut self, job: Job, ctx: &mut Context<Self>) {
+        let doublings = self.stop_failures.saturating_sub(1).min(16);
+        let pause = STOP_PAUSE.saturating_mul(1 << doublings);
+        self.begin_stop(job, pause.min(STOP_PAUSE_MAX), ctx);
+    }
+
+    /// Tells the operator, and whoever waits for what was to follow the stop.
+    fn note_stop_failure(&mut self, error: RuntimeError) {
+        self.stop_failures = self.stop_failures.saturating_add(1);
+        tracing::error!(
+            instance = %self.record.name,
+            uid = %self.record.uid,
+            attempts = self.stop_failures,
+            error = multidb_store::error_chain(&error),
+            hint = error.hint.as_deref(),
+            "postgres was not stopped, it is tried again"
+        );
+        let failure = InstanceError::Stop(error);
+        self.goals.fail(&failure);
+        self.failure = Some(failure);
     }
 
     /// Deletes the clone and the record.
@@ -220,17 +250,30 @@ impl InstanceActor {
             worker.send(DeleteInstance(record)).await
         };
         let deleted = deleted.into_actor(self).map(move |result, actor, ctx| {
-            if let Err(error) = result.unwrap_or_else(|_| Err(worker_gone())) {
-                tracing::error!(
-                    instance = %actor.record.name,
-                    uid = %actor.record.uid,
-                    error = multidb_store::error_chain(&error),
-                    "instance was not deleted wholly, the next start of multidb tries again"
-                );
-            }
-            actor.apply(Event::DeleteDone { job }, ctx);
+            let outcome = match result.unwrap_or_else(|_| Err(worker_gone())) {
+                Ok(()) => Outcome::Done,
+                Err(error) => actor.note_delete_failure(error),
+            };
+            actor.apply(Event::DeleteDone { job, outcome }, ctx);
         });
         ctx.spawn(deleted);
+    }
+
+    /// What was complete still is, and can be used and deleted again. What never was, or was deleted before
+    /// a restart, is as good as gone.
+    fn note_delete_failure(&mut self, error: CloneError) -> Outcome {
+        let outcome = match self.record.phase {
+            Phase::Ready => Outcome::Failed,
+            Phase::Cloning | Phase::Deleting => Outcome::Done,
+        };
+        tracing::error!(
+            instance = %self.record.name,
+            uid = %self.record.uid,
+            error = multidb_store::error_chain(&error),
+            "instance was not deleted wholly, the next start of multidb tries again"
+        );
+        self.failure = Some(InstanceError::Delete(error));
+        outcome
     }
 
     /// Deletes the clone that a reset replaced.

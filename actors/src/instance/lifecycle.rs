@@ -11,9 +11,10 @@
 //!              │                    │                │ ready
 //!              ▼                    │                │ ▼
 //!           Deleting ◀─stop done─ Stopping ◀──────── Running
-//!              │                              idle, command, exited, make room
-//!              ▼
-//!            Gone
+//!            │    │                 │  ▲      idle, command, exited, make room
+//!            │  failed ─▶ Failed    └──┘ stop failed
+//!            ▼
+//!          Gone
 //! ```
 //!
 //! - **Cloning**: the data is being made, first or by a reset. Clients wait.
@@ -22,8 +23,9 @@
 //! - **Running**: serves. Without sessions for `instance_idle_timeout`, Postgres is asked what it
 //!   does of its own accord; the stop is put off for it, a bounded number of times.
 //! - **Stopping**: Postgres shuts down, or what is left of a crashed one is removed. Clients wait
-//!   and are served by the next start, so none is refused for bad timing.
-//! - **Failed**: the last start failed. As `Stopped`, the next client tries again.
+//!   and are served by the next start, so none is refused for bad timing. A stop that fails is tried
+//!   again, and nothing else is done to the data before: something may still run on it.
+//! - **Failed**: the last start failed, or a deletion did. As `Stopped`, the next client tries again.
 //! - **Deleting**, **Gone**: clients are sent back to the Supervisor, which may create anew.
 //!
 //! Each job (clone, start, stop, delete) and each idle period has a number. What comes back under
@@ -95,13 +97,10 @@ impl Lifecycle {
     }
 
     /// An instance that was found running and has to stop.
-    pub fn stop_found(now: Instant) -> (Self, Effect) {
+    pub fn stop_found(then: Then, now: Instant) -> (Self, Effect) {
         let mut found = Self::rest(now);
         let job = found.next_job();
-        found.state = State::Stopping {
-            job,
-            then: Then::Rest,
-        };
+        found.state = State::Stopping { job, then };
         (found, Effect::Stop(job))
     }
 
@@ -148,8 +147,8 @@ impl Lifecycle {
             Event::SessionEnded { run } => self.session_ended(run),
             Event::CloneDone { job, outcome } => self.clone_done(job, outcome),
             Event::StartDone { job, outcome } => self.start_done(job, outcome),
-            Event::StopDone { job } => self.stop_done(job),
-            Event::DeleteDone { job } => self.delete_done(job),
+            Event::StopDone { job, outcome } => self.stop_done(job, outcome),
+            Event::DeleteDone { job, outcome } => self.delete_done(job, outcome),
             Event::Exited { run } => self.exited(run),
             Event::IdleElapsed { idle } => self.idle_elapsed(idle),
             Event::Asked { idle, awake } => self.asked(idle, awake),
@@ -248,25 +247,44 @@ impl Lifecycle {
         }
     }
 
-    fn stop_done(&mut self, done: Job) -> Vec<Effect> {
+    fn stop_done(&mut self, done: Job, outcome: Outcome) -> Vec<Effect> {
         match self.state {
-            State::Stopping { job, then } if job == done => match then {
-                Then::Rest => self.rest_or_start(),
-                Then::Reset => self.begin_reset(),
-                Then::Delete => self.delete(),
+            State::Stopping { job, then } if job == done => match (outcome, then) {
+                (Outcome::Failed, then) => {
+                    let job = self.next_job();
+                    self.state = State::Stopping { job, then };
+                    let mut effects = self.refuse_failed();
+                    effects.push(Effect::StopAgain(job));
+                    effects
+                }
+                (Outcome::Done, Then::Rest) => self.rest_or_start(),
+                (Outcome::Done, Then::Reset) => self.begin_reset(),
+                (Outcome::Done, Then::Delete) => self.delete(),
             },
             _ => Vec::new(),
         }
     }
 
-    fn delete_done(&mut self, done: Job) -> Vec<Effect> {
-        match self.state {
-            State::Deleting { job } if job == done => {
+    fn delete_done(&mut self, done: Job, outcome: Outcome) -> Vec<Effect> {
+        match (self.state, outcome) {
+            (State::Deleting { job }, Outcome::Done) if job == done => {
                 self.state = State::Gone;
                 self.redirect()
             }
+            (State::Deleting { job }, Outcome::Failed) if job == done => {
+                self.state = State::Failed;
+                self.refuse_failed()
+            }
             _ => Vec::new(),
         }
+    }
+
+    fn refuse_failed(&mut self) -> Vec<Effect> {
+        if self.waiting == 0 {
+            return Vec::new();
+        }
+        self.waiting = 0;
+        vec![Effect::RefuseFailed]
     }
 
     /// Its sessions end by themselves, since their sockets close. What is left of the run is
@@ -313,15 +331,7 @@ impl Lifecycle {
 
     fn command(&mut self, command: Command) -> Vec<Effect> {
         match command {
-            Command::Start => match self.state {
-                State::Stopped | State::Failed => self.start(),
-                State::Cloning { .. }
-                | State::Starting { .. }
-                | State::Running { .. }
-                | State::Stopping { .. }
-                | State::Deleting { .. }
-                | State::Gone => Vec::new(),
-            },
+            Command::Start => self.command_start(),
             Command::Stop => self.command_stop(),
             Command::Reset => self.end_run(Then::Reset),
             Command::Delete => self.end_run(Then::Delete),
@@ -329,6 +339,35 @@ impl Lifecycle {
                 State::Stopped | State::Failed if self.is_unused() => self.delete(),
                 _ => Vec::new(),
             },
+        }
+    }
+
+    /// Who asks for a start waits for it as a client does, and then has no session.
+    fn command_start(&mut self) -> Vec<Effect> {
+        match self.state {
+            State::Stopped | State::Failed => self.start(),
+            State::Cloning {
+                then: AfterClone::Rest,
+                ..
+            }
+            | State::Stopping {
+                then: Then::Rest | Then::Reset,
+                ..
+            } => {
+                self.waiting += 1;
+                Vec::new()
+            }
+            State::Cloning {
+                then: AfterClone::Delete,
+                ..
+            }
+            | State::Stopping {
+                then: Then::Delete, ..
+            }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Deleting { .. }
+            | State::Gone => Vec::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 use multidb_store::{InstanceRecord, InstanceUid};
 
 use crate::instance::lifecycle::State;
-use crate::ports::{CloneError, Endpoint, StartError};
+use crate::ports::{CloneError, Endpoint, RuntimeError, StartError};
 
 /// What an instance shows of itself: published as a whole after each change, by its actor alone.
 #[derive(Debug, Clone)]
@@ -43,6 +43,9 @@ pub enum InstanceError {
         /// `max_running`.
         max: usize,
     },
+    /// Its Postgres could not be stopped, which is tried again.
+    #[error("postgres was not stopped, which is tried again")]
+    Stop(#[source] RuntimeError),
     /// An administrator stopped it while the client waited.
     #[error("stopped by an administrator")]
     Stopped,
@@ -55,6 +58,9 @@ pub enum InstanceError {
     /// A record could not be written.
     #[error("the record was not written")]
     Storage(#[source] CloneError),
+    /// Its data could not be deleted.
+    #[error("the instance was not deleted")]
+    Delete(#[source] CloneError),
 }
 
 /// A session's hold on a running instance. Dropping it tells the instance that the session ended.

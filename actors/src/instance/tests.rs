@@ -11,29 +11,34 @@ use crate::awake::AwakeReason;
 use crate::ports::StartError;
 use crate::testing::{Starts, World, limits, paused, record, until};
 
+mod failing;
+
 struct Universe {
     world: World,
+    slots: Slots,
     addr: Addr<InstanceActor>,
     status: watch::Receiver<InstanceStatus>,
 }
 
 fn universe(origin: Origin, limits: Limits) -> Universe {
     let world = World::new(limits.clone());
+    let slots = Slots::new(limits.max_running);
     let deps = InstanceDeps {
         runtime: world.runtime.clone(),
         probe: world.probe.clone(),
         worker: world.worker.clone(),
-        slots: Slots::new(limits.max_running),
+        slots: slots.clone(),
         room: world.supervisor.clone().recipient(),
         limits: Arc::new(limits),
     };
     let phase = match origin {
         Origin::Create => Phase::Cloning,
-        Origin::Rest | Origin::Adopt(..) | Origin::Stop | Origin::Delete => Phase::Ready,
+        Origin::Rest | Origin::Adopt(..) | Origin::Stop(_) | Origin::Delete => Phase::Ready,
     };
     let (addr, status) = InstanceActor::launch(record("i", 1, phase), origin, deps);
     Universe {
         world,
+        slots,
         addr,
         status,
     }

@@ -2,10 +2,10 @@
 //!
 //! | record | world | what is done |
 //! | --- | --- | --- |
-//! | cloning | anything | deleted: no client was told of it |
+//! | cloning | anything | stopped where it runs, and deleted: no client was told of it |
 //! | ready | runs | taken over, or stopped where there is no place |
 //! | ready | does not run | rests |
-//! | deleting | anything | deleted |
+//! | deleting | anything | stopped where it runs, and deleted |
 //! | none | runs, or a directory with our manifest | stopped, and deleted |
 
 use std::collections::HashSet;
@@ -14,6 +14,7 @@ use multidb_store::InstanceUid;
 
 use super::*;
 use crate::clone_worker::DiscardClone;
+use crate::instance::lifecycle::Then;
 use crate::limits::STOP_PATIENCE;
 use crate::ports::FoundPostgres;
 
@@ -58,10 +59,10 @@ impl Handler<Restore> for Supervisor {
                     Some(slot) => Origin::Adopt(found.postgres, slot),
                     None => {
                         tracing::info!(instance = %record.name, "no place to go on running, it is stopped");
-                        Origin::Stop
+                        Origin::Stop(Then::Rest)
                     }
                 },
-                Some(_) => Origin::Delete,
+                Some(_) => Origin::Stop(Then::Delete),
                 None => origin_at_rest(&record),
             };
             self.launch(record, origin, Vec::new(), ctx);

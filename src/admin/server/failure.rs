@@ -102,8 +102,10 @@ impl From<InstanceError> for Failure {
             | InstanceError::Start(_)
             | InstanceError::StartTimeout { .. }
             | InstanceError::NoSlot { .. }
+            | InstanceError::Stop(_)
             | InstanceError::Died
-            | InstanceError::Storage(_) => Self::internal(&error),
+            | InstanceError::Storage(_)
+            | InstanceError::Delete(_) => Self::internal(&error),
         }
     }
 }

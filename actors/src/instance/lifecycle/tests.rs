@@ -15,7 +15,9 @@ struct World {
     running: Option<Job>,
     /// Whether there is data.
     data: bool,
+    /// Who waits, and how many of them only asked for a start.
     waiting: usize,
+    starters: usize,
     sessions: Vec<Job>,
     idle: Vec<Job>,
     /// The questions to Postgres that are not answered.
@@ -73,6 +75,7 @@ impl World {
             running: None,
             data: false,
             waiting: 0,
+            starters: 0,
             sessions: Vec::new(),
             idle: Vec::new(),
             asked: Vec::new(),
@@ -91,7 +94,7 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Clone(..) | Effect::Start(_) | Effect::Delete(_) => self.jobs.push(effect),
-                Effect::Stop(_) => {
+                Effect::Stop(_) | Effect::StopAgain(_) => {
                     // A start in progress is given up.
                     self.jobs.retain(|job| !matches!(job, Effect::Start(_)));
                     self.jobs.push(effect);
@@ -103,14 +106,16 @@ impl World {
                         "served by a postgres that does not run"
                     );
                     self.put_off = 0;
-                    let served = std::mem::take(&mut self.waiting);
+                    let waiting = std::mem::take(&mut self.waiting);
+                    let served = waiting - std::mem::take(&mut self.starters);
                     self.served += served;
                     self.sessions.extend(std::iter::repeat_n(run, served));
                     let more = self.life.served(run, served);
                     self.perform(more);
                 }
                 Effect::RefuseFailed | Effect::RefuseStopped | Effect::Redirect => {
-                    self.refused += std::mem::take(&mut self.waiting);
+                    let waiting = std::mem::take(&mut self.waiting);
+                    self.refused += waiting - std::mem::take(&mut self.starters);
                 }
                 Effect::ArmIdle(idle) => self.idle.push(idle),
                 Effect::Ask(idle) => self.asked.push(idle),
@@ -124,24 +129,33 @@ impl World {
         }
         match self.jobs.remove(0) {
             Effect::Clone(job, why) => {
+                assert_eq!(self.running, None, "reset under a running postgres");
                 self.data |= outcome == Outcome::Done || why == CloneReason::Reset;
                 self.event(Event::CloneDone { job, outcome });
             }
             Effect::Start(job) => {
                 assert!(self.data, "a start without data");
+                assert_eq!(self.running, None, "a second postgres on the same data");
                 if outcome == Outcome::Done {
                     self.running = Some(job);
                 }
                 self.event(Event::StartDone { job, outcome });
             }
-            Effect::Stop(job) => {
-                self.running = None;
-                self.event(Event::StopDone { job });
+            Effect::Stop(job) | Effect::StopAgain(job) => {
+                if outcome == Outcome::Done {
+                    self.running = None;
+                }
+                self.event(Event::StopDone { job, outcome });
             }
             Effect::Delete(job) => {
                 assert_eq!(self.running, None, "deleted under a running postgres");
-                self.data = false;
-                self.event(Event::DeleteDone { job });
+                // Where there is no data, there is nothing left to use whatever fails.
+                let outcome = match self.data {
+                    true => outcome,
+                    false => Outcome::Done,
+                };
+                self.data &= outcome == Outcome::Failed;
+                self.event(Event::DeleteDone { job, outcome });
             }
             other => unreachable!("{other:?} is no job"),
         }
@@ -162,6 +176,17 @@ impl World {
         } else {
             assert_eq!(before.sessions(), 0, "an instance in use was stopped");
             assert!(self.put_off >= awake.periods_max(), "stopped too early");
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let before = self.life.waiting;
+        self.event(Event::Command(command));
+        // Who asks for a start may wait like a client.
+        if command == Command::Start {
+            let more = self.life.waiting.saturating_sub(before);
+            self.waiting += more;
+            self.starters += more;
         }
     }
 
@@ -191,15 +216,15 @@ impl World {
                 }
             }
             Step::Room => self.event(Event::RoomWanted),
-            Step::Command(command) => self.event(Event::Command(command)),
+            Step::Command(command) => self.command(command),
             Step::Stale => {
                 let before = self.life.clone();
                 let (job, outcome) = (Job(u64::MAX), Outcome::Done);
                 for event in [
                     Event::CloneDone { job, outcome },
                     Event::StartDone { job, outcome },
-                    Event::StopDone { job },
-                    Event::DeleteDone { job },
+                    Event::StopDone { job, outcome },
+                    Event::DeleteDone { job, outcome },
                     Event::Exited { run: job },
                     Event::IdleElapsed { idle: job },
                     Event::Asked {
@@ -373,4 +398,54 @@ fn an_expiry_spares_an_instance_that_is_in_use() {
     world.play(Step::Command(Command::Expire));
     world.play(Step::JobEnds(Outcome::Done));
     assert_eq!(world.life.state().name(), "running");
+}
+
+#[test]
+fn a_stop_that_fails_is_tried_again_before_anything_else_is_done() {
+    for (command, after) in [
+        (Command::Stop, "stopped"),
+        (Command::Reset, "cloning"),
+        (Command::Delete, "deleting"),
+    ] {
+        let mut world = resting();
+        world.play(Step::Client);
+        world.play(Step::JobEnds(Outcome::Done));
+        world.play(Step::Command(command));
+        world.play(Step::Client);
+        for refused in 1..=3 {
+            world.play(Step::JobEnds(Outcome::Failed));
+            assert_eq!(world.life.state().name(), "stopping");
+            assert_eq!(world.refused, refused);
+            world.play(Step::Client);
+        }
+        world.play(Step::JobEnds(Outcome::Failed));
+        world.play(Step::JobEnds(Outcome::Done));
+        assert_eq!(world.life.state().name(), after);
+    }
+}
+
+#[test]
+fn a_deletion_that_fails_leaves_an_instance_that_can_be_used() {
+    let mut world = resting();
+    world.play(Step::Command(Command::Delete));
+    world.play(Step::Client);
+    world.play(Step::JobEnds(Outcome::Failed));
+    assert_eq!((world.life.state(), world.refused), (State::Failed, 1));
+    world.play(Step::Client);
+    world.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(world.served, 1);
+}
+
+#[test]
+fn a_start_that_is_asked_for_during_a_stop_or_a_clone_follows_it() {
+    let mut world = World::new();
+    for _ in 0..2 {
+        world.play(Step::Command(Command::Start));
+        world.play(Step::JobEnds(Outcome::Done));
+        assert_eq!(world.life.state().name(), "starting");
+        world.play(Step::JobEnds(Outcome::Done));
+        assert_eq!(world.life.state().name(), "running");
+        assert!(world.life.is_unused());
+        world.play(Step::Command(Command::Stop));
+    }
 }

@@ -40,7 +40,7 @@ pub enum State {
         /// What follows.
         then: Then,
     },
-    /// The last start failed.
+    /// The last start, or a deletion, failed.
     Failed,
     /// The data is being deleted.
     Deleting {
@@ -104,15 +104,19 @@ pub enum Event {
         /// Whether Postgres accepts connections.
         outcome: Outcome,
     },
-    /// A stop ended. There is no outcome: what cannot be stopped is logged and left behind.
+    /// A stop ended.
     StopDone {
         /// Its job.
         job: Job,
+        /// Whether nothing runs any more.
+        outcome: Outcome,
     },
     /// A deletion ended.
     DeleteDone {
         /// Its job.
         job: Job,
+        /// Whether nothing is left that could be used.
+        outcome: Outcome,
     },
     /// Postgres exited by itself.
     Exited {
@@ -170,6 +174,8 @@ pub enum Effect {
     Start(Job),
     /// Stop Postgres; a start in progress is given up first.
     Stop(Job),
+    /// Stop Postgres, after a pause: it could not be stopped.
+    StopAgain(Job),
     /// Delete the data and the record.
     Delete(Job),
     /// Give all waiting clients the running Postgres. The caller tells the number of those that
