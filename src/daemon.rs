@@ -286,6 +286,14 @@ fn open_store(layout: &Layout) -> anyhow::Result<Store> {
     let Opened { store, recovery } = Store::open_or_rebuild(layout)?;
     match recovery {
         Recovery::None | Recovery::New => {}
+        Recovery::Completed { instances } => tracing::warn!(
+            instances = instances
+                .iter()
+                .map(|name| name.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+            "the database of records lacked instances whose data is there, they are known again"
+        ),
         Recovery::Rebuilt {
             moved_to,
             cause,

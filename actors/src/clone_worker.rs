@@ -13,7 +13,9 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use multidb_store::{InstanceRecord, InstanceUid, Phase, SnapshotId, SnapshotRecord, Store};
+use multidb_store::{
+    InstanceRecord, InstanceUid, Phase, SnapshotId, SnapshotRecord, Store, StoreError,
+};
 
 use crate::ports::{CloneError, CloneReport, Cloner, SnapshotCatalog};
 
@@ -39,13 +41,21 @@ impl CloneWorker {
     }
 
     fn put(&self, record: &InstanceRecord) -> Result<(), CloneError> {
-        self.store.put(record).map_err(storage_failed)
+        let put = self.store.put(record);
+        put.map_err(|error| self.storage_failed(&error))
     }
-}
 
-fn storage_failed(error: multidb_store::StoreError) -> CloneError {
-    CloneError::Failed {
-        message: multidb_store::error_chain(&error),
+    fn storage_failed(&self, error: &StoreError) -> CloneError {
+        if error.is_out_of_space() {
+            // The record is what had no room; the reserve is for the data.
+            return CloneError::NoSpace {
+                free_bytes: self.cloner.disk_free_bytes().unwrap_or(0),
+                reserve_bytes: 0,
+            };
+        }
+        CloneError::Failed {
+            message: multidb_store::error_chain(error),
+        }
     }
 }
 
@@ -111,7 +121,15 @@ impl Handler<DeleteInstance> for CloneWorker {
         record.phase = Phase::Deleting;
         self.put(&record)?;
         self.cloner.delete(record.uid)?;
-        self.store.remove(&record.name).map_err(storage_failed)
+        // The data is gone, which is what counts: the intent is carried out to its end at the next start.
+        if let Err(error) = self.store.remove(&record.name) {
+            tracing::error!(
+                instance = %record.name,
+                error = multidb_store::error_chain(&error),
+                "the record of a deleted instance was not removed, the next start of multidb tries again"
+            );
+        }
+        Ok(())
     }
 }
 

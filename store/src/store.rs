@@ -1,36 +1,29 @@
 //! The records of all instances, in sled; and their recovery from the manifests.
 //!
 //! sled 0.34 has open reports of corruption after an abrupt stop (spacejam/sled 1533), so it is
-//! never the only copy of the truth: a database that cannot be read is moved aside and rebuilt.
+//! never the only copy of the truth: a database that cannot be read is moved aside and rebuilt, and what is
+//! missing in one that can be read is added.
 
-use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use jiff::Timestamp;
-
-use crate::codec::{self, CodecError};
 use crate::ids::InstanceName;
 use crate::layout::Layout;
-use crate::manifest;
-use crate::records::{InstanceRecord, Phase};
+use crate::records::InstanceRecord;
 
-/// A record for each instance, under its name.
-const INSTANCES: &str = "instances";
-/// Set once the database was filled, so that an empty one can be told from a lost one.
-const COMPLETE: &[u8] = b"complete";
-/// Enough for ten thousand records.
-const CACHE_BYTES: u64 = 8 << 20;
+mod database;
+mod error;
+mod recovery;
+
+use self::database::Database;
+pub use self::error::StoreError;
 
 /// The records. Clones share one database.
 #[derive(Clone)]
 pub struct Store {
-    db: sled::Db,
-    instances: sled::Tree,
-    /// sled's own file, for `fdatasync`.
-    file: std::sync::Arc<File>,
+    layout: Layout,
+    /// Nothing after a failure, until it could be opened again.
+    database: Arc<RwLock<Option<Database>>>,
 }
 
 /// A store and how it was opened.
@@ -48,6 +41,11 @@ pub enum Recovery {
     None,
     /// The database was new, and no instance was there.
     New,
+    /// The database had lost the records of these, and has them again from the manifests.
+    Completed {
+        /// The instances.
+        instances: Vec<InstanceName>,
+    },
     /// The database was lost or damaged, and was rebuilt from the manifests.
     Rebuilt {
         /// Where the damaged database is now, if there was one.
@@ -59,156 +57,41 @@ pub enum Recovery {
     },
 }
 
-/// Why the records cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another process has the database open.
-    #[error("another multidb serves {}", .path.display())]
-    Locked {
-        /// The database.
-        path: PathBuf,
-    },
-    /// sled failed.
-    #[error("the database failed to {action}")]
-    Database {
-        /// What was tried.
-        action: &'static str,
-        /// Why it failed.
-        #[source]
-        source: sled::Error,
-    },
-    /// sled panicked, which it does on some damage.
-    #[error("the database is damaged: {message}")]
-    Panicked {
-        /// What it said.
-        message: String,
-    },
-    /// A record is broken.
-    #[error("record \"{key}\" in tree \"{tree}\" is broken")]
-    Record {
-        /// The tree.
-        tree: &'static str,
-        /// The key.
-        key: String,
-        /// What is wrong with it.
-        #[source]
-        source: CodecError,
-    },
-    /// A file could not be read, written or moved.
-    #[error("cannot {action} {}", .path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The path.
-        path: PathBuf,
-        /// Why it failed.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The instances' directories cannot be listed.
-    #[error(transparent)]
-    Manifest(#[from] manifest::ManifestError),
-}
-
-fn failed(action: &'static str) -> impl Fn(sled::Error) -> StoreError {
-    move |source| StoreError::Database { action, source }
-}
-
 impl Store {
-    /// Opens the database, or rebuilds it from the manifests where it is lost or damaged. A
-    /// damaged one is kept beside the new one.
+    /// Opens the database, and adds from the manifests what it lacks; or rebuilds it from them where it is lost or
+    /// damaged. A damaged one is kept beside the new one.
     ///
     /// # Errors
     ///
-    /// Another process has it open, or the directories cannot be read or written.
+    /// Another process has it open, the machine has no room for it, or the directories cannot be read or
+    /// written.
     pub fn open_or_rebuild(layout: &Layout) -> Result<Opened, StoreError> {
         let existed = layout.db().exists();
-        let cause = match Self::open_whole(layout) {
-            Ok((store, true)) => {
-                let recovery = Recovery::None;
-                return Ok(Opened { store, recovery });
+        let (database, moved_to, cause) = match Database::open_whole(layout) {
+            Ok((database, true)) => {
+                let instances = recovery::complete(&database, layout)?;
+                let recovery = match instances.is_empty() {
+                    true => Recovery::None,
+                    false => Recovery::Completed { instances },
+                };
+                return Ok(Opened::new(layout, database, recovery));
             }
-            Ok((store, false)) => {
+            Ok((database, false)) => {
                 let cause = match existed {
                     true => "the database was never filled",
                     false => "there was no database",
                 };
-                return store.rebuild(layout, None, cause.to_owned());
+                (database, None, cause.to_owned())
             }
-            Err(locked @ StoreError::Locked { .. }) => return Err(locked),
-            Err(error) => error,
-        };
-        let moved_to = move_aside(layout)?;
-        let (store, _) = Self::open_whole(layout)?;
-        store.rebuild(layout, Some(moved_to), crate::error_chain(&cause))
-    }
-
-    /// Opens the database and reads every record; also says whether it was ever filled.
-    fn open_whole(layout: &Layout) -> Result<(Self, bool), StoreError> {
-        let open = || -> Result<(Self, bool), StoreError> {
-            let store = Self::open(layout)?;
-            store.instances()?;
-            let complete = store.db.contains_key(COMPLETE).map_err(failed("read"))?;
-            Ok((store, complete))
-        };
-        // Nothing of a database that panicked is used again.
-        std::panic::catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
-            let said = panic.downcast_ref::<String>().cloned();
-            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            let message = said.unwrap_or_else(|| "it panicked".to_owned());
-            Err(StoreError::Panicked { message })
-        })
-    }
-
-    fn open(layout: &Layout) -> Result<Self, StoreError> {
-        let path = layout.db();
-        let mut directory = DirBuilder::new();
-        directory.recursive(true).mode(0o700);
-        directory.create(&path).map_err(|source| StoreError::Io {
-            action: "create",
-            path: path.clone(),
-            source,
-        })?;
-        let opened = sled::Config::new()
-            .path(&path)
-            .cache_capacity(CACHE_BYTES)
-            // Every write is flushed by us, before anybody is told of it.
-            .flush_every_ms(None)
-            .open();
-        let db = opened.map_err(|source| match &source {
-            sled::Error::Io(error) if is_lock_conflict(error) => {
-                StoreError::Locked { path: path.clone() }
+            Err(error @ StoreError::Locked { .. }) => return Err(error),
+            Err(error) if !error.is_damage() => return Err(error),
+            Err(error) => {
+                let moved_to = recovery::move_aside(layout)?;
+                let (database, _) = Database::open_whole(layout)?;
+                (database, Some(moved_to), crate::error_chain(&error))
             }
-            _ => failed("open")(source),
-        })?;
-        let instances = db.open_tree(INSTANCES).map_err(failed("open"))?;
-        let file = path.join("db");
-        let file = File::open(&file).map_err(|source| StoreError::Io {
-            action: "open",
-            path: file.clone(),
-            source,
-        })?;
-        Ok(Self {
-            db,
-            instances,
-            file: std::sync::Arc::new(file),
-        })
-    }
-
-    /// Fills an empty database from the manifests.
-    fn rebuild(
-        self,
-        layout: &Layout,
-        moved_to: Option<PathBuf>,
-        cause: String,
-    ) -> Result<Opened, StoreError> {
-        let records = records_from_manifests(layout)?;
-        for record in records.values() {
-            self.insert(record)?;
-        }
-        self.db.insert(COMPLETE, b"1").map_err(failed("write"))?;
-        self.flush()?;
-        let recovery = match (records.len(), &moved_to) {
+        };
+        let recovery = match (recovery::rebuild(&database, layout)?, &moved_to) {
             (0, None) => Recovery::New,
             (instances, _) => Recovery::Rebuilt {
                 moved_to,
@@ -216,8 +99,7 @@ impl Store {
                 instances,
             },
         };
-        let store = self;
-        Ok(Opened { store, recovery })
+        Ok(Opened::new(layout, database, recovery))
     }
 
     /// Writes a record. Durable when it returns, against a crash and against a power cut.
@@ -226,16 +108,10 @@ impl Store {
     ///
     /// The database failed.
     pub fn put(&self, record: &InstanceRecord) -> Result<(), StoreError> {
-        self.insert(record)?;
-        self.flush()
-    }
-
-    fn insert(&self, record: &InstanceRecord) -> Result<(), StoreError> {
-        let bytes = codec::encode(record).map_err(|source| broken(record.name.as_str(), source))?;
-        self.instances
-            .insert(record.name.as_str(), bytes)
-            .map_err(failed("write"))?;
-        Ok(())
+        self.run(|database| {
+            database.insert(record)?;
+            database.flush()
+        })
     }
 
     /// Removes a record. Durable when it returns.
@@ -244,10 +120,10 @@ impl Store {
     ///
     /// The database failed.
     pub fn remove(&self, name: &InstanceName) -> Result<(), StoreError> {
-        self.instances
-            .remove(name.as_str())
-            .map_err(failed("write"))?;
-        self.flush()
+        self.run(|database| {
+            database.remove(name)?;
+            database.flush()
+        })
     }
 
     /// One record.
@@ -256,10 +132,7 @@ impl Store {
     ///
     /// The database failed, or the record is broken.
     pub fn get(&self, name: &InstanceName) -> Result<Option<InstanceRecord>, StoreError> {
-        let found = self.instances.get(name.as_str()).map_err(failed("read"))?;
-        let decode = |bytes: sled::IVec| codec::decode(&bytes);
-        let record = found.map(decode).transpose();
-        record.map_err(|source| broken(name.as_str(), source))
+        self.run(|database| database.get(name))
     }
 
     /// All records, ordered by name.
@@ -268,83 +141,43 @@ impl Store {
     ///
     /// The database failed, or a record is broken.
     pub fn instances(&self) -> Result<Vec<InstanceRecord>, StoreError> {
-        let mut records = Vec::new();
-        for entry in &self.instances {
-            let (key, bytes) = entry.map_err(failed("read"))?;
-            let key = String::from_utf8_lossy(&key);
-            records.push(codec::decode(&bytes).map_err(|source| broken(&key, source))?);
-        }
-        Ok(records)
+        self.run(Database::all)
     }
 
-    /// sled's flush reaches the page cache's writeback (`sync_file_range`), not the disk's own
-    /// cache: that is what the `fdatasync` is for.
-    fn flush(&self) -> Result<(), StoreError> {
-        self.db.flush().map_err(failed("flush"))?;
-        rustix::fs::fdatasync(&*self.file).map_err(|error| StoreError::Io {
-            action: "sync",
-            path: PathBuf::from("db"),
-            source: error.into(),
-        })
-    }
-}
-
-fn broken(key: &str, source: CodecError) -> StoreError {
-    StoreError::Record {
-        tree: INSTANCES,
-        key: key.to_owned(),
-        source,
-    }
-}
-
-/// sled wraps the error of its `flock` in one of its own, with the cause only in the text.
-fn is_lock_conflict(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::WouldBlock || error.to_string().contains("acquire lock")
-}
-
-fn move_aside(layout: &Layout) -> Result<PathBuf, StoreError> {
-    let path = layout.db();
-    let stamp = Timestamp::now().as_millisecond();
-    let moved_to = path.with_file_name(format!("db.damaged-{stamp}"));
-    fs::rename(&path, &moved_to).map_err(|source| StoreError::Io {
-        action: "move aside",
-        path,
-        source,
-    })?;
-    Ok(moved_to)
-}
-
-/// The instances whose data is complete. Of two clones of one name, the one of the last reset
-/// counts. None is to expire by a time of last use that nobody knows, so that is now.
-fn records_from_manifests(
-    layout: &Layout,
-) -> Result<BTreeMap<InstanceName, InstanceRecord>, StoreError> {
-    let mut records: BTreeMap<InstanceName, InstanceRecord> = BTreeMap::new();
-    if !layout.instances().exists() {
-        return Ok(records);
-    }
-    for (directory, record) in manifest::scan::<InstanceRecord>(&layout.instances())? {
-        let mut record = match record {
-            Ok(record) => record,
-            Err(error) => {
-                tracing::warn!(
-                    directory = %directory.display(),
+    /// A sled that failed once, as on a full disk, refuses all that is asked of it from then on
+    /// (`Config::set_global_error`): it is opened again, and the action is tried once more.
+    fn run<T>(&self, action: impl Fn(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &*open {
+            match action(database) {
+                Err(error) if error.is_of_database() => tracing::warn!(
                     error = crate::error_chain(&error),
-                    "a directory without a readable manifest is left alone"
-                );
-                continue;
+                    "the database of records failed, it is opened again"
+                ),
+                result => return result,
             }
-        };
-        let is_complete = layout.instance_data(record.uid).is_dir();
-        let older = records.get(&record.name);
-        if !is_complete || older.is_some_and(|older| older.generation > record.generation) {
-            continue;
         }
-        record.phase = Phase::Ready;
-        record.last_used_at = Timestamp::now();
-        records.insert(record.name.clone(), record);
+        drop(open);
+        let mut open = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        // It is locked until it is closed.
+        *open = None;
+        let (database, _) = Database::open_whole(&self.layout)?;
+        let database = open.insert(database);
+        action(database)
     }
-    Ok(records)
+}
+
+impl Opened {
+    fn new(layout: &Layout, database: Database, recovery: Recovery) -> Self {
+        let store = Store {
+            layout: layout.clone(),
+            database: Arc::new(RwLock::new(Some(database))),
+        };
+        Self { store, recovery }
+    }
 }
 
 #[cfg(test)]

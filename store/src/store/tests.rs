@@ -1,14 +1,17 @@
 //! The store on a real disk: durability under SIGKILL, and recovery from damage.
 
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rand::RngExt;
 
 use super::*;
 use crate::codec::tests::example;
-use crate::records::Pin;
+use crate::manifest;
+use crate::records::{Phase, Pin};
 
 struct Root {
     _directory: tempfile::TempDir,
@@ -133,9 +136,12 @@ fn a_damaged_database_is_moved_aside_and_rebuilt() {
         }
         let file = root.layout.db().join("db");
         if damage == "record" {
-            let tree = &opened.store.instances;
-            tree.insert("i7", &b"not a record"[..]).unwrap();
-            opened.store.flush().unwrap();
+            let broken = |database: &Database| {
+                let tree = &database.instances;
+                tree.insert("i7", &b"not a record"[..]).unwrap();
+                database.flush()
+            };
+            opened.store.run(broken).unwrap();
         }
         drop(opened);
         let length = fs::metadata(&file).unwrap().len();
@@ -164,6 +170,147 @@ fn a_damaged_database_is_moved_aside_and_rebuilt() {
     }
 }
 
+#[test]
+fn instances_whose_records_were_lost_without_a_word_are_found_again() {
+    let root = root();
+    let opened = open(&root.layout);
+    let reset = InstanceRecord {
+        uid: crate::InstanceUid::from_bits(99),
+        generation: 2,
+        ..record(1)
+    };
+    for number in [1, 2, 3, 4, 5] {
+        opened.store.put(&record(number)).unwrap();
+    }
+    // The record of 1 is of before its reset, that of 2 of before its clone was complete, 3 has none.
+    make_clone(&root.layout, &reset);
+    let cloning = InstanceRecord {
+        phase: Phase::Cloning,
+        ..record(2)
+    };
+    opened.store.put(&cloning).unwrap();
+    make_clone(&root.layout, &record(2));
+    opened.store.remove(&record(3).name).unwrap();
+    make_clone(&root.layout, &record(3));
+    // 4 has a clone that a reset did not make its own yet, and 5 is to be deleted.
+    make_clone(&root.layout, &record(4));
+    let unannounced = InstanceRecord {
+        uid: crate::InstanceUid::from_bits(98),
+        generation: 2,
+        ..record(4)
+    };
+    make_clone(&root.layout, &unannounced);
+    let deleting = InstanceRecord {
+        phase: Phase::Deleting,
+        ..record(5)
+    };
+    opened.store.put(&deleting).unwrap();
+    make_clone(&root.layout, &record(5));
+    drop(opened);
+
+    let opened = open(&root.layout);
+    let names = ["i1", "i2", "i3"].map(|name| name.parse().unwrap());
+    let instances = names.to_vec();
+    assert_eq!(opened.recovery, Recovery::Completed { instances });
+    let found = opened.store.instances().unwrap();
+    let uids: Vec<_> = found.iter().map(|found| found.uid).collect();
+    let wanted = [
+        reset.uid,
+        record(2).uid,
+        record(3).uid,
+        record(4).uid,
+        record(5).uid,
+    ];
+    assert_eq!(uids, wanted);
+    assert!(found[..4].iter().all(|found| found.phase == Phase::Ready));
+    assert_eq!(found[4].phase, Phase::Deleting);
+    drop(opened);
+    assert_eq!(open(&root.layout).recovery, Recovery::None);
+}
+
+/// One damaged page is noticed by sled as the end of its log, and it says nothing.
+#[test]
+fn a_damaged_page_anywhere_loses_no_instance() {
+    let root = root();
+    let opened = open(&root.layout);
+    for number in 0..50 {
+        opened.store.put(&record(number)).unwrap();
+        make_clone(&root.layout, &record(number));
+    }
+    drop(opened);
+    let file = root.layout.db().join("db");
+    let whole = fs::read(&file).unwrap();
+    let written = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    let step = (written / 40).max(1);
+    for at in (0..written).step_by(step) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0xFF;
+        fs::write(&file, &damaged).unwrap();
+        let opened = open(&root.layout);
+        let found = opened.store.instances().unwrap().len();
+        assert_eq!(found, 50, "a damaged byte at {at}: {:?}", opened.recovery);
+        drop(opened);
+        if let Some(aside) = fs::read_dir(root.layout.state())
+            .unwrap()
+            .flatten()
+            .find(|entry| {
+                entry
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with("db.damaged")
+            })
+        {
+            fs::remove_dir_all(aside.path()).unwrap();
+        }
+    }
+}
+
+/// The child of the next test, whose files may not grow for a while.
+const FULL: &str = "MULTIDB_STORE_FULL_CHILD";
+
+#[test]
+fn a_database_that_failed_for_want_of_room_works_again_when_there_is_some() {
+    if let Ok(root) = std::env::var(FULL) {
+        return write_without_room(&Layout::new(root));
+    }
+    let root = root();
+    // Limits are those of a whole process, which other tests share.
+    // A write beyond the limit is a signal first, and an error only where that is ignored.
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("store::tests::a_database_that_failed_for_want_of_room_works_again_when_there_is_some")
+        .env(FULL, root.layout.root())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("went on"),
+        "{output:?}"
+    );
+}
+
+fn write_without_room(layout: &Layout) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let store = open(layout).store;
+    store.put(&record(1)).unwrap();
+    let limit = getrlimit(Resource::Fsize);
+    let none = Rlimit {
+        current: Some(0),
+        ..limit
+    };
+    setrlimit(Resource::Fsize, none).unwrap();
+    let full = (2..2000).find_map(|number| store.put(&record(number)).err());
+    let full = full.unwrap();
+    assert!(full.is_out_of_space(), "{full:?}");
+    setrlimit(Resource::Fsize, limit).unwrap();
+    store.put(&record(2000)).unwrap();
+    let found = names(&store);
+    assert!(found.contains(&"i1".to_owned()) && found.contains(&"i2000".to_owned()));
+    writeln!(std::io::stdout(), "\nwent on").unwrap();
+}
+
 /// The child of the next test: writes records and says which are durable, until it is killed.
 const CHILD: &str = "MULTIDB_STORE_CRASH_CHILD";
 
@@ -183,13 +330,16 @@ fn what_was_acknowledged_survives_a_kill_at_any_moment() {
             .spawn()
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
+        let (began, begins) = std::sync::mpsc::channel();
         let reader = std::thread::spawn(move || {
             let numbers = output.lines().map_while(Result::ok);
             numbers
                 .filter_map(|line| line.strip_prefix("durable ")?.parse::<u64>().ok())
+                .inspect(|_| began.send(()).unwrap_or_default())
                 .last()
         });
-        std::thread::sleep(Duration::from_millis(rand::rng().random_range(20..150)));
+        begins.recv_timeout(Duration::from_secs(60)).unwrap();
+        std::thread::sleep(Duration::from_millis(rand::rng().random_range(0..100)));
         child.kill().unwrap();
         child.wait().unwrap();
         acknowledged = reader.join().unwrap().map_or(acknowledged, |n| n + 1);
