@@ -171,10 +171,10 @@ run_suite() {
         runuser --user postgres -- env "PGOPTIONS=$options" \
             "$(dirname "$bin")/lib/pgxs/src/test/regress/pg_regress" --inputdir="$suite" --outputdir="$output" \
             --bindir="$bin" --dlpath="$suite" --user=postgres "$@" "${what[@]}"
-    ) >"$output/regression.out" 2>&1 || true
+    ) >"$work/$name.log" 2>&1 || true
     # The line that counts.
-    grep --extended-regexp 'tests? (passed|failed)' "$output/regression.out" | sed 's/^/  /' || {
-        tail --lines 20 "$output/regression.out" >&2
+    grep --extended-regexp 'tests? (passed|failed)' "$work/$name.log" | sed 's/^/  /' || {
+        tail --lines 20 "$work/$name.log" >&2
         echo "pg-regress: the suite did not come to its end" >&2
         return 1
     }
@@ -184,15 +184,15 @@ run_suite() {
 compare() {
     local name same=yes
     for name in direct proxied; do
-        sed --regexp-extended 's/ +[0-9]+ ms$//' "$work/$name/regression.out" |
-            grep --extended-regexp '\.\.\. |^ok|^not ok' | sed 's/  */ /g' >"$work/$name/verdicts"
+        sed --regexp-extended 's/ +[0-9]+ ms$//' "$work/$name.log" |
+            grep --extended-regexp '\.\.\. |^ok|^not ok' | sed 's/  */ /g' >"$work/$name.verdicts"
         # The header of each difference has the paths and times of the files.
-        sed --regexp-extended '/^(diff|---|\+\+\+) /d' "$work/$name/regression.diffs" >"$work/$name/differences" \
+        sed --regexp-extended '/^(diff|---|\+\+\+) /d' "$work/$name/regression.diffs" >"$work/$name.differences" \
             2>/dev/null || true
     done
-    [ -s "$work/direct/verdicts" ] || same=no
-    diff --unified "$work/direct/verdicts" "$work/proxied/verdicts" || same=no
-    diff --unified "$work/direct/differences" "$work/proxied/differences" || same=no
+    [ -s "$work/direct.verdicts" ] || same=no
+    diff --unified "$work/direct.verdicts" "$work/proxied.verdicts" || same=no
+    diff --unified "$work/direct.differences" "$work/proxied.differences" || same=no
     if [ -n "$keep" ]; then
         mkdir --parents "$keep"
         cp --recursive "$work/direct" "$work/proxied" "$work/daemon.log" "$keep"
@@ -201,7 +201,7 @@ compare() {
         echo "pg-regress: multidb is not as transparent as it should be; see above"
         return 1
     fi
-    echo "   the same: $(wc --lines <"$work/direct/verdicts") tests"
+    echo "   the same: $(wc --lines <"$work/direct.verdicts") tests"
 }
 
 finish() {
