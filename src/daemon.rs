@@ -10,7 +10,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
-use multidb_actors::auth::{Attempts, MockSecret};
+use multidb_actors::auth::Attempts;
 use multidb_actors::clone_worker::CloneWorker;
 use multidb_actors::connection::{ConnectionDeps, Method, Rooms, Tls};
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
@@ -82,7 +82,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     handle_hangups()?;
     let proxy = Proxy::bind(&config.listen)?;
     let tls = secure(&config)?;
-    let method = authentication(users.as_deref());
+    let method = authentication(users.as_deref(), &foundation.layout)?;
     let (arbiters, acceptors) = actors.acceptors(&config, tls, method);
     let accepting = actix_rt::spawn(proxy.serve(acceptors));
     ready(&config, &foundation);
@@ -226,10 +226,13 @@ fn live_users(config: &Config) -> anyhow::Result<Option<Arc<LiveUsers>>> {
 }
 
 /// How clients prove who they are.
-fn authentication(users: Option<&LiveUsers>) -> Method {
-    users.map_or(Method::Trust, |users| Method::Scram {
+fn authentication(users: Option<&LiveUsers>, layout: &Layout) -> anyhow::Result<Method> {
+    let Some(users) = users else {
+        return Ok(Method::Trust);
+    };
+    Ok(Method::Scram {
         users: users.subscribe(),
-        secret: MockSecret::random(),
+        secret: crate::mock_secret::load(layout)?,
         attempts: Attempts::default(),
     })
 }

@@ -10,6 +10,7 @@
 //! | [`runtime`], [`probe`] | what runs Postgres, and questions to it |
 //! | [`git`] | projects' repositories |
 //! | [`tls`], [`users`], [`reload`] | certificates and users, read again when they change |
+//! | [`mock_secret`] | what users that do not exist are challenged with |
 //! | [`logging`] | where log lines go |
 //! | [`import`] | snapshots made of dumps and data directories |
 
@@ -22,6 +23,7 @@ pub mod daemon;
 pub mod git;
 pub mod import;
 pub mod logging;
+pub mod mock_secret;
 pub mod probe;
 pub mod proxy;
 pub mod reload;

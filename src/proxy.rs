@@ -66,7 +66,7 @@ impl Acceptors {
     }
 
     async fn accept(&self, peer: Arc<str>, socket: DetachedSocket) {
-        let place = self.deps.rooms.enter(address_of(&peer)).await;
+        let place = self.deps.rooms.enter(&address_of(&peer)).await;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let deps = self.deps.clone();
         let Some(arbiter) = self.arbiters.get(id as usize % self.arbiters.len().max(1)) else {

@@ -245,8 +245,7 @@ async fn open(
             match established {
                 Ok(established) => return Ok(Some((client, established))),
                 Err(LoginError::Backend(words)) => {
-                    client.socket.write_all(&words).await?;
-                    client.socket.shutdown().await?;
+                    client.say_last(&words).await?;
                     return Ok(None);
                 }
                 // Tried again until it is refused.

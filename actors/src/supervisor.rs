@@ -158,8 +158,9 @@ impl Supervisor {
         let coming = self.choosing.values().filter_map(|waiting| waiting.first());
         let coming = coming.filter(|first| first.identity.name == *name).count();
         let recent = self.creations.recent(name);
-        waiter.identity.admit_creation(existing + coming, recent)?;
-        self.creations.note(name);
+        waiter
+            .identity
+            .admit_creation(existing + coming, recent + coming)?;
         Ok(project)
     }
 
@@ -222,6 +223,8 @@ impl Supervisor {
             let waiting = actor.choosing.remove(&name).unwrap_or_default();
             match result {
                 Ok(choice) => {
+                    // A mistyped revision creates nothing, so it does not count.
+                    actor.creations.note(&user);
                     actor.create(name, choice, gitref, user, ctx);
                     actor.answer_created(waiting, ctx);
                 }

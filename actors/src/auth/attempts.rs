@@ -2,6 +2,7 @@
 //! some failures an address has to wait.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,11 +63,18 @@ impl Attempts {
     }
 }
 
-/// The address of a peer, without its port.
-pub fn address_of(peer: &str) -> &str {
-    match peer.parse::<std::net::SocketAddr>() {
-        Ok(_) => peer.rsplit_once(':').map_or(peer, |(address, _)| address),
-        Err(_) => peer,
+/// Whose failures and connections are counted together: the address of a peer without its port; of an address
+/// of IPv6 the network of 64 bits, which is the least that a host gets for itself (RFC 6177).
+pub fn address_of(peer: &str) -> String {
+    let Ok(address) = peer.parse::<SocketAddr>() else {
+        return peer.to_owned();
+    };
+    match address.ip().to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let network = address.to_bits() & !u128::from(u64::MAX);
+            format!("{}/64", Ipv6Addr::from_bits(network))
+        }
     }
 }
 
@@ -103,7 +111,9 @@ mod tests {
     #[test]
     fn a_peer_is_known_by_its_address_alone() {
         assert_eq!(address_of("192.0.2.1:5432"), "192.0.2.1");
-        assert_eq!(address_of("[2001:db8::1]:5432"), "[2001:db8::1]");
+        assert_eq!(address_of("[2001:db8::1]:5432"), "2001:db8::/64");
+        assert_eq!(address_of("[2001:db8::ffff:0:0:2]:1"), "2001:db8::/64");
+        assert_eq!(address_of("[::ffff:192.0.2.1]:5432"), "192.0.2.1");
         assert_eq!(address_of("unix:uid=1000"), "unix:uid=1000");
     }
 }

@@ -18,6 +18,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::users::Users;
 use super::verifier::{KEY_BYTES, Verifier};
 
 /// The mechanism without channel binding.
@@ -49,21 +50,41 @@ pub enum ScramError {
 }
 
 /// What the verifiers of users that do not exist are made of: the same salt for the same name, so that
-/// asking twice tells nothing. Made anew at each start of the daemon.
+/// asking twice tells nothing. It has to outlive a restart, as the salts of those that exist do.
 #[derive(Clone)]
 pub struct MockSecret([u8; KEY_BYTES]);
 
 impl MockSecret {
+    /// How many bytes it has.
+    pub const BYTES: usize = KEY_BYTES;
+
     /// By chance.
     pub fn random() -> Self {
         Self(rand::random())
     }
 
-    fn verifier(&self, user: &str) -> Verifier {
-        let salt = hmac(&self.0, &[user.as_bytes()]);
+    /// One that was kept.
+    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// What to keep.
+    pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
+    /// A verifier that nobody has the password of. It looks like that of one of the users, always the same: a
+    /// number of iterations that no other user has would tell.
+    pub fn verifier(&self, user: &str, users: &Users) -> Verifier {
+        let [choice, salt] =
+            [b"choice", &b"salt"[..]].map(|purpose| hmac(&self.0, &[purpose, user.as_bytes()]));
+        let choice = u64::from_be_bytes(choice[..8].try_into().unwrap_or_default());
+        let like = usize::try_from(choice % (users.len() as u64).max(1)).unwrap_or_default();
+        let like = users.values().nth(like).map(|user| &user.verifier);
+        let salt_bytes = like.map_or(MOCK_SALT_BYTES, |verifier| verifier.salt.len());
         Verifier {
-            iterations: MOCK_ITERATIONS,
-            salt: salt[..MOCK_SALT_BYTES].to_vec(),
+            iterations: like.map_or(MOCK_ITERATIONS, |verifier| verifier.iterations),
+            salt: salt.iter().copied().cycle().take(salt_bytes).collect(),
             stored_key: rand::random(),
             server_key: rand::random(),
         }
@@ -99,18 +120,15 @@ pub struct Challenged {
 }
 
 impl Exchange {
-    /// An exchange with a user, who has this verifier if it exists. `end_point` is the certificate's
-    /// hash, under TLS.
-    pub fn new(
-        user: &str,
-        verifier: Option<&Verifier>,
-        secret: &MockSecret,
-        end_point: Option<Vec<u8>>,
-    ) -> Self {
+    /// An exchange with a user, who has this verifier; or with nobody, who has one of
+    /// [`MockSecret::verifier`]. `end_point` is the certificate's hash, under TLS.
+    pub fn new(verifier: Result<Verifier, Verifier>, end_point: Option<Vec<u8>>) -> Self {
         let nonce: [u8; NONCE_BYTES] = rand::random();
+        let exists = verifier.is_ok();
+        let (Ok(verifier) | Err(verifier)) = verifier;
         Self {
-            verifier: verifier.map_or_else(|| secret.verifier(user), Verifier::clone),
-            exists: verifier.is_some(),
+            verifier,
+            exists,
             end_point,
             nonce: STANDARD.encode(nonce),
         }

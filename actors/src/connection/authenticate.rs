@@ -85,24 +85,34 @@ pub(super) async fn authenticate(
         });
     }
     let address = address_of(peer);
-    if let Some(wait) = attempts.wait(address) {
-        return Err(ClientError::too_many_failures(wait).into());
-    }
+    let may_try = || match attempts.wait(&address) {
+        Some(wait) => Err(Failure::from(ClientError::too_many_failures(wait))),
+        None => Ok(()),
+    };
+    may_try()?;
     let verifier = user.as_ref().map(|user| &user.verifier);
     let Binding { end_point, .. } = binding;
-    let exchange = Exchange::new(&name, verifier, secret, end_point);
-    match prove(client, exchange).await? {
+    let verifier = verifier
+        .cloned()
+        .ok_or_else(|| secret.verifier(&name, &users.borrow()));
+    let exchange = Exchange::new(verifier, end_point);
+    match prove(client, exchange, may_try).await? {
         Ok(()) => Ok(Identity { name, user }),
         Err(error) => {
-            attempts.failed(address);
+            attempts.failed(&address);
             tracing::debug!(user = name, %error, "authentication failed");
             Err(ClientError::authentication_failed(&name, error).into())
         }
     }
 }
 
-/// Lets the client prove its password.
-async fn prove(client: &mut Client, exchange: Exchange) -> Result<Result<(), ScramError>, Failure> {
+/// Lets the client prove its password. Whether it may try is asked again before its proof is looked at: a
+/// thousand exchanges that were begun at once are as many attempts as if they had come one by one.
+async fn prove(
+    client: &mut Client,
+    exchange: Exchange,
+    may_try: impl Fn() -> Result<(), Failure>,
+) -> Result<Result<(), ScramError>, Failure> {
     let mut out = BytesMut::new();
     encode_sasl_offer(&mut out, &exchange.mechanisms());
     client.socket.write_all(&out.split()).await?;
@@ -117,6 +127,7 @@ async fn prove(client: &mut Client, exchange: Exchange) -> Result<Result<(), Scr
     encode_sasl_continue(&mut out, challenged.challenge().as_bytes());
     client.socket.write_all(&out.split()).await?;
     let frame = client.response().await?;
+    may_try()?;
     match challenged.finish(&frame.body) {
         Ok(last) => {
             encode_sasl_final(&mut out, last.as_bytes());

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Socket;
+use super::relay::GOODBYE_PATIENCE;
 use super::tls::{Beginning, Binding, Tls};
 use crate::client_error::ClientError;
 use crate::wire::{
@@ -126,8 +127,17 @@ impl Client {
     pub(super) async fn refuse(&mut self, error: &ClientError) -> io::Result<()> {
         let mut message = BytesMut::new();
         error.encode(&mut message);
-        self.socket.write_all(&message).await?;
-        self.socket.shutdown().await
+        self.say_last(&message).await
+    }
+
+    /// Sends the client the last that it hears of us. One that does not read it is not waited for.
+    pub(super) async fn say_last(&mut self, words: &[u8]) -> io::Result<()> {
+        let said = async {
+            self.socket.write_all(words).await?;
+            self.socket.shutdown().await
+        };
+        let said = tokio::time::timeout(GOODBYE_PATIENCE, said).await;
+        said.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Resolves when the client has hung up. What it says instead is kept, up to a bound: a

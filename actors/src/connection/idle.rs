@@ -17,6 +17,11 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 /// The least time between two looks at a session.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(20);
 
+/// The least time between two questions to its backend, each of which costs a backend of its own.
+const ASK_INTERVAL_MIN: Duration = Duration::from_millis(250);
+
+/// How long an idle session may take to end by a word of ours.
+const KILL_PAUSE: Duration = Duration::from_millis(100);
 /// How long a backend that was told to end may take until its connection is cut: its last word
 /// may have to wait behind what its client does not read.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -146,7 +151,7 @@ impl ConnectionActor {
                 shown.meter.note_only_listens();
             }
             let others = actor.deps.sessions.serves_others(&shown.instance, actor.id);
-            let next = session.look_interval();
+            let next = session.look_interval().max(ASK_INTERVAL_MIN);
             let end = activity.and_then(|activity| session.end_of(activity, others));
             let over = |limit| shown.meter.quiet_for() >= limit && shown.meter.chunks() == chunks;
             match end {
@@ -155,7 +160,7 @@ impl ConnectionActor {
                 }
                 Some((limit, IdleEnd::Terminated)) if over(limit) => {
                     tracing::info!(id = %actor.id, instance = %shown.instance, ?activity, ?limit, "session was silent for too long, its backend is ended");
-                    return actor.kill(ctx);
+                    return actor.terminate(ctx);
                 }
                 _ => {}
             }
@@ -181,9 +186,33 @@ impl ConnectionActor {
         });
     }
 
-    /// Ends the session now: by ourselves where it is idle, else by its backend, which alone
-    /// knows where a message of its stream ends.
+    /// Ends the session now: by ourselves where its backend waits for its client, else by its backend, which
+    /// alone knows where a message of its stream ends.
     fn kill(&mut self, ctx: &mut Context<Self>) {
+        if self.session.is_none() {
+            return ctx.stop();
+        }
+        self.ask(ctx, |actor, activity, chunks, ctx| match activity {
+            Some(
+                BackendActivity::Idle
+                | BackendActivity::Listening
+                | BackendActivity::IdleInTransaction,
+            ) => {
+                actor.end_if_quiet(ClientError::connection_killed(), chunks);
+                // Unless the client spoke after all.
+                ctx.run_later(KILL_PAUSE, Self::terminate);
+            }
+            Some(
+                BackendActivity::InCopy { .. }
+                | BackendActivity::Active
+                | BackendActivity::Replicating,
+            )
+            | None => actor.terminate(ctx),
+        });
+    }
+
+    /// Has the session ended by its backend.
+    fn terminate(&mut self, ctx: &mut Context<Self>) {
         let Some(session) = &self.session else {
             return ctx.stop();
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{ConnectionDeps, Socket};
 use crate::auth::Identity;
@@ -15,7 +16,7 @@ use crate::client_error::{ClientError, ClientNotice};
 use crate::instance::{Attach, InstanceError, Lease};
 use crate::limits::{IdleLimits, IdleTimeouts};
 use crate::ports::Freshness;
-use crate::request::ConnectRequest;
+use crate::request::{ConnectRequest, Source};
 use crate::snapshot_index::Choose;
 use crate::supervisor::{Acquire, Acquired};
 use crate::wire::{
@@ -205,11 +206,16 @@ async fn attach(
         };
         let acquired = deps.supervisor.send(acquire).await;
         let acquired = acquired.map_err(|_| ClientError::shutting_down())??;
-        let notice = notice(request, &acquired, deps);
-        let attached = acquired.addr.send(Attach);
-        let (attached, notice) = tokio::join!(attached, notice);
+        let notice = notice(request.source.clone(), acquired.clone(), deps.clone());
+        // Looked up while the instance starts.
+        let notice = AbortOnDropHandle::new(actix_rt::spawn(notice));
+        let attached = acquired.addr.send(Attach).await;
         match attached.unwrap_or(Err(InstanceError::Deleted)) {
-            Ok(lease) => return Ok((acquired, lease, notice)),
+            Ok(lease) => {
+                let notice = tokio::time::timeout(NOTICE_PATIENCE, notice).await;
+                let notice = notice.ok().and_then(Result::ok).flatten();
+                return Ok((acquired, lease, notice));
+            }
             Err(InstanceError::Deleted) => tokio::task::yield_now().await,
             Err(error) => return Err(refusal(name, &error, deps)),
         }
@@ -242,28 +248,32 @@ fn refusal(
 }
 
 /// What the client should know about how its instance came to be: that it is new, or that what
-/// it asks for would choose another snapshot today. Looked up without the network, and never
-/// waited for.
+/// it asks for would choose another snapshot today, or that this cannot be told without the network.
 async fn notice(
-    request: &ConnectRequest,
-    acquired: &Acquired,
-    deps: &ConnectionDeps,
+    source: Option<Source>,
+    acquired: Acquired,
+    deps: ConnectionDeps,
 ) -> Option<ClientNotice> {
     let record = &acquired.record;
     if acquired.created {
         return Some(ClientNotice::created(&record.name, &record.snapshot));
     }
-    let source = request.source.clone()?;
+    let source = source?;
     let choice = deps.index.send(Choose {
         project: record.project.clone(),
         source: source.clone(),
         freshness: Freshness::Local,
     });
-    let choice = tokio::time::timeout(NOTICE_PATIENCE, choice).await;
-    let choice = choice.ok()?.ok()?.ok()?;
-    (choice.snapshot.id != record.snapshot).then(|| {
-        ClientNotice::other_snapshot(&record.name, &record.snapshot, &source, &choice.snapshot.id)
-    })
+    match choice.await.ok()? {
+        Ok(choice) if choice.snapshot.id == record.snapshot => None,
+        Ok(choice) => Some(ClientNotice::other_snapshot(
+            &record.name,
+            &record.snapshot,
+            &source,
+            &choice.snapshot.id,
+        )),
+        Err(_) => Some(ClientNotice::source_ignored(&record.name, &source)),
+    }
 }
 
 /// A backend that has let its client in.

@@ -25,8 +25,8 @@ use crate::wire::{Tail, encode_terminate};
 /// fills less than a quarter makes it smaller.
 const BUFFER_BYTES: [usize; 3] = [1 << 10, 16 << 10, 256 << 10];
 
-/// How long the last word of a session may take to a client that does not read.
-const GOODBYE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the last word may take to a client that does not read.
+pub(super) const GOODBYE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

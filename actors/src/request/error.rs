@@ -125,7 +125,9 @@ impl RequestError {
     /// What is behind it, in sentences for the client.
     pub fn detail(&self) -> Option<String> {
         match self {
-            Self::UnknownKey { .. } => Some(format!("The keys are {}.", KEYS.join(", "))),
+            Self::UnknownKey { .. } | Self::RepeatedKey { .. } => {
+                Some(format!("The keys are {}.", KEYS.join(", ")))
+            }
             Self::Conflict {
                 user_name, options, ..
             } => Some(format!(

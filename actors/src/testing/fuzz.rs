@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::auth::{Exchange, MockSecret, ScramError, Verifier};
+use crate::auth::{Exchange, MockSecret, ScramError, Users, Verifier};
 use crate::client_error::ClientError;
 use crate::request;
 use crate::wire::{
@@ -114,8 +114,9 @@ pub fn scram(bytes: &[u8]) {
     };
     let end_point = (flags & 1 != 0).then(|| vec![7; 32]);
     let verifier: Verifier = VERIFIER.parse().expect("it is a verifier");
-    let verifier = (flags & 2 != 0).then_some(&verifier);
-    let exchange = Exchange::new("alice", verifier, &MockSecret::random(), end_point);
+    let nobody = || MockSecret::random().verifier("alice", &Users::new());
+    let verifier = (flags & 2 != 0).then_some(verifier).ok_or_else(nobody);
+    let exchange = Exchange::new(verifier, end_point);
     let offered = exchange.mechanisms();
     let challenged = match exchange.begin(&initial.mechanism, &initial.data) {
         Ok(challenged) => challenged,

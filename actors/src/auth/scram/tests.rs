@@ -1,10 +1,13 @@
 //! Against the client of postgres-protocol, the vector of RFC 7677, and bytes that nobody sends.
 
+use std::sync::Arc;
+
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use postgres_protocol::password::scram_sha_256;
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::User;
 
 const END_POINT: &[u8] = &[42; 32];
 
@@ -13,8 +16,9 @@ fn verifier(password: &str) -> Verifier {
 }
 
 fn exchange(verifier: Option<&Verifier>, end_point: Option<&[u8]>) -> Exchange {
-    let secret = MockSecret([1; KEY_BYTES]);
-    Exchange::new("alice", verifier, &secret, end_point.map(<[u8]>::to_vec))
+    let nobody = || MockSecret([1; KEY_BYTES]).verifier("alice", &Users::new());
+    let verifier = verifier.cloned().ok_or_else(nobody);
+    Exchange::new(verifier, end_point.map(<[u8]>::to_vec))
 }
 
 /// Lets the client of postgres-protocol log in.
@@ -63,15 +67,43 @@ fn a_wrong_password_and_an_unknown_user_fail_alike() {
         let failed = log_in(exchange(known, None), MECHANISM, "wrong", plain);
         assert_eq!(failed, Err(ScramError::Denied));
     }
-    // The same name has the same salt each time it is asked for, another name another.
-    let secret = MockSecret::random();
-    let salt = |user| {
-        let challenged = Exchange::new(user, None, &secret, None).begin(MECHANISM, b"n,,n=,r=x");
-        let first = challenged.unwrap().challenge().to_owned();
-        first.split_once(",s=").unwrap().1.to_owned()
+}
+
+#[test]
+fn who_does_not_exist_is_challenged_as_those_who_do() {
+    let user = |text: &str| {
+        let user = User {
+            verifier: text.parse().unwrap(),
+            roles: Vec::new(),
+            projects: None,
+            max_instances: None,
+            creations_per_minute: None,
+        };
+        Arc::new(user)
     };
-    assert_eq!(salt("bob"), salt("bob"));
-    assert_ne!(salt("bob"), salt("carol"));
+    // As another server stored it, with more iterations and a longer salt.
+    let key = STANDARD.encode([1; KEY_BYTES]);
+    let salt = STANDARD.encode([2; 24]);
+    let alice = user(&format!("SCRAM-SHA-256$15000:{salt}${key}:{key}"));
+    let users = Users::from([("alice".to_owned(), alice)]);
+    let secret = MockSecret::random();
+    let restarted = MockSecret::from_bytes(*secret.as_bytes());
+    let asked = |secret: &MockSecret, name| {
+        let exchange = Exchange::new(Err(secret.verifier(name, &users)), None);
+        let challenged = exchange.begin(MECHANISM, b"n,,n=,r=x").unwrap();
+        challenged
+            .challenge()
+            .split_once(",s=")
+            .unwrap()
+            .1
+            .to_owned()
+    };
+    // The same name has the same salt each time it is asked for, another name another.
+    assert_eq!(asked(&secret, "bob"), asked(&restarted, "bob"));
+    assert_ne!(asked(&secret, "bob"), asked(&secret, "carol"));
+    let (salt, iterations) = (asked(&secret, "bob"), ",i=15000");
+    let salt = salt.strip_suffix(iterations).unwrap();
+    assert_eq!(STANDARD.decode(salt).unwrap().len(), 24);
 }
 
 #[test]

@@ -41,10 +41,18 @@ fn users(password: &str) -> Users {
 impl Client {
     /// Logs in as this user name with this password, up to what the proxy says of it.
     async fn log_in(&mut self, user: &str, password: &str) -> Frame {
+        match self.challenged(user, password).await {
+            Ok(scram) => self.prove(scram).await,
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Goes as far as to the challenge, or to the error in its place.
+    async fn challenged(&mut self, user: &str, password: &str) -> Result<ScramSha256, Frame> {
         self.send(&startup(&[("user", user)])).await;
         let offer = self.message().await.unwrap();
         if offer.tag == b'E' {
-            return offer;
+            return Err(offer);
         }
         assert_eq!(&offer.body[..], b"\0\0\0\x0aSCRAM-SHA-256\0\0");
         let binding = ChannelBinding::unsupported();
@@ -56,6 +64,10 @@ impl Client {
         let challenge = self.message().await.unwrap();
         assert_eq!(challenge.body[..4], 11_u32.to_be_bytes());
         scram.update(&challenge.body[4..]).unwrap();
+        Ok(scram)
+    }
+
+    async fn prove(&mut self, mut scram: ScramSha256) -> Frame {
         self.send(&message(b'p', scram.message())).await;
         let last = self.message().await.unwrap();
         if last.tag == b'R' {
@@ -176,6 +188,29 @@ fn an_address_that_failed_too_often_waits() {
             let mut client = bench.connect().await;
             let error = client.log_in("instance:a,user:alice", "right").await;
             assert_eq!(sqlstate(&error), "28000");
+        },
+    );
+}
+
+#[test]
+fn attempts_that_were_begun_at_once_are_counted_like_others() {
+    with_users(
+        |_| {},
+        |bench, _users| async move {
+            let mut begun = Vec::new();
+            for _ in 0..2 * FAILURES_MAX {
+                let mut client = bench.connect().await;
+                let scram = client.challenged("instance:a,user:alice", "wrong").await;
+                begun.push((client, scram.ok().unwrap()));
+            }
+            let mut tried = 0;
+            for (mut client, scram) in begun {
+                match sqlstate(&client.prove(scram).await).as_str() {
+                    "28P01" => tried += 1,
+                    other => assert_eq!(other, "28000"),
+                }
+            }
+            assert_eq!(tried, FAILURES_MAX);
         },
     );
 }

@@ -31,6 +31,7 @@ fn a_killed_session_ends_by_the_word_of_its_backend() {
             let mut client = bench.session("instance:a").await;
             client.query("sleep").await;
             eventually(|| bench.postgres.queries() == ["sleep"]).await;
+            *bench.probe.activity.lock().unwrap() = Some(BackendActivity::Active);
             let killed = client.actor.send(EndConnection(EndReason::Killed));
             killed.await.unwrap();
             eventually(|| *bench.probe.terminated.lock().unwrap() == [1000]).await;
@@ -38,6 +39,23 @@ fn a_killed_session_ends_by_the_word_of_its_backend() {
             assert_eq!(client.refusal().await, "57P01");
             client.over().await;
             assert!(bench.deps.sessions.all().is_empty());
+        },
+    );
+}
+
+#[test]
+fn a_killed_session_that_waits_for_its_client_ends_by_a_word_of_ours() {
+    bench(
+        |_| {},
+        |bench| async move {
+            let mut client = bench.session("instance:a").await;
+            *bench.probe.activity.lock().unwrap() = Some(BackendActivity::Idle);
+            let killed = client.actor.send(EndConnection(EndReason::Killed));
+            killed.await.unwrap();
+            assert_eq!(client.refusal().await, "57P01");
+            client.over().await;
+            assert_eq!(bench.postgres.goodbyes(), 1);
+            assert!(bench.probe.terminated.lock().unwrap().is_empty());
         },
     );
 }

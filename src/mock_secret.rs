@@ -1,0 +1,69 @@
+//! What the challenges to users that do not exist are made of. Kept in `state/`, as Postgres keeps its own
+//! (`pg_control`): a salt that changed with a restart would tell that its user does not exist.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::Context as _;
+use multidb_actors::auth::MockSecret;
+use multidb_store::Layout;
+
+/// Its name in `state/`.
+const FILE: &str = "mock-secret";
+
+/// Reads the secret, and makes it where there is none.
+///
+/// # Errors
+///
+/// The file cannot be read or written, or is not of its length.
+pub fn load(layout: &Layout) -> anyhow::Result<MockSecret> {
+    let path = layout.state().join(FILE);
+    let what = || format!("cannot read or write {}", path.display());
+    match read(&path) {
+        Ok(secret) => Ok(secret),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(&path).with_context(what),
+        Err(error) => Err(error).with_context(what),
+    }
+}
+
+fn read(path: &Path) -> io::Result<MockSecret> {
+    let mut bytes = [0; MockSecret::BYTES];
+    File::open(path)?.read_exact(&mut bytes)?;
+    Ok(MockSecret::from_bytes(bytes))
+}
+
+/// Whole or not at all.
+fn create(path: &Path) -> io::Result<MockSecret> {
+    let secret = MockSecret::random();
+    let partial = path.with_extension("partial");
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&partial)?;
+    file.write_all(secret.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&partial, path)?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn it_is_made_once_and_is_for_its_owner_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        std::fs::create_dir_all(layout.state()).unwrap();
+        let first = load(&layout).unwrap();
+        let second = load(&layout).unwrap();
+        assert_eq!(first.as_bytes(), second.as_bytes());
+        let file = layout.state().join(FILE);
+        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        std::fs::write(&file, b"short").unwrap();
+        assert!(load(&layout).is_err());
+    }
+}
