@@ -2,14 +2,15 @@
 //!
 //! The daemon need not run for the latter. The rest of the file, comments too, stays as it is.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, anyhow};
 use multidb_actors::auth::Users;
+use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
@@ -97,19 +98,30 @@ pub struct NewUser {
     pub creations_per_minute: Option<i64>,
 }
 
-/// The file of users, as text that can be changed.
+/// The file of users, as text that can be changed. While there is one of these, others wait to open theirs.
 pub struct UsersFile {
     path: PathBuf,
     document: DocumentMut,
+    /// The file's directory, locked: the file itself is replaced.
+    directory: File,
 }
 
 impl UsersFile {
-    /// Reads the file, which may not exist yet.
+    /// Reads the file, which may not exist yet, once nobody else changes it.
     ///
     /// # Errors
     ///
     /// It cannot be read, or has faults: then it is not touched.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let directory = directory_of(path);
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("{} cannot be made", directory.display()))?;
+        let locked = File::open(directory)
+            .and_then(|directory| {
+                flock(&directory, FlockOperation::LockExclusive)?;
+                Ok(directory)
+            })
+            .with_context(|| format!("{} cannot be locked", directory.display()))?;
         let text = match std::fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             read => read.with_context(|| format!("{} cannot be read", path.display()))?,
@@ -118,7 +130,13 @@ impl UsersFile {
         Ok(Self {
             path: path.to_owned(),
             document: text.parse()?,
+            directory: locked,
         })
+    }
+
+    /// Whether there is a user of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.document.contains_key(name)
     }
 
     /// Adds a user, whose name must be new.
@@ -127,10 +145,8 @@ impl UsersFile {
     ///
     /// The name is there already.
     pub fn add(&mut self, name: &str, password: &str, new: &NewUser) -> anyhow::Result<()> {
-        if self.document.contains_key(name) {
-            return Err(anyhow!(
-                "user \"{name}\" exists already; multidb user passwd changes the password"
-            ));
+        if self.contains(name) {
+            return Err(user_exists(name));
         }
         let mut table = Table::new();
         table["verifier"] = value(verifier(password));
@@ -173,7 +189,8 @@ impl UsersFile {
             .ok_or_else(|| no_such_user(name, &self.path))
     }
 
-    /// Replaces the file, which only its owner may read.
+    /// Replaces the file, which only its owner may read. The owner stays the same, or is that of the directory: root
+    /// may write what a daemon of another user has to read.
     ///
     /// # Errors
     ///
@@ -182,22 +199,38 @@ impl UsersFile {
     pub fn save(&self) -> anyhow::Result<()> {
         let text = self.document.to_string();
         parse_users(&self.path, &text)?;
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("{} cannot be made", directory.display()))?;
+        let directory = directory_of(&self.path);
         let mut new = tempfile::NamedTempFile::new_in(directory)
             .with_context(|| format!("{} cannot be written to", directory.display()))?;
         new.as_file()
             .set_permissions(Permissions::from_mode(0o600))?;
+        let owner = std::fs::metadata(&self.path).or_else(|_| self.directory.metadata())?;
+        if owner.uid() != new.as_file().metadata()?.uid() {
+            fchown(new.as_file(), Some(owner.uid()), Some(owner.gid()))
+                .with_context(|| format!("{} belongs to another user", self.path.display()))?;
+        }
         new.write_all(text.as_bytes())?;
         new.as_file().sync_all()?;
         new.persist(&self.path)
             .with_context(|| format!("{} cannot be replaced", self.path.display()))?;
+        self.directory.sync_all()?;
         Ok(())
     }
 }
 
-fn no_such_user(name: &str, path: &Path) -> anyhow::Error {
+fn directory_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// What `multidb user add` says of a name that is taken.
+pub fn user_exists(name: &str) -> anyhow::Error {
+    anyhow!("user \"{name}\" exists already; multidb user passwd changes the password")
+}
+
+/// What the other commands say of a name that is not in the file.
+pub fn no_such_user(name: &str, path: &Path) -> anyhow::Error {
     anyhow!("there is no user \"{name}\" in {}", path.display())
 }
 
@@ -208,6 +241,8 @@ fn verifier(password: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::chown;
+
     use super::*;
 
     fn staff() -> NewUser {
@@ -226,6 +261,7 @@ mod tests {
         let mut file = UsersFile::open(&path).unwrap();
         file.add("alice", "secret", &staff()).unwrap();
         file.save().unwrap();
+        drop(file);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let before = read_users_file(&path).unwrap();
@@ -238,6 +274,7 @@ mod tests {
         file.set_password("alice", "other").unwrap();
         file.add("bob smith", "x", &staff()).unwrap();
         file.save().unwrap();
+        drop(file);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("# the team\n"), "{text}");
         assert!(!text.contains("other"), "{text}");
@@ -261,9 +298,42 @@ mod tests {
         file.add("alice", "secret", &NewUser::default()).unwrap();
         assert!(file.save().unwrap_err().to_string().contains("roles"));
         assert!(!path.exists());
+        drop(file);
         std::fs::write(&path, "[alice]\nverifier = \"secret\"\n").unwrap();
         let error = UsersFile::open(&path).err().unwrap().to_string();
         assert!(error.contains("alice.verifier"), "{error}");
         assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn changes_at_once_are_all_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.toml");
+        std::thread::scope(|scope| {
+            for number in 0..16 {
+                let path = &path;
+                scope.spawn(move || {
+                    let mut file = UsersFile::open(path).unwrap();
+                    file.add(&format!("user{number}"), "x", &staff()).unwrap();
+                    file.save().unwrap();
+                });
+            }
+        });
+        assert_eq!(read_users_file(&path).unwrap().len(), 16);
+    }
+
+    #[test]
+    fn the_file_keeps_its_owner_and_a_new_one_gets_that_of_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.toml");
+        let daemon = 65_534;
+        chown(dir.path(), Some(daemon), None).unwrap();
+        for name in ["alice", "bob"] {
+            let mut file = UsersFile::open(&path).unwrap();
+            file.add(name, "x", &staff()).unwrap();
+            file.save().unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().uid(), daemon);
+            chown(dir.path(), Some(0), None).unwrap();
+        }
     }
 }

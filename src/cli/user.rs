@@ -80,7 +80,8 @@ pub(super) async fn run(command: UserCommand, invocation: &Invocation) -> anyhow
                 creations_per_minute: args.creations_per_minute,
             };
             let name = &args.name;
-            let add = |file: &mut UsersFile| file.add(name, &password(name)?, &new);
+            let password = password(&auth, name, Existence::New)?;
+            let add = |file: &mut UsersFile| file.add(name, &password, &new);
             change(invocation, &auth, name, "added", add).await?;
         }
         UserCommand::Ls => {
@@ -95,7 +96,8 @@ pub(super) async fn run(command: UserCommand, invocation: &Invocation) -> anyhow
             change(invocation, &auth, &name, "removed", remove).await?;
         }
         UserCommand::Passwd { name } => {
-            let set = |file: &mut UsersFile| file.set_password(&name, &password(&name)?);
+            let password = password(&auth, &name, Existence::Known)?;
+            let set = |file: &mut UsersFile| file.set_password(&name, &password);
             change(invocation, &auth, &name, "changed", set).await?;
         }
     }
@@ -110,10 +112,11 @@ async fn change(
     done: &str,
     change: impl FnOnce(&mut UsersFile) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut file = UsersFile::open(&auth.users_file)?;
     refuse_configured(auth, name)?;
+    let mut file = UsersFile::open(&auth.users_file)?;
     change(&mut file)?;
     file.save()?;
+    drop(file);
     let shown = json!({"name": name, done: true, "users_file": auth.users_file});
     let note = match auth.method {
         AuthMethod::ScramSha256 => tell_daemon(invocation).await?,
@@ -124,17 +127,20 @@ async fn change(
         .show(&shown, |_| format!("user {} {done}{note}", printable(name)))
 }
 
-/// Has a running daemon read the file at once. Where it cannot be asked, it sees the change by itself.
+/// Has a running daemon read the file at once. Where it does not answer, it sees the change by itself; where it
+/// answers that it cannot, the change has no effect.
 async fn tell_daemon(invocation: &Invocation) -> anyhow::Result<&'static str> {
     let client = invocation.client()?.with_timeout(RELOAD_TIMEOUT);
     let nothing = json!({});
     let told = client.post::<UsersView>("/v1/users/reload", &nothing);
-    Ok(match told.await {
-        Ok(_) | Err(AdminError::NotRunning { .. }) => "",
+    match told.await {
+        Ok(_) | Err(AdminError::NotRunning { .. }) => Ok(""),
+        Err(error @ AdminError::Refused(_)) => Err(anyhow!(error)
+            .context("the file is changed, but the daemon goes on with the users before")),
         Err(_) => {
-            "\nthe daemon could not be told, it reads the file again by itself within seconds"
+            Ok("\nthe daemon could not be told, it reads the file again by itself within seconds")
         }
-    })
+    }
 }
 
 /// The configuration's word counts, so a change of the file would have no effect.
@@ -147,8 +153,27 @@ fn refuse_configured(auth: &Auth, name: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A new password: asked for twice at a terminal, else the first line of standard input.
-fn password(name: &str) -> anyhow::Result<String> {
+/// Whether a command needs a name that is there, or one that is not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existence {
+    New,
+    Known,
+}
+
+/// A new password, once it is clear that it is not asked for in vain. The file is not held meanwhile: somebody may
+/// think about a password for long.
+fn password(auth: &Auth, name: &str, existence: Existence) -> anyhow::Result<String> {
+    refuse_configured(auth, name)?;
+    let is_there = UsersFile::open(&auth.users_file)?.contains(name);
+    match (existence, is_there) {
+        (Existence::New, true) => Err(users::user_exists(name)),
+        (Existence::Known, false) => Err(users::no_such_user(name, &auth.users_file)),
+        (Existence::New, false) | (Existence::Known, true) => read_password(name),
+    }
+}
+
+/// Asked for twice at a terminal, else the first line of standard input.
+fn read_password(name: &str) -> anyhow::Result<String> {
     let stdin = std::io::stdin();
     let password = if stdin.is_terminal() {
         let first = rpassword::prompt_password(format!("New password of {}: ", printable(name)))?;
