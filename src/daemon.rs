@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use anyhow::{Context as _, anyhow};
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use multidb_actors::auth::Attempts;
 use multidb_actors::clone_worker::CloneWorker;
 use multidb_actors::connection::{ConnectionDeps, Method, Rooms, Tls};
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
-use multidb_actors::snapshot_index::SnapshotIndex;
+use multidb_actors::snapshot_index::{AddSnapshot, SnapshotIndex};
 use multidb_actors::supervisor::{ProjectSettings, Restore, Supervisor, SupervisorDeps};
 use multidb_store::store::{Opened, Recovery};
 use multidb_store::{Layout, Store, error_chain};
@@ -64,9 +65,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     foundation.clean_up().await?;
     let actors = foundation.start_actors(&config).await?;
     let users = live_users(&config)?;
+    let importer = foundation.importer(actors.index.clone());
     let admin = admin::serve(AdminDeps {
         config: Arc::new(config.clone()),
-        importer: foundation.importer(),
+        importer: importer.clone(),
         cloner: foundation.cloner.clone(),
         host: foundation.host.clone(),
         layout: foundation.layout.clone(),
@@ -90,12 +92,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
     drain::signal().await?;
     notify(&[NotifyState::Stopping]);
     accepting.abort();
-    drain::drain(
+    let drained = drain::drain(
         &actors.supervisor,
         &actors.sessions,
         config.limits.shutdown_grace,
-    )
-    .await;
+    );
+    tokio::join!(importer.stop(), drained);
     admin.stop(false).await;
     foundation.host.close().await;
     for arbiter in arbiters {
@@ -145,11 +147,20 @@ impl Foundation {
         Ok(())
     }
 
-    fn importer(&self) -> Arc<Importer> {
+    fn importer(&self, index: Addr<SnapshotIndex>) -> Arc<Importer> {
+        let announce = move |snapshot| -> BoxFuture<'static, ()> {
+            let added = index.send(AddSnapshot(snapshot));
+            Box::pin(async move {
+                if let Err(error) = added.await {
+                    tracing::warn!(%error, "a new snapshot is seen after the next start only");
+                }
+            })
+        };
         Arc::new(Importer::new(
             self.host.clone(),
             self.cloner.clone(),
             self.layout.clone(),
+            Arc::new(announce),
         ))
     }
 

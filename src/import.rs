@@ -16,12 +16,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use multidb_store::{Layout, ProjectName, SnapshotId, SnapshotRecord};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clone::TreeCloner;
 use crate::runtime::PostgresHost;
@@ -50,6 +53,9 @@ use self::job::Job;
 
 /// The news that wait for whoever asked for an import; he may be slow.
 const NEWS_MAX: usize = 64;
+
+/// How long the end of all imports may take.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A snapshot to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,21 +133,37 @@ pub enum Progress {
     Warning(String),
 }
 
+/// Who is told of each snapshot as soon as it is there, whether anybody still waits for its import or not.
+pub type Announce = Arc<dyn Fn(SnapshotRecord) -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// Makes snapshots.
 #[derive(Clone)]
 pub struct Importer {
     host: Arc<dyn PostgresHost>,
     cloner: Arc<TreeCloner>,
     layout: Layout,
+    announce: Announce,
+    /// The imports that go on, or are being cleaned up.
+    jobs: TaskTracker,
+    /// Cancelled when the daemon stops.
+    stopping: CancellationToken,
 }
 
 impl Importer {
     /// Imports under this root, by this host.
-    pub fn new(host: Arc<dyn PostgresHost>, cloner: Arc<TreeCloner>, layout: Layout) -> Self {
+    pub fn new(
+        host: Arc<dyn PostgresHost>,
+        cloner: Arc<TreeCloner>,
+        layout: Layout,
+        announce: Announce,
+    ) -> Self {
         Self {
             host,
             cloner,
             layout,
+            announce,
+            jobs: TaskTracker::new(),
+            stopping: CancellationToken::new(),
         }
     }
 
@@ -160,13 +182,28 @@ impl Importer {
         progress: impl Fn(Progress) + Send,
     ) -> Result<SnapshotRecord, ImportError> {
         let (news, mut received) = mpsc::channel(NEWS_MAX);
-        let interrupted = CancellationToken::new();
+        let interrupted = self.stopping.child_token();
         let _interrupt = interrupted.clone().drop_guard();
         let job = Job::new(self.clone(), request, news);
-        let task = tokio::spawn(job.run(interrupted));
+        let task = self.jobs.spawn(job.run(interrupted));
         while let Some(news) = received.recv().await {
             progress(news);
         }
         task.await.unwrap_or(Err(ImportError::Interrupted))
+    }
+
+    /// Interrupts all imports, and returns when nothing is left of them: neither a server nor a file would
+    /// otherwise go before the next start.
+    pub async fn stop(&self) {
+        self.stopping.cancel();
+        self.jobs.close();
+        if tokio::time::timeout(STOP_PATIENCE, self.jobs.wait())
+            .await
+            .is_err()
+        {
+            tracing::error!(
+                "an import was not cleaned up after, the next start of multidb does it"
+            );
+        }
     }
 }

