@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use multidb_actors::ports::RuntimeError;
+use tokio::time::Instant;
 
 /// Where packages put the programs, with the major version for `{}`.
 const USUAL_PLACES: [&str; 6] = [
@@ -21,10 +23,15 @@ const UNVERSIONED_PLACES: [&str; 2] = ["/usr/local/pgsql/bin", "/usr/bin"];
 /// The major versions that are looked for.
 const MAJORS: std::ops::RangeInclusive<u16> = 12..=20;
 
+/// How long what was not found is not looked for again: each look runs a program for each version.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The directories of programs that were found, by major version.
 #[derive(Debug, Default)]
 pub struct Binaries {
     found: Mutex<BTreeMap<u16, PathBuf>>,
+    /// When they were looked for last. Held while they are.
+    searched: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Binaries {
@@ -32,6 +39,7 @@ impl Binaries {
     pub fn search() -> Self {
         Self {
             found: Mutex::new(search()),
+            searched: tokio::sync::Mutex::default(),
         }
     }
 
@@ -40,21 +48,33 @@ impl Binaries {
     /// # Errors
     ///
     /// There is none on this machine.
-    pub fn directory(&self, postgres_major: u16) -> Result<PathBuf, RuntimeError> {
-        let mut found = self.found.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(directory) = found.get(&postgres_major)
-            && directory.join("postgres").exists()
-        {
-            return Ok(directory.clone());
+    pub async fn directory(&self, postgres_major: u16) -> Result<PathBuf, RuntimeError> {
+        if let Some(directory) = self.known(postgres_major) {
+            return Ok(directory);
         }
         // Something may have been installed since.
-        *found = search();
-        found.get(&postgres_major).cloned().ok_or_else(|| RuntimeError {
+        let mut searched = self.searched.lock().await;
+        if searched.is_none_or(|at| at.elapsed() >= SEARCH_INTERVAL) {
+            if let Ok(found) = tokio::task::spawn_blocking(search).await {
+                *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+            }
+            *searched = Some(Instant::now());
+        }
+        self.known(postgres_major).ok_or_else(|| RuntimeError {
             message: format!("the programs of PostgreSQL {postgres_major} are not installed"),
             hint: Some(format!(
                 "Install them (on Debian: apt-get install postgresql-{postgres_major}), or put their directory into PATH."
             )),
         })
+    }
+
+    fn known(&self, postgres_major: u16) -> Option<PathBuf> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = found.get(&postgres_major)?;
+        directory
+            .join("postgres")
+            .exists()
+            .then(|| directory.clone())
     }
 
     /// The majors that are installed.

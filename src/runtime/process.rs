@@ -81,8 +81,8 @@ impl ProcessHost {
         &self.binaries
     }
 
-    fn launch(&self, spec: &ServerSpec) -> Result<Launch, RuntimeError> {
-        let directory = self.binaries.directory(spec.postgres_major)?;
+    async fn launch(&self, spec: &ServerSpec) -> Result<Launch, RuntimeError> {
+        let directory = self.binaries.directory(spec.postgres_major).await?;
         Ok(Launch {
             server: directory.join("postgres"),
             spec: spec.clone(),
@@ -111,7 +111,7 @@ impl PostgresHost for ProcessHost {
     async fn start_server(&self, spec: &ServerSpec) -> Result<RunningPostgres, StartError> {
         let lock = self.locks.lock(spec.uid).await;
         orphans::end(&spec.data_dir).await?;
-        let launch = self.launch(spec)?;
+        let launch = self.launch(spec).await?;
         let server = launch.server.clone();
         let failed = |cause: String| RuntimeError {
             message: format!("cannot start {}: {cause}", server.display()),
@@ -163,7 +163,7 @@ impl PostgresHost for ProcessHost {
     }
 
     async fn run_program(&self, run: &ProgramRun) -> Result<ProgramOutput, RuntimeError> {
-        let directory = self.binaries.directory(run.postgres_major)?;
+        let directory = self.binaries.directory(run.postgres_major).await?;
         program::run(&directory, run, self.owner).await
     }
 

@@ -225,8 +225,8 @@ async fn a_program_that_is_given_up_ends_with_what_it_started() {
     .await;
 }
 
-#[test]
-fn a_major_that_is_not_installed_says_what_to_do() {
-    let error = Binaries::default().directory(7).unwrap_err();
+#[tokio::test]
+async fn a_major_that_is_not_installed_says_what_to_do() {
+    let error = Binaries::default().directory(7).await.unwrap_err();
     assert!(error.hint.unwrap().contains("postgresql-7"));
 }
