@@ -5,7 +5,7 @@
 # usage: scripts/pg-regress.sh [--dir DIR] [--keep DIR] [TEST...]
 #
 #   --dir DIR   where the work goes; default ${TMPDIR:-/var/tmp}. It needs 3 GiB
-#   --keep DIR  put what both runs wrote there: regression.out, regression.diffs, results/
+#   --keep DIR  put what both runs wrote there: what they said, their results, and their differences, if any
 #   TEST        only these tests, one after the other, such as `boolean`; default is the whole parallel
 #               schedule. Most tests need `test_setup` before them
 #
@@ -195,7 +195,7 @@ compare() {
     diff --unified "$work/direct.differences" "$work/proxied.differences" || same=no
     if [ -n "$keep" ]; then
         mkdir --parents "$keep"
-        cp --recursive "$work/direct" "$work/proxied" "$work/daemon.log" "$keep"
+        cp --recursive "$work/direct" "$work/proxied" "$work"/*.log "$keep"
     fi
     if [ "$same" = no ]; then
         echo "pg-regress: multidb is not as transparent as it should be; see above"
