@@ -2,6 +2,7 @@
 
 import django
 from django.conf import settings
+from psycopg2_session import exercise
 from sessions import CA, DATABASE, HOST, LARGE, PASSWORD, PORT, USER, expect, expect_large
 
 settings.configure(
@@ -37,6 +38,8 @@ def main():
     with connection.cursor() as cursor:
         cursor.execute(LARGE)
         expect_large(cursor.fetchall())
+    # The session below, which has COPY, LISTEN and a way to cancel.
+    exercise(connection.connection)
     connection.close()
     expect(ContentType.objects.filter(app_label="multidb").exists(), True)
 

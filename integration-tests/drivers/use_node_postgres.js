@@ -1,4 +1,4 @@
-// node-postgres: by its fields, which it passes on as they are, and by URL.
+// node-postgres: by its fields, which it passes on as they are, and by URL. It has no COPY of its own.
 const fs = require("fs");
 const { Client } = require("pg");
 

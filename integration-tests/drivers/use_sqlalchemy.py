@@ -1,7 +1,8 @@
 """SQLAlchemy, by its pool and by psycopg 2."""
 
 import sqlalchemy
-from sessions import CA, DATABASE, HOST, LARGE, PASSWORD, PORT, SLEEP, URL, USER, expect, expect_large
+from psycopg2_session import exercise
+from sessions import CA, DATABASE, HOST, LARGE, PASSWORD, PORT, URL, USER, expect, expect_large
 from sqlalchemy import text
 
 
@@ -18,7 +19,7 @@ def main():
         expect_large(session.execute(text(LARGE)).all())
         streamed = session.execution_options(stream_results=True).execute(text(LARGE))
         expect_large(streamed.all())
-    cancel(engine)
+    driver(engine)
     engine.dispose()
 
 
@@ -35,15 +36,11 @@ def orm(engine):
         expect(session.execute(sqlalchemy.select(sqlalchemy.func.count(table.c.id))).scalar(), 1_000)
 
 
-def cancel(engine):
-    with engine.connect() as session:
-        session.execute(text("set statement_timeout = '500ms'"))
-        try:
-            session.execute(text(SLEEP))
-        except sqlalchemy.exc.OperationalError as error:
-            expect(error.orig.pgcode, "57014")
-        else:
-            raise SystemExit("the query was not cancelled")
+def driver(engine):
+    """The session below, which has COPY, LISTEN and a way to cancel."""
+    session = engine.raw_connection()
+    exercise(session.connection)
+    session.close()
 
 
 main()

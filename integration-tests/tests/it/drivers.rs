@@ -94,6 +94,16 @@ impl Site {
         command.args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet"]);
         run(command.args(["--dbname", to, "--command", sql]))
     }
+
+    /// Runs a script by psql, with commands of its own.
+    fn psql_script(&self, to: &str, script: &str) -> ProgramOutput {
+        let file = self.daemon.dir().join("script.sql");
+        std::fs::write(&file, script).expect("it can be written");
+        let mut command = program("psql");
+        command.args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet"]);
+        command.args(["--set=ON_ERROR_STOP=1", "--dbname", to, "--file"]);
+        run(command.arg(&file))
+    }
 }
 
 fn program(name: &str) -> Command {
@@ -161,6 +171,16 @@ fn psql_works_unchanged() {
         "select repeat('x', 100) from generate_series(1, 100000)",
     );
     assert_eq!(large.ok().len(), 101 * 100_000 - 1);
+    let rows = site.daemon.dir().join("rows");
+    std::fs::write(&rows, "1\n2\n3\n").expect("it can be written");
+    let copied = site.psql_script(
+        &to,
+        &format!(
+            "create table copied (n int);\n\\copy copied from '{}'\n\\copy copied to stdout\n",
+            rows.display()
+        ),
+    );
+    assert_eq!(copied.ok(), "1\n2\n3");
     let heard = site.psql(&to, "listen changes; notify changes, 'hello'");
     assert!(heard.ok().contains("payload \"hello\""), "{heard:?}");
     let mut interrupted = Command::new("timeout");

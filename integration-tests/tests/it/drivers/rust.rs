@@ -158,6 +158,10 @@ async fn sqlx_works_unchanged() {
     let rows: String = (0..10_000).map(|number| format!("{number}\n")).collect();
     copy.send(rows.as_bytes()).await.expect("rows are taken");
     assert_eq!(copy.finish().await.expect("it ends"), 10_000);
+    let copied = session.copy_out_raw("copy (select * from copied order by n) to stdout");
+    let copied = copied.await.expect("it copies");
+    let copied: Vec<_> = copied.try_collect().await.expect("all rows");
+    assert_eq!(copied.concat(), rows.as_bytes());
 
     let mut listener = PgListener::connect(&site.url()).await.expect("it connects");
     listener.listen("changes").await.expect("it listens");
