@@ -112,7 +112,7 @@ impl Talk {
         let body = self.read((length as usize).checked_sub(4)?)?;
         self.note(match header[0] {
             b'E' | b'N' => format!("{} {}", char::from(header[0]), fields(&body)),
-            b'R' | b'v' => format!("{} {body:02x?}", char::from(header[0])),
+            b'R' | b'v' => format!("{} {}", char::from(header[0]), body.escape_ascii()),
             b'Z' => format!("Z {}", char::from(body[0])),
             tag => char::from(tag).to_string(),
         });

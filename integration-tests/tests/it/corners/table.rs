@@ -2,36 +2,8 @@
 
 use super::LONG;
 use super::answer::Step;
-
-/// What a comparison must give.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Expect {
-    /// multidb answers as Postgres does.
-    Same,
-    /// multidb answers otherwise, for this reason.
-    Differs {
-        /// The reason.
-        why: &'static str,
-    },
-    /// multidb answers as Postgres does from this major on, and not as older ones.
-    SameSince {
-        /// The first major that answers like multidb.
-        major: u16,
-        /// The reason.
-        why: &'static str,
-    },
-}
-
-use Expect::{Differs, Same, SameSince};
-
-impl Expect {
-    pub(super) fn why(self) -> &'static str {
-        match self {
-            Same => "",
-            Differs { why } | SameSince { why, .. } => why,
-        }
-    }
-}
+use super::expect::Expect::{self, Differs, Same};
+use super::expect::{SESSION, TOLD, no_gss, speaks_3_2};
 
 /// One thing that a client may do.
 pub(super) struct Case {
@@ -53,17 +25,6 @@ pub(super) struct Names<'a> {
 const V3_0: u32 = 0x0003_0000;
 const SSL: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const GSS: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
-
-const TOLD: Expect = Differs {
-    why: "a client whose parameters are too long is told so, where Postgres only closes",
-};
-const SPEAKS_3_2: Expect = SameSince {
-    major: 18,
-    why: "multidb speaks 3.2, which differs from 3.0 only in what Postgres itself sends",
-};
-const NO_GSS: Expect = Differs {
-    why: "multidb has no GSSAPI encryption and says so; Debian's Postgres offers it over TCP, and takes what follows for its tokens",
-};
 
 /// The cases, as clients of this server send them.
 pub(super) fn cases(names: &Names<'_>) -> Vec<Case> {
@@ -197,16 +158,22 @@ fn versions(names: &Names<'_>) -> Vec<Case> {
         case("protocol 1.0", Same, plain(0x0001_0000)),
         case("protocol 2.0", Same, plain(0x0002_0000)),
         case("protocol 3.0", Same, plain(V3_0)),
-        case("protocol 3.1", SPEAKS_3_2, plain(0x0003_0001)),
-        case("protocol 3.2", SPEAKS_3_2, plain(0x0003_0002)),
-        case("protocol 3.9999", SPEAKS_3_2, plain(0x0003_270F)),
+        case("protocol 3.1", speaks_3_2(SESSION), plain(0x0003_0001)),
+        case("protocol 3.2", speaks_3_2(SESSION), plain(0x0003_0002)),
+        case(
+            "protocol 3.9999",
+            speaks_3_2(r"v \x00\x03\x00\x02\x00\x00\x00\x00 R \x00\x00\x00\x00 S K Z I closed"),
+            plain(0x0003_270F),
+        ),
         case("protocol 4.0", Same, plain(0x0004_0000)),
         case("protocol 1234.0", Same, plain(0x04D2_0000)),
         case("protocol 1234.5681", Same, plain(0x04D2_1631)),
         case("protocol options", Same, asking(V3_0)),
         case(
             "protocol options of 3.9999",
-            SPEAKS_3_2,
+            speaks_3_2(
+                r"v \x00\x03\x00\x02\x00\x00\x00\x02_pq_.new\x00_pq_.other\x00 R \x00\x00\x00\x00 S K Z I closed",
+            ),
             asking(0x0003_270F),
         ),
         case(
@@ -225,35 +192,47 @@ fn encryption(names: &Names<'_>) -> Vec<Case> {
         case("SSL, then a login", Same, vec![ssl(), Step::Byte, login()]),
         case(
             "GSS, then a login",
-            NO_GSS,
+            no_gss(r"byte N R \x00\x00\x00\x00 S K Z I closed"),
             vec![gss(), Step::Byte, login()],
         ),
-        case("SSL, GSS, login", NO_GSS, {
-            vec![ssl(), Step::Byte, gss(), Step::Byte, login()]
-        }),
-        case("GSS, SSL, login", NO_GSS, {
-            vec![gss(), Step::Byte, ssl(), Step::Byte, login()]
-        }),
+        case(
+            "SSL, GSS, login",
+            no_gss(r"byte N byte N R \x00\x00\x00\x00 S K Z I closed"),
+            vec![ssl(), Step::Byte, gss(), Step::Byte, login()],
+        ),
+        case(
+            "GSS, SSL, login",
+            no_gss(r"byte N byte N R \x00\x00\x00\x00 S K Z I closed"),
+            vec![gss(), Step::Byte, ssl(), Step::Byte, login()],
+        ),
         case("SSL twice", Same, vec![ssl(), Step::Byte, ssl()]),
         case(
             "GSS twice",
-            NO_GSS,
+            no_gss("byte N E FATAL FATAL 0A000 closed"),
             vec![gss(), Step::Byte, gss(), Step::HalfClose],
         ),
-        case("SSL and GSS in turns", NO_GSS, {
-            vec![ssl(), Step::Byte, gss(), Step::Byte, ssl(), Step::HalfClose]
-        }),
+        case(
+            "SSL and GSS in turns",
+            no_gss("byte N byte N E FATAL FATAL 0A000 closed"),
+            vec![ssl(), Step::Byte, gss(), Step::Byte, ssl(), Step::HalfClose],
+        ),
         case(
             "bytes behind an SSLRequest",
             Differs {
+                ours: "byte E closed",
                 why: "the error comes in the place of the answer: nothing that was stuffed in is ever a session's, also if the answer were S",
             },
             stuffed(SSL),
         ),
-        case("bytes behind a GSSENCRequest", NO_GSS, stuffed(GSS)),
+        case(
+            "bytes behind a GSSENCRequest",
+            no_gss("byte E closed"),
+            stuffed(GSS),
+        ),
         case(
             "an SSLRequest with a body",
             Differs {
+                ours: "byte E closed",
                 why: "the protocol gives it none, and what is in it was put there by somebody else; Postgres ignores it",
             },
             vec![send(packet(0x04D2_162F, b"body")), Step::Byte, login()],
@@ -285,6 +264,7 @@ fn strangers() -> Vec<Case> {
         case(
             "TLS at once",
             Differs {
+                ours: r"no message, '\u{15}' closed",
                 why: "whoever speaks TLS is refused by a TLS alert, which says more than the end",
             },
             vec![send([0x16, 3, 1, 0, 0xF4, 1, 0, 0, 0xF0, 3, 3])],
@@ -317,6 +297,7 @@ fn cancels() -> Vec<Case> {
 
 fn logins(names: &Names<'_>) -> Vec<Case> {
     const NAMED: Expect = Differs {
+        ours: "E FATAL FATAL 22023 closed",
         why: "what is wrong with a user name is always 22023, since it holds more than a role",
     };
     let user = ("user", names.user);
@@ -345,6 +326,7 @@ fn logins(names: &Names<'_>) -> Vec<Case> {
         only(
             "a role's name over 63 bytes",
             Differs {
+                ours: "E FATAL FATAL 22023 closed",
                 why: "Postgres cuts it, and what is left may be another role; multidb says that it is too long",
             },
             &[("user", names.long), ("database", "app")],
