@@ -300,14 +300,14 @@ fn open_store(layout: &Layout) -> anyhow::Result<Store> {
     let Opened { store, recovery } = Store::open_or_rebuild(layout)?;
     match recovery {
         Recovery::None | Recovery::New => {}
-        Recovery::Completed { instances } => tracing::warn!(
-            instances = instances
-                .iter()
-                .map(|name| name.as_str())
-                .collect::<Vec<_>>()
-                .join(", "),
-            "the database of records lacked instances whose data is there, they are known again"
-        ),
+        Recovery::Completed { finished, found } => {
+            for instance in finished {
+                tracing::info!(%instance, "the clone of a new instance was complete, it is kept");
+            }
+            for instance in found {
+                tracing::warn!(%instance, "the database of records had lost an instance, its data is there and it is known again");
+            }
+        }
         Recovery::Rebuilt {
             moved_to,
             cause,

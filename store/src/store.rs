@@ -17,6 +17,7 @@ mod recovery;
 
 use self::database::Database;
 pub use self::error::StoreError;
+use self::recovery::Added;
 
 /// The records. Clones share one database.
 #[derive(Clone)]
@@ -41,10 +42,12 @@ pub enum Recovery {
     None,
     /// The database was new, and no instance was there.
     New,
-    /// The database had lost the records of these, and has them again from the manifests.
+    /// Records were added from the manifests.
     Completed {
-        /// The instances.
-        instances: Vec<InstanceName>,
+        /// The instances whose first clone a crash had left complete but for its record.
+        finished: Vec<InstanceName>,
+        /// The instances whose records the database had lost.
+        found: Vec<InstanceName>,
     },
     /// The database was lost or damaged, and was rebuilt from the manifests.
     Rebuilt {
@@ -69,10 +72,10 @@ impl Store {
         let existed = layout.db().exists();
         let (database, moved_to, cause) = match Database::open_whole(layout) {
             Ok((database, true)) => {
-                let instances = recovery::complete(&database, layout)?;
-                let recovery = match instances.is_empty() {
+                let Added { finished, found } = recovery::complete(&database, layout)?;
+                let recovery = match finished.is_empty() && found.is_empty() {
                     true => Recovery::None,
-                    false => Recovery::Completed { instances },
+                    false => Recovery::Completed { finished, found },
                 };
                 return Ok(Opened::new(layout, database, recovery));
             }

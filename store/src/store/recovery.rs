@@ -23,38 +23,48 @@ pub(super) fn rebuild(database: &Database, layout: &Layout) -> Result<usize, Sto
     Ok(records.len())
 }
 
+/// What was added to a database from the manifests.
+#[derive(Default)]
+pub(super) struct Added {
+    /// The instances whose first clone was complete but for its record, as a crash leaves it.
+    pub(super) finished: Vec<InstanceName>,
+    /// The instances whose record was lost.
+    pub(super) found: Vec<InstanceName>,
+}
+
 /// Adds the instances whose data is complete and whose record is not there, or is older than their data.
 ///
 /// sled drops the end of its log without a word where a page of it is damaged. An instance is deleted by moving its
 /// data away before its record goes, and a reset's new clone counts only when its record is written: so data
-/// without a record is data that a client may have been told of. A first clone that is complete, but for its
-/// record, is finished likewise.
-pub(super) fn complete(
-    database: &Database,
-    layout: &Layout,
-) -> Result<Vec<InstanceName>, StoreError> {
+/// without a record is data that a client may have been told of.
+pub(super) fn complete(database: &Database, layout: &Layout) -> Result<Added, StoreError> {
     let records = database.all()?;
     let records: HashMap<_, _> = records
         .iter()
         .map(|record| (&record.name, record))
         .collect();
-    let mut added = Vec::new();
-    for (name, found) in records_from_manifests(layout)? {
-        let is_missing = match records.get(&name) {
-            None => true,
-            Some(record) if record.uid == found.uid => record.phase == Phase::Cloning,
+    let mut added = Added::default();
+    for (name, manifest) in records_from_manifests(layout)? {
+        let to = match records.get(&name) {
+            None => &mut added.found,
+            Some(record) if record.uid == manifest.uid => match record.phase {
+                Phase::Cloning => &mut added.finished,
+                Phase::Ready | Phase::Deleting => continue,
+            },
             Some(record) => {
-                record.phase == Phase::Ready
-                    && record.generation < found.generation
-                    && !layout.instance_data(record.uid).is_dir()
+                let is_older = record.phase == Phase::Ready
+                    && record.generation < manifest.generation
+                    && !layout.instance_data(record.uid).is_dir();
+                match is_older {
+                    true => &mut added.found,
+                    false => continue,
+                }
             }
         };
-        if is_missing {
-            database.insert(&found)?;
-            added.push(name);
-        }
+        to.push(name);
+        database.insert(&manifest)?;
     }
-    if !added.is_empty() {
+    if !added.finished.is_empty() || !added.found.is_empty() {
         database.flush()?;
     }
     Ok(added)

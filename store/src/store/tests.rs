@@ -209,9 +209,12 @@ fn instances_whose_records_were_lost_without_a_word_are_found_again() {
     drop(opened);
 
     let opened = open(&root.layout);
-    let names = ["i1", "i2", "i3"].map(|name| name.parse().unwrap());
-    let instances = names.to_vec();
-    assert_eq!(opened.recovery, Recovery::Completed { instances });
+    let [lost, finished, removed] = ["i1", "i2", "i3"].map(|name| name.parse().unwrap());
+    let completed = Recovery::Completed {
+        finished: vec![finished],
+        found: vec![lost, removed],
+    };
+    assert_eq!(opened.recovery, completed);
     let found = opened.store.instances().unwrap();
     let uids: Vec<_> = found.iter().map(|found| found.uid).collect();
     let wanted = [
