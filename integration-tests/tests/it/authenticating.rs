@@ -106,6 +106,25 @@ fn a_user_has_only_its_roles_projects_and_numbers() {
 }
 
 #[test]
+fn a_user_creates_only_so_many_instances_in_a_minute() {
+    let daemon = with_alice(&["--role", "postgres", "--creations-per-minute", "2"]);
+    let open = |instance: &str| {
+        let user = format!("instance:{instance},user:alice");
+        connect(&daemon, &user, "secret").map(drop)
+    };
+    // What creates nothing does not count.
+    for _ in 0..3 {
+        let mistyped = open("a,gitref:maim").expect_err("there is no such revision");
+        assert_eq!(mistyped.sqlstate(), "22023", "{mistyped:?}");
+    }
+    open("a,gitref:main").expect("it is the first");
+    open("b,gitref:main").expect("it is the second");
+    let third = open("c,gitref:main").expect_err("it is one too many");
+    assert_eq!(third.sqlstate(), "53400", "{third:?}");
+    open("a,gitref:main").expect("it is there");
+}
+
+#[test]
 fn users_are_kept_by_commands_and_read_again() {
     let daemon = with_alice(&["--role", "postgres"]);
     let again = user(&daemon, &["add", "alice", "--role", "app"], "x");

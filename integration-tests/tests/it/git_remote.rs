@@ -1,17 +1,20 @@
 //! Repositories that are elsewhere.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use multidb_integration_tests::{Authority, Daemon, Repository};
 
 use crate::daemon;
 
-#[test]
-fn mirror_is_made_and_a_revision_that_it_lacks_is_fetched() {
-    let remote = daemon().without_snapshots().prepare();
-    let url = format!("file://{}", remote.repository().path().display());
-    let daemon = daemon().git(&url).start();
+/// Creates an instance from a commit that the daemon's mirror lacks, which it has to fetch.
+fn fetches(daemon: &Daemon, remote: &Repository) {
     drop(daemon.connect("instance:a,gitref:v1"));
     assert_eq!(daemon.instance("a")["snapshot"], "monday");
-    let commit = remote.repository().commit(&[
+    let commit = remote.commit(&[
         "auth.0001_initial",
         "polls.0001_initial",
         "polls.0002_closed_at",
@@ -20,6 +23,98 @@ fn mirror_is_made_and_a_revision_that_it_lacks_is_fetched() {
     drop(daemon.connect(&format!("instance:b,gitref:{}", &commit[..12])));
     assert_eq!(daemon.instance("b")["commit"], commit.as_str());
     assert_eq!(daemon.instance("b")["snapshot"], "tuesday");
+}
+
+#[test]
+fn mirror_is_made_and_a_revision_that_it_lacks_is_fetched() {
+    let remote = daemon().without_snapshots().prepare();
+    let url = format!("file://{}", remote.repository().path().display());
+    let daemon = daemon().git(&url).start();
+    fetches(&daemon, remote.repository());
+}
+
+/// What git runs instead of ssh: the command that the other side would run.
+const SSH: &str = "#!/bin/sh\nfor command; do :; done\nexec sh -c \"$command\"\n";
+
+#[test]
+fn repository_is_fetched_over_ssh() {
+    let remote = daemon().without_snapshots().prepare();
+    let url = format!(
+        "ssh://git@git.invalid{}",
+        remote.repository().path().display()
+    );
+    let daemon = daemon().git(&url).prepare();
+    let ssh = daemon.dir().join("ssh");
+    std::fs::write(&ssh, SSH).expect("it can be written");
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&ssh, executable).expect("it is there");
+    daemon.start_with(&[("GIT_SSH_COMMAND", &ssh.display().to_string())]);
+    fetches(&daemon, remote.repository());
+}
+
+/// A server of a repository, until it is dropped.
+struct Https(Child, u16);
+
+impl Https {
+    fn serve(repository: &Path, authority: &Authority) -> Self {
+        let identity = authority.issue("localhost", &["localhost"]);
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/integration-tests/servers/git_https.py"
+        );
+        // Debian's, whichever others there are.
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg("-B").arg(script);
+        command.arg(repository.parent().expect("it is in a directory"));
+        command.args([&identity.cert, &identity.key]);
+        let mut server = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it can be run");
+        let mut port = String::new();
+        let output = server.stdout.take().expect("it has an output");
+        let read = BufReader::new(output).read_line(&mut port);
+        read.expect("it says its port");
+        Self(server, port.trim().parse().expect("it is a port"))
+    }
+}
+
+impl Drop for Https {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn repository_is_fetched_over_https() {
+    let remote = daemon().without_snapshots().prepare();
+    let path = remote.repository().path();
+    let certificates = tempfile::tempdir().expect("there is room for a directory");
+    let authority = Authority::create(certificates.path());
+    let server = Https::serve(path, &authority);
+    let name = path.file_name().expect("it has a name").to_string_lossy();
+    let url = format!("https://localhost:{}/{name}", server.1);
+    let daemon = daemon().git(&url).prepare();
+    let authority = authority.cert().display().to_string();
+    daemon.start_with(&[("GIT_SSL_CAINFO", &authority)]);
+    fetches(&daemon, remote.repository());
+}
+
+#[test]
+fn existing_instance_says_when_a_revision_is_not_known_without_the_network() {
+    let remote = daemon().without_snapshots().prepare();
+    let url = format!("file://{}", remote.repository().path().display());
+    let daemon = daemon().git(&url).start();
+    drop(daemon.connect("instance:a,gitref:v1"));
+    let commit = remote.repository().commit(&["auth.0001_initial"]);
+    let session = daemon.connect(&format!("instance:a,gitref:{commit}"));
+    session.one("select 1");
+    let notices = session.notices();
+    let [notice] = notices.as_slice() else {
+        panic!("one notice was expected: {notices:?}")
+    };
+    assert!(notice.message.contains("was not looked at"), "{notice:?}");
 }
 
 #[test]
