@@ -1,10 +1,12 @@
 //! What Postgres does of its own accord keeps its instance running, for a while.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use multidb_integration_tests::{Daemon, DaemonBuilder, eventually, postgres_bin};
+use multidb_integration_tests::{Daemon, DaemonBuilder, Session, eventually, poll, postgres_bin};
 use serde_json::{Value, json};
+use tokio_postgres::Config;
 
 use crate::daemon;
 
@@ -67,17 +69,20 @@ fn prepared_transaction_keeps_its_instance_awake_until_it_ends() {
     assert_eq!(awake_because(&daemon, "a"), json!([]));
 }
 
+/// Where the instance's socket is, for what is none of multidb's sessions.
+fn socket_dir(daemon: &Daemon, instance: &str) -> PathBuf {
+    let data = daemon.data_dir(instance);
+    let uid = data.parent().and_then(|dir| dir.file_name());
+    let uid = uid.expect("data is in a directory");
+    daemon.root().join("run").join(uid)
+}
+
 /// Postgres' own receiver of a replication stream, by the instance's socket.
 struct Receiver(Child);
 
 impl Receiver {
     fn start(daemon: &Daemon, instance: &str) -> Self {
-        let data = daemon.data_dir(instance);
-        let uid = data.parent().and_then(|dir| dir.file_name());
-        let socket = daemon
-            .root()
-            .join("run")
-            .join(uid.expect("data is in a directory"));
+        let socket = socket_dir(daemon, instance);
         let target = daemon.dir().join("received");
         std::fs::create_dir(&target).expect("the test's directory is writable");
         let receive = |more: &str| {
@@ -119,6 +124,56 @@ fn replication_slot_in_use_keeps_its_instance_awake_and_an_unused_one_does_not()
     let session = daemon.connect("instance:a");
     assert_eq!(session.one("select active from pg_replication_slots"), "f");
     assert_eq!(awake_because(&daemon, "a"), json!(["1 session"]));
+}
+
+/// After a restart pg_prewarm's worker reads again what was in the buffers, table by table in the order of
+/// their files, and waits for whoever has locked one.
+#[test]
+fn background_worker_of_an_extension_keeps_its_instance_awake_until_it_ends() {
+    let daemon = hasty()
+        .set(
+            "postgres.settings",
+            "shared_preload_libraries",
+            "pg_prewarm",
+        )
+        .set("postgres.settings", "max_prepared_transactions", "5")
+        .start();
+    let session = daemon.connect("instance:a,snapshot:monday");
+    for sql in [
+        "select count(*) from polls_question; select count(*) from polls_choice",
+        // By itself, so that it holds no other lock.
+        "begin; lock table polls_question; prepare transaction 'first'",
+    ] {
+        session.query(sql).expect("it is done");
+    }
+    drop(session);
+    daemon.cli(&["instance", "stop", "a"]).ok();
+    let session = daemon.connect("instance:a");
+    let worker = "background worker \"autoprewarm worker\"";
+    let prepared = "prepared transaction \"first\"";
+    let is_awake_for = |reasons: Value| {
+        poll("the worker waits", PATIENCE, || {
+            let found = awake_because(&daemon, "a");
+            if found == reasons { Ok(()) } else { Err(found) }
+        });
+    };
+    is_awake_for(json!(["1 session", worker, prepared]));
+    // The second lock is none that multidb knows of.
+    let mut direct = Config::new();
+    direct.host_path(socket_dir(&daemon, "a")).user("postgres");
+    let holder = Session::connect(direct.dbname("app")).expect("it connects");
+    holder
+        .query("begin; lock table polls_choice")
+        .expect("nobody has it yet");
+    session
+        .query("rollback prepared 'first'")
+        .expect("it is there");
+    is_awake_for(json!(["1 session", worker]));
+    drop(session);
+    wait_put_off(&daemon, "a", 2);
+    is_awake_for(json!([worker]));
+    drop(holder);
+    daemon.wait_state("a", "stopped");
 }
 
 #[test]
