@@ -195,6 +195,16 @@ impl Daemon {
         RawClient::connect(self.port())
     }
 
+    /// Such a client, logged in with this user name. What it was told until then it has read.
+    pub fn raw_session(&self, user: &str) -> RawClient {
+        /// Protocol 3.0.
+        const VERSION: u32 = 0x0003_0000;
+        let mut client = self.raw();
+        client.send_startup(VERSION, &[("user", user), ("database", DATABASE)]);
+        client.read_until('Z');
+        client
+    }
+
     /// A program of Postgres that is told to connect with this user name.
     pub fn client_program(&self, program: &str, user: &str) -> Command {
         let mut command = Command::new(postgres_bin().0.join(program));

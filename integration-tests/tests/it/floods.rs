@@ -8,9 +8,6 @@ use multidb_integration_tests::{
 
 use crate::daemon;
 
-/// Protocol 3.0.
-const VERSION: u32 = 0x0003_0000;
-
 /// What the log says when it puts clients out.
 const FLOODED: &str = "too many connections that do not log in";
 
@@ -70,14 +67,6 @@ fn two_thousand_clients_that_do_not_log_in_keep_nobody_out() {
     });
 }
 
-/// A session as the simulated backends give it.
-fn raw_session(daemon: &Daemon) -> RawClient {
-    let mut client = daemon.raw();
-    client.send_startup(VERSION, &[("user", "instance:a"), ("database", "app")]);
-    client.read_until('Z');
-    client
-}
-
 #[test]
 #[expect(clippy::print_stdout, reason = "a figure of the test's report")]
 fn ten_thousand_sessions_are_open_at_once() {
@@ -101,7 +90,9 @@ fn ten_thousand_sessions_are_open_at_once() {
         .find(|socket| socket.exists());
     let _backends = SimulatedBackends::in_place_of(&uid.expect("the instance has a socket"));
     let before = private_kib(&daemon);
-    let mut crowd: Vec<RawClient> = (0..sessions).map(|_| raw_session(&daemon)).collect();
+    let mut crowd: Vec<RawClient> = (0..sessions)
+        .map(|_| daemon.raw_session("instance:a"))
+        .collect();
     assert_eq!(connections(&daemon), sessions as u64 + 1);
     for client in crowd.iter_mut().step_by(97) {
         client.send(b"Q\0\0\0\x05\0");
