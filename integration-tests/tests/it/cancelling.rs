@@ -1,10 +1,12 @@
-//! Cancel requests reach the backend that they mean.
+//! Cancel requests reach the backend that they mean, and what nobody waits for any more ends by itself.
 
 use std::time::Duration;
 
 use multidb_integration_tests::eventually;
 
 use crate::daemon;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const ACTIVE: &str =
     "select count(*) from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()
@@ -20,9 +22,7 @@ fn cancel_ends_the_query_and_keeps_the_session() {
         session.start("select pg_sleep(60)"),
         other.start("select pg_sleep(5)"),
     );
-    eventually("the query runs", Duration::from_secs(30), || {
-        observer.one(ACTIVE) == "1"
-    });
+    eventually("the query runs", PATIENCE, || observer.one(ACTIVE) == "1");
     session.cancel();
     let failure = mine.wait().expect_err("it was cancelled");
     assert_eq!(failure.sqlstate(), "57014", "{failure:?}");
@@ -61,4 +61,35 @@ fn cancel_never_wakes_an_instance() {
     canceller.send(&key);
     assert!(canceller.read_to_end().is_empty());
     assert_eq!(daemon.state("a"), "stopped");
+}
+
+#[test]
+fn query_of_a_client_that_vanishes_ends() {
+    let interval = ("client_connection_check_interval", "200ms");
+    let daemon = daemon()
+        .set("postgres.settings", interval.0, interval.1)
+        .start();
+    let observer = daemon.connect("instance:a,gitref:main");
+    let sleeping = || {
+        let sql = "select count(*) from pg_stat_activity
+            where query like '%sleep(600)%' and pid <> pg_backend_pid()";
+        observer.one(sql)
+    };
+    let mut hangs_up = daemon.raw_session("instance:a");
+    // What it has not read makes its end a reset.
+    let mut resets = daemon.raw_session("instance:a");
+    resets.send(b"Q\0\0\0\x0dselect 1\0");
+    for client in [&mut hangs_up, &mut resets] {
+        client.send(b"Q\0\0\0\x19select pg_sleep(600)\0");
+    }
+    eventually("both queries run", PATIENCE, || sleeping() == "2");
+    drop((hangs_up, resets));
+    eventually("both queries have ended", PATIENCE, || sleeping() == "0");
+}
+
+#[test]
+fn instances_look_after_their_clients_by_default() {
+    let daemon = daemon().start();
+    let session = daemon.connect("instance:a,gitref:main");
+    assert_eq!(session.one("show client_connection_check_interval"), "10s");
 }
