@@ -92,13 +92,22 @@ pub fn kill_servers_of(data_dir: &str) {
     }
 }
 
-/// Lets this process open as many files as it may, and says how many that is.
+/// Lets this process, and what it starts, open as many files as it may, and says how many that is. Who
+/// may raise the maximum too gets enough for 10,000 sessions, as the README recommends.
 pub fn raise_file_limit() -> usize {
+    const ENOUGH: u64 = 32_000;
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
+    let raise_to = |maximum| {
+        let current = maximum;
+        setrlimit(Resource::Nofile, Rlimit { current, maximum })
     };
-    setrlimit(Resource::Nofile, raised).expect("a limit can be raised to its maximum");
-    maximum.map_or(usize::MAX, |maximum| maximum as usize)
+    let wanted = maximum.map(|maximum| maximum.max(ENOUGH));
+    let raised = match raise_to(wanted) {
+        Ok(()) => wanted,
+        Err(_) => {
+            raise_to(maximum).expect("a limit can be raised to its maximum");
+            maximum
+        }
+    };
+    raised.map_or(usize::MAX, |raised| raised as usize)
 }
