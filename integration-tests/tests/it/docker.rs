@@ -10,11 +10,12 @@ fn docker(args: &[&str]) -> ProgramOutput {
     run(Command::new("docker").args(args))
 }
 
-/// The ids of the daemon's instance containers.
-fn containers(daemon: &Daemon) -> Vec<String> {
+/// The ids of the daemon's instance containers, whether they run or not.
+pub(crate) fn containers(daemon: &Daemon) -> Vec<String> {
     let root = format!("label=multidb.root={}", daemon.root().display());
     let listed = docker(&[
         "ps",
+        "--all",
         "--quiet",
         "--filter",
         &root,
