@@ -1,4 +1,5 @@
-//! The start: records are claims, and the world is the truth.
+//! The start: records are claims, and the world is the truth. The store has made `ready` of a `cloning` whose clone is
+//! complete, and has records again for all complete data.
 //!
 //! | record | world | what is done |
 //! | --- | --- | --- |

@@ -43,29 +43,6 @@ fn idle_session_ends_with_its_sqlstate() {
 }
 
 #[test]
-fn query_of_a_client_that_has_vanished_ends() {
-    let daemon = daemon()
-        .set(
-            "postgres.settings",
-            "client_connection_check_interval",
-            "200ms",
-        )
-        .start();
-    let watcher = daemon.connect("instance:a,snapshot:monday");
-    let mut client = RawClient::connect(daemon.port());
-    client.send_startup(0x0003_0000, &[("user", "instance:a"), ("database", "app")]);
-    client.read_until('Z');
-    send_query(&mut client, "select pg_sleep(600)");
-    let sleeps = || {
-        let count = "select count(*) from pg_stat_activity where query = 'select pg_sleep(600)'";
-        watcher.one(count) == "1"
-    };
-    eventually("the query runs", PATIENCE, sleeps);
-    drop(client);
-    eventually("the query ends", PATIENCE, || !sleeps());
-}
-
-#[test]
 fn running_query_is_not_idle_however_long_it_is_silent() {
     let daemon = daemon().limit("session_idle_timeout", "1s").start();
     let session = daemon.connect("instance:busy,snapshot:monday");

@@ -90,8 +90,6 @@ fn check(daemon: &Daemon, told: &BTreeMap<String, u64>) {
 fn weather(daemon: &Daemon, storm: &Storm) {
     // A server that a killed daemon had told to stop ends under its successor's eyes.
     daemon.expect_log("exited by itself");
-    // A clone that was complete but for its record is said to have been lacking, which is harmless.
-    daemon.expect_log("lacked instances whose data is there");
     let config = daemon.config("");
     let (told, stop) = (Told::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
