@@ -1,4 +1,4 @@
-//! Certificates for tests, by an authority of their own.
+//! Certificates for tests, signed by a test authority.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-/// An authority, whose files are in a directory of the test's.
+/// A certificate authority with its files in the test's directory.
 pub struct Authority {
     dir: PathBuf,
     issuer: Issuer<'static, KeyPair>,
@@ -41,8 +41,8 @@ impl Authority {
         self.dir.join("authority.pem")
     }
 
-    /// Signs a certificate of this common name, also good for these hosts, and puts it where an older
-    /// one of the name was.
+    /// Signs a certificate with this common name, valid for these hosts, and replaces an older
+    /// one of the same name.
     pub fn issue(&self, name: &str, hosts: &[&str]) -> Identity {
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).expect("the hosts have names");
@@ -59,7 +59,7 @@ impl Authority {
     }
 }
 
-/// Replaces a file by a rename, as those do who renew certificates.
+/// Replaces a file by a rename, as certificate renewal tools do.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).expect("the file can be written");

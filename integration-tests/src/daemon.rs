@@ -27,17 +27,17 @@ pub use builder::{DaemonBuilder, Engine};
 /// The database in the fixture's snapshots.
 pub(crate) const DATABASE: &str = "app";
 
-/// How long a daemon may take to start or to end, on a busy machine.
+/// The limit for a daemon's start or end, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a command of the program did.
+/// The result of a command of the program.
 pub type CliOutput = ProgramOutput;
 
-/// A daemon. When it is dropped it is stopped, and the test fails if anything of it is left.
+/// A daemon. Its drop stops it, and fails the test if any leftover is found.
 pub struct Daemon {
     binary: PathBuf,
     child: RefCell<Option<Child>>,
-    /// Before `dir`, since fields are dropped in order and a mounted directory cannot be deleted.
+    /// Declared before `dir`: fields are dropped in order, and a mounted directory cannot be deleted.
     _small_disk: Option<SmallDisk>,
     dir: TempDir,
     port: Port,
@@ -88,13 +88,13 @@ impl Daemon {
         child.id().cast_signed()
     }
 
-    /// Says that the log may have warnings or errors that contain this text.
+    /// Permits warnings and errors in the log that contain this text.
     pub fn expect_log(&self, text: &str) -> &Self {
         self.expected_log.borrow_mut().push(text.to_owned());
         self
     }
 
-    /// All that the daemon logged.
+    /// The daemon's whole log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
@@ -119,7 +119,7 @@ impl Daemon {
         command
     }
 
-    /// Runs a command with `--json` that must succeed, and returns what it printed.
+    /// Runs a command with `--json` that must succeed, and returns its output.
     #[track_caller]
     pub fn json(&self, args: &[&str]) -> Value {
         let mut all = args.to_vec();
@@ -129,7 +129,7 @@ impl Daemon {
             .unwrap_or_else(|error| panic!("{args:?} printed no JSON: {error}: {output:?}"))
     }
 
-    /// What `instance show` says.
+    /// The output of `instance show`.
     #[track_caller]
     pub fn instance(&self, name: &str) -> Value {
         self.json(&["instance", "show", name])
@@ -142,7 +142,7 @@ impl Daemon {
         shown["state"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until an instance is in this state; `""` is to be gone.
+    /// Waits until an instance is in this state; `""` means that it is gone.
     #[track_caller]
     pub fn wait_state(&self, name: &str, state: &str) {
         poll(&format!("instance {name} is {state:?}"), PATIENCE, || {
@@ -158,7 +158,7 @@ impl Daemon {
         PathBuf::from(shown["data_dir"].as_str().expect("data_dir is a text"))
     }
 
-    /// How a driver connects with this user name.
+    /// The connection parameters of a driver with this user name.
     pub fn config(&self, user: &str) -> Config {
         let mut config = Config::new();
         config
@@ -181,7 +181,7 @@ impl Daemon {
         Session::connect(&self.config(user))
     }
 
-    /// Connects with a user name that must be refused, and returns why it was.
+    /// Connects with a user name that must be refused, and returns the reason.
     #[track_caller]
     pub fn refused(&self, user: &str) -> PgFailure {
         match self.try_connect(user) {
@@ -195,7 +195,7 @@ impl Daemon {
         RawClient::connect(self.port())
     }
 
-    /// Such a client, logged in with this user name. What it was told until then it has read.
+    /// Such a client, logged in with this user name, with all bytes up to ReadyForQuery read.
     pub fn raw_session(&self, user: &str) -> RawClient {
         /// Protocol 3.0.
         const VERSION: u32 = 0x0003_0000;
@@ -227,7 +227,7 @@ impl Daemon {
         self.start_with(&[]);
     }
 
-    /// Starts the daemon with more variables in its environment.
+    /// Starts the daemon with additional environment variables.
     #[track_caller]
     pub fn start_with(&self, environment: &[(&str, &str)]) {
         self.launch(environment);
@@ -244,7 +244,7 @@ impl Daemon {
         });
     }
 
-    /// Starts the daemon's process and does not wait.
+    /// Starts the daemon's process without waiting for it.
     fn launch(&self, environment: &[(&str, &str)]) {
         let log = self.open_log();
         let errors = log.try_clone().expect("a file handle can be cloned");
@@ -272,7 +272,7 @@ impl Daemon {
             .expect("the daemon's log can be opened")
     }
 
-    /// How the daemon exited, if it has.
+    /// The daemon's exit status, once it has exited.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         let mut child = self.child.borrow_mut();
         child
@@ -295,7 +295,7 @@ impl Daemon {
         kill_process(pid, signal).expect("a signal can be sent to a child");
     }
 
-    /// Asks the daemon to end (SIGTERM) and waits until it has.
+    /// Ends the daemon by SIGTERM and waits for its exit.
     #[track_caller]
     pub fn stop(&self) -> ExitStatus {
         self.signal(Signal::TERM);
@@ -304,7 +304,7 @@ impl Daemon {
         status
     }
 
-    /// Kills the daemon: nothing of it gets a word in.
+    /// Kills the daemon by SIGKILL.
     #[track_caller]
     pub fn kill9(&self) {
         self.signal(Signal::KILL);
@@ -312,7 +312,7 @@ impl Daemon {
         self.child.replace(None);
     }
 
-    /// Stops the daemon in order and starts it again.
+    /// Stops the daemon by SIGTERM and starts it again.
     #[track_caller]
     pub fn restart(&self) {
         self.stop();
@@ -329,7 +329,7 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
-    /// The fields are dropped after this, whether it panics or not.
+    /// The fields are dropped afterwards even if this panics.
     fn drop(&mut self) {
         if std::thread::panicking() {
             leftovers::report_and_clean(self);

@@ -33,7 +33,7 @@ impl Disk {
         PathBuf::from(dir)
     }
 
-    /// A new directory on it, which Postgres' user can pass through.
+    /// A new directory on it, searchable by Postgres' user.
     pub fn temp_dir(self) -> TempDir {
         let dir = tempfile::Builder::new()
             .prefix("t-")
@@ -44,7 +44,7 @@ impl Disk {
     }
 }
 
-/// A file system of its own, on an image that is deleted with it.
+/// A separate file system on an image file that is deleted with it.
 #[derive(Debug)]
 pub(crate) struct SmallDisk {
     dir: PathBuf,
@@ -79,7 +79,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Lets others pass through a directory.
+/// Makes a directory searchable by all users.
 pub(crate) fn open_for_others(dir: &Path) {
     std::fs::set_permissions(dir, Permissions::from_mode(0o755))
         .unwrap_or_else(|error| panic!("chmod {}: {error}", dir.display()));

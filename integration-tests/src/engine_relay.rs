@@ -1,4 +1,4 @@
-//! A socket between a daemon and the Docker engine, which can be cut.
+//! A relay between a daemon and the Docker engine that can be disconnected.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use std::thread;
 /// The engine's own socket.
 const ENGINE: &str = "/var/run/docker.sock";
 
-/// Passes connections on to the engine while it is not cut. Its thread ends with the test.
+/// Forwards connections to the engine until it is cut. Its thread ends with the test.
 pub struct EngineRelay {
     path: PathBuf,
     state: Arc<Mutex<State>>,
@@ -20,7 +20,7 @@ pub struct EngineRelay {
 #[derive(Default)]
 struct State {
     cut: bool,
-    /// Both ends of each connection that was passed on.
+    /// Both ends of each forwarded connection.
     open: Vec<UnixStream>,
 }
 
@@ -32,7 +32,7 @@ impl EngineRelay {
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                pass_on(client, &shared);
+                forward(client, &shared);
             }
         });
         Self {
@@ -41,12 +41,12 @@ impl EngineRelay {
         }
     }
 
-    /// What `DOCKER_HOST` has to be.
+    /// The value for `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("unix://{}", self.path.display())
     }
 
-    /// Cuts all connections, and hangs up on new ones.
+    /// Closes all connections, and every new one at once.
     pub fn cut(&self) {
         let mut state = self.state.lock().expect("no relay panics");
         state.cut = true;
@@ -55,7 +55,7 @@ impl EngineRelay {
         }
     }
 
-    /// Passes connections on again.
+    /// Forwards connections again.
     pub fn mend(&self) {
         self.state.lock().expect("no relay panics").cut = false;
     }
@@ -67,7 +67,7 @@ impl Drop for EngineRelay {
     }
 }
 
-fn pass_on(client: UnixStream, state: &Mutex<State>) {
+fn forward(client: UnixStream, state: &Mutex<State>) {
     let Ok(mut state) = state.lock() else {
         return;
     };

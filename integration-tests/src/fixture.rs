@@ -1,7 +1,7 @@
 //! Snapshots that every test starts with, imported once in a run.
 //!
 //! An import takes seconds. So the first test on a file system imports `monday` (from a data
-//! directory) and `tuesday` (from a dump) by a daemon of its own; all tests get copy-on-write
+//! directory) and `tuesday` (from a dump) with a separate daemon; all tests get copy-on-write
 //! copies of these. A lock makes the others wait, in this process and in others.
 
 mod repository;
@@ -28,14 +28,14 @@ pub const TUESDAY_ROWS: u32 = 1200;
 /// The inode of a Btrfs subvolume's top directory.
 const BTRFS_SUBVOLUME_INODE: u64 = 256;
 
-/// What the tests on one file system share.
+/// The data shared by the tests on one file system.
 #[derive(Debug, Clone)]
 pub struct Fixture {
     dir: PathBuf,
 }
 
 impl Fixture {
-    /// The fixture of a file system, made with this program if nobody has yet.
+    /// The fixture of a file system, made with this program on first use.
     #[track_caller]
     pub fn of(disk: Disk, binary: &Path) -> Self {
         let fixture = Self {
@@ -53,7 +53,7 @@ impl Fixture {
         fixture
     }
 
-    /// A cleanly stopped data directory of `monday`'s state. Tests copy it and leave it alone.
+    /// A cleanly stopped data directory of `monday`'s state. Tests copy it and never change it.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("monday-data")
     }

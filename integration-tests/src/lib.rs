@@ -1,31 +1,30 @@
 //! The harness of multidb's scenarios.
 //!
-//! It depends on none of multidb's crates: it sees what a user sees, which is the program, its
-//! sockets, its files, its log and the processes that it starts.
+//! It depends on none of multidb's crates and uses only the public interfaces: the program, its
+//! sockets, its files, its log and its child processes.
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `daemon` | one `multidb serve` with a directory of its own, from its start to the proof that nothing of it is left |
+//! | `daemon` | one `multidb serve` with its own directory, from its start to the check for leftovers |
 //! | `disk` | the file systems that `scripts/test.sh` mounts |
 //! | `fixture` | snapshots that are imported once for all tests, the dumps behind them, a git repository |
 //! | `session` | one connection through multidb, by tokio-postgres, with blocking calls |
 //! | `plain_postgres` | a Postgres without multidb, to compare with |
-//! | `raw` | one connection byte by byte, for clients that misbehave |
-//! | `simulated_backends` | backends for more sessions than Postgres has memory for |
+//! | `raw` | one connection byte by byte, for malformed input |
+//! | `simulated_backends` | backends with little memory, for 10,000 sessions |
 //! | `programs` | psql, pg_dump and the like, as a user runs them |
-//! | `engine_relay` | a way to take the Docker engine away from one daemon |
-//! | `dice` | chance that can be repeated |
-//! | `certificates` | certificates, by an authority of their own |
+//! | `engine_relay` | a relay that disconnects one daemon from the Docker engine |
+//! | `random_delays` | reproducible random delays |
+//! | `certificates` | certificates, signed by a test authority |
 //! | `poll` | waiting for a condition, with a limit |
 //!
-//! The benchmark, `src/bin/bench`, stands on the same harness.
+//! The benchmark, `src/bin/bench`, uses the same harness.
 //!
-//! A test that cannot run because something is missing fails, with a word about what to do: tests
-//! never skip themselves.
+//! A test with a missing dependency fails with a hint about the remedy: tests never skip
+//! themselves.
 
 mod certificates;
 mod daemon;
-mod dice;
 mod disk;
 mod engine_relay;
 mod fixture;
@@ -34,6 +33,7 @@ mod poll;
 mod ports;
 mod processes;
 mod programs;
+mod random_delays;
 mod raw;
 mod session;
 mod simulated_backends;
@@ -41,7 +41,6 @@ mod terminal;
 
 pub use certificates::{Authority, Identity};
 pub use daemon::{CliOutput, Daemon, DaemonBuilder, Engine};
-pub use dice::Dice;
 pub use disk::Disk;
 pub use engine_relay::EngineRelay;
 pub use fixture::{Fixture, MONDAY_ROWS, Repository, TUESDAY_ROWS};
@@ -50,6 +49,7 @@ pub use poll::{eventually, poll};
 pub use ports::Port;
 pub use processes::{is_alive, kill, kill_servers_of, postmaster_pid, raise_file_limit};
 pub use programs::{ProgramOutput, postgres_bin, postgres_ids, run, run_as_postgres};
+pub use random_delays::RandomDelays;
 pub use raw::{RawClient, startup_packet};
 pub use session::{PendingQuery, PgFailure, Session};
 pub use simulated_backends::SimulatedBackends;

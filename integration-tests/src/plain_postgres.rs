@@ -11,8 +11,8 @@ use crate::disk::open_for_others;
 use crate::ports::Port;
 use crate::programs::{self, postgres_bin, run_as_postgres};
 
-/// A fresh cluster that listens on a port of its own, with the role `postgres`, the fixture's
-/// database, empty, and `trust`. It is stopped and deleted when it is dropped.
+/// A new cluster that listens on its own port, with the role `postgres`, the fixture's
+/// database (empty) and `trust`. Its drop stops and deletes it.
 pub struct PlainPostgres {
     port: Port,
     bin: PathBuf,
@@ -29,7 +29,7 @@ impl PlainPostgres {
         postgres
     }
 
-    /// Makes a cluster with TLS and another superuser, who logs in by the password behind this verifier,
+    /// Makes a cluster with TLS and another superuser, whose password has this verifier,
     /// and starts it.
     #[track_caller]
     pub fn start_secured(identity: &Identity, user: &str, verifier: &str) -> Self {
@@ -95,7 +95,7 @@ impl PlainPostgres {
         programs::run(self.client("createdb").arg(DATABASE)).ok();
     }
 
-    /// A program of Postgres' that is told to connect.
+    /// A client program of Postgres, with connection parameters.
     fn client(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         let port = format!("--port={}", self.port());
@@ -126,7 +126,7 @@ impl PlainPostgres {
     }
 }
 
-/// Postgres refuses to run as root, and its key to belong to anybody else.
+/// Postgres refuses to run as root and requires that it owns its key file.
 fn give_to_postgres(path: &Path) {
     if rustix::process::geteuid().is_root() {
         let (uid, gid) = programs::postgres_ids();
@@ -136,7 +136,7 @@ fn give_to_postgres(path: &Path) {
 
 impl Drop for PlainPostgres {
     fn drop(&mut self) {
-        // Its directory goes with it, so there is nothing to keep in order.
+        // Its directory is deleted with it, so an immediate shutdown suffices.
         run_as_postgres(self.pg_ctl("stop").args(["--wait", "--mode=immediate"]));
     }
 }

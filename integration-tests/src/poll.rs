@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often a condition is looked at.
+/// The interval between two checks of a condition.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Calls `probe` until it gives `Ok`, and returns that. Panics with the last `Err` at the limit.
+/// Calls `probe` until it returns `Ok`, and returns its value. Panics with the last `Err` at the limit.
 pub fn poll<T, E: Debug>(
     what: &str,
     limit: Duration,

@@ -1,4 +1,4 @@
-//! Ports for daemons, below 32768, where no outgoing connection gets its own.
+//! Ports for daemons, below 32768: the kernel takes ephemeral ports from above.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::net::TcpListener;
@@ -41,7 +41,7 @@ impl Port {
         panic!("no free port between 12000 and 32000");
     }
 
-    /// Its number.
+    /// The port number.
     pub fn number(&self) -> u16 {
         self.number
     }

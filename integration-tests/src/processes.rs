@@ -8,7 +8,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, se
 
 use crate::poll::eventually;
 
-/// A process that has to do with a directory.
+/// A process that uses a directory.
 #[derive(Debug)]
 pub(crate) struct Leftover {
     pub(crate) pid: i32,
@@ -57,19 +57,19 @@ pub fn postmaster_pid(data_dir: &Path) -> Option<i32> {
     text.lines().next()?.trim().parse().ok()
 }
 
-/// Sends SIGKILL, and waits until the process is gone for good. One that is gone is none to kill.
+/// Sends SIGKILL and waits until the process is gone and reaped. A missing process is not an error.
 pub fn kill(pid: i32) {
     let Some(id) = Pid::from_raw(pid) else {
         return;
     };
     let _ = kill_process(id, Signal::KILL);
-    // Its parent may be the daemon or process 1; until it has been waited for, its number is taken.
+    // Its parent may be the daemon or process 1; the process id is in use until the parent reaps it.
     eventually("a killed process is gone", Duration::from_secs(30), || {
         !Path::new(&format!("/proc/{pid}")).exists()
     });
 }
 
-/// Whether a process of this id lives.
+/// Whether a process with this id exists and is not a zombie.
 pub fn is_alive(pid: i32) -> bool {
     let process = format!("/proc/{pid}");
     Path::new(&process).exists() && !is_zombie(Path::new(&process))
@@ -92,8 +92,8 @@ pub fn kill_servers_of(data_dir: &str) {
     }
 }
 
-/// Lets this process, and what it starts, open as many files as it may, and says how many that is. Who
-/// may raise the maximum too gets enough for 10,000 sessions, as the README recommends.
+/// Raises the limit of open files of this process and its children to the maximum, and returns it. A
+/// privileged process also raises the maximum, to the README's value for 10,000 sessions.
 pub fn raise_file_limit() -> usize {
     const ENOUGH: u64 = 32_000;
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);

@@ -1,10 +1,10 @@
-//! One connection byte by byte, for clients that misbehave.
+//! One connection byte by byte, for malformed input.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-/// A client that sends what it is told.
+/// A client that sends given bytes.
 pub struct RawClient {
     stream: TcpStream,
 }
@@ -19,7 +19,7 @@ impl RawClient {
         Self { stream }
     }
 
-    /// Sends bytes. A daemon that has hung up already is no failure.
+    /// Sends bytes. A connection that the daemon has closed is not an error.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
@@ -29,7 +29,7 @@ impl RawClient {
         self.send(&startup_packet(version, parameters));
     }
 
-    /// Says that nothing more comes, and still listens.
+    /// Shuts down the sending side only.
     pub fn half_close(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }

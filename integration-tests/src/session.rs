@@ -1,6 +1,6 @@
 //! One connection through multidb, by a Rust driver.
 //!
-//! The driver is asynchronous; the scenarios read better without. So all sessions run on one
+//! The driver is asynchronous, but synchronous scenarios read better. So all sessions run on one
 //! runtime in the background, and every call here blocks, with a limit.
 
 use std::fmt;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage};
 
-/// Nothing that a test asks for takes longer, on a slow and busy machine.
+/// The limit for every call, on a slow and busy machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// A runtime on a thread of its own. Not tokio's multi-threaded one: that would be compiled into the
@@ -30,12 +30,12 @@ static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
     handle
 });
 
-/// What a client was told when something failed.
+/// An error as a client receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PgFailure {
-    /// The SQLSTATE, where the server said why.
+    /// The SQLSTATE, if the server sent an error.
     pub code: Option<String>,
-    /// The message, or how the connection broke.
+    /// The message, or the cause of the broken connection.
     pub message: String,
     /// The DETAIL.
     pub detail: Option<String>,
@@ -44,7 +44,7 @@ pub struct PgFailure {
 }
 
 impl PgFailure {
-    /// The SQLSTATE, or an empty text where the connection just broke.
+    /// The SQLSTATE, or an empty string if the connection broke.
     pub fn sqlstate(&self) -> &str {
         self.code.as_deref().unwrap_or_default()
     }
@@ -93,7 +93,7 @@ impl Session {
         Self::connect_within(config, LIMIT)
     }
 
-    /// Connects, or gives up after `limit` as an impatient client does: by hanging up.
+    /// Connects, or closes the connection after `limit`.
     pub fn connect_within(config: &Config, limit: Duration) -> Result<Self, PgFailure> {
         RUNTIME.block_on(async {
             let connected = timeout(limit, config.connect(NoTls)).await;
@@ -130,7 +130,7 @@ impl Session {
         self.start(sql).wait()
     }
 
-    /// The one value that a statement answers.
+    /// The single value that a statement returns.
     #[track_caller]
     pub fn one(&self, sql: &str) -> String {
         let rows = self
@@ -142,7 +142,7 @@ impl Session {
         }
     }
 
-    /// Begins statements and does not wait for them.
+    /// Starts statements without waiting for them.
     pub fn start(&self, sql: &str) -> PendingQuery {
         let (client, sql) = (Arc::clone(&self.client), sql.to_owned());
         PendingQuery {
@@ -153,7 +153,7 @@ impl Session {
         }
     }
 
-    /// Asks the server to cancel what runs, as Ctrl-C in psql does: by a connection of its own.
+    /// Sends a cancel request over a separate connection, as Ctrl-C in psql does.
     pub fn cancel(&self) {
         let token = self.client.cancel_token();
         RUNTIME
@@ -162,14 +162,14 @@ impl Session {
             .expect("a cancel request can be sent");
     }
 
-    /// The backend's process id, by its own word.
+    /// The backend's process id, from `pg_backend_pid()`.
     pub fn backend_pid(&self) -> i32 {
         self.one("select pg_backend_pid()")
             .parse()
             .expect("a process id is a number")
     }
 
-    /// The notices that came until now.
+    /// The notices received so far.
     pub fn notices(&self) -> Vec<PgFailure> {
         self.notices
             .lock()
@@ -182,7 +182,7 @@ impl Session {
         self.end.borrow().is_some()
     }
 
-    /// Waits until the connection ends, and says how it did.
+    /// Waits until the connection ends, and returns the cause.
     #[track_caller]
     pub fn wait_end(&self, limit: Duration) -> PgFailure {
         let mut end = self.end.clone();
@@ -209,7 +209,7 @@ fn text_of_row(message: &SimpleQueryMessage) -> Option<Vec<Option<String>>> {
     }
 }
 
-/// Statements that run.
+/// Running statements.
 pub struct PendingQuery {
     task: JoinHandle<Result<Rows, PgFailure>>,
 }

@@ -1,4 +1,4 @@
-//! Backends that cost next to nothing, for more sessions than Postgres has memory for.
+//! Simulated backends with little memory, for more sessions than Postgres has memory for.
 
 use std::io;
 use std::path::Path;
@@ -8,14 +8,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-/// What answers in the place of an instance's Postgres, until it is dropped. Sessions that Postgres
-/// had before go on with it.
+/// Answers in place of an instance's Postgres until it is dropped. Sessions that Postgres
+/// had before stay with Postgres.
 pub struct SimulatedBackends {
     _end: oneshot::Sender<()>,
 }
 
 impl SimulatedBackends {
-    /// Takes the place of a server's socket. The server itself goes on, and knows nothing of it.
+    /// Replaces a server's socket. The server itself keeps running.
     #[track_caller]
     pub fn in_place_of(socket: &Path) -> Self {
         std::fs::remove_file(socket).expect("the server's socket can be removed");
@@ -44,14 +44,14 @@ impl SimulatedBackends {
 async fn accept(listener: &UnixListener) {
     for process_id in 1_000_000_u32.. {
         match listener.accept().await {
-            // How a session ends is its proxy's affair.
+            // The proxy observes how its session ends.
             Ok((socket, _)) => drop(tokio::spawn(serve(socket, process_id))),
             Err(_) => return,
         }
     }
 }
 
-/// Lets everybody in and answers each message with ReadyForQuery.
+/// Accepts every login and answers each message with ReadyForQuery.
 async fn serve(mut socket: UnixStream, process_id: u32) -> io::Result<()> {
     let length = socket.read_u32().await?;
     skip(&mut socket, length).await?;
@@ -69,7 +69,7 @@ async fn serve(mut socket: UnixStream, process_id: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads what follows a length.
+/// Reads the body that follows a length field.
 async fn skip(socket: &mut UnixStream, length: u32) -> io::Result<()> {
     let mut body = vec![0; (length as usize).saturating_sub(4)];
     socket.read_exact(&mut body).await.map(drop)

@@ -1,4 +1,4 @@
-//! Programs on a terminal, as a person runs them.
+//! Programs on a terminal.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-/// Runs a command on a terminal of its own, where somebody types `answer`, to its end: its exit
-/// code, and all that stood on the terminal.
+/// Runs a command to its end on a new terminal on which `answer` is typed: its exit
+/// code, and the terminal's whole output.
 #[track_caller]
 pub fn run_on_terminal(command: &mut Command, answer: &str) -> (Option<i32>, String) {
     let (mut ours, theirs) = open();
@@ -21,7 +21,7 @@ pub fn run_on_terminal(command: &mut Command, answer: &str) -> (Option<i32>, Str
         .env("LC_ALL", "C.UTF-8")
         .spawn()
         .unwrap_or_else(|error| panic!("{:?} cannot be run: {error}", command.get_program()));
-    // The command holds ends of the terminal too, which would keep it open.
+    // The command's copies of the descriptors would keep the terminal open.
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -30,7 +30,7 @@ pub fn run_on_terminal(command: &mut Command, answer: &str) -> (Option<i32>, Str
     ours.write_all(answer.as_bytes())
         .expect("a terminal takes what is typed");
     let mut shown = Vec::new();
-    // The end of a terminal is an error.
+    // A closed terminal reads as an error (EIO).
     let _end = ours.read_to_end(&mut shown);
     let status = child.wait().expect("a child can be waited for");
     (status.code(), String::from_utf8_lossy(&shown).into_owned())

@@ -1,4 +1,4 @@
-//! What a test asks of its daemon before it starts.
+//! The configuration of a test's daemon.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use crate::ports::Port;
 /// The section of the one project.
 const PROJECT: &str = "project.demo";
 
-/// What runs Postgres.
+/// The runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     /// Local processes.
@@ -22,7 +22,7 @@ pub enum Engine {
     Docker,
 }
 
-/// A daemon to be.
+/// Builds a daemon.
 pub struct DaemonBuilder {
     binary: PathBuf,
     disk: Disk,
@@ -60,13 +60,13 @@ impl DaemonBuilder {
         }
     }
 
-    /// Sets a text in a section of the configuration.
+    /// Sets a string in a section of the configuration.
     #[must_use]
     pub fn set(self, section: &str, key: &str, value: &str) -> Self {
         self.set_raw(section, key, &format!("{value:?}"))
     }
 
-    /// Sets a value as TOML writes it.
+    /// Sets a value in TOML syntax.
     #[must_use]
     pub fn set_raw(mut self, section: &str, key: &str, value: &str) -> Self {
         let keys = self.settings.entry(section.to_owned()).or_default();
@@ -80,14 +80,14 @@ impl DaemonBuilder {
         self.set("limits", key, value)
     }
 
-    /// Names the project's repository by this URL, instead of by the path of the fixture's.
+    /// Sets the project's repository to this URL instead of the fixture's path.
     #[must_use]
     pub fn git(mut self, url: &str) -> Self {
         self.git = Some(url.to_owned());
         self
     }
 
-    /// Puts the root on an XFS of its own, of this size, which can be filled.
+    /// Puts the root on a separate XFS of this size, which can be filled.
     #[must_use]
     pub fn small_disk(mut self, bytes: u64) -> Self {
         self.small_disk_bytes = Some(bytes);
@@ -101,7 +101,7 @@ impl DaemonBuilder {
         self
     }
 
-    /// Makes the directory and the configuration, and starts nothing.
+    /// Makes the directory and the configuration without starting the daemon.
     #[track_caller]
     pub fn prepare(self) -> Daemon {
         let dir = self.disk.temp_dir();

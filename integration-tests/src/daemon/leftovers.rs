@@ -1,4 +1,4 @@
-//! The end of a test: nothing of its daemon may be left, and its log may have no surprises.
+//! The end of a test: no leftovers of its daemon, and no unexpected warnings in its log.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,10 +10,10 @@ use super::Daemon;
 use crate::poll::poll;
 use crate::{processes, programs};
 
-/// How many lines of the log a failed test shows.
+/// The log lines that a failed test shows.
 const LOG_TAIL_LINES: usize = 60;
 
-/// Stops the daemon, and panics if something of it is left.
+/// Stops the daemon, and panics if it finds a leftover.
 pub(super) fn stop_and_check(daemon: &Daemon) {
     let running = daemon.child.borrow().is_some() && daemon.exit_status().is_none();
     if running {
@@ -25,7 +25,7 @@ pub(super) fn stop_and_check(daemon: &Daemon) {
         );
     }
     let dir = daemon.dir();
-    // A server that was told to stop when its daemon was killed may take a moment.
+    // A server that was stopping when its daemon was killed may still be exiting.
     poll("no process is left", Duration::from_secs(5), || {
         let left = processes::using(dir);
         if left.is_empty() { Ok(()) } else { Err(left) }
@@ -40,7 +40,7 @@ pub(super) fn stop_and_check(daemon: &Daemon) {
     );
 }
 
-/// After a failure: shows the end of the log, and takes away what the test made.
+/// After a failure: prints the end of the log and removes the leftovers.
 #[expect(clippy::print_stderr, reason = "it is the report of a failed test")]
 pub(super) fn report_and_clean(daemon: &Daemon) {
     let log = daemon.log();
@@ -48,7 +48,7 @@ pub(super) fn report_and_clean(daemon: &Daemon) {
     let tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
     eprintln!("--- the end of the daemon's log\n{}\n---", tail.join("\n"));
     if let Some(child) = daemon.child.borrow_mut().as_mut() {
-        // In order if it can, so that its servers end too.
+        // By SIGTERM first, so that its servers are stopped too.
         if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
             let _ = kill_process(pid, Signal::TERM);
         }
@@ -71,7 +71,7 @@ pub(super) fn report_and_clean(daemon: &Daemon) {
     }
 }
 
-/// The warnings and errors of the log that no test announced.
+/// The warnings and errors in the log that the test did not permit.
 fn surprises(daemon: &Daemon) -> Vec<String> {
     let expected = daemon.expected_log.borrow();
     daemon
@@ -100,7 +100,7 @@ pub(crate) fn containers_of(dir: &Path) -> Vec<String> {
         "--format",
         "{{.ID}}\t{{.Labels}}\t{{.Mounts}}",
     ]));
-    // With no engine there are no containers to be left; a test may have stopped it.
+    // Without an engine there are no containers: a test may have stopped it.
     let prefix = format!("{}/", dir.display());
     listed
         .stdout

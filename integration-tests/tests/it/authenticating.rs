@@ -1,4 +1,4 @@
-//! Passwords and what users may do, as clients and operators see it.
+//! Passwords and permissions of users, as clients and operators see them.
 
 use std::io::Write;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub(crate) fn user(daemon: &Daemon, args: &[&str], password: &str) -> ProgramOut
     }
 }
 
-/// A daemon that asks for passwords, and knows `alice` by "secret".
+/// A daemon with password authentication and the user `alice` with the password "secret".
 fn with_alice(args: &[&str]) -> Daemon {
     let daemon = daemon().set("auth", "method", "scram-sha-256").prepare();
     let args = [&["add", "alice"], args].concat();
@@ -63,7 +63,7 @@ fn psql(daemon: &Daemon, user: &str, settings: &str) -> ProgramOutput {
 }
 
 #[test]
-fn a_password_opens_what_a_wrong_one_does_not_and_nothing_is_made_before() {
+fn nothing_is_created_before_the_right_password() {
     let daemon = with_alice(&["--role", "postgres"]);
     let new = "instance:a,gitref:main,user:alice";
     let wrong = refused(&daemon, new, "wrong");
@@ -86,7 +86,7 @@ fn a_password_opens_what_a_wrong_one_does_not_and_nothing_is_made_before() {
 }
 
 #[test]
-fn a_user_has_only_its_roles_projects_and_numbers() {
+fn user_is_limited_to_its_roles_projects_and_quotas() {
     let daemon = with_alice(&["--role", "app", "--max-instances", "1"]);
     let role = refused(&daemon, "instance:a,gitref:main,user:alice", "secret");
     assert_eq!(role.sqlstate(), "28000", "{role:?}");
@@ -106,13 +106,13 @@ fn a_user_has_only_its_roles_projects_and_numbers() {
 }
 
 #[test]
-fn a_user_creates_only_so_many_instances_in_a_minute() {
+fn user_is_limited_in_creations_per_minute() {
     let daemon = with_alice(&["--role", "postgres", "--creations-per-minute", "2"]);
     let open = |instance: &str| {
         let user = format!("instance:{instance},user:alice");
         connect(&daemon, &user, "secret").map(drop)
     };
-    // What creates nothing does not count.
+    // A failed creation does not count.
     for _ in 0..3 {
         let mistyped = open("a,gitref:maim").expect_err("there is no such revision");
         assert_eq!(mistyped.sqlstate(), "22023", "{mistyped:?}");
@@ -125,7 +125,7 @@ fn a_user_creates_only_so_many_instances_in_a_minute() {
 }
 
 #[test]
-fn users_are_kept_by_commands_and_read_again() {
+fn users_changed_by_commands_are_read_again() {
     let daemon = with_alice(&["--role", "postgres"]);
     let again = user(&daemon, &["add", "alice", "--role", "app"], "x");
     assert_eq!(again.code, Some(1), "{again:?}");
@@ -159,7 +159,7 @@ fn users_are_kept_by_commands_and_read_again() {
 }
 
 #[test]
-fn an_exchange_is_bound_to_the_certificate_where_the_client_asks_for_it() {
+fn scram_is_bound_to_the_certificate_where_the_client_requests_it() {
     let certificates = tempfile::tempdir().expect("there is room for a directory");
     let authority = Authority::create(certificates.path());
     let Identity { cert, key } = authority.issue("localhost", &["localhost"]);

@@ -1,4 +1,4 @@
-//! What Postgres does of its own accord keeps its instance running, for a while.
+//! Background activity of Postgres keeps its instance running for a bounded time.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -10,10 +10,10 @@ use tokio_postgres::Config;
 
 use crate::daemon;
 
-/// No wait of these tests is longer, on a busy machine.
+/// The limit for every wait, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A daemon whose instances are idle soon.
+/// A daemon with a short `instance_idle_timeout`.
 fn hasty() -> DaemonBuilder {
     daemon().limit("instance_idle_timeout", "1s")
 }
@@ -22,7 +22,7 @@ fn awake_because(daemon: &Daemon, instance: &str) -> Value {
     daemon.instance(instance)["awake_because"].clone()
 }
 
-/// Waits until the daemon has put off the stop of this instance so often.
+/// Waits until the daemon has delayed the stop of this instance this many times.
 #[track_caller]
 fn wait_put_off(daemon: &Daemon, instance: &str, times: usize) {
     let line = format!("instance={instance} ");
@@ -69,7 +69,7 @@ fn prepared_transaction_keeps_its_instance_awake_until_it_ends() {
     assert_eq!(awake_because(&daemon, "a"), json!([]));
 }
 
-/// Where the instance's socket is, for what is none of multidb's sessions.
+/// The instance's socket directory, for connections that bypass multidb.
 fn socket_dir(daemon: &Daemon, instance: &str) -> PathBuf {
     let data = daemon.data_dir(instance);
     let uid = data.parent().and_then(|dir| dir.file_name());
@@ -127,7 +127,7 @@ fn replication_slot_in_use_keeps_its_instance_awake_and_an_unused_one_does_not()
 }
 
 /// After a restart pg_prewarm's worker reads again what was in the buffers, table by table in the order of
-/// their files, and waits for whoever has locked one.
+/// their files, and waits for a locked table.
 #[test]
 fn background_worker_of_an_extension_keeps_its_instance_awake_until_it_ends() {
     let daemon = hasty()
@@ -141,7 +141,7 @@ fn background_worker_of_an_extension_keeps_its_instance_awake_until_it_ends() {
     let session = daemon.connect("instance:a,snapshot:monday");
     for sql in [
         "select count(*) from polls_question; select count(*) from polls_choice",
-        // By itself, so that it holds no other lock.
+        // In a separate statement, so that it holds no other lock.
         "begin; lock table polls_question; prepare transaction 'first'",
     ] {
         session.query(sql).expect("it is done");
@@ -158,7 +158,7 @@ fn background_worker_of_an_extension_keeps_its_instance_awake_until_it_ends() {
         });
     };
     is_awake_for(json!(["1 session", worker, prepared]));
-    // The second lock is none that multidb knows of.
+    // The second lock is held by a connection that bypasses multidb.
     let mut direct = Config::new();
     direct.host_path(socket_dir(&daemon, "a")).user("postgres");
     let holder = Session::connect(direct.dbname("app")).expect("it connects");
@@ -189,7 +189,7 @@ fn forgotten_prepared_transaction_keeps_its_instance_awake_but_not_for_ever() {
     drop(session);
     daemon.wait_state("a", "stopped");
     let log = daemon.log();
-    // Twelve times it put the stop off, the thirteenth time it did not.
+    // It delayed the stop twelve times, and stopped at the thirteenth.
     assert_eq!(log.matches("postgres is busy").count(), 13, "{log}");
     daemon
         .connect("instance:a")
@@ -198,7 +198,7 @@ fn forgotten_prepared_transaction_keeps_its_instance_awake_but_not_for_ever() {
 }
 
 #[test]
-fn another_instance_gets_the_place_of_one_that_only_works_for_itself() {
+fn instance_with_only_background_work_gives_its_slot_to_another() {
     let daemon = daemon()
         .set_raw("limits", "max_running", "1")
         .set("postgres.settings", "max_prepared_transactions", "5")

@@ -1,4 +1,4 @@
-//! Clients, files and configurations that are wrong.
+//! Malformed packets, damaged files and wrong configurations.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use multidb_integration_tests::{Daemon, eventually};
 
 use crate::daemon;
 
-/// Bytes that are no startup packet, and what they are.
+/// Bytes that are not a startup packet, with a description.
 fn malformed() -> Vec<(&'static str, Vec<u8>)> {
     let oversized = [&[0x00, 0xFF, 0xFF, 0xFF, 0, 3, 0, 0][..], &[b'x'; 4096]].concat();
     vec![
@@ -51,7 +51,7 @@ fn malformed_packets_end_their_connection_and_nothing_else() {
         client.half_close();
         let answer = client.read_to_end();
         let text = String::from_utf8_lossy(&answer);
-        // A TLS hello is answered by a TLS alert, protocol 2 by an error of its own form.
+        // A TLS ClientHello is answered by a TLS alert, protocol 2 by an error in its own form.
         let polite = answer.is_empty()
             || answer == b"N"
             || answer.starts_with(&[0x15, 3])
@@ -77,14 +77,14 @@ fn oversized_packet_is_named_a_protocol_violation() {
 }
 
 #[test]
-fn half_open_clients_hold_nobody_up() {
+fn half_open_clients_delay_no_other_client() {
     let daemon = daemon().start();
     let mut silent: Vec<_> = (0..50).map(|_| daemon.raw()).collect();
     for (number, client) in silent.iter_mut().enumerate() {
         client.send(&[0, 0, 0, 50, 0, 3][..number % 7]);
     }
     daemon.connect("instance:a,gitref:main").one("select 1");
-    // The time to authentication is bounded, so that each of them is hung up on.
+    // The login timeout closes each of them.
     for client in &mut silent {
         client.read_to_end();
     }
@@ -121,7 +121,7 @@ fn configuration_with_several_faults_reports_all_of_them() {
 }
 
 #[test]
-fn trust_on_an_address_that_others_reach_is_refused() {
+fn trust_on_a_reachable_address_is_refused() {
     let trust = daemon().set("auth", "method", "trust");
     let daemon = trust.without_snapshots().prepare();
     let config = std::fs::read_to_string(daemon.config_file()).expect("it is there");
@@ -132,14 +132,14 @@ fn trust_on_an_address_that_others_reach_is_refused() {
     assert!(output.stderr.contains("trust"), "{output:?}");
 }
 
-/// Takes a file away from a snapshot.
+/// Removes a file of a snapshot.
 fn damage(daemon: &Daemon, file: &str) {
     let path = daemon.root().join("snapshots").join(file);
     std::fs::remove_file(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }
 
 #[test]
-fn snapshot_with_a_damaged_manifest_is_left_out_and_said_so() {
+fn snapshot_with_a_damaged_manifest_is_ignored_and_logged() {
     let daemon = daemon().prepare();
     let manifest = daemon.root().join("snapshots/tuesday/manifest.json");
     std::fs::write(manifest, "{\"oops\":").expect("it can be written");
@@ -151,7 +151,7 @@ fn snapshot_with_a_damaged_manifest_is_left_out_and_said_so() {
 }
 
 #[test]
-fn snapshot_that_somebody_damaged_fails_for_its_own_clients_only() {
+fn damaged_snapshot_fails_for_its_own_clients_only() {
     let daemon = daemon().start();
     damage(&daemon, "tuesday/data/global/pg_control");
     daemon.expect_log("tuesday").expect_log("instance");

@@ -1,4 +1,4 @@
-//! Cancel requests reach the backend that they mean, and what nobody waits for any more ends by itself.
+//! Cancel requests reach their backend, and queries of vanished clients end.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ fn query_of_a_client_that_vanishes_ends() {
         observer.one(sql)
     };
     let mut hangs_up = daemon.raw_session("instance:a");
-    // What it has not read makes its end a reset.
+    // Unread bytes turn its close into a reset.
     let mut resets = daemon.raw_session("instance:a");
     resets.send(b"Q\0\0\0\x0dselect 1\0");
     for client in [&mut hangs_up, &mut resets] {
@@ -88,7 +88,7 @@ fn query_of_a_client_that_vanishes_ends() {
 }
 
 #[test]
-fn instances_look_after_their_clients_by_default() {
+fn instances_check_for_vanished_clients_by_default() {
     let daemon = daemon().start();
     let session = daemon.connect("instance:a,gitref:main");
     assert_eq!(session.one("show client_connection_check_interval"), "10s");

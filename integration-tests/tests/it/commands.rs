@@ -1,4 +1,4 @@
-//! The commands, for people and for programs.
+//! The commands, with text and JSON output.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -171,7 +171,7 @@ fn wrong_usage_exits_with_2_and_failure_with_1() {
 }
 
 #[test]
-fn command_without_a_daemon_says_that_there_is_none() {
+fn command_without_a_daemon_reports_it() {
     let daemon = daemon().without_snapshots().prepare();
     let output = daemon.cli(&["status"]);
     assert_eq!(output.code, Some(1));

@@ -6,7 +6,7 @@ use multidb_integration_tests::{Daemon, Session, eventually};
 
 use crate::daemon;
 
-/// Connects that many clients at once, each with the user name of its number.
+/// Connects this many clients at once, each with the user name for its number.
 fn all_at_once(daemon: &Daemon, clients: usize, user: impl Fn(usize) -> String) -> Vec<Session> {
     let configs: Vec<_> = (0..clients).map(|n| daemon.config(&user(n))).collect();
     std::thread::scope(|scope| {
@@ -79,7 +79,7 @@ fn client_that_gives_up_during_creation_breaks_nothing() {
 }
 
 #[test]
-fn client_beyond_max_connections_is_told_so() {
+fn client_beyond_max_connections_is_refused() {
     let daemon = daemon().set_raw("limits", "max_connections", "3").start();
     let mut sessions = all_at_once(&daemon, 3, |_| "instance:full,gitref:main".to_owned());
     let failure = daemon.refused("instance:full");

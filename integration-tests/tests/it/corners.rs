@@ -1,9 +1,9 @@
-//! The protocol's corners: the same bytes are sent to multidb and to the installed Postgres, and
-//! what both answer is compared.
+//! Corner cases of the protocol: the same bytes are sent to multidb and to the installed Postgres, and
+//! their answers are compared.
 //!
-//! The cases stand in `corners/table.rs`, each with what is expected of the comparison; what
-//! Postgres answers is asked of it and written down nowhere. What multidb answers is, where it is
-//! another answer: that it differs would be true of any mistake.
+//! The cases are in `corners/table.rs`, each with the expected result of the comparison. Postgres'
+//! answer is not recorded, but multidb's is wherever it differs, since a mere difference
+//! would also be true of a mistake.
 
 mod answer;
 mod expect;
@@ -15,14 +15,14 @@ use crate::daemon;
 use answer::answer;
 use table::{Names, cases};
 
-/// Longer than a role's name can be.
+/// Longer than NAMEDATALEN permits.
 const LONG: &str = "x23456789012345678901234567890123456789012345678901234567890123456789";
 
 #[test]
-fn the_same_bytes_get_the_answer_of_postgres_or_another_one_for_a_reason() {
+fn same_bytes_get_postgres_answer_or_a_documented_difference() {
     let postgres = PlainPostgres::start();
     let daemon = daemon().start();
-    // Made before, since its first session is told that it is new.
+    // Created beforehand: the first session of a new instance gets a NOTICE.
     daemon.connect("instance:corners,snapshot:monday");
     let to_postgres = cases(&Names {
         user: "postgres",

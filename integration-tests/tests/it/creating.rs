@@ -50,7 +50,7 @@ fn snapshot_and_asof_choose_without_git() {
 }
 
 #[test]
-fn equals_signs_do_as_well_as_colons() {
+fn equals_signs_are_accepted_for_colons() {
     let daemon = daemon().start();
     let session = daemon.connect("instance=x,gitref=v1,role=postgres,project=demo");
     assert_eq!(
@@ -63,7 +63,7 @@ fn equals_signs_do_as_well_as_colons() {
 }
 
 #[test]
-fn existing_instance_accepts_the_same_url_and_says_when_it_would_now_choose_otherwise() {
+fn existing_instance_accepts_the_same_url_with_a_notice_if_the_choice_changed() {
     let daemon = daemon().start();
     let first = daemon.connect("instance:stack,gitref:v1");
     first.one("select 1");

@@ -1,4 +1,4 @@
-//! What only containers have.
+//! Properties of the docker runtime only.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ fn docker(args: &[&str]) -> ProgramOutput {
     run(Command::new("docker").args(args))
 }
 
-/// The ids of the daemon's instance containers, whether they run or not.
+/// The ids of the daemon's instance containers, running or not.
 pub(crate) fn containers(daemon: &Daemon) -> Vec<String> {
     let root = format!("label=multidb.root={}", daemon.root().display());
     let listed = docker(&[
@@ -59,7 +59,7 @@ fn container_has_no_network_and_its_limits_and_is_removed_when_it_stops() {
 }
 
 #[test]
-fn container_that_somebody_kills_comes_back_with_its_data() {
+fn killed_container_comes_back_with_its_data() {
     let daemon = daemon_on(Disk::Xfs, Engine::Docker).start();
     daemon.expect_log("postgres").expect_log("exited");
     let session = daemon.connect("instance:a,gitref:main");
@@ -97,7 +97,7 @@ fn image_without_postgres_is_a_clear_error() {
 }
 
 #[test]
-fn image_that_nobody_has_is_a_clear_error() {
+fn missing_image_is_a_clear_error() {
     let daemon = daemon_on(Disk::Xfs, Engine::Docker)
         .set("runtime", "image", "127.0.0.1:1/no-such-image:{major}")
         .start();
@@ -107,7 +107,7 @@ fn image_that_nobody_has_is_a_clear_error() {
 }
 
 #[test]
-fn daemon_that_finds_no_engine_says_so_and_ends() {
+fn daemon_without_an_engine_reports_it_and_exits() {
     let daemon = daemon_on(Disk::Xfs, Engine::Docker).prepare();
     let nowhere = daemon.dir().join("nowhere.sock");
     let output = run(daemon
@@ -118,7 +118,7 @@ fn daemon_that_finds_no_engine_says_so_and_ends() {
 }
 
 #[test]
-fn engine_that_goes_away_is_a_clear_error_until_it_is_back() {
+fn unreachable_engine_is_a_clear_error_until_it_returns() {
     let daemon = daemon_on(Disk::Xfs, Engine::Docker)
         .limit("start_timeout", "5s")
         .prepare();
@@ -144,6 +144,6 @@ fn engine_that_goes_away_is_a_clear_error_until_it_is_back() {
         "42"
     );
     drop(session);
-    // While the relay is there.
+    // Before the relay is dropped.
     daemon.stop();
 }

@@ -246,7 +246,7 @@ fn pgbench_prepares_and_pipelines() {
 }
 
 #[test]
-fn a_base_backup_streams_its_log_and_is_whole() {
+fn base_backup_streams_its_wal_and_is_complete() {
     let site = Site::open();
     let target = site.daemon.dir().join("basebackup");
     let mut command = program("pg_basebackup");

@@ -1,4 +1,4 @@
-//! What a client is told when it cannot be served.
+//! The errors that clients receive.
 
 use crate::daemon;
 
@@ -49,7 +49,7 @@ const REFUSALS: &[(&str, &str, &str, &str)] = &[
 ];
 
 #[test]
-fn each_refusal_has_its_sqlstate_and_says_what_to_do() {
+fn each_refusal_has_its_sqlstate_and_a_hint() {
     let daemon = daemon().start();
     let mut wrong = Vec::new();
     for &(user, sqlstate, message, advice) in REFUSALS {
@@ -101,7 +101,7 @@ fn ambiguous_abbreviation_lists_the_candidates() {
 }
 
 #[test]
-fn postgres_own_errors_pass_as_they_are() {
+fn errors_of_postgres_pass_unchanged() {
     let daemon = daemon().start();
     let failure = daemon.refused("instance:x,gitref:main,role:nobody");
     assert_eq!(failure.sqlstate(), "28000", "{failure:?}");

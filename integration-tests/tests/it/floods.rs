@@ -1,4 +1,4 @@
-//! More connections than anybody should open.
+//! Floods of connections.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use multidb_integration_tests::{
 
 use crate::daemon;
 
-/// What a process has open beside its sessions, at most.
+/// The most descriptors that a process has open beside its sessions.
 const OTHER_FILES: usize = 200;
 
-/// What the log says when it puts clients out.
+/// The log line about evicted clients.
 const FLOODED: &str = "too many connections that do not log in";
 
-/// The memory of the daemon that no other process shares, in KiB.
+/// The daemon's unshared memory, in KiB.
 fn private_kib(daemon: &Daemon) -> u64 {
     let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", daemon.pid()))
         .expect("the daemon's memory can be read");
@@ -34,18 +34,18 @@ fn connections(daemon: &Daemon) -> u64 {
 }
 
 #[test]
-fn two_thousand_clients_that_do_not_log_in_keep_nobody_out() {
+fn flood_of_unauthenticated_connections_locks_out_no_client() {
     raise_file_limit();
     let daemon = daemon()
         .set_raw("limits", "max_connections", "20")
         .set_raw("limits", "max_unauthenticated", "200")
-        // They stay until they are put out, not until they are late.
+        // The login timeout is longer than the test, so only eviction closes them.
         .limit("login_timeout", "10m")
         .start();
     daemon.expect_log(FLOODED);
     let session = daemon.connect("instance:a,gitref:main");
     let before = private_kib(&daemon);
-    // Of a packet of the greatest length all but its end, or less.
+    // A packet of the maximum length without its end, or less.
     let begun = [&[0, 0, 0x27, 0x14, 0, 3, 0, 0][..], &[b'x'; 9_000]].concat();
     let mut flood = Vec::new();
     for number in 0..2_000 {
@@ -73,8 +73,8 @@ fn two_thousand_clients_that_do_not_log_in_keep_nobody_out() {
 #[test]
 #[expect(clippy::print_stdout, reason = "a figure of the test's report")]
 fn ten_thousand_sessions_are_open_at_once() {
-    // A session has two sockets in the daemon, and as many in this process, so that neither limits the
-    // other. Where a process may not open so many files, as many sessions as the one daemon can have.
+    // A session has two sockets in the daemon and two in this process, so both need the same limit.
+    // Where the limit of open files is lower, as many sessions as the daemon can have.
     let sessions = (raise_file_limit().saturating_sub(OTHER_FILES) / 2).min(10_000);
     assert!(
         sessions >= 9_900,

@@ -1,4 +1,4 @@
-//! No space is an error for one client, and loses nothing.
+//! A full disk is an error for one client, and no data is lost.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Repositories that are elsewhere.
+//! Remote repositories.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -33,7 +33,7 @@ fn mirror_is_made_and_a_revision_that_it_lacks_is_fetched() {
     fetches(&daemon, remote.repository());
 }
 
-/// What git runs instead of ssh: the command that the other side would run.
+/// Git's replacement for ssh: runs the remote command locally.
 const SSH: &str = "#!/bin/sh\nfor command; do :; done\nexec sh -c \"$command\"\n";
 
 #[test]
@@ -62,7 +62,7 @@ impl Https {
             env!("CARGO_MANIFEST_DIR"),
             "/integration-tests/servers/git_https.py"
         );
-        // Debian's, whichever others there are.
+        // Debian's Python, since another may come first in the PATH.
         let mut command = Command::new("/usr/bin/python3");
         command.arg("-B").arg(script);
         command.arg(repository.parent().expect("it is in a directory"));
@@ -102,7 +102,7 @@ fn repository_is_fetched_over_https() {
 }
 
 #[test]
-fn existing_instance_says_when_a_revision_is_not_known_without_the_network() {
+fn existing_instance_gives_a_notice_for_an_unknown_revision_without_fetching() {
     let remote = daemon().without_snapshots().prepare();
     let url = format!("file://{}", remote.repository().path().display());
     let daemon = daemon().git(&url).start();
@@ -118,8 +118,8 @@ fn existing_instance_says_when_a_revision_is_not_known_without_the_network() {
 }
 
 #[test]
-fn remote_that_hangs_is_given_up_and_in_nobody_elses_way() {
-    // It accepts connections into its backlog and never says a word.
+fn hanging_remote_times_out_and_delays_no_other_client() {
+    // The kernel accepts connections into its backlog, and nothing ever answers.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = silent.local_addr().expect("it has an address");
     let daemon = daemon()
@@ -150,7 +150,7 @@ fn remote_that_hangs_is_given_up_and_in_nobody_elses_way() {
 }
 
 #[test]
-fn repository_that_is_not_there_is_said_so_and_snapshots_still_serve() {
+fn missing_repository_is_reported_and_snapshots_still_serve() {
     let daemon = daemon().git("/no/such/repository").start();
     daemon.expect_log("/no/such/repository");
     let failure = daemon.refused("instance:a,gitref:main");

@@ -1,8 +1,8 @@
-//! What a superuser inside a container cannot reach: the host, the network, other instances, the
+//! A superuser inside a container cannot reach the host, the network, other instances or the
 //! snapshots.
 //!
-//! Each probe is also aimed at something that it must reach, so that one that is broken does not
-//! pass for a wall.
+//! Each probe is also aimed at a target that it must reach: a control, so that a broken probe does not
+//! count as isolation.
 
 mod intruder;
 
@@ -65,7 +65,7 @@ fn run_dir(daemon: &Daemon, data: &Path) -> PathBuf {
 }
 
 #[test]
-fn container_may_do_nothing_that_postgres_does_not_need() {
+fn container_has_only_the_privileges_that_postgres_needs() {
     let daemon = daemon_on(Disk::Xfs, Engine::Docker).start();
     let intruder = Intruder::enter(&daemon, "a");
     let container = docker_inspect("a", &daemon);
@@ -92,7 +92,7 @@ fn container_may_do_nothing_that_postgres_does_not_need() {
     );
     assert_ne!(container["Config"]["User"], "0:0");
 
-    // By default it joins the pause container's network, which has none.
+    // By default it joins the pause container's network namespace, which has only loopback.
     let mode = host["NetworkMode"].as_str().expect("a text");
     let pause = mode
         .strip_prefix("container:")
@@ -101,7 +101,7 @@ fn container_may_do_nothing_that_postgres_does_not_need() {
     let network = run(Command::new("docker").args(["inspect", "--format", format, pause]));
     assert_eq!(network.ok(), "none");
 
-    // What it can see of the host is its own data and its own socket's directory.
+    // Its only mounts of the host are its own data and its own socket directory.
     let mut binds: Vec<_> = container["Mounts"]
         .as_array()
         .expect("a list")
@@ -124,7 +124,7 @@ fn container_may_do_nothing_that_postgres_does_not_need() {
     expected.sort();
     assert_eq!(binds, expected);
 
-    // And by the kernel's word.
+    // Also as the kernel reports it.
     let status = intruder.can("cat /proc/self/status");
     for line in [
         "CapEff:\t0000000000000000",
@@ -149,7 +149,7 @@ fn superuser_in_a_container_reaches_neither_host_nor_snapshots() {
     let daemon = daemon_on(Disk::Xfs, Engine::Docker).start();
     let secret = daemon.dir().join("secret");
     std::fs::write(&secret, SECRET).expect("the test's directory is writable");
-    // Not its permissions keep the secret.
+    // Permissions do not protect the secret.
     assert_eq!(
         run_as_postgres(Command::new("cat").arg(&secret)).ok(),
         SECRET
@@ -177,7 +177,7 @@ fn superuser_in_a_container_reaches_neither_host_nor_snapshots() {
         snapshots.clone(),
         "/var/lib/docker".into(),
     ] {
-        // The engine makes the directories that lead to its own, and nothing else in them.
+        // The engine makes only the parent directories of its mounts.
         let (_, said) = intruder.shell(&format!("ls {}", directory.display()));
         assert!(!said.contains("monday") && !said.contains("toml"), "{said}");
         intruder.cannot(&format!("touch {}/new", directory.display()));
@@ -335,7 +335,7 @@ fn socket_that_leads_to_another_instance_is_not_followed() {
     );
 }
 
-/// What the README says of the other runtime; and a control of the probes above.
+/// The README's statement about the process runtime, and a control of the probes above.
 #[test]
 fn superuser_of_a_local_process_reads_what_postgres_user_reads() {
     let daemon = daemon().start();

@@ -1,14 +1,14 @@
-//! The scenarios: what PRODUCT.md promises, seen from outside, a module for each promise.
+//! The scenarios: the public promises, tested from outside, one module per promise.
 //!
 //! `scripts/test.sh` mounts the file systems, builds the image and runs all of them.
 
-mod asking;
 mod authenticating;
 mod awake;
 mod bad_input;
 mod cancelling;
 mod commands;
 mod concurrent;
+mod confirming;
 mod corners;
 mod creating;
 mod docker;
@@ -17,14 +17,14 @@ mod errors;
 mod floods;
 mod full_disk;
 mod git_remote;
+mod idling;
 mod importing;
 mod isolation;
+mod max_running;
 mod options;
 mod passing_through;
 mod platforms;
-mod resting;
 mod retention;
-mod room;
 mod securing;
 mod shutting_down;
 mod surviving;
@@ -41,7 +41,7 @@ fn daemon_on(disk: Disk, engine: Engine) -> DaemonBuilder {
     DaemonBuilder::new(PROGRAM, disk, engine)
 }
 
-/// A daemon for what does not depend on file system and engine.
+/// A daemon for scenarios that do not depend on the file system or the engine.
 fn daemon() -> DaemonBuilder {
     daemon_on(Disk::Xfs, Engine::Process)
 }

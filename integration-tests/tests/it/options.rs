@@ -1,11 +1,11 @@
-//! The `options` parameter, for clients whose user name is not free.
+//! The `options` parameter, for clients with a fixed user name.
 
 use multidb_integration_tests::{MONDAY_ROWS, Session};
 
 use crate::daemon;
 
 #[test]
-fn options_say_what_the_user_name_does_not() {
+fn options_supply_keys_that_the_user_name_lacks() {
     let daemon = daemon().start();
     let mut config = daemon.config("postgres");
     config.options("-c multidb.instance=byoptions -c multidb.gitref=v1 -c work_mem=7MB");
@@ -36,7 +36,7 @@ fn options_and_user_name_that_disagree_are_refused() {
 }
 
 #[test]
-fn other_options_reach_postgres_as_they_are() {
+fn other_options_reach_postgres_unchanged() {
     let daemon = daemon().start();
     let mut config = daemon.config("instance:o,snapshot:monday");
     config

@@ -1,4 +1,4 @@
-//! Everything that speaks to Postgres speaks through multidb.
+//! All clients of Postgres work through multidb.
 
 use multidb_integration_tests::{RawClient, run};
 

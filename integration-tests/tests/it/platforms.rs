@@ -8,7 +8,7 @@ use multidb_integration_tests::{
 
 use crate::daemon_on;
 
-/// Makes a module of tests for a platform, out of functions that take a daemon to be.
+/// Makes a module of tests for a platform from functions that take a daemon builder.
 macro_rules! platform {
     ($module:ident, $disk:ident, $engine:ident, $($scenario:ident),* $(,)?) => {
         mod $module {
@@ -41,7 +41,7 @@ platforms! {
         first_connection_creates_the_instance_and_the_next_finds_it,
         instances_do_not_see_each_other,
         idle_instance_stops_and_wakes_with_its_data,
-        killed_daemon_takes_over_what_runs,
+        killed_daemon_takes_over_running_servers,
         killed_postgres_comes_back_with_its_data,
         removed_instance_leaves_nothing,
     )
@@ -96,7 +96,7 @@ fn idle_instance_stops_and_wakes_with_its_data(builder: DaemonBuilder) {
     assert_eq!(daemon.state("sleeper"), "running");
 }
 
-fn killed_daemon_takes_over_what_runs(builder: DaemonBuilder) {
+fn killed_daemon_takes_over_running_servers(builder: DaemonBuilder) {
     let daemon = builder.start();
     let session = daemon.connect("instance:survivor,gitref:main");
     session

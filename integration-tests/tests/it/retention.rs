@@ -1,4 +1,4 @@
-//! What nobody uses expires, unless it is pinned.
+//! Unused instances expire unless they are pinned.
 
 use std::time::Duration;
 

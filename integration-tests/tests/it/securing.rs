@@ -15,7 +15,7 @@ use crate::daemon;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A daemon that is told of a certificate for `localhost`, whose files are in its own directory.
+/// A daemon with a certificate for `localhost` in its own directory.
 struct Secured {
     daemon: Daemon,
     authority: Authority,
@@ -44,7 +44,7 @@ impl Secured {
         }
     }
 
-    /// Runs SQL by psql, with these settings of libpq beside.
+    /// Runs SQL by psql with these additional libpq settings.
     fn psql(&self, user: &str, settings: &str, commands: &[&str]) -> ProgramOutput {
         let mut command = self.daemon.client_program("psql", user);
         command.args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet"]);
@@ -58,7 +58,7 @@ impl Secured {
         run(&mut command)
     }
 
-    /// Whether new clients are shown the certificate that is in the file now.
+    /// Whether new clients get the certificate that is in the file now.
     fn shows_the_file(&self) -> bool {
         let shown = run(std::process::Command::new("openssl").args([
             "s_client",
@@ -119,7 +119,7 @@ fn without_tls_there_is_no_session_over_tcp_where_it_is_required() {
     let user = "instance:a,gitref:main";
     let one = secured.psql(user, "sslmode=require", &["select 1"]);
     assert_eq!(one.ok(), "1");
-    // What passes through a Unix socket does not leave the machine.
+    // Bytes in a Unix socket do not leave the machine.
     let mut command = daemon.client_program("psql", "instance:a");
     let directory = daemon.unix_listener();
     let directory = text(directory.parent().expect("it is in a directory"));
@@ -128,7 +128,7 @@ fn without_tls_there_is_no_session_over_tcp_where_it_is_required() {
 }
 
 #[test]
-fn a_certificate_that_changes_is_shown_to_new_clients_and_a_bad_one_to_nobody() {
+fn changed_certificate_is_used_for_new_clients_and_an_invalid_one_never() {
     let secured = Secured::start(|daemon| daemon);
     let daemon = &secured.daemon;
     let session = daemon.connect("instance:a,gitref:main");
@@ -137,7 +137,7 @@ fn a_certificate_that_changes_is_shown_to_new_clients_and_a_bad_one_to_nobody() 
     eventually("the new certificate is shown", PATIENCE, || {
         secured.shows_the_file()
     });
-    // The file is as it was read, so only the signal makes it be read once more.
+    // The file is unchanged, so only the signal causes another read.
     let reads = || daemon.log().matches("certificate read again").count();
     let before = reads();
     daemon.signal(Signal::HUP);
@@ -153,7 +153,7 @@ fn a_certificate_that_changes_is_shown_to_new_clients_and_a_bad_one_to_nobody() 
 }
 
 #[test]
-fn a_clients_certificate_is_its_word() {
+fn client_certificate_authenticates_its_user() {
     let secured = Secured::start(|daemon| daemon);
     let alice = secured.authority.issue("alice", &[]);
     let settings = format!(
@@ -170,7 +170,7 @@ fn a_clients_certificate_is_its_word() {
 }
 
 #[test]
-fn a_key_that_others_can_read_is_refused_at_the_start() {
+fn key_that_other_users_can_read_is_refused_at_start() {
     let secured = Secured::prepare(|daemon| daemon);
     let key = secured.authority.cert().with_file_name("localhost.key");
     std::fs::set_permissions(&key, Permissions::from_mode(0o644)).expect("it is ours");

@@ -1,4 +1,4 @@
-//! SIGTERM: no new clients, running queries get their time, servers stop cleanly.
+//! SIGTERM: no new clients, running queries finish within the grace period, servers stop cleanly.
 
 use std::time::Duration;
 

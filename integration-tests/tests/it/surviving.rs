@@ -1,4 +1,4 @@
-//! What the daemon knows and holds outlives it.
+//! Records, data and running servers survive the daemon's end.
 
 use std::path::Path;
 use std::time::Duration;
@@ -37,7 +37,7 @@ fn restarted_daemon_knows_its_instances_and_their_data() {
 }
 
 #[test]
-fn crash_of_the_whole_machine_keeps_what_was_committed() {
+fn machine_crash_keeps_committed_data() {
     let daemon = daemon().start();
     let session = daemon.connect("instance:a,gitref:main");
     session
@@ -64,7 +64,7 @@ fn instance_that_was_taken_over_still_stops_when_idle() {
     assert!(!daemon.data_dir("a").join("postmaster.pid").exists());
 }
 
-/// Overwrites every file of a directory with bytes that mean nothing.
+/// Overwrites every file of a directory with arbitrary bytes.
 fn damage(directory: &Path) {
     for entry in std::fs::read_dir(directory)
         .expect("the database is there")
@@ -78,7 +78,7 @@ fn damage(directory: &Path) {
     }
 }
 
-/// The instances, without what changes by looking at them.
+/// The instances, without the fields that change by themselves.
 fn facts(instances: &Value) -> Vec<Value> {
     let mut all: Vec<Value> = instances.as_array().cloned().unwrap_or_default();
     for instance in &mut all {
@@ -139,7 +139,7 @@ fn missing_database_of_records_is_rebuilt_even_while_servers_run() {
 }
 
 #[test]
-fn what_an_interrupted_step_left_behind_is_cleaned_up_and_nothing_else_is() {
+fn leftovers_of_interrupted_steps_are_removed_and_nothing_else_is() {
     let daemon = daemon().start();
     drop(daemon.connect("instance:a,gitref:main"));
     daemon.stop();

@@ -14,7 +14,7 @@ fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files below a directory of the repository whose names end so, and their texts.
+/// All files below a directory of the repository whose names have this suffix, with their texts.
 fn files(directory: &str, suffix: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     collect(&repository().join(directory), suffix, &mut found);
@@ -67,7 +67,7 @@ fn no_file_is_too_long() {
 }
 
 #[test]
-fn every_module_says_what_it_owns() {
+fn every_module_has_a_module_comment() {
     let silent: Vec<String> = rust_files()
         .iter()
         .filter(|(path, text)| !text.starts_with("//!") && !path.ends_with("tests.rs"))
@@ -131,7 +131,7 @@ fn wire_imports_nothing_of_its_crate_nor_of_actix_or_tokio() {
 
 #[test]
 fn work_to_be_done_names_its_issue() {
-    // Spelled apart, so that this file does not find itself.
+    // Split, so that this file does not match itself.
     let marks = [
         ["TO", "DO"].concat(),
         ["FIX", "ME"].concat(),

@@ -1,30 +1,30 @@
-//! The daemon is killed at random moments, with clients at work: nothing that a client was told is
-//! lost, and nothing is left behind.
+//! The daemon is killed at random moments under load: no acknowledged write is lost, and there are
+//! no leftovers.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use multidb_integration_tests::{Daemon, Dice, Disk, Engine, Session, eventually, poll};
+use multidb_integration_tests::{Daemon, Disk, Engine, RandomDelays, Session, eventually, poll};
 
 use crate::docker::containers;
 use crate::{daemon, daemon_on};
 
-/// What is done to a daemon.
+/// The load on a daemon.
 struct Storm {
-    /// How many clients work.
+    /// The number of clients.
     clients: usize,
-    /// How often the daemon is killed.
+    /// The number of kills.
     kills: u32,
-    /// How long it lives in between, at most, in milliseconds.
+    /// The longest time between two kills, in milliseconds.
     calm: u64,
 }
 
-/// What each client was told: per instance, the highest number whose insert was acknowledged.
+/// Per instance, the highest number whose insert was acknowledged.
 type Told = Mutex<BTreeMap<String, u64>>;
 
-/// Connects under new and old names and inserts numbers, until it is told to stop.
+/// Connects to new and existing instances and inserts numbers until it is stopped.
 fn work(config: &tokio_postgres::Config, client: usize, told: &Told, stop: &AtomicBool) {
     let mut round = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -68,7 +68,7 @@ fn note(told: &Told, name: &str, number: u64) {
     *entry = number.max(*entry);
 }
 
-/// Every instance that a client was told of has every number that it was told of.
+/// Every acknowledged instance has every acknowledged number.
 fn check(daemon: &Daemon, told: &BTreeMap<String, u64>) {
     for (name, &number) in told {
         let session = daemon.connect(&format!("instance:{name}"));
@@ -85,10 +85,10 @@ fn check(daemon: &Daemon, told: &BTreeMap<String, u64>) {
     }
 }
 
-/// Kills the daemon at random moments while clients work, and checks that nothing is lost of what they
-/// were told, and that no directory is left behind.
+/// Kills the daemon at random moments under load, and checks that no acknowledged write is lost
+/// and that no directory is left over.
 fn weather(daemon: &Daemon, storm: &Storm) {
-    // A server that a killed daemon had told to stop ends under its successor's eyes.
+    // A server that was stopping when its daemon was killed exits while the next daemon runs.
     daemon.expect_log("exited by itself");
     let config = daemon.config("");
     let (told, stop) = (Told::default(), AtomicBool::new(false));
@@ -97,9 +97,9 @@ fn weather(daemon: &Daemon, storm: &Storm) {
             let (config, told, stop) = (&config, &told, &stop);
             scope.spawn(move || work(config, client, told, stop));
         }
-        let mut dice = Dice::new();
+        let mut delays = RandomDelays::new();
         for _ in 0..storm.kills {
-            std::thread::sleep(dice.milliseconds(100, storm.calm));
+            std::thread::sleep(delays.milliseconds(100, storm.calm));
             daemon.kill9();
             daemon.start();
         }
@@ -125,7 +125,7 @@ fn weather(daemon: &Daemon, storm: &Storm) {
 }
 
 #[test]
-fn daemon_killed_at_random_moments_loses_nothing_and_leaves_nothing() {
+fn daemon_killed_at_random_moments_loses_nothing_and_leaves_no_leftovers() {
     let daemon = daemon().limit("instance_idle_timeout", "400ms").start();
     let storm = Storm {
         clients: 4,
@@ -136,7 +136,7 @@ fn daemon_killed_at_random_moments_loses_nothing_and_leaves_nothing() {
 }
 
 #[test]
-fn daemon_killed_at_random_moments_loses_nothing_in_containers_and_leaves_none() {
+fn daemon_killed_at_random_moments_loses_nothing_in_containers() {
     let daemon = daemon_on(Disk::Xfs, Engine::Docker)
         .limit("instance_idle_timeout", "400ms")
         .start();
@@ -146,7 +146,7 @@ fn daemon_killed_at_random_moments_loses_nothing_in_containers_and_leaves_none()
         calm: 2000,
     };
     weather(&daemon, &storm);
-    // Each instance stops by itself, and its container goes. One that nobody knew of would stay.
+    // Each instance stops when idle, and its container is removed. An unknown one would stay.
     poll("no container is left", Duration::from_secs(60), || {
         let left = containers(&daemon);
         if left.is_empty() { Ok(()) } else { Err(left) }

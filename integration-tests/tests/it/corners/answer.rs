@@ -1,14 +1,14 @@
-//! What a server answers to some bytes, in a form that can be compared: the types of its messages,
+//! A server's answer to some bytes in comparable form: the types of its messages,
 //! SQLSTATEs, and whether it closed; no texts.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-/// No answer takes longer, on a slow and busy machine.
+/// The limit for every answer, on a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a client does next.
+/// A client's next step.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     /// It sends this.
@@ -17,12 +17,12 @@ pub(super) enum Step {
     Byte,
     /// It waits for ReadyForQuery.
     Ready,
-    /// It sends no more, and the server shall not wait for it.
+    /// It shuts down its sending side.
     HalfClose,
 }
 
-/// Does the steps and reads to the end. A session that has begun is ended by the client, when it
-/// has nothing more to say.
+/// Performs the steps and reads to the end. A session that has begun is ended by the client when it
+/// has performed all steps.
 pub(super) fn answer(port: u16, steps: &[Step]) -> String {
     let socket = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
     socket
@@ -35,7 +35,7 @@ pub(super) fn answer(port: u16, steps: &[Step]) -> String {
     };
     for step in steps {
         match step {
-            // A server that has hung up already is no failure: it is its answer.
+            // A connection that the server has closed is part of its answer.
             Step::Send(bytes) => drop(talk.socket.write_all(bytes)),
             Step::Byte => talk.byte(),
             Step::Ready => talk.until_ready(),
@@ -57,7 +57,7 @@ struct Talk {
 }
 
 impl Talk {
-    /// Adds what was said. How many settings a server reports is its own affair.
+    /// Adds a message. The number of ParameterStatus messages is not compared.
     fn note(&mut self, what: impl Into<String>) {
         let what = what.into();
         if !(what == "S" && self.said.last().is_some_and(|last| last == "S")) {
@@ -65,8 +65,8 @@ impl Talk {
         }
     }
 
-    /// Reads so many bytes; what comes instead is noted as the end, a reset as well as an orderly
-    /// one: a server that closes with bytes unread resets.
+    /// Reads exactly this many bytes; anything else is recorded as the end, a reset like an orderly
+    /// close: closing with unread bytes sends a reset.
     fn read(&mut self, length: usize) -> Option<Vec<u8>> {
         if self.closed {
             return None;
@@ -102,7 +102,7 @@ impl Talk {
         let header = self.read(5)?;
         let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
         if length > 1 << 20 {
-            // An error as of protocol 2 has no length, but its text at once.
+            // An error of protocol 2 has no length field.
             self.note(format!("no message, {:?}", char::from(header[0])));
             let _rest = self.socket.read_to_end(&mut Vec::new());
             self.note("closed");

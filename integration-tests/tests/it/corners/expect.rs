@@ -1,22 +1,22 @@
-//! What a comparison must give: the same, or an answer of ours that has its reason.
+//! The expected result of a comparison: the same answer, or a different one with its reason.
 
-/// What a comparison must give.
+/// The expected result of a comparison.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Expect {
     /// multidb answers as Postgres does.
     Same,
-    /// multidb answers otherwise, for this reason.
+    /// multidb answers differently, for this reason.
     Differs {
-        /// What multidb answers.
+        /// multidb's answer.
         ours: &'static str,
         /// The reason.
         why: &'static str,
     },
-    /// multidb answers as Postgres does from this major on, and not as older ones.
+    /// multidb answers as Postgres does since this major.
     SameSince {
         /// The first major that answers like multidb.
         major: u16,
-        /// What multidb answers in front of an older one.
+        /// multidb's answer in front of an older major.
         ours: &'static str,
         /// The reason.
         why: &'static str,
@@ -24,7 +24,7 @@ pub(super) enum Expect {
 }
 
 impl Expect {
-    /// What multidb answers where Postgres of this major answers otherwise.
+    /// multidb's answer where Postgres of this major answers differently.
     pub(super) fn ours(self, postgres: u16) -> Option<&'static str> {
         match self {
             Self::SameSince { major, .. } if postgres >= major => None,
@@ -41,10 +41,10 @@ impl Expect {
     }
 }
 
-/// A login without a password, and the end after it.
+/// A login without a password, then the end of the session.
 pub(super) const SESSION: &str = r"R \x00\x00\x00\x00 S K Z I closed";
 
-/// What a login with too long parameters gets.
+/// The answer to a login with too long parameters.
 pub(super) const TOLD: Expect = Expect::Differs {
     ours: "E FATAL FATAL 08P01 closed",
     why: "a client whose parameters are too long is told so, where Postgres only closes",
@@ -59,7 +59,7 @@ pub(super) const fn speaks_3_2(ours: &'static str) -> Expect {
     }
 }
 
-/// Debian's Postgres offers GSSAPI's encryption over TCP, and takes what follows for its tokens.
+/// Debian's Postgres offers GSSAPI encryption over TCP, and reads the following bytes as its tokens.
 pub(super) const fn no_gss(ours: &'static str) -> Expect {
     Expect::Differs {
         ours,

@@ -1,24 +1,24 @@
-//! The cases: what a client sends, and how multidb's answer compares with that of Postgres.
+//! The cases: the client's bytes, and the expected comparison of multidb's answer with Postgres'.
 
 use super::LONG;
 use super::answer::Step;
 use super::expect::Expect::{self, Differs, Same};
 use super::expect::{SESSION, TOLD, no_gss, speaks_3_2};
 
-/// One thing that a client may do.
+/// One case.
 pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) expect: Expect,
     pub(super) steps: Vec<Step>,
 }
 
-/// The user names that mean the same to both servers.
+/// User names with the same meaning for both servers.
 pub(super) struct Names<'a> {
-    /// One that gets a session.
+    /// A user name that gets a session.
     pub(super) user: &'a str,
-    /// One whose role is not there.
+    /// A user name whose role does not exist.
     pub(super) other: &'a str,
-    /// One whose role has a longer name than a role can have.
+    /// A user name whose role is longer than NAMEDATALEN permits.
     pub(super) long: &'a str,
 }
 
@@ -70,7 +70,7 @@ fn startup(version: u32, parameters: &[(&str, &str)]) -> Step {
     send(packet(version, &[&pairs(parameters)[..], b"\0"].concat()))
 }
 
-/// A startup packet whose length field says exactly this.
+/// A startup packet with exactly this length field.
 fn startup_of_length(user: &str, length: usize) -> Step {
     let known = pairs(&[("user", user), ("database", "app")]);
     let name = b"application_name\0";

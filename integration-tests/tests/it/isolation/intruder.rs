@@ -1,10 +1,10 @@
-//! A superuser in a container, who tries what a superuser can: programs, files, large objects.
+//! A superuser in a container that tries all means of a superuser: programs, files, large objects.
 
 use std::path::{Path, PathBuf};
 
 use multidb_integration_tests::{Daemon, PgFailure, Session};
 
-/// What only the host, and only the other instance, know.
+/// Secrets of the host and of the other instance.
 pub(super) const SECRET: &str = "multidb-test-secret-4711";
 
 /// A superuser's session in an instance's container.
@@ -24,7 +24,7 @@ impl Intruder {
         session
             .query(&format!("insert into note values ('{SECRET}')"))
             .expect("it is writable");
-        // In a transaction of its own: lo_export looks by an older view.
+        // In a separate transaction: lo_export reads with an older MVCC snapshot.
         session
             .query("select lo_from_bytea(4711, 'intruder')")
             .expect("it is writable");
@@ -33,7 +33,7 @@ impl Intruder {
     }
 
     /// Runs a command in the container by `COPY … FROM PROGRAM`: whether it succeeded, and all
-    /// that it printed.
+    /// its output.
     #[track_caller]
     pub(super) fn shell(&self, command: &str) -> (bool, String) {
         let quoted = command.replace('\'', r"'\''");
@@ -74,7 +74,7 @@ impl Intruder {
             .unwrap_or_else(|failure| panic!("the control failed: {sql}: {failure:?}"));
     }
 
-    /// A statement that must fail since something is not there, not allowed or not connected.
+    /// A statement that must fail: not found, not permitted or not connected.
     #[track_caller]
     pub(super) fn cannot_query(&self, sql: &str) {
         match self.session.query(sql) {
@@ -83,7 +83,7 @@ impl Intruder {
         }
     }
 
-    /// Every way in which a superuser reads and writes a file.
+    /// Every means by which a superuser reads and writes a file.
     #[track_caller]
     pub(super) fn cannot_touch(&self, file: &Path) {
         let file = file.display();

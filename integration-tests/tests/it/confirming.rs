@@ -1,4 +1,4 @@
-//! Commands that end sessions or destroy data say so, and ask whoever sits at a terminal.
+//! Commands that end sessions or delete data report it, and ask for confirmation on a terminal.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use crate::daemon;
 
-/// Runs a command where somebody types this.
+/// Runs a command on a terminal on which this is typed.
 fn typed(daemon: &Daemon, args: &[&str], answer: &str) -> (Option<i32>, String) {
     run_on_terminal(&mut daemon.cli_command(args), answer)
 }
 
 #[test]
-fn person_who_does_not_say_yes_loses_nothing() {
+fn declined_confirmation_changes_nothing() {
     let daemon = daemon().start();
     let first = daemon.connect("instance:a,snapshot:monday");
     let second = daemon.connect("instance:a");
@@ -39,7 +39,7 @@ fn person_who_does_not_say_yes_loses_nothing() {
 }
 
 #[test]
-fn person_who_says_yes_is_told_how_many_sessions_ended() {
+fn confirmed_command_reports_the_ended_sessions() {
     let daemon = daemon().start();
     let session = daemon.connect("instance:a,snapshot:monday");
     let (code, shown) = typed(&daemon, &["instance", "stop", "a"], "y\n");
@@ -48,7 +48,7 @@ fn person_who_says_yes_is_told_how_many_sessions_ended() {
     assert!(shown.contains("is stopped, 1 session ended"), "{shown}");
     let end = session.wait_end(Duration::from_secs(30));
     assert_eq!(end.sqlstate(), "57P01", "{end:?}");
-    // Nothing is lost by stopping what nobody uses, so nobody is asked.
+    // Stopping an unused instance loses nothing and needs no confirmation.
     let (code, shown) = typed(&daemon, &["instance", "stop", "a"], "");
     assert!(code == Some(0) && !shown.contains('?'), "{shown}");
     let (code, shown) = typed(&daemon, &["instance", "reset", "a"], "yes\n");
@@ -62,18 +62,18 @@ fn person_who_says_yes_is_told_how_many_sessions_ended() {
 }
 
 #[test]
-fn program_is_never_asked() {
+fn program_is_never_asked_for_confirmation() {
     let daemon = daemon().start();
     let sessions = ["a", "b", "c"].map(|name| {
         let user = format!("instance:{name},snapshot:monday");
         [daemon.connect(&user), daemon.connect(&user)]
     });
-    // A terminal, but what is printed is for a program.
+    // On a terminal, but with JSON output.
     let (code, shown) = typed(&daemon, &["instance", "reset", "a", "--json"], "");
     assert_eq!(code, Some(0), "{shown}");
     let answer: Value = serde_json::from_str(&shown).expect("it is JSON and nothing else");
     assert_eq!(answer["sessions_ended"], 2);
-    // No terminal.
+    // Not on a terminal.
     let output = daemon.cli(&["instance", "stop", "b"]);
     assert_eq!(output.ok(), "instance b is stopped, 2 sessions ended");
     let removed = daemon.json(&["instance", "rm", "c"]);

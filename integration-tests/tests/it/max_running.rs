@@ -1,4 +1,4 @@
-//! At `max_running` the least recently used instance makes room.
+//! At `max_running` the least recently used instance without sessions is stopped.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use multidb_integration_tests::eventually;
 use crate::daemon;
 
 #[test]
-fn least_recently_used_instance_without_sessions_makes_room() {
+fn least_recently_used_instance_without_sessions_is_stopped() {
     let daemon = daemon().set_raw("limits", "max_running", "2").start();
     drop(daemon.connect("instance:oldest,snapshot:monday"));
     drop(daemon.connect("instance:newer,snapshot:monday"));
@@ -24,7 +24,7 @@ fn least_recently_used_instance_without_sessions_makes_room() {
 }
 
 #[test]
-fn client_waits_for_room_and_is_then_told_that_there_is_none() {
+fn client_waits_for_a_slot_and_is_then_refused() {
     let daemon = daemon()
         .set_raw("limits", "max_running", "1")
         .limit("start_timeout", "5s")
@@ -37,7 +37,7 @@ fn client_waits_for_room_and_is_then_told_that_there_is_none() {
 }
 
 #[test]
-fn client_that_waits_for_room_is_served_when_somebody_leaves() {
+fn waiting_client_is_served_when_an_instance_becomes_unused() {
     let daemon = daemon().set_raw("limits", "max_running", "1").start();
     let holder = daemon.connect("instance:holder,snapshot:monday");
     let config = daemon.config("instance:waiter,snapshot:monday");

@@ -1,4 +1,4 @@
-//! What is idle rests, and what works is never disturbed.
+//! Idle sessions and instances are stopped, active ones never.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::daemon;
 
-/// No wait of these tests is longer, on a busy machine.
+/// The limit for every wait, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Lets time pass in another session, as Postgres measures it.
+/// Sleeps in another session, by Postgres' clock.
 fn pass_time(daemon: &Daemon, seconds: u32) {
     let clock = daemon.connect("instance:clock,snapshot:monday");
     clock
@@ -140,7 +140,7 @@ fn listener_stays_while_its_instance_runs_for_others() {
     let daemon = daemon().limit("session_idle_timeout", "1s").start();
     let other = daemon.connect("instance:a,snapshot:monday");
     let listener = daemon.connect("instance:a");
-    // The last statement of this session is no LISTEN.
+    // The last statement of this session is not a LISTEN.
     listener.query("begin").expect("it begins");
     listener.query("listen changes").expect("it listens");
     listener.query("commit").expect("it listens");
@@ -264,7 +264,7 @@ fn no_client_is_refused_for_bad_timing() {
     drop(daemon.connect("instance:timing,snapshot:monday"));
     let mut starts = HashSet::new();
     for attempt in 0..60u64 {
-        // So that a client meets each moment of a stop.
+        // Varies the delay so that clients connect at every stage of a stop.
         std::thread::sleep(Duration::from_millis(attempt % 20 * 8));
         let session = daemon.connect("instance:timing");
         session

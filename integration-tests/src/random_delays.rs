@@ -1,17 +1,17 @@
-//! Chance that can be repeated.
+//! Reproducible random delays.
 
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// A source of random moments. It prints its seed, and takes it back from `MULTIDB_TEST_SEED`.
-pub struct Dice {
+/// A source of random delays. It prints its seed, and accepts one in `MULTIDB_TEST_SEED`.
+pub struct RandomDelays {
     rng: StdRng,
 }
 
-impl Dice {
-    /// A new one.
+impl RandomDelays {
+    /// A source with a new seed, or the seed of the environment.
     #[expect(clippy::print_stderr, reason = "a failed test shows what repeats it")]
     #[expect(clippy::new_without_default, reason = "it prints")]
     pub fn new() -> Self {
@@ -25,7 +25,7 @@ impl Dice {
         }
     }
 
-    /// A time between these, in milliseconds.
+    /// A delay between these, in milliseconds.
     pub fn milliseconds(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(self.rng.random_range(least..=most))
     }
