@@ -1,21 +1,27 @@
-//! The only map from our errors to what a client sees.
+//! The one map from domain errors to the form that a Postgres client reads.
+//!
+//! Each domain error has a `From<&Error> for ClientError` here, which chooses the SQLSTATE and
+//! writes message, DETAIL and HINT; no other module does. A new variant of a domain error does not
+//! compile before it has its message here.
 //!
 //! Messages follow Postgres' style: lower case, one line, no full stop; DETAIL and HINT are
-//! sentences. All of them begin with `multidb: `, so that nobody looks for their cause in
-//! Postgres. No path, container id or secret is in them: causes of that kind go to the log, and
-//! [`ClientError::with_connection`] says where to find them there.
+//! sentences. All messages begin with `multidb: `, so that a reader does not look for the cause in
+//! Postgres. Paths, container ids and secrets go to the log, never to a client;
+//! [`ClientError::with_connection`] points to them there.
 //!
 //! | module | errors of |
 //! | --- | --- |
-//! | `login` | the handshake: bytes, user name, options, limits of the daemon |
-//! | `auth` | who a client is, and what it may do |
-//! | `choice` | choosing a snapshot: projects, snapshots, revisions |
-//! | `service` | the instance: its clone, its start, its end |
-//! | `session` | sessions that multidb ends |
+//! | `login` | the login: bytes, user name, options, limits of the daemon |
+//! | `auth` | authentication, and a user's rights |
+//! | `choice` | instances, projects, snapshots and revisions that cannot be had |
+//! | `service` | an instance: its clone, start and stop |
+//! | `session` | sessions that multidb terminates |
+//! | `notice` | NOTICEs to sessions that begin |
 
 mod auth;
 mod choice;
 mod login;
+mod notice;
 mod service;
 mod session;
 #[cfg(test)]
@@ -30,44 +36,23 @@ use crate::wire::{
     Report, SqlState, encode_error_response, encode_notice_response, encode_old_error,
 };
 
-pub use choice::NearestMiss;
-pub use session::{AdminAction, ClientNotice};
+pub use notice::ClientNotice;
 
-/// What all of multidb's messages begin with.
+/// The beginning of each message.
 const PREFIX: &str = "multidb: ";
 
-/// An error as a client sees it. Displays as psql prints it, without the severity.
+/// An error in the form that a client reads. Displays as psql prints it, without the severity.
+///
+/// All errors are `FATAL`: a client gets one instead of a session, or at a session's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientError {
-    /// Whether the connection ends.
-    pub severity: Severity,
-    /// The SQLSTATE.
-    pub sqlstate: SqlState,
-    /// What happened, without the prefix.
+    sqlstate: SqlState,
+    /// The message, without the prefix.
     pub message: String,
-    /// More about it.
+    /// The DETAIL.
     pub detail: Option<String>,
-    /// What to do.
+    /// The HINT.
     pub hint: Option<String>,
-}
-
-/// How bad an error is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    /// The connection ends. All errors of a login are.
-    Fatal,
-    /// The connection goes on.
-    Error,
-}
-
-impl Severity {
-    /// Postgres' word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Fatal => "FATAL",
-            Self::Error => "ERROR",
-        }
-    }
 }
 
 impl fmt::Display for ClientError {
@@ -86,10 +71,12 @@ impl fmt::Display for ClientError {
 impl std::error::Error for ClientError {}
 
 impl ClientError {
-    /// A fatal error with nothing but a message.
-    fn fatal(sqlstate: SqlState, message: impl Into<String>) -> Self {
+    /// The severity of all errors.
+    const SEVERITY: &str = "FATAL";
+
+    /// An error with nothing but a message.
+    fn new(sqlstate: SqlState, message: impl Into<String>) -> Self {
         Self {
-            severity: Severity::Fatal,
             sqlstate,
             message: message.into(),
             detail: None,
@@ -107,19 +94,23 @@ impl ClientError {
         self
     }
 
-    /// A fault of multidb itself, whose cause is in the log.
-    pub fn internal() -> Self {
-        Self::fatal(crate::wire::sqlstate::INTERNAL_ERROR, "internal error")
+    /// A defect of multidb, whose cause is in the log.
+    fn internal() -> Self {
+        Self::new(crate::wire::sqlstate::INTERNAL_ERROR, "internal error")
     }
 
-    /// Adds the connection's id to an error whose cause only the log tells: one of class 58 or XX
-    /// that has no detail.
+    /// The SQLSTATE as text, for the log.
+    pub fn sqlstate(&self) -> &'static str {
+        self.sqlstate.as_str()
+    }
+
+    /// Adds the connection's id to an error without a DETAIL whose cause is only in the log: one of
+    /// class 58 or XX.
     #[must_use]
     pub fn with_connection(mut self, connection: u64) -> Self {
         if matches!(self.sqlstate.class(), "58" | "XX") {
-            self.detail.get_or_insert_with(|| {
-                format!("The log of multidb has more, under connection {connection}.")
-            });
+            self.detail
+                .get_or_insert_with(|| format!("See multidb's log for connection {connection}."));
         }
         self
     }
@@ -127,7 +118,7 @@ impl ClientError {
     /// Appends the ErrorResponse.
     pub fn encode(&self, out: &mut BytesMut) {
         let report = Report {
-            severity: self.severity.as_str(),
+            severity: Self::SEVERITY,
             sqlstate: self.sqlstate,
             message: &format!("{PREFIX}{}", self.message),
             detail: self.detail.as_deref(),
@@ -136,15 +127,15 @@ impl ClientError {
         encode_error_response(out, &report);
     }
 
-    /// Appends the error as clients of a protocol before 3 read it.
+    /// Appends the error in the form of the protocols before 3.
     pub fn encode_old(&self, out: &mut BytesMut) {
         let message = format!("{PREFIX}{}", self.message);
-        encode_old_error(out, self.severity.as_str(), &message);
+        encode_old_error(out, Self::SEVERITY, &message);
     }
 }
 
 impl ClientNotice {
-    /// Appends the NoticeResponse, which a client takes only after AuthenticationOk.
+    /// Appends the NoticeResponse, which a client accepts only after AuthenticationOk.
     pub fn encode(&self, out: &mut BytesMut) {
         let report = Report {
             severity: "NOTICE",

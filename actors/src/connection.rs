@@ -27,6 +27,7 @@ use crate::wire::{CancelRequest, Tail};
 
 mod authenticate;
 mod cancel;
+mod error;
 mod handshake;
 mod idle;
 mod login;
@@ -37,6 +38,7 @@ mod socket;
 mod tls;
 
 pub use self::authenticate::Method;
+pub use self::error::{RefusalReason, TerminationReason};
 pub use self::idle::{EndConnection, EndReason};
 pub use self::meter::{Meter, SessionState};
 pub use self::relay::{End, EndRequest, RelayControl, relay};
@@ -233,7 +235,7 @@ async fn open(
         known = tokio::time::timeout(limit, introduce(&mut client, &peer, &place, &deps)) => known,
         () = place.put_out() => return put_out(&mut client).await,
     };
-    let refusal = match known {
+    let reason = match known {
         Ok(Ok(Introduced::Known(known))) => {
             let established = tokio::select! {
                 established = login(*known, &deps) => established,
@@ -250,7 +252,7 @@ async fn open(
                 }
                 // Tried again until it is refused.
                 Err(LoginError::Lost) => return Ok(None),
-                Err(LoginError::Refused(error)) => error.with_connection(id.0),
+                Err(LoginError::Refused(reason)) => reason,
             }
         }
         Ok(Ok(Introduced::Gone)) => return Ok(None),
@@ -260,11 +262,13 @@ async fn open(
             return Ok(None);
         }
         Ok(Err(Failure::Broken(error))) => return Err(error),
-        Ok(Err(Failure::Refused(error))) => error,
-        Err(_) => ClientError::login_timeout(limit),
+        Ok(Err(Failure::Refused(reason))) => reason,
+        Err(_) => RefusalReason::LoginTimeout { limit },
     };
-    tracing::info!(%id, sqlstate = refusal.sqlstate.as_str(), error = refusal.message, "client refused");
-    client.refuse(&refusal).await?;
+    let error = multidb_store::error_chain(&reason);
+    tracing::info!(%id, reason = reason.code(), error, "client refused");
+    let error = ClientError::from(&reason).with_connection(id.0);
+    client.refuse(&error).await?;
     Ok(None)
 }
 
@@ -292,15 +296,17 @@ async fn introduce(
     };
     let plain = client.socket.can_be_secured();
     if plain && deps.tls.as_ref().is_some_and(|tls| tls.required) {
-        return Err(ClientError::tls_required().into());
+        return Err(RefusalReason::TlsRequired.into());
     }
     let user = message.user().map(Bytes::as_ref).unwrap_or_default();
     let (request, options) = request::parse(user, message.get("options").map(Bytes::as_ref))
-        .map_err(ClientError::from)?;
+        .map_err(RefusalReason::from)?;
     let identity = authenticate(client, peer, &request, deps).await?;
     place
         .admit()
-        .map_err(|Full| ClientError::too_many_connections(deps.limits.max_connections))?;
+        .map_err(|Full| RefusalReason::TooManyConnections {
+            max: deps.limits.max_connections,
+        })?;
     Ok(Introduced::Known(Box::new(Known {
         message,
         request,
@@ -311,7 +317,7 @@ async fn introduce(
 
 /// Tells a client that it makes room, and does not wait if it does not read: others wait for it.
 async fn put_out<T>(client: &mut Client) -> io::Result<Option<T>> {
-    let error = ClientError::put_out();
+    let error = ClientError::from(&RefusalReason::Evicted);
     let told = tokio::time::timeout(PUT_OUT_PATIENCE, client.refuse(&error)).await;
     told.unwrap_or(Ok(())).map(|()| None)
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use multidb_store::{InstanceRecord, InstanceUid, ProjectName, SnapshotRecord};
+use serde::Serialize;
 
 use crate::awake::AwakeReason;
 
@@ -66,23 +67,40 @@ pub struct FoundPostgres {
 }
 
 /// Why Postgres did not start.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
 pub enum StartError {
     /// It exited instead of accepting connections.
     #[error("postgres exited: {status}")]
+    #[serde(rename = "postgres_exited")]
     Exited {
         /// How it exited.
         status: String,
         /// The last lines of its log, oldest first.
         log: Vec<String>,
     },
-    /// The runtime could not even try.
+    /// The runtime could not even try. The serialized form leaves the cause to the log.
     #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    #[serde(rename = "start_failed")]
+    Runtime(
+        #[from]
+        #[serde(skip)]
+        RuntimeError,
+    ),
+}
+
+impl StartError {
+    /// The stable word for programs; `code` in the serialized form.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Exited { .. } => "postgres_exited",
+            Self::Runtime(_) => "start_failed",
+        }
+    }
 }
 
 /// The runtime itself failed: no such program, no engine, no image.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RuntimeError {
     /// What failed, with its causes, in one line.
@@ -126,11 +144,13 @@ pub struct CloneReport {
     pub elapsed: Duration,
 }
 
-/// Why a clone was not made, deleted or measured.
-#[derive(Debug, Clone, thiserror::Error)]
+/// Why a clone was not made, deleted or measured. The serialized form leaves paths and causes to the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
 pub enum CloneError {
     /// The file system has no room, or less than the reserve.
     #[error("no disk space: {free_bytes} bytes free, {reserve_bytes} are reserved")]
+    #[serde(rename = "no_disk_space")]
     NoSpace {
         /// The bytes that were free.
         free_bytes: u64,
@@ -143,14 +163,28 @@ pub enum CloneError {
         /// The snapshot.
         snapshot: String,
         /// What is wrong with it.
+        #[serde(skip)]
         message: String,
     },
     /// Anything else.
     #[error("{message}")]
+    #[serde(rename = "clone_failed")]
     Failed {
         /// What failed, on which path, with its causes.
+        #[serde(skip)]
         message: String,
     },
+}
+
+impl CloneError {
+    /// The stable word for programs; `code` in the serialized form.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoSpace { .. } => "no_disk_space",
+            Self::SnapshotDamaged { .. } => "snapshot_damaged",
+            Self::Failed { .. } => "clone_failed",
+        }
+    }
 }
 
 /// Whether a revision may be looked up on the remote.
@@ -192,18 +226,23 @@ pub trait RevisionSource: Send + Sync + 'static {
 }
 
 /// Why a revision or its listing could not be read.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
 pub enum RevisionError {
     /// No commit, branch or tag has this name.
     #[error("revision \"{gitref}\" is unknown")]
+    #[serde(rename = "unknown_revision")]
     Unknown {
         /// The revision as it was given.
         gitref: String,
-        /// Why the remote could not help, if it was asked and failed.
+        /// Why the remote could not help, if it was asked and failed. May hold a URL with credentials,
+        /// so it is for the log alone.
+        #[serde(skip)]
         fetch_failure: Option<String>,
     },
     /// Several commits have this abbreviation.
     #[error("revision \"{gitref}\" is ambiguous")]
+    #[serde(rename = "ambiguous_revision")]
     Ambiguous {
         /// The revision as it was given.
         gitref: String,
@@ -220,10 +259,24 @@ pub enum RevisionError {
     },
     /// The repository cannot be read.
     #[error("{message}")]
+    #[serde(rename = "unreadable_repository")]
     Repository {
-        /// What failed, with its causes.
+        /// What failed, with its causes. May hold paths, so it is for the log alone.
+        #[serde(skip)]
         message: String,
     },
+}
+
+impl RevisionError {
+    /// The stable word for programs; `code` in the serialized form.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown { .. } => "unknown_revision",
+            Self::Ambiguous { .. } => "ambiguous_revision",
+            Self::ListingMissing { .. } => "listing_missing",
+            Self::Repository { .. } => "unreadable_repository",
+        }
+    }
 }
 
 /// Asks a running Postgres about itself.

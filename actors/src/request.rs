@@ -96,6 +96,13 @@ pub enum SnapshotSelector {
     Id(SnapshotId),
 }
 
+impl Source {
+    /// The shortest text that `asof` reads as this time: a date where it is the end of a day.
+    pub fn time_text(time: Timestamp) -> String {
+        asof::text(time)
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

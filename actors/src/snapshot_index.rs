@@ -13,11 +13,13 @@ use jiff::Timestamp;
 use multidb_store::{ProjectName, SnapshotId, SnapshotRecord};
 use tokio::time::Instant;
 
-use crate::client_error::ClientError;
 use crate::ports::{Freshness, Revision, RevisionError, RevisionSource};
 use crate::request::{SnapshotSelector, Source};
 
 pub mod decision;
+mod error;
+
+pub use self::error::ChooseError;
 
 use self::decision::Decision;
 
@@ -78,29 +80,42 @@ impl SnapshotIndex {
         &self,
         project: &ProjectName,
         selector: &SnapshotSelector,
-    ) -> Result<Choice, ClientError> {
+    ) -> Result<Choice, ChooseError> {
         let found = match selector {
             SnapshotSelector::Latest => self.of_project(project).into_iter().next(),
             SnapshotSelector::Id(id) => match self.snapshots.get(id) {
                 Some(snapshot) if snapshot.project == *project => Some(snapshot.clone()),
-                _ => return Err(ClientError::no_such_snapshot(id, project)),
+                _ => {
+                    return Err(ChooseError::NoSuchSnapshot {
+                        project: project.clone(),
+                        snapshot: id.clone(),
+                    });
+                }
             },
         };
-        let snapshot = found.ok_or_else(|| ClientError::no_snapshots(project))?;
+        let snapshot = found.ok_or_else(|| ChooseError::NoSnapshots {
+            project: project.clone(),
+        })?;
         Ok(Choice::without_revision(snapshot))
     }
 
-    fn by_time(&self, project: &ProjectName, at: Timestamp) -> Result<Choice, ClientError> {
+    fn by_time(&self, project: &ProjectName, at: Timestamp) -> Result<Choice, ChooseError> {
         let of_project = self.of_project(project);
         let oldest = of_project.last().map(|snapshot| snapshot.taken_at);
         let Some(oldest) = oldest else {
-            return Err(ClientError::no_snapshots(project));
+            return Err(ChooseError::NoSnapshots {
+                project: project.clone(),
+            });
         };
         of_project
             .into_iter()
             .find(|snapshot| snapshot.taken_at <= at)
             .map(Choice::without_revision)
-            .ok_or_else(|| ClientError::no_snapshot_as_of(at, project, oldest))
+            .ok_or_else(|| ChooseError::NoSnapshotAsOf {
+                project: project.clone(),
+                time: at,
+                oldest,
+            })
     }
 
     /// What a name means; one that need not be fresh may have been looked up a moment ago.
@@ -139,7 +154,7 @@ impl SnapshotIndex {
         project: ProjectName,
         gitref: String,
         freshness: Freshness,
-    ) -> ResponseActFuture<Self, Result<(Revision, Arc<Decision>), ClientError>> {
+    ) -> ResponseActFuture<Self, Result<(Revision, Arc<Decision>), ChooseError>> {
         let source = self.source.clone();
         let resolved = self.resolve(&project, gitref, freshness);
         let decided = resolved.then(move |revision, index, _| {
@@ -163,7 +178,7 @@ impl SnapshotIndex {
             decision
                 .into_actor(index)
                 .map(move |result: Result<_, RevisionError>, index, _| {
-                    let (project, revision, decision) = result.map_err(ClientError::from)?;
+                    let (project, revision, decision) = result?;
                     if index.generation == generation {
                         index.keep(project, &revision, &decision);
                     }
@@ -210,7 +225,7 @@ impl Choice {
 
 /// Chooses a snapshot of the project.
 #[derive(Message)]
-#[rtype(result = "Result<Choice, ClientError>")]
+#[rtype(result = "Result<Choice, ChooseError>")]
 pub struct Choose {
     /// The project.
     pub project: ProjectName,
@@ -221,7 +236,7 @@ pub struct Choose {
 }
 
 impl Handler<Choose> for SnapshotIndex {
-    type Result = ResponseActFuture<Self, Result<Choice, ClientError>>;
+    type Result = ResponseActFuture<Self, Result<Choice, ChooseError>>;
 
     fn handle(&mut self, message: Choose, _: &mut Self::Context) -> Self::Result {
         let Choose {
@@ -244,11 +259,14 @@ impl Handler<Choose> for SnapshotIndex {
                     snapshot,
                     commit: Some(revision.commit),
                 }),
-                None => {
-                    let miss = decision.nearest_miss();
-                    let miss = miss.as_ref();
-                    Err(ClientError::no_compatible_snapshot(&gitref, &project, miss))
-                }
+                None => Err(match decision.nearest_miss() {
+                    Some(nearest) => ChooseError::NoCompatibleSnapshot {
+                        project,
+                        gitref,
+                        nearest,
+                    },
+                    None => ChooseError::NoSnapshots { project },
+                }),
             }
         }))
     }
@@ -256,7 +274,7 @@ impl Handler<Choose> for SnapshotIndex {
 
 /// The whole decision for a revision, snapshot by snapshot.
 #[derive(Message)]
-#[rtype(result = "Result<(Revision, Arc<Decision>), ClientError>")]
+#[rtype(result = "Result<(Revision, Arc<Decision>), ChooseError>")]
 pub struct Explain {
     /// The project.
     pub project: ProjectName,
@@ -265,7 +283,7 @@ pub struct Explain {
 }
 
 impl Handler<Explain> for SnapshotIndex {
-    type Result = ResponseActFuture<Self, Result<(Revision, Arc<Decision>), ClientError>>;
+    type Result = ResponseActFuture<Self, Result<(Revision, Arc<Decision>), ChooseError>>;
 
     fn handle(&mut self, message: Explain, _: &mut Self::Context) -> Self::Result {
         self.decide(message.project, message.gitref, Freshness::Fetch)

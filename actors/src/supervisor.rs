@@ -13,8 +13,7 @@ use jiff::Timestamp;
 use multidb_store::{InstanceName, InstanceRecord, Phase, Pin, ProjectName};
 use tokio::sync::{oneshot, watch};
 
-use crate::auth::Identity;
-use crate::client_error::ClientError;
+use crate::auth::{DenyReason, Identity};
 use crate::clone_worker::CloneWorker;
 use crate::instance::lifecycle::State;
 use crate::instance::{InstanceActor, InstanceDeps, InstanceStatus, Origin};
@@ -22,14 +21,16 @@ use crate::limits::{IdleTimeouts, Limits};
 use crate::ports::{Freshness, Runtime, ServerProbe};
 use crate::request::{ConnectRequest, Source};
 use crate::slots::Slots;
-use crate::snapshot_index::{Choice, Choose, SnapshotIndex};
+use crate::snapshot_index::{Choice, Choose, ChooseError, SnapshotIndex};
 
 mod creations;
+mod error;
 mod messages;
 mod restore;
 pub mod retention;
 mod revive;
 
+pub use self::error::AcquireError;
 pub use self::messages::{
     Acquire, Acquired, ControlInstance, GetInstance, ListInstances, PinInstance, StopAll,
     StopInstances,
@@ -92,7 +93,7 @@ struct Entry {
 struct Waiter {
     request: ConnectRequest,
     identity: Identity,
-    reply: oneshot::Sender<Result<Acquired, ClientError>>,
+    reply: oneshot::Sender<Result<Acquired, AcquireError>>,
 }
 
 impl Supervisor {
@@ -111,7 +112,7 @@ impl Supervisor {
     /// Answers with the instance's actor, or begins to create it.
     fn acquire(&mut self, waiter: Waiter, ctx: &mut Context<Self>) {
         if self.draining {
-            return waiter.refuse(ClientError::shutting_down());
+            return waiter.refuse(AcquireError::ShuttingDown);
         }
         let name = waiter.request.instance.clone();
         if let Some(entry) = self.instances.get(&name) {
@@ -119,12 +120,16 @@ impl Supervisor {
             if let Some(project) = &waiter.request.project
                 && *project != record.project
             {
-                let other = ClientError::instance_of_other_project(&name, &record.project, project);
-                return waiter.refuse(other);
+                let error = AcquireError::InstanceOfOtherProject {
+                    instance: name,
+                    project: record.project,
+                    requested: project.clone(),
+                };
+                return waiter.refuse(error);
             }
             let settings = self.settings_of(&record);
             if let Err(error) = waiter.admit(&record.project, &settings) {
-                return waiter.refuse(error);
+                return waiter.refuse(error.into());
             }
             return waiter.answer(Acquired {
                 addr: entry.addr.clone(),
@@ -137,7 +142,7 @@ impl Supervisor {
             return waiting.push(waiter);
         }
         let Some(source) = waiter.request.source.clone() else {
-            return waiter.refuse(ClientError::no_such_instance(&name));
+            return waiter.refuse(AcquireError::NoSuchInstance { instance: name });
         };
         match self.admit_creation(&waiter) {
             Ok(project) => self.choose(waiter, project, source, ctx),
@@ -146,7 +151,7 @@ impl Supervisor {
     }
 
     /// The project in which the client may create an instance.
-    fn admit_creation(&mut self, waiter: &Waiter) -> Result<ProjectName, ClientError> {
+    fn admit_creation(&mut self, waiter: &Waiter) -> Result<ProjectName, AcquireError> {
         let project = self.project_of(&waiter.request)?;
         if let Some(settings) = self.deps.projects.get(&project) {
             waiter.admit(&project, settings)?;
@@ -165,19 +170,26 @@ impl Supervisor {
     }
 
     /// The project that the request names, or the only one.
-    fn project_of(&self, request: &ConnectRequest) -> Result<ProjectName, ClientError> {
+    fn project_of(&self, request: &ConnectRequest) -> Result<ProjectName, AcquireError> {
         let projects = &self.deps.projects;
-        if let Some(project) = &request.project {
-            return match projects.contains_key(project) {
-                true => Ok(project.clone()),
-                false => Err(ClientError::no_such_project(project, &self.project_names())),
-            };
+        if let Some(project) = &request.project
+            && projects.contains_key(project)
+        {
+            return Ok(project.clone());
         }
         let mut names = projects.keys();
-        match (names.next(), names.next()) {
-            (Some(only), None) => Ok(only.clone()),
-            _ => Err(ClientError::project_needed(&self.project_names())),
-        }
+        let error = match (&request.project, names.next(), names.next()) {
+            (_, None, _) => AcquireError::NoProject,
+            (None, Some(only), None) => return Ok(only.clone()),
+            (None, Some(_), Some(_)) => AcquireError::ProjectNeeded {
+                known: self.project_names(),
+            },
+            (Some(project), Some(_), _) => AcquireError::NoSuchProject {
+                project: project.clone(),
+                known: self.project_names(),
+            },
+        };
+        Err(error)
     }
 
     fn project_names(&self) -> Vec<ProjectName> {
@@ -219,7 +231,7 @@ impl Supervisor {
             freshness: Freshness::Fetch,
         });
         let chosen = chosen.into_actor(self).map(move |result, actor, ctx| {
-            let result = result.unwrap_or_else(|_| Err(ClientError::internal()));
+            let result = result.unwrap_or(Err(ChooseError::IndexUnavailable));
             let waiting = actor.choosing.remove(&name).unwrap_or_default();
             match result {
                 Ok(choice) => {
@@ -232,7 +244,7 @@ impl Supervisor {
                 Err(error) => {
                     let mut waiting = waiting.into_iter();
                     if let Some(first) = waiting.next() {
-                        first.refuse(error);
+                        first.refuse(error.into());
                     }
                     waiting.for_each(|other| actor.acquire(other, ctx));
                 }
@@ -288,7 +300,7 @@ impl Supervisor {
                 continue;
             }
             let Some(entry) = self.instances.get(&waiter.request.instance) else {
-                waiter.refuse(ClientError::internal());
+                waiter.refuse(AcquireError::Unanswered);
                 continue;
             };
             let record = entry.status.borrow().record.clone();
@@ -382,7 +394,7 @@ impl Supervisor {
 
 impl Waiter {
     /// Whether the client may use this project as the role that it asks for.
-    fn admit(&self, project: &ProjectName, settings: &ProjectSettings) -> Result<(), ClientError> {
+    fn admit(&self, project: &ProjectName, settings: &ProjectSettings) -> Result<(), DenyReason> {
         let role = self.request.role.as_deref().unwrap_or(&settings.role);
         self.identity.admit(project, role)
     }
@@ -393,7 +405,7 @@ impl Waiter {
         }
     }
 
-    fn refuse(self, error: ClientError) {
+    fn refuse(self, error: AcquireError) {
         if self.reply.send(Err(error)).is_err() {
             tracing::debug!("a client left before its refusal");
         }

@@ -23,7 +23,9 @@ use crate::ports::{
 };
 use crate::request::{ConnectRequest, Source};
 use crate::snapshot_index::SnapshotIndex;
-use crate::supervisor::{Acquire, Acquired, ProjectSettings, Supervisor, SupervisorDeps};
+use crate::supervisor::{
+    Acquire, AcquireError, Acquired, ProjectSettings, Supervisor, SupervisorDeps,
+};
 
 pub mod fuzz;
 mod postgres;
@@ -345,6 +347,11 @@ pub struct World {
 impl World {
     /// A world without instances. To be made within a system.
     pub fn new(limits: Limits) -> Self {
+        Self::with_projects(limits, &[project()])
+    }
+
+    /// A world without instances, in which these projects are configured.
+    pub fn with_projects(limits: Limits, projects: &[ProjectName]) -> Self {
         let root = tempfile::tempdir().expect("there is room for a directory");
         let layout = Layout::new(root.path());
         let store = Store::open_or_rebuild(&layout)
@@ -375,6 +382,7 @@ impl World {
             snapshot("s2", 200, &["a.1", "a.2"]),
         ];
         let index = SnapshotIndex::new(snapshots, source.clone()).start();
+        let projects = projects.iter().cloned();
         let settings = ProjectSettings {
             database: "app".to_owned(),
             role: "postgres".to_owned(),
@@ -385,7 +393,7 @@ impl World {
             probe: probe.clone(),
             worker: worker.clone(),
             index: index.clone(),
-            projects: Arc::new(HashMap::from([(project(), settings)])),
+            projects: Arc::new(projects.map(|name| (name, settings.clone())).collect()),
             limits: Arc::new(limits),
         })
         .start();
@@ -407,7 +415,7 @@ impl World {
         &self,
         name: &str,
         source: Option<Source>,
-    ) -> Result<Acquired, crate::client_error::ClientError> {
+    ) -> Result<Acquired, AcquireError> {
         let request = ConnectRequest {
             instance: name.parse().expect("a test names instances well"),
             source,

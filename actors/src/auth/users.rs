@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use multidb_store::ProjectName;
 
+use super::error::DenyReason;
 use super::verifier::Verifier;
-use crate::client_error::ClientError;
 
 /// A user of multidb.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,38 +45,101 @@ impl Identity {
     }
 
     /// Whether the user may use this project as this role.
-    pub fn admit(&self, project: &ProjectName, role: &str) -> Result<(), ClientError> {
+    pub fn admit(&self, project: &ProjectName, role: &str) -> Result<(), DenyReason> {
         let Some(user) = &self.user else {
             return Ok(());
         };
         if let Some(projects) = &user.projects
             && !projects.contains(project)
         {
-            return Err(ClientError::project_not_allowed(
-                &self.name, project, projects,
-            ));
+            return Err(DenyReason::ProjectNotAllowed {
+                user: self.name.clone(),
+                project: project.clone(),
+                allowed: projects.clone(),
+            });
         }
         if !user.roles.iter().any(|allowed| allowed == role) {
-            return Err(ClientError::role_not_allowed(&self.name, role, &user.roles));
+            return Err(DenyReason::RoleNotAllowed {
+                user: self.name.clone(),
+                role: role.to_owned(),
+                allowed: user.roles.clone(),
+            });
         }
         Ok(())
     }
 
     /// Whether the user may create one more instance, having so many, and so many of the last minute.
-    pub fn admit_creation(&self, existing: usize, recent: usize) -> Result<(), ClientError> {
+    pub fn admit_creation(&self, existing: usize, recent: usize) -> Result<(), DenyReason> {
         let Some(user) = &self.user else {
             return Ok(());
         };
         if let Some(max) = user.max_instances
             && existing >= max
         {
-            return Err(ClientError::too_many_instances(&self.name, max));
+            let user = self.name.clone();
+            return Err(DenyReason::TooManyInstances { user, max });
         }
         if let Some(max) = user.creations_per_minute
             && recent >= max
         {
-            return Err(ClientError::too_many_creations(&self.name, max));
+            let user = self.name.clone();
+            return Err(DenyReason::TooManyCreations { user, max });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::scram::MockSecret;
+
+    fn project(name: &str) -> ProjectName {
+        name.parse().unwrap()
+    }
+
+    fn alice() -> Identity {
+        let verifier = MockSecret::random().verifier("alice", &Users::new());
+        let user = User {
+            verifier,
+            roles: vec!["app".to_owned()],
+            projects: Some(vec![project("shop")]),
+            max_instances: Some(2),
+            creations_per_minute: Some(3),
+        };
+        Identity {
+            name: "alice".to_owned(),
+            user: Some(Arc::new(user)),
+        }
+    }
+
+    #[test]
+    fn user_is_bound_to_its_projects_and_roles() {
+        let alice = alice();
+        assert_eq!(alice.admit(&project("shop"), "app"), Ok(()));
+        let denied = alice.admit(&project("blog"), "app").unwrap_err();
+        assert_eq!(denied.code(), "project_not_allowed");
+        let denied = alice.admit(&project("shop"), "postgres").unwrap_err();
+        assert_eq!(denied.code(), "role_not_allowed");
+        let trusted = Identity::trusted("anyone");
+        assert_eq!(trusted.admit(&project("blog"), "postgres"), Ok(()));
+    }
+
+    #[test]
+    fn user_is_bound_to_its_limits_of_instances() {
+        let alice = alice();
+        let user = || "alice".to_owned();
+        assert_eq!(alice.admit_creation(1, 2), Ok(()));
+        let denied = DenyReason::TooManyInstances {
+            user: user(),
+            max: 2,
+        };
+        assert_eq!(alice.admit_creation(2, 0), Err(denied));
+        let denied = DenyReason::TooManyCreations {
+            user: user(),
+            max: 3,
+        };
+        assert_eq!(alice.admit_creation(0, 3), Err(denied));
+        assert_eq!(Identity::trusted("anyone").admit_creation(99, 99), Ok(()));
     }
 }

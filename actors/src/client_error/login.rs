@@ -1,64 +1,108 @@
-//! Errors of the handshake, before anything is looked up.
-
-use std::time::Duration;
+//! Errors of a login.
 
 use super::{ClientError, text};
-use crate::request::RequestError;
+use crate::connection::RefusalReason;
+use crate::request::{KEYS, RequestError, quoted};
 use crate::wire::{WireError, sqlstate};
 
-impl From<RequestError> for ClientError {
-    fn from(error: RequestError) -> Self {
-        Self {
-            detail: error.detail(),
-            hint: error.hint().map(str::to_owned),
-            ..Self::fatal(sqlstate::INVALID_PARAMETER_VALUE, error.to_string())
+impl From<&RefusalReason> for ClientError {
+    fn from(reason: &RefusalReason) -> Self {
+        let message = reason.to_string();
+        match reason {
+            RefusalReason::TlsRequired => {
+                Self::new(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION, message)
+                    .hint("Connect with sslmode=require, or better with verify-full.")
+            }
+            // Postgres' message.
+            RefusalReason::LoginTimeout { limit } => Self::new(
+                sqlstate::QUERY_CANCELED,
+                "canceling authentication due to timeout",
+            )
+            .detail(format!(
+                "A client must authenticate within {} (limits.login_timeout).",
+                text::duration(*limit)
+            )),
+            RefusalReason::Evicted => Self::new(sqlstate::TOO_MANY_CONNECTIONS, message)
+                .detail("More clients than limits.max_unauthenticated allows were logging in, and this connection was the oldest.")
+                .hint("Try again; if that does not help, the port may be flooded."),
+            RefusalReason::TooManyConnections { max } => {
+                Self::new(sqlstate::TOO_MANY_CONNECTIONS, message).detail(format!(
+                    "All {max} connections that limits.max_connections allows are in use."
+                ))
+            }
+            RefusalReason::UnexpectedMessage { .. } => {
+                Self::new(sqlstate::PROTOCOL_VIOLATION, message)
+            }
+            RefusalReason::InstanceKeepsVanishing { .. } => Self::internal(),
+            RefusalReason::BackendLost { instance } => {
+                Self::new(sqlstate::CONNECTION_FAILURE, message).hint(format!(
+                    "Try again; \"multidb instance logs {instance}\" shows the log of Postgres."
+                ))
+            }
+            RefusalReason::Instance { instance, error } => Self::of_instance(instance, error),
+            RefusalReason::Wire(error) => error.into(),
+            RefusalReason::Request(error) => error.into(),
+            RefusalReason::Authentication(error) => error.into(),
+            RefusalReason::Acquire(error) => error.into(),
         }
     }
 }
 
-impl From<WireError> for ClientError {
-    fn from(error: WireError) -> Self {
-        Self {
-            detail: error.detail().map(str::to_owned),
-            ..Self::fatal(error.sqlstate(), error.to_string())
+impl From<&WireError> for ClientError {
+    fn from(error: &WireError) -> Self {
+        let message = error.to_string();
+        match error {
+            WireError::UnsupportedProtocol { .. } | WireError::DirectTls => {
+                Self::new(sqlstate::FEATURE_NOT_SUPPORTED, message)
+            }
+            // Postgres' detail.
+            WireError::EarlyData { .. } => Self::new(sqlstate::PROTOCOL_VIOLATION, message).detail(
+                "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
+            ),
+            WireError::StartupLength { .. } => Self::new(sqlstate::PROTOCOL_VIOLATION, message)
+                .detail("The parameters of a startup packet take at most 10000 bytes."),
+            WireError::StartupTerminator
+            | WireError::CancelKeyLength { .. }
+            | WireError::Http
+            | WireError::MessageLength { .. }
+            | WireError::MessageLayout { .. } => Self::new(sqlstate::PROTOCOL_VIOLATION, message),
         }
     }
 }
 
-impl ClientError {
-    /// A client sent a message that has no place in a login.
-    pub fn unexpected_message(tag: u8) -> Self {
-        let tag = char::from(tag).escape_default();
-        Self::fatal(
-            sqlstate::PROTOCOL_VIOLATION,
-            format!("unexpected message \"{tag}\" during the login"),
-        )
-    }
-
-    /// The login took longer than it may.
-    pub fn login_timeout(limit: Duration) -> Self {
-        Self::fatal(
-            sqlstate::QUERY_CANCELED,
-            "canceling authentication due to timeout",
-        )
-        .detail(format!(
-            "A client must finish its login within {}.",
-            text::duration(limit)
-        ))
-    }
-
-    /// So many clients came and did not log in that this one, the oldest of them, made room.
-    pub fn put_out() -> Self {
-        let message = "too many connections that have not logged in";
-        Self::fatal(sqlstate::TOO_MANY_CONNECTIONS, message)
-            .detail("There are more than limits.max_unauthenticated allows, and this one is the oldest.")
-            .hint("Try again; if that does not help, somebody may be flooding the port.")
-    }
-
-    /// The daemon has as many sessions as it may.
-    pub fn too_many_connections(max: usize) -> Self {
-        Self::fatal(sqlstate::TOO_MANY_CONNECTIONS, "too many connections").detail(format!(
-            "All {max} connections that limits.max_connections allows are in use."
-        ))
+impl From<&RequestError> for ClientError {
+    fn from(error: &RequestError) -> Self {
+        let invalid = Self::new(sqlstate::INVALID_PARAMETER_VALUE, error.to_string());
+        let valid_keys = || format!("Valid keys: {}.", KEYS.join(", "));
+        match error {
+            RequestError::PlainUserName { .. }
+            | RequestError::NoInstance
+            | RequestError::NotAPair { .. } => invalid.hint(
+                "Name the instance in the user name, as in \"instance:NAME,gitref:REVISION\", or in the options, as in \"-c multidb.instance=NAME\".",
+            ),
+            RequestError::UnescapedUrl { .. } => invalid
+                .detail("In a connection URL, a colon ends the user name and begins the password.")
+                .hint("In a URL, write \"instance=NAME,gitref=REVISION\", or each colon as %3A."),
+            RequestError::OptionWithoutValue { .. } => {
+                invalid.hint("Write it as \"-c multidb.KEY=VALUE\".")
+            }
+            RequestError::UnknownKey { .. } => invalid.detail(valid_keys()),
+            RequestError::RepeatedKey { .. } => invalid
+                .detail(valid_keys())
+                .hint("Give each key once; a comma in a value is %2C."),
+            RequestError::Conflict {
+                user_name, options, ..
+            } => invalid.detail(format!(
+                "The user name has {}, the options have {}.",
+                quoted(user_name),
+                quoted(options)
+            )),
+            RequestError::SeveralSources { .. } => {
+                invalid.hint("Give one of gitref, snapshot and asof.")
+            }
+            RequestError::UserNameEncoding
+            | RequestError::OptionsEncoding
+            | RequestError::InvalidValue { .. } => invalid,
+        }
     }
 }

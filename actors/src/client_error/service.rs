@@ -1,10 +1,9 @@
-//! Errors of an instance: its clone, its start, its Postgres.
-
-use std::time::Duration;
+//! Errors of an instance: its clone, its start, its stop.
 
 use multidb_store::InstanceName;
 
 use super::{ClientError, text};
+use crate::instance::InstanceError;
 use crate::ports::{CloneError, StartError};
 use crate::wire::sqlstate;
 
@@ -14,97 +13,98 @@ const LOG_LINES_MAX: usize = 10;
 const LOG_LINE_LENGTH_MAX: usize = 300;
 
 impl ClientError {
-    /// The instance's data could not be made.
-    pub fn clone_failed(instance: &InstanceName, error: &CloneError) -> Self {
+    /// The error of this instance.
+    pub(super) fn of_instance(instance: &InstanceName, error: &InstanceError) -> Self {
+        let not_started = || {
+            Self::new(
+                sqlstate::SYSTEM_ERROR,
+                format!("could not start Postgres for instance \"{instance}\""),
+            )
+        };
         match error {
-            CloneError::NoSpace {
-                free_bytes,
-                reserve_bytes,
-            } => Self::fatal(
-                sqlstate::DISK_FULL,
-                format!("no disk space for instance \"{instance}\""),
+            InstanceError::Clone(error) => of_clone(instance, error),
+            InstanceError::Start(StartError::Exited { status, log }) => {
+                not_started().detail(exit_detail(status, log))
+            }
+            InstanceError::Start(StartError::Runtime(_)) => not_started(),
+            InstanceError::StartTimeout { limit } => Self::new(
+                sqlstate::CANNOT_CONNECT_NOW,
+                format!("instance \"{instance}\" is not ready"),
             )
             .detail(format!(
-                "{} are free, and limits.disk_reserve keeps {}.",
-                text::bytes(*free_bytes),
-                text::bytes(*reserve_bytes)
+                "It did not accept connections within {} (limits.start_timeout).",
+                text::duration(*limit)
             ))
-            .hint("Remove instances or snapshots that are no longer needed."),
-            CloneError::SnapshotDamaged { snapshot, .. } => Self::fatal(
-                sqlstate::DATA_CORRUPTED,
-                format!("snapshot \"{snapshot}\" is damaged"),
+            .hint("Try again in a moment."),
+            InstanceError::NoSlot { max, waited } => Self::new(
+                sqlstate::TOO_MANY_CONNECTIONS,
+                format!("too many running instances to start \"{instance}\""),
             )
-            .hint("Choose another snapshot, or have this one imported again."),
-            CloneError::Failed { .. } => Self::fatal(
-                sqlstate::SYSTEM_ERROR,
-                format!("could not make instance \"{instance}\""),
-            ),
+            .detail(format!(
+                "All {max} that limits.max_running allows are in use, and none became free within {}.",
+                text::duration(*waited)
+            ))
+            .hint("Try again later, or end the sessions of another instance."),
+            InstanceError::Stop(_) => not_started()
+                .detail("The previous server could not be stopped; retrying.")
+                .hint("Try again in a moment."),
+            InstanceError::Stopped => Self::new(
+                sqlstate::ADMIN_SHUTDOWN,
+                format!(
+                    "terminating connection because an administrator stopped instance \"{instance}\""
+                ),
+            )
+            .hint("The next connection starts it again."),
+            InstanceError::Deleted
+            | InstanceError::Died
+            | InstanceError::Storage(_)
+            | InstanceError::Delete(_) => Self::internal(),
         }
     }
+}
 
-    /// Postgres did not start on the instance's data.
-    pub fn start_failed(instance: &InstanceName, error: &StartError) -> Self {
-        let failed = Self::fatal(
+fn of_clone(instance: &InstanceName, error: &CloneError) -> ClientError {
+    match error {
+        CloneError::NoSpace {
+            free_bytes,
+            reserve_bytes,
+        } => ClientError::new(
+            sqlstate::DISK_FULL,
+            format!("no disk space for instance \"{instance}\""),
+        )
+        .detail(space_detail(*free_bytes, *reserve_bytes))
+        .hint("Remove instances or snapshots that are no longer needed."),
+        CloneError::SnapshotDamaged { snapshot, .. } => ClientError::new(
+            sqlstate::DATA_CORRUPTED,
+            format!("snapshot \"{snapshot}\" is damaged"),
+        )
+        .hint("Choose another snapshot, or import this one again."),
+        CloneError::Failed { .. } => ClientError::new(
             sqlstate::SYSTEM_ERROR,
-            format!("could not start Postgres for instance \"{instance}\""),
-        );
-        match error {
-            StartError::Exited { status, log } => {
-                let end = text::sentence(&format!("it ended with {status}"));
-                let lines = last_lines(log);
-                if lines.is_empty() {
-                    failed.detail(format!("{end} Its log is empty."))
-                } else {
-                    failed.detail(format!("{end} Its log ends so:\n{}", lines.join("\n")))
-                }
-            }
-            StartError::Runtime(_) => failed,
-        }
+            format!("could not create instance \"{instance}\""),
+        ),
     }
+}
 
-    /// The instance's last Postgres has not been stopped, so there can be no new one on its data.
-    pub fn stop_failed(instance: &InstanceName) -> Self {
-        Self::fatal(
-            sqlstate::SYSTEM_ERROR,
-            format!("could not start Postgres for instance \"{instance}\""),
-        )
-        .detail("The one that ran before could not be stopped, which is tried again.")
-        .hint("Try again in a moment.")
+/// How the free space relates to the reserve.
+fn space_detail(free_bytes: u64, reserve_bytes: u64) -> String {
+    let reserve = text::bytes(reserve_bytes);
+    if let Some(left) = free_bytes.checked_sub(reserve_bytes) {
+        let left = text::bytes(left);
+        format!("Only {left} left above the {reserve} reserve (limits.disk_reserve).")
+    } else {
+        let free = text::bytes(free_bytes);
+        format!("Only {free} free, less than the {reserve} reserve (limits.disk_reserve).")
     }
+}
 
-    /// Postgres did not accept connections in time.
-    pub fn start_timeout(instance: &InstanceName, limit: Duration) -> Self {
-        Self::fatal(
-            sqlstate::CANNOT_CONNECT_NOW,
-            format!("instance \"{instance}\" is not ready"),
-        )
-        .detail(format!(
-            "It did not accept connections within {} (limits.start_timeout).",
-            text::duration(limit)
-        ))
-        .hint("Try again in a moment.")
-    }
-
-    /// All instances that may run are in use, and none came free in time.
-    pub fn too_many_running(instance: &InstanceName, max: usize, waited: Duration) -> Self {
-        Self::fatal(
-            sqlstate::TOO_MANY_CONNECTIONS,
-            format!("too many running instances to start \"{instance}\""),
-        )
-        .detail(format!(
-            "All {max} that limits.max_running allows are in use, and none came free within {}.",
-            text::duration(waited)
-        ))
-        .hint("Try again later, or end the sessions of another instance.")
-    }
-
-    /// The instance's Postgres closed the connection, or spoke nonsense, during the login.
-    pub fn backend_lost(instance: &InstanceName) -> Self {
-        Self::fatal(
-            sqlstate::CONNECTION_FAILURE,
-            format!("Postgres of instance \"{instance}\" closed the connection during the login"),
-        )
-        .hint("Try again; \"multidb instance logs\" shows what Postgres said.")
+fn exit_detail(status: &str, log: &[String]) -> String {
+    let exit = text::sentence(&format!("it ended with {status}"));
+    let lines = last_lines(log);
+    if lines.is_empty() {
+        format!("{exit} Its log is empty.")
+    } else {
+        format!("{exit} The last lines of its log:\n{}", lines.join("\n"))
     }
 }
 

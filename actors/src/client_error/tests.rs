@@ -4,10 +4,17 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use multidb_store::{InstanceName, ProjectName, SnapshotId};
+use serde_json::json;
 
 use super::*;
+use crate::auth::{AuthenticationError, DenyReason, ScramError};
+use crate::connection::{RefusalReason, TerminationReason};
+use crate::instance::InstanceError;
 use crate::ports::{CloneError, RevisionError, RuntimeError, StartError};
 use crate::request::{self, Source};
+use crate::snapshot_index::ChooseError;
+use crate::snapshot_index::decision::NearestMiss;
+use crate::supervisor::AcquireError;
 use crate::wire::{BackendMessage, WireError, decode_backend, decode_startup};
 
 fn instance() -> InstanceName {
@@ -22,7 +29,7 @@ fn snapshot(id: &str) -> SnapshotId {
     id.parse().unwrap()
 }
 
-fn requests() -> Vec<ClientError> {
+fn requests() -> Vec<RefusalReason> {
     let cases: &[(&[u8], &[u8])] = &[
         (b"postgres", b""),
         (b"instance", b""),
@@ -36,6 +43,10 @@ fn requests() -> Vec<ClientError> {
         (b"instance:testdb,gitref:a,asof:b", b""),
         (b"instance:test db", b""),
         (b"instance:testdb,asof:monday", b""),
+        (b"instance:testdb,session_idle_timeout:soon", b""),
+        (b"instance:testdb,session_idle_timeout:0s", b""),
+        (b"instance:testdb,role:", b""),
+        (b"instance:testdb,gitref:%zz", b""),
         (b"instance:\xFF", b""),
         (b"app", b"-c multidb.instance=\xFF"),
     ];
@@ -45,67 +56,147 @@ fn requests() -> Vec<ClientError> {
         .collect()
 }
 
-fn packets() -> Vec<ClientError> {
+fn packets() -> Vec<RefusalReason> {
     let cases: &[&[u8]] = &[
         b"\x00\x00\xFF\xFF",
         b"\x00\x00\x00\x08\x00\x03\x00\x00",
         b"\x00\x00\x00\x08\x00\x02\x00\x00",
         b"\x16\x03\x01",
+        b"GET / HTTP/1.1",
     ];
-    let mut errors: Vec<ClientError> = cases
+    let decoded = cases
         .iter()
-        .map(|packet| decode_startup(&mut (*packet).into()).unwrap_err().into())
-        .collect();
-    errors.push(WireError::EarlyData { request: "SSL" }.into());
-    errors.push(
+        .map(|packet| decode_startup(&mut (*packet).into()).unwrap_err());
+    let others = [
+        WireError::CancelKeyLength { length: 1 },
+        WireError::EarlyData { request: "SSL" },
         WireError::MessageLength {
             tag: b'p',
             length: 1,
-        }
-        .into(),
-    );
-    errors.push(WireError::MessageLayout { tag: b'p' }.into());
-    errors.push(ClientError::unexpected_message(b'Q'));
-    errors.push(ClientError::login_timeout(Duration::from_secs(60)));
-    errors.push(ClientError::too_many_connections(1000));
-    errors.push(ClientError::put_out());
-    errors
+        },
+        WireError::MessageLayout { tag: b'p' },
+    ];
+    decoded.chain(others).map(RefusalReason::from).collect()
 }
 
-fn choices() -> Vec<ClientError> {
-    let shop = project("shop");
-    let known = [project("shop"), project("blog")];
-    let miss = NearestMiss {
-        snapshot: snapshot("monday"),
-        missing: (1..=12).map(|n| format!("app.00{n:02}_step")).collect(),
-        missing_total: 40,
-    };
-    let one = NearestMiss {
-        missing: vec!["app.0001_step".into()],
-        missing_total: 1,
-        ..miss.clone()
-    };
+fn logins() -> Vec<RefusalReason> {
     vec![
-        ClientError::no_such_instance(&instance()),
-        ClientError::instance_of_other_project(&instance(), &shop, &project("blog")),
-        ClientError::no_such_project(&project("shpo"), &known),
-        ClientError::no_such_project(&project("shpo"), &[]),
-        ClientError::no_project(),
-        ClientError::project_needed(&known),
-        ClientError::no_such_snapshot(&snapshot("tuesday"), &shop),
-        ClientError::no_snapshots(&shop),
-        ClientError::no_snapshot_as_of(
-            "2026-01-01T00:00:00Z".parse().unwrap(),
-            &shop,
-            "2026-02-01T00:00:00Z".parse().unwrap(),
-        ),
-        ClientError::no_compatible_snapshot("main", &shop, Some(&miss)),
-        ClientError::no_compatible_snapshot("main", &shop, Some(&one)),
-        ClientError::no_compatible_snapshot("main", &shop, None),
+        RefusalReason::TlsRequired,
+        RefusalReason::UnexpectedMessage { tag: b'Q' },
+        RefusalReason::LoginTimeout {
+            limit: Duration::from_secs(60),
+        },
+        RefusalReason::TooManyConnections { max: 1000 },
+        RefusalReason::Evicted,
+        RefusalReason::InstanceKeepsVanishing {
+            instance: instance(),
+        },
+        RefusalReason::BackendLost {
+            instance: instance(),
+        },
     ]
 }
 
-fn revisions() -> Vec<ClientError> {
+fn authentications() -> Vec<RefusalReason> {
+    let of_scram = |error| AuthenticationError::of_scram("alice", error);
+    let errors = [
+        of_scram(ScramError::Denied),
+        of_scram(ScramError::Downgraded),
+        of_scram(ScramError::Malformed("no nonce")),
+        AuthenticationError::TooManyFailures {
+            wait: Duration::from_millis(29_100),
+        },
+        AuthenticationError::CertificateMismatch {
+            certificate: "alice".into(),
+            user: "bob".into(),
+        },
+        AuthenticationError::UnknownCertificate {
+            certificate: "mallory".into(),
+        },
+    ];
+    errors.into_iter().map(RefusalReason::from).collect()
+}
+
+fn denials() -> Vec<AcquireError> {
+    let user = || "alice".to_owned();
+    let reasons = [
+        DenyReason::ProjectNotAllowed {
+            user: user(),
+            project: project("shop"),
+            allowed: vec![project("blog"), project("wiki")],
+        },
+        DenyReason::RoleNotAllowed {
+            user: user(),
+            role: "postgres".into(),
+            allowed: vec!["app".into()],
+        },
+        DenyReason::TooManyInstances {
+            user: user(),
+            max: 5,
+        },
+        DenyReason::TooManyCreations {
+            user: user(),
+            max: 10,
+        },
+    ];
+    reasons.into_iter().map(AcquireError::from).collect()
+}
+
+fn acquisitions() -> Vec<AcquireError> {
+    let known = || vec![project("shop"), project("blog")];
+    vec![
+        AcquireError::ShuttingDown,
+        AcquireError::NoSuchInstance {
+            instance: instance(),
+        },
+        AcquireError::InstanceOfOtherProject {
+            instance: instance(),
+            project: project("shop"),
+            requested: project("blog"),
+        },
+        AcquireError::NoProject,
+        AcquireError::NoSuchProject {
+            project: project("shpo"),
+            known: known(),
+        },
+        AcquireError::ProjectNeeded { known: known() },
+        AcquireError::Unanswered,
+    ]
+}
+
+fn choices() -> Vec<ChooseError> {
+    let shop = || project("shop");
+    let as_of = |time: &str| ChooseError::NoSnapshotAsOf {
+        project: shop(),
+        time: time.parse().unwrap(),
+        oldest: "2026-02-01T00:00:00Z".parse().unwrap(),
+    };
+    let incompatible = |missing: usize, missing_total| ChooseError::NoCompatibleSnapshot {
+        project: shop(),
+        gitref: "main".into(),
+        nearest: NearestMiss {
+            snapshot: snapshot("monday"),
+            missing: (1..=missing)
+                .map(|n| format!("app.00{n:02}_step"))
+                .collect(),
+            missing_total,
+        },
+    };
+    vec![
+        ChooseError::NoSuchSnapshot {
+            project: shop(),
+            snapshot: snapshot("tuesday"),
+        },
+        ChooseError::NoSnapshots { project: shop() },
+        as_of("2026-01-30T23:59:59.999999999Z"),
+        as_of("2026-01-30T12:00:00Z"),
+        incompatible(12, 40),
+        incompatible(1, 1),
+        ChooseError::IndexUnavailable,
+    ]
+}
+
+fn revisions() -> Vec<ChooseError> {
     let unknown = |fetch_failure| RevisionError::Unknown {
         gitref: "maim".into(),
         fetch_failure,
@@ -125,93 +216,153 @@ fn revisions() -> Vec<ClientError> {
             message: "/var/lib/multidb/secret is gone".into(),
         },
     ];
-    errors.into_iter().map(ClientError::from).collect()
+    errors.into_iter().map(ChooseError::from).collect()
 }
 
-fn services() -> Vec<ClientError> {
-    let runtime = RuntimeError {
+fn clones() -> Vec<CloneError> {
+    let no_space = |free_bytes| CloneError::NoSpace {
+        free_bytes,
+        reserve_bytes: 5 << 30,
+    };
+    vec![
+        no_space(4_966_055_936),
+        no_space(8_482_560_410),
+        CloneError::SnapshotDamaged {
+            snapshot: "monday".into(),
+            message: "/secret is missing".into(),
+        },
+        CloneError::Failed {
+            message: "cannot write /secret".into(),
+        },
+    ]
+}
+
+fn instances() -> Vec<RefusalReason> {
+    let runtime = || RuntimeError {
         message: "container 0123456789ab at /secret".into(),
         hint: None,
     };
-    let exited = |log: Vec<String>| StartError::Exited {
-        status: "exit code 1".into(),
-        log,
-    };
-    let log = (1..=12).map(|n| format!("LOG:  line {n}")).collect();
-    let name = instance();
-    let no_space = CloneError::NoSpace {
-        free_bytes: 4_966_055_936,
-        reserve_bytes: 5 << 30,
-    };
-    let damaged = CloneError::SnapshotDamaged {
-        snapshot: "monday".into(),
-        message: "/secret is missing".into(),
-    };
-    let failed = CloneError::Failed {
+    let failed = || CloneError::Failed {
         message: "cannot write /secret".into(),
     };
-    vec![
-        ClientError::clone_failed(&name, &no_space),
-        ClientError::clone_failed(&name, &damaged),
-        ClientError::clone_failed(&name, &failed).with_connection(17),
-        ClientError::start_failed(&name, &exited(log)).with_connection(17),
-        ClientError::start_failed(&name, &exited(Vec::new())),
-        ClientError::start_failed(&name, &StartError::Runtime(runtime)).with_connection(17),
-        ClientError::stop_failed(&name),
-        ClientError::start_timeout(&name, Duration::from_secs(30)),
-        ClientError::too_many_running(&name, 50, Duration::from_millis(1500)),
-        ClientError::backend_lost(&name).with_connection(17),
-        ClientError::internal().with_connection(17),
-    ]
+    let exited = |log| {
+        InstanceError::Start(StartError::Exited {
+            status: "exit code 1".into(),
+            log,
+        })
+    };
+    let others = [
+        exited((1..=12).map(|n| format!("LOG:  line {n}")).collect()),
+        exited(Vec::new()),
+        InstanceError::Start(StartError::Runtime(runtime())),
+        InstanceError::Stop(runtime()),
+        InstanceError::StartTimeout {
+            limit: Duration::from_secs(30),
+        },
+        InstanceError::NoSlot {
+            max: 50,
+            waited: Duration::from_millis(1500),
+        },
+        InstanceError::Stopped,
+        InstanceError::Deleted,
+        InstanceError::Died,
+        InstanceError::Storage(failed()),
+        InstanceError::Delete(failed()),
+    ];
+    let clones = clones().into_iter().map(InstanceError::Clone);
+    clones
+        .chain(others)
+        .map(|error| RefusalReason::Instance {
+            instance: instance(),
+            error,
+        })
+        .collect()
 }
 
-fn sessions() -> Vec<ClientError> {
-    vec![
-        ClientError::idle_session(Duration::from_secs(900)),
-        ClientError::idle_listener(Duration::from_secs(900)),
-        ClientError::idle_in_copy(Duration::from_secs(900)),
-        ClientError::idle_in_transaction(Duration::from_secs(3600)),
-        ClientError::instance_ended(&instance(), AdminAction::Stop),
-        ClientError::instance_ended(&instance(), AdminAction::Reset),
-        ClientError::instance_ended(&instance(), AdminAction::Remove),
-        ClientError::connection_killed(),
-        ClientError::shutting_down(),
-    ]
-}
-
-fn all() -> Vec<ClientError> {
+/// At least one of each variant of each domain error that refuses a login.
+fn refusals() -> Vec<RefusalReason> {
+    let choices = choices().into_iter().chain(revisions());
+    let acquisitions = acquisitions()
+        .into_iter()
+        .chain(denials())
+        .chain(choices.map(AcquireError::from));
     [
         requests(),
         packets(),
-        choices(),
-        revisions(),
-        services(),
-        sessions(),
+        logins(),
+        authentications(),
+        acquisitions.map(RefusalReason::from).collect(),
+        instances(),
     ]
     .concat()
+}
+
+/// Each reason for which a session is terminated.
+fn terminations() -> Vec<TerminationReason> {
+    let limit = Duration::from_secs(900);
+    vec![
+        TerminationReason::IdleSession { limit },
+        TerminationReason::IdleListener { limit },
+        TerminationReason::IdleInCopy { limit },
+        TerminationReason::IdleInTransaction {
+            limit: Duration::from_secs(5400),
+        },
+        TerminationReason::Killed,
+        TerminationReason::ShuttingDown,
+    ]
+}
+
+/// All errors that a client can get, by the code word of their reason.
+fn all() -> Vec<(&'static str, ClientError)> {
+    let refusals = refusals();
+    let refused = refusals.iter().map(|reason| {
+        let error = ClientError::from(reason).with_connection(17);
+        (reason.code(), error)
+    });
+    let terminations = terminations();
+    let terminated = terminations
+        .iter()
+        .map(|reason| (reason.code(), ClientError::from(reason)));
+    refused.chain(terminated).collect()
 }
 
 #[test]
 fn every_message() {
     let mut text = String::new();
-    for error in all() {
-        let severity = error.severity.as_str();
-        writeln!(text, "{severity} {}:  {error}\n", error.sqlstate).unwrap();
+    for (code, error) in all() {
+        writeln!(text, "[{code}]\nFATAL {}:  {error}\n", error.sqlstate).unwrap();
     }
     insta::assert_snapshot!(text);
 }
 
 #[test]
+fn serialized_reason_has_its_code_word_and_no_secret() {
+    let refused = refusals();
+    let refused = refused.iter().map(|reason| (reason.code(), json!(reason)));
+    let terminated = terminations();
+    let terminated = terminated
+        .iter()
+        .map(|reason| (reason.code(), json!(reason)));
+    for (code, value) in refused.chain(terminated) {
+        assert_eq!(value["code"], code, "{value}");
+        assert!(!value.to_string().contains("secret"), "{value}");
+    }
+}
+
+#[test]
 fn messages_follow_postgres_style() {
-    for error in all() {
+    for (_, error) in all() {
         let message = &error.message;
         assert!(
             !message.ends_with('.') && !message.contains('\n'),
             "{message}"
         );
-        let first = message.chars().find(|c| *c != '"').unwrap();
+        // Names and abbreviations keep their capitals.
+        let mut start = message.trim_start_matches('"').chars();
+        let is_capitalized = start.next().is_some_and(char::is_uppercase)
+            && start.next().is_some_and(char::is_lowercase);
         assert!(
-            first.is_lowercase() || message.starts_with("Postgres"),
+            !is_capitalized || message.starts_with("Postgres"),
             "{message}"
         );
         for sentence in [&error.hint, &error.detail].into_iter().flatten() {
@@ -225,7 +376,7 @@ fn messages_follow_postgres_style() {
 
 #[test]
 fn an_error_reaches_the_client_whole() {
-    for error in all() {
+    for (_, error) in all() {
         let mut out = BytesMut::new();
         error.encode(&mut out);
         let Ok(Some(frame)) = decode_backend(&mut out) else {
@@ -234,7 +385,7 @@ fn an_error_reaches_the_client_whole() {
         let BackendMessage::ErrorResponse(fields) = frame.message else {
             panic!("no error: {error}");
         };
-        assert_eq!(fields.severity(), error.severity.as_str());
+        assert_eq!(fields.severity(), "FATAL");
         assert_eq!(fields.sqlstate(), error.sqlstate.as_str());
         assert_eq!(fields.message(), format!("multidb: {}", error.message));
         assert_eq!(fields.detail().as_deref(), error.detail.as_deref());
@@ -282,7 +433,13 @@ fn every_notice() {
 }
 
 #[test]
-fn sizes_and_lists_read_well() {
+fn durations_sizes_and_lists_read_well() {
+    let duration = |millis| text::duration(Duration::from_millis(millis));
+    assert_eq!(duration(0), "0 ms");
+    assert_eq!(duration(1_500), "1 second 500 ms");
+    assert_eq!(duration(60_000), "1 minute");
+    assert_eq!(duration(5_400_000), "1 hour 30 minutes");
+    assert_eq!(duration(29 * 86_400_000), "29 days");
     assert_eq!(text::bytes(0), "0 bytes");
     assert_eq!(text::bytes(1024), "1 KiB");
     assert_eq!(text::bytes(1536), "1.5 KiB");

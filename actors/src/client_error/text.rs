@@ -1,18 +1,38 @@
-//! How numbers, durations and lists stand in messages.
+//! Durations, sizes and lists in messages.
 
 use std::fmt::Display;
 use std::time::Duration;
 
 /// The most items of a list that a message shows.
-pub(super) const LIST_LENGTH_MAX: usize = 10;
+const LIST_LENGTH_MAX: usize = 10;
 
-/// A duration as the configuration writes it: `30s`, `15m`.
+/// A duration in words: `30 seconds`, `1 hour 30 minutes`, `1 second 500 ms`.
 pub(super) fn duration(duration: Duration) -> String {
-    let whole = Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-    humantime::format_duration(whole).to_string()
+    const UNITS: [(u64, &str); 4] = [
+        (86_400, "day"),
+        (3_600, "hour"),
+        (60, "minute"),
+        (1, "second"),
+    ];
+    let mut seconds = duration.as_secs();
+    let mut parts = Vec::new();
+    for (length, unit) in UNITS {
+        let count = seconds / length;
+        seconds %= length;
+        match count {
+            0 => {}
+            1 => parts.push(format!("1 {unit}")),
+            _ => parts.push(format!("{count} {unit}s")),
+        }
+    }
+    let millis = duration.subsec_millis();
+    if millis > 0 || parts.is_empty() {
+        parts.push(format!("{millis} ms"));
+    }
+    parts.join(" ")
 }
 
-/// Bytes with a unit that a person reads: `4.6 GiB`.
+/// A size in its largest binary unit: `4.6 GiB`.
 pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
@@ -34,23 +54,26 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// Items separated by commas, the first few of them.
+/// Items separated by commas, up to [`LIST_LENGTH_MAX`] of them.
 pub(super) fn list<T: Display>(items: &[T]) -> String {
+    list_of(items, items.len())
+}
+
+/// The first of `total` items, as [`list`].
+pub(super) fn list_of<T: Display>(items: &[T], total: usize) -> String {
     let shown: Vec<String> = items
         .iter()
         .take(LIST_LENGTH_MAX)
         .map(ToString::to_string)
         .collect();
-    let more = items.len() - shown.len();
     let list = shown.join(", ");
-    if more == 0 {
-        list
-    } else {
-        format!("{list} and {more} more")
+    match total.saturating_sub(shown.len()) {
+        0 => list,
+        more => format!("{list} and {more} more"),
     }
 }
 
-/// Makes a sentence of a phrase.
+/// A phrase as a sentence: capitalized, with a full stop.
 pub(super) fn sentence(phrase: &str) -> String {
     let phrase = phrase.trim_end_matches('.');
     let mut characters = phrase.chars();

@@ -6,10 +6,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::handshake::Client;
-use super::{Binding, ConnectionDeps};
+use super::{Binding, ConnectionDeps, RefusalReason};
 use crate::auth::address_of;
-use crate::auth::{Attempts, Exchange, Identity, MockSecret, ScramError, Users};
-use crate::client_error::ClientError;
+use crate::auth::{
+    Attempts, AuthenticationError, Exchange, Identity, MockSecret, ScramError, Users,
+};
 use crate::request::ConnectRequest;
 use crate::wire::{
     Frame, SASL_BODY_LENGTH_MAX, decode_frame, decode_sasl_initial, encode_sasl_continue,
@@ -35,7 +36,7 @@ pub enum Method {
 /// Why a client is not authenticated.
 pub(super) enum Failure {
     /// It is told this.
-    Refused(ClientError),
+    Refused(RefusalReason),
     /// It is gone.
     Broken(io::Error),
 }
@@ -46,9 +47,15 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        Self::Refused(error)
+impl From<RefusalReason> for Failure {
+    fn from(reason: RefusalReason) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+impl From<AuthenticationError> for Failure {
+    fn from(error: AuthenticationError) -> Self {
+        Self::Refused(error.into())
     }
 }
 
@@ -64,7 +71,8 @@ pub(super) async fn authenticate(
     if let (Some(name), Some(said)) = (&binding.certificate_name, said)
         && name != said
     {
-        return Err(ClientError::certificate_of_another(name, said).into());
+        let (certificate, user) = (name.clone(), said.to_owned());
+        return Err(AuthenticationError::CertificateMismatch { certificate, user }.into());
     }
     let name = binding.certificate_name.as_deref().or(said);
     let name = name.unwrap_or(&deps.default_user).to_owned();
@@ -78,7 +86,9 @@ pub(super) async fn authenticate(
     };
     let user = users.borrow().get(&name).cloned();
     if binding.certificate_name.is_some() {
-        let user = user.ok_or_else(|| ClientError::certificate_of_nobody(&name))?;
+        let user = user.ok_or_else(|| AuthenticationError::UnknownCertificate {
+            certificate: name.clone(),
+        })?;
         return Ok(Identity {
             name,
             user: Some(user),
@@ -86,7 +96,7 @@ pub(super) async fn authenticate(
     }
     let address = address_of(peer);
     let may_try = || match attempts.wait(&address) {
-        Some(wait) => Err(Failure::from(ClientError::too_many_failures(wait))),
+        Some(wait) => Err(Failure::from(AuthenticationError::TooManyFailures { wait })),
         None => Ok(()),
     };
     may_try()?;
@@ -101,7 +111,7 @@ pub(super) async fn authenticate(
         Err(error) => {
             attempts.failed(&address);
             tracing::debug!(user = name, %error, "authentication failed");
-            Err(ClientError::authentication_failed(&name, error).into())
+            Err(AuthenticationError::of_scram(&name, error).into())
         }
     }
 }
@@ -143,12 +153,12 @@ impl Client {
     async fn response(&mut self) -> Result<Frame, Failure> {
         loop {
             let decoded = decode_frame(&mut self.unread, SASL_BODY_LENGTH_MAX);
-            if let Some(frame) = decoded.map_err(ClientError::from)? {
+            if let Some(frame) = decoded.map_err(RefusalReason::from)? {
                 return match frame.tag {
                     b'p' => Ok(frame),
                     // libpq hangs up like this when it has no password.
                     b'X' => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                    tag => Err(ClientError::unexpected_message(tag).into()),
+                    tag => Err(RefusalReason::UnexpectedMessage { tag }.into()),
                 };
             }
             if self.socket.read_buf(&mut self.unread).await? == 0 {

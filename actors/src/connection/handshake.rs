@@ -113,10 +113,10 @@ impl Client {
         match error.refusal() {
             Refusal::Close => {}
             Refusal::TlsAlert => self.socket.write_all(TLS_REFUSED).await?,
-            Refusal::ErrorResponse => self.refuse(&ClientError::from(error)).await?,
+            Refusal::ErrorResponse => self.refuse(&ClientError::from(&error)).await?,
             Refusal::OldErrorResponse => {
                 let mut message = BytesMut::new();
-                ClientError::from(error).encode_old(&mut message);
+                ClientError::from(&error).encode_old(&mut message);
                 self.socket.write_all(&message).await?;
             }
         }

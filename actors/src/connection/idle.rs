@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::{ConnectionActor, EndRequest, OpenSession, SessionState};
-use crate::client_error::ClientError;
+use super::{ConnectionActor, EndRequest, OpenSession, SessionState, TerminationReason};
 use crate::ports::BackendActivity;
 
 /// How often a session is looked at while the daemon waits for it to become idle.
@@ -54,7 +53,7 @@ impl Handler<EndConnection> for ConnectionActor {
 /// How a session ends that did nothing for too long.
 enum IdleEnd {
     /// By a word of ours: its backend is silent, and waits for its client.
-    Told(ClientError),
+    Told(TerminationReason),
     /// By its backend, which alone knows where a message of its stream ends.
     Terminated,
 }
@@ -91,20 +90,24 @@ impl OpenSession {
     /// that time; `None` where there is no end to it.
     fn end_of(&self, activity: BackendActivity, others: bool) -> Option<(Duration, IdleEnd)> {
         let limits = self.idle;
-        let told =
-            |limit, error: fn(Duration) -> ClientError| Some((limit, IdleEnd::Told(error(limit))));
+        let told = |limit, reason| Some((limit, IdleEnd::Told(reason)));
+        let session = limits.session;
         match activity {
-            BackendActivity::Idle => told(limits.session, ClientError::idle_session),
+            BackendActivity::Idle => {
+                told(session, TerminationReason::IdleSession { limit: session })
+            }
             BackendActivity::Listening => match limits.listen {
-                Some(limit) => told(limit, ClientError::idle_listener),
+                Some(limit) => told(limit, TerminationReason::IdleListener { limit }),
                 None if others => None,
-                None => told(limits.session, ClientError::idle_session),
+                None => told(session, TerminationReason::IdleSession { limit: session }),
             },
             BackendActivity::IdleInTransaction => {
-                told(limits.transaction, ClientError::idle_in_transaction)
+                let limit = limits.transaction;
+                told(limit, TerminationReason::IdleInTransaction { limit })
             }
             BackendActivity::InCopy { waits: true } => {
-                told(limits.copy?, ClientError::idle_in_copy)
+                let limit = limits.copy?;
+                told(limit, TerminationReason::IdleInCopy { limit })
             }
             BackendActivity::InCopy { waits: false } | BackendActivity::Active => {
                 Some((limits.active?, IdleEnd::Terminated))
@@ -155,8 +158,8 @@ impl ConnectionActor {
             let end = activity.and_then(|activity| session.end_of(activity, others));
             let over = |limit| shown.meter.quiet_for() >= limit && shown.meter.chunks() == chunks;
             match end {
-                Some((limit, IdleEnd::Told(error))) if over(limit) => {
-                    actor.end_if_quiet(error, chunks);
+                Some((limit, IdleEnd::Told(reason))) if over(limit) => {
+                    actor.end_if_quiet(reason, chunks);
                 }
                 Some((limit, IdleEnd::Terminated)) if over(limit) => {
                     tracing::info!(id = %actor.id, instance = %shown.instance, ?activity, ?limit, "session was silent for too long, its backend is ended");
@@ -180,7 +183,7 @@ impl ConnectionActor {
         }
         self.ask(ctx, |actor, activity, chunks, ctx| {
             if let Some(BackendActivity::Idle | BackendActivity::Listening) = activity {
-                actor.end_if_quiet(ClientError::shutting_down(), chunks);
+                actor.end_if_quiet(TerminationReason::ShuttingDown, chunks);
             }
             ctx.run_later(DRAIN_INTERVAL, Self::drain);
         });
@@ -198,7 +201,7 @@ impl ConnectionActor {
                 | BackendActivity::Listening
                 | BackendActivity::IdleInTransaction,
             ) => {
-                actor.end_if_quiet(ClientError::connection_killed(), chunks);
+                actor.end_if_quiet(TerminationReason::Killed, chunks);
                 // Unless the client spoke after all.
                 ctx.run_later(KILL_PAUSE, Self::terminate);
             }
@@ -239,15 +242,15 @@ impl ConnectionActor {
         }));
     }
 
-    fn end_if_quiet(&self, error: ClientError, chunks: u64) {
+    fn end_if_quiet(&self, reason: TerminationReason, chunks: u64) {
         if let Some(session) = &self.session {
             tracing::info!(
                 id = %self.id,
                 instance = %session.shown.instance,
-                sqlstate = error.sqlstate.as_str(),
+                reason = reason.code(),
                 "session is ended"
             );
-            session.control.request(EndRequest { error, chunks });
+            session.control.request(EndRequest { reason, chunks });
         }
     }
 

@@ -10,18 +10,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ConnectionDeps, Socket};
+use super::{ConnectionDeps, RefusalReason, Socket};
 use crate::auth::Identity;
-use crate::client_error::{ClientError, ClientNotice};
+use crate::client_error::ClientNotice;
 use crate::instance::{Attach, InstanceError, Lease};
 use crate::limits::{IdleLimits, IdleTimeouts};
 use crate::ports::Freshness;
 use crate::request::{ConnectRequest, Source};
 use crate::snapshot_index::Choose;
-use crate::supervisor::{Acquire, Acquired};
+use crate::supervisor::{Acquire, AcquireError, Acquired};
 use crate::wire::{
     BackendMessage, BackendStartup, StartupMessage, decode_backend, encode_authentication_ok,
-    sqlstate,
 };
 
 /// The most bytes that a backend's whole login may take.
@@ -78,16 +77,16 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(super) enum LoginError {
     /// The client is told this.
-    Refused(ClientError),
+    Refused(RefusalReason),
     /// The backend refused, and the client gets its words as they are.
     Backend(Bytes),
     /// The backend could not be reached, or broke off.
     Lost,
 }
 
-impl From<ClientError> for LoginError {
-    fn from(error: ClientError) -> Self {
-        Self::Refused(error)
+impl From<RefusalReason> for LoginError {
+    fn from(reason: RefusalReason) -> Self {
+        Self::Refused(reason)
     }
 }
 
@@ -164,7 +163,7 @@ async fn reach(known: &Known, deps: &ConnectionDeps) -> Result<Reached, LoginErr
                 default_database: acquired.settings.database.as_bytes(),
                 options: options.as_deref(),
             })
-            .map_err(ClientError::from)?;
+            .map_err(RefusalReason::from)?;
         match Backend::login(&lease, &startup, deps.limits.start_timeout, request).await {
             Ok(backend) => {
                 let database = message.database(role.as_bytes());
@@ -185,7 +184,8 @@ async fn reach(known: &Known, deps: &ConnectionDeps) -> Result<Reached, LoginErr
                 tokio::time::sleep(LOST_PAUSE).await;
             }
             Err(LoginError::Lost) => {
-                return Err(ClientError::backend_lost(&request.instance).into());
+                let instance = request.instance.clone();
+                return Err(RefusalReason::BackendLost { instance }.into());
             }
             Err(error) => return Err(error),
         }
@@ -197,7 +197,7 @@ async fn attach(
     request: &ConnectRequest,
     identity: &Identity,
     deps: &ConnectionDeps,
-) -> Result<(Acquired, Lease, Option<ClientNotice>), ClientError> {
+) -> Result<(Acquired, Lease, Option<ClientNotice>), RefusalReason> {
     let name = &request.instance;
     for _ in 0..REDIRECTS_MAX {
         let acquire = Acquire {
@@ -205,7 +205,7 @@ async fn attach(
             identity: identity.clone(),
         };
         let acquired = deps.supervisor.send(acquire).await;
-        let acquired = acquired.map_err(|_| ClientError::shutting_down())??;
+        let acquired = acquired.unwrap_or(Err(AcquireError::ShuttingDown))?;
         let notice = notice(request.source.clone(), acquired.clone(), deps.clone());
         // Looked up while the instance starts.
         let notice = AbortOnDropHandle::new(actix_rt::spawn(notice));
@@ -217,34 +217,15 @@ async fn attach(
                 return Ok((acquired, lease, notice));
             }
             Err(InstanceError::Deleted) => tokio::task::yield_now().await,
-            Err(error) => return Err(refusal(name, &error, deps)),
+            Err(error) => {
+                let instance = name.clone();
+                return Err(RefusalReason::Instance { instance, error });
+            }
         }
     }
     tracing::error!(instance = %name, "an instance was deleted again and again while a client waited");
-    Err(ClientError::internal())
-}
-
-fn refusal(
-    name: &multidb_store::InstanceName,
-    error: &InstanceError,
-    deps: &ConnectionDeps,
-) -> ClientError {
-    match error {
-        InstanceError::Clone(error) => ClientError::clone_failed(name, error),
-        InstanceError::Start(error) => ClientError::start_failed(name, error),
-        InstanceError::StartTimeout { limit } => ClientError::start_timeout(name, *limit),
-        InstanceError::NoSlot { max } => {
-            ClientError::too_many_running(name, *max, deps.limits.start_timeout)
-        }
-        InstanceError::Stopped => {
-            ClientError::instance_ended(name, crate::client_error::AdminAction::Stop)
-        }
-        InstanceError::Stop(_) => ClientError::stop_failed(name),
-        InstanceError::Deleted
-        | InstanceError::Died
-        | InstanceError::Storage(_)
-        | InstanceError::Delete(_) => ClientError::internal(),
-    }
+    let instance = name.clone();
+    Err(RefusalReason::InstanceKeepsVanishing { instance })
 }
 
 /// What the client should know about how its instance came to be: that it is new, or that what
@@ -319,7 +300,9 @@ impl Backend {
             .await
             .unwrap_or_else(|_| {
                 tracing::warn!(instance = %name, elapsed_ms = began.elapsed().as_millis() as u64, "postgres did not let a client in");
-                Err(ClientError::start_timeout(name, limit).into())
+                let instance = name.clone();
+                let error = InstanceError::StartTimeout { limit };
+                Err(RefusalReason::Instance { instance, error }.into())
             })
     }
 
@@ -366,7 +349,7 @@ impl Backend {
                     return Err(io::Error::other(error));
                 }
                 BackendMessage::ErrorResponse(fields) => {
-                    if fields.sqlstate() == sqlstate::CANNOT_CONNECT_NOW.as_str() {
+                    if fields.is_starting_up() {
                         return Ok(Ok(Attempt::Starting));
                     }
                     return Ok(Err(LoginError::Backend(backend.last_words(&frame.raw))));

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio_util::io::poll_read_buf;
 
+use super::error::TerminationReason;
 use super::meter::Meter;
 use crate::client_error::ClientError;
 use crate::wire::{Tail, encode_terminate};
@@ -44,12 +45,12 @@ pub struct RelayControl {
     changed: Notify,
 }
 
-/// A wish to end the session with an error of ours, which the client can only read between two
+/// A request to end the session with an error of multidb, which the client can only read between two
 /// messages of the backend: so it is granted only if nothing was said since the decision.
 #[derive(Debug)]
 pub struct EndRequest {
-    /// What to tell the client.
-    pub error: ClientError,
+    /// The reason, which the client is told.
+    pub reason: TerminationReason,
     /// [`Meter::chunks`] when the decision was made.
     pub chunks: u64,
 }
@@ -61,10 +62,10 @@ impl RelayControl {
         self.changed.notify_one();
     }
 
-    /// The error to end with, if there is a wish and it is not void.
-    fn granted(&self, meter: &Meter, nothing_pending: bool) -> Option<ClientError> {
-        let EndRequest { error, chunks } = self.request.take()?;
-        (nothing_pending && meter.chunks() == chunks).then_some(error)
+    /// The reason to end for, if there is a request and it is still valid.
+    fn granted(&self, meter: &Meter, nothing_pending: bool) -> Option<TerminationReason> {
+        let EndRequest { reason, chunks } = self.request.take()?;
+        (nothing_pending && meter.chunks() == chunks).then_some(reason)
     }
 }
 
@@ -153,7 +154,7 @@ where
     let mut downstream = Direction::default();
     let mut client_closed = false;
     loop {
-        let error = {
+        let reason = {
             let changed = control.changed.notified();
             tokio::pin!(changed);
             poll_fn(|cx| {
@@ -177,18 +178,18 @@ where
                     return Poll::Ready(Ok(Some(None)));
                 }
                 let pending = upstream.buffer.has_remaining() || downstream.buffer.has_remaining();
-                if let Some(error) = control.granted(meter, !pending) {
-                    return Poll::Ready(Ok(Some(Some(error))));
+                if let Some(reason) = control.granted(meter, !pending) {
+                    return Poll::Ready(Ok(Some(Some(reason))));
                 }
                 // Only to be woken by a request.
                 if changed.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Ok(None));
                 }
-                Poll::Pending::<io::Result<Option<Option<ClientError>>>>
+                Poll::Pending::<io::Result<Option<Option<TerminationReason>>>>
             })
             .await?
         };
-        match error {
+        match reason {
             None if client_closed => backend.shutdown().await?,
             None => {}
             Some(None) => {
@@ -196,7 +197,8 @@ where
                 let ended = tokio::time::timeout(GOODBYE_PATIENCE, client.shutdown()).await;
                 return ended.unwrap_or(Ok(())).map(|()| End::Closed);
             }
-            Some(Some(error)) => {
+            Some(Some(reason)) => {
+                let error = ClientError::from(&reason);
                 let goodbye = say_goodbye(client, backend, &error);
                 // Without it, a client that does not read would never end.
                 return match tokio::time::timeout(GOODBYE_PATIENCE, goodbye).await {

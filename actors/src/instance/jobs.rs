@@ -112,6 +112,7 @@ impl InstanceActor {
             let slot = deps.slots.acquire(limit, deps.room).await;
             let slot = slot.ok_or(InstanceError::NoSlot {
                 max: deps.slots.max(),
+                waited: limit,
             })?;
             match tokio::time::timeout(limit, deps.runtime.start(&record)).await {
                 Ok(Ok(postgres)) => Ok((postgres, slot)),

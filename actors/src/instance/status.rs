@@ -1,6 +1,7 @@
 //! What an instance shows of itself, and why it could not serve.
 
 use multidb_store::{InstanceRecord, InstanceUid};
+use serde::Serialize;
 
 use crate::instance::lifecycle::State;
 use crate::ports::{CloneError, Endpoint, RuntimeError, StartError};
@@ -23,14 +24,9 @@ pub struct InstanceStatus {
 }
 
 /// Why an instance did not serve a client or do what it was told.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
 pub enum InstanceError {
-    /// Its clone could not be made.
-    #[error("the clone failed")]
-    Clone(#[source] CloneError),
-    /// Its Postgres did not start.
-    #[error("postgres did not start")]
-    Start(#[source] StartError),
     /// Its Postgres did not accept connections within `start_timeout`.
     #[error("postgres was not ready within {}", humantime::format_duration(*.limit))]
     StartTimeout {
@@ -39,28 +35,75 @@ pub enum InstanceError {
     },
     /// All places to run in stayed taken.
     #[error("all {max} places to run in are in use")]
+    #[serde(rename = "too_many_running")]
     NoSlot {
         /// `max_running`.
         max: usize,
+        /// How long the instance waited for a place.
+        waited: std::time::Duration,
     },
     /// Its Postgres could not be stopped, which is tried again.
     #[error("postgres was not stopped, which is tried again")]
-    Stop(#[source] RuntimeError),
+    #[serde(rename = "stop_failed")]
+    Stop(
+        #[source]
+        #[serde(skip)]
+        RuntimeError,
+    ),
     /// An administrator stopped it while the client waited.
     #[error("stopped by an administrator")]
+    #[serde(rename = "instance_stopped")]
     Stopped,
     /// It was deleted while the client waited. Ask the Supervisor again.
     #[error("the instance was deleted")]
+    #[serde(rename = "instance_deleted")]
     Deleted,
     /// Its actor ended without an answer: a defect, which the log has.
     #[error("the instance's actor ended")]
+    #[serde(rename = "actor_ended")]
     Died,
     /// A record could not be written.
     #[error("the record was not written")]
-    Storage(#[source] CloneError),
+    #[serde(rename = "storage_failed")]
+    Storage(
+        #[source]
+        #[serde(skip)]
+        CloneError,
+    ),
     /// Its data could not be deleted.
     #[error("the instance was not deleted")]
-    Delete(#[source] CloneError),
+    #[serde(rename = "delete_failed")]
+    Delete(
+        #[source]
+        #[serde(skip)]
+        CloneError,
+    ),
+    /// Its clone could not be made.
+    #[error("the clone failed")]
+    #[serde(untagged)]
+    Clone(#[source] CloneError),
+    /// Its Postgres did not start.
+    #[error("postgres did not start")]
+    #[serde(untagged)]
+    Start(#[source] StartError),
+}
+
+impl InstanceError {
+    /// The stable word for programs; `code` in the serialized form.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::StartTimeout { .. } => "start_timeout",
+            Self::NoSlot { .. } => "too_many_running",
+            Self::Stop(_) => "stop_failed",
+            Self::Stopped => "instance_stopped",
+            Self::Deleted => "instance_deleted",
+            Self::Died => "actor_ended",
+            Self::Storage(_) => "storage_failed",
+            Self::Delete(_) => "delete_failed",
+            Self::Clone(error) => error.code(),
+            Self::Start(error) => error.code(),
+        }
+    }
 }
 
 /// A session's hold on a running instance. Dropping it tells the instance that the session ended.

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use multidb_store::InvalidName;
-
-use super::KEYS;
+use serde::Serialize;
 
 /// Where a key was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Place {
     /// In the user name.
     UserName,
@@ -25,7 +25,8 @@ impl fmt::Display for Place {
 }
 
 /// A request that multidb cannot read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
 pub enum RequestError {
     /// The user name is not UTF-8.
     #[error("user name is not valid UTF-8")]
@@ -88,7 +89,7 @@ pub enum RequestError {
         options: String,
     },
     /// More than one key says what to create from.
-    #[error("\"{first}\" and \"{second}\" exclude each other")]
+    #[error("\"{first}\" and \"{second}\" cannot be combined")]
     SeveralSources {
         /// One of them.
         first: &'static str,
@@ -122,39 +123,21 @@ impl RequestError {
         }
     }
 
-    /// What is behind it, in sentences for the client.
-    pub fn detail(&self) -> Option<String> {
+    /// The stable word for programs; `code` in the serialized form.
+    pub fn code(&self) -> &'static str {
         match self {
-            Self::UnknownKey { .. } | Self::RepeatedKey { .. } => {
-                Some(format!("The keys are {}.", KEYS.join(", ")))
-            }
-            Self::Conflict {
-                user_name, options, ..
-            } => Some(format!(
-                "The user name says {}, the options say {}.",
-                quoted(user_name),
-                quoted(options)
-            )),
-            Self::UnescapedUrl { .. } => Some(
-                "In a connection URL, a colon ends the user name and begins the password.".into(),
-            ),
-            _ => None,
-        }
-    }
-
-    /// What to do about it, in sentences for the client.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::PlainUserName { .. } | Self::NoInstance | Self::NotAPair { .. } => Some(
-                "Name the instance in the user name, as in \"instance:NAME,gitref:REVISION\", or in the options, as in \"-c multidb.instance=NAME\".",
-            ),
-            Self::UnescapedUrl { .. } => {
-                Some("In a URL, write \"instance=NAME,gitref=REVISION\", or each colon as %3A.")
-            }
-            Self::OptionWithoutValue { .. } => Some("Write it as \"-c multidb.KEY=VALUE\"."),
-            Self::SeveralSources { .. } => Some("Give one of gitref, snapshot and asof."),
-            Self::RepeatedKey { .. } => Some("Give each key once; a comma in a value is %2C."),
-            _ => None,
+            Self::UserNameEncoding => "user_name_encoding",
+            Self::OptionsEncoding => "options_encoding",
+            Self::PlainUserName { .. } => "plain_user_name",
+            Self::UnescapedUrl { .. } => "unescaped_url",
+            Self::NoInstance => "no_instance",
+            Self::NotAPair { .. } => "not_a_pair",
+            Self::OptionWithoutValue { .. } => "option_without_value",
+            Self::UnknownKey { .. } => "unknown_key",
+            Self::RepeatedKey { .. } => "repeated_key",
+            Self::Conflict { .. } => "conflict",
+            Self::SeveralSources { .. } => "several_sources",
+            Self::InvalidValue { .. } => "invalid_value",
         }
     }
 }

@@ -4,6 +4,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
 
 use super::*;
+use crate::client_error::ClientError;
 
 type Parsed = Result<(ConnectRequest, Option<Vec<u8>>), RequestError>;
 
@@ -85,11 +86,11 @@ const USER_NAMES: &[(&str, &str)] = &[
     ),
     (
         "instance:x,gitref:a,snapshot:b",
-        "\"gitref\" and \"snapshot\" exclude each other",
+        "\"gitref\" and \"snapshot\" cannot be combined",
     ),
     (
         "instance:x,asof:2026-01-31,gitref:a",
-        "\"gitref\" and \"asof\" exclude each other",
+        "\"gitref\" and \"asof\" cannot be combined",
     ),
     (
         "instance:",
@@ -293,7 +294,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     (
         "instance:x,gitref:a",
         "-c multidb.asof=2026-01-31",
-        "\"gitref\" and \"asof\" exclude each other",
+        "\"gitref\" and \"asof\" cannot be combined",
     ),
     (
         "instance:x",
@@ -327,13 +328,9 @@ fn options_are_read_and_cut_out() {
 
 #[test]
 fn a_key_as_user_name_is_taken_for_an_unescaped_url() {
-    let error = parse_both("instance", None).unwrap_err();
-    assert!(
-        error
-            .hint()
-            .unwrap()
-            .contains("instance=NAME,gitref=REVISION")
-    );
+    let error = ClientError::from(&parse_both("instance", None).unwrap_err());
+    let hint = error.hint.unwrap();
+    assert!(hint.contains("instance=NAME,gitref=REVISION"), "{hint}");
     assert!(matches!(
         parse_both("gitref", None),
         Err(RequestError::UnescapedUrl { .. })

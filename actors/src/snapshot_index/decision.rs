@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use multidb_store::SnapshotRecord;
-
-use crate::client_error::NearestMiss;
+use multidb_store::{SnapshotId, SnapshotRecord};
+use serde::Serialize;
 
 /// The missing migrations that are kept of each snapshot, for people.
 const MISSING_SHOWN: usize = 5;
@@ -27,6 +26,17 @@ pub struct Verdict {
     /// The first migrations applied in it that the listing lacks.
     pub missing: Vec<String>,
     /// How many the listing lacks; 0 when it is compatible.
+    pub missing_total: usize,
+}
+
+/// The snapshot that came nearest to being compatible with a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NearestMiss {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The first migrations applied in it that the listing lacks.
+    pub missing: Vec<String>,
+    /// The number of all migrations that the listing lacks.
     pub missing_total: usize,
 }
 

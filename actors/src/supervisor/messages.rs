@@ -8,7 +8,7 @@ use crate::slots::MakeRoom;
 
 /// A client asks for an instance, which is created if it does not exist.
 #[derive(Message)]
-#[rtype(result = "Result<Acquired, ClientError>")]
+#[rtype(result = "Result<Acquired, AcquireError>")]
 pub struct Acquire {
     /// What the client asked for.
     pub request: ConnectRequest,
@@ -30,7 +30,7 @@ pub struct Acquired {
 }
 
 impl Handler<Acquire> for Supervisor {
-    type Result = ResponseFuture<Result<Acquired, ClientError>>;
+    type Result = ResponseFuture<Result<Acquired, AcquireError>>;
 
     fn handle(&mut self, message: Acquire, ctx: &mut Self::Context) -> Self::Result {
         let (reply, answer) = oneshot::channel();
@@ -40,11 +40,7 @@ impl Handler<Acquire> for Supervisor {
             reply,
         };
         self.acquire(waiter, ctx);
-        Box::pin(async move {
-            answer
-                .await
-                .unwrap_or_else(|_| Err(ClientError::internal()))
-        })
+        Box::pin(async move { answer.await.unwrap_or(Err(AcquireError::Unanswered)) })
     }
 }
 

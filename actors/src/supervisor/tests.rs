@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use multidb_store::{InstanceUid, Phase, Pin};
+use multidb_store::{InstanceUid, Phase, Pin, SnapshotId};
 
 use super::*;
 use crate::instance::lifecycle::Command;
 use crate::instance::{Attach, InstanceError, Lease};
-use crate::ports::FoundPostgres;
+use crate::ports::{FoundPostgres, RevisionError};
 use crate::request::SnapshotSelector;
+use crate::snapshot_index::decision::NearestMiss;
 use crate::snapshot_index::{AddSnapshot, Choose, RemoveSnapshot};
 use crate::testing::{World, limits, paused, project, record, snapshot};
 
@@ -20,8 +21,8 @@ fn latest() -> Option<Source> {
     Some(Source::Snapshot(SnapshotSelector::Latest))
 }
 
-fn sqlstate(result: Result<Acquired, ClientError>) -> &'static str {
-    result.err().expect("it is refused").sqlstate.as_str()
+fn refused(result: Result<Acquired, AcquireError>) -> AcquireError {
+    result.err().expect("it is refused")
 }
 
 async fn attach(world: &World, name: &str) -> Result<Lease, InstanceError> {
@@ -63,23 +64,96 @@ fn the_newest_compatible_snapshot_is_chosen() {
 }
 
 #[test]
-fn what_cannot_be_chosen_has_its_sqlstate_and_creates_nothing() {
+fn refused_source_says_why_and_creates_nothing() {
     paused(async {
         let world = World::new(limits());
-        let id = "nope".parse().unwrap();
-        for (source, expected) in [
-            (None, "3D000"),
-            (gitref("nope"), "22023"),
-            (gitref("empty"), "55000"),
-            (Some(Source::Snapshot(SnapshotSelector::Id(id))), "3D000"),
+        let id: SnapshotId = "nope".parse().unwrap();
+        let second = |second| Timestamp::from_second(second).unwrap();
+        let cases = [
             (
-                Some(Source::AsOf(Timestamp::from_second(50).unwrap())),
-                "3D000",
+                None,
+                AcquireError::NoSuchInstance {
+                    instance: "x".parse().unwrap(),
+                },
             ),
-        ] {
-            assert_eq!(sqlstate(world.acquire("x", source).await), expected);
+            (
+                gitref("nope"),
+                ChooseError::Revision(RevisionError::Unknown {
+                    gitref: "nope".to_owned(),
+                    fetch_failure: None,
+                })
+                .into(),
+            ),
+            (
+                gitref("empty"),
+                ChooseError::NoCompatibleSnapshot {
+                    project: project(),
+                    gitref: "empty".to_owned(),
+                    nearest: NearestMiss {
+                        snapshot: "s1".parse().unwrap(),
+                        missing: vec!["a.1".to_owned()],
+                        missing_total: 1,
+                    },
+                }
+                .into(),
+            ),
+            (
+                Some(Source::Snapshot(SnapshotSelector::Id(id.clone()))),
+                ChooseError::NoSuchSnapshot {
+                    project: project(),
+                    snapshot: id,
+                }
+                .into(),
+            ),
+            (
+                Some(Source::AsOf(second(50))),
+                ChooseError::NoSnapshotAsOf {
+                    project: project(),
+                    time: second(50),
+                    oldest: second(100),
+                }
+                .into(),
+            ),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(refused(world.acquire("x", source).await), expected);
         }
         assert_eq!(world.supervisor.send(ListInstances).await.unwrap().len(), 0);
+    });
+}
+
+#[test]
+fn project_is_chosen_by_name_or_as_the_only_one() {
+    paused(async {
+        let name = |name: &str| -> ProjectName { name.parse().unwrap() };
+        let acquire = async |configured: &[ProjectName], requested: Option<ProjectName>| {
+            let world = World::with_projects(limits(), configured);
+            let request = ConnectRequest {
+                instance: "x".parse().unwrap(),
+                source: latest(),
+                project: requested,
+                role: None,
+                user: None,
+                idle: IdleTimeouts::default(),
+            };
+            let identity = Identity::trusted("staff");
+            let acquired = world.supervisor.send(Acquire { request, identity });
+            acquired.await.unwrap()
+        };
+        for requested in [None, Some(name("q"))] {
+            let error = refused(acquire(&[], requested).await);
+            assert_eq!(error, AcquireError::NoProject);
+        }
+        let known = vec![name("o"), name("p")];
+        let error = refused(acquire(&known, None).await);
+        let known = || known.clone();
+        assert_eq!(error, AcquireError::ProjectNeeded { known: known() });
+        let error = refused(acquire(&known(), Some(name("q"))).await);
+        let project = name("q");
+        let known = known();
+        assert_eq!(error, AcquireError::NoSuchProject { project, known });
+        let acquired = acquire(&[name("o"), name("p")], Some(name("p"))).await;
+        assert_eq!(acquired.unwrap().record.project, name("p"));
     });
 }
 
@@ -134,7 +208,7 @@ fn of_two_who_create_one_name_the_second_gets_what_it_asked_for_if_the_first_fai
             world.acquire("x", gitref("old")),
             world.acquire("x", None),
         );
-        assert_eq!(sqlstate(first), "22023");
+        assert_eq!(refused(first).code(), "unknown_revision");
         assert_eq!(second.unwrap().record.snapshot.as_str(), "s1");
         assert!(!third.unwrap().created);
     });
@@ -156,7 +230,10 @@ fn the_least_recently_used_instance_without_sessions_makes_room() {
             let _held = attach(&world, "c").await.unwrap();
             attach(&world, "d").await.unwrap_err()
         };
-        assert!(matches!(error, InstanceError::NoSlot { max: 2 }), "{error}");
+        assert!(
+            matches!(error, InstanceError::NoSlot { max: 2, .. }),
+            "{error}"
+        );
         drop(used);
         attach(&world, "d").await.unwrap();
         assert!(world.runtime.running_now().len() <= 2);
@@ -329,7 +406,8 @@ fn a_daemon_that_stops_takes_no_clients_and_stops_its_instances() {
             .send(StopAll { instances: later })
             .await
             .unwrap();
-        assert_eq!(sqlstate(world.acquire("a", None).await), "57P01");
+        let error = refused(world.acquire("a", None).await);
+        assert_eq!(error, AcquireError::ShuttingDown);
         assert_eq!(world.runtime.running_now().len(), 1);
         let now = StopInstances::Now;
         world

@@ -72,7 +72,7 @@ pub fn startup(bytes: &[u8]) {
             }
         }
         Ok(_) => {}
-        Err(error) => is_told(&ClientError::from(error)),
+        Err(error) => is_told(&ClientError::from(&error)),
     }
 }
 
@@ -80,7 +80,7 @@ pub fn startup(bytes: &[u8]) {
 pub fn user_name(bytes: &[u8]) {
     match request::parse(bytes, None) {
         Ok((_, rest)) => assert_eq!(rest, None),
-        Err(error) => is_told(&ClientError::from(error)),
+        Err(error) => is_told(&ClientError::from(&error)),
     }
 }
 
@@ -97,7 +97,7 @@ pub fn options(bytes: &[u8]) {
                 let again = request::parse(b"instance:a", Some(&rest));
                 assert_eq!(again.map(|(_, rest)| rest), Ok(Some(rest)));
             }
-            Err(error) => is_told(&ClientError::from(error)),
+            Err(error) => is_told(&ClientError::from(&error)),
         }
     }
 }

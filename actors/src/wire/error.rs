@@ -1,11 +1,12 @@
 //! What can be wrong with bytes from a peer.
 
-use super::SqlState;
-use super::sqlstate;
+use serde::Serialize;
+
 use super::startup::ProtocolVersion;
 
 /// Bytes that are not the protocol. The texts are those of Postgres where it has one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
 pub enum WireError {
     /// A startup packet shorter or longer than any can be.
     #[error("invalid length of startup packet")]
@@ -71,30 +72,18 @@ pub enum Refusal {
 }
 
 impl WireError {
-    /// The SQLSTATE that means this error.
-    pub fn sqlstate(&self) -> SqlState {
+    /// The stable word for programs; `code` in the serialized form.
+    pub fn code(&self) -> &'static str {
         match self {
-            Self::UnsupportedProtocol { .. } | Self::DirectTls => sqlstate::FEATURE_NOT_SUPPORTED,
-            Self::StartupLength { .. }
-            | Self::StartupTerminator
-            | Self::CancelKeyLength { .. }
-            | Self::EarlyData { .. }
-            | Self::Http
-            | Self::MessageLength { .. }
-            | Self::MessageLayout { .. } => sqlstate::PROTOCOL_VIOLATION,
-        }
-    }
-
-    /// What is behind it, in a sentence for the client.
-    pub fn detail(&self) -> Option<&'static str> {
-        match self {
-            Self::EarlyData { .. } => Some(
-                "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
-            ),
-            Self::StartupLength { .. } => {
-                Some("The parameters of a startup packet take at most 10000 bytes.")
-            }
-            _ => None,
+            Self::StartupLength { .. } => "startup_length",
+            Self::StartupTerminator => "startup_terminator",
+            Self::UnsupportedProtocol { .. } => "unsupported_protocol",
+            Self::CancelKeyLength { .. } => "cancel_key_length",
+            Self::EarlyData { .. } => "early_data",
+            Self::DirectTls => "direct_tls",
+            Self::Http => "http",
+            Self::MessageLength { .. } => "message_length",
+            Self::MessageLayout { .. } => "message_layout",
         }
     }
 

@@ -6,6 +6,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::SqlState;
 use super::frame::encode_frame;
+use super::sqlstate;
 use super::startup::take_string;
 
 /// The most bytes of one text that we send; longer ones are cut.
@@ -50,6 +51,11 @@ impl ErrorFields {
     /// The SQLSTATE.
     pub fn sqlstate(&self) -> Cow<'_, str> {
         self.get(b'C').unwrap_or_default()
+    }
+
+    /// Whether the server is still starting up, so that a later attempt may succeed.
+    pub fn is_starting_up(&self) -> bool {
+        self.sqlstate() == sqlstate::CANNOT_CONNECT_NOW.as_str()
     }
 
     /// The message.

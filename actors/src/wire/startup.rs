@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::Serialize;
 
 use super::error::WireError;
 
@@ -28,7 +29,7 @@ const HTTP_STARTS: [&[u8; 4]; 10] = [
 const EXTENSION_PREFIX: &[u8] = b"_pq_.";
 
 /// A version of the protocol, or one of the numbers that stand in its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ProtocolVersion {
     /// The major version; only 3 is spoken.
     pub major: u16,

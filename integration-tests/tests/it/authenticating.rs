@@ -192,6 +192,6 @@ fn scram_is_bound_to_the_certificate_where_the_client_requests_it() {
     assert_eq!(psql(&daemon, "instance:a", &shows("alice")).ok(), "1");
     let stranger = psql(&daemon, "instance:a", &shows("mallory"));
     assert_eq!(stranger.code, Some(2), "{stranger:?}");
-    let said = "certificate's name \"mallory\" is not that of a user";
+    let said = "client certificate is for \"mallory\", which is not a user";
     assert!(stranger.stderr.contains(said), "{stranger:?}");
 }

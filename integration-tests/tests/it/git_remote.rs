@@ -114,7 +114,7 @@ fn existing_instance_gives_a_notice_for_an_unknown_revision_without_fetching() {
     let [notice] = notices.as_slice() else {
         panic!("one notice was expected: {notices:?}")
     };
-    assert!(notice.message.contains("was not looked at"), "{notice:?}");
+    assert!(notice.message.contains("was ignored"), "{notice:?}");
 }
 
 #[test]

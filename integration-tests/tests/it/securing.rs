@@ -165,7 +165,7 @@ fn client_certificate_authenticates_its_user() {
     assert_eq!(created.ok(), "1");
     let bob = secured.psql("instance:a,user:bob", &settings, &["select 1"]);
     assert_eq!(bob.code, Some(2), "{bob:?}");
-    let said = "multidb: the certificate is not that of user \"bob\"";
+    let said = "multidb: client certificate is for user \"alice\", not \"bob\"";
     assert!(bob.stderr.contains(said), "{bob:?}");
 }
 

@@ -8,7 +8,8 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use multidb_actors::client_error::ClientError;
 use multidb_actors::instance::InstanceError;
-use multidb_actors::ports::RuntimeError;
+use multidb_actors::ports::{RevisionError, RuntimeError};
+use multidb_actors::snapshot_index::ChooseError;
 use multidb_store::error_chain;
 
 use crate::admin::api::{ErrorBody, ErrorInfo};
@@ -110,14 +111,24 @@ impl From<InstanceError> for Failure {
     }
 }
 
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        let status = match error.sqlstate.as_str() {
-            "3D000" => StatusCode::NOT_FOUND,
-            "22023" => StatusCode::BAD_REQUEST,
-            "55000" => StatusCode::CONFLICT,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+impl From<ChooseError> for Failure {
+    fn from(error: ChooseError) -> Self {
+        let status = match &error {
+            ChooseError::NoSuchSnapshot { .. }
+            | ChooseError::NoSnapshots { .. }
+            | ChooseError::NoSnapshotAsOf { .. } => StatusCode::NOT_FOUND,
+            ChooseError::Revision(
+                RevisionError::Unknown { .. }
+                | RevisionError::Ambiguous { .. }
+                | RevisionError::ListingMissing { .. },
+            ) => StatusCode::BAD_REQUEST,
+            ChooseError::NoCompatibleSnapshot { .. } => StatusCode::CONFLICT,
+            ChooseError::IndexUnavailable
+            | ChooseError::Revision(RevisionError::Repository { .. }) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         };
+        let error = ClientError::from(&error);
         let info = ErrorInfo {
             message: error.message,
             detail: error.detail,

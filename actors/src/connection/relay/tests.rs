@@ -104,7 +104,9 @@ fn a_quiet_session_is_told_why_it_ends_and_its_backend_too() {
         session.backend.write_all(IDLE).await.unwrap();
         settle().await;
         session.control.request(EndRequest {
-            error: ClientError::idle_session(Duration::from_secs(1)),
+            reason: TerminationReason::IdleSession {
+                limit: Duration::from_secs(1),
+            },
             chunks: session.meter.chunks(),
         });
         assert_eq!(session.relayed.await.unwrap().unwrap(), End::Ended);
@@ -129,7 +131,9 @@ fn a_client_that_does_not_read_is_not_waited_for() {
             tokio::task::yield_now().await;
         }
         session.control.request(EndRequest {
-            error: ClientError::idle_session(Duration::from_secs(1)),
+            reason: TerminationReason::IdleSession {
+                limit: Duration::from_secs(1),
+            },
             chunks: session.meter.chunks(),
         });
         assert_eq!(session.relayed.await.unwrap().unwrap(), End::Ended);
@@ -148,7 +152,9 @@ fn a_session_that_spoke_since_the_decision_goes_on() {
         let chunks = session.meter.chunks();
         session.client.write_all(b"Q").await.unwrap();
         session.control.request(EndRequest {
-            error: ClientError::idle_session(Duration::from_secs(1)),
+            reason: TerminationReason::IdleSession {
+                limit: Duration::from_secs(1),
+            },
             chunks,
         });
         settle().await;

@@ -1,0 +1,77 @@
+//! Why a client gets no instance.
+
+use multidb_store::{InstanceName, ProjectName};
+use serde::Serialize;
+
+use crate::auth::DenyReason;
+use crate::snapshot_index::ChooseError;
+
+/// Why a client gets no instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum AcquireError {
+    /// The daemon is shutting down.
+    #[error("the daemon is shutting down")]
+    ShuttingDown,
+    /// The instance does not exist, and the request has no source to create it from.
+    #[error("instance \"{instance}\" does not exist")]
+    NoSuchInstance {
+        /// The requested instance.
+        instance: InstanceName,
+    },
+    /// The instance belongs to another project than requested.
+    #[error("instance \"{instance}\" belongs to project \"{project}\", not \"{requested}\"")]
+    InstanceOfOtherProject {
+        /// The instance.
+        instance: InstanceName,
+        /// Its project.
+        project: ProjectName,
+        /// The requested project.
+        requested: ProjectName,
+    },
+    /// No project is configured, so nothing can be created.
+    #[error("no project is configured")]
+    NoProject,
+    /// No project of this name is configured.
+    #[error("project \"{project}\" does not exist")]
+    NoSuchProject {
+        /// The requested project.
+        project: ProjectName,
+        /// The configured projects, sorted.
+        known: Vec<ProjectName>,
+    },
+    /// Several projects are configured, and the request names none.
+    #[error("several projects are configured and none is named")]
+    ProjectNeeded {
+        /// The configured projects, sorted.
+        known: Vec<ProjectName>,
+    },
+    /// The Supervisor dropped the request unanswered: a defect.
+    #[error("the supervisor did not answer")]
+    Unanswered,
+    /// The user's rights or limits forbid it.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Denied(#[from] DenyReason),
+    /// No snapshot was found to create it from.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Choose(#[from] ChooseError),
+}
+
+impl AcquireError {
+    /// The stable word for programs; `code` in the serialized form.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ShuttingDown => "shutting_down",
+            Self::NoSuchInstance { .. } => "no_such_instance",
+            Self::InstanceOfOtherProject { .. } => "instance_of_other_project",
+            Self::NoProject => "no_project",
+            Self::NoSuchProject { .. } => "no_such_project",
+            Self::ProjectNeeded { .. } => "project_needed",
+            Self::Unanswered => "unanswered",
+            Self::Denied(reason) => reason.code(),
+            Self::Choose(error) => error.code(),
+        }
+    }
+}
