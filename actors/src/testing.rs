@@ -1,7 +1,7 @@
-//! Fakes of the ports, and a small world of them for the tests of the actors.
+//! Fakes of the ports, and a harness of the actors over them.
 //!
-//! The records are real, in a temporary directory; everything outside is a fake that counts what
-//! it was asked and fails when it is told to.
+//! The records are real, in a temporary directory. Everything else outside the actors is a fake, which
+//! records its calls and fails on request.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,7 +38,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the next starts do.
+/// The outcome of the next starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Starts {
     /// They succeed.
@@ -46,35 +46,36 @@ pub enum Starts {
     Succeed,
     /// Postgres exits, with a line in its log.
     Fail,
-    /// They never end.
+    /// They hang.
     Hang,
 }
 
-/// A runtime that runs nothing.
+/// A runtime without processes.
 #[derive(Default)]
 pub struct FakeRuntime {
-    /// What the next starts do.
+    /// The outcome of the next starts.
     pub starts: Mutex<Starts>,
-    /// The uids that were started, in order.
+    /// The started uids, in order.
     pub started: Mutex<Vec<InstanceUid>>,
-    /// The uids that were stopped, in order.
+    /// The stopped uids, in order.
     pub stopped: Mutex<Vec<InstanceUid>>,
-    /// Where the next starts lead to, in order; the last one stays. Without any, to nowhere.
+    /// The endpoints of the next starts, in order; the last one is repeated. Without any, an endpoint
+    /// that nothing listens on.
     pub endpoints: Mutex<VecDeque<Endpoint>>,
     running: Mutex<HashMap<InstanceUid, oneshot::Sender<()>>>,
-    /// Held while stops are to wait.
+    /// Write-locked while stops are to wait.
     pub stop_gate: tokio::sync::RwLock<()>,
-    /// How many of the next stops fail.
+    /// The number of the next stops that fail.
     pub stop_failures: Mutex<usize>,
 }
 
 impl FakeRuntime {
-    /// The uids that run now.
+    /// The running uids.
     pub fn running_now(&self) -> BTreeSet<InstanceUid> {
         lock(&self.running).keys().copied().collect()
     }
 
-    /// Ends a Postgres as a crash does.
+    /// Ends a Postgres as by a crash.
     pub fn crash(&self, uid: InstanceUid) {
         lock(&self.running).remove(&uid);
     }
@@ -88,7 +89,7 @@ impl FakeRuntime {
         next.unwrap_or_else(|| Endpoint::Unix(format!("/fake/{uid}").into()))
     }
 
-    /// A Postgres that runs, as after a restart of the daemon.
+    /// Runs a Postgres without a start, as one found after a restart of the daemon.
     pub fn run(&self, uid: InstanceUid) -> RunningPostgres {
         let (end, ended) = oneshot::channel();
         lock(&self.running).insert(uid, end);
@@ -150,20 +151,20 @@ impl Runtime for FakeRuntime {
     }
 }
 
-/// A cloner that clones nothing.
+/// A cloner without files.
 #[derive(Default)]
 pub struct FakeCloner {
-    /// Why the next clones fail, if they do.
+    /// The error of the next clones, if they fail.
     pub failure: Mutex<Option<CloneError>>,
-    /// The uids that were made, in order.
+    /// The cloned uids, in order.
     pub made: Mutex<Vec<InstanceUid>>,
-    /// Why the next deletions fail, if they do.
+    /// The error of the next deletions, if they fail.
     pub delete_failure: Mutex<Option<CloneError>>,
-    /// The uids that were deleted, in order.
+    /// The deleted uids, in order.
     pub deleted: Mutex<Vec<InstanceUid>>,
-    /// The records whose manifests were written again.
+    /// The records of the rewritten manifests, in order.
     pub manifests: Mutex<Vec<InstanceRecord>>,
-    /// Held while writes of manifests are to wait.
+    /// Write-locked while writes of manifests are to wait.
     pub manifest_gate: tokio::sync::RwLock<()>,
 }
 
@@ -223,16 +224,16 @@ impl SnapshotCatalog for FakeCatalog {
     }
 }
 
-/// A repository: revisions by name, and what their listings define.
+/// A repository: revisions by name, and the migrations of their listings.
 #[derive(Default)]
 pub struct FakeSource {
     /// The listing of each revision that exists.
     pub revisions: Mutex<HashMap<String, String>>,
-    /// What each listing defines.
+    /// The migrations of each listing.
     pub listings: Mutex<HashMap<String, HashSet<String>>>,
-    /// How often a name was looked up.
+    /// The number of resolved names.
     pub resolves: Mutex<usize>,
-    /// How often a listing was read.
+    /// The number of read listings.
     pub reads: Mutex<usize>,
 }
 
@@ -324,33 +325,33 @@ pub fn project() -> ProjectName {
 }
 
 /// The actors over fakes.
-pub struct World {
-    /// Runs Postgres.
+pub struct Harness {
+    /// The runtime.
     pub runtime: Arc<FakeRuntime>,
-    /// Answers for it.
+    /// The probe.
     pub probe: Arc<FakeProbe>,
-    /// Clones.
+    /// The cloner.
     pub cloner: Arc<FakeCloner>,
     /// The repository: `main` defines `a.1` and `a.2`, `old` only `a.1`, `empty` nothing.
     pub source: Arc<FakeSource>,
-    /// The records.
+    /// The store of records.
     pub store: Store,
-    /// The worker pool.
+    /// The pool of clone workers.
     pub worker: Addr<CloneWorker>,
-    /// The snapshots: `s1` with `a.1`, `s2` with `a.1` and `a.2`, taken later.
+    /// The index of the snapshots `s1` with `a.1`, `s2` with `a.1` and `a.2`, taken later.
     pub index: Addr<SnapshotIndex>,
-    /// The instances.
+    /// The Supervisor.
     pub supervisor: Addr<Supervisor>,
     _root: tempfile::TempDir,
 }
 
-impl World {
-    /// A world without instances. To be made within a system.
+impl Harness {
+    /// A harness without instances, to be created within a system.
     pub fn new(limits: Limits) -> Self {
         Self::with_projects(limits, &[project()])
     }
 
-    /// A world without instances, in which these projects are configured.
+    /// A harness without instances, with these configured projects.
     pub fn with_projects(limits: Limits, projects: &[ProjectName]) -> Self {
         let root = tempfile::tempdir().expect("there is room for a directory");
         let layout = Layout::new(root.path());
@@ -410,7 +411,7 @@ impl World {
         }
     }
 
-    /// Asks for an instance.
+    /// Requests an instance.
     pub async fn acquire(
         &self,
         name: &str,
@@ -430,7 +431,7 @@ impl World {
     }
 }
 
-/// Waits until the status is as wanted, for at most an hour of paused time.
+/// Waits for a status, for at most an hour of paused time.
 pub async fn until<T: Clone>(
     watched: &mut watch::Receiver<T>,
     wanted: impl FnMut(&T) -> bool,
@@ -440,7 +441,7 @@ pub async fn until<T: Clone>(
     status.expect("its actor lives").clone()
 }
 
-/// Runs a test in a system of its own, whose time is paused.
+/// Runs a test in its own system with paused time.
 pub fn paused(test: impl Future<Output = ()>) {
     let system = System::with_tokio_rt(|| {
         tokio::runtime::Builder::new_current_thread()

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::supervisor::Restore;
-use crate::testing::{FakePostgres, FakeProbe, World, limits, message, record};
+use crate::testing::{FakePostgres, FakeProbe, Harness, limits, message, record};
 use crate::wire::{Frame, decode_frame};
 
 /// What must happen happens within this time.
@@ -34,7 +34,7 @@ const BODY_LENGTH_MAX: u32 = 1 << 20;
 
 /// A world with a listener, whose instances `a` and `b` exist and run nothing yet.
 struct Bench {
-    world: World,
+    world: Harness,
     postgres: FakePostgres,
     probe: Arc<FakeProbe>,
     deps: ConnectionDeps,
@@ -53,7 +53,7 @@ struct Client<S = TcpStream> {
 
 impl Bench {
     async fn new(limits: Limits) -> Self {
-        let world = World::new(limits.clone());
+        let world = Harness::new(limits.clone());
         let postgres = FakePostgres::start();
         let endpoint = postgres.endpoint.clone();
         world.runtime.endpoints.lock().unwrap().push_back(endpoint);

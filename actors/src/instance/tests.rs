@@ -9,19 +9,19 @@ use super::lifecycle::Command;
 use super::*;
 use crate::awake::AwakeReason;
 use crate::ports::StartError;
-use crate::testing::{Starts, World, limits, paused, record, until};
+use crate::testing::{Harness, Starts, limits, paused, record, until};
 
 mod failing;
 
 struct Universe {
-    world: World,
+    world: Harness,
     slots: Slots,
     addr: Addr<InstanceActor>,
     status: watch::Receiver<InstanceStatus>,
 }
 
 fn universe(origin: Origin, limits: Limits) -> Universe {
-    let world = World::new(limits.clone());
+    let world = Harness::new(limits.clone());
     let slots = Slots::new(limits.max_running);
     let deps = InstanceDeps {
         runtime: world.runtime.clone(),
@@ -410,7 +410,7 @@ fn a_pin_is_durable_before_it_is_answered() {
 #[test]
 fn an_instance_that_was_taken_over_stops_when_nobody_comes() {
     paused(async {
-        let world = World::new(limits());
+        let world = Harness::new(limits());
         let postgres = world.runtime.run(record("i", 1, Phase::Ready).uid);
         let slots = Slots::new(1);
         let slot = slots.try_acquire().unwrap();

@@ -11,7 +11,7 @@ use crate::ports::{FoundPostgres, RevisionError};
 use crate::request::SnapshotSelector;
 use crate::snapshot_index::decision::NearestMiss;
 use crate::snapshot_index::{AddSnapshot, Choose, RemoveSnapshot};
-use crate::testing::{World, limits, paused, project, record, snapshot};
+use crate::testing::{Harness, limits, paused, project, record, snapshot};
 
 fn gitref(name: &str) -> Option<Source> {
     Some(Source::GitRef(name.to_owned()))
@@ -25,12 +25,12 @@ fn refused(result: Result<Acquired, AcquireError>) -> AcquireError {
     result.err().expect("it is refused")
 }
 
-async fn attach(world: &World, name: &str) -> Result<Lease, InstanceError> {
+async fn attach(world: &Harness, name: &str) -> Result<Lease, InstanceError> {
     let acquired = world.acquire(name, latest()).await.unwrap();
     acquired.addr.send(Attach).await.unwrap()
 }
 
-async fn status(world: &World, name: &str) -> Option<InstanceStatus> {
+async fn status(world: &Harness, name: &str) -> Option<InstanceStatus> {
     let name = name.parse().unwrap();
     world.supervisor.send(GetInstance(name)).await.unwrap()
 }
@@ -38,7 +38,7 @@ async fn status(world: &World, name: &str) -> Option<InstanceStatus> {
 #[test]
 fn the_newest_compatible_snapshot_is_chosen() {
     paused(async {
-        let world = World::new(limits());
+        let world = Harness::new(limits());
         for (name, source, expected) in [
             ("a", gitref("main"), "s2"),
             ("b", gitref("old"), "s1"),
@@ -66,7 +66,7 @@ fn the_newest_compatible_snapshot_is_chosen() {
 #[test]
 fn refused_source_says_why_and_creates_nothing() {
     paused(async {
-        let world = World::new(limits());
+        let world = Harness::new(limits());
         let id: SnapshotId = "nope".parse().unwrap();
         let second = |second| Timestamp::from_second(second).unwrap();
         let cases = [
@@ -127,7 +127,7 @@ fn project_is_chosen_by_name_or_as_the_only_one() {
     paused(async {
         let name = |name: &str| -> ProjectName { name.parse().unwrap() };
         let acquire = async |configured: &[ProjectName], requested: Option<ProjectName>| {
-            let world = World::with_projects(limits(), configured);
+            let world = Harness::with_projects(limits(), configured);
             let request = ConnectRequest {
                 instance: "x".parse().unwrap(),
                 source: latest(),
@@ -160,7 +160,7 @@ fn project_is_chosen_by_name_or_as_the_only_one() {
 #[test]
 fn a_listing_is_read_once_until_the_snapshots_change() {
     paused(async {
-        let world = World::new(limits());
+        let world = Harness::new(limits());
         let reads = || *world.source.reads.lock().unwrap();
         world.acquire("a", gitref("old")).await.unwrap();
         world.acquire("b", gitref("also-old")).await.unwrap();
@@ -179,7 +179,7 @@ fn a_listing_is_read_once_until_the_snapshots_change() {
 #[test]
 fn a_name_is_looked_up_again_for_a_remark_after_a_while_and_for_a_creation_at_once() {
     paused(async {
-        let world = World::new(limits());
+        let world = Harness::new(limits());
         let resolves = || *world.source.resolves.lock().unwrap();
         world.acquire("a", gitref("old")).await.unwrap();
         let remark = async || {
@@ -202,7 +202,7 @@ fn a_name_is_looked_up_again_for_a_remark_after_a_while_and_for_a_creation_at_on
 #[test]
 fn of_two_who_create_one_name_the_second_gets_what_it_asked_for_if_the_first_fails() {
     paused(async {
-        let world = World::new(limits());
+        let world = Harness::new(limits());
         let (first, second, third) = tokio::join!(
             world.acquire("x", gitref("nope")),
             world.acquire("x", gitref("old")),
@@ -217,7 +217,7 @@ fn of_two_who_create_one_name_the_second_gets_what_it_asked_for_if_the_first_fai
 #[test]
 fn the_least_recently_used_instance_without_sessions_makes_room() {
     paused(async {
-        let world = World::new(Limits {
+        let world = Harness::new(Limits {
             max_running: 2,
             ..limits()
         });
@@ -243,7 +243,7 @@ fn the_least_recently_used_instance_without_sessions_makes_room() {
 #[test]
 fn a_place_that_comes_free_is_taken_at_once() {
     paused(async {
-        let world = World::new(Limits {
+        let world = Harness::new(Limits {
             max_running: 1,
             ..limits()
         });
@@ -268,7 +268,7 @@ fn a_place_that_comes_free_is_taken_at_once() {
 #[test]
 fn an_instance_that_nobody_used_expires_and_a_pinned_one_stays() {
     paused(async {
-        let world = World::new(Limits {
+        let world = Harness::new(Limits {
             retention: Duration::from_millis(300),
             ..limits()
         });
@@ -294,7 +294,7 @@ fn an_instance_that_nobody_used_expires_and_a_pinned_one_stays() {
 }
 
 async fn restore(
-    world: &World,
+    world: &Harness,
     records: Vec<InstanceRecord>,
     running: Vec<InstanceUid>,
     directories: Vec<InstanceUid>,
@@ -317,7 +317,7 @@ async fn restore(
 #[test]
 fn a_start_puts_right_what_it_finds() {
     paused(async {
-        let world = World::new(limits());
+        let world = Harness::new(limits());
         let uid = InstanceUid::from_bits;
         let records = vec![
             record("cloning", 1, Phase::Cloning),
@@ -352,7 +352,7 @@ fn a_start_puts_right_what_it_finds() {
 #[test]
 fn what_runs_beyond_the_places_is_stopped_at_the_start() {
     paused(async {
-        let world = World::new(Limits {
+        let world = Harness::new(Limits {
             max_running: 1,
             ..limits()
         });
@@ -382,7 +382,7 @@ impl Handler<Panic> for InstanceActor {
 #[test]
 fn an_actor_that_panics_is_rebuilt_and_its_postgres_taken_over() {
     paused(async {
-        let world = World::new(limits());
+        let world = Harness::new(limits());
         let acquired = world.acquire("a", latest()).await.unwrap();
         let lease = acquired.addr.send(Attach).await.unwrap().unwrap();
         assert!(acquired.addr.send(Panic).await.is_err());
@@ -398,7 +398,7 @@ fn an_actor_that_panics_is_rebuilt_and_its_postgres_taken_over() {
 #[test]
 fn a_daemon_that_stops_takes_no_clients_and_stops_its_instances() {
     paused(async {
-        let world = World::new(limits());
+        let world = Harness::new(limits());
         let _held = attach(&world, "a").await.unwrap();
         let later = StopInstances::Later;
         world
