@@ -1,12 +1,12 @@
-//! Who a client is, and what it may do. Nothing here is asynchronous or knows of sockets.
+//! Authentication of clients, and the rights of users. Nothing here is asynchronous or uses sockets.
 //!
 //! | module | owns |
 //! | --- | --- |
 //! | [`verifier`] | a password in the form that Postgres stores |
-//! | [`scram`] | the exchange that proves a password without telling it |
-//! | [`users`] | users, and the roles, projects and numbers that they are bound to |
-//! | [`attempts`] | which addresses have failed too often |
-//! | `error` | why a client is not authenticated, or denied something |
+//! | [`scram`] | the exchange that proves a password without revealing it |
+//! | [`users`] | users, with their allowed roles, projects and numbers of instances |
+//! | [`attempts`] | the failed logins of each address |
+//! | `error` | why a client is not authenticated, or is denied something |
 
 pub mod attempts;
 mod error;
@@ -16,6 +16,6 @@ pub mod verifier;
 
 pub use self::attempts::{Attempts, address_of};
 pub use self::error::{AuthenticationError, DenyReason};
-pub use self::scram::{Exchange, MockSecret, ScramError};
+pub use self::scram::{Account, Exchange, MockSecret, ScramError};
 pub use self::users::{Identity, User, Users};
 pub use self::verifier::Verifier;

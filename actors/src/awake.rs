@@ -1,27 +1,27 @@
-//! Why a Postgres without sessions should not be stopped yet, by its own word.
+//! The activity of a Postgres without sessions that a stop would interrupt, as Postgres itself reports it.
 
 use std::fmt;
 
-/// Something that Postgres does of its own accord, and that a stop would cut.
+/// An activity of Postgres outside any session that a stop would interrupt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AwakeReason {
-    /// A worker of autovacuum, with what it does.
+    /// A worker of autovacuum, with its activity.
     Autovacuum(String),
-    /// A replication slot that a receiver reads, by its name.
+    /// A replication slot that a receiver reads, by name.
     ReplicationSlot(String),
-    /// A worker of a subscription, by its kind.
+    /// A worker of a subscription, by kind.
     LogicalWorker(String),
-    /// A prepared transaction, by its identifier.
+    /// A prepared transaction, by identifier.
     PreparedTransaction(String),
-    /// A background worker of an extension, such as pg_cron, by its kind.
+    /// A background worker of an extension, such as pg_cron, by kind.
     BackgroundWorker(String),
 }
 
 impl fmt::Display for AwakeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Autovacuum(what) if what.is_empty() => f.write_str("autovacuum"),
-            Self::Autovacuum(what) | Self::LogicalWorker(what) => f.write_str(what),
+            Self::Autovacuum(activity) if activity.is_empty() => f.write_str("autovacuum"),
+            Self::Autovacuum(text) | Self::LogicalWorker(text) => f.write_str(text),
             Self::ReplicationSlot(name) => write!(f, "replication slot \"{name}\" in use"),
             Self::PreparedTransaction(id) => write!(f, "prepared transaction \"{id}\""),
             Self::BackgroundWorker(kind) => write!(f, "background worker \"{kind}\""),
@@ -29,19 +29,19 @@ impl fmt::Display for AwakeReason {
     }
 }
 
-/// What the reasons come to.
+/// The weight of all reasons together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Awake {
-    /// Nothing would be cut.
+    /// Nothing would be interrupted.
     Nothing,
-    /// Only autovacuum, which begins again after the next start and loses little.
+    /// Only autovacuum, which resumes after the next start and loses little.
     Autovacuum,
-    /// Work that somebody waits for, or transactions that somebody has to end.
+    /// Work that a client may wait for, or transactions that a client must end.
     Work,
 }
 
 impl Awake {
-    /// Of all reasons together.
+    /// The greatest weight among the reasons.
     pub fn of(reasons: &[AwakeReason]) -> Self {
         let each = reasons.iter().map(|reason| match reason {
             AwakeReason::Autovacuum(_) => Self::Autovacuum,
@@ -53,9 +53,9 @@ impl Awake {
         each.max().unwrap_or(Self::Nothing)
     }
 
-    /// How often it may put off the stop of an instance without sessions, each time by one
-    /// `instance_idle_timeout`. Bounded, since some background workers never end, and a forgotten
-    /// prepared transaction does not either; it outlives the stop.
+    /// How many times the stop of an instance without sessions may be deferred, each time by one
+    /// `instance_idle_timeout`. Bounded, since some background workers never end, and neither does a
+    /// forgotten prepared transaction, which survives the stop.
     pub fn periods_max(self) -> u32 {
         match self {
             Self::Nothing => 0,
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_weightiest_reason_counts() {
+    fn weightiest_reason_counts() {
         let autovacuum = AwakeReason::Autovacuum(String::new());
         let slot = AwakeReason::ReplicationSlot("s".to_owned());
         assert_eq!(Awake::of(&[]), Awake::Nothing);

@@ -1,17 +1,16 @@
-//! The overloaded user name: what a client asks multidb for while it logs in.
+//! The overloaded user name: a client's request to multidb during its login.
 //!
 //! The same keys come in the user name (`instance:testdb,gitref:abc`) and in the startup packet's
-//! `options` (`-c multidb.instance=testdb`). Both are read here, joined, and checked as a whole;
-//! nothing is looked up, so an unauthenticated client learns nothing but the rules.
+//! `options` (`-c multidb.instance=testdb`). Both are parsed here, merged, and validated as a whole.
+//! Nothing is looked up, so an unauthenticated client learns only the rules.
 //!
 //! # The user name
 //!
 //! `key:value` pairs separated by commas, in any order, with `=` or `:` between key and value.
-//! The first of them ends the key, so a value may contain more of both. A value may be
-//! percent-encoded (`%2C` is a comma). Values mean the same in `options`, percent-encoding
-//! included, so that one can be moved between the two places.
+//! The first `=` or `:` ends the key, so a value may contain more of them. A value may be
+//! percent-encoded (`%2C` is a comma), in `options` too, so that values can be moved between the two.
 //!
-//! Where `options` names the instance, a user name without pairs is the role to log in as.
+//! If `options` names the instance, a user name without pairs is the role to log in as.
 
 mod asof;
 mod error;
@@ -29,7 +28,7 @@ use multidb_store::{InstanceName, ProjectName, SnapshotId};
 use crate::limits::IdleTimeouts;
 
 pub(crate) use error::quoted;
-pub use error::{Place, RequestError};
+pub use error::{KeyPlace, RequestError};
 
 /// All keys, in the order in which errors name them.
 pub const KEYS: [&str; 13] = {
@@ -50,7 +49,7 @@ pub const KEYS: [&str; 13] = {
         replication,
     ]
 };
-/// The longest time that can be asked for, as in the configuration.
+/// The longest timeout, as in the configuration.
 const TIMEOUT_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// The longest revision, in bytes.
 pub const GITREF_LENGTH_MAX: usize = 255;
@@ -59,24 +58,24 @@ pub const ROLE_LENGTH_MAX: usize = 63;
 /// The value of `snapshot` that chooses the newest one.
 const LATEST: &str = "latest";
 
-/// What a client asks for.
+/// A client's request for a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectRequest {
     /// The instance.
     pub instance: InstanceName,
-    /// What to create it from, if it does not exist.
+    /// The source to create it from, if it does not exist.
     pub source: Option<Source>,
-    /// The project; needed only where several are configured.
+    /// The project; needed only if several are configured.
     pub project: Option<ProjectName>,
     /// The Postgres role to log in as.
     pub role: Option<String>,
-    /// The multidb user who asks.
+    /// The multidb user.
     pub user: Option<String>,
-    /// For how long its session may do nothing.
+    /// The idle limits of the session.
     pub idle: IdleTimeouts,
 }
 
-/// What an instance is to be created from. Displays as the key and value that ask for it.
+/// The source of a new instance. Displays as its key and value in a user name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The newest snapshot that is compatible with this revision.
@@ -114,10 +113,10 @@ impl fmt::Display for Source {
     }
 }
 
-/// Reads a user name and the `options` of the same startup packet.
+/// Parses a user name and the `options` of the same startup packet.
 ///
-/// Also gives the options for Postgres: without ours, the rest byte for byte; `None` where
-/// nothing is left.
+/// Returns the request, and the options for Postgres: those without multidb's settings byte for byte,
+/// or `None` if nothing is left.
 ///
 /// # Errors
 ///
@@ -132,17 +131,17 @@ pub fn parse(
     };
     let mut values = Values::default();
     for (key, value) in &in_options.pairs {
-        values.add(key, value, Place::Options)?;
+        values.add(key, value, KeyPlace::Options)?;
     }
     let has_instance_option = values.get("instance").is_some();
     let user = std::str::from_utf8(user).map_err(|_| RequestError::UserNameEncoding)?;
     if pairs::has_pairs(user) {
         for (key, value) in pairs::split(user)? {
-            values.add(key, &value, Place::UserName)?;
+            values.add(key, &value, KeyPlace::UserName)?;
         }
     } else if has_instance_option {
         if !user.is_empty() {
-            values.add("role", user, Place::UserName)?;
+            values.add("role", user, KeyPlace::UserName)?;
         }
     } else if KEYS.contains(&user) {
         let user = user.to_owned();
@@ -155,20 +154,20 @@ pub fn parse(
     Ok((values.into_request()?, in_options.rest))
 }
 
-/// The values given so far, by the position of their key in [`KEYS`].
+/// The values so far, by the position of their key in [`KEYS`].
 #[derive(Default)]
 struct Values([Option<Given>; KEYS.len()]);
 
-/// One value, and where it came from.
+/// One value, and the place of its key.
 struct Given {
-    /// The value, decoded.
+    /// The decoded value.
     value: String,
-    /// Where it was given first.
-    place: Place,
+    /// The first place of its key.
+    place: KeyPlace,
 }
 
 impl Values {
-    fn add(&mut self, key: &str, value: &str, place: Place) -> Result<(), RequestError> {
+    fn add(&mut self, key: &str, value: &str, place: KeyPlace) -> Result<(), RequestError> {
         let slot = KEYS
             .iter()
             .zip(&mut self.0)
@@ -234,9 +233,9 @@ impl Values {
         };
         let rule = match humantime::parse_duration(value) {
             Ok(time) if time.is_zero() => "it must be longer than zero",
-            Ok(time) if time > TIMEOUT_MAX => "it is longer than 100 years",
+            Ok(time) if time > TIMEOUT_MAX => "it must not be longer than 100 years",
             Ok(time) => return Ok(Some(time)),
-            Err(_) => "it is not a time such as 30s or 15m",
+            Err(_) => "it must be a duration such as 30s or 15m",
         };
         Err(RequestError::invalid_value(key, value, rule))
     }
@@ -259,7 +258,7 @@ impl Values {
     }
 }
 
-/// Checks that a revision cannot be anything but a revision to git.
+/// Checks that git cannot take the text for anything but a revision.
 fn checked_gitref(gitref: &str) -> Result<String, RequestError> {
     let rule = if gitref.is_empty() {
         "it is empty"

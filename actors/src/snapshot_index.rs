@@ -1,7 +1,7 @@
-//! SnapshotIndex: the known snapshots, and which of them suits a client.
+//! SnapshotIndex: the snapshots, and the choice of one for a new instance.
 //!
-//! A snapshot is compatible with a revision when every migration applied in it is defined there.
-//! Decisions are cached by the object id of the listing, so that a thousand commits with one
+//! A snapshot is compatible with a revision if the revision defines every migration applied in it.
+//! Decisions are cached by the object id of the listing, so that a thousand commits with the same
 //! listing cost one comparison.
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,20 +23,20 @@ pub use self::error::ChooseError;
 
 use self::decision::Decision;
 
-/// The decisions that are kept. Each is a few kilobytes where a snapshot misses.
+/// The most cached decisions. One has a few kilobytes if migrations are missing.
 const DECISIONS_MAX: usize = 1024;
-/// The names whose meanings are remembered,
+/// The most cached revisions.
 const RESOLVED_MAX: usize = 1024;
-/// for so long where a remark is all that hangs on them.
-const LOCAL_FRESHNESS: Duration = Duration::from_secs(1);
+/// How long a cached revision is used for a notice. A new instance always resolves again.
+const RESOLVED_LIFETIME: Duration = Duration::from_secs(1);
 
-/// The known snapshots.
+/// The actor that owns the index of snapshots.
 pub struct SnapshotIndex {
     snapshots: BTreeMap<SnapshotId, Arc<SnapshotRecord>>,
     decisions: HashMap<(ProjectName, String), Arc<Decision>>,
-    /// What names meant when they were last looked up.
+    /// Revisions by project and name, as they were last resolved.
     resolved: HashMap<(ProjectName, String), (Instant, Revision)>,
-    /// Grows with each change of the snapshots: a decision made under an older one is not kept.
+    /// Grows with each change of the snapshots: a decision of an older generation is not cached.
     generation: u64,
     source: Arc<dyn RevisionSource>,
 }
@@ -57,7 +57,7 @@ impl SnapshotIndex {
         }
     }
 
-    /// The project's snapshots, newest first; of two taken at one time, the one imported last.
+    /// The project's snapshots, newest first; of two taken at the same time, the later import first.
     fn of_project(&self, project: &ProjectName) -> Vec<Arc<SnapshotRecord>> {
         let mut of_project: Vec<_> = self
             .snapshots
@@ -118,7 +118,7 @@ impl SnapshotIndex {
             })
     }
 
-    /// What a name means; one that need not be fresh may have been looked up a moment ago.
+    /// Resolves a name. A local lookup may come from the cache.
     fn resolve(
         &self,
         project: &ProjectName,
@@ -128,7 +128,7 @@ impl SnapshotIndex {
         let key = (project.clone(), gitref);
         if freshness == Freshness::Local
             && let Some((at, revision)) = self.resolved.get(&key)
-            && at.elapsed() < LOCAL_FRESHNESS
+            && at.elapsed() < RESOLVED_LIFETIME
         {
             return Box::pin(fut::ready(Ok(revision.clone())));
         }
@@ -142,13 +142,13 @@ impl SnapshotIndex {
             if index.resolved.len() >= RESOLVED_MAX {
                 index.resolved.clear();
             }
-            let known = (Instant::now(), revision.clone());
-            index.resolved.insert(key, known);
+            let resolved = (Instant::now(), revision.clone());
+            index.resolved.insert(key, resolved);
             Ok(revision)
         }))
     }
 
-    /// The whole decision for a revision. Reads the repository only where it is not cached.
+    /// The decision for a revision. Reads the listing only if the decision is not cached.
     fn decide(
         &self,
         project: ProjectName,
@@ -180,7 +180,7 @@ impl SnapshotIndex {
                 .map(move |result: Result<_, RevisionError>, index, _| {
                     let (project, revision, decision) = result?;
                     if index.generation == generation {
-                        index.keep(project, &revision, &decision);
+                        index.cache(project, &revision, &decision);
                     }
                     Ok((revision, decision))
                 })
@@ -188,7 +188,7 @@ impl SnapshotIndex {
         Box::pin(decided)
     }
 
-    fn keep(&mut self, project: ProjectName, revision: &Revision, decision: &Arc<Decision>) {
+    fn cache(&mut self, project: ProjectName, revision: &Revision, decision: &Arc<Decision>) {
         if self.decisions.len() >= DECISIONS_MAX {
             self.decisions.clear();
         }
@@ -210,7 +210,7 @@ impl Actor for SnapshotIndex {
 pub struct Choice {
     /// The snapshot.
     pub snapshot: Arc<SnapshotRecord>,
-    /// The commit that the revision means, where it was chosen by revision.
+    /// The commit of the revision, if it was chosen by revision.
     pub commit: Option<String>,
 }
 
@@ -229,9 +229,9 @@ impl Choice {
 pub struct Choose {
     /// The project.
     pub project: ProjectName,
-    /// What the client asked for.
+    /// The requested source.
     pub source: Source,
-    /// Whether the remote may be asked.
+    /// Whether the remote may be fetched from.
     pub freshness: Freshness,
 }
 
@@ -272,7 +272,7 @@ impl Handler<Choose> for SnapshotIndex {
     }
 }
 
-/// The whole decision for a revision, snapshot by snapshot.
+/// The decision for a revision, snapshot by snapshot.
 #[derive(Message)]
 #[rtype(result = "Result<(Revision, Arc<Decision>), ChooseError>")]
 pub struct Explain {
@@ -303,7 +303,7 @@ impl Handler<ListSnapshots> for SnapshotIndex {
     }
 }
 
-/// A snapshot was imported.
+/// Adds an imported snapshot.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct AddSnapshot(pub SnapshotRecord);
@@ -318,7 +318,7 @@ impl Handler<AddSnapshot> for SnapshotIndex {
     }
 }
 
-/// A snapshot is about to be deleted. Says whether it was known.
+/// Removes a snapshot before its deletion. Returns whether it existed.
 #[derive(Message)]
 #[rtype(result = "bool")]
 pub struct RemoveSnapshot(pub SnapshotId);
@@ -327,8 +327,8 @@ impl Handler<RemoveSnapshot> for SnapshotIndex {
     type Result = bool;
 
     fn handle(&mut self, RemoveSnapshot(id): RemoveSnapshot, _: &mut Self::Context) -> bool {
-        let known = self.snapshots.remove(&id).is_some();
+        let existed = self.snapshots.remove(&id).is_some();
         self.changed();
-        known
+        existed
     }
 }

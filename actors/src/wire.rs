@@ -1,13 +1,13 @@
 //! The part of Postgres' wire protocol that a transparent proxy must speak.
 //!
-//! Only what stands before the session is decoded: the startup packets of clients, and what a
-//! backend says until its first ReadyForQuery. After that bytes are relayed unread, and [`Tail`]
-//! alone watches the last six of them.
+//! Only the messages before a session are decoded: the startup packets of clients, and the messages
+//! of a backend up to its first ReadyForQuery. After that bytes are relayed unread, and [`Tail`]
+//! watches the last six of them.
 //!
 //! Every decoder is `fn(&mut BytesMut) -> Result<Option<T>, WireError>`. `None` means that more
 //! bytes are needed; nothing is consumed before a message is whole, so a decoder may be called
-//! again after any read, also one that was cancelled. A length is checked against its floor and
-//! its ceiling before anything waits or allocates for it, and nothing here can panic on input.
+//! again after any read, even a cancelled one. A length is checked against its floor and
+//! its ceiling before anything waits or allocates for it, and no input can cause a panic.
 //!
 //! This module imports nothing from the rest of the crate, nor from actix or tokio.
 //!
@@ -16,31 +16,32 @@
 //! 1. Any order of at most one SSLRequest and one GSSENCRequest, each answered at once by one byte
 //!    ([`ENCRYPTION_REFUSED`]); [`EncryptionRequests`] keeps the count.
 //! 2. The startup packet ([`decode_startup`]).
-//! 3. Our NegotiateProtocolVersion, where [`StartupMessage::negotiation`] has one.
-//! 4. Authentication of the client, then its instance; on failure one ErrorResponse and the end.
+//! 3. The proxy's NegotiateProtocolVersion, if [`StartupMessage::negotiation`] returns one.
+//! 4. Authentication of the client, then its instance; on failure one ErrorResponse, and the
+//!    connection is closed.
 //! 5. To the backend: [`StartupMessage::encode_for_backend`]. From the backend
 //!    ([`decode_backend`]): its own `v` and AuthenticationOk are dropped, the rest is passed on.
-//! 6. To the client: AuthenticationOk of ours, NOTICEs of ours, then the backend's messages as
-//!    they are, to the first ReadyForQuery; then the relay.
+//! 6. To the client: the proxy's AuthenticationOk and NOTICEs, then the backend's messages unchanged
+//!    up to the first ReadyForQuery; then the relay.
 //!
 //! # Protocol versions
 //!
-//! The client must hear of a lower version before it is authenticated, when the backend is not
+//! The client must be told of a lower version before it is authenticated, when the backend is not
 //! known yet (libpq takes `v` only while it waits for an authentication request). So the proxy
-//! answers for itself, by the rules of Postgres 18's server, and speaks 3.0 to 3.2:
+//! answers itself, by the rules of Postgres 18's server, and supports 3.0 to 3.2:
 //!
-//! - A client that asks for at most 3.2 and no `_pq_.` parameter hears nothing. (libpq fails on
+//! - A client that asks for at most 3.2 and no `_pq_.` parameter gets no `v`. (libpq fails on
 //!   a `v` that changes nothing: "server negotiated but asks for no changes".)
 //! - Otherwise it gets a `v` with the lower of its own version and 3.2, and the names of *all* its
-//!   `_pq_.` parameters. Never a higher version than its own: libpq fails on that too.
+//!   `_pq_.` parameters; never a higher version than its own, since libpq fails on that too.
 //!
 //! The backend is asked for the lower of the client's version and 3.2, and without any `_pq_.`
 //! parameter: the client was told that they are off, so a newer backend must not turn one on.
-//! If the backend is older it answers with a `v` of its own (Postgres 15: 3.0), which is dropped.
-//! The client then believes in 3.2 and the backend speaks 3.0. That is sound, because the versions
-//! differ in one point only: the cancel key of 3.2 has 4 to 256 bytes instead of exactly 4, its
-//! length given by its message. libpq 18 takes 4 bytes under 3.2, and only refuses other lengths
-//! under 3.0; that case cannot arise, as a backend is never asked for more than its client asked.
+//! An older backend answers with a `v` of its own (Postgres 15: 3.0), which is dropped. The client
+//! then assumes 3.2 while the backend uses 3.0. That is sound, because the versions differ in one
+//! point only: the cancel key of 3.2 has 4 to 256 bytes instead of exactly 4, its length given by its
+//! message. libpq 18 accepts 4 bytes under 3.2, and refuses other lengths only under 3.0; that case
+//! cannot arise, as a backend is never asked for a higher version than its client's.
 
 #![warn(
     clippy::arithmetic_side_effects,

@@ -1,5 +1,5 @@
-//! Which addresses have failed to log in too often: guessing a password takes many attempts, so after
-//! some failures an address has to wait.
+//! The failed logins of each address. Guessing a password takes many attempts, so after some failures
+//! an address has to wait.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 /// The failures of one address within [`WINDOW`] after which it is refused.
 pub const FAILURES_MAX: usize = 20;
-/// For how long a failure counts.
+/// How long failures count, from the first of them.
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// The addresses that are remembered. Beyond that those whose window is over are forgotten, then any:
-/// the memory of a daemon is worth more than that of a flood.
+/// The most addresses in memory. Beyond that, expired ones are dropped, then all: memory stays bounded
+/// under a flood of addresses.
 const ADDRESSES_MAX: usize = 10_000;
 
 /// The failed attempts. Clones share them.
@@ -28,17 +28,17 @@ struct Failures {
 }
 
 impl Failures {
-    fn is_over(&self) -> bool {
+    fn is_expired(&self) -> bool {
         self.since.elapsed() >= WINDOW
     }
 }
 
 impl Attempts {
-    /// For how long this address still has to wait, if it has to.
+    /// The time that this address still has to wait, if any.
     pub fn wait(&self, address: &str) -> Option<Duration> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = all.get(address)?;
-        let refused = failures.count >= FAILURES_MAX && !failures.is_over();
+        let refused = failures.count >= FAILURES_MAX && !failures.is_expired();
         refused.then(|| WINDOW.saturating_sub(failures.since.elapsed()))
     }
 
@@ -46,7 +46,7 @@ impl Attempts {
     pub fn failed(&self, address: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= ADDRESSES_MAX && !all.contains_key(address) {
-            all.retain(|_, failures| !failures.is_over());
+            all.retain(|_, failures| !failures.is_expired());
             if all.len() >= ADDRESSES_MAX {
                 all.clear();
             }
@@ -56,15 +56,15 @@ impl Attempts {
             count: 0,
         };
         let failures = all.entry(address.to_owned()).or_insert(fresh);
-        if failures.is_over() {
+        if failures.is_expired() {
             *failures = fresh;
         }
         failures.count += 1;
     }
 }
 
-/// Whose failures and connections are counted together: the address of a peer without its port; of an address
-/// of IPv6 the network of 64 bits, which is the least that a host gets for itself (RFC 6177).
+/// The key under which a peer's failures and connections are counted: its address without the port. Of
+/// an IPv6 address it is the network of 64 bits, the least that a site gets (RFC 6177).
 pub fn address_of(peer: &str) -> String {
     let Ok(address) = peer.parse::<SocketAddr>() else {
         return peer.to_owned();
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_waits_after_too_many_failures_and_others_do_not() {
+    async fn address_waits_after_too_many_failures_and_others_do_not() {
         let attempts = Attempts::default();
         for _ in 0..FAILURES_MAX {
             assert_eq!(attempts.wait("192.0.2.1"), None);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_of_addresses_takes_bounded_memory() {
+    async fn flood_of_addresses_takes_bounded_memory() {
         let attempts = Attempts::default();
         for number in 0..2 * ADDRESSES_MAX {
             attempts.failed(&number.to_string());
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_known_by_its_address_alone() {
+    fn peer_is_counted_by_its_address_without_the_port() {
         assert_eq!(address_of("192.0.2.1:5432"), "192.0.2.1");
         assert_eq!(address_of("[2001:db8::1]:5432"), "2001:db8::/64");
         assert_eq!(address_of("[2001:db8::ffff:0:0:2]:1"), "2001:db8::/64");

@@ -1,14 +1,14 @@
-//! The server's side of SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677), as Postgres speaks
-//! it: the user is the one of the startup packet, whatever the exchange calls it.
+//! The server's side of SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677), as in Postgres: the
+//! user is that of the startup packet, and the user name within the exchange is ignored.
 //!
 //! ```text
 //! client   n,,n=,r=<nonce>                       client-first
-//! server   r=<nonce + ours>,s=<salt>,i=<count>   server-first
-//! client   c=<header>,r=<nonces>,p=<proof>       client-final
+//! server   r=<both nonces>,s=<salt>,i=<count>    server-first
+//! client   c=<header>,r=<both nonces>,p=<proof>  client-final
 //! server   v=<signature>                         server-final
 //! ```
 //!
-//! A user that does not exist goes the same way with a verifier of chance, and fails at its end.
+//! A user that does not exist gets the same exchange with a mock verifier, and fails at its end.
 
 use std::fmt;
 
@@ -26,22 +26,24 @@ pub const MECHANISM: &str = "SCRAM-SHA-256";
 /// The mechanism with channel binding.
 pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
-/// The one type of channel binding, RFC 5929's, that Postgres has too.
+/// The only type of channel binding that Postgres supports (RFC 5929).
 const BINDING: &str = "tls-server-end-point";
-/// As many as Postgres takes (`SCRAM_RAW_NONCE_LEN`), before base64.
+/// The length of the server's nonce before base64, as in Postgres (`SCRAM_RAW_NONCE_LEN`).
 const NONCE_BYTES: usize = 18;
-/// As many as Postgres takes (`SCRAM_DEFAULT_SALT_LEN` and `SCRAM_SHA_256_DEFAULT_ITERATIONS`).
+/// The length of a mock salt without users, as in Postgres (`SCRAM_DEFAULT_SALT_LEN`).
 const MOCK_SALT_BYTES: usize = 16;
+/// The iterations of a mock verifier without users, as in Postgres
+/// (`SCRAM_SHA_256_DEFAULT_ITERATIONS`).
 const MOCK_ITERATIONS: u32 = 4096;
 
 /// Why an exchange failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScramError {
-    /// The client does not keep to the protocol.
+    /// The client breaks the protocol.
     #[error("malformed SCRAM message: {0}")]
     Malformed(&'static str),
-    /// What the client says of channel binding does not fit what it was offered: perhaps somebody
-    /// between us took the offer away.
+    /// The client's channel binding does not match the server's offer: an attacker may have removed
+    /// the offer.
     #[error("SCRAM channel binding was not negotiated as it was offered")]
     Downgraded,
     /// The password is wrong, or the user does not exist.
@@ -49,32 +51,32 @@ pub enum ScramError {
     Denied,
 }
 
-/// What the verifiers of users that do not exist are made of: the same salt for the same name, so that
-/// asking twice tells nothing. It has to outlive a restart, as the salts of those that exist do.
+/// The secret from which the verifiers of users that do not exist are derived. The same name gets the
+/// same salt, also after a restart, so that repeated logins do not reveal whether a user exists.
 #[derive(Clone)]
 pub struct MockSecret([u8; KEY_BYTES]);
 
 impl MockSecret {
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub const BYTES: usize = KEY_BYTES;
 
-    /// By chance.
+    /// A random secret.
     pub fn random() -> Self {
         Self(rand::random())
     }
 
-    /// One that was kept.
+    /// A stored secret.
     pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
         Self(bytes)
     }
 
-    /// What to keep.
+    /// The bytes to store.
     pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 
-    /// A verifier that nobody has the password of. It looks like that of one of the users, always the same: a
-    /// number of iterations that no other user has would tell.
+    /// A verifier that no password matches. It has the iterations and the salt length of one of the
+    /// users, always the same one for a name: other values would reveal that the user does not exist.
     pub fn verifier(&self, user: &str, users: &Users) -> Verifier {
         let [choice, salt] =
             [b"choice", &b"salt"[..]].map(|purpose| hmac(&self.0, &[purpose, user.as_bytes()]));
@@ -97,21 +99,30 @@ impl fmt::Debug for MockSecret {
     }
 }
 
+/// The account that a client tries to log in to.
+#[derive(Debug, Clone)]
+pub enum Account {
+    /// A user's, with the user's verifier.
+    User(Verifier),
+    /// One that does not exist, with a verifier of [`MockSecret::verifier`].
+    Mock(Verifier),
+}
+
 /// One exchange, before the client's first message.
 #[derive(Debug)]
 pub struct Exchange {
     verifier: Verifier,
     exists: bool,
-    /// What to bind to, under TLS.
+    /// The hash to bind to, under TLS.
     end_point: Option<Vec<u8>>,
     nonce: String,
 }
 
-/// An exchange that waits for the client's last message.
+/// An exchange that waits for the client's final message.
 #[derive(Debug)]
 pub struct Challenged {
     exchange: Exchange,
-    /// What `c=` must say.
+    /// The expected value of `c=`.
     binding: String,
     client_first_bare: String,
     server_first: String,
@@ -120,12 +131,13 @@ pub struct Challenged {
 }
 
 impl Exchange {
-    /// An exchange with a user, who has this verifier; or with nobody, who has one of
-    /// [`MockSecret::verifier`]. `end_point` is the certificate's hash, under TLS.
-    pub fn new(verifier: Result<Verifier, Verifier>, end_point: Option<Vec<u8>>) -> Self {
+    /// An exchange for this account. `end_point` is the certificate's hash, under TLS.
+    pub fn new(account: Account, end_point: Option<Vec<u8>>) -> Self {
         let nonce: [u8; NONCE_BYTES] = rand::random();
-        let exists = verifier.is_ok();
-        let (Ok(verifier) | Err(verifier)) = verifier;
+        let (verifier, exists) = match account {
+            Account::User(verifier) => (verifier, true),
+            Account::Mock(verifier) => (verifier, false),
+        };
         Self {
             verifier,
             exists,
@@ -134,7 +146,7 @@ impl Exchange {
         }
     }
 
-    /// What the client may choose from, best first.
+    /// The offered mechanisms, best first.
     pub fn mechanisms(&self) -> Vec<&'static str> {
         match self.end_point {
             Some(_) => vec![MECHANISM_PLUS, MECHANISM],
@@ -142,7 +154,7 @@ impl Exchange {
         }
     }
 
-    /// Takes the client's choice and its first message. What comes back is to be answered with
+    /// Reads the client's choice and its first message. The answer to it is
     /// [`Challenged::challenge`].
     pub fn begin(self, mechanism: &str, message: &[u8]) -> Result<Challenged, ScramError> {
         let plus = match mechanism {
@@ -160,7 +172,7 @@ impl Exchange {
             Some(("p", BINDING)) => true,
             Some(("p", _)) => return Err(ScramError::Malformed("unknown channel binding")),
             None if flag == "n" => false,
-            // "I could, but you can't": but we can.
+            // "y": the client supports binding, and believes that the server does not.
             None if flag == "y" && self.end_point.is_some() => return Err(ScramError::Downgraded),
             None if flag == "y" => false,
             _ => return Err(ScramError::Malformed("no channel binding flag")),
@@ -170,8 +182,8 @@ impl Exchange {
                 "mechanism and channel binding differ",
             ));
         }
-        // Whatever user this says: the startup packet's counts, as with Postgres. asyncpg repeats ours
-        // here and leaves its commas as they are, so the nonce is looked for behind them.
+        // The user name is ignored, as in Postgres. asyncpg repeats the startup packet's here without
+        // escaping its commas, so the nonce is searched behind them.
         if !bare.starts_with("n=") {
             return Err(ScramError::Malformed("no user name"));
         }
@@ -209,7 +221,7 @@ impl Challenged {
         &self.server_first
     }
 
-    /// Takes the client's proof, and gives the server's.
+    /// Checks the client's proof, and returns the server's.
     pub fn finish(self, message: &[u8]) -> Result<String, ScramError> {
         let message = text(message)?;
         let split = message.rsplit_once(",p=");
@@ -228,21 +240,24 @@ impl Challenged {
         let proof = proof.ok_or(ScramError::Malformed("the proof has another length"))?;
 
         let verifier = &self.exchange.verifier;
-        let said = [
+        // AuthMessage in RFC 5802.
+        let messages = [
             self.client_first_bare.as_bytes(),
+            b",",
             self.server_first.as_bytes(),
+            b",",
             without_proof.as_bytes(),
         ];
-        let said = [said[0], b",", said[1], b",", said[2]];
-        let signature = hmac(&verifier.stored_key, &said);
+        let signature = hmac(&verifier.stored_key, &messages);
         let mut client_key = proof;
         for (byte, mask) in client_key.iter_mut().zip(signature) {
             *byte ^= mask;
         }
         let stored_key: [u8; KEY_BYTES] = Sha256::digest(client_key).into();
-        let right: bool = stored_key.ct_eq(&verifier.stored_key).into();
-        if right & self.exchange.exists {
-            let signature = hmac(&verifier.server_key, &said);
+        let is_right: bool = stored_key.ct_eq(&verifier.stored_key).into();
+        // Not `&&`, so that both cases take the same time.
+        if is_right & self.exchange.exists {
+            let signature = hmac(&verifier.server_key, &messages);
             Ok(format!("v={}", STANDARD.encode(signature)))
         } else {
             Err(ScramError::Denied)
@@ -254,7 +269,7 @@ fn text(message: &[u8]) -> Result<&str, ScramError> {
     std::str::from_utf8(message).map_err(|_| ScramError::Malformed("not UTF-8"))
 }
 
-/// Splits the header of GSS-API (RFC 5801), with both its commas, from what follows.
+/// Splits the GS2 header (RFC 5801), including both its commas, from the rest.
 fn split_header(message: &str) -> Result<(&str, &str), ScramError> {
     let commas: Vec<_> = message
         .match_indices(',')
@@ -268,7 +283,7 @@ fn split_header(message: &str) -> Result<(&str, &str), ScramError> {
 }
 
 fn hmac(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> [u8; KEY_BYTES] {
-    // HMAC fills a shorter key with zeros itself (RFC 2104).
+    // HMAC pads a shorter key with zeros (RFC 2104).
     let mut block = [0; 64];
     block[..KEY_BYTES].copy_from_slice(key);
     let mut mac = Hmac::<Sha256>::new(&block.into());

@@ -1,4 +1,4 @@
-//! Users, and what they may do.
+//! Users and their rights.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,32 +11,32 @@ use super::verifier::Verifier;
 /// A user of multidb.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// What their password is checked against.
+    /// The verifier of the user's password.
     pub verifier: Verifier,
-    /// The Postgres roles that they may log in as.
+    /// The Postgres roles that the user may log in as.
     pub roles: Vec<String>,
-    /// The projects that they may use; all, where there is no list.
+    /// The projects that the user may use; all without a list.
     pub projects: Option<Vec<ProjectName>>,
-    /// How many instances that they created may exist at one time.
+    /// The most instances created by the user that may exist at one time.
     pub max_instances: Option<usize>,
-    /// How many instances they may create within a minute.
+    /// The most instances that the user may create within a minute.
     pub creations_per_minute: Option<usize>,
 }
 
 /// All users by name.
 pub type Users = BTreeMap<String, Arc<User>>;
 
-/// A client that has said, and where it was asked has proved, who it is.
+/// An authenticated client, or one that is trusted without authentication.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The user's name.
     pub name: String,
-    /// What binds the user; nothing where all are trusted.
+    /// The user's rights and limits; `None` if all clients are trusted.
     pub user: Option<Arc<User>>,
 }
 
 impl Identity {
-    /// Somebody who is trusted to be who they say.
+    /// A client that is trusted without authentication.
     pub fn trusted(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -44,7 +44,7 @@ impl Identity {
         }
     }
 
-    /// Whether the user may use this project as this role.
+    /// Checks that the user may use this project as this role.
     pub fn admit(&self, project: &ProjectName, role: &str) -> Result<(), DenyReason> {
         let Some(user) = &self.user else {
             return Ok(());
@@ -68,7 +68,8 @@ impl Identity {
         Ok(())
     }
 
-    /// Whether the user may create one more instance, having so many, and so many of the last minute.
+    /// Checks that the user may create one more instance, given the number of the user's existing
+    /// instances and of those created within the last minute.
     pub fn admit_creation(&self, existing: usize, recent: usize) -> Result<(), DenyReason> {
         let Some(user) = &self.user else {
             return Ok(());

@@ -7,14 +7,14 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// The name of the mechanism, with which the text begins.
+/// The name of the mechanism, at the beginning of the text.
 const MECHANISM: &str = "SCRAM-SHA-256";
 
-/// The length of SHA-256, in bytes.
+/// The length of a SHA-256 hash, in bytes.
 pub const KEY_BYTES: usize = 32;
 
-/// What a password is checked against. It is a secret: whoever has it can try passwords, and play the
-/// server to the password's owner.
+/// The salted keys that a password is checked against. They are secret: they allow guessing the
+/// password offline, and impersonating the server to its owner.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verifier {
     pub(super) iterations: u32,
@@ -23,27 +23,27 @@ pub struct Verifier {
     pub(super) server_key: [u8; KEY_BYTES],
 }
 
-/// The text is not a verifier. What was given instead may well be the password, so it is not repeated.
+/// The text is not a verifier. The text itself may be a password, so it is not in the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "is not of the form SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>, as Postgres \
      stores it"
 )]
-pub struct NoVerifier;
+pub struct InvalidVerifier;
 
 impl FromStr for Verifier {
-    type Err = NoVerifier;
+    type Err = InvalidVerifier;
 
-    fn from_str(text: &str) -> Result<Self, NoVerifier> {
+    fn from_str(text: &str) -> Result<Self, InvalidVerifier> {
         let parts: Vec<_> = text.split('$').collect();
         let [MECHANISM, salted, keys] = parts[..] else {
-            return Err(NoVerifier);
+            return Err(InvalidVerifier);
         };
-        let (iterations, salt) = salted.split_once(':').ok_or(NoVerifier)?;
-        let (stored_key, server_key) = keys.split_once(':').ok_or(NoVerifier)?;
-        let iterations: u32 = iterations.parse().map_err(|_| NoVerifier)?;
-        let bytes = |text| STANDARD.decode(text).map_err(|_| NoVerifier);
-        let key = |text| bytes(text)?.try_into().map_err(|_| NoVerifier);
+        let (iterations, salt) = salted.split_once(':').ok_or(InvalidVerifier)?;
+        let (stored_key, server_key) = keys.split_once(':').ok_or(InvalidVerifier)?;
+        let iterations: u32 = iterations.parse().map_err(|_| InvalidVerifier)?;
+        let bytes = |text| STANDARD.decode(text).map_err(|_| InvalidVerifier);
+        let key = |text| bytes(text)?.try_into().map_err(|_| InvalidVerifier);
         let verifier = Self {
             iterations,
             salt: bytes(salt)?,
@@ -51,7 +51,7 @@ impl FromStr for Verifier {
             server_key: key(server_key)?,
         };
         let whole = iterations > 0 && !verifier.salt.is_empty();
-        whole.then_some(verifier).ok_or(NoVerifier)
+        whole.then_some(verifier).ok_or(InvalidVerifier)
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verifier_is_what_postgres_stores() {
+    fn verifier_is_parsed_as_postgres_stores_it() {
         let made = postgres_protocol::password::scram_sha_256(b"secret");
         let verifier: Verifier = made.parse().unwrap();
         assert_eq!(verifier.iterations, 4096);
@@ -87,12 +87,12 @@ mod tests {
             &good.replace("256", "512"),
             &format!("{good}$x"),
         ] {
-            assert_eq!(bad.parse::<Verifier>(), Err(NoVerifier), "{bad}");
+            assert_eq!(bad.parse::<Verifier>(), Err(InvalidVerifier), "{bad}");
         }
     }
 
     #[test]
-    fn a_verifier_is_never_shown() {
+    fn verifier_is_not_in_debug_output() {
         let made = postgres_protocol::password::scram_sha_256(b"secret");
         let verifier: Verifier = made.parse().unwrap();
         assert_eq!(format!("{verifier:?}"), "Verifier(***)");

@@ -6,10 +6,10 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::handshake::Client;
-use super::{Binding, ConnectionDeps, RefusalReason};
+use super::{ConnectionDeps, RefusalReason};
 use crate::auth::address_of;
 use crate::auth::{
-    Attempts, AuthenticationError, Exchange, Identity, MockSecret, ScramError, Users,
+    Account, Attempts, AuthenticationError, Exchange, Identity, MockSecret, ScramError, Users,
 };
 use crate::request::ConnectRequest;
 use crate::wire::{
@@ -100,12 +100,11 @@ pub(super) async fn authenticate(
         None => Ok(()),
     };
     may_try()?;
-    let verifier = user.as_ref().map(|user| &user.verifier);
-    let Binding { end_point, .. } = binding;
-    let verifier = verifier
-        .cloned()
-        .ok_or_else(|| secret.verifier(&name, &users.borrow()));
-    let exchange = Exchange::new(verifier, end_point);
+    let account = match &user {
+        Some(user) => Account::User(user.verifier.clone()),
+        None => Account::Mock(secret.verifier(&name, &users.borrow())),
+    };
+    let exchange = Exchange::new(account, binding.end_point);
     match prove(client, exchange, may_try).await? {
         Ok(()) => Ok(Identity { name, user }),
         Err(error) => {

@@ -11,7 +11,7 @@ const DAY_END: Time = Time::constant(23, 59, 59, 999_999_999);
 /// The length of a date: `2026-01-31`.
 const DATE_LENGTH: usize = 10;
 
-/// Reads a date, which means its end in UTC, or an RFC 3339 time.
+/// Parses a date, which means its end in UTC, or an RFC 3339 time.
 pub(super) fn parse(text: &str) -> Result<Timestamp, RequestError> {
     let invalid = || {
         RequestError::invalid_value(

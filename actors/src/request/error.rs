@@ -1,21 +1,21 @@
-//! What can be wrong with a request. All of it the client wrote itself, so all of it may be told.
+//! Faults in a request. All values in them are the client's own, so they reveal nothing.
 
 use std::fmt;
 
 use multidb_store::InvalidName;
 use serde::Serialize;
 
-/// Where a key was given.
+/// The place of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
-    /// In the user name.
+pub enum KeyPlace {
+    /// The user name.
     UserName,
-    /// In the startup packet's `options`.
+    /// The startup packet's `options`.
     Options,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for KeyPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::UserName => "user name",
@@ -24,24 +24,24 @@ impl fmt::Display for Place {
     }
 }
 
-/// A request that multidb cannot read.
+/// A fault in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum RequestError {
     /// The user name is not UTF-8.
     #[error("user name is not valid UTF-8")]
     UserNameEncoding,
-    /// One of our options is not UTF-8.
+    /// One of multidb's options is not UTF-8.
     #[error("a multidb option is not valid UTF-8")]
     OptionsEncoding,
-    /// The user name is a plain one, and nothing names an instance.
+    /// The user name has no pairs, and nothing names an instance.
     #[error("user name {} names no instance", quoted(user))]
     PlainUserName {
         /// The user name.
         user: String,
     },
-    /// The user name is exactly a key, such as `instance`: what is left of
-    /// `instance:x,gitref:y@host` in a URL.
+    /// The user name is exactly a key, such as `instance`: the rest of `instance:x,gitref:y@host` in a URL
+    /// became the password.
     #[error("user name \"{user}\" names no instance")]
     UnescapedUrl {
         /// The key.
@@ -50,16 +50,16 @@ pub enum RequestError {
     /// There are pairs, but none names an instance.
     #[error("no instance is named")]
     NoInstance,
-    /// A part of the user name is no pair.
+    /// A part of the user name is not a pair.
     #[error("{} in the user name is not a key:value pair", quoted(text))]
     NotAPair {
         /// The part.
         text: String,
     },
-    /// An option of ours has no value.
+    /// One of multidb's options has no value.
     #[error("option {} has no value", quoted(name))]
     OptionWithoutValue {
-        /// The option as it was given.
+        /// The option.
         name: String,
     },
     /// No such key.
@@ -67,41 +67,41 @@ pub enum RequestError {
     UnknownKey {
         /// The key.
         key: String,
-        /// Where it stands.
-        place: Place,
+        /// Its place.
+        place: KeyPlace,
     },
-    /// A key stands twice in one place.
+    /// A key is repeated in one place.
     #[error("key \"{key}\" is repeated in the {place}")]
     RepeatedKey {
         /// The key.
         key: &'static str,
-        /// Where it stands.
-        place: Place,
+        /// Its place.
+        place: KeyPlace,
     },
-    /// The user name and the options say different things.
+    /// The user name and the options have different values for a key.
     #[error("user name and options disagree on \"{key}\"")]
     Conflict {
         /// The key.
         key: &'static str,
-        /// What the user name says.
+        /// The value in the user name.
         user_name: String,
-        /// What the options say.
+        /// The value in the options.
         options: String,
     },
-    /// More than one key says what to create from.
+    /// More than one source is given.
     #[error("\"{first}\" and \"{second}\" cannot be combined")]
     SeveralSources {
-        /// One of them.
+        /// The key of one source.
         first: &'static str,
-        /// Another.
+        /// The key of another source.
         second: &'static str,
     },
-    /// A value breaks its key's rule.
+    /// A value breaks a rule of its key.
     #[error("invalid value {} for {}: {rule}", quoted(value), quoted(key))]
     InvalidValue {
         /// The key.
         key: String,
-        /// The value, shortened where it is long.
+        /// The value.
         value: String,
         /// The rule.
         rule: &'static str,
@@ -145,7 +145,7 @@ impl RequestError {
 /// The longest quotation of a client's text, in characters.
 const QUOTED_LENGTH_MAX: usize = 100;
 
-/// A client's own text in a message: in quotes, on one line, shortened.
+/// A client's text for a message: in quotes, on one line, shortened if it is long.
 pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     let mut rest = text.chars();

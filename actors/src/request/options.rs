@@ -1,37 +1,37 @@
-//! Our settings among the startup packet's `options`.
+//! multidb's settings within the startup packet's `options`.
 //!
 //! Postgres splits `options` into words as `pg_split_opts` (`src/backend/utils/init/postinit.c`)
 //! does and reads them like a command line (`process_postgres_switches`). This module finds
 //! `-c multidb.KEY=VALUE`, `-cmultidb.KEY=VALUE` and `--multidb.KEY=VALUE` by the same rules and
-//! cuts them out; all other bytes stay as they are, whatever they mean to Postgres.
+//! cuts them out; all other bytes stay unchanged for Postgres.
 
 use std::ops::Range;
 
 use super::{RequestError, pairs};
 
-/// The prefix of our settings.
+/// The prefix of multidb's settings.
 const PREFIX: &str = "multidb.";
 /// Postgres' one-letter switches that take an argument.
 const SWITCHES_WITH_ARGUMENT: &[u8] = b"BCcDdfhkNprStvW-";
 
-/// The options, parted into ours and Postgres'.
+/// The options, split into those of multidb and those of Postgres.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Split {
-    /// Our keys, in lower case and without the prefix, and their decoded values.
+    /// multidb's keys, in lower case and without the prefix, and their decoded values.
     pub(super) pairs: Vec<(String, String)>,
-    /// What is left for Postgres; `None` where that is nothing.
+    /// The rest for Postgres; `None` if it is blank.
     pub(super) rest: Option<Vec<u8>>,
 }
 
 /// One word of the options.
 struct Word {
-    /// Where it and the white space after it stand.
+    /// The range of the word and the white space after it.
     range: Range<usize>,
     /// The word without its escapes.
     text: Vec<u8>,
 }
 
-/// Parts the options.
+/// Splits the options.
 pub(super) fn split(options: &[u8]) -> Result<Split, RequestError> {
     let mut pairs = Vec::new();
     let mut rest = Vec::new();
@@ -53,7 +53,12 @@ pub(super) fn split(options: &[u8]) -> Result<Split, RequestError> {
             end = next.range.end;
             setting = (word.text == b"-c").then_some(next.text);
         }
-        if let Some(pair) = setting.as_deref().map(our_setting).transpose()?.flatten() {
+        if let Some(pair) = setting
+            .as_deref()
+            .map(multidb_setting)
+            .transpose()?
+            .flatten()
+        {
             pairs.push(pair);
             rest.extend_from_slice(&options[kept_until..word.range.start]);
             kept_until = end;
@@ -67,7 +72,7 @@ pub(super) fn split(options: &[u8]) -> Result<Split, RequestError> {
     })
 }
 
-/// Splits into words at white space; a backslash takes the next byte as it is.
+/// Splits into words at white space; a backslash escapes the next byte.
 fn split_words(options: &[u8]) -> Vec<Word> {
     let mut words: Vec<Word> = Vec::new();
     let mut in_word = false;
@@ -109,14 +114,14 @@ fn takes_next_word(word: &[u8]) -> bool {
     word != b"--" && argument.is_some_and(|index| index + 1 == switches.len())
 }
 
-/// Reads `name=value` if the name is one of ours.
+/// Parses `name=value` if the name has multidb's prefix.
 ///
-/// Like Postgres, takes the name in any case and `-` for `_`.
-fn our_setting(setting: &[u8]) -> Result<Option<(String, String)>, RequestError> {
-    let is_ours = setting
+/// Like Postgres, accepts the name in any case.
+fn multidb_setting(setting: &[u8]) -> Result<Option<(String, String)>, RequestError> {
+    let has_prefix = setting
         .get(..PREFIX.len())
         .is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX.as_bytes()));
-    if !is_ours {
+    if !has_prefix {
         return Ok(None);
     }
     let setting = std::str::from_utf8(setting).map_err(|_| RequestError::OptionsEncoding)?;
@@ -130,7 +135,7 @@ fn our_setting(setting: &[u8]) -> Result<Option<(String, String)>, RequestError>
     Ok(Some((key, value)))
 }
 
-/// C's `isspace`, which counts the vertical tab as well.
+/// C's `isspace`, which includes the vertical tab.
 fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0B
 }

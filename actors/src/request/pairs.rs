@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use super::RequestError;
 
-/// Whether a user name is in multidb's form, rather than a plain name.
+/// Whether a user name has multidb's form, rather than being a plain name.
 pub(super) fn has_pairs(user: &str) -> bool {
     user.contains([':', '=', ','])
 }
@@ -27,7 +27,7 @@ pub(super) fn split(user: &str) -> Result<Vec<(&str, Cow<'_, str>)>, RequestErro
 
 /// Decodes the percent-encoding of a value.
 ///
-/// A `%` without two hexadecimal digits is an error, since every decoder reads it differently.
+/// A `%` without two hexadecimal digits is an error, since decoders differ on it.
 pub(super) fn decode<'a>(key: &str, value: &'a str) -> Result<Cow<'a, str>, RequestError> {
     let fail = |rule| RequestError::invalid_value(key, value, rule);
     let is_escape = |after: &str| {

@@ -1,4 +1,4 @@
-//! The user name and the options, by tables and by properties.
+//! Tests of the user name and the options, by tables and by properties.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
@@ -143,14 +143,14 @@ const USER_NAMES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn user_names_are_read() {
+fn user_names_are_parsed() {
     for (user, expected) in USER_NAMES {
         assert_eq!(&text(parse_both(user, None)), expected, "{user}");
     }
 }
 
 #[test]
-fn revisions_and_roles_have_a_longest_length() {
+fn too_long_revisions_and_roles_are_refused() {
     for (key, max) in [("gitref", GITREF_LENGTH_MAX), ("role", ROLE_LENGTH_MAX)] {
         let user = |length| format!("instance:x,{key}:{}", "a".repeat(length));
         assert!(parse_both(&user(max), None).is_ok());
@@ -162,7 +162,7 @@ fn revisions_and_roles_have_a_longest_length() {
 }
 
 #[test]
-fn timeouts_are_times_longer_than_zero() {
+fn timeouts_are_durations_longer_than_zero() {
     let idle = |value: &str| {
         let options = format!("-c multidb.session_idle_timeout={value}");
         let parsed = parse(b"instance:a", Some(options.as_bytes()));
@@ -184,7 +184,7 @@ fn timeouts_are_times_longer_than_zero() {
 }
 
 #[test]
-fn bytes_that_are_not_text_are_refused() {
+fn bytes_that_are_not_utf_8_are_refused() {
     assert_eq!(
         parse(b"instance:\xFF", None),
         Err(RequestError::UserNameEncoding)
@@ -196,7 +196,7 @@ fn bytes_that_are_not_text_are_refused() {
 }
 
 #[test]
-fn a_date_means_its_last_instant_in_utc() {
+fn date_means_its_last_instant_in_utc() {
     let (request, _) = parse_both("instance:x,asof:2026-01-31", None).unwrap();
     let end = "2026-01-31T23:59:59.999999999Z".parse().unwrap();
     assert_eq!(request.source, Some(Source::AsOf(end)));
@@ -236,13 +236,13 @@ const OPTIONS: &[(&str, &str, &str)] = &[
         "--multidb.instance=x -c a=\\\\\\  -B 5",
         "instance:x role:app | -c a=\\\\\\  -B 5",
     ),
-    // A backslash takes the next byte as it is, also inside our own settings.
+    // A backslash escapes the next byte, also within multidb's settings.
     (
         "app",
         "-c multi\\db.instance=x -c a=1",
         "instance:x role:app | -c a=1",
     ),
-    // The argument of another switch is not ours.
+    // The argument of another switch is not a setting.
     (
         "instance:x",
         "-B -cmultidb.gitref=y",
@@ -319,7 +319,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn options_are_read_and_cut_out() {
+fn options_are_parsed_and_cut_out() {
     for (user, options, expected) in OPTIONS {
         let result = text(parse_both(user, Some(options)));
         assert_eq!(&result, expected, "{user} {options}");
@@ -327,7 +327,7 @@ fn options_are_read_and_cut_out() {
 }
 
 #[test]
-fn a_key_as_user_name_is_taken_for_an_unescaped_url() {
+fn key_as_user_name_is_an_unescaped_url() {
     let error = ClientError::from(&parse_both("instance", None).unwrap_err());
     let hint = error.hint.unwrap();
     assert!(hint.contains("instance=NAME,gitref=REVISION"), "{hint}");
@@ -338,16 +338,16 @@ fn a_key_as_user_name_is_taken_for_an_unescaped_url() {
 }
 
 /// Text that a value may hold.
-fn words() -> impl Strategy<Value = String> {
+fn values() -> impl Strategy<Value = String> {
     "[^\\p{Cc}-][^\\p{Cc}]{0,20}"
 }
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(
+    fn encoded_request_round_trips(
         instance in "[A-Za-z0-9][A-Za-z0-9._-]{0,62}",
-        gitref in words(),
-        role in words().prop_filter("63 bytes", |role| role.len() <= 63),
+        gitref in values(),
+        role in values().prop_filter("63 bytes", |role| role.len() <= 63),
         order in Just([0, 1, 2]).prop_shuffle(),
         sign in prop_oneof![Just(':'), Just('=')],
     ) {
@@ -366,14 +366,14 @@ proptest! {
     }
 
     #[test]
-    fn a_source_is_read_back_from_its_text(seconds in 0_i64..4_000_000_000, nanos in 0_i32..1_000_000_000) {
+    fn source_round_trips_through_its_text(seconds in 0_i64..4_000_000_000, nanos in 0_i32..1_000_000_000) {
         let source = Source::AsOf(Timestamp::new(seconds, nanos).unwrap());
         let (request, _) = parse_both(&format!("instance:x,{source}"), None).unwrap();
         prop_assert_eq!(request.source, Some(source));
     }
 
     #[test]
-    fn any_bytes_are_answered(user in proptest::collection::vec(any::<u8>(), 0..80), options in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..80))) {
+    fn any_bytes_are_accepted_or_refused_on_one_line(user in proptest::collection::vec(any::<u8>(), 0..80), options in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..80))) {
         if let Err(error) = parse(&user, options.as_deref()) {
             let message = error.to_string();
             prop_assert!(!message.contains(char::is_control), "{}", message);
@@ -381,7 +381,7 @@ proptest! {
     }
 
     #[test]
-    fn options_without_ours_are_untouched(options in "[-cB \\\\=a-z\t']{0,60}") {
+    fn options_without_multidb_settings_are_unchanged(options in "[-cB \\\\=a-z\t']{0,60}") {
         prop_assume!(!options.contains("multidb"));
         let (_, rest) = parse_both("instance:x", Some(&options)).unwrap();
         let is_blank = options.trim().is_empty();
@@ -389,7 +389,7 @@ proptest! {
     }
 
     #[test]
-    fn ours_leave_the_words_around_them(
+    fn multidb_settings_are_cut_out_between_other_words(
         before in "(  ?(-c a=b|-ca=b|x\\\\ |-B -c|a\\\\\\\\|--a=\\\\b)){0,4}",
         spelling in prop_oneof![Just("--"), Just("-c"), Just("-c "), Just("-c \t")],
         after in "((-c a=b|\\\\ |-B 5) ){0,3}",

@@ -1,4 +1,4 @@
-//! Which snapshots a listing of migrations is compatible with: pure.
+//! The compatibility of snapshots with a listing of migrations: pure.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use multidb_store::{SnapshotId, SnapshotRecord};
 use serde::Serialize;
 
-/// The missing migrations that are kept of each snapshot, for people.
+/// The most missing migrations kept of each snapshot, for messages.
 const MISSING_SHOWN: usize = 5;
 
-/// What a listing means for each snapshot of a project, newest first.
+/// The compatibility of each snapshot of a project with a listing.
 #[derive(Debug, Clone)]
 pub struct Decision {
-    /// A verdict for each snapshot.
+    /// A verdict for each snapshot, newest first.
     pub verdicts: Vec<Verdict>,
     /// The number of migrations that the listing defines.
     pub defined: usize,
@@ -25,7 +25,7 @@ pub struct Verdict {
     pub snapshot: Arc<SnapshotRecord>,
     /// The first migrations applied in it that the listing lacks.
     pub missing: Vec<String>,
-    /// How many the listing lacks; 0 when it is compatible.
+    /// The number of migrations that the listing lacks; 0 if the snapshot is compatible.
     pub missing_total: usize,
 }
 
@@ -41,7 +41,7 @@ pub struct NearestMiss {
 }
 
 impl Decision {
-    /// Compares each snapshot with what the listing defines. The newest snapshot comes first.
+    /// Compares each snapshot with the defined migrations. The newest snapshot comes first.
     pub fn new(newest_first: &[Arc<SnapshotRecord>], defined: &HashSet<String>) -> Self {
         let verdict = |snapshot: &Arc<SnapshotRecord>| {
             let lacking = || {
@@ -68,7 +68,7 @@ impl Decision {
             .map(|verdict| verdict.snapshot.clone())
     }
 
-    /// The snapshot that lacks the fewest definitions, the newest of equals.
+    /// The snapshot with the fewest undefined migrations, the newest of equals.
     pub fn nearest_miss(&self) -> Option<NearestMiss> {
         let nearest = self
             .verdicts
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_whose_migrations_are_all_defined_is_chosen() {
+    fn newest_compatible_snapshot_is_chosen() {
         let newest_first = [
             snapshot("c", 3, &["a.1", "a.2", "a.3"]),
             snapshot("b", 2, &["a.1", "a.2"]),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_miss_lacks_the_fewest_and_is_the_newest_of_equals() {
+    fn nearest_miss_lacks_the_fewest_definitions_and_is_the_newest_of_equals() {
         let newest_first = [
             snapshot("c", 3, &["a.1", "a.2", "a.3"]),
             snapshot("b", 2, &["a.1", "a.9"]),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn without_snapshots_there_is_neither_choice_nor_miss() {
+    fn no_snapshots_give_neither_choice_nor_miss() {
         let decision = Decision::new(&[], &defined(&["a.1"]));
         assert!(decision.chosen().is_none());
         assert!(decision.nearest_miss().is_none());
@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_chosen_snapshot_has_no_migration_that_is_not_defined(
+        fn chosen_snapshot_is_the_newest_with_only_defined_migrations(
             sets in prop::collection::vec(prop::collection::btree_set(0u8..12, 0..8), 0..6),
             known in prop::collection::hash_set(0u8..12, 0..12),
         ) {

@@ -1,11 +1,11 @@
-//! What must hold for any bytes of a stranger: the bodies of the fuzz targets in `fuzz/`.
+//! The bodies of the fuzz targets in `fuzz/`: properties that hold for any bytes from a client.
 //!
-//! They stand here, so that the kept corpus runs through them with every test run, without a
-//! fuzzer; each panics where something does not hold.
+//! They are here so that every test run checks the kept corpus, without a fuzzer. Each panics where
+//! a property does not hold.
 
 use bytes::{Bytes, BytesMut};
 
-use crate::auth::{Exchange, MockSecret, ScramError, Users, Verifier};
+use crate::auth::{Account, Exchange, MockSecret, ScramError, Users, Verifier};
 use crate::client_error::ClientError;
 use crate::request;
 use crate::wire::{
@@ -13,14 +13,14 @@ use crate::wire::{
     decode_sasl_initial, decode_startup,
 };
 
-/// A password that nobody knows.
+/// A verifier of an unknown password.
 const VERIFIER: &str = "SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$\
     AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// Panics where something does not hold for these bytes.
+/// Panics where a property does not hold for these bytes.
 pub type Target = fn(&[u8]);
 
-/// All targets by the names of their corpus.
+/// All targets by the names of their corpora.
 pub const TARGETS: [(&str, Target); 5] = [
     ("startup", startup),
     ("user_name", user_name),
@@ -29,14 +29,14 @@ pub const TARGETS: [(&str, Target); 5] = [
     ("idle", idle),
 ];
 
-/// What a second message of SCRAM names the nonces by, which change each time.
+/// Stands for the nonces, which change each time, in a second message of SCRAM.
 const NONCES: &str = "NONCES";
 
-/// The most bytes of an error that libpq reads before a login.
+/// The most bytes of an error that libpq accepts before a login.
 const ERROR_BYTES_MAX: usize = 30_000;
 
-/// The first bytes of a connection: cut anywhere they mean the same, and what is passed on to a
-/// backend is a startup packet of the role that was chosen, and of no other.
+/// The first bytes of a connection: they decode the same wherever they are cut, and the backend gets a
+/// startup packet of the chosen role, and of no other.
 pub fn startup(bytes: &[u8]) {
     let whole = decode_startup(&mut BytesMut::from(bytes));
     let mut buffer = BytesMut::with_capacity(bytes.len());
@@ -72,7 +72,7 @@ pub fn startup(bytes: &[u8]) {
             }
         }
         Ok(_) => {}
-        Err(error) => is_told(&ClientError::from(&error)),
+        Err(error) => check_error(&ClientError::from(&error)),
     }
 }
 
@@ -80,12 +80,11 @@ pub fn startup(bytes: &[u8]) {
 pub fn user_name(bytes: &[u8]) {
     match request::parse(bytes, None) {
         Ok((_, rest)) => assert_eq!(rest, None),
-        Err(error) => is_told(&ClientError::from(&error)),
+        Err(error) => check_error(&ClientError::from(&error)),
     }
 }
 
-/// The `options` of a startup packet: what is left for Postgres is left as it is by a second
-/// reading.
+/// The `options` of a startup packet: a second parse leaves the rest for Postgres unchanged.
 pub fn options(bytes: &[u8]) {
     // A parameter's value ends at a zero byte.
     let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -97,14 +96,14 @@ pub fn options(bytes: &[u8]) {
                 let again = request::parse(b"instance:a", Some(&rest));
                 assert_eq!(again.map(|(_, rest)| rest), Ok(Some(rest)));
             }
-            Err(error) => is_told(&ClientError::from(&error)),
+            Err(error) => check_error(&ClientError::from(&error)),
         }
     }
 }
 
-/// Both messages of an exchange of SCRAM. The first byte says whether it is in TLS and whether the user
-/// exists, the next two how long the first message is. Nobody gets in without the password, and what is
-/// challenged names the client's nonce and keeps to one line.
+/// Both messages of a SCRAM exchange. The first byte encodes whether it is in TLS and whether the user
+/// exists, the next two the length of the first message. No exchange succeeds without the password,
+/// and the challenge begins with the client's nonce and has one line.
 pub fn scram(bytes: &[u8]) {
     let [flags, length @ .., _] = bytes.first_chunk::<4>().copied().unwrap_or_default();
     let rest = bytes.get(3..).unwrap_or_default();
@@ -114,9 +113,12 @@ pub fn scram(bytes: &[u8]) {
     };
     let end_point = (flags & 1 != 0).then(|| vec![7; 32]);
     let verifier: Verifier = VERIFIER.parse().expect("it is a verifier");
-    let nobody = || MockSecret::random().verifier("alice", &Users::new());
-    let verifier = (flags & 2 != 0).then_some(verifier).ok_or_else(nobody);
-    let exchange = Exchange::new(verifier, end_point);
+    let account = if flags & 2 != 0 {
+        Account::User(verifier)
+    } else {
+        Account::Mock(MockSecret::random().verifier("alice", &Users::new()))
+    };
+    let exchange = Exchange::new(account, end_point);
     let offered = exchange.mechanisms();
     let challenged = match exchange.begin(&initial.mechanism, &initial.data) {
         Ok(challenged) => challenged,
@@ -134,8 +136,8 @@ pub fn scram(bytes: &[u8]) {
     assert!(challenged.finish(second.as_bytes()).is_err());
 }
 
-/// A backend's stream in chunks, the first byte of each its length: idle is exactly what ends in
-/// ReadyForQuery.
+/// A backend's stream in chunks, the first byte of each its length: the backend is idle exactly if the
+/// stream ends in ReadyForQuery.
 pub fn idle(bytes: &[u8]) {
     let mut tail = Tail::default();
     let mut stream = Vec::new();
@@ -150,8 +152,8 @@ pub fn idle(bytes: &[u8]) {
     }
 }
 
-/// An error is a message that a client can read, whatever of the input it quotes.
-fn is_told(error: &ClientError) {
+/// An error is a message that a client can read, whatever part of the input it quotes.
+fn check_error(error: &ClientError) {
     let mut out = BytesMut::new();
     error.encode(&mut out);
     assert!(out.len() <= ERROR_BYTES_MAX, "{} bytes", out.len());
@@ -165,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kept_corpus_holds() {
+    fn kept_corpus_holds() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
         for (name, target) in TARGETS {
             let files = std::fs::read_dir(corpus.join(name)).expect("each target has a corpus");

@@ -1,6 +1,6 @@
-//! A Postgres that speaks as much of the protocol as a proxy meets: logins, cancel requests, and
-//! queries that are answered, begin a transaction, run until they are cancelled (`sleep`), or send
-//! rows without end (`flood`).
+//! A fake Postgres with the part of the protocol that a proxy meets: logins, cancel requests, and
+//! queries that are answered, begin a transaction (`begin`), run until they are cancelled (`sleep`),
+//! or send rows without end (`flood`).
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -19,26 +19,26 @@ use crate::wire::{StartupMessage, StartupRequest, decode_frame, decode_startup};
 /// The longest message that a test sends.
 const BODY_LENGTH_MAX: u32 = 1 << 20;
 
-/// What one login does.
+/// The outcome of one login.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Login {
     /// It succeeds.
     #[default]
     Accept,
-    /// It is answered by an error with this SQLSTATE and message.
+    /// It is answered with an error of this SQLSTATE and message.
     Refuse(&'static str, &'static str),
     /// It asks for a password.
     AskPassword,
-    /// The connection is closed without a word.
+    /// The connection is closed without an answer.
     HangUp,
-    /// Nothing is ever said.
+    /// There is never an answer.
     Hang,
 }
 
-/// A server on a Unix socket of its own. Its backends have the process ids 1000, 1001 and so on,
-/// and their secrets are four bytes of 7.
+/// A server on its own Unix socket. Its backends have the process ids 1000, 1001 and so on, and their
+/// secrets are four bytes of 7.
 pub struct FakePostgres {
-    /// Where it accepts connections.
+    /// The address of the socket.
     pub endpoint: Endpoint,
     shared: Arc<Shared>,
     _accepting: AbortOnDropHandle<()>,
@@ -53,7 +53,7 @@ struct Shared {
     cancelled: Mutex<Vec<i32>>,
     running: Mutex<HashMap<i32, oneshot::Sender<()>>>,
     backends: Mutex<HashMap<i32, oneshot::Sender<()>>>,
-    goodbyes: Mutex<usize>,
+    terminates: Mutex<usize>,
 }
 
 impl FakePostgres {
@@ -83,32 +83,32 @@ impl FakePostgres {
         }
     }
 
-    /// What the next logins do; those after them succeed.
+    /// Sets the outcomes of the next logins; later ones succeed.
     pub fn plan(&self, logins: impl IntoIterator<Item = Login>) {
         lock(&self.shared.logins).extend(logins);
     }
 
-    /// The startup packets that came, in order.
+    /// The received startup packets, in order.
     pub fn startups(&self) -> Vec<StartupMessage> {
         lock(&self.shared.startups).clone()
     }
 
-    /// The queries that came, in order.
+    /// The received queries, in order.
     pub fn queries(&self) -> Vec<String> {
         lock(&self.shared.queries).clone()
     }
 
-    /// The process ids that cancel requests named, in order.
+    /// The process ids of the received cancel requests, in order.
     pub fn cancelled(&self) -> Vec<i32> {
         lock(&self.shared.cancelled).clone()
     }
 
-    /// How many clients said goodbye.
-    pub fn goodbyes(&self) -> usize {
-        *lock(&self.shared.goodbyes)
+    /// The number of received Terminate messages.
+    pub fn terminates(&self) -> usize {
+        *lock(&self.shared.terminates)
     }
 
-    /// The backends that are there.
+    /// The number of backends.
     pub fn backends(&self) -> usize {
         lock(&self.shared.backends).len()
     }
@@ -117,7 +117,7 @@ impl FakePostgres {
     pub fn terminate(&self, process_id: i32) {
         let ended = lock(&self.shared.backends).remove(&process_id);
         if let Some(end) = ended {
-            // A backend that has just ended by itself needs no telling.
+            // The backend may have just ended by itself.
             let _gone = end.send(());
         }
     }
@@ -133,17 +133,17 @@ async fn serve(socket: UnixStream, process_id: i32, shared: Arc<Shared>) {
     };
     lock(&shared.backends).insert(process_id, end);
     let terminated = tokio::select! {
-        // A client that breaks off ends its backend, as in Postgres.
+        // A client that disconnects ends its backend, as in Postgres.
         _result = backend.run() => false,
         ended = ended => ended.is_ok(),
     };
     if terminated {
-        let words = error(
+        let message = error(
             "57P01",
             "terminating connection due to administrator command",
         );
-        // Where its client does not read, a backend ends without a last word.
-        let _full = backend.socket.try_write(&words);
+        // If its client does not read, a backend ends without sending its error.
+        let _full = backend.socket.try_write(&message);
     }
     lock(&shared.backends).remove(&process_id);
 }
@@ -224,7 +224,7 @@ impl Backend {
                 continue;
             };
             if frame.tag == b'X' {
-                *lock(&self.shared.goodbyes) += 1;
+                *lock(&self.shared.terminates) += 1;
                 return Ok(());
             }
             let query = String::from_utf8_lossy(&frame.body);

@@ -1,4 +1,4 @@
-//! A Postgres that answers what it is told to.
+//! A fake of the probe: its answers are set by the test.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -9,31 +9,31 @@ use super::lock;
 use crate::awake::AwakeReason;
 use crate::ports::{BackendActivity, Endpoint, RuntimeError, ServerProbe};
 
-/// A probe that says what it is told to say.
+/// A probe with set answers.
 pub struct FakeProbe {
-    /// What every backend does.
+    /// The activity of every backend; `None` if it has ended.
     pub activity: Mutex<Option<BackendActivity>>,
-    /// The process ids that were asked about.
+    /// The process ids of all questions, in order.
     pub asked: Mutex<Vec<i32>>,
-    /// The process ids that were told to end.
+    /// The terminated process ids, in order.
     pub terminated: Mutex<Vec<i32>>,
-    /// What Postgres does of its own accord.
+    /// The activity of Postgres outside sessions.
     pub reasons: Mutex<Vec<AwakeReason>>,
-    /// Whether it can be asked at all.
+    /// Whether all questions fail.
     pub unreachable: Mutex<bool>,
-    /// Held while answers are to wait. An answer says what was so when it was asked for.
+    /// Write-locked while answers are to wait. An answer is that of the time of the question.
     pub answer_gate: tokio::sync::RwLock<()>,
 }
 
 impl FakeProbe {
     fn reach(&self) -> Result<(), RuntimeError> {
-        match *lock(&self.unreachable) {
-            true => Err(RuntimeError {
+        if *lock(&self.unreachable) {
+            return Err(RuntimeError {
                 message: "unreachable".to_owned(),
                 hint: None,
-            }),
-            false => Ok(()),
+            });
         }
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a backend says from its first byte to its first ReadyForQuery.
+//! The messages of a backend from its first byte to its first ReadyForQuery.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -7,8 +7,8 @@ use super::error_response::ErrorFields;
 use super::frame::{Frame, decode_frame};
 use super::startup::{CANCEL_KEY_LENGTH_MAX, CANCEL_KEY_LENGTH_MIN, ProtocolVersion, take_string};
 
-/// The most bytes in a message of the login. The longest are errors and notices; libpq takes
-/// none above 30,000 at this stage.
+/// The most bytes in a message of the login. The longest are errors and notices; libpq accepts
+/// at most 30,000 at this stage.
 const LOGIN_BODY_LENGTH_MAX: u32 = 65_536;
 
 /// Specification: <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
@@ -22,44 +22,44 @@ mod tag {
     pub(super) const READY_FOR_QUERY: u8 = b'Z';
 }
 
-/// A message with its bytes as they came, to pass on.
+/// A message with its original bytes, to pass on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendFrame {
-    /// What it says.
+    /// The decoded message.
     pub message: BackendMessage,
-    /// Its bytes.
+    /// All its bytes.
     pub raw: Bytes,
 }
 
-/// What a backend says during a login.
+/// A message of a backend during a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendMessage {
     /// The login succeeded.
     AuthenticationOk,
-    /// It asks for a password or the like, which our backends are set up not to do.
+    /// A request for a password or the like, which multidb's backends are configured not to send.
     AuthenticationRequest {
         /// The kind of request, such as 10 for SASL.
         kind: u32,
     },
-    /// It speaks an older version, or lacks extensions.
+    /// The backend supports only an older version, or lacks extensions.
     NegotiateProtocolVersion {
-        /// The version that it speaks instead.
+        /// The newest version that it supports.
         version: ProtocolVersion,
-        /// The parameters that it does not know.
+        /// The parameters that it does not support.
         unsupported: Vec<Bytes>,
     },
     /// The login failed.
     ErrorResponse(ErrorFields),
-    /// A remark.
+    /// A notice.
     NoticeResponse(ErrorFields),
-    /// The value of a setting that it reports.
+    /// The value of a reported setting.
     ParameterStatus {
         /// The setting.
         name: Bytes,
         /// Its value.
         value: Bytes,
     },
-    /// What a cancel request must present.
+    /// The key that a cancel request must present.
     BackendKeyData {
         /// The backend's process id.
         process_id: i32,
@@ -71,7 +71,7 @@ pub enum BackendMessage {
         /// The state of its transaction.
         status: TransactionStatus,
     },
-    /// A message that no backend sends at this stage today, to pass on.
+    /// A message that no backend sends at this stage today; passed on.
     Other {
         /// Its tag.
         tag: u8,
@@ -90,7 +90,7 @@ pub enum TransactionStatus {
 }
 
 impl TransactionStatus {
-    /// The status that this byte of a ReadyForQuery means.
+    /// The status of this byte of a ReadyForQuery.
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             b'I' => Some(Self::Idle),
@@ -105,7 +105,7 @@ impl TransactionStatus {
 ///
 /// # Errors
 ///
-/// The backend does not speak the protocol.
+/// The bytes are not the protocol.
 pub fn decode_backend(buffer: &mut BytesMut) -> Result<Option<BackendFrame>, WireError> {
     let Some(Frame { tag, body, raw }) = decode_frame(buffer, LOGIN_BODY_LENGTH_MAX)? else {
         return Ok(None);
@@ -117,7 +117,7 @@ pub fn decode_backend(buffer: &mut BytesMut) -> Result<Option<BackendFrame>, Wir
 fn decode_body(tag: u8, mut body: Bytes) -> Option<BackendMessage> {
     let message = match tag {
         tag::AUTHENTICATION => {
-            // What follows the kind of a request is not ours to read.
+            // The rest depends on the kind, and the proxy does not need it.
             return match body.try_get_u32().ok()? {
                 0 => body.is_empty().then_some(BackendMessage::AuthenticationOk),
                 kind => Some(BackendMessage::AuthenticationRequest { kind }),

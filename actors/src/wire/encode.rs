@@ -1,4 +1,4 @@
-//! The few messages that the proxy itself sends, besides errors and notices.
+//! The messages that the proxy itself sends, except errors and notices.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -9,12 +9,12 @@ use super::startup::{CancelRequest, Negotiation, ProtocolVersion, encode_startup
 /// The answer to an SSLRequest that is granted: TLS follows.
 pub const ENCRYPTION_ACCEPTED: &[u8] = b"S";
 
-/// The answer to an SSLRequest or GSSENCRequest that is not granted: the client goes on without,
-/// or hangs up.
+/// The answer to an SSLRequest or GSSENCRequest that is not granted: the client continues without
+/// encryption, or disconnects.
 pub const ENCRYPTION_REFUSED: &[u8] = b"N";
 
-/// The answer to a TLS handshake where TLS is not spoken: a fatal `handshake_failure` alert, by
-/// which a client reports the refusal instead of a record that it cannot read.
+/// The answer to a TLS handshake without TLS: a fatal `handshake_failure` alert, so that the client
+/// reports a refusal instead of an unreadable record.
 pub const TLS_REFUSED: &[u8] = &[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x28];
 
 /// Appends AuthenticationOk.
@@ -22,8 +22,8 @@ pub fn encode_authentication_ok(out: &mut BytesMut) {
     encode_frame(out, b'R', &[0; 4]);
 }
 
-/// Appends an error as a client of protocol 2 or 1 reads it: a text that ends with a zero byte, and
-/// no length. Postgres answers them so to this day.
+/// Appends an error in the form of protocols 1 and 2: a text that ends with a zero byte, and no
+/// length. Postgres still answers such clients in this form.
 pub fn encode_old_error(out: &mut BytesMut, severity: &str, message: &str) {
     out.put_u8(b'E');
     let text = [severity, ":  ", message, "\n"];
@@ -55,15 +55,15 @@ pub fn encode_sasl_final(out: &mut BytesMut, data: &[u8]) {
     encode_frame(out, b'R', &[&12_u32.to_be_bytes(), data].concat());
 }
 
-/// Appends Terminate: a client's orderly goodbye.
+/// Appends Terminate: a client's orderly end of a session.
 pub fn encode_terminate(out: &mut BytesMut) {
     encode_frame(out, b'X', &[]);
 }
 
 /// Appends NegotiateProtocolVersion, which comes before any authentication request.
 ///
-/// The documentation calls its first number the newest *minor* version; what servers send and
-/// libpq compares is the whole version, the major one in its upper half.
+/// The documentation calls its first number the newest *minor* version, but servers send, and libpq
+/// compares, the whole version with the major one in its upper half.
 pub fn encode_negotiate_protocol_version(out: &mut BytesMut, negotiation: &Negotiation) {
     let mut body = BytesMut::new();
     body.put_u16(negotiation.version.major);
@@ -89,7 +89,7 @@ pub fn encode_cancel_request(out: &mut BytesMut, request: &CancelRequest) {
     out.put_slice(&request.key);
 }
 
-/// A startup packet of our own, of protocol 3.0, to ask whether a server is ready.
+/// A startup packet of protocol 3.0 that asks whether a server is ready.
 ///
 /// # Errors
 ///

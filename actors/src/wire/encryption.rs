@@ -1,11 +1,11 @@
-//! The encryption requests that may stand before a startup packet.
+//! The encryption requests that may precede a startup packet.
 
 use super::error::WireError;
 use super::startup::{ProtocolVersion, StartupRequest};
 
-/// Which encryption requests a connection has made: each is allowed once.
+/// The encryption requests that a connection has made: each is allowed once.
 ///
-/// Without the count a client could ask for ever and hold a connection that never logs in
+/// Without the limit a client could repeat them for ever and hold a connection that never logs in
 /// (CVE-2026-6479).
 #[derive(Debug, Default, Clone, Copy)]
 pub struct EncryptionRequests {
@@ -16,21 +16,20 @@ pub struct EncryptionRequests {
 }
 
 impl EncryptionRequests {
-    /// Whether none was made: only then may a client begin with TLS.
+    /// Whether there was none yet: only then may a client begin with TLS.
     pub fn none_yet(self) -> bool {
         !self.ssl && !self.gss
     }
 
-    /// The client began with TLS, and so has what an SSLRequest asks for.
+    /// The client began with TLS, which counts as its SSLRequest.
     pub fn begun_directly(&mut self) {
         self.ssl = true;
     }
 
     /// Admits a request, given the bytes that were read beyond it.
     ///
-    /// A client waits for the answer to an encryption request, so bytes that are there already
-    /// were put there by somebody else (CVE-2021-23214, CVE-2021-3935). All other requests are
-    /// admitted as they are.
+    /// A client waits for the answer to an encryption request, so bytes that are there already may
+    /// be an attacker's (CVE-2021-23214, CVE-2021-3935). All other requests are admitted.
     pub fn admit(&mut self, request: &StartupRequest, rest: &[u8]) -> Result<(), WireError> {
         let (seen, name, version) = match request {
             StartupRequest::Ssl => (&mut self.ssl, "SSL", ProtocolVersion::SSL_REQUEST),
@@ -42,7 +41,7 @@ impl EncryptionRequests {
             StartupRequest::Cancel(_) | StartupRequest::Startup(_) => return Ok(()),
         };
         if std::mem::replace(seen, true) {
-            // What Postgres says: the second one counts as a startup packet of that version.
+            // As in Postgres, the second one counts as a startup packet of that version.
             return Err(WireError::UnsupportedProtocol { version });
         }
         if !rest.is_empty() {

@@ -1,35 +1,35 @@
-//! What can be wrong with bytes from a peer.
+//! Faults in the bytes of a peer.
 
 use serde::Serialize;
 
 use super::startup::ProtocolVersion;
 
-/// Bytes that are not the protocol. The texts are those of Postgres where it has one.
+/// A fault in a peer's bytes. The texts are those of Postgres where it has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum WireError {
-    /// A startup packet shorter or longer than any can be.
+    /// A startup packet shorter or longer than allowed.
     #[error("invalid length of startup packet")]
     StartupLength {
-        /// The length that it claims, itself included.
+        /// The claimed length, including the length field.
         length: u32,
     },
     /// A startup packet whose parameters do not end where the packet ends.
     #[error("invalid startup packet layout: expected terminator as last byte")]
     StartupTerminator,
-    /// A protocol that is not 3.x, or an encryption request where none may stand.
+    /// A protocol other than 3.x, or an encryption request where none is allowed.
     #[error("unsupported frontend protocol {version}: server supports 3.0 to 3.2")]
     UnsupportedProtocol {
-        /// The version that was asked for.
+        /// The requested version.
         version: ProtocolVersion,
     },
-    /// A cancel request whose key has a length that no key has.
+    /// A cancel request whose key is too short or too long.
     #[error("invalid length of cancel key: {length} bytes")]
     CancelKeyLength {
-        /// The bytes of the key.
+        /// The length of the key in bytes.
         length: usize,
     },
-    /// Bytes came with an encryption request, before its answer: CVE-2021-23214.
+    /// Bytes between an encryption request and its answer (CVE-2021-23214).
     #[error("received unencrypted data after {request} request")]
     EarlyData {
         /// `SSL` or `GSSAPI encryption`.
@@ -41,15 +41,15 @@ pub enum WireError {
     /// An HTTP request.
     #[error("received an HTTP request on a Postgres port")]
     Http,
-    /// A message shorter or longer than its kind can be.
+    /// A message shorter or longer than allowed for its kind.
     #[error("invalid length {length} of message \"{}\"", char::from(*.tag).escape_default())]
     MessageLength {
         /// The message's tag.
         tag: u8,
-        /// The length that it claims, without its tag.
+        /// The claimed length, without the tag.
         length: u32,
     },
-    /// A message whose content does not fill it as its kind should.
+    /// A message whose content does not have the layout of its kind.
     #[error("invalid layout of message \"{}\"", char::from(*.tag).escape_default())]
     MessageLayout {
         /// The message's tag.
@@ -57,17 +57,17 @@ pub enum WireError {
     },
 }
 
-/// How a connection that began with wrong bytes is to be ended.
+/// How to end a connection that began with faulty bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// By an ErrorResponse: the peer speaks Postgres' protocol.
+    /// With an ErrorResponse: the peer uses Postgres' protocol.
     ErrorResponse,
-    /// By an error as protocol 2 had them ([`encode_old_error`](super::encode_old_error)): the peer
-    /// speaks that, or an older one.
+    /// With an error of protocol 2 ([`encode_old_error`](super::encode_old_error)): the peer uses
+    /// that, or an older one.
     OldErrorResponse,
-    /// By a TLS alert ([`TLS_REFUSED`](super::TLS_REFUSED)): the peer speaks TLS.
+    /// With a TLS alert ([`TLS_REFUSED`](super::TLS_REFUSED)): the peer uses TLS.
     TlsAlert,
-    /// Without a word, as Postgres does: the peer would not understand one.
+    /// Without a message, as Postgres does: the peer would not understand one.
     Close,
 }
 
@@ -87,19 +87,19 @@ impl WireError {
         }
     }
 
-    /// How to end a client's connection on it. Postgres closes on every startup packet of a wrong
-    /// length without a word; a client whose parameters are too long is better told.
+    /// How to end the client's connection. Postgres closes without a message on every startup packet
+    /// of a wrong length; multidb answers a client whose parameters are too long.
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::DirectTls => Refusal::TlsAlert,
             // A cancel request is never answered.
             Self::Http | Self::CancelKeyLength { .. } => Refusal::Close,
-            // What has no room for a version, or a first byte other than 0, is no length of a
-            // startup packet but some other protocol.
+            // A length below 8 leaves no room for a version, and a first byte other than 0 exceeds
+            // every limit: both are some other protocol.
             Self::StartupLength {
                 length: ..8 | 0x0100_0000..,
             } => Refusal::Close,
-            // To Postgres, 0.0 is what it speaks before it knows the version.
+            // Postgres itself answers 0.0 in the current form.
             Self::UnsupportedProtocol { version }
                 if version.major < 3 && *version != ProtocolVersion::NONE =>
             {

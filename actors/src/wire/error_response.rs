@@ -9,15 +9,15 @@ use super::frame::encode_frame;
 use super::sqlstate;
 use super::startup::take_string;
 
-/// The most bytes of one text that we send; longer ones are cut.
+/// The most bytes of one sent text; longer ones are cut.
 ///
-/// Before it is authenticated, libpq takes a longer message than 30,000 bytes (`MAX_ERRLEN`) for
-/// an error of the protocol before 7.4, and prints rubbish. Three texts of this size fit.
+/// Before authentication, libpq mistakes a message of more than 30,000 bytes (`MAX_ERRLEN`) for an
+/// error of the protocol before 7.4, and prints rubbish. Three texts of this size fit.
 pub const FIELD_LENGTH_MAX: usize = 8_000;
 
 const CUT: &str = "…";
 
-/// The fields of an ErrorResponse or NoticeResponse that we read.
+/// The fields of a received ErrorResponse or NoticeResponse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorFields(Vec<(u8, Bytes)>);
 
@@ -41,7 +41,7 @@ impl ErrorFields {
             .map(|(_, text)| String::from_utf8_lossy(text))
     }
 
-    /// The severity: the untranslated one, where there is one.
+    /// The severity, untranslated if the server sends that.
     pub fn severity(&self) -> Cow<'_, str> {
         self.get(b'V')
             .or_else(|| self.get(b'S'))
@@ -74,18 +74,18 @@ impl ErrorFields {
     }
 }
 
-/// An error or notice of ours.
+/// An error or notice to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report<'a> {
-    /// `FATAL`, `ERROR`, `NOTICE` or another of Postgres' words.
+    /// `FATAL`, `ERROR`, `NOTICE` or another of Postgres' severities.
     pub severity: &'a str,
     /// The SQLSTATE.
     pub sqlstate: SqlState,
-    /// What happened: lower case, one line, no full stop.
+    /// The message: lower case, one line, no full stop.
     pub message: &'a str,
-    /// More about it, in sentences.
+    /// The DETAIL, in sentences.
     pub detail: Option<&'a str>,
-    /// What to do, in sentences.
+    /// The HINT, in sentences.
     pub hint: Option<&'a str>,
 }
 
@@ -94,7 +94,7 @@ pub fn encode_error_response(out: &mut BytesMut, report: &Report<'_>) {
     encode_report(out, b'E', report);
 }
 
-/// Appends a NoticeResponse. A client takes one only after AuthenticationOk.
+/// Appends a NoticeResponse. A client accepts one only after AuthenticationOk.
 pub fn encode_notice_response(out: &mut BytesMut, report: &Report<'_>) {
     encode_report(out, b'N', report);
 }
@@ -119,7 +119,7 @@ fn encode_report(out: &mut BytesMut, tag: u8, report: &Report<'_>) {
     encode_frame(out, tag, &body);
 }
 
-/// Appends a text and its terminator, cut to its limit and without zero bytes of its own.
+/// Appends a text and its terminator. Cuts the text to its limit and drops zero bytes in it.
 fn put_text(body: &mut BytesMut, text: &str) {
     let limit = FIELD_LENGTH_MAX.saturating_sub(CUT.len());
     let kept = if text.len() > FIELD_LENGTH_MAX {

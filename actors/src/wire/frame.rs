@@ -1,4 +1,4 @@
-//! Messages with a tag and a length: all but the startup packets.
+//! Messages with a tag and a length: all except startup packets.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -10,11 +10,11 @@ const LENGTH_BYTES: u32 = 4;
 /// One whole message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// What the message is.
+    /// The message's kind.
     pub tag: u8,
     /// Its content, after the length.
     pub body: Bytes,
-    /// All of it, tag and length included, to pass on as it is.
+    /// The whole message including tag and length, to pass on unchanged.
     pub raw: Bytes,
 }
 
@@ -22,7 +22,7 @@ pub struct Frame {
 ///
 /// # Errors
 ///
-/// The message is longer, or shorter than its own length field.
+/// The message is longer than that, or shorter than its length field.
 pub fn decode_frame(buffer: &mut BytesMut, body_max: u32) -> Result<Option<Frame>, WireError> {
     let Some([tag, length @ ..]) = buffer.first_chunk::<5>() else {
         return Ok(None);
@@ -47,7 +47,7 @@ pub fn decode_frame(buffer: &mut BytesMut, body_max: u32) -> Result<Option<Frame
 
 /// Appends a message with this tag and body.
 ///
-/// Our own bodies are a few KiB at the most, so the length always fits.
+/// The proxy's own bodies are a few KiB at most, so the length always fits.
 pub(super) fn encode_frame(out: &mut BytesMut, tag: u8, body: &[u8]) {
     let length = u32::try_from(body.len())
         .unwrap_or(u32::MAX)

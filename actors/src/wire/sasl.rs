@@ -1,12 +1,12 @@
-//! What a client says in an exchange of SASL.
+//! The messages of a client in a SASL exchange.
 
 use bytes::{Buf, Bytes};
 
-/// The longest message that a client may send before it is authenticated. An exchange of SCRAM takes some
+/// The longest message that a client may send before it is authenticated. SCRAM messages have a few
 /// hundred bytes.
 pub const SASL_BODY_LENGTH_MAX: u32 = 4096;
 
-/// SASLInitialResponse: the client's choice of a mechanism, and its first words in it.
+/// SASLInitialResponse: the client's choice of a mechanism, and the mechanism's first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaslInitialResponse {
     /// The mechanism.
@@ -15,8 +15,8 @@ pub struct SaslInitialResponse {
     pub data: Bytes,
 }
 
-/// Decodes the body of a SASLInitialResponse; `None` if it is none, or has no first message, which SCRAM
-/// needs.
+/// Decodes the body of a SASLInitialResponse. `None` if the layout is wrong, or if the first message,
+/// which SCRAM needs, is missing.
 pub fn decode_sasl_initial(mut body: Bytes) -> Option<SaslInitialResponse> {
     let end = body.iter().position(|byte| *byte == 0)?;
     let mechanism = std::str::from_utf8(&body.split_to(end)).ok()?.to_owned();
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_initial_response_is_read_and_faults_are_none() {
+    fn initial_response_is_decoded_and_faulty_ones_are_none() {
         let good = b"SCRAM-SHA-256\0\0\0\0\x03n,,";
         let read = SaslInitialResponse {
             mechanism: "SCRAM-SHA-256".to_owned(),

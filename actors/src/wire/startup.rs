@@ -28,27 +28,27 @@ const HTTP_STARTS: [&[u8; 4]; 10] = [
 /// The prefix of the parameters that ask for protocol extensions.
 const EXTENSION_PREFIX: &[u8] = b"_pq_.";
 
-/// A version of the protocol, or one of the numbers that stand in its place.
+/// A version of the protocol, or a request code in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ProtocolVersion {
-    /// The major version; only 3 is spoken.
+    /// The major version; only 3 is supported.
     pub major: u16,
     /// The minor version.
     pub minor: u16,
 }
 
 impl ProtocolVersion {
-    /// What every server since Postgres 7.4 speaks.
+    /// The version of every server since Postgres 7.4.
     pub const V3_0: Self = Self { major: 3, minor: 0 };
-    /// The newest that multidb speaks: Postgres 18's.
+    /// The newest that multidb supports: Postgres 18's.
     pub const V3_2: Self = Self { major: 3, minor: 2 };
     /// No version at all.
     pub(super) const NONE: Self = Self { major: 0, minor: 0 };
-    /// The number in place of a version in an SSLRequest.
+    /// The code of an SSLRequest.
     pub(super) const SSL_REQUEST: Self = Self::special(5679);
-    /// The number in place of a version in a GSSENCRequest.
+    /// The code of a GSSENCRequest.
     pub(super) const GSSENC_REQUEST: Self = Self::special(5680);
-    /// The number in place of a version in a CancelRequest.
+    /// The code of a CancelRequest.
     pub(super) const CANCEL_REQUEST: Self = Self::special(5678);
 
     const fn special(minor: u16) -> Self {
@@ -62,30 +62,30 @@ impl fmt::Display for ProtocolVersion {
     }
 }
 
-/// What a client may send first.
+/// The first packet of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartupRequest {
-    /// It asks for TLS; the answer is one byte.
+    /// A request for TLS; the answer is one byte.
     Ssl,
-    /// It asks for GSSAPI encryption; the answer is one byte.
+    /// A request for GSSAPI encryption; the answer is one byte.
     GssEnc,
-    /// It wants another session's query cancelled; there is no answer.
+    /// A request to cancel another session's query; there is no answer.
     Cancel(CancelRequest),
-    /// It wants a session.
+    /// A request for a session.
     Startup(StartupMessage),
 }
 
 /// Names a session by the backend's process id and proves the right to cancel its query.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CancelRequest {
-    /// The backend's process id, as its BackendKeyData gave it.
+    /// The backend's process id from its BackendKeyData.
     pub process_id: i32,
     /// The secret, of 4 to 256 bytes.
     pub key: Vec<u8>,
 }
 
 impl fmt::Debug for CancelRequest {
-    /// Leaves the key out, which is a secret.
+    /// Leaves out the key, which is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CancelRequest")
             .field("process_id", &self.process_id)
@@ -93,34 +93,35 @@ impl fmt::Debug for CancelRequest {
     }
 }
 
-/// A client's wish for a session: a protocol version, and parameters in the order given.
+/// A client's request for a session: a protocol version, and parameters in their original order.
 ///
-/// Names and values are bytes: nothing says that they are UTF-8.
+/// Names and values are bytes: the protocol does not require UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartupMessage {
-    /// The version that the client asks for.
+    /// The requested version.
     pub version: ProtocolVersion,
-    /// All parameters; where a name is repeated, Postgres takes the last.
+    /// All parameters. Of a repeated name Postgres takes the last value.
     parameters: Vec<(Bytes, Bytes)>,
 }
 
-/// What our NegotiateProtocolVersion tells a client; see the module's "Protocol versions".
+/// The content of the proxy's NegotiateProtocolVersion; see "Protocol versions" in the module's
+/// documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Negotiation {
-    /// The version that is spoken instead of the one asked for.
+    /// The version to use instead of the requested one.
     pub version: ProtocolVersion,
-    /// The names of the `_pq_.` parameters, none of which is known.
+    /// The names of all `_pq_.` parameters, none of which is supported.
     pub unsupported: Vec<Bytes>,
 }
 
-/// What the proxy puts into a startup packet before the backend gets it.
+/// The proxy's changes to a startup packet on its way to the backend.
 #[derive(Debug, Clone, Copy)]
 pub struct BackendStartup<'a> {
     /// The role to log in as, in place of the client's user name.
     pub user: &'a [u8],
     /// The database of clients that name none.
     pub default_database: &'a [u8],
-    /// The `options` without multidb's own; `None` drops the parameter.
+    /// The `options` without those of multidb; `None` drops the parameter.
     pub options: Option<&'a [u8]>,
 }
 
@@ -128,7 +129,7 @@ pub struct BackendStartup<'a> {
 ///
 /// # Errors
 ///
-/// Each error ends the connection, in the way that [`WireError::refusal`] says.
+/// Each error ends the connection as [`WireError::refusal`] returns.
 pub fn decode_startup(buffer: &mut BytesMut) -> Result<Option<StartupRequest>, WireError> {
     if buffer.first() == Some(&TLS_HANDSHAKE) {
         return Err(WireError::DirectTls);
@@ -186,7 +187,7 @@ fn decode_cancel(mut body: Bytes) -> Result<Option<StartupRequest>, WireError> {
     })))
 }
 
-/// Names and values, each ended by a zero byte, and one more zero byte as the very last.
+/// Names and values, each ended by a zero byte, and a zero byte at the very end.
 fn decode_parameters(mut body: Bytes) -> Result<Vec<(Bytes, Bytes)>, WireError> {
     let mut parameters = Vec::new();
     loop {
@@ -213,12 +214,12 @@ pub(super) fn take_string(body: &mut Bytes) -> Option<Bytes> {
 }
 
 impl StartupMessage {
-    /// All parameters in the order given.
+    /// All parameters in their original order.
     pub fn parameters(&self) -> &[(Bytes, Bytes)] {
         &self.parameters
     }
 
-    /// A parameter's value: the last one, where the name is repeated.
+    /// A parameter's value: the last one of a repeated name.
     pub fn get(&self, name: &str) -> Option<&Bytes> {
         self.parameters
             .iter()
@@ -231,15 +232,15 @@ impl StartupMessage {
         std::str::from_utf8(self.get(name)?).ok()
     }
 
-    /// The user name; `None` also where it is empty, as to Postgres.
+    /// The user name. An empty one counts as none, as in Postgres.
     pub fn user(&self) -> Option<&Bytes> {
         self.get("user").filter(|user| !user.is_empty())
     }
 
-    /// The database, where the client chose one.
+    /// The database, if the client chose one.
     ///
-    /// libpq and others fill in the user name where their user gave no database. Of an overloaded
-    /// user name that is never meant, so it counts as none when `user` replaces another name.
+    /// Without a database, libpq and others send the user name in its place. An overloaded user name
+    /// is never meant as a database, so it counts as none if `user` replaces another name.
     pub fn database(&self, user: &[u8]) -> Option<&Bytes> {
         let is_filled_in =
             |database: &Bytes| self.user().is_some_and(|u| u == database && u != user);
@@ -247,7 +248,7 @@ impl StartupMessage {
             .filter(|database| !database.is_empty() && !is_filled_in(database))
     }
 
-    /// What the client must be told before its authentication, if anything.
+    /// The negotiation that the client must be sent before its authentication, if any.
     pub fn negotiation(&self) -> Option<Negotiation> {
         let unsupported: Vec<Bytes> = self
             .parameters
@@ -264,10 +265,10 @@ impl StartupMessage {
         })
     }
 
-    /// The startup packet for the backend: as the client's, with another user, with a database
-    /// if there is none, without what is multidb's own, and without the `_pq_.` parameters and
-    /// minor versions that the client was told are not there (see the module's "Protocol
-    /// versions").
+    /// The startup packet for the backend: the client's with another user, with a database if there
+    /// is none, without multidb's options, and without the `_pq_.` parameters and minor versions
+    /// that the client was told are not supported (see "Protocol versions" in the module's
+    /// documentation).
     ///
     /// # Errors
     ///
@@ -278,14 +279,14 @@ impl StartupMessage {
             .map_or(startup.default_database, |database| database.as_ref());
         let mut pairs: Vec<(&[u8], &[u8])> = vec![(b"user", startup.user), (b"database", database)];
         pairs.extend(startup.options.map(|options| (&b"options"[..], options)));
-        let ours = |name: &[u8]| {
+        let is_replaced = |name: &[u8]| {
             matches!(name, b"user" | b"database" | b"options") || name.starts_with(EXTENSION_PREFIX)
         };
-        let theirs = self
+        let kept = self
             .parameters
             .iter()
             .map(|(name, value)| (name.as_ref(), value.as_ref()));
-        pairs.extend(theirs.filter(|(name, _)| !ours(name)));
+        pairs.extend(kept.filter(|(name, _)| !is_replaced(name)));
         encode_startup(self.version.min(ProtocolVersion::V3_2), &pairs)
     }
 }
@@ -299,7 +300,7 @@ pub(super) fn encode_startup(
     body.put_u16(version.major);
     body.put_u16(version.minor);
     for text in parameters.iter().flat_map(|(name, value)| [name, value]) {
-        // A zero byte would end the text early and make the rest of it parameters.
+        // A zero byte would end the text early and turn the rest of it into parameters.
         body.extend(text.iter().filter(|byte| **byte != 0));
         body.put_u8(0);
     }

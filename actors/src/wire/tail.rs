@@ -1,28 +1,28 @@
-//! The end of a backend's stream, which says whether the backend waits for its client.
+//! The end of a backend's stream, which shows whether the backend waits for its client.
 
 use super::backend::TransactionStatus;
 
-/// A ReadyForQuery: its tag and its length of 5; the status byte is left open.
+/// A ReadyForQuery: its tag and its length of 5, without the status byte.
 const READY_FOR_QUERY: u64 = 0x5A00_0000_0500;
-/// The bytes of a ReadyForQuery.
+/// The length of a ReadyForQuery in bytes.
 const LENGTH: usize = 6;
-/// All bytes of a ReadyForQuery but its status.
+/// The mask of all bytes of a ReadyForQuery except its status.
 const FIXED: u64 = 0xFFFF_FFFF_FF00;
-/// All bytes of a ReadyForQuery.
+/// The mask of all bytes of a ReadyForQuery.
 const WHOLE: u64 = 0xFFFF_FFFF_FFFF;
 
 /// The last six bytes of a backend's stream.
 ///
-/// Whatever the chunks, the bytes of a backend that waits end in ReadyForQuery, so nothing needs
-/// to be parsed. The reverse is not certain: a row that has just been sent may end in the same
-/// six bytes. Whoever ends a session for being idle asks the server first.
+/// However it is chunked, the stream of a waiting backend ends in ReadyForQuery, so nothing needs to
+/// be parsed. The reverse is not certain: a row that has just been sent may end in the same six
+/// bytes. Therefore the server is asked before a session is terminated as idle.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tail {
     /// The bytes as one number, the newest lowest; zero before there are any.
     bytes: u64,
 }
 
-/// What the end of a backend's stream says.
+/// The state of a backend by the end of its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TailState {
     /// It waits for its client, outside any transaction.
@@ -31,12 +31,12 @@ pub enum TailState {
     InTransaction,
     /// It waits for its client, in a failed transaction.
     Failed,
-    /// It works, or copies, or has not spoken yet.
+    /// It works, or copies, or has sent nothing yet.
     Unknown,
 }
 
 impl Tail {
-    /// Takes note of a chunk of the stream; costs the same for any length.
+    /// Notes a chunk of the stream; costs the same for any length.
     pub fn feed(&mut self, chunk: &[u8]) {
         let last = chunk.len().saturating_sub(LENGTH);
         for byte in chunk.get(last..).unwrap_or_default() {
@@ -44,7 +44,7 @@ impl Tail {
         }
     }
 
-    /// What the stream's end says now.
+    /// The state by the stream's end now.
     pub fn state(&self) -> TailState {
         if self.bytes & FIXED != READY_FOR_QUERY {
             return TailState::Unknown;

@@ -1,5 +1,5 @@
-//! Each decoder is checked three ways: by a table of inputs in hexadecimal, by every split of
-//! these inputs, and by random bytes.
+//! Checks each decoder by a table of inputs in hexadecimal, by every split of these inputs, and by
+//! random bytes.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -45,8 +45,8 @@ fn first<T>(decoder: Decoder<T>, input: &[u8]) -> Result<Option<T>, WireError> {
     decoder(&mut BytesMut::from(input))
 }
 
-/// Gives an input byte by byte: nothing may be consumed before the message is whole, and what
-/// comes out is what comes out of the whole.
+/// Feeds an input byte by byte: nothing may be consumed before the message is whole, and the result
+/// equals that of the whole input.
 fn check_every_split<T: Debug + PartialEq>(decoder: Decoder<T>, input: &[u8]) {
     let whole = first(decoder, input);
     let mut buffer = BytesMut::new();
@@ -60,8 +60,8 @@ fn check_every_split<T: Debug + PartialEq>(decoder: Decoder<T>, input: &[u8]) {
     assert_eq!(whole, Ok(None), "only the whole was decoded");
 }
 
-/// Decodes to the end: the messages, and the error if one ended it. Checks that the buffer never
-/// grows beyond what was put in, and that a message consumes something.
+/// Decodes to the end: returns the messages, and the error that ended decoding, if any. Checks that
+/// the buffer never outgrows its input, and that a message consumes something.
 fn decode_all<T>(decoder: Decoder<T>, chunks: &[&[u8]]) -> (Vec<T>, Option<WireError>) {
     let mut buffer = BytesMut::new();
     let mut messages = Vec::new();
@@ -107,7 +107,7 @@ fn nearly_messages() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_in_any_two_pieces_decode_alike(input in nearly_messages(), at in any::<prop::sample::Index>()) {
+    fn two_pieces_decode_as_the_whole(input in nearly_messages(), at in any::<prop::sample::Index>()) {
         let (start, end) = input.split_at(at.index(input.len() + 1));
         let whole = decode_all(decode_startup, &[&input]);
         prop_assert_eq!(decode_all(decode_startup, &[start, end]), whole);

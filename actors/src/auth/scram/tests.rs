@@ -1,4 +1,4 @@
-//! Against the client of postgres-protocol, the vector of RFC 7677, and bytes that nobody sends.
+//! Against the client of postgres-protocol, the vector of RFC 7677, and damaged messages.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ fn verifier(password: &str) -> Verifier {
 }
 
 fn exchange(verifier: Option<&Verifier>, end_point: Option<&[u8]>) -> Exchange {
-    let nobody = || MockSecret([1; KEY_BYTES]).verifier("alice", &Users::new());
-    let verifier = verifier.cloned().ok_or_else(nobody);
-    Exchange::new(verifier, end_point.map(<[u8]>::to_vec))
+    let mock = || Account::Mock(MockSecret([1; KEY_BYTES]).verifier("alice", &Users::new()));
+    let account = verifier.cloned().map_or_else(mock, Account::User);
+    Exchange::new(account, end_point.map(<[u8]>::to_vec))
 }
 
-/// Lets the client of postgres-protocol log in.
+/// Logs in with the client of postgres-protocol.
 fn log_in(
     exchange: Exchange,
     mechanism: &str,
@@ -41,14 +41,14 @@ fn bound() -> ChannelBinding {
 }
 
 #[test]
-fn a_right_password_is_proved_both_ways() {
+fn right_password_is_proved_to_both_sides() {
     let alice = verifier("pässword");
     let plain = ChannelBinding::unsupported();
     log_in(exchange(Some(&alice), None), MECHANISM, "pässword", plain).unwrap();
     let secured = exchange(Some(&alice), Some(END_POINT));
     assert_eq!(secured.mechanisms(), [MECHANISM_PLUS, MECHANISM]);
     log_in(secured, MECHANISM_PLUS, "pässword", bound()).unwrap();
-    // A client that cannot bind may go without, under TLS too.
+    // A client that does not support binding may log in without it, under TLS too.
     let secured = exchange(Some(&alice), Some(END_POINT));
     log_in(
         secured,
@@ -60,7 +60,7 @@ fn a_right_password_is_proved_both_ways() {
 }
 
 #[test]
-fn a_wrong_password_and_an_unknown_user_fail_alike() {
+fn wrong_password_and_unknown_user_fail_alike() {
     let alice = verifier("right");
     for known in [Some(&alice), None] {
         let plain = ChannelBinding::unsupported();
@@ -70,7 +70,7 @@ fn a_wrong_password_and_an_unknown_user_fail_alike() {
 }
 
 #[test]
-fn who_does_not_exist_is_challenged_as_those_who_do() {
+fn unknown_user_is_challenged_as_a_user() {
     let user = |text: &str| {
         let user = User {
             verifier: text.parse().unwrap(),
@@ -89,7 +89,7 @@ fn who_does_not_exist_is_challenged_as_those_who_do() {
     let secret = MockSecret::random();
     let restarted = MockSecret::from_bytes(*secret.as_bytes());
     let asked = |secret: &MockSecret, name| {
-        let exchange = Exchange::new(Err(secret.verifier(name, &users)), None);
+        let exchange = Exchange::new(Account::Mock(secret.verifier(name, &users)), None);
         let challenged = exchange.begin(MECHANISM, b"n,,n=,r=x").unwrap();
         challenged
             .challenge()
@@ -98,7 +98,7 @@ fn who_does_not_exist_is_challenged_as_those_who_do() {
             .1
             .to_owned()
     };
-    // The same name has the same salt each time it is asked for, another name another.
+    // The same name always has the same salt, another name another one.
     assert_eq!(asked(&secret, "bob"), asked(&restarted, "bob"));
     assert_ne!(asked(&secret, "bob"), asked(&secret, "carol"));
     let (salt, iterations) = (asked(&secret, "bob"), ",i=15000");
@@ -107,7 +107,7 @@ fn who_does_not_exist_is_challenged_as_those_who_do() {
 }
 
 #[test]
-fn a_user_name_with_commas_may_be_repeated_as_it_is() {
+fn unescaped_commas_in_the_user_name_are_accepted() {
     let alice = verifier("right");
     let first = b"n,,n=instance=a,role=app,user=alice,r=nonce";
     let challenged = exchange(Some(&alice), None).begin(MECHANISM, first);
@@ -115,7 +115,7 @@ fn a_user_name_with_commas_may_be_repeated_as_it_is() {
 }
 
 #[test]
-fn somebody_in_between_is_noticed() {
+fn attacker_in_the_middle_is_noticed() {
     let alice = verifier("right");
     // The client saw another certificate.
     let other = ChannelBinding::tls_server_end_point(vec![43; 32]);
@@ -126,7 +126,7 @@ fn somebody_in_between_is_noticed() {
         other,
     );
     assert_eq!(failed, Err(ScramError::Downgraded));
-    // The client could have bound itself, but the offer did not reach it.
+    // The client supports binding, but did not get the offer.
     let unrequested = ChannelBinding::unrequested();
     let secured = exchange(Some(&alice), Some(END_POINT));
     let failed = log_in(secured, MECHANISM, "right", unrequested);
@@ -136,7 +136,7 @@ fn somebody_in_between_is_noticed() {
 }
 
 #[test]
-fn the_exchange_of_rfc_7677_is_spoken() {
+fn exchange_of_rfc_7677_succeeds() {
     let bytes = |text| STANDARD.decode(text).unwrap();
     let salt = bytes("W22ZaJ0SNY7soEsUEjb6gQ==");
     let alice = derived(b"pencil", salt, 4096);
@@ -157,7 +157,7 @@ fn the_exchange_of_rfc_7677_is_spoken() {
     );
 }
 
-/// What a password's verifier is by RFC 5802, section 3.
+/// A password's verifier by RFC 5802, section 3.
 fn derived(password: &[u8], salt: Vec<u8>, iterations: u32) -> Verifier {
     let salted = pbkdf2(password, &salt, iterations);
     Verifier {
@@ -187,7 +187,7 @@ fn pbkdf2(password: &[u8], salt: &[u8], iterations: u32) -> [u8; KEY_BYTES] {
 }
 
 #[test]
-fn what_is_not_scram_is_refused() {
+fn malformed_first_message_is_refused() {
     let alice = verifier("right");
     for first in [
         &b""[..],
@@ -212,18 +212,18 @@ fn what_is_not_scram_is_refused() {
     assert!(matches!(unknown, Err(ScramError::Malformed(_))));
 }
 
-/// Without damage the same exchange succeeds, so what follows shows something.
+/// The undamaged exchange of the next test succeeds.
 #[test]
-fn a_password_of_one_iteration_is_as_good() {
+fn verifier_of_one_iteration_is_accepted() {
     let alice = derived(b"right", vec![1; 8], 1);
     let plain = ChannelBinding::unsupported();
     log_in(exchange(Some(&alice), None), MECHANISM, "right", plain).unwrap();
 }
 
 proptest! {
-    /// Cut or flipped anywhere, a client's messages never log it in, and never panic.
+    /// Cut or changed anywhere, a client's messages never log it in, and never cause a panic.
     #[test]
-    fn a_damaged_exchange_logs_nobody_in(which in 0..2usize, at: prop::sample::Index, flip in 1..=255u8, cut: bool) {
+    fn damaged_exchange_fails(which in 0..2usize, at: prop::sample::Index, flip in 1..=255u8, cut: bool) {
         let alice = derived(b"right", vec![1; 8], 1);
         let damage = |message: &[u8]| {
             let mut message = message.to_vec();
@@ -236,7 +236,7 @@ proptest! {
         let Ok(challenged) = exchange(Some(&alice), None).begin(MECHANISM, &first) else {
             return Ok(());
         };
-        // A client whose nonce was changed under way notices it itself.
+        // The client itself notices a changed nonce.
         if client.update(challenged.challenge().as_bytes()).is_err() {
             return Ok(());
         }

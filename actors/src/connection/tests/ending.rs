@@ -12,7 +12,7 @@ fn a_client_that_leaves_ends_its_backend() {
             client.send(&message(b'X', &[])).await;
             assert!(client.message().await.is_none());
             client.over().await;
-            assert_eq!(bench.postgres.goodbyes(), 1);
+            assert_eq!(bench.postgres.terminates(), 1);
 
             let Client { socket, ended, .. } = bench.session("instance:a").await;
             drop(socket);
@@ -54,7 +54,7 @@ fn a_killed_session_that_waits_for_its_client_ends_by_a_word_of_ours() {
             killed.await.unwrap();
             assert_eq!(client.refusal().await, "57P01");
             client.over().await;
-            assert_eq!(bench.postgres.goodbyes(), 1);
+            assert_eq!(bench.postgres.terminates(), 1);
             assert!(bench.probe.terminated.lock().unwrap().is_empty());
         },
     );

@@ -22,7 +22,7 @@ fn an_idle_session_ends_with_its_sqlstate_and_a_goodbye() {
         // The meter counts whole milliseconds.
         assert!(began.elapsed() + Duration::from_millis(1) >= SHORT);
         client.over().await;
-        eventually(|| bench.postgres.goodbyes() == 1).await;
+        eventually(|| bench.postgres.terminates() == 1).await;
         assert!(bench.deps.sessions.all().is_empty());
         assert_eq!(bench.probe.asked.lock().unwrap()[0], 1000);
     });

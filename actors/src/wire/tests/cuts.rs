@@ -2,12 +2,11 @@
 
 use super::*;
 
-/// The most that a decoder's buffer may hold: the bytes that came, and no more than as many again.
+/// The largest capacity of a decoder's buffer, as a multiple of the input.
 const SPARE_FACTOR: usize = 2;
 
-/// Feeds a stream of messages up to each byte, then the rest. What comes out before and after the
-/// cut is what comes out of the whole, and the buffer is never larger than what was put into it
-/// accounts for, whatever a length claims.
+/// Feeds a stream of messages up to each byte, then the rest. The messages equal those of the whole,
+/// and the buffer's capacity is bounded by the input, whatever length a message claims.
 fn check_every_cut<T: Debug + PartialEq>(decoder: Decoder<T>, stream: &[u8]) {
     let whole = decode_all(decoder, &[stream]);
     for at in 0..=stream.len() {
@@ -27,7 +26,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(1..=u8::MAX, 1..12)
 }
 
-/// A startup packet of any version that is spoken, which may be damaged.
+/// A startup packet of a supported version, possibly damaged.
 fn startup_packet() -> impl Strategy<Value = Vec<u8>> {
     let pairs = proptest::collection::vec((text(), text()), 0..6);
     let damage = proptest::option::of((any::<prop::sample::Index>(), any::<u8>()));
@@ -44,7 +43,7 @@ fn startup_packet() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What clients send before a session, one after the other.
+/// A sequence of packets that clients send before a session.
 fn client_stream() -> impl Strategy<Value = Vec<u8>> {
     let key = proptest::collection::vec(any::<u8>(), 0..300);
     let cancel = (any::<i32>(), key).prop_map(|(process_id, key)| {
@@ -61,7 +60,7 @@ fn client_stream() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(packet, 1..4).prop_map(|packets| packets.concat())
 }
 
-/// What a server says during a login, with bodies that need not fit their tags.
+/// Messages of a server during a login, with bodies that may not fit their tags.
 fn server_stream() -> impl Strategy<Value = Vec<u8>> {
     let body = proptest::collection::vec(any::<u8>(), 0..40);
     let any_message = (any::<prop::sample::Index>(), body).prop_map(|(tag, body)| {
@@ -88,18 +87,18 @@ fn server_stream() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn a_client_s_login_cut_at_any_byte_is_the_same_login(stream in client_stream()) {
+    fn client_login_cut_at_any_byte_decodes_the_same(stream in client_stream()) {
         check_every_cut(decode_startup, &stream);
     }
 
     #[test]
-    fn a_server_s_login_cut_at_any_byte_is_the_same_login(stream in server_stream()) {
+    fn server_login_cut_at_any_byte_decodes_the_same(stream in server_stream()) {
         check_every_cut(decode_backend, &stream);
     }
 }
 
 #[test]
-fn the_longest_packets_cut_at_any_byte_wait_for_no_more_than_their_bound() {
+fn longest_packet_cut_at_any_byte_allocates_no_more_than_its_limit() {
     let value = "v".repeat(9_980);
     let longest = [&bytes("00002714 00030000")[..], b"user\0", value.as_bytes()].concat();
     for at in (0..longest.len()).step_by(7) {
@@ -108,7 +107,7 @@ fn the_longest_packets_cut_at_any_byte_wait_for_no_more_than_their_bound() {
         assert_eq!(decode_startup(&mut buffer), Ok(None), "cut at {at}");
         assert_eq!((buffer.len(), buffer.capacity()), (at, before));
     }
-    // A claim beyond the bound is refused before anything of it has come.
+    // A claim beyond the limit is refused before any of its bytes arrive.
     for claim in ["00002715", "7FFFFFFF", "FFFFFFFF"] {
         assert!(first(decode_startup, &bytes(claim)).is_err(), "{claim}");
     }

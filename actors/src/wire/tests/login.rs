@@ -1,4 +1,4 @@
-//! What a backend says during a login, and what we say in its place.
+//! Messages of a backend during a login, and those of the proxy in their place.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn decode(text: &str) -> Result<Option<BackendMessage>, WireError> {
 }
 
 #[test]
-fn messages_of_a_login_are_read_and_faults_named() {
+fn login_messages_are_decoded_and_faults_named() {
     let table: &[(&str, &str)] = &[
         ("", "None"),
         ("52 00000008 000000", "None"),
@@ -55,7 +55,7 @@ fn messages_of_a_login_are_read_and_faults_named() {
         ("5A 00000005 00", "invalid layout of message \"Z\""),
         ("5A 00000006 4949", "invalid layout of message \"Z\""),
         ("53 00000007 'a' 00 'b'", "invalid layout of message \"S\""),
-        // A count of names that cannot be there must not be believed.
+        // More names than the body can hold.
         (
             "76 0000000C 00030000 FFFFFFFF",
             "invalid layout of message \"v\"",
@@ -74,7 +74,7 @@ fn messages_of_a_login_are_read_and_faults_named() {
 }
 
 #[test]
-fn a_frame_keeps_its_bytes_as_they_came() {
+fn frame_keeps_its_original_bytes() {
     let input = bytes("53 00000008 'a' 00 'b' 00 5A 00000005 49");
     let (frames, error) = decode_all(decode_backend, &[&input]);
     assert_eq!(error, None);
@@ -96,7 +96,7 @@ fn fields_of(report: &Report<'_>) -> (ErrorFields, usize) {
 }
 
 #[test]
-fn an_error_says_what_it_was_given() {
+fn error_response_round_trips() {
     let report = Report {
         severity: "FATAL",
         sqlstate: sqlstate::INVALID_CATALOG_NAME,
@@ -117,7 +117,7 @@ fn an_error_says_what_it_was_given() {
 }
 
 #[test]
-fn long_texts_are_cut_so_that_libpq_still_reads_the_error() {
+fn long_texts_are_cut_to_what_libpq_accepts() {
     let long = "ä".repeat(50_000);
     let (fields, length) = fields_of(&Report {
         severity: "FATAL",
@@ -132,7 +132,7 @@ fn long_texts_are_cut_so_that_libpq_still_reads_the_error() {
 }
 
 #[test]
-fn small_messages_have_their_bytes() {
+fn small_messages_have_the_specified_bytes() {
     let mut out = BytesMut::new();
     encode_authentication_ok(&mut out);
     encode_terminate(&mut out);
@@ -155,7 +155,7 @@ fn small_messages_have_their_bytes() {
 }
 
 #[test]
-fn a_frame_has_the_limit_it_is_given() {
+fn frame_longer_than_its_limit_is_refused() {
     let input = bytes("70 00000008 'abc' 00");
     let frame = decode_frame(&mut BytesMut::from(&input[..]), 4);
     assert_eq!(

@@ -36,7 +36,7 @@ fn message(version: (u16, u16), parameters: &[(&str, &str)]) -> StartupMessage {
 }
 
 #[test]
-fn requests_are_told_apart_and_faults_named() {
+fn requests_are_distinguished_and_faults_named() {
     let table: &[(&str, &str)] = &[
         ("", "None"),
         ("000000", "None"),
@@ -107,14 +107,14 @@ fn requests_are_told_apart_and_faults_named() {
 }
 
 #[test]
-fn what_follows_a_packet_stays_in_the_buffer() {
+fn bytes_after_a_packet_stay_in_the_buffer() {
     let mut buffer = BytesMut::from(&bytes(PLAIN)[..]);
     assert!(matches!(decode_startup(&mut buffer), Ok(Some(_))));
     assert_eq!(&buffer[..], b"extra");
 }
 
 #[test]
-fn a_packet_of_the_longest_length_is_taken_and_one_byte_more_is_not() {
+fn longest_packet_is_accepted_and_one_byte_more_is_not() {
     let value = "v".repeat(10_000 - 4 - 2 - 2);
     let longest = packet((3, 0), &[("n", &value)]);
     assert_eq!(longest.len(), 10_004);
@@ -183,7 +183,7 @@ fn parameters_keep_their_order_and_the_last_of_a_name_counts() {
 }
 
 #[test]
-fn a_client_hears_of_a_version_only_if_something_changes() {
+fn negotiation_is_sent_only_if_something_changes() {
     type Case = (
         (u16, u16),
         &'static [(&'static str, &'static str)],
@@ -212,7 +212,7 @@ fn a_client_hears_of_a_version_only_if_something_changes() {
 }
 
 #[test]
-fn the_backend_gets_what_the_client_sent_but_for_user_database_and_ours() {
+fn backend_gets_the_startup_packet_with_its_own_user_database_and_options() {
     let client = message(
         (3, 9),
         &[
@@ -246,7 +246,7 @@ fn the_backend_gets_what_the_client_sent_but_for_user_database_and_ours() {
 }
 
 #[test]
-fn a_database_that_only_repeats_the_overloaded_user_name_is_none() {
+fn database_that_repeats_the_overloaded_user_name_counts_as_none() {
     let database = |user: &str, database: &str, role: &str| {
         let message = message((3, 0), &[("user", user), ("database", database)]);
         message.database(role.as_bytes()).cloned()
@@ -259,7 +259,7 @@ fn a_database_that_only_repeats_the_overloaded_user_name_is_none() {
 }
 
 #[test]
-fn a_startup_packet_that_the_backend_would_refuse_is_not_sent() {
+fn too_long_startup_packet_is_not_encoded() {
     let long = "v".repeat(9_980);
     let client = message((3, 0), &[("u", &long)]);
     let result = client.encode_for_backend(&BackendStartup {
@@ -271,7 +271,7 @@ fn a_startup_packet_that_the_backend_would_refuse_is_not_sent() {
 }
 
 #[test]
-fn a_zero_byte_cannot_smuggle_a_parameter() {
+fn zero_byte_cannot_inject_a_parameter() {
     let client = message((3, 0), &[]);
     let encoded = client
         .encode_for_backend(&BackendStartup {
@@ -288,10 +288,10 @@ fn a_zero_byte_cannot_smuggle_a_parameter() {
 }
 
 #[test]
-fn strangers_are_refused_in_their_own_way() {
+fn other_protocols_are_refused_in_their_own_form() {
     let refusal = |input: &[u8]| {
         first(decode_startup, input)
-            .expect_err("a stranger")
+            .expect_err("another protocol")
             .refusal()
     };
     assert_eq!(refusal(b"\x16\x03\x01"), Refusal::TlsAlert);
@@ -304,7 +304,7 @@ fn strangers_are_refused_in_their_own_way() {
 }
 
 #[test]
-fn a_probe_is_a_startup_packet() {
+fn probe_is_a_startup_packet() {
     let probe = encode_probe_startup("postgres", "template1", "multidb").expect("short");
     let Ok(Some(StartupRequest::Startup(probe))) = first(decode_startup, &probe) else {
         panic!("no startup message");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn only_a_whole_ready_for_query_tells_the_state() {
+fn only_a_whole_ready_for_query_shows_the_state() {
     let table: &[(&str, TailState)] = &[
         ("", TailState::Unknown),
         ("5A 00000005 49", TailState::Idle),
@@ -30,7 +30,7 @@ fn only_a_whole_ready_for_query_tells_the_state() {
 
 proptest! {
     #[test]
-    fn any_chunks_leave_the_last_six_bytes(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..9), ready in any::<bool>()) {
+    fn tail_of_any_chunks_is_their_last_six_bytes(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..9), ready in any::<bool>()) {
         let mut chunks = chunks;
         if ready {
             chunks.push(bytes("5A 0000"));
