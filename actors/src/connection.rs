@@ -265,10 +265,15 @@ async fn open(
         Ok(Err(Failure::Refused(reason))) => reason,
         Err(_) => RefusalReason::LoginTimeout { limit },
     };
-    let error = multidb_store::error_chain(&reason);
-    tracing::info!(%id, reason = reason.code(), error, "client refused");
-    let error = ClientError::from(&reason).with_connection(id.0);
-    client.refuse(&error).await?;
+    let refusal = ClientError::from(&reason).with_connection(id.0);
+    tracing::info!(
+        %id,
+        reason = reason.code(),
+        sqlstate = refusal.sqlstate(),
+        error = multidb_store::error_chain(&reason),
+        "client refused"
+    );
+    client.refuse(&refusal).await?;
     Ok(None)
 }
 

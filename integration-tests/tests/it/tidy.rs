@@ -129,6 +129,36 @@ fn wire_imports_nothing_of_its_crate_nor_of_actix_or_tokio() {
     assert_none("imports that wire must not have", &wrong);
 }
 
+/// Domain errors are mapped to SQLSTATEs in `client_error` alone, to HTTP statuses in `admin`. Tests observe
+/// the wire, and a fake Postgres sends SQLSTATEs of its own.
+#[test]
+fn only_wire_and_client_error_name_sqlstates() {
+    let codes = fs::read_to_string(repository().join("actors/src/wire/sqlstate.rs"));
+    let codes = codes.expect("wire has its list of SQLSTATEs");
+    let codes: Vec<String> = codes
+        .split("SqlState(\"")
+        .filter_map(|rest| Some(format!("\"{}\"", rest.split_once("\")")?.0)))
+        .collect();
+    assert!(codes.len() > 10, "{codes:?}");
+    let mut wrong = Vec::new();
+    for directory in ["actors/src", "src/admin"] {
+        for (path, text) in files(directory, ".rs") {
+            let shown = path.display().to_string();
+            let exempt = ["/wire", "/client_error", "/tests", "/testing/"];
+            if exempt.iter().any(|part| shown.contains(part)) {
+                continue;
+            }
+            for (number, line) in text.lines().enumerate() {
+                let named = line.contains("sqlstate::") || codes.iter().any(|c| line.contains(c));
+                if named && !line.trim_start().starts_with("//") {
+                    wrong.push(format!("{shown}:{}: {line}", number + 1));
+                }
+            }
+        }
+    }
+    assert_none("SQLSTATEs outside wire and client_error", &wrong);
+}
+
 #[test]
 fn work_to_be_done_names_its_issue() {
     // Split, so that this file does not match itself.
