@@ -51,8 +51,8 @@ pub use self::script::ScriptError;
 
 use self::job::Job;
 
-/// The news that wait for whoever asked for an import; he may be slow.
-const NEWS_MAX: usize = 64;
+/// The progress events that are queued for a slow caller.
+const EVENTS_MAX: usize = 64;
 
 /// How long the end of all imports may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
@@ -169,27 +169,35 @@ impl Importer {
 
     /// Makes a snapshot. It is complete and durable when this returns.
     ///
-    /// Whoever drops the future interrupts the import: what it made is then removed in the
-    /// background, and until that is done its id counts as under way.
+    /// When `cancelled` fires, the import stops, removes everything that it made, and then returns
+    /// [`ImportError::Cancelled`]. Dropping the future cancels it as well, but the removal then
+    /// runs in the background, and the id counts as under way until it is done.
     ///
     /// # Errors
     ///
-    /// The id is taken, the source cannot be imported, or something failed on the way. Nothing is
-    /// left of the import.
+    /// The id is taken, the source cannot be imported, the import was cancelled or a step failed.
+    /// Nothing is left of the import.
     pub async fn import(
         &self,
         request: ImportRequest,
         progress: impl Fn(Progress) + Send,
+        cancelled: CancellationToken,
     ) -> Result<SnapshotRecord, ImportError> {
-        let (news, mut received) = mpsc::channel(NEWS_MAX);
-        let interrupted = self.stopping.child_token();
-        let _interrupt = interrupted.clone().drop_guard();
-        let job = Job::new(self.clone(), request, news);
-        let task = self.jobs.spawn(job.run(interrupted));
-        while let Some(news) = received.recv().await {
-            progress(news);
+        let (events, mut received) = mpsc::channel(EVENTS_MAX);
+        let cancel = self.stopping.child_token();
+        let _cancel_on_drop = cancel.clone().drop_guard();
+        let job = Job::new(self.clone(), request, events);
+        let task = self.jobs.spawn(job.run(cancel.clone()));
+        loop {
+            tokio::select! {
+                event = received.recv() => match event {
+                    Some(event) => progress(event),
+                    None => break,
+                },
+                () = cancelled.cancelled(), if !cancel.is_cancelled() => cancel.cancel(),
+            }
         }
-        task.await.unwrap_or(Err(ImportError::Interrupted))
+        task.await.unwrap_or_else(|error| Err(error.into()))
     }
 
     /// Interrupts all imports, and returns when nothing is left of them: neither a server nor a file would

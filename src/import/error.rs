@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use multidb_actors::ports::{CloneError, RuntimeError, StartError};
 use multidb_store::SnapshotId;
 use multidb_store::manifest::ManifestError;
+use tokio::task::JoinError;
 
 use super::script::ScriptError;
 
@@ -92,9 +93,23 @@ pub enum ImportError {
         #[source]
         source: io::Error,
     },
-    /// Whoever asked for it has gone.
-    #[error("the import was interrupted")]
-    Interrupted,
+    /// The caller cancelled it or has gone, or the daemon stops.
+    #[error("the import was cancelled")]
+    Cancelled,
+    /// A task of the import panicked; the log has the panic.
+    #[error("the import failed unexpectedly")]
+    Panicked,
+}
+
+impl From<JoinError> for ImportError {
+    /// Tasks are aborted only when the daemon's tokio runtime shuts down.
+    fn from(error: JoinError) -> Self {
+        if error.is_panic() {
+            Self::Panicked
+        } else {
+            Self::Cancelled
+        }
+    }
 }
 
 impl ImportError {

@@ -28,7 +28,7 @@ pub(super) struct Shared {
 impl Shared {
     fn check(&self) -> Result<(), ImportError> {
         if self.cancelled.load(Ordering::Relaxed) {
-            return Err(ImportError::Interrupted);
+            return Err(ImportError::Cancelled);
         }
         Ok(())
     }
@@ -290,7 +290,7 @@ mod tests {
         let shared = Shared::default();
         shared.cancelled.store(true, Ordering::Relaxed);
         let result = copy_data(directory.path(), &to, owner(), &shared);
-        assert!(matches!(result, Err(ImportError::Interrupted)));
+        assert!(matches!(result, Err(ImportError::Cancelled)));
     }
 
     #[test]

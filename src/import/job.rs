@@ -76,14 +76,14 @@ impl Job {
     /// Runs the import; where it fails or is interrupted, removes all that it made.
     pub(super) async fn run(
         self,
-        interrupted: CancellationToken,
+        cancelled: CancellationToken,
     ) -> Result<SnapshotRecord, ImportError> {
         let id = &self.request.id;
         self.make_staging()?;
         let result = tokio::select! {
             result = self.import() => result,
             error = self.reserve_reached() => Err(error),
-            () = interrupted.cancelled() => Err(ImportError::Interrupted),
+            () = cancelled.cancelled() => Err(ImportError::Cancelled),
         };
         match &result {
             Ok(snapshot) => {
@@ -218,8 +218,7 @@ impl Job {
                 let path = self.resolve(path).await?;
                 // Not waited for when the import is interrupted: it only reads, and a FIFO may
                 // never have anything to read.
-                let opened = tokio::task::spawn_blocking(move || Dump::open(&path)).await;
-                let dump = opened.unwrap_or(Err(ImportError::Interrupted))?;
+                let dump = tokio::task::spawn_blocking(move || Dump::open(&path)).await??;
                 Ok(Source::Dump(Box::new(dump)))
             }
         }
@@ -463,8 +462,7 @@ impl Job {
         &self,
         work: impl FnOnce() -> Result<T, ImportError> + Send + 'static,
     ) -> Result<T, ImportError> {
-        let ended = self.blocking.spawn_blocking(work).await;
-        ended.unwrap_or(Err(ImportError::Interrupted))
+        self.blocking.spawn_blocking(work).await?
     }
 
     fn source_path(&self) -> &Path {

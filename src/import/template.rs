@@ -34,9 +34,7 @@ pub(super) async fn template(
     let fresh = staging.join("template");
     init(host, postgres_major, &fresh).await?;
     let place = path.clone();
-    tokio::task::spawn_blocking(move || publish(&fresh, &place))
-        .await
-        .map_err(|_| ImportError::Interrupted)??;
+    tokio::task::spawn_blocking(move || publish(&fresh, &place)).await??;
     tracing::info!(postgres_major, "template cluster made");
     Ok(path)
 }
@@ -69,7 +67,7 @@ async fn init(
         fs::remove_dir_all(data_dir)
             .map_err(|source| ImportError::io("remove", data_dir, source))?;
     }
-    Err(last.unwrap_or(ImportError::Interrupted))
+    Err(last.unwrap_or(ImportError::Cancelled))
 }
 
 /// Moves it to its place, complete and durable. Another import may have been faster.

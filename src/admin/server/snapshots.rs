@@ -14,6 +14,7 @@ use multidb_store::{ProjectName, SnapshotId, SnapshotRecord, error_chain};
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{AdminDeps, Answer, Failure};
@@ -229,7 +230,7 @@ async fn run_import(request: ImportRequest, news: mpsc::UnboundedSender<ImportEv
     let tell = |event| {
         let _gone = news.send(event);
     };
-    let importing = deps.importer.import(request, |progress| match progress {
+    let on_progress = |progress| match progress {
         Progress::Step(step) => {
             shown.send_replace((step, 0, None));
         }
@@ -241,7 +242,9 @@ async fn run_import(request: ImportRequest, news: mpsc::UnboundedSender<ImportEv
             done: 0,
             total: None,
         }),
-    });
+    };
+    let never = CancellationToken::new();
+    let importing = deps.importer.import(request, on_progress, never);
     let telling = async {
         loop {
             let (step, done, total) = *latest.borrow_and_update();

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use multidb_actors::ports::CloneError;
+use tokio_util::sync::CancellationToken;
 
 use super::fixture::Fixture;
 use crate::import::{ImportError, ImportSource, Progress, Step};
+use crate::runtime::{PostgresHost, Purpose};
 
 /// Asserts that a dump is refused with these words, and leaves nothing.
 async fn refused(fixture: &Fixture, bytes: &[u8], words: &str) {
@@ -131,12 +133,38 @@ async fn nothing_is_left_of_an_import_when_all_are_stopped() {
     };
     let error = fixture
         .importer
-        .import(request, progress)
+        .import(request, progress, CancellationToken::new())
         .await
         .unwrap_err();
-    assert!(matches!(error, ImportError::Interrupted), "{error}");
+    assert!(matches!(error, ImportError::Cancelled), "{error}");
     stopped.into_inner().unwrap().await.unwrap();
     fixture.assert_nothing_left(&[]).await;
+}
+
+#[tokio::test]
+async fn cancelled_import_returns_after_its_cleanup() {
+    let fixture = Fixture::new();
+    let path = fixture.write("the dump", b"SELECT pg_sleep(600);\n");
+    let request = fixture.request("s", ImportSource::Dump(path));
+    let cancelled = CancellationToken::new();
+    let progress = |event| {
+        if event == Progress::Step(Step::Restore) {
+            cancelled.cancel();
+        }
+    };
+    let import = fixture
+        .importer
+        .import(request, progress, cancelled.clone());
+    let error = import.await.unwrap_err();
+    assert!(matches!(error, ImportError::Cancelled), "{error}");
+    // Looked at once: the cleanup does not go on in the background.
+    let left = std::fs::read_dir(fixture.layout.snapshots())
+        .unwrap()
+        .count();
+    assert_eq!(left, 0);
+    let servers = fixture.host.running_servers().await.unwrap();
+    let is_import = |(purpose, _): &(Purpose, _)| *purpose == Purpose::Import;
+    assert!(!servers.iter().any(is_import));
 }
 
 #[tokio::test]
@@ -176,7 +204,7 @@ async fn interrupt_at(fixture: &Fixture, source: &ImportSource, step: Step) {
         }
     };
     tokio::select! {
-        result = fixture.importer.import(request, progress) => {
+        result = fixture.importer.import(request, progress, CancellationToken::new()) => {
             // This source has no such step, or was too fast.
             let snapshot = result.unwrap();
             std::fs::remove_dir_all(fixture.layout.snapshot(&snapshot.id)).unwrap();
@@ -196,9 +224,12 @@ async fn two_imports_under_one_id_are_one() {
     let sql = b"CREATE TABLE django_migrations AS SELECT 'a'::text AS app, 'b'::text AS name;\n";
     let path = fixture.write("the dump", sql);
     let request = fixture.request("s", ImportSource::Dump(path));
+    let never = CancellationToken::new();
     let (first, second) = tokio::join!(
-        fixture.importer.import(request.clone(), |_| ()),
-        fixture.importer.import(request, |_| ()),
+        fixture
+            .importer
+            .import(request.clone(), |_| (), never.clone()),
+        fixture.importer.import(request, |_| (), never),
     );
     let (good, bad) = if first.is_ok() {
         (first, second)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use multidb_actors::ports::RunningPostgres;
 use multidb_store::{InstanceUid, Layout, SnapshotId, SnapshotRecord};
+use tokio_util::sync::CancellationToken;
 
 use crate::clone::{Method, TreeCloner};
 use crate::import::{
@@ -209,7 +210,9 @@ impl Fixture {
         self.told.lock().unwrap().clear();
         let told = self.told.clone();
         let progress = move |news| told.lock().unwrap().push(news);
-        let work = self.importer.import(request, progress);
+        let work = self
+            .importer
+            .import(request, progress, CancellationToken::new());
         tokio::time::timeout(PATIENCE, work)
             .await
             .expect("the import hangs")
