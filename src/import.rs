@@ -8,7 +8,6 @@
 //! | `restore` | pg_restore, psql and the FIFOs between them and us |
 //! | `template` | the empty cluster that restores start from |
 //! | `server` | the server of an import, and what is asked of it |
-//! | `presets` | how applied migrations are read |
 //! | `control`, `files`, `trim`, `program` | `pg_controldata`, trees of files, what no clone needs, messages |
 //!
 //! Everything happens in `snapshots/.staging-<id>`, which is renamed into place when all of it is
@@ -27,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clone::TreeCloner;
+use crate::migrations::MigrationsQuery;
 use crate::runtime::PostgresHost;
 
 mod control;
@@ -35,7 +35,6 @@ mod dump;
 mod error;
 mod files;
 mod job;
-mod presets;
 mod program;
 mod restore;
 mod script;
@@ -46,7 +45,6 @@ mod tests;
 mod trim;
 
 pub use self::error::ImportError;
-pub use self::presets::{CustomQuery, MigrationsQuery, Preset, ProjectImport};
 pub use self::script::ScriptError;
 
 use self::job::Job;
@@ -72,6 +70,17 @@ pub struct ImportRequest {
     pub postgres_major: Option<u16>,
     /// What the import must know of the project.
     pub settings: ProjectImport,
+}
+
+/// The settings of the project that an import needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectImport {
+    /// The database that a dump is restored into.
+    pub database: String,
+    /// The owner of that database, and the role that clients log in as.
+    pub role: String,
+    /// The query for the applied migrations.
+    pub migrations: MigrationsQuery,
 }
 
 /// What a snapshot is made of.

@@ -10,7 +10,7 @@ use multidb_store::ProjectName;
 use super::limits::idle_timeouts;
 use super::section::{Origin, Report, Section, kind};
 use super::value::{Value, quoted, word};
-use crate::import::{CustomQuery, MigrationsQuery, Preset};
+use crate::migrations::{CustomQuery, MigrationsQuery, Preset};
 
 /// One project.
 #[derive(Debug, Clone, PartialEq, Eq)]

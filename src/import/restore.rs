@@ -18,10 +18,10 @@ use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
+use super::ProjectImport;
 use super::dump::{Dump, DumpFormat, TarCheck};
 use super::error::{ImportError, refused};
 use super::files::{make_dir, set_owner};
-use super::presets::ProjectImport;
 use super::program::failure;
 use super::script::{Restriction, Rewriter, ScriptError, ScriptTarget};
 use super::server::{ImportServer, SUPERUSER};

@@ -10,8 +10,8 @@ use multidb_store::{InstanceUid, SnapshotId, error_chain};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::ProjectImport;
 use super::error::{ImportError, refused};
-use super::presets::ProjectImport;
 use crate::probe::{ConnectError, connect};
 use crate::runtime::{PostgresHost, Purpose, ServerSpec};
 

@@ -6,7 +6,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::fixture::{Fixture, Server, major};
-use crate::import::{CustomQuery, ImportSource, MigrationsQuery, Progress, Step};
+use crate::import::{ImportSource, Progress, Step};
+use crate::migrations::{CustomQuery, MigrationsQuery};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -13,10 +13,8 @@ use multidb_store::{InstanceUid, Layout, SnapshotId, SnapshotRecord};
 use tokio_util::sync::CancellationToken;
 
 use crate::clone::{Method, TreeCloner};
-use crate::import::{
-    ImportError, ImportRequest, ImportSource, Importer, MigrationsQuery, Preset, Progress,
-    ProjectImport,
-};
+use crate::import::{ImportError, ImportRequest, ImportSource, Importer, Progress, ProjectImport};
+use crate::migrations::{MigrationsQuery, Preset};
 use crate::probe::connect;
 use crate::runtime::binaries::Binaries;
 use crate::runtime::process::{ProcessHost, data_owner};

@@ -1,42 +1,33 @@
 //! How a project's applied migrations are read: presets for the common tools, or any SQL.
+//!
+//! A leaf: the configuration reads these types and the import uses them.
 
 use serde::{Deserialize, Serialize};
 
-/// What an import must know of its project.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProjectImport {
-    /// The database that a dump is restored into.
-    pub database: String,
-    /// Its owner, and the role that clients log in as.
-    pub role: String,
-    /// How the applied migrations are read.
-    pub migrations: MigrationsQuery,
-}
-
-/// How the applied migrations are read.
+/// The query for the applied migrations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum MigrationsQuery {
-    /// By the known table of a tool.
+    /// The query of a known tool.
     Preset(Preset),
-    /// By a query that returns one column of text.
+    /// The project's own query.
     Query(CustomQuery),
 }
 
-/// A query of the project's own.
+/// A project's own query.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CustomQuery {
     /// The query: one column of text, a row for each applied migration.
     pub query: String,
-    /// The database to ask, if it is not the project's.
+    /// The database that the query runs in; by default the project's.
     #[serde(default)]
     pub database: Option<String>,
 }
 
-/// A tool whose table of applied migrations is known.
+/// A migration tool with a known table of applied migrations.
 ///
-/// The text of a migration is what the listing file holds, a line each.
+/// The query returns migrations as the listing file has them, one a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
@@ -74,7 +65,7 @@ impl Preset {
         Self::Prisma,
     ];
 
-    /// The word for it in the configuration.
+    /// Its name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Django => "django",
@@ -100,8 +91,8 @@ impl Preset {
             Self::Alembic => "SELECT version_num FROM alembic_version",
             Self::Sqlx => "SELECT version::text FROM _sqlx_migrations WHERE success",
             Self::Diesel => "SELECT version FROM __diesel_schema_migrations",
-            // Each up and each down adds a row, so the last one of a version counts. Version 0 is
-            // the table's own.
+            // Each up and each down adds a row, so the last row of a version counts. goose itself
+            // inserts version 0.
             Self::Goose => {
                 "SELECT version_id::text FROM (SELECT DISTINCT ON (version_id) version_id, is_applied \
                  FROM goose_db_version WHERE version_id > 0 ORDER BY version_id, id DESC) AS last \
@@ -125,7 +116,7 @@ impl MigrationsQuery {
         }
     }
 
-    /// The database to ask, if it is not the project's.
+    /// The database that the query runs in, if it is not the project's.
     pub fn database(&self) -> Option<&str> {
         match self {
             Self::Preset(_) => None,
@@ -139,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn presets_are_read_by_their_names() {
+    fn presets_deserialize_from_their_names() {
         for preset in Preset::ALL {
             let text = format!("\"{}\"", preset.name());
             let query: MigrationsQuery = serde_json::from_str(&text).unwrap();
@@ -149,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_may_name_its_database() {
+    fn custom_query_can_name_its_database() {
         let query: MigrationsQuery =
             serde_json::from_str(r#"{"query": "select 'a'", "database": "other"}"#).unwrap();
         assert_eq!(
