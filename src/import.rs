@@ -1,19 +1,25 @@
-//! Makes snapshots: of a stopped data directory, or of a dump.
+//! Makes snapshots from stopped data directories and from dumps.
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `data_dir` | what a data directory must be to be imported |
-//! | `dump` | a dump's format, its version and its bytes |
+//! | `workflow` | the order of the steps |
+//! | `context` | the resources that the steps share, and the cleanup |
+//! | `staging` | the directory in which a snapshot is prepared, and its publication |
+//! | `progress` | steps, bytes and warnings, and their way to the caller |
+//! | `source` | the data directory or dump: opened, checked, loaded |
+//! | `dump` | the format, versions and bytes of a dump |
+//! | `major` | the choice of the Postgres major for a dump |
+//! | `template` | the empty cluster in which restores start |
+//! | `restore` | pg_restore, psql and the FIFOs between them |
 //! | `script` | the rewriting of a dump on its way to psql |
-//! | `restore` | pg_restore, psql and the FIFOs between them and us |
-//! | `template` | the empty cluster that restores start from |
-//! | `server` | the server of an import, and what is asked of it |
-//! | `control`, `files`, `trim`, `program` | `pg_controldata`, trees of files, what no clone needs, messages |
+//! | `server` | the server of an import |
+//! | `cluster` | superuser, databases, migrations and vacuum of the cluster on it |
+//! | `control`, `tree`, `copy`, `trim` | `pg_controldata`, and the files of data directories |
+//! | `program` | the errors of Postgres' programs |
 //!
-//! Everything happens in `snapshots/.staging-<id>`, which is renamed into place when all of it is
-//! durable. So an import is there or it is not; whatever ends it early, the staging directory goes.
+//! An import prepares its snapshot in `snapshots/.staging-<id>`, which is renamed to its final name
+//! once everything in it is durable. So a snapshot exists completely or not at all.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +27,6 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use multidb_store::{Layout, ProjectName, SnapshotId, SnapshotRecord};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,46 +34,52 @@ use crate::clone::TreeCloner;
 use crate::migrations::MigrationsQuery;
 use crate::runtime::PostgresHost;
 
+mod cluster;
+mod context;
 mod control;
-mod data_dir;
+mod copy;
 mod dump;
 mod error;
-mod files;
-mod job;
+mod major;
 mod program;
+mod progress;
 mod restore;
 mod script;
 mod server;
+mod source;
+mod staging;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod trim;
+mod workflow;
 
 pub use self::error::ImportError;
+pub use self::progress::{Progress, Step};
 pub use self::script::ScriptError;
+pub use self::source::ImportSource;
 
-use self::job::Job;
+use self::context::Context;
+use self::progress::ProgressSender;
 
-/// The progress events that are queued for a slow caller.
-const EVENTS_MAX: usize = 64;
+/// The time for the cleanup of all imports when the daemon stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the end of all imports may take.
-const STOP_PATIENCE: Duration = Duration::from_secs(60);
-
-/// A snapshot to make.
+/// The request for a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportRequest {
-    /// Its id, which must be free.
+    /// Its id, which must be unused.
     pub id: SnapshotId,
     /// The project that it belongs to.
     pub project: ProjectName,
-    /// What it is made of.
+    /// Its source.
     pub source: ImportSource,
-    /// When the data was taken from the source database; without it, what the source says.
+    /// When the data was taken from the source database; by default the time that the source has.
     pub taken_at: Option<Timestamp>,
-    /// The Postgres major to restore a dump with; without it, the one that it was made from.
+    /// The Postgres major that restores a dump; by default that of its server.
     pub postgres_major: Option<u16>,
-    /// What the import must know of the project.
+    /// The settings of that project.
     pub settings: ProjectImport,
 }
 
@@ -83,66 +94,7 @@ pub struct ProjectImport {
     pub migrations: MigrationsQuery,
 }
 
-/// What a snapshot is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ImportSource {
-    /// A data directory whose server was stopped cleanly.
-    DataDir(PathBuf),
-    /// A dump: plain SQL, or pg_dump's custom, directory or tar format.
-    Dump(PathBuf),
-}
-
-/// What an import does now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Step {
-    /// It looks at the source.
-    Check,
-    /// It copies the data directory, or the empty cluster.
-    Copy,
-    /// It restores the dump.
-    Restore,
-    /// It reads the applied migrations.
-    Migrations,
-    /// It freezes and analyses all tables.
-    Vacuum,
-    /// It stops the server, trims the data and makes it durable.
-    Finish,
-}
-
-impl Step {
-    /// The step in words, for a progress bar.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Check => "checking the source",
-            Self::Copy => "copying files",
-            Self::Restore => "restoring the dump",
-            Self::Migrations => "reading migrations",
-            Self::Vacuum => "vacuuming",
-            Self::Finish => "finishing",
-        }
-    }
-}
-
-/// News of an import.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Progress {
-    /// A step has begun.
-    Step(Step),
-    /// How far the step is, in bytes of the source.
-    Bytes {
-        /// The bytes that are done.
-        done: u64,
-        /// All bytes of the step, where they are known.
-        total: Option<u64>,
-    },
-    /// Something that whoever asked for the import should know.
-    Warning(String),
-}
-
-/// Who is told of each snapshot as soon as it is there, whether anybody still waits for its import or not.
+/// Announces each snapshot once it is published, even if the import's caller has gone.
 pub type Announce = Arc<dyn Fn(SnapshotRecord) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Makes snapshots.
@@ -152,14 +104,14 @@ pub struct Importer {
     cloner: Arc<TreeCloner>,
     layout: Layout,
     announce: Announce,
-    /// The imports that go on, or are being cleaned up.
-    jobs: TaskTracker,
+    /// The imports that run or are being cleaned up.
+    imports: TaskTracker,
     /// Cancelled when the daemon stops.
     stopping: CancellationToken,
 }
 
 impl Importer {
-    /// Imports under this root, by this host.
+    /// An importer that stores snapshots under the root of `layout` and runs Postgres on `host`.
     pub fn new(
         host: Arc<dyn PostgresHost>,
         cloner: Arc<TreeCloner>,
@@ -171,7 +123,7 @@ impl Importer {
             cloner,
             layout,
             announce,
-            jobs: TaskTracker::new(),
+            imports: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }
     }
@@ -192,14 +144,14 @@ impl Importer {
         progress: impl Fn(Progress) + Send,
         cancelled: CancellationToken,
     ) -> Result<SnapshotRecord, ImportError> {
-        let (events, mut received) = mpsc::channel(EVENTS_MAX);
+        let (sender, mut events) = ProgressSender::channel();
         let cancel = self.stopping.child_token();
         let _cancel_on_drop = cancel.clone().drop_guard();
-        let job = Job::new(self.clone(), request, events);
-        let task = self.jobs.spawn(job.run(cancel.clone()));
+        let context = Context::new(self.clone(), request, sender);
+        let task = self.imports.spawn(workflow::run(context, cancel.clone()));
         loop {
             tokio::select! {
-                event = received.recv() => match event {
+                event = events.recv() => match event {
                     Some(event) => progress(event),
                     None => break,
                 },
@@ -209,17 +161,17 @@ impl Importer {
         task.await.unwrap_or_else(|error| Err(error.into()))
     }
 
-    /// Interrupts all imports, and returns when nothing is left of them: neither a server nor a file would
-    /// otherwise go before the next start.
+    /// Cancels all imports, and returns when their servers and files are gone.
     pub async fn stop(&self) {
         self.stopping.cancel();
-        self.jobs.close();
-        if tokio::time::timeout(STOP_PATIENCE, self.jobs.wait())
+        self.imports.close();
+        if tokio::time::timeout(STOP_TIMEOUT, self.imports.wait())
             .await
             .is_err()
         {
             tracing::error!(
-                "an import was not cleaned up after, the next start of multidb does it"
+                timeout = ?STOP_TIMEOUT,
+                "the cleanup of an import takes too long, the next start of multidb does the rest"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What `pg_controldata` says of a data directory.
+//! The control file of a data directory, read by `pg_controldata`.
 
 use std::path::Path;
 
@@ -10,18 +10,18 @@ use super::error::ImportError;
 use super::program::failure;
 use crate::runtime::{PostgresHost, ProgramRun};
 
-/// The state of a data directory.
+/// The fields of a control file that an import needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Control {
-    /// The state's own words, such as `shut down` or `in production`.
+    /// The state of the cluster, such as `shut down` or `in production`.
     pub(super) state: String,
-    /// When its last checkpoint was made.
+    /// When the last checkpoint was made.
     pub(super) checkpoint_at: Option<Timestamp>,
-    /// The file of WAL that holds its last checkpoint.
+    /// The WAL file in which the last checkpoint begins.
     pub(super) redo_wal_file: String,
-    /// Where in that file the checkpoint begins.
+    /// The offset in that file at which the checkpoint begins.
     pub(super) redo_offset: u64,
-    /// The size of each file of WAL.
+    /// The size of a WAL file.
     pub(super) wal_segment_bytes: u64,
 }
 
@@ -31,7 +31,7 @@ impl Control {
         self.state == "shut down"
     }
 
-    /// Asks `pg_controldata`. Only `global/pg_control` need be in the directory.
+    /// Runs `pg_controldata`, which needs no other file than `global/pg_control`.
     pub(super) async fn read(
         host: &dyn PostgresHost,
         postgres_major: u16,
@@ -41,7 +41,7 @@ impl Control {
             postgres_major,
             program: "pg_controldata",
             args: vec!["-D".to_owned(), data_dir.display().to_string()],
-            // The time is printed by the locale and in the zone of the program.
+            // The program prints times in its own locale and zone.
             env: vec![
                 ("LC_ALL".to_owned(), "C".to_owned()),
                 ("TZ".to_owned(), "UTC".to_owned()),
@@ -55,7 +55,7 @@ impl Control {
         }
         Self::parse(&text).ok_or_else(|| ImportError::Program {
             program: "pg_controldata",
-            message: "its output is not understood".to_owned(),
+            message: "cannot parse its output".to_owned(),
         })
     }
 
@@ -81,7 +81,7 @@ impl Control {
     }
 }
 
-/// Reads a time as `%c` of the C locale prints it: `Mon Nov  3 12:55:51 2026`.
+/// Parses a time as `%c` of the C locale prints it: `Mon Nov  3 12:55:51 2026`.
 fn parse_time(text: &str) -> Option<Timestamp> {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let time = DateTime::strptime("%a %b %d %H:%M:%S %Y", text).ok()?;
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fields_are_read() {
+    fn fields_are_parsed() {
         let text = "pg_control version number:            1300\n\
             Database cluster state:               shut down\n\
             Latest checkpoint location:           1/2A000028\n\

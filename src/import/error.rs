@@ -1,4 +1,4 @@
-//! Why an import failed, and what to do about it.
+//! The errors of an import, each with its hint.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,29 +10,29 @@ use tokio::task::JoinError;
 
 use super::script::ScriptError;
 
-/// Why an import failed. Nothing of it is left.
+/// The error of an import. Nothing of the import is left.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The id is taken.
-    #[error("snapshot \"{id}\" exists")]
+    #[error("snapshot \"{id}\" already exists")]
     Exists {
         /// The id.
         id: SnapshotId,
     },
-    /// An import under this id goes on, or is being cleaned up.
-    #[error("an import of snapshot \"{id}\" is under way")]
-    UnderWay {
+    /// An import of this id is running or being cleaned up.
+    #[error("an import of snapshot \"{id}\" is already running")]
+    InProgress {
         /// The id.
         id: SnapshotId,
     },
-    /// The source is not what can be imported.
+    /// The source cannot be imported.
     #[error("cannot import {}: {problem}", .path.display())]
     Refused {
         /// The data directory or the dump.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         problem: String,
-        /// What to do.
+        /// The remedy.
         hint: String,
     },
     /// psql, pg_restore or initdb failed.
@@ -40,7 +40,7 @@ pub enum ImportError {
     Program {
         /// Its name.
         program: &'static str,
-        /// What it said.
+        /// Its error output, in one line.
         message: String,
     },
     /// The dump is damaged.
@@ -48,7 +48,7 @@ pub enum ImportError {
     Script {
         /// The dump.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         #[source]
         source: ScriptError,
     },
@@ -57,17 +57,17 @@ pub enum ImportError {
     Migrations {
         /// The database.
         database: String,
-        /// What is wrong.
+        /// The reason.
         problem: String,
-        /// What to do.
+        /// The remedy.
         hint: String,
     },
-    /// The server of the import refused a statement of ours.
+    /// The server of the import failed a statement.
     #[error("cannot {action}: {message}")]
     Server {
-        /// What was tried.
+        /// The purpose of the statement.
         action: &'static str,
-        /// What Postgres said.
+        /// The message of Postgres.
         message: String,
     },
     /// The server of the import did not start.
@@ -76,7 +76,7 @@ pub enum ImportError {
     /// The runtime failed.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// A tree of files could not be made or removed.
+    /// A tree of files could not be created or removed.
     #[error(transparent)]
     Clone(#[from] CloneError),
     /// The manifest could not be written.
@@ -85,11 +85,11 @@ pub enum ImportError {
     /// A file could not be read or written.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was tried.
+        /// The failed operation.
         action: &'static str,
         /// The path.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -121,19 +121,19 @@ impl ImportError {
         }
     }
 
-    /// What to do about it, in a sentence.
+    /// The remedy, in a sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Exists { .. } => {
                 Some("Choose another id, or remove that snapshot first.".to_owned())
             }
-            Self::UnderWay { .. } => {
+            Self::InProgress { .. } => {
                 Some("Wait until it has ended, or choose another id.".to_owned())
             }
             Self::Refused { hint, .. } | Self::Migrations { hint, .. } => Some(hint.clone()),
             Self::Script { .. } => Some("Make the dump again.".to_owned()),
             Self::Clone(CloneError::NoSpace { .. }) => Some(
-                "Remove snapshots or instances that nobody needs, or lower limits.disk_reserve."
+                "Remove snapshots or instances that are not needed, or lower limits.disk_reserve."
                     .to_owned(),
             ),
             Self::Runtime(error) | Self::Start(StartError::Runtime(error)) => error.hint.clone(),
@@ -141,7 +141,7 @@ impl ImportError {
         }
     }
 
-    /// More about it: the last lines of Postgres' log.
+    /// The last lines of Postgres' log, if its server failed.
     pub fn detail(&self) -> Option<String> {
         match self {
             Self::Start(StartError::Exited { log, .. }) => Some(log.join("\n")),
@@ -150,7 +150,7 @@ impl ImportError {
     }
 }
 
-/// The source is not what can be imported.
+/// The error of a source that cannot be imported.
 pub(super) fn refused(
     path: &Path,
     problem: impl Into<String>,

@@ -1,4 +1,4 @@
-//! What the programs of Postgres say when they fail.
+//! The errors of Postgres' programs.
 
 use super::error::ImportError;
 use crate::runtime::ProgramOutput;
@@ -8,7 +8,7 @@ const LINES_MAX: usize = 6;
 /// The longest line that is shown.
 const LINE_CHARS_MAX: usize = 500;
 
-/// A program's failure, in one line.
+/// The failure of a program, in one line.
 pub(super) fn failure(program: &'static str, output: &ProgramOutput) -> ImportError {
     ImportError::Program {
         program,
@@ -16,7 +16,7 @@ pub(super) fn failure(program: &'static str, output: &ProgramOutput) -> ImportEr
     }
 }
 
-/// The first error and what follows it; without one, how the program ended.
+/// The first error and the lines after it; without one, the exit status.
 fn message(output: &ProgramOutput) -> String {
     let lines: Vec<&str> = output.stderr_tail.iter().map(|line| line.trim()).collect();
     let is_error = |line: &&str| {
@@ -42,13 +42,13 @@ fn message(output: &ProgramOutput) -> String {
     shown.join("; ")
 }
 
-/// psql begins a message with the path of its script, a FIFO of ours, and the line in it.
+/// psql begins a message with the path of its script, here a FIFO, and the line in it.
 fn with_line_number(line: &str) -> String {
-    let place = line
+    let located = line
         .strip_prefix("psql:")
         .and_then(|rest| rest.split_once(": "))
-        .and_then(|(place, text)| Some((place.rsplit_once(':')?.1, text)));
-    match place {
+        .and_then(|(location, text)| Some((location.rsplit_once(':')?.1, text)));
+    match located {
         Some((number, text)) if number.parse::<u64>().is_ok() => format!("line {number}: {text}"),
         _ => line.to_owned(),
     }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_the_first_error_with_its_line() {
+    fn message_is_the_first_error_with_its_line() {
         let output = |lines: &[&str]| ProgramOutput {
             success: false,
             status: "exit status: 3".to_owned(),

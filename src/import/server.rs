@@ -1,38 +1,36 @@
-//! The server of an import, and what is asked of it.
+//! The server of an import: its settings, its start and its stop.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use multidb_actors::ports::{Endpoint, RuntimeError};
 use multidb_store::{InstanceUid, SnapshotId, error_chain};
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
-use super::ProjectImport;
-use super::error::{ImportError, refused};
+use super::error::ImportError;
+use super::staging::Staging;
 use crate::probe::{ConnectError, connect};
 use crate::runtime::{PostgresHost, Purpose, ServerSpec};
 
-/// How long a server may take to write what it has in memory when it is stopped.
-const STOP_PATIENCE: Duration = Duration::from_secs(600);
-/// The lines of its log that are shown when it ends on its own.
+/// The time for a fast shutdown, in which the server writes all its buffers.
+const STOP_TIMEOUT: Duration = Duration::from_secs(600);
+/// The lines of its log in the error when it ends by itself.
 const LOG_LINES: usize = 5;
-/// The superuser of clusters that an import makes.
+/// The superuser of clusters that an import initializes.
 pub(super) const SUPERUSER: &str = "postgres";
 
 /// Settings that make a restore fast and deterministic.
 ///
-/// Blocks of two restores are equal only if transaction ids, log positions and hint bits are:
-/// nothing may happen on its own (autovacuum, checkpoints by time, parallel workers), and tables
-/// must not be logged according to their size. Durability comes from one `syncfs` at the end: a
-/// failed import is thrown away as a whole.
+/// Blocks of two restores are equal only if transaction ids, WAL positions and hint bits are. So
+/// nothing runs in the background (autovacuum, timed checkpoints, parallel workers), and WAL does not
+/// depend on the size of a table. One `syncfs` at the end makes the data durable: a failed import
+/// is removed as a whole.
 const SETTINGS: [(&str, &str); 25] = [
     ("autovacuum", "off"),
     ("fsync", "off"),
     ("full_page_writes", "off"),
-    // Hint bits wait for the commit's log record to be written, so it is written at once.
+    // Hint bits are set only once the WAL record of the commit is written.
     ("synchronous_commit", "on"),
     ("wal_level", "minimal"),
     ("wal_skip_threshold", "0"),
@@ -57,7 +55,7 @@ const SETTINGS: [(&str, &str); 25] = [
     ("track_commit_timestamp", "off"),
 ];
 
-/// A server on the data directory that is being prepared.
+/// A server on the data directory of the snapshot.
 pub(super) struct ImportServer {
     pub(super) host: Arc<dyn PostgresHost>,
     pub(super) uid: InstanceUid,
@@ -66,30 +64,30 @@ pub(super) struct ImportServer {
 }
 
 impl ImportServer {
-    /// Starts it. Whoever drops the future, or the server, stops it by [`Self::stop`].
+    /// Starts it. After an error or a cancellation, the caller stops it by its uid.
     pub(super) async fn start(
         host: Arc<dyn PostgresHost>,
         uid: InstanceUid,
         id: &SnapshotId,
         postgres_major: u16,
-        staging: &Path,
+        staging: &Staging,
     ) -> Result<Self, ImportError> {
-        let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        let log = staging.join("postgres.log");
+        let to_owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let log = staging.path().join("postgres.log");
         let spec = ServerSpec {
             uid,
             name: format!("import-{id}"),
             purpose: Purpose::Import,
             postgres_major,
-            data_dir: staging.join("data"),
+            data_dir: staging.data(),
             log: log.clone(),
-            settings: SETTINGS.into_iter().map(own).collect(),
+            settings: SETTINGS.into_iter().map(to_owned).collect(),
         };
         let running = host.start_server(&spec).await?;
         let endpoint = running.endpoint;
-        let watched = running.exited;
+        let exited = running.exited;
         tokio::spawn(async move {
-            let status = watched.await;
+            let status = exited.await;
             tracing::debug!(%uid, status, "the server of an import ended");
         });
         Ok(Self {
@@ -100,7 +98,7 @@ impl ImportServer {
         })
     }
 
-    /// Connects as this superuser.
+    /// Connects as a superuser.
     pub(super) async fn connect(
         &self,
         superuser: &str,
@@ -120,7 +118,7 @@ impl ImportServer {
             })
     }
 
-    /// Adds the last lines of its log to a failure, where the server itself ended.
+    /// Adds the last lines of the server's log to an error that says that the server ended.
     pub(super) async fn explain(&self, error: ImportError) -> ImportError {
         let (program, message) = match error {
             ImportError::Program { program, message }
@@ -135,222 +133,21 @@ impl ImportServer {
         let log = log.unwrap_or_default().join("; ");
         ImportError::Program {
             program,
-            message: format!("{message}; the server's log ends in: {log}"),
+            message: format!("{message}; the server's log ends with: {log}"),
         }
     }
 
     /// Stops it cleanly.
     pub(super) async fn stop(&self) -> Result<(), RuntimeError> {
-        self.host.stop_server(self.uid, STOP_PATIENCE).await
+        self.host.stop_server(self.uid, STOP_TIMEOUT).await
     }
 }
 
+/// The error of a statement on the server of the import.
 pub(super) fn server_error(action: &'static str, error: &tokio_postgres::Error) -> ImportError {
     let message = match error.as_db_error() {
         Some(error) => error.message().to_owned(),
         None => error_chain(error),
     };
     ImportError::Server { action, message }
-}
-
-/// Makes the project's role and its database in an empty cluster.
-pub(super) async fn make_database(
-    server: &ImportServer,
-    project: &ProjectImport,
-) -> Result<(), ImportError> {
-    let client = server.connect(SUPERUSER, "postgres").await?;
-    let run =
-        async |statement: String, known: SqlState| match client.batch_execute(&statement).await {
-            Err(error) if error.code() == Some(&known) => Ok(()),
-            other => other,
-        };
-    let (role, database) = (identifier(&project.role), identifier(&project.database));
-    run(
-        format!("CREATE ROLE {role} LOGIN"),
-        SqlState::DUPLICATE_OBJECT,
-    )
-    .await
-    .map_err(|error| server_error("make the project's role", &error))?;
-    run(
-        format!("CREATE DATABASE {database} OWNER {role}"),
-        SqlState::DUPLICATE_DATABASE,
-    )
-    .await
-    .map_err(|error| server_error("make the project's database", &error))
-}
-
-/// Finds a superuser that can log in. Every role can see them all, so any that exists will do to
-/// ask.
-pub(super) async fn find_superuser(
-    server: &ImportServer,
-    role: &str,
-    path: &Path,
-) -> Result<String, ImportError> {
-    const QUESTION: &str = "SELECT rolname::text FROM pg_catalog.pg_roles \
-        WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 1";
-    let mut last = None;
-    for candidate in [SUPERUSER, role] {
-        for database in ["postgres", "template1"] {
-            let client = match connect(&server.endpoint, candidate, database).await {
-                Ok(client) => client,
-                Err(error) => {
-                    last = Some(error_chain(&error));
-                    continue;
-                }
-            };
-            let answer = client.query_opt(QUESTION, &[]).await;
-            let answer = answer.map_err(|error| server_error("find a superuser", &error))?;
-            if let Some(row) = answer {
-                return Ok(row.get(0));
-            }
-        }
-    }
-    Err(refused(
-        path,
-        format!(
-            "no superuser of it is known: {}",
-            last.unwrap_or_else(|| "none can log in".to_owned())
-        ),
-        "Start Postgres on it, make a superuser named \"postgres\" that can log in (CREATE ROLE \
-         postgres SUPERUSER LOGIN), stop it cleanly, then import again.",
-    ))
-}
-
-/// The databases that accept connections. `-2` marks one whose DROP DATABASE was interrupted.
-pub(super) async fn databases(
-    server: &ImportServer,
-    superuser: &str,
-) -> Result<Vec<String>, ImportError> {
-    const QUESTION: &str = "SELECT datname::text FROM pg_catalog.pg_database \
-        WHERE datallowconn AND datconnlimit <> -2 ORDER BY oid";
-    let client = match server.connect(superuser, "postgres").await {
-        Ok(client) => client,
-        Err(_) => server.connect(superuser, "template1").await?,
-    };
-    let rows = client.query(QUESTION, &[]).await;
-    let rows = rows.map_err(|error| server_error("list the databases", &error))?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
-}
-
-/// Refuses a cluster that the project's clients could not use.
-pub(super) async fn check_project(
-    server: &ImportServer,
-    superuser: &str,
-    databases: &[String],
-    project: &ProjectImport,
-    path: &Path,
-) -> Result<(), ImportError> {
-    if !databases.contains(&project.database) {
-        return Err(refused(
-            path,
-            format!("it has no database \"{}\"", project.database),
-            format!(
-                "It has: {}. Set the project's database to one of them.",
-                databases.join(", ")
-            ),
-        ));
-    }
-    let client = server.connect(superuser, &project.database).await?;
-    let found = client
-        .query_opt(
-            "SELECT FROM pg_catalog.pg_roles WHERE rolname = $1 AND rolcanlogin",
-            &[&project.role],
-        )
-        .await
-        .map_err(|error| server_error("look for the project's role", &error))?;
-    match found {
-        Some(_) => Ok(()),
-        None => Err(refused(
-            path,
-            format!("it has no role \"{}\" that can log in", project.role),
-            "Set the project's role to one that it has.",
-        )),
-    }
-}
-
-/// Leaves nothing for a clone to do: rows are frozen, hint bits set, statistics gathered.
-pub(super) async fn vacuum(
-    server: &ImportServer,
-    superuser: &str,
-    databases: &[String],
-) -> Result<(), ImportError> {
-    for database in databases {
-        let client = server.connect(superuser, database).await?;
-        client
-            .batch_execute("VACUUM (FREEZE, ANALYZE)")
-            .await
-            .map_err(|error| server_error("vacuum", &error))?;
-        // What the analysis of each table wrote came after this table's own turn.
-        client
-            .batch_execute(
-                "VACUUM (FREEZE) pg_catalog.pg_statistic, pg_catalog.pg_statistic_ext_data",
-            )
-            .await
-            .map_err(|error| server_error("vacuum", &error))?;
-    }
-    let client = server.connect(superuser, &databases[0]).await?;
-    client
-        .batch_execute("CHECKPOINT")
-        .await
-        .map_err(|error| server_error("make a checkpoint", &error))
-}
-
-/// Reads the applied migrations, sorted, each once.
-pub(super) async fn migrations(
-    server: &ImportServer,
-    superuser: &str,
-    databases: &[String],
-    project: &ProjectImport,
-) -> Result<Vec<String>, ImportError> {
-    let database = project.migrations.database().unwrap_or(&project.database);
-    let failed = |problem: String, hint: String| ImportError::Migrations {
-        database: database.to_owned(),
-        problem,
-        hint,
-    };
-    let client = server.connect(superuser, database).await.map_err(|error| {
-        let hint = format!("The databases are: {}.", databases.join(", "));
-        failed(error_chain(&error), hint)
-    })?;
-    let asked = async {
-        client.batch_execute("BEGIN READ ONLY").await?;
-        client.simple_query(project.migrations.sql()).await
-    };
-    let answer = asked.await.map_err(|error| {
-        let message = match error.as_db_error() {
-            Some(error) => error.message().to_owned(),
-            None => error_chain(&error),
-        };
-        let hint = if error.code() == Some(&SqlState::UNDEFINED_TABLE) {
-            format!(
-                "Is \"{database}\" the project's database, and does its tool keep this table? The \
-                 databases are: {}. Set the project's `database` or `migrations`.",
-                databases.join(", ")
-            )
-        } else {
-            "Correct the project's `migrations`.".to_owned()
-        };
-        failed(message, hint)
-    })?;
-    let mut migrations = BTreeSet::new();
-    for message in &answer {
-        let SimpleQueryMessage::Row(row) = message else {
-            continue;
-        };
-        match (row.len(), row.try_get(0)) {
-            (1, Ok(Some(text))) => migrations.insert(text.to_owned()),
-            _ => {
-                return Err(failed(
-                    "the query does not return one column of text without nulls".to_owned(),
-                    "Correct the project's `migrations`.".to_owned(),
-                ));
-            }
-        };
-    }
-    Ok(migrations.into_iter().collect())
-}
-
-/// A name as SQL wants it.
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,41 +1,39 @@
-//! The empty cluster that every restore of one Postgres major starts from.
+//! The template cluster: the empty cluster from which each restore of one Postgres major starts.
 //!
-//! It is made once, by initdb, and kept: two restores share blocks only if they start from the
-//! same one.
+//! initdb creates it once, and it is kept: two restores share blocks only if they start from the
+//! same cluster.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use multidb_store::Layout;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use super::context::Context;
+use super::copy::make_dir;
 use super::error::ImportError;
-use super::files::make_dir;
 use super::program::failure;
 use super::server::SUPERUSER;
-use crate::runtime::{PostgresHost, ProgramRun};
+use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun};
 
-/// The locales to try: without C.UTF-8 (some systems lack it), text is sorted alike, but letters
-/// beyond ASCII have no case.
+/// The locales to try. Some systems lack C.UTF-8; C sorts text alike, but knows the case of ASCII
+/// letters only.
 const LOCALES: [&str; 2] = ["C.UTF-8", "C"];
 
-/// The template's path; it is made in `staging` if there is none yet.
+/// The path of the template cluster, which is created in the staging directory if there is none.
 pub(super) async fn template(
-    host: &dyn PostgresHost,
-    layout: &Layout,
+    context: &Context,
     postgres_major: u16,
-    staging: &Path,
 ) -> Result<PathBuf, ImportError> {
-    let path = layout.template(postgres_major);
+    let path = context.importer.layout.template(postgres_major);
     if path.join("PG_VERSION").exists() {
         return Ok(path);
     }
-    let fresh = staging.join("template");
-    init(host, postgres_major, &fresh).await?;
-    let place = path.clone();
-    tokio::task::spawn_blocking(move || publish(&fresh, &place)).await??;
-    tracing::info!(postgres_major, "template cluster made");
+    let fresh = context.staging.path().join("template");
+    init(context.host(), postgres_major, &fresh).await?;
+    let published = path.clone();
+    tokio::task::spawn_blocking(move || publish(&fresh, &published)).await??;
+    tracing::info!(postgres_major, "template cluster created");
     Ok(path)
 }
 
@@ -44,35 +42,44 @@ async fn init(
     postgres_major: u16,
     data_dir: &Path,
 ) -> Result<(), ImportError> {
-    let mut last = None;
-    for locale in LOCALES {
-        make_dir(data_dir, 0o700, host.data_owner())?;
-        let mut args = vec!["-D".to_owned(), data_dir.display().to_string()];
-        let options = ["--encoding=UTF8", "--auth=trust", "--no-sync"];
-        args.extend(options.map(str::to_owned));
-        args.push(format!("--username={SUPERUSER}"));
-        args.push(format!("--locale={locale}"));
-        let run = ProgramRun {
-            postgres_major,
-            program: "initdb",
-            args,
-            env: Vec::new(),
-            binds: vec![data_dir.to_owned()],
-        };
-        let output = host.run_program(&run).await?;
-        if output.success {
-            return Ok(());
-        }
-        last = Some(failure("initdb", &output));
-        fs::remove_dir_all(data_dir)
-            .map_err(|source| ImportError::io("remove", data_dir, source))?;
+    let [preferred, fallback] = LOCALES;
+    let output = initdb(host, postgres_major, data_dir, preferred).await?;
+    if output.success {
+        return Ok(());
     }
-    Err(last.unwrap_or(ImportError::Cancelled))
+    fs::remove_dir_all(data_dir).map_err(|source| ImportError::io("remove", data_dir, source))?;
+    let output = initdb(host, postgres_major, data_dir, fallback).await?;
+    if output.success {
+        return Ok(());
+    }
+    Err(failure("initdb", &output))
 }
 
-/// Moves it to its place, complete and durable. Another import may have been faster.
+async fn initdb(
+    host: &dyn PostgresHost,
+    postgres_major: u16,
+    data_dir: &Path,
+    locale: &str,
+) -> Result<ProgramOutput, ImportError> {
+    make_dir(data_dir, 0o700, host.data_owner())?;
+    let mut args = vec!["-D".to_owned(), data_dir.display().to_string()];
+    let options = ["--encoding=UTF8", "--auth=trust", "--no-sync"];
+    args.extend(options.map(str::to_owned));
+    args.push(format!("--username={SUPERUSER}"));
+    args.push(format!("--locale={locale}"));
+    let run = ProgramRun {
+        postgres_major,
+        program: "initdb",
+        args,
+        env: Vec::new(),
+        binds: vec![data_dir.to_owned()],
+    };
+    Ok(host.run_program(&run).await?)
+}
+
+/// Makes a cluster durable and renames it to its path. Another import may have done so before.
 fn publish(fresh: &Path, path: &Path) -> Result<(), ImportError> {
-    let failed = |source| ImportError::io("make", path, source);
+    let failed = |source| ImportError::io("create", path, source);
     let parent = path.parent().unwrap_or(path);
     fs::create_dir_all(parent).map_err(failed)?;
     let file = fs::File::open(fresh).map_err(failed)?;

@@ -1,7 +1,7 @@
 //! The header of pg_dump's archives: which versions made it, and when.
 //!
-//! The layout is that of `ReadHead` in Postgres' `pg_backup_archiver.c`. Read here, so that the
-//! choice of a major version needs no program of any.
+//! The layout is that of `ReadHead` in Postgres' `pg_backup_archiver.c`. multidb reads it itself,
+//! since the major of the programs to use is known only from it.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -12,11 +12,14 @@ pub(super) const MAGIC: &[u8] = b"PGDMP";
 /// The longest text in a header.
 const TEXT_BYTES_MAX: usize = 4096;
 
-/// What an archive says of itself.
+/// The header of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ArchiveHeader {
+    /// When pg_dump ran, if the time is a valid one.
     pub(super) made_at: Option<Timestamp>,
+    /// The major of the server that was dumped.
     pub(super) server_major: Option<u16>,
+    /// The major of the pg_dump that wrote the archive.
     pub(super) dump_major: Option<u16>,
 }
 
@@ -26,20 +29,20 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
         Some(taken)
     }
 
     fn byte(&mut self) -> Option<u8> {
-        self.take(1).map(|bytes| bytes[0])
+        self.bytes(1).map(|bytes| bytes[0])
     }
 
-    /// A sign, and the value with its lowest byte first.
+    /// An integer: a sign byte, then the value, little-endian.
     fn int(&mut self) -> Option<i64> {
         let negative = self.byte()? != 0;
-        let bytes = self.take(self.int_bytes)?;
+        let bytes = self.bytes(self.int_bytes)?;
         let value = bytes
             .iter()
             .rev()
@@ -49,7 +52,7 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Option<&'a [u8]> {
         match usize::try_from(self.int()?) {
-            Ok(length) if length <= TEXT_BYTES_MAX => self.take(length),
+            Ok(length) if length <= TEXT_BYTES_MAX => self.bytes(length),
             Ok(_) => None,
             // A null.
             Err(_) => Some(&[]),
@@ -58,8 +61,8 @@ impl<'a> Reader<'a> {
 }
 
 impl ArchiveHeader {
-    /// Reads the header of a custom archive or of a `toc.dat`. `None` when it is none, or older
-    /// than archives of PostgreSQL 8 (format 1.10).
+    /// Parses the header of a custom archive or of a `toc.dat`. `None` if it is neither, or older
+    /// than the archives of PostgreSQL 8 (format 1.10).
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader {
             rest: bytes.strip_prefix(MAGIC)?,
@@ -80,7 +83,7 @@ impl ArchiveHeader {
         } else {
             reader.int()?;
         }
-        let made_at = made_at(&mut reader)?;
+        let made_at = LocalTime::read(&mut reader)?.to_timestamp();
         let _database = reader.text()?;
         let server = reader.text()?;
         let dump = reader.text()?;
@@ -92,33 +95,37 @@ impl ArchiveHeader {
     }
 }
 
-/// Reads the time. It is a local one without a zone; like pg_restore, it is taken for ours.
-fn made_at(reader: &mut Reader) -> Option<Option<Timestamp>> {
-    let mut fields = [0_i64; 6];
-    for field in &mut fields {
-        *field = reader.int()?;
+/// The time in an archive: the fields of C's `struct tm` from the second to the year.
+struct LocalTime([i64; 6]);
+
+impl LocalTime {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let mut fields = [0_i64; 6];
+        for field in &mut fields {
+            *field = reader.int()?;
+        }
+        let _is_summer_time = reader.int()?;
+        Some(Self(fields))
     }
-    let _is_summer_time = reader.int()?;
-    let [second, minute, hour, day, month, year] = fields;
-    let time = || {
+
+    /// The time in the zone of this machine, as pg_restore takes it: the archive has no zone.
+    fn to_timestamp(&self) -> Option<Timestamp> {
         let small = |value: i64| i8::try_from(value).ok();
-        let year = i16::try_from(year.checked_add(1900)?).ok()?;
-        let (month, day) = (small(month.checked_add(1)?)?, small(day)?);
+        let [second, minute, hour, day, month, year] = self.0;
         let time = DateTime::new(
-            year,
-            month,
-            day,
+            i16::try_from(year.checked_add(1900)?).ok()?,
+            small(month.checked_add(1)?)?,
+            small(day)?,
             small(hour)?,
             small(minute)?,
             small(second)?,
             0,
         );
         TimeZone::system().to_timestamp(time.ok()?).ok()
-    };
-    Some(time())
+    }
 }
 
-/// The major version at the start of a text such as `15.18 (Debian 15.18-0)` or `17beta1`.
+/// The major at the start of a version such as `15.18 (Debian 15.18-0)` or `17beta1`.
 pub(super) fn major_version(text: &[u8]) -> Option<u16> {
     let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
     std::str::from_utf8(&text[..digits]).ok()?.parse().ok()
@@ -149,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_says_which_versions_made_it_and_when() {
+    fn header_has_the_versions_and_the_time() {
         for bytes in [header(14, &[0, 1, 0, 0, 0]), header(16, &[1])] {
             let parsed = ArchiveHeader::parse(&bytes).unwrap();
             assert_eq!(
@@ -165,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_read_from_their_start() {
+    fn major_version_is_the_leading_number() {
         assert_eq!(major_version(b"15.18 (Debian)"), Some(15));
         assert_eq!(major_version(b"18beta1"), Some(18));
         assert_eq!(major_version(b""), None);

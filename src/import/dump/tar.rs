@@ -1,19 +1,20 @@
-//! Whether a tar archive is whole.
+//! Whether a tar archive is complete.
 //!
-//! pg_restore waits for ever for the rest of a truncated tar archive that it cannot seek in: it
-//! reads on, one byte at a time, and never looks for the end of the file (`_tarPositionTo` in
-//! Postgres' `pg_backup_tar.c`). So the archive's end is checked before pg_restore gets to see it.
+//! pg_restore hangs on a truncated tar archive that it cannot seek in: it reads on, one byte at a
+//! time, and does not check for the end of the file (`_tarPositionTo` in Postgres'
+//! `pg_backup_tar.c`). So the end of the archive is checked before pg_restore can see the end of its
+//! input.
 
 const BLOCK_BYTES: usize = 512;
-/// Where a header has its member's size, in octal digits or, from 8 GiB, in binary.
+/// The member's size in a header: octal digits or, from 8 GiB, binary.
 const SIZE: std::ops::Range<usize> = 124..136;
 
 /// Follows a tar archive from header to header.
 pub(in crate::import) struct TarCheck {
     header: Vec<u8>,
-    /// The bytes of the member, with its padding, that are still to come.
+    /// The bytes of the member, with its padding, that have not come yet.
     member: u64,
-    /// A block of zeros was met: the archive's end.
+    /// A block of zeros has come: the end of the archive.
     ended: bool,
 }
 
@@ -35,13 +36,13 @@ impl TarCheck {
                 Ok(member) => member,
                 Err(_) => usize::MAX,
             };
-            let (taken, after) = rest.split_at(wanted.min(rest.len()));
+            let (used, after) = rest.split_at(wanted.min(rest.len()));
             rest = after;
             if self.member > 0 {
-                self.member -= taken.len() as u64;
+                self.member -= used.len() as u64;
                 continue;
             }
-            self.header.extend_from_slice(taken);
+            self.header.extend_from_slice(used);
             if self.header.len() == BLOCK_BYTES {
                 self.ended = self.header.iter().all(|byte| *byte == 0);
                 self.member = padded(size(&self.header[SIZE]));
@@ -50,7 +51,7 @@ impl TarCheck {
         }
     }
 
-    /// Whether the archive's end has come.
+    /// Whether the end of the archive has come.
     pub(in crate::import) fn is_complete(&self) -> bool {
         self.ended
     }
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_is_complete_at_its_zero_block_and_not_before() {
+    fn archive_is_complete_from_its_zero_block_on() {
         let archive = archive();
         let end = archive.len() - BLOCK_BYTES;
         for (length, piece) in [

@@ -1,12 +1,11 @@
-//! Where in an SQL script a line stands: in code, in a literal, in a comment, in COPY's data.
+//! The lexer of SQL scripts: it tells code from literals, comments and COPY data.
 //!
-//! It knows exactly what psql's own scanner knows about quoting, and nothing of grammar beyond a
-//! statement's first word, so that text inside a function's body or a row is never taken for a
-//! statement.
+//! It follows psql's own scanner in quoting, and knows no grammar beyond the first word of a
+//! statement. So text in the body of a function or in a row is never taken for a statement.
 
 use memchr::{memchr, memchr2, memmem};
 
-/// What a scanner is inside of.
+/// The construct that the lexer is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Mode {
     /// Statements.
@@ -27,14 +26,14 @@ enum Escapes {
     None,
 }
 
-/// What a statement's first word makes of it.
+/// The kind of a statement, by its first word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Copy,
     Other,
 }
 
-/// What a line ended in.
+/// The kind of the line after a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LineEnd {
     /// More of the script.
@@ -43,30 +42,30 @@ pub(super) enum LineEnd {
     CopyData,
 }
 
-/// What a line holds.
+/// The properties of a scanned line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Line {
-    /// What follows it.
+    /// The kind of the line after it.
     pub(super) end: LineEnd,
-    /// It has a backslash outside all quotes: a command to psql.
+    /// It has a backslash outside of quotes, which begins a psql command.
     pub(super) meta_command: bool,
-    /// It has more than white space and comments.
+    /// It has more than whitespace and comments.
     pub(super) code: bool,
 }
 
-/// The scanner. It is fed whole lines, and holds no text but a dollar quote's tag.
+/// The lexer. It takes complete lines, and keeps no text but the tag of a dollar quote.
 #[derive(Debug)]
 pub(super) struct Lexer {
     mode: Mode,
-    /// The statement's first word, once it was met.
+    /// The first word of the statement, once it has come.
     verb: Option<Verb>,
-    /// Parentheses that are open in this statement.
+    /// The open parentheses in this statement.
     depth: u32,
     /// The last word was `FROM`, outside parentheses.
     after_from: bool,
     /// The statement is a `COPY … FROM stdin`.
     from_stdin: bool,
-    /// The script opened a transaction of its own.
+    /// The script has begun a transaction.
     in_transaction: bool,
     /// `standard_conforming_strings` is off.
     backslash_literals: bool,
@@ -85,22 +84,22 @@ impl Lexer {
         }
     }
 
-    /// Whether the next byte begins a statement (or white space, or a comment before one).
+    /// Whether the next byte begins a statement, or whitespace or a comment before one.
     pub(super) fn at_statement_start(&self) -> bool {
         self.mode == Mode::Code && self.verb.is_none()
     }
 
-    /// Whether the script opened a transaction of its own.
+    /// Whether the script has begun a transaction.
     pub(super) fn in_transaction(&self) -> bool {
         self.in_transaction
     }
 
-    /// Says what `standard_conforming_strings` was set to.
+    /// Sets whether `standard_conforming_strings` is off.
     pub(super) fn set_backslash_literals(&mut self, backslash_literals: bool) {
         self.backslash_literals = backslash_literals;
     }
 
-    /// Moves over one line, which may end in a line feed.
+    /// Scans a line, which may end with a line feed.
     pub(super) fn scan(&mut self, line: &[u8]) -> Line {
         let mut result = Line {
             end: LineEnd::Script,
@@ -165,14 +164,14 @@ impl Lexer {
         &[]
     }
 
-    /// Moves over one token of code.
+    /// Skips a token of code.
     fn code<'a>(&mut self, line: &'a [u8], rest: &'a [u8], result: &mut Line) -> &'a [u8] {
         let byte = rest[0];
         let next = rest.get(1).copied();
         match byte {
             b' ' | b'\t' | b'\r' | b'\n' | b'\x0b' | b'\x0c' => return &rest[1..],
             b'-' if next == Some(b'-') => {
-                // A comment ends with its line.
+                // The comment ends with the line.
                 return &[];
             }
             b'/' if next == Some(b'*') => {
@@ -183,7 +182,7 @@ impl Lexer {
         }
         match byte {
             b'\\' => {
-                // The rest of the line is psql's, not SQL.
+                // The rest of the line is a psql command.
                 result.meta_command = true;
                 &[]
             }
@@ -220,7 +219,7 @@ impl Lexer {
             b'(' => self.depth = self.depth.saturating_add(1),
             b')' => self.depth = self.depth.saturating_sub(1),
             b'$' => {
-                // `a$1` is a word and never comes here, but `1$a$` could.
+                // `1$a$` begins no quote. `a$1` is a word and does not come here.
                 let at = line.len() - rest.len();
                 let after_digit = at > 0 && line[at - 1].is_ascii_digit();
                 if let (false, Some(tag)) = (after_digit, dollar_tag(rest)) {
@@ -259,7 +258,7 @@ impl Lexer {
     }
 }
 
-/// Moves over a comment's text; `None` when the line ended inside it.
+/// Skips the text of a comment; `None` if the line ends within it.
 fn comment<'a>(rest: &'a [u8], depth: &mut u32) -> Option<&'a [u8]> {
     let mut rest = rest;
     while let Some(at) = memchr2(b'/', b'*', rest) {
@@ -302,77 +301,4 @@ pub(super) fn is_word(byte: u8) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Scans the lines and says, for each, whether the next one begins a statement.
-    fn starts(script: &str) -> Vec<bool> {
-        let mut lexer = Lexer::new();
-        script
-            .split_inclusive('\n')
-            .map(|line| {
-                lexer.scan(line.as_bytes());
-                lexer.at_statement_start()
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_statement_ends_at_its_semicolon() {
-        assert_eq!(starts("select 1\n;\n-- x\n\n"), [false, true, true, true]);
-        assert_eq!(starts("select ';\n';\n"), [false, true]);
-        assert_eq!(starts("select \";\n\";\n"), [false, true]);
-        assert_eq!(starts("select 'a''b;\n';\n"), [false, true]);
-    }
-
-    #[test]
-    fn escapes_count_only_where_they_are_escapes() {
-        assert_eq!(starts("select '\\';\n"), [true]);
-        assert_eq!(starts("select E'\\';\n';\n"), [false, true]);
-        assert_eq!(starts("select E'it''s\\\\';\n"), [true]);
-        assert_eq!(starts("select E'a\\\n';\n"), [false, true]);
-        let mut lexer = Lexer::new();
-        lexer.set_backslash_literals(true);
-        lexer.scan(b"select '\\';\n");
-        assert!(!lexer.at_statement_start());
-    }
-
-    #[test]
-    fn dollar_quotes_need_their_own_tag() {
-        assert_eq!(starts("select $$;\n$a$;\n$$;\n"), [false, false, true]);
-        assert_eq!(starts("select $a$;\n$$;\n$a$;\n"), [false, false, true]);
-        assert_eq!(starts("select a$b$;\n"), [true], "a name may hold dollars");
-        assert_eq!(starts("select $1;\n"), [true], "a parameter is no quote");
-    }
-
-    #[test]
-    fn comments_nest() {
-        assert_eq!(starts("/* ; /* */ ' \n */ select 1;\n"), [false, true]);
-        assert_eq!(starts("select 1 -- ';\n;\n"), [false, true]);
-    }
-
-    #[test]
-    fn copy_from_stdin_is_followed_by_data() {
-        let end = |text: &str| Lexer::new().scan(text.as_bytes()).end;
-        assert_eq!(end("COPY a.b (c) FROM stdin;\n"), LineEnd::CopyData);
-        assert_eq!(
-            end("copy a from STDIN with (format csv);\n"),
-            LineEnd::CopyData
-        );
-        assert_eq!(end("COPY a TO stdout;\n"), LineEnd::Script);
-        assert_eq!(end("COPY a FROM 'stdin';\n"), LineEnd::Script);
-        assert_eq!(end("select 'COPY a FROM stdin;'\n"), LineEnd::Script);
-        assert_eq!(end("COPY (select 1 FROM stdin) TO 'x';\n"), LineEnd::Script);
-        let mut lexer = Lexer::new();
-        lexer.scan(b"COPY \"a\n");
-        assert_eq!(lexer.scan(b"b\" FROM stdin;\n").end, LineEnd::CopyData);
-    }
-
-    #[test]
-    fn commands_to_psql_are_seen_only_outside_quotes() {
-        let meta = |text: &str| Lexer::new().scan(text.as_bytes()).meta_command;
-        assert!(meta("\\! id\n"));
-        assert!(meta("select 1 \\gexec\n"));
-        assert!(!meta("select '\\!' -- \\!\n"));
-    }
-}
+mod tests;

@@ -1,73 +1,32 @@
-//! Which roles and databases a statement names.
+//! The roles and databases that a statement names.
 //!
-//! The grammar here is no more than the forms that pg_dump and pg_dumpall write, in any case and
-//! spacing. What it does not know it leaves alone.
+//! The grammar covers the forms that pg_dump and pg_dumpall write, in any case and spacing. Other
+//! statements are ignored.
 
-use super::lexer::{is_word, is_word_start};
+mod token;
 
-/// A role's or database's name, unquoted, in the script's own encoding.
+use self::token::{Token, tokens};
+use super::lexer::is_word;
+
+/// The name of a role or database, unquoted, in the encoding of the script.
 pub(super) type Name = Vec<u8>;
 
-/// What one statement has to do with roles and databases.
+/// The roles or the database that a statement is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// `CREATE ROLE name;` with nothing more: pg_dumpall writes its attributes by an ALTER ROLE.
+    /// `CREATE ROLE name;` without attributes, which pg_dumpall writes as an ALTER ROLE.
     CreateRole(Name),
     /// `CREATE ROLE name …`.
     CreateRoleWith(Name),
-    /// `CREATE DATABASE` or `DROP DATABASE`, and the owner that it gives.
+    /// `CREATE DATABASE`, perhaps with an owner, or `DROP DATABASE`.
     Database(Name, Option<Name>),
-    /// `SET SESSION AUTHORIZATION`, to a role or back.
+    /// `SET SESSION AUTHORIZATION` to a role, or to the default.
     SessionAuthorization(Option<Name>),
-    /// Anything else, with the roles that must exist for it.
+    /// Another statement, with the roles that it requires.
     Roles(Vec<Name>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token<'a> {
-    Word(&'a [u8]),
-    Quoted(Name),
-    Literal(Name),
-    Symbol(u8),
-}
-
-impl Token<'_> {
-    fn is(&self, keyword: &str) -> bool {
-        matches!(self, Self::Word(word) if word.eq_ignore_ascii_case(keyword.as_bytes()))
-    }
-
-    fn is_any(&self, keywords: &[&str]) -> bool {
-        keywords.iter().any(|keyword| self.is(keyword))
-    }
-
-    /// The name that this token stands for.
-    fn name(&self) -> Option<Name> {
-        match self {
-            Self::Word(word) => Some(word.to_ascii_lowercase()),
-            Self::Quoted(name) | Self::Literal(name) => Some(name.clone()),
-            Self::Symbol(_) => None,
-        }
-    }
-
-    /// The role that this token stands for, unless it is one that always exists.
-    fn role(&self) -> Option<Name> {
-        const ALWAYS: [&str; 7] = [
-            "public",
-            "current_user",
-            "current_role",
-            "session_user",
-            "none",
-            "default",
-            "all",
-        ];
-        if self.is_any(&ALWAYS) {
-            return None;
-        }
-        self.name().filter(|name| !name.starts_with(b"pg_"))
-    }
-}
-
-/// Reads a statement that begins with `line`. `None` for those that name no role or database.
+/// The subject of a statement that begins with `line`. `None` if it names no role or database.
 pub(super) fn subject(line: &[u8]) -> Option<Subject> {
     const VERBS: [&str; 7] = ["alter", "grant", "revoke", "create", "drop", "set", "reset"];
     let line = line.trim_ascii();
@@ -175,7 +134,7 @@ fn privileges(tokens: &[Token]) -> Vec<Name> {
     roles
 }
 
-/// What follows the first of these words that stands outside parentheses.
+/// The tokens after the first of these keywords that is outside of parentheses.
 fn after<'t, 'a>(
     tokens: &'t [Token<'a>],
     keywords: &[&str],
@@ -193,7 +152,7 @@ fn after<'t, 'a>(
     rest.iter()
 }
 
-/// The roles of a list that is separated by commas: it ends where no comma follows.
+/// The roles of a list that is separated by commas.
 fn list<'t, 'a: 't>(tokens: impl Iterator<Item = &'t Token<'a>>) -> Vec<Name> {
     let mut roles = Vec::new();
     let mut tokens = tokens.filter(|token| !token.is("group"));
@@ -204,52 +163,6 @@ fn list<'t, 'a: 't>(tokens: impl Iterator<Item = &'t Token<'a>>) -> Vec<Name> {
         }
     }
     roles
-}
-
-fn tokens(line: &[u8]) -> Vec<Token<'_>> {
-    let mut tokens = Vec::new();
-    let mut rest = line.trim_ascii_start();
-    while let Some(&byte) = rest.first() {
-        let after = match byte {
-            b'"' | b'\'' => {
-                let (text, after) = quoted(rest, byte);
-                tokens.push(match byte {
-                    b'"' => Token::Quoted(text),
-                    _ => Token::Literal(text),
-                });
-                after
-            }
-            b'-' if rest.get(1) == Some(&b'-') => break,
-            _ if is_word_start(byte) => {
-                let length = rest.iter().take_while(|b| is_word(**b)).count();
-                tokens.push(Token::Word(&rest[..length]));
-                &rest[length..]
-            }
-            _ => {
-                tokens.push(Token::Symbol(byte));
-                &rest[1..]
-            }
-        };
-        rest = after.trim_ascii_start();
-    }
-    tokens
-}
-
-/// Reads to the closing quote, or to the line's end, where a doubled quote stands for one.
-fn quoted(text: &[u8], quote: u8) -> (Name, &[u8]) {
-    let mut name = Vec::new();
-    let mut at = 1;
-    while let Some(&byte) = text.get(at) {
-        at += 1;
-        if byte == quote {
-            if text.get(at) != Some(&quote) {
-                break;
-            }
-            at += 1;
-        }
-        name.push(byte);
-    }
-    (name, &text[at..])
 }
 
 #[cfg(test)]
@@ -267,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_found_in_every_form_that_pg_dump_writes() {
+    fn roles_are_found_in_all_forms_of_pg_dump() {
         let table: &[(&str, &[&str])] = &[
             ("ALTER TABLE public.a OWNER TO app;", &["app"]),
             (
@@ -317,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn statements_about_roles_and_databases_are_told_apart() {
+    fn statements_about_roles_and_databases_are_classified() {
         let name = |text: &str| text.as_bytes().to_vec();
         let table = [
             ("CREATE ROLE App;", Some(Subject::CreateRole(name("app")))),

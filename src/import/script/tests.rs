@@ -13,7 +13,7 @@ fn target() -> ScriptTarget {
     }
 }
 
-fn rewrite_pieces(
+fn rewrite_chunks(
     target: ScriptTarget,
     script: &[u8],
     size: usize,
@@ -28,11 +28,11 @@ fn rewrite_pieces(
 }
 
 fn rewrite(script: &str) -> String {
-    let out = rewrite_pieces(target(), script.as_bytes(), script.len()).unwrap();
+    let out = rewrite_chunks(target(), script.as_bytes(), script.len()).unwrap();
     String::from_utf8(out).unwrap()
 }
 
-/// Rewrites a script whose guard is the dump's, so that lines stand out.
+/// Rewrites a script that begins with `\restrict`, and drops that line.
 fn rewrite_guarded(script: &str) -> String {
     rewrite(&format!("\\restrict T\n{script}"))
         .strip_prefix("\\restrict T\n")
@@ -43,7 +43,7 @@ fn rewrite_guarded(script: &str) -> String {
 const DATA: &str = "-- Data for Name: a; Type: TABLE DATA; Schema: public; Owner: app\n";
 
 #[test]
-fn a_tables_data_is_framed_on_the_same_lines() {
+fn table_data_gets_a_transaction_on_the_same_lines() {
     let script = format!("{DATA}--\n\nCOPY public.\"a b\" (id, x) FROM stdin;\n1\tx\n\\.\n\n\n");
     let out = rewrite_guarded(&script);
     assert_eq!(out.lines().count(), script.lines().count());
@@ -62,7 +62,7 @@ fn a_tables_data_is_framed_on_the_same_lines() {
 }
 
 #[test]
-fn the_last_tables_transaction_is_ended() {
+fn transaction_of_the_last_table_is_committed() {
     let out = rewrite_guarded(&format!("{DATA}COPY a FROM stdin;\n\\.\n"));
     assert!(out.ends_with("\\.\nCOMMIT;\n"), "{out}");
     let out = rewrite_guarded(&format!("{DATA}COPY a FROM stdin;\n\\."));
@@ -73,7 +73,7 @@ fn the_last_tables_transaction_is_ended() {
 }
 
 #[test]
-fn other_copies_pass_untouched() {
+fn other_copies_are_not_changed() {
     for script in [
         "COPY a FROM stdin;\n1\n\\.\n",
         "COPY a FROM stdin WITH (FORMAT csv);\nGRANT a TO b;\n\\.\n",
@@ -86,7 +86,7 @@ fn other_copies_pass_untouched() {
 }
 
 #[test]
-fn missing_roles_are_made_once_before_their_first_use() {
+fn missing_roles_are_created_once_before_their_first_use() {
     let out = rewrite_guarded(
         "ALTER TABLE t OWNER TO app;\nGRANT SELECT ON TABLE t TO \"o'brien\";\nGRANT ALL ON TABLE t TO \"o'brien\";\n",
     );
@@ -108,7 +108,7 @@ fn missing_roles_are_made_once_before_their_first_use() {
 }
 
 #[test]
-fn a_role_is_made_with_the_sessions_own_rights() {
+fn role_is_created_with_the_rights_of_the_session_user() {
     let out = rewrite_guarded("SET SESSION AUTHORIZATION app;\nGRANT x TO b;\n");
     let line = out.lines().nth(1).unwrap();
     assert!(
@@ -122,7 +122,7 @@ fn a_role_is_made_with_the_sessions_own_rights() {
 }
 
 #[test]
-fn what_exists_is_not_made_again() {
+fn existing_roles_and_databases_are_not_created_again() {
     assert_eq!(
         rewrite_guarded(
             "CREATE ROLE app;\nCREATE DATABASE proj WITH TEMPLATE = template0;\nDROP DATABASE proj;\n"
@@ -146,7 +146,7 @@ fn settings_that_the_server_lacks_are_dropped() {
 }
 
 #[test]
-fn a_dump_without_restriction_gets_ours() {
+fn dump_without_restriction_is_restricted() {
     assert_eq!(
         rewrite("-- x\n\nSET a = 1;\n"),
         "-- x\n\n\\restrict OWN \\\\ SET a = 1;\n"
@@ -170,7 +170,7 @@ fn a_dump_without_restriction_gets_ours() {
 }
 
 #[test]
-fn a_late_restriction_does_not_lift_ours() {
+fn late_restriction_does_not_lift_that_of_the_rewriter() {
     assert_eq!(
         rewrite("SET a = 1;\n\\restrict x\n\\unrestrict x\n\\! id\n"),
         "\\restrict OWN \\\\ SET a = 1;\n\n\n\\! id\n"
@@ -178,7 +178,7 @@ fn a_late_restriction_does_not_lift_ours() {
 }
 
 #[test]
-fn only_a_connect_may_stand_between_two_restrictions() {
+fn only_connect_is_allowed_between_two_restrictions() {
     let script = "\\restrict A\nSELECT 1;\n\\unrestrict A\n\\connect proj\n\\restrict B\n";
     assert_eq!(rewrite(script), script);
     assert!(
@@ -190,13 +190,13 @@ fn only_a_connect_may_stand_between_two_restrictions() {
 }
 
 #[test]
-fn the_rewriter_refuses_commands_where_psql_cannot() {
+fn rewriter_refuses_psql_commands_if_psql_cannot() {
     let target = || ScriptTarget {
         restriction: Restriction::Rewriter,
         ..target()
     };
     let run = |script: &str| {
-        rewrite_pieces(target(), script.as_bytes(), 5).map(|out| String::from_utf8(out).unwrap())
+        rewrite_chunks(target(), script.as_bytes(), 5).map(|out| String::from_utf8(out).unwrap())
     };
     assert_eq!(
         run("\\restrict A\nSELECT 1;\nCOPY a FROM stdin;\n\\N\n\\.\nSELECT 1 \\gexec\n"),
@@ -221,7 +221,7 @@ fn truncated_dumps_are_refused() {
         "SELECT 1",
         "SELECT 'x;\n",
     ] {
-        let result = rewrite_pieces(target(), script.as_bytes(), 7);
+        let result = rewrite_chunks(target(), script.as_bytes(), 7);
         assert!(
             matches!(result, Err(ScriptError::Truncated { .. })),
             "{script}: {result:?}"
@@ -231,7 +231,7 @@ fn truncated_dumps_are_refused() {
     rewrite("SELECT 1;\n");
 }
 
-/// Pieces of a script: what the rewriter looks for, and noise.
+/// Scripts of lines that the rewriter handles, mixed with noise.
 fn script() -> impl Strategy<Value = Vec<u8>> {
     let known = proptest::sample::select(vec![
         "\\restrict T\n",
@@ -265,13 +265,13 @@ fn script() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_split_gives_the_same_script(script in script(), size in 1_usize..40) {
-        let whole = rewrite_pieces(target(), &script, script.len());
-        prop_assert_eq!(rewrite_pieces(target(), &script, size), whole);
+    fn any_chunking_gives_the_same_script(script in script(), size in 1_usize..40) {
+        let whole = rewrite_chunks(target(), &script, script.len());
+        prop_assert_eq!(rewrite_chunks(target(), &script, size), whole);
     }
 
     #[test]
-    fn lines_of_no_known_form_pass_unchanged(
+    fn unknown_lines_are_not_changed(
         lines in proptest::collection::vec("[a-b0-9 (),.=*+x-]{0,30}", 0..20)
     ) {
         let mut script = lines.join("\n");
@@ -280,11 +280,11 @@ proptest! {
     }
 
     #[test]
-    fn rows_pass_unchanged(rows in proptest::collection::vec("[^\n]{0,20}", 0..20), size in 1_usize..9) {
+    fn rows_are_not_changed(rows in proptest::collection::vec("[^\n]{0,20}", 0..20), size in 1_usize..9) {
         prop_assume!(!rows.iter().any(|row| matches!(row.as_str(), "\\." | "\\.\r")));
         let data: String = rows.iter().map(|row| format!("{row}\n")).collect();
         let script = format!("COPY a FROM stdin;\n{data}\\.\n");
-        let out = rewrite_pieces(target(), script.as_bytes(), size).unwrap();
+        let out = rewrite_chunks(target(), script.as_bytes(), size).unwrap();
         let out = String::from_utf8(out).unwrap();
         prop_assert_eq!(out.strip_prefix("\\restrict OWN \\\\ "), Some(script.as_str()));
     }

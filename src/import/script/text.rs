@@ -1,12 +1,13 @@
-//! The pieces of text that the rewriter reads and writes.
+//! The texts that the rewriter recognizes and writes.
 
 use memchr::memchr;
 
-/// Whether a table may be filled with FREEZE, answered as the two pieces of SQL that do it.
+/// The query that finds out whether a table can be filled with FREEZE, before and after the name of
+/// the table. It sets two psql variables to the SQL that FREEZE needs, or to nothing.
 ///
-/// FREEZE needs a table that was made or truncated in the same transaction; truncating needs one
-/// that no foreign key refers to and must not lose rows (an extension's configuration table has
-/// some already) or fire triggers.
+/// FREEZE requires that the table was created or truncated in the same transaction. TRUNCATE
+/// requires that no foreign key refers to the table, and must not lose rows (the configuration table
+/// of an extension has some already) or fire triggers.
 pub(super) const FREEZE_QUERY_HEAD: &str = "SELECT \
     CASE WHEN f THEN pg_catalog.format('TRUNCATE TABLE ONLY %s;', t) ELSE '' END AS multidb_prepare, \
     CASE WHEN f THEN 'WITH (FREEZE)' ELSE '' END AS multidb_options \
@@ -17,7 +18,7 @@ pub(super) const FREEZE_QUERY_TAIL: &str = ") AS t) AS n LEFT JOIN LATERAL (SELE
     (SELECT FROM pg_catalog.pg_constraint AS k WHERE k.confrelid = c.oid) AS f \
     FROM pg_catalog.pg_class AS c WHERE c.oid = n.t) AS c ON true \\gset \\\\ ";
 
-/// Makes a role, if it does not exist.
+/// The statement that creates a role if it does not exist.
 pub(super) fn create_role(role: &[u8]) -> Vec<u8> {
     let name = literal(role);
     let create = [
@@ -30,7 +31,7 @@ pub(super) fn create_role(role: &[u8]) -> Vec<u8> {
     create.concat()
 }
 
-/// Settings that this server does not have, or that name what only the source had.
+/// Whether this statement sets a parameter that the server lacks, or a tablespace of the source.
 pub(super) fn is_unwanted(text: &[u8], postgres_major: u16) -> bool {
     let newer_server = postgres_major < 17 && text == b"SET transaction_timeout = 0;";
     let tablespace = text.starts_with(b"SET default_tablespace = ")
@@ -39,12 +40,12 @@ pub(super) fn is_unwanted(text: &[u8], postgres_major: u16) -> bool {
     newer_server || tablespace
 }
 
-/// A dump's token: letters and digits only.
+/// Whether this is a token of `\restrict`: letters and digits only.
 pub(super) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_alphanumeric)
 }
 
-/// The argument of a `\connect` that names a database of the same server and nothing else.
+/// Whether this argument of `\connect` is a database of the same server, and nothing else.
 pub(super) fn is_database(argument: &[u8]) -> bool {
     let name = argument
         .strip_prefix(b"-reuse-previous=on \"dbname='")
@@ -58,14 +59,14 @@ pub(super) fn is_database(argument: &[u8]) -> bool {
                     .all(|b| plain(b) || matches!(b, b' ' | b'=' | b','))
         }
         (None, [b'"', name @ .., b'"']) => {
-            // psql takes a name with these for a whole connection string.
+            // psql parses a name with these characters as a connection string.
             !name.is_empty() && !name.iter().any(|b| matches!(b, b'"' | b'=' | b':' | b'\\'))
         }
         (None, name) => !name.is_empty() && !name.starts_with(b"-") && name.iter().all(plain),
     }
 }
 
-/// The table in what stands between COPY and FROM.
+/// The table in the text between COPY and FROM.
 pub(super) fn table_name(head: &[u8]) -> &[u8] {
     let mut quoted = false;
     let end = head.iter().position(|byte| {
@@ -75,7 +76,7 @@ pub(super) fn table_name(head: &[u8]) -> &[u8] {
     &head[..end.unwrap_or(head.len())]
 }
 
-/// An SQL literal that means the same whatever `standard_conforming_strings` is.
+/// An SQL literal that does not depend on `standard_conforming_strings`.
 pub(super) fn literal(text: &[u8]) -> Vec<u8> {
     let mut literal = b"E'".to_vec();
     for &byte in text {
@@ -88,7 +89,7 @@ pub(super) fn literal(text: &[u8]) -> Vec<u8> {
     literal
 }
 
-/// The line's end: what is left when it is emptied.
+/// The line feed of a line, if any: it stays when the line is dropped.
 pub(super) fn newline(line: &[u8]) -> &[u8] {
     let text = line.trim_ascii_end().len();
     match memchr(b'\n', &line[text..]) {

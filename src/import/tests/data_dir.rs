@@ -1,4 +1,4 @@
-//! Data directories: taken as they are, or refused with what to do.
+//! Data directories: imported, or refused with a hint.
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ async fn refused(fixture: &Fixture, data: PathBuf, words: &str) {
 }
 
 #[tokio::test]
-async fn a_clean_data_directory_becomes_a_snapshot() {
+async fn clean_data_directory_becomes_a_snapshot() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
     source
@@ -45,12 +45,11 @@ async fn a_clean_data_directory_becomes_a_snapshot() {
     assert!((0..300).contains(&age.as_secs()), "{age}");
     assert!(
         before == fs::read(data.join("global/pg_control")).unwrap(),
-        "the source is left alone"
+        "the source is not changed"
     );
-    let told = fixture.told.lock().unwrap().clone();
-    let warned =
-        |news: &Progress| matches!(news, Progress::Warning(text) if text.contains("archive_mode"));
-    assert!(told.iter().any(warned), "{told:?}");
+    let events = fixture.events.lock().unwrap().clone();
+    let warned = |event: &Progress| matches!(event, Progress::Warning(text) if text.contains("archive_mode"));
+    assert!(events.iter().any(warned), "{events:?}");
     fixture.assert_owner(&fixture.snapshot_data(&snapshot.id));
     let copy = fixture.start_copy(&snapshot, "copy").await;
     assert!(fixture.dump_text(&copy, "proj").await == text);
@@ -66,12 +65,12 @@ async fn a_clean_data_directory_becomes_a_snapshot() {
 }
 
 #[tokio::test]
-async fn a_data_directory_in_use_is_refused() {
+async fn data_directory_in_use_is_refused() {
     let fixture = Fixture::new();
     let data = fixture.init("source").await;
     let source = fixture.start(&data).await;
     refused(&fixture, data.clone(), "Postgres is running on it").await;
-    // As after a crash of the machine: no process, and a control file that says so.
+    // As after a crash of the machine: no process, and the control file says "in production".
     let crashed = fixture.path("crashed");
     let status = std::process::Command::new("cp")
         .arg("--archive")
@@ -90,12 +89,12 @@ async fn a_data_directory_in_use_is_refused() {
 }
 
 #[tokio::test]
-async fn what_no_clone_could_use_is_refused() {
+async fn unusable_data_directory_is_refused() {
     let fixture = Fixture::new();
     refused(
         &fixture,
         fixture.own_dir("empty"),
-        "no data directory of Postgres",
+        "it is not a Postgres data directory",
     )
     .await;
     let data = fixture.init("source").await;

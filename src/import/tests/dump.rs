@@ -1,4 +1,4 @@
-//! A restored dump is the source, whatever the form of the dump.
+//! Dumps of all formats restore to the database that was dumped.
 
 use std::fs;
 use std::io::Write;
@@ -19,7 +19,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).unwrap()
 }
 
-/// A dump in one file of this format, as only its bytes say what it is.
+/// A dump in one file, without a name that tells its format.
 async fn dump(fixture: &Fixture, source: &Server, more: &[&str]) -> Vec<u8> {
     let out = fixture.own_dir("dumps").join("file");
     let path = out.display().to_string();
@@ -47,7 +47,7 @@ async fn check(fixture: &Fixture, source_text: &str, id: &str, path: &Path) {
     );
     let copy = fixture.start_copy(&snapshot, "copy").await;
     let text = fixture.dump_text(&copy, "proj").await;
-    // Rows that were inserted one by one lie where there was room.
+    // Rows that were inserted one by one are stored in free space in any order.
     let in_order = |text: &str| {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         if id == "inserts" {
@@ -71,7 +71,7 @@ async fn check(fixture: &Fixture, source_text: &str, id: &str, path: &Path) {
 }
 
 #[tokio::test]
-async fn every_form_of_a_dump_restores_to_the_same_database() {
+async fn all_formats_restore_to_the_same_database() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
     let text = fixture.dump_text(&source, "proj").await;
@@ -99,7 +99,7 @@ async fn every_form_of_a_dump_restores_to_the_same_database() {
         ];
         fixture.program("pg_dump", &source.args(&args)).await;
         if compress == "6" {
-            // Postgres' user cannot get there any more.
+            // Postgres' user cannot enter the parent any more.
             chown(directory.parent().unwrap(), Some(0), Some(0)).unwrap();
             let closed = fs::Permissions::from_mode(0o700);
             fs::set_permissions(directory.parent().unwrap(), closed).unwrap();
@@ -129,7 +129,7 @@ async fn every_form_of_a_dump_restores_to_the_same_database() {
 }
 
 #[tokio::test]
-async fn a_dump_of_the_whole_cluster_restores() {
+async fn cluster_dump_restores() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
     source
@@ -157,7 +157,7 @@ async fn a_dump_of_the_whole_cluster_restores() {
 }
 
 #[tokio::test]
-async fn a_snapshot_owes_nothing() {
+async fn snapshot_is_frozen_trimmed_and_owned_by_postgres() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
     let path = fixture.write(
@@ -166,7 +166,7 @@ async fn a_snapshot_owes_nothing() {
     );
     source.stop().await;
     let snapshot = fixture.import_dump("s", &path).await.unwrap();
-    let told = fixture.told.lock().unwrap().clone();
+    let events = fixture.events.lock().unwrap().clone();
     for step in [
         Step::Check,
         Step::Copy,
@@ -175,14 +175,14 @@ async fn a_snapshot_owes_nothing() {
         Step::Vacuum,
         Step::Finish,
     ] {
-        assert!(told.contains(&Progress::Step(step)), "{told:?}");
+        assert!(events.contains(&Progress::Step(step)), "{events:?}");
     }
     let size = fs::metadata(&path).unwrap().len();
     let all = Progress::Bytes {
         done: size,
         total: Some(size),
     };
-    assert!(told.contains(&all), "{told:?}");
+    assert!(events.contains(&all), "{events:?}");
 
     let data = fixture.snapshot_data(&snapshot.id);
     fixture.assert_owner(&data);
@@ -214,7 +214,7 @@ async fn a_snapshot_owes_nothing() {
 }
 
 #[tokio::test]
-async fn a_dump_without_restriction_and_with_unknown_roles_restores() {
+async fn dump_without_restriction_and_with_unknown_roles_restores() {
     let fixture = Fixture::new();
     let sql = "SET client_encoding = 'UTF8';\n\
         CREATE TABLE t (a int);\nALTER TABLE t OWNER TO ghost;\nGRANT SELECT ON t TO \"Sp\"\"ecial\", spirit;\n\
@@ -238,7 +238,7 @@ async fn a_dump_without_restriction_and_with_unknown_roles_restores() {
     copy.stop().await;
 }
 
-/// The share of 8 KiB blocks that two trees have in common, at the same place.
+/// Counts the 8 KiB blocks that two trees have in common at the same offset, and all blocks.
 fn shareable(a: &Path, b: &Path, counts: &mut (u64, u64)) {
     for entry in fs::read_dir(a).unwrap() {
         let entry = entry.unwrap();
@@ -288,9 +288,9 @@ async fn two_restores_share_almost_all_blocks() {
 }
 
 #[tokio::test]
-async fn a_table_is_frozen_where_it_may_be_and_never_loses_rows() {
+async fn tables_are_frozen_where_possible_and_lose_no_rows() {
     let fixture = Fixture::new();
-    // As with an extension's configuration table, one table has rows before its data comes.
+    // One table has rows before its data, as the configuration table of an extension does.
     let sql = "-- PostgreSQL database dump\n\
         CREATE EXTENSION pageinspect;\n\
         CREATE TABLE filled (a int); INSERT INTO filled VALUES (1);\n\

@@ -1,4 +1,4 @@
-//! Imports that fail or are interrupted say why, and leave nothing.
+//! Imports that fail or are cancelled return the cause and leave nothing.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn refused(fixture: &Fixture, bytes: &[u8], words: &str) {
 }
 
 #[tokio::test]
-async fn a_damaged_dump_is_refused_with_the_cause() {
+async fn damaged_dump_is_refused_with_the_cause() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
     let plain = fixture
@@ -93,7 +93,7 @@ async fn a_damaged_dump_is_refused_with_the_cause() {
 }
 
 #[tokio::test]
-async fn a_major_that_is_not_there_is_said() {
+async fn missing_major_is_named_in_the_error() {
     let fixture = Fixture::new();
     let path = fixture.write("the dump", b"SELECT 1;\n");
     let mut request = fixture.request("s", ImportSource::Dump(path));
@@ -105,7 +105,7 @@ async fn a_major_that_is_not_there_is_said() {
 }
 
 #[tokio::test]
-async fn an_import_leaves_the_reserve_to_those_who_run() {
+async fn import_ends_when_the_reserve_is_reached() {
     let fixture = Fixture::new().with_reserve(u64::MAX);
     let path = fixture.write("the dump", b"SELECT 1;\n");
     let error = fixture.import_dump("s", &path).await.unwrap_err();
@@ -118,14 +118,14 @@ async fn an_import_leaves_the_reserve_to_those_who_run() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_an_import_when_all_are_stopped() {
+async fn stop_cancels_imports_and_leaves_nothing() {
     let fixture = Fixture::new();
     let path = fixture.write("the dump", b"SELECT pg_sleep(600);\n");
     let request = fixture.request("s", ImportSource::Dump(path));
     let importer = fixture.importer.clone();
     let stopped = tokio::sync::OnceCell::new();
-    let progress = |news| {
-        if news == Progress::Step(Step::Restore) {
+    let progress = |event| {
+        if event == Progress::Step(Step::Restore) {
             let importer = importer.clone();
             let stop = tokio::spawn(async move { importer.stop().await });
             stopped.set(stop).unwrap();
@@ -168,7 +168,7 @@ async fn cancelled_import_returns_after_its_cleanup() {
 }
 
 #[tokio::test]
-async fn an_interrupted_import_leaves_nothing() {
+async fn dropped_import_leaves_nothing() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
     let bytes = fixture
@@ -188,24 +188,24 @@ async fn an_interrupted_import_leaves_nothing() {
             Step::Vacuum,
             Step::Finish,
         ] {
-            interrupt_at(&fixture, &source, step).await;
+            drop_at(&fixture, &source, step).await;
             fixture.assert_nothing_left(&[]).await;
         }
     }
 }
 
-/// Drops an import a moment after a step began.
-async fn interrupt_at(fixture: &Fixture, source: &ImportSource, step: Step) {
+/// Drops an import shortly after a step began.
+async fn drop_at(fixture: &Fixture, source: &ImportSource, step: Step) {
     let request = fixture.request("s", source.clone());
     let (began, mut begun) = tokio::sync::mpsc::unbounded_channel();
-    let progress = move |news| {
-        if news == Progress::Step(step) {
+    let progress = move |event| {
+        if event == Progress::Step(step) {
             let _ = began.send(());
         }
     };
     tokio::select! {
         result = fixture.importer.import(request, progress, CancellationToken::new()) => {
-            // This source has no such step, or was too fast.
+            // The source has no such step, or the step was too fast.
             let snapshot = result.unwrap();
             std::fs::remove_dir_all(fixture.layout.snapshot(&snapshot.id)).unwrap();
         }
@@ -219,7 +219,7 @@ async fn interrupt_at(fixture: &Fixture, source: &ImportSource, step: Step) {
 }
 
 #[tokio::test]
-async fn two_imports_under_one_id_are_one() {
+async fn second_import_of_an_id_is_refused() {
     let fixture = Fixture::new();
     let sql = b"CREATE TABLE django_migrations AS SELECT 'a'::text AS app, 'b'::text AS name;\n";
     let path = fixture.write("the dump", sql);
@@ -237,12 +237,15 @@ async fn two_imports_under_one_id_are_one() {
         (second, first)
     };
     assert_eq!(good.unwrap().migrations, ["a.b"]);
-    assert!(matches!(bad, Err(ImportError::UnderWay { .. })), "{bad:?}");
+    assert!(
+        matches!(bad, Err(ImportError::InProgress { .. })),
+        "{bad:?}"
+    );
     fixture.assert_nothing_left(&["s"]).await;
 }
 
 #[tokio::test]
-async fn a_dump_that_never_comes_can_be_interrupted() {
+async fn import_of_a_dump_without_data_can_be_dropped() {
     let fixture = Fixture::new();
     let fifo = fixture.path("slow.sql");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
@@ -253,9 +256,9 @@ async fn a_dump_that_never_comes_can_be_interrupted() {
         .write(true)
         .open(&fifo);
     let import = fixture.import_dump("s", &fifo);
-    let given_up = tokio::time::timeout(Duration::from_millis(300), import).await;
-    given_up.unwrap_err();
+    let timed_out = tokio::time::timeout(Duration::from_millis(300), import).await;
+    timed_out.unwrap_err();
     fixture.assert_nothing_left(&[]).await;
-    // The thread that reads it ends.
+    // Ends the thread that reads it.
     drop(keeper);
 }

@@ -1,4 +1,4 @@
-//! A root to import into, and a source cluster with everything that a dump may hold.
+//! A root to import into, and a source cluster with all kinds of objects.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -20,9 +20,9 @@ use crate::runtime::binaries::Binaries;
 use crate::runtime::process::{ProcessHost, data_owner};
 use crate::runtime::{PostgresHost, ProgramRun, Purpose, ServerSpec};
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What every source has.
+/// The contents of each source.
 const SOURCE: &str = include_str!("source.sql");
 
 pub(super) fn major() -> u16 {
@@ -38,8 +38,8 @@ pub(super) struct Fixture {
     pub(super) layout: Layout,
     pub(super) host: Arc<ProcessHost>,
     pub(super) importer: Importer,
-    /// What the last import told.
-    pub(super) told: Arc<Mutex<Vec<Progress>>>,
+    /// The events of the last import.
+    pub(super) events: Arc<Mutex<Vec<Progress>>>,
 }
 
 /// A server that is stopped with the test.
@@ -50,7 +50,7 @@ pub(super) struct Server {
     pub(super) data_dir: PathBuf,
 }
 
-/// Imports that leave so many bytes free, and are announced to nobody.
+/// An importer that leaves this many bytes free and announces nothing.
 fn importer(host: &Arc<ProcessHost>, layout: &Layout, reserve_bytes: u64) -> Importer {
     let owner = host.data_owner();
     let cloner = TreeCloner::open(layout.clone(), Method::Copy, reserve_bytes, owner).unwrap();
@@ -64,7 +64,7 @@ fn importer(host: &Arc<ProcessHost>, layout: &Layout, reserve_bytes: u64) -> Imp
 }
 
 impl Fixture {
-    /// Another one that leaves so many bytes free.
+    /// Replaces the importer by one that leaves this many bytes free.
     pub(super) fn with_reserve(mut self, bytes: u64) -> Self {
         self.importer = importer(&self.host, &self.layout, bytes);
         self
@@ -83,7 +83,7 @@ impl Fixture {
             layout,
             host,
             importer,
-            told: Arc::default(),
+            events: Arc::default(),
         }
     }
 
@@ -91,7 +91,7 @@ impl Fixture {
         self.directory.path().join(name)
     }
 
-    /// Writes a file that Postgres' user need not be able to read.
+    /// Writes a file that Postgres' user cannot read.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, bytes).unwrap();
@@ -157,7 +157,7 @@ impl Fixture {
         }
     }
 
-    /// A running server with a database full of everything.
+    /// A running server with all kinds of objects in its database.
     pub(super) async fn source(&self) -> Server {
         let data = self.init("source").await;
         let server = self.start(&data).await;
@@ -174,7 +174,7 @@ impl Fixture {
         server
     }
 
-    /// The script of a database, without what differs between any two runs.
+    /// The script of a database, without the tokens that differ between two runs.
     pub(super) async fn dump_text(&self, server: &Server, database: &str) -> String {
         let args = server.args(&["--no-comments", "--dbname", database]);
         let text = String::from_utf8(self.program("pg_dump", &args).await).unwrap();
@@ -205,13 +205,13 @@ impl Fixture {
         &self,
         request: ImportRequest,
     ) -> Result<SnapshotRecord, ImportError> {
-        self.told.lock().unwrap().clear();
-        let told = self.told.clone();
-        let progress = move |news| told.lock().unwrap().push(news);
+        self.events.lock().unwrap().clear();
+        let events = self.events.clone();
+        let progress = move |event| events.lock().unwrap().push(event);
         let work = self
             .importer
             .import(request, progress, CancellationToken::new());
-        tokio::time::timeout(PATIENCE, work)
+        tokio::time::timeout(TIMEOUT, work)
             .await
             .expect("the import hangs")
     }
@@ -229,7 +229,7 @@ impl Fixture {
         self.layout.snapshot_data(id)
     }
 
-    /// A start on a copy of the snapshot, as an instance is.
+    /// Starts a server on a copy of the snapshot, like an instance.
     pub(super) async fn start_copy(&self, snapshot: &SnapshotRecord, name: &str) -> Server {
         let copy = self.path(name);
         let data = self.snapshot_data(&snapshot.id);
@@ -242,7 +242,7 @@ impl Fixture {
         self.start(&copy).await
     }
 
-    /// Waits until nothing is left of any import but its snapshots.
+    /// Waits until only these snapshots are left of all imports.
     pub(super) async fn assert_nothing_left(&self, snapshots: &[&str]) {
         let names = |path: PathBuf| -> Vec<String> {
             let entries = fs::read_dir(path).unwrap();
@@ -250,7 +250,7 @@ impl Fixture {
                 .map(|e| e.unwrap().file_name().into_string().unwrap())
                 .collect()
         };
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
         loop {
             let servers = self.host.running_servers().await.unwrap();
             let imports = servers
@@ -271,7 +271,7 @@ impl Fixture {
         }
     }
 
-    /// Every file of a snapshot belongs to Postgres' user.
+    /// Asserts that all files under a path belong to Postgres' user.
     pub(super) fn assert_owner(&self, path: &Path) {
         for entry in fs::read_dir(path).unwrap() {
             let entry = entry.unwrap();
@@ -302,21 +302,22 @@ impl Server {
         row.get(0)
     }
 
-    /// The arguments of a program, after those to connect.
+    /// Arguments of a program, after those for the connection.
     pub(super) fn args(&self, more: &[&str]) -> Vec<String> {
         let multidb_actors::ports::Endpoint::Unix(socket) = &self.running.endpoint else {
             panic!("no socket");
         };
         let directory = socket.parent().unwrap().display().to_string();
-        let own = ["--username", "postgres", "--host", &directory];
-        own.iter()
+        let connection = ["--username", "postgres", "--host", &directory];
+        connection
+            .iter()
             .chain(more)
             .map(|arg| (*arg).to_owned())
             .collect()
     }
 
     pub(super) async fn stop(self) -> PathBuf {
-        self.host.stop_server(self.uid, PATIENCE).await.unwrap();
+        self.host.stop_server(self.uid, TIMEOUT).await.unwrap();
         self.data_dir
     }
 }

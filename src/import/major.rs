@@ -1,0 +1,66 @@
+//! The choice of the Postgres major that restores a dump.
+
+use multidb_actors::ports::RuntimeError;
+
+use super::context::Context;
+use super::error::ImportError;
+use crate::runtime::ProgramRun;
+
+/// The oldest and the newest major that are looked for when that of the dump is not installed.
+const MAJOR_MIN: u16 = 12;
+const MAJOR_MAX: u16 = 20;
+
+/// The requested major; else that of the dump's server; else the newest installed one that is
+/// newer than the dump's server.
+pub(super) async fn choose_major(
+    context: &Context,
+    server_major: Option<u16>,
+) -> Result<u16, ImportError> {
+    if let Some(requested) = context.request.postgres_major {
+        check_installed(context, requested).await?;
+        return Ok(requested);
+    }
+    let Some(server_major) = server_major else {
+        let newest = newest_installed(context, MAJOR_MIN).await;
+        return newest.ok_or_else(|| none_installed().into());
+    };
+    let Err(missing) = check_installed(context, server_major).await else {
+        return Ok(server_major);
+    };
+    let Some(newer) = newest_installed(context, server_major.saturating_add(1)).await else {
+        return Err(missing.into());
+    };
+    let warning = format!(
+        "the dump is from PostgreSQL {server_major}, which is not available; restoring with \
+         PostgreSQL {newer}"
+    );
+    context.progress.warn(warning).await;
+    Ok(newer)
+}
+
+async fn newest_installed(context: &Context, oldest: u16) -> Option<u16> {
+    for major in (oldest.max(MAJOR_MIN)..=MAJOR_MAX).rev() {
+        if check_installed(context, major).await.is_ok() {
+            return Some(major);
+        }
+    }
+    None
+}
+
+async fn check_installed(context: &Context, postgres_major: u16) -> Result<(), RuntimeError> {
+    let run = ProgramRun {
+        postgres_major,
+        program: "postgres",
+        args: vec!["--version".to_owned()],
+        env: Vec::new(),
+        binds: Vec::new(),
+    };
+    context.host().run_program(&run).await.map(|_| ())
+}
+
+fn none_installed() -> RuntimeError {
+    RuntimeError {
+        message: "no programs of PostgreSQL are installed".to_owned(),
+        hint: Some("Install them, or use the docker runtime.".to_owned()),
+    }
+}

@@ -1,0 +1,141 @@
+//! pg_restore, which converts an archive to a script.
+
+use std::path::Path;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+
+use super::fifos::{Fifos, open_reader, open_writer};
+use super::script_writer::{FeedError, ScriptWriter};
+use super::{CHUNK_BYTES, RestoreTarget};
+use crate::import::dump::{Dump, DumpFormat, TarCheck};
+use crate::import::error::{ImportError, refused};
+use crate::import::program::failure;
+use crate::runtime::{PostgresHost, ProgramRun};
+
+/// Feeds psql with the script that pg_restore makes of an archive. The script counts as complete
+/// only once pg_restore has succeeded.
+pub(super) async fn feed(
+    dump: &mut Dump,
+    target: &RestoreTarget<'_>,
+    fifos: &Fifos,
+    script: &mut ScriptWriter,
+) -> Result<(), FeedError> {
+    let restored = open_reader(&fifos.restored)?;
+    let run = run(dump, target, fifos);
+    let program = run_to_end(target.server.host.as_ref(), &run);
+    let archive = feed_archive(dump, &fifos.archive);
+    let copied = copy_script(restored, &fifos.restored, script);
+    tokio::try_join!(until_program_ends(program, archive), copied).map(|_| ())
+}
+
+async fn run_to_end(host: &dyn PostgresHost, run: &ProgramRun) -> Result<(), FeedError> {
+    let output = host.run_program(run).await.map_err(ImportError::from)?;
+    if output.success {
+        return Ok(());
+    }
+    Err(failure("pg_restore", &output).into())
+}
+
+/// Waits for the program. Once it has ended, the rest of its input is not needed.
+async fn until_program_ends(
+    program: impl Future<Output = Result<(), FeedError>>,
+    input: impl Future<Output = Result<(), FeedError>>,
+) -> Result<(), FeedError> {
+    tokio::pin!(program, input);
+    tokio::select! {
+        ended = &mut program => ended,
+        fed = &mut input => {
+            fed?;
+            program.await
+        }
+    }
+}
+
+/// Writes an archive in one file to pg_restore.
+async fn feed_archive(dump: &mut Dump, fifo: &Path) -> Result<(), FeedError> {
+    let Some(mut chunks) = dump.read() else {
+        return Ok(());
+    };
+    let mut writer = open_writer(fifo).await?;
+    let mut tar = (dump.format == DumpFormat::Tar).then(TarCheck::new);
+    while let Some(chunk) = chunks.recv().await {
+        let chunk = chunk.map_err(|source| ImportError::io("read", &dump.path, source))?;
+        if let Some(tar) = &mut tar {
+            tar.push(&chunk);
+        }
+        if writer.write_all(&chunk).await.is_err() {
+            // pg_restore has read all that it needs, or reports itself what is wrong.
+            return Ok(());
+        }
+    }
+    if tar.is_some_and(|tar| !tar.is_complete()) {
+        // pg_restore would hang at the end of its input; this error ends it.
+        let problem = "the tar archive is truncated";
+        return Err(refused(&dump.path, problem, "Make the dump again.").into());
+    }
+    Ok(())
+}
+
+/// Passes the script of pg_restore on.
+async fn copy_script(
+    mut restored: pipe::Receiver,
+    path: &Path,
+    script: &mut ScriptWriter,
+) -> Result<(), FeedError> {
+    let failed = |source| ImportError::io("read", path, source);
+    let mut chunk = vec![0; CHUNK_BYTES];
+    // A read without a writer returns the end of the file, so the first byte is waited for.
+    restored.readable().await.map_err(failed)?;
+    loop {
+        match restored.read(&mut chunk).await.map_err(failed)? {
+            0 => return Ok(()),
+            length => script.push(&chunk[..length]).await?,
+        }
+    }
+}
+
+fn run(dump: &Dump, target: &RestoreTarget<'_>, fifos: &Fifos) -> ProgramRun {
+    let (format, input) = match dump.format {
+        DumpFormat::Directory => ("directory", &dump.directory),
+        DumpFormat::Tar => ("tar", &fifos.archive),
+        DumpFormat::Custom | DumpFormat::Plain => ("custom", &fifos.archive),
+    };
+    let mut binds = vec![fifos.directory.clone()];
+    if dump.format == DumpFormat::Directory {
+        binds.push(input.clone());
+    }
+    ProgramRun {
+        postgres_major: target.tools_major,
+        program: "pg_restore",
+        args: vec![
+            // Without it, pg_restore opens the archive twice, which a FIFO does not allow.
+            format!("--format={format}"),
+            "--no-tablespaces".to_owned(),
+            format!("--file={}", fifos.restored.display()),
+            input.display().to_string(),
+        ],
+        env: Vec::new(),
+        binds,
+    }
+}
+
+/// Whether the user of the servers can read a dump in directory format.
+pub(in crate::import) async fn can_read_directory(
+    host: &dyn PostgresHost,
+    tools_major: u16,
+    directory: &Path,
+) -> Result<bool, ImportError> {
+    let run = ProgramRun {
+        postgres_major: tools_major,
+        program: "pg_restore",
+        args: vec![
+            "--format=directory".to_owned(),
+            "--list".to_owned(),
+            directory.display().to_string(),
+        ],
+        env: Vec::new(),
+        binds: vec![directory.to_owned()],
+    };
+    Ok(host.run_program(&run).await?.success)
+}

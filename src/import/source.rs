@@ -1,0 +1,90 @@
+//! The source of a snapshot: a data directory or a dump. It is opened and checked, then loaded
+//! into the data directory of the snapshot.
+
+mod data_dir;
+mod dump;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use self::data_dir::DataDir;
+use super::cluster::Cluster;
+use super::context::Context;
+use super::dump::Dump;
+use super::error::ImportError;
+
+/// The source of a snapshot, as requested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImportSource {
+    /// A data directory whose server was stopped cleanly.
+    DataDir(PathBuf),
+    /// A dump: plain SQL, or pg_dump's custom, directory or tar format.
+    Dump(PathBuf),
+}
+
+impl ImportSource {
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::DataDir(path) | Self::Dump(path) => path,
+        }
+    }
+
+    /// The source as the snapshot's record has it.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::DataDir(path) => format!("data directory {}", path.display()),
+            Self::Dump(path) => format!("dump {}", path.display()),
+        }
+    }
+}
+
+/// A source that was checked.
+pub(super) enum Source {
+    DataDir(DataDir),
+    Dump(Box<Dump>),
+}
+
+/// A source that was loaded: its cluster, running on the data directory of the snapshot.
+pub(super) struct LoadedSource {
+    pub(super) cluster: Cluster,
+    /// The time of the data, as the source has it.
+    pub(super) taken_at: Timestamp,
+}
+
+impl Source {
+    /// Opens and checks the requested source. Changes nothing in it.
+    pub(super) async fn open(context: &Context) -> Result<Self, ImportError> {
+        let path = resolve(context, context.source_path()).await?;
+        match &context.request.source {
+            ImportSource::DataDir(_) => Ok(Self::DataDir(DataDir::open(context, path).await?)),
+            ImportSource::Dump(_) => {
+                // Not tracked, so that the cleanup does not wait for it: it only reads, and a FIFO
+                // may never have data.
+                let dump = tokio::task::spawn_blocking(move || Dump::open(&path)).await??;
+                Ok(Self::Dump(Box::new(dump)))
+            }
+        }
+    }
+
+    /// Copies or restores it into the data directory of the snapshot, and starts a server there.
+    pub(super) async fn load(self, context: &Context) -> Result<LoadedSource, ImportError> {
+        match self {
+            Self::DataDir(data_dir) => data_dir.load(context).await,
+            Self::Dump(dump) => dump::load(*dump, context).await,
+        }
+    }
+}
+
+/// Makes a path absolute: programs run in another working directory.
+async fn resolve(context: &Context, path: &Path) -> Result<PathBuf, ImportError> {
+    let path = path.to_owned();
+    context
+        .run_blocking(move || {
+            fs::canonicalize(&path).map_err(|source| ImportError::io("open", &path, source))
+        })
+        .await
+}

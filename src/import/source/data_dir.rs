@@ -1,0 +1,188 @@
+//! A data directory as the source of a snapshot: its checks and its copy.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::LoadedSource;
+use crate::import::cluster::{Cluster, find_superuser};
+use crate::import::context::Context;
+use crate::import::control::Control;
+use crate::import::copy::{make_dir, set_owner};
+use crate::import::error::{ImportError, refused};
+use crate::import::progress::Step;
+use crate::import::tree::{TreeSize, data_size};
+use crate::import::trim::drop_alter_system;
+
+const STOP_HINT: &str = "Start Postgres on it once and stop it cleanly (pg_ctl stop -m fast), \
+                           then import again.";
+
+/// A data directory that can be imported.
+#[derive(Debug)]
+pub(in crate::import) struct DataDir {
+    path: PathBuf,
+    postgres_major: u16,
+    control: Control,
+    size: TreeSize,
+}
+
+impl DataDir {
+    /// Checks a data directory as far as possible without a server on it.
+    pub(super) async fn open(context: &Context, path: PathBuf) -> Result<Self, ImportError> {
+        let checked = path.clone();
+        let (postgres_major, size) = context
+            .run_blocking(move || Ok((check_files(&checked)?, data_size(&checked)?)))
+            .await?;
+        let control = read_control(context, postgres_major, &path).await?;
+        Ok(Self {
+            path,
+            postgres_major,
+            control,
+            size,
+        })
+    }
+
+    /// Copies it, and starts a server on the copy.
+    pub(super) async fn load(self, context: &Context) -> Result<LoadedSource, ImportError> {
+        context.progress.begin(Step::Copy).await;
+        let copied = context.copy_data_dir(self.path.clone());
+        let (bytes, total) = (&context.copy.bytes_done, Some(self.size.bytes));
+        context.progress.with_bytes(bytes, total, copied).await?;
+        self.check_unchanged(context).await?;
+        drop_alter_system(context).await?;
+        let server = context.start_server(self.postgres_major).await?;
+        let superuser = find_superuser(&server, &context.request.settings.role, &self.path).await?;
+        Ok(LoadedSource {
+            cluster: Cluster {
+                server,
+                superuser,
+                postgres_major: self.postgres_major,
+            },
+            taken_at: self.control.checkpoint_at.unwrap_or_else(Timestamp::now),
+        })
+    }
+
+    /// Refuses a source on which a server was started during the copy: the copy would mix states.
+    async fn check_unchanged(&self, context: &Context) -> Result<(), ImportError> {
+        check_not_running(&self.path)?;
+        let control = read_control(context, self.postgres_major, &self.path).await?;
+        if control == self.control {
+            return Ok(());
+        }
+        Err(refused(
+            &self.path,
+            "Postgres was started on it during the import",
+            "Import it again while it is stopped.",
+        ))
+    }
+}
+
+/// Checks the files of a data directory, and returns its Postgres major. Blocks.
+fn check_files(path: &Path) -> Result<u16, ImportError> {
+    let postgres_major = read_version(path)?;
+    check_not_running(path)?;
+    for name in ["standby.signal", "recovery.signal", "backup_label"] {
+        if path.join(name).exists() {
+            return Err(refused(
+                path,
+                format!("it is a standby or an unfinished backup: it has {name}"),
+                "Let it finish its recovery and promote it (pg_ctl promote), stop it cleanly, then \
+                 import again.",
+            ));
+        }
+    }
+    let prepared = fs::read_dir(path.join("pg_twophase")).is_ok_and(|mut e| e.next().is_some());
+    if prepared {
+        return Err(refused(
+            path,
+            "it has prepared transactions",
+            "Start Postgres on it, end each transaction in pg_prepared_xacts by COMMIT PREPARED or \
+             ROLLBACK PREPARED, stop it cleanly, then import again.",
+        ));
+    }
+    Ok(postgres_major)
+}
+
+fn read_version(path: &Path) -> Result<u16, ImportError> {
+    let version = match fs::read_to_string(path.join("PG_VERSION")) {
+        Ok(version) => version,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(refused(
+                path,
+                "it is not a Postgres data directory: it has no PG_VERSION",
+                "Give the directory that contains PG_VERSION and base/.",
+            ));
+        }
+        Err(source) => return Err(ImportError::io("read", &path.join("PG_VERSION"), source)),
+    };
+    version.trim().parse().map_err(|_| {
+        refused(
+            path,
+            format!("its version \"{}\" is not supported", version.trim()),
+            "Upgrade it, or import a dump instead.",
+        )
+    })
+}
+
+/// Refuses a data directory with a running server. Called again after the copy, since a server
+/// that was started meanwhile has changed files.
+fn check_not_running(path: &Path) -> Result<(), ImportError> {
+    let Ok(text) = fs::read_to_string(path.join("postmaster.pid")) else {
+        return Ok(());
+    };
+    let pid = text
+        .lines()
+        .next()
+        .and_then(|line| line.trim().parse().ok());
+    let pid = pid.and_then(rustix::process::Pid::from_raw);
+    if pid.is_some_and(is_postgres) {
+        return Err(refused(
+            path,
+            "Postgres is running on it",
+            "Stop it cleanly (pg_ctl stop -m fast), then import again.",
+        ));
+    }
+    Ok(())
+}
+
+/// A stale `postmaster.pid` may have the pid of an unrelated process.
+fn is_postgres(pid: rustix::process::Pid) -> bool {
+    let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_pid()));
+    match name {
+        Ok(name) => name.starts_with("postgres") || name.starts_with("postmaster"),
+        Err(_) => rustix::process::test_kill_process(pid).is_ok(),
+    }
+}
+
+/// Reads the control file of a data directory that the user of the servers may not be able to
+/// enter: of a copy in the staging directory.
+async fn read_control(
+    context: &Context,
+    postgres_major: u16,
+    path: &Path,
+) -> Result<Control, ImportError> {
+    let host = context.host();
+    let owner = host.data_owner();
+    let scratch = context.staging.path().join("control");
+    make_dir(&scratch, 0o700, owner)?;
+    make_dir(&scratch.join("global"), 0o700, owner)?;
+    let from = path.join("global/pg_control");
+    let to = scratch.join("global/pg_control");
+    fs::copy(&from, &to).map_err(|source| ImportError::io("read", &from, source))?;
+    set_owner(&to, owner)?;
+    let control = Control::read(host, postgres_major, &scratch).await?;
+    fs::remove_dir_all(&scratch).map_err(|source| ImportError::io("remove", &scratch, source))?;
+    if !control.is_shut_down() {
+        return Err(refused(
+            path,
+            format!(
+                "it was not shut down cleanly: its state is \"{}\"",
+                control.state
+            ),
+            STOP_HINT,
+        ));
+    }
+    Ok(control)
+}

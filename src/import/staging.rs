@@ -1,0 +1,128 @@
+//! The staging directory of an import: `snapshots/.staging-<id>`.
+//!
+//! Creating it reserves the snapshot's id. The rename to `snapshots/<id>` publishes the snapshot,
+//! after everything in it is durable. A staging directory that a crash leaves is removed by the
+//! catalog at the next start.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use multidb_actors::ports::CloneError;
+use multidb_store::{Layout, SnapshotId, SnapshotRecord, manifest};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::error::ImportError;
+use super::tree::data_size;
+use crate::clone::TreeCloner;
+
+/// Lets the user of the servers pass through to the data.
+const MODE: u32 = 0o711;
+
+/// The directory in which one snapshot is prepared.
+#[derive(Debug, Clone)]
+pub(super) struct Staging {
+    id: SnapshotId,
+    path: PathBuf,
+    /// The directory of all snapshots.
+    snapshots: PathBuf,
+    /// The path of the finished snapshot.
+    published: PathBuf,
+}
+
+impl Staging {
+    pub(super) fn new(layout: &Layout, id: &SnapshotId) -> Self {
+        Self {
+            id: id.clone(),
+            path: layout.snapshot_staging(id),
+            snapshots: layout.snapshots(),
+            published: layout.snapshot(id),
+        }
+    }
+
+    /// The directory itself.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The data directory in it.
+    pub(super) fn data(&self) -> PathBuf {
+        self.path.join("data")
+    }
+
+    /// Creates the directory. This reserves the id.
+    pub(super) fn create(&self) -> Result<(), ImportError> {
+        let id = || self.id.clone();
+        if self.published.exists() {
+            return Err(ImportError::Exists { id: id() });
+        }
+        match fs::create_dir(&self.path) {
+            Ok(()) => fs::set_permissions(&self.path, Permissions::from_mode(MODE))
+                .map_err(|source| ImportError::io("prepare", &self.path, source)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(ImportError::InProgress { id: id() })
+            }
+            Err(source) => Err(ImportError::io("create", &self.path, source)),
+        }
+    }
+
+    /// Makes the snapshot durable, then visible; returns its record with the size of its data.
+    /// Blocks.
+    pub(super) fn publish(
+        &self,
+        cloner: &TreeCloner,
+        record: SnapshotRecord,
+    ) -> Result<SnapshotRecord, ImportError> {
+        // This also refuses links: the script of a dump can create a tablespace.
+        let size = data_size(&self.data())?;
+        let record = SnapshotRecord {
+            bytes: size.bytes,
+            files: size.files,
+            ..record
+        };
+        self.remove_all_but_data()?;
+        manifest::write(&self.path, &record)?;
+        cloner.sync(&self.path)?;
+        renameat_with(
+            CWD,
+            &self.path,
+            CWD,
+            &self.published,
+            RenameFlags::NOREPLACE,
+        )
+        .map_err(|error| ImportError::io("create", &self.published, error.into()))?;
+        manifest::sync_directory(&self.snapshots)?;
+        Ok(record)
+    }
+
+    /// Removes the log, the FIFOs and other scratch files.
+    fn remove_all_but_data(&self) -> Result<(), ImportError> {
+        let failed = |source| ImportError::io("list", &self.path, source);
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name() == "data" {
+                continue;
+            }
+            let removed = if entry.file_type().map_err(failed)?.is_dir() {
+                fs::remove_dir_all(entry.path())
+            } else {
+                fs::remove_file(entry.path())
+            };
+            removed.map_err(|source| ImportError::io("remove", &entry.path(), source))?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything of a failed import. Blocks.
+    ///
+    /// An import that is cancelled during [`Self::publish`] may have renamed the directory, but has
+    /// not announced the snapshot.
+    pub(super) fn remove(&self, cloner: &TreeCloner) -> Result<(), CloneError> {
+        if self.path.exists() {
+            cloner.remove_tree(&self.path)
+        } else {
+            cloner.remove_tree(&self.published)
+        }
+    }
+}

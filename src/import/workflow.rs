@@ -1,0 +1,84 @@
+//! The steps of an import, in their order.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use multidb_store::{SnapshotRecord, error_chain};
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::error::ImportError;
+use super::progress::Step;
+use super::source::{LoadedSource, Source};
+use super::trim::trim;
+
+/// Runs an import. Whether it fails or is cancelled, everything that it made is removed.
+pub(super) async fn run(
+    context: Context,
+    cancelled: CancellationToken,
+) -> Result<SnapshotRecord, ImportError> {
+    let id = &context.request.id;
+    context.staging.create()?;
+    let result = tokio::select! {
+        result = import(&context) => result,
+        error = context.reserve_reached() => Err(error),
+        () = cancelled.cancelled() => Err(ImportError::Cancelled),
+    };
+    match &result {
+        Ok(snapshot) => {
+            tracing::info!(
+                %id,
+                migrations = snapshot.migrations.len(),
+                bytes = snapshot.bytes,
+                "snapshot imported"
+            );
+            (context.importer.announce)(snapshot.clone()).await;
+        }
+        Err(error) => {
+            tracing::info!(%id, error = error_chain(error), "import failed");
+            context.clean_up().await;
+        }
+    }
+    result
+}
+
+async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
+    let Context {
+        progress, request, ..
+    } = context;
+    progress.begin(Step::Check).await;
+    context.create_data_dir().await?;
+    let source = Source::open(context).await?;
+    let LoadedSource { cluster, taken_at } = source.load(context).await?;
+    let databases = cluster.databases().await?;
+    let project = &request.settings;
+    cluster
+        .check_project(&databases, project, context.source_path())
+        .await?;
+    progress.begin(Step::Migrations).await;
+    let migrations = cluster.applied_migrations(&databases, project).await?;
+    progress.begin(Step::Vacuum).await;
+    cluster.vacuum(&databases).await?;
+    progress.begin(Step::Finish).await;
+    cluster.server.stop().await?;
+    trim(context, cluster.postgres_major).await?;
+    let record = SnapshotRecord {
+        id: request.id.clone(),
+        project: request.project.clone(),
+        taken_at: request.taken_at.unwrap_or(taken_at),
+        imported_at: Timestamp::now(),
+        postgres_major: cluster.postgres_major,
+        superuser: cluster.superuser,
+        bytes: 0,
+        files: 0,
+        migrations,
+        source: request.source.describe(),
+    };
+    let (staging, cloner) = (
+        context.staging.clone(),
+        Arc::clone(&context.importer.cloner),
+    );
+    context
+        .run_blocking(move || staging.publish(&cloner, record))
+        .await
+}
