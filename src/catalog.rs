@@ -1,4 +1,4 @@
-//! The snapshots on disk: each a directory with a manifest, which is its only record.
+//! The snapshots on disk. Each is a directory with a manifest, which is its only record.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use multidb_store::{Layout, SnapshotId, SnapshotRecord, error_chain, manifest};
 
 use crate::clone::TreeCloner;
 
-/// Begins the names of the directories in which imports prepare snapshots.
+/// The prefix of the directories in which imports prepare snapshots.
 const STAGING_PREFIX: &[u8] = b".staging-";
 
 /// The snapshots under one root.
@@ -26,8 +26,8 @@ impl DiskCatalog {
         Self { layout, cloner }
     }
 
-    /// Deletes what interrupted imports left. To be called before any import begins. What cannot
-    /// be deleted is said in the log, and is in nobody's way but the next import's of that id.
+    /// Deletes the staging directories of interrupted imports, before the first import begins. One
+    /// that cannot be deleted is logged, and blocks only imports of the same id.
     ///
     /// # Errors
     ///
@@ -44,10 +44,10 @@ impl DiskCatalog {
             let path = entry.path();
             match self.cloner.remove_tree(&path) {
                 Ok(()) => {
-                    tracing::info!(path = %path.display(), "what an interrupted import left is removed");
+                    tracing::info!(path = %path.display(), "staging directory of an interrupted import removed");
                 }
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "what an interrupted import left cannot be removed, remove it by hand");
+                    tracing::warn!(path = %path.display(), %error, "cannot remove the staging directory of an interrupted import, remove it by hand");
                 }
             }
         }
@@ -55,10 +55,10 @@ impl DiskCatalog {
     }
 }
 
-/// What a directory is: a snapshot, or else what is wrong with it.
+/// A directory with its snapshot, or with the damage.
 pub type Inspected = (PathBuf, Result<SnapshotRecord, String>);
 
-/// All directories of snapshots, whole or damaged. Changes nothing.
+/// All directories of snapshots, intact or damaged. Changes nothing.
 ///
 /// # Errors
 ///
@@ -70,19 +70,19 @@ pub fn inspect(layout: &Layout) -> Result<Vec<Inspected>, CloneError> {
     })?;
     let inspect = |(directory, snapshot): (PathBuf, Result<SnapshotRecord, ManifestError>)| {
         let snapshot = snapshot.map_err(|error| error_chain(&error));
-        let whole = snapshot.and_then(|snapshot| match damage(layout, &directory, &snapshot) {
+        let intact = snapshot.and_then(|snapshot| match damage(layout, &directory, &snapshot) {
             Some(damage) => Err(damage.to_owned()),
             None => Ok(snapshot),
         });
-        (directory, whole)
+        (directory, intact)
     };
     Ok(found.into_iter().map(inspect).collect())
 }
 
-/// What is wrong with a directory that should be a snapshot's.
+/// The damage of a snapshot, if any.
 fn damage(layout: &Layout, directory: &Path, snapshot: &SnapshotRecord) -> Option<&'static str> {
     if layout.snapshot(&snapshot.id) != directory {
-        return Some("the directory has another name than its manifest");
+        return Some("the directory and its manifest have different names");
     }
     let has_data = layout.snapshot_data(&snapshot.id).is_dir();
     (!has_data).then_some("it has no data directory")
@@ -103,7 +103,7 @@ impl SnapshotCatalog for DiskCatalog {
                 Err(damage) => tracing::warn!(
                     directory = %directory.display(),
                     damage,
-                    "a damaged snapshot is left out, move the directory away and import the snapshot again"
+                    "ignoring a damaged snapshot, move the directory away and import the snapshot again"
                 ),
             }
         }
@@ -115,15 +115,15 @@ impl SnapshotCatalog for DiskCatalog {
         if fs::symlink_metadata(&directory).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             return Ok(());
         }
-        let why = match manifest::read::<SnapshotRecord>(&directory) {
+        let problem = match manifest::read::<SnapshotRecord>(&directory) {
             Ok(snapshot) if snapshot.id == *id => return self.cloner.remove_tree(&directory),
-            Ok(snapshot) => format!("its manifest is of the snapshot {}", snapshot.id),
+            Ok(snapshot) => format!("its manifest names the snapshot {}", snapshot.id),
             Err(error) => error_chain(&error),
         };
         Err(CloneError::Failed {
             message: format!(
-                "{} is left alone, since it is not known to be multidb's: {why}: look at it and \
-                 move it away",
+                "{} was not created by multidb and is not touched: {problem}; inspect it and move \
+                 it away",
                 directory.display()
             ),
         })
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_snapshots_are_left_out_and_hide_nothing() {
+    fn damaged_snapshots_are_ignored() {
         let (_root, layout, catalog) = catalog();
         let good = snapshot(&layout, "good", "good");
         snapshot(&layout, "renamed", "other");
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_snapshot_is_gone_and_deleting_it_twice_is_no_error() {
+    fn snapshot_can_be_deleted_twice() {
         let (_root, layout, catalog) = catalog();
         let id = snapshot(&layout, "monday", "monday").id;
         catalog.delete(&id).unwrap();
@@ -186,19 +186,19 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_known_to_be_a_snapshot_is_never_deleted() {
+    fn unknown_directory_is_never_deleted() {
         let (_root, layout, catalog) = catalog();
         fs::create_dir(layout.snapshots().join("mine")).unwrap();
         snapshot(&layout, "copied", "original");
         for name in ["mine", "copied"] {
             let error = catalog.delete(&name.parse().unwrap()).unwrap_err();
-            assert!(error.to_string().contains("is left alone"), "{error}");
+            assert!(error.to_string().contains("is not touched"), "{error}");
             assert!(layout.snapshots().join(name).is_dir());
         }
     }
 
     #[test]
-    fn what_interrupted_imports_left_is_removed_and_snapshots_stay() {
+    fn staging_directories_are_removed_and_snapshots_stay() {
         let (_root, layout, catalog) = catalog();
         let good = snapshot(&layout, "good", "good");
         fs::create_dir_all(layout.snapshots().join(".staging-half/data/base")).unwrap();

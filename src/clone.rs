@@ -31,11 +31,11 @@ pub use self::tree::TreeSize;
 
 use self::tree::{FileCopy, TreeError};
 
-/// How clones are made, as configured.
+/// How data directories are cloned, as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// The best of the next two that works. Never a full copy.
+    /// The first of the next two that works. Never a full copy.
     #[default]
     Auto,
     /// A snapshot of a Btrfs subvolume.
@@ -58,26 +58,26 @@ impl Method {
     }
 }
 
-/// Whether a tree shares its blocks with what it was made from.
+/// Whether a tree shares its blocks with its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// It does.
+    /// All files share their blocks.
     Shared,
-    /// At least a part of it is a full copy.
+    /// At least one file is a full copy.
     Copied,
 }
 
-/// Makes, deletes and measures trees under one root.
+/// Clones, deletes and measures trees under one root.
 #[derive(Debug)]
 pub struct TreeCloner {
     layout: Layout,
-    /// As probed: never `Auto`.
+    /// The method that the probe chose: never `Auto`.
     method: Method,
     reserve_bytes: u64,
 }
 
-/// Into how many pieces the files of a snapshot fall, given its data directory: for `doctor`, which
-/// changes nothing under the root and so has no cloner.
+/// The extents of a snapshot's data directory: for `doctor`, which has no cloner since it changes
+/// nothing under the root.
 ///
 /// # Errors
 ///
@@ -96,12 +96,12 @@ pub fn snapshot_extents(data_dir: &Path) -> Result<Extents, CloneError> {
 }
 
 impl TreeCloner {
-    /// Prepares the directories under the root, and probes what clones work between them. `run`
-    /// gets the group of the data's owner; what is cloned keeps the owner that it has.
+    /// Prepares the directories under the root, and probes which methods work between them. `run`
+    /// gets the group of the data's owner; clones keep the owner of their source.
     ///
     /// # Errors
     ///
-    /// A directory cannot be made, or no method works and none was asked for by name.
+    /// A directory cannot be created, or the configured method does not work.
     pub fn open(
         layout: Layout,
         method: Method,
@@ -120,7 +120,7 @@ impl TreeCloner {
         Ok(Self { method, ..cloner })
     }
 
-    /// What works on the real directories, tried anew: for `doctor`.
+    /// Probes the directories again: for `doctor`.
     ///
     /// # Errors
     ///
@@ -130,13 +130,13 @@ impl TreeCloner {
         probe::probe(&self.layout).map_err(|error| failed("probe", root, &error))
     }
 
-    /// Clones a tree to another place under the root, which must not exist or be an empty
-    /// directory. What cannot be reflinked, as from another file system, is copied.
+    /// Clones a tree to another path under the root, which must not exist or be an empty directory.
+    /// Files that cannot be reflinked, for instance from another file system, are copied.
     ///
     /// # Errors
     ///
-    /// The source holds what is no file or directory, or there is no space. What was made of the
-    /// copy is left to the caller.
+    /// The source contains other things than files and directories, or there is no space. The caller
+    /// removes an incomplete copy.
     pub fn clone_tree(&self, from: &Path, to: &Path) -> Result<(TreeSize, Sharing), CloneError> {
         let how = match self.method {
             Method::Copy => FileCopy::Full,
@@ -148,12 +148,11 @@ impl TreeCloner {
         tree::copy(from, to, how).map_err(|error| self.tree_failed(error, None))
     }
 
-    /// Makes an empty directory that clones of it can be made from: a subvolume where clones are
-    /// snapshots of subvolumes.
+    /// Creates an empty directory that can be cloned later: a subvolume for Btrfs snapshots.
     ///
     /// # Errors
     ///
-    /// It exists, or cannot be made.
+    /// It exists, or cannot be created.
     pub fn make_data_dir(&self, path: &Path) -> Result<(), CloneError> {
         use std::os::unix::fs::DirBuilderExt;
         let made = match self.method {
@@ -165,8 +164,8 @@ impl TreeCloner {
         made.map_err(|error| self.io_failed("create", path, &error))
     }
 
-    /// Deletes a tree under the root that multidb made, by way of the trash. What is not there is
-    /// deleted.
+    /// Deletes a tree under the root that multidb created, by way of the trash. A missing tree is no
+    /// error.
     ///
     /// # Errors
     ///
@@ -175,8 +174,8 @@ impl TreeCloner {
         trash::remove(&self.layout.trash(), path).map_err(|error| failed("delete", path, &error))
     }
 
-    /// Deletes what earlier processes left in the trash. Takes as long as that takes, and nothing
-    /// waits for it: run it on a thread of its own. What cannot be deleted is said in the log.
+    /// Deletes the leftovers of earlier processes in the trash, and logs those that it cannot delete.
+    /// Can take long and nothing waits for it, so it runs on a thread of its own.
     ///
     /// # Errors
     ///
@@ -185,12 +184,12 @@ impl TreeCloner {
         let trash = self.layout.trash();
         let left = trash::sweep(&trash).map_err(|error| failed("empty", &trash, &error))?;
         for (path, error) in left {
-            tracing::warn!(path = %path.display(), %error, "cannot delete this from the trash, remove it by hand");
+            tracing::warn!(path = %path.display(), %error, "cannot delete a leftover in the trash, remove it by hand");
         }
         Ok(())
     }
 
-    /// The files of a data directory and their bytes, as a clone would have them.
+    /// The files of a data directory and their bytes, as a clone has them.
     ///
     /// # Errors
     ///
@@ -199,7 +198,7 @@ impl TreeCloner {
         tree::size(path).map_err(|error| self.tree_failed(error, None))
     }
 
-    /// Makes everything written to the path's file system durable.
+    /// Makes all writes to the file system of the path durable.
     ///
     /// # Errors
     ///
@@ -216,7 +215,7 @@ impl TreeCloner {
                 message: format!("{} is a {kind}", path.display()),
             },
             (TreeError::Foreign { path, kind }, None) => CloneError::Failed {
-                message: format!("{} is a {kind}, which cannot be cloned", path.display()),
+                message: format!("cannot clone {}: it is a {kind}", path.display()),
             },
             (
                 TreeError::Io {
@@ -276,7 +275,7 @@ impl Cloner for TreeCloner {
         if fs::symlink_metadata(&directory).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             return Ok(());
         }
-        self.require_ours(&directory, uid)?;
+        self.require_own(&directory, uid)?;
         self.remove_tree(&directory)
     }
 
@@ -297,7 +296,7 @@ impl Cloner for TreeCloner {
                 _ => tracing::warn!(
                     directory = %directory.display(),
                     error,
-                    "a directory that is not known to be multidb's is left alone, look at it and move it away"
+                    "ignoring a directory that multidb did not create, inspect it and move it away"
                 ),
             }
         }
@@ -312,7 +311,7 @@ impl Cloner for TreeCloner {
 
     fn disk_free_bytes(&self) -> Result<u64, CloneError> {
         let root = self.layout.root();
-        probe::free_bytes(root).map_err(|error| failed("ask for the free space of", root, &error))
+        probe::free_bytes(root).map_err(|error| failed("read the free space of", root, &error))
     }
 }
 

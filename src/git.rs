@@ -1,8 +1,8 @@
-//! Reads projects' repositories: the actors' port [`RevisionSource`].
+//! The repositories of projects: the actors' port [`RevisionSource`].
 //!
-//! A repository that is a path is read where it is, and never written to. A remote one has a bare
-//! mirror under the root, which the system's git fetches into ([`mirror`]); what is there already
-//! is read without the network, from git's object database, with no checkout ([`objects`]).
+//! A local repository is read in place and never written to. A remote one has a bare mirror under the
+//! root, into which the system's git fetches ([`mirror`]). Commits that are in it already are read
+//! without the network, from git's object database and without a checkout ([`objects`]).
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -25,39 +25,39 @@ use self::mirror::Mirror;
 use self::objects::{Found, Kind};
 use self::program::Run;
 
-/// A branch or a tag is looked up on the remote when the last fetch is older.
+/// A branch or a tag is fetched again when the last fetch is older than this.
 const NAME_FRESHNESS: Duration = Duration::from_secs(10);
 
-/// The reads of repositories that are done at once: more would only fight for the disk.
+/// The parallel reads of repositories. More would only compete for the disk.
 const READS_MAX: usize = 16;
 static READS: Semaphore = Semaphore::const_new(READS_MAX);
 
-/// What is needed of a project.
+/// The repository of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitProject {
-    /// Its repository.
+    /// Its location.
     pub git: GitRemote,
-    /// The path of its migration listing, from the repository's root.
+    /// The path of the migration listing in it.
     pub listing: String,
 }
 
-/// How a project's repository is found to be.
+/// The condition of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// It is on this machine, and its newest commit has the listing.
+    /// It is local, and its newest commit has the listing.
     Readable,
-    /// It is on this machine, and its newest commit lacks the listing.
+    /// It is local, and its newest commit lacks the listing.
     ListingMissing,
-    /// It is elsewhere, and answers.
+    /// It is remote, and answers.
     Answers,
 }
 
 impl GitProject {
-    /// Looks at the repository, and changes nothing; a remote one has this long to answer.
+    /// Examines the repository without changing it. A remote one must answer within `timeout`.
     ///
     /// # Errors
     ///
-    /// Why it cannot be read or asked, for people and without secrets.
+    /// It cannot be read or does not answer; the text has no secrets.
     pub async fn examine(self, timeout: Duration) -> Result<Condition, String> {
         match self.git {
             GitRemote::Local(path) => {
@@ -81,7 +81,7 @@ impl GitProject {
     }
 }
 
-/// All projects' repositories.
+/// The repositories of all projects.
 pub struct GitSource {
     repositories: HashMap<ProjectName, Arc<Repository>>,
 }
@@ -93,7 +93,7 @@ struct Repository {
 }
 
 impl GitSource {
-    /// The repositories of these projects. A fetch may take `fetch_timeout`.
+    /// The repositories of these projects, fetched within `fetch_timeout`.
     pub fn new(
         layout: &Layout,
         projects: HashMap<ProjectName, GitProject>,
@@ -129,15 +129,15 @@ impl GitSource {
 }
 
 impl Repository {
-    /// What the name means in the local repository.
+    /// Finds a revision in the local repository or mirror.
     async fn find(self: &Arc<Self>, gitref: &str) -> Result<Found, RevisionError> {
         let (repository, gitref) = (self.clone(), gitref.to_owned());
         blocking(move || {
-            // A mirror that was never fetched into has nothing.
+            // The mirror was never fetched into.
             if repository
                 .mirror
                 .as_ref()
-                .is_some_and(|mirror| !mirror.is_made())
+                .is_some_and(|mirror| !mirror.exists())
             {
                 return Err(objects::unknown(&gitref));
             }
@@ -146,51 +146,57 @@ impl Repository {
         .await
     }
 
-    /// What the name means now, where the remote may be asked.
+    /// Finds a revision, after a fetch where one is needed.
     async fn find_fresh(
         self: &Arc<Self>,
         gitref: &str,
         mirror: &Arc<Mirror>,
     ) -> Result<Found, RevisionError> {
-        let asked = Instant::now();
+        let began = Instant::now();
         match self.find(gitref).await {
             Ok(found) if found.kind == Kind::Commit => Ok(found),
             Ok(found) => {
-                let since = asked.checked_sub(NAME_FRESHNESS).unwrap_or(asked);
+                let since = began.checked_sub(NAME_FRESHNESS).unwrap_or(began);
                 if let Err(failure) = mirror.fetch(since).await {
                     tracing::warn!(
                         gitref,
                         failure,
-                        "the remote was not reached, a branch or tag is taken as last fetched"
+                        "cannot reach the remote, using the branch or tag of the last fetch"
                     );
                     return Ok(found);
                 }
                 self.find(gitref).await
             }
-            Err(RevisionError::Unknown { .. }) => {
-                let fetched = mirror.fetch(asked).await;
-                let found = self.find(gitref).await;
-                let Err(RevisionError::Unknown { gitref, .. }) = found else {
-                    return found;
-                };
-                // A commit that no branch or tag reaches, such as that of a pull request.
-                let fetched = match fetched {
-                    Ok(()) if objects::is_full_id(&gitref) => mirror.fetch_commit(&gitref).await,
-                    other => other,
-                };
-                let found = self.find(&gitref).await;
-                found.map_err(|error| match (error, fetched) {
-                    (RevisionError::Unknown { gitref, .. }, Err(failure)) => {
-                        RevisionError::Unknown {
-                            gitref,
-                            fetch_failure: Some(failure),
-                        }
-                    }
-                    (error, _) => error,
-                })
-            }
+            Err(RevisionError::Unknown { .. }) => self.find_unknown(gitref, mirror, began).await,
             Err(error) => Err(error),
         }
+    }
+
+    /// Fetches a revision that the mirror lacks.
+    async fn find_unknown(
+        self: &Arc<Self>,
+        gitref: &str,
+        mirror: &Arc<Mirror>,
+        since: Instant,
+    ) -> Result<Found, RevisionError> {
+        let fetched = mirror.fetch(since).await;
+        let found = self.find(gitref).await;
+        let Err(RevisionError::Unknown { gitref, .. }) = found else {
+            return found;
+        };
+        // A commit that no branch or tag reaches, for instance that of a pull request.
+        let fetched = match fetched {
+            Ok(()) if objects::is_full_id(&gitref) => mirror.fetch_commit(&gitref).await,
+            other => other,
+        };
+        let found = self.find(&gitref).await;
+        found.map_err(|error| match (error, fetched) {
+            (RevisionError::Unknown { gitref, .. }, Err(failure)) => RevisionError::Unknown {
+                gitref,
+                fetch_failure: Some(failure),
+            },
+            (error, _) => error,
+        })
     }
 }
 
@@ -232,7 +238,7 @@ impl RevisionSource for GitSource {
     }
 }
 
-/// The lines of a listing, without blank ones and `#` comments.
+/// The lines of a listing, without blank lines and `#` comments.
 fn parse_listing(text: &[u8]) -> HashSet<String> {
     String::from_utf8_lossy(text)
         .lines()
@@ -242,19 +248,20 @@ fn parse_listing(text: &[u8]) -> HashSet<String> {
         .collect()
 }
 
+/// Reads a repository on a thread of its own.
 async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, RevisionError> + Send + 'static,
 ) -> Result<T, RevisionError> {
-    let ended = |error: &dyn std::fmt::Display| RevisionError::Repository {
-        message: format!("reading the repository ended: {error}"),
+    let aborted = |error: &dyn std::fmt::Display| RevisionError::Repository {
+        message: format!("the read of the repository was aborted: {error}"),
     };
-    let permit = READS.acquire().await.map_err(|error| ended(&error))?;
+    let permit = READS.acquire().await.map_err(|error| aborted(&error))?;
     let read = tokio::task::spawn_blocking(move || {
-        // Held by the thread: one whose asker has gone still reads.
+        // Held by the thread, which reads to its end even if the caller has gone.
         let _permit = permit;
         read()
     });
-    read.await.unwrap_or_else(|error| Err(ended(&error)))
+    read.await.unwrap_or_else(|error| Err(aborted(&error)))
 }
 
 #[cfg(test)]

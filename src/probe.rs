@@ -1,4 +1,4 @@
-//! Questions to a running Postgres, over its Unix socket.
+//! Queries of multidb itself to a running Postgres.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,37 +12,37 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Connection, NoTls, Row};
 
-/// How long a connection may take.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a question may take, its connection included.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// What an answer may be long, its connection's login included: whoever is superuser in an instance
-/// can put a program of his in its Postgres' place.
+/// The time to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for a query, including its connection.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+/// The maximum of bytes that are read for a query, including the login. A superuser of an instance can
+/// replace its Postgres by another program.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 const STATEMENT_TIMEOUT: &str = "set statement_timeout = '2s'";
-/// Databases that every cluster has, unless somebody dropped them.
+/// The databases that a cluster has unless they were dropped, in the order in which they are tried.
 const DATABASES: [&str; 2] = ["postgres", "template1"];
 
-/// Asks by ordinary connections.
+/// Queries servers by ordinary connections.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct PgProbe;
 
-/// Why a server of ours does not let us in.
+/// The error of a connection to a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Its socket cannot be connected to.
+    /// The connection to its socket failed.
     #[error("no connection to its socket")]
     Socket(#[from] io::Error),
-    /// It refused, or broke off.
+    /// Postgres refused or closed the connection.
     #[error(transparent)]
     Postgres(#[from] tokio_postgres::Error),
 }
 
-/// Connects to a server of ours as this superuser.
+/// Connects to a server that multidb started, as this superuser.
 ///
 /// # Errors
 ///
-/// The server does not let us in.
+/// The socket or Postgres refuses the connection.
 pub async fn connect(
     endpoint: &Endpoint,
     superuser: &str,
@@ -51,7 +51,7 @@ pub async fn connect(
     connect_within(endpoint, superuser, database, u64::MAX).await
 }
 
-/// Connects, to read so many bytes at most.
+/// Connects, and reads at most `bytes_max` bytes.
 async fn connect_within(
     endpoint: &Endpoint,
     superuser: &str,
@@ -63,8 +63,8 @@ async fn connect_within(
         .user(superuser)
         .dbname(database)
         .application_name("multidb")
-        .connect_timeout(CONNECT_PATIENCE);
-    // Not by the driver's own way to a socket, which follows links.
+        .connect_timeout(CONNECT_TIMEOUT);
+    // connect_unix instead of the driver, which follows links.
     match endpoint {
         Endpoint::Unix(path) => {
             let (read, write) = connect_unix(path).await?.into_split();
@@ -82,7 +82,7 @@ async fn connect_within(
     }
 }
 
-/// Lets a connection of ours do its work until its client is dropped.
+/// Runs a connection until its client is dropped.
 fn spawn<S, T>(connection: Connection<S, T>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -90,41 +90,41 @@ where
 {
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection of multidb's own ended");
+            tracing::debug!(%error, "connection of a query ended");
         }
     });
 }
 
-/// The answer to a question.
-async fn ask(
+/// Runs a query.
+async fn query(
     endpoint: &Endpoint,
     superuser: &str,
-    question: &str,
+    statement: &str,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>, RuntimeError> {
-    let asked = async {
+    let queried = async {
         let connect = |database| connect_within(endpoint, superuser, database, ANSWER_BYTES_MAX);
         let client = match connect(DATABASES[0]).await {
             Ok(client) => client,
             Err(_) => connect(DATABASES[1]).await?,
         };
-        // The server gives up too, when nobody waits for the answer any more.
+        // Ends the query on the server, too, after the timeout here.
         client.batch_execute(STATEMENT_TIMEOUT).await?;
-        Ok(client.query(question, parameters).await?)
+        Ok(client.query(statement, parameters).await?)
     };
-    let answer = tokio::time::timeout(PATIENCE, asked).await;
+    let answer = tokio::time::timeout(QUERY_TIMEOUT, queried).await;
     let failed = |message: String| RuntimeError {
-        message: format!("cannot ask postgres: {message}"),
+        message: format!("cannot query postgres: {message}"),
         hint: None,
     };
     answer
-        .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?
+        .map_err(|_| failed(format!("no answer within {QUERY_TIMEOUT:?}")))?
         .map_err(|error: ConnectError| failed(multidb_store::error_chain(&error)))
 }
 
-/// What Postgres does of its own accord. A background worker is whatever is none of its own
-/// processes; a WAL sender is known by its slot, or has a session.
-const AWAKE_QUESTION: &str = "\
+/// The activities of Postgres without a client. A background worker is every process that is not one of
+/// Postgres' own. A WAL sender has a slot, or a session.
+const AWAKE_QUERY: &str = "\
     select case when backend_type = 'autovacuum worker' then 'autovacuum' \
                 when backend_type like 'logical replication % worker' \
                   or backend_type = 'logical replication worker' then 'logical worker' \
@@ -141,10 +141,10 @@ const AWAKE_QUESTION: &str = "\
     select 'prepared transaction', gid from pg_catalog.pg_prepared_xacts \
     limit 100";
 
-/// That a session listens is known to itself alone; its last statement tells nearly as well. One that
-/// waits for its client in the middle of a statement is in a COPY, as a rule; the progress of a COPY is
+/// The activities of backends. Only a session itself knows that it listens, so its last statement has to
+/// do. A backend that waits for its client within a statement is usually in a COPY, whose progress is
 /// reported since Postgres 14 (its documentation, "COPY Progress Reporting").
-const ACTIVITY_QUESTION: &str = "\
+const ACTIVITY_QUERY: &str = "\
     select pid, \
            case when state like 'idle in transaction%' then 'transaction' \
                 when state = 'idle' and query ~* '(^|;)\\s*listen\\M' then 'listening' \
@@ -159,8 +159,8 @@ const ACTIVITY_QUESTION: &str = "\
      where pid = any ($1)";
 
 fn activity(row: &Row) -> (i32, BackendActivity) {
-    let (process_id, what): (i32, &str) = (row.get(0), row.get(1));
-    let activity = match what {
+    let (process_id, state): (i32, &str) = (row.get(0), row.get(1));
+    let activity = match state {
         "transaction" => BackendActivity::IdleInTransaction,
         "listening" => BackendActivity::Listening,
         "idle" => BackendActivity::Idle,
@@ -173,13 +173,13 @@ fn activity(row: &Row) -> (i32, BackendActivity) {
 }
 
 fn awake_reason(row: &Row) -> AwakeReason {
-    let (kind, what): (&str, String) = (row.get(0), row.get(1));
+    let (kind, name): (&str, String) = (row.get(0), row.get(1));
     match kind {
-        "autovacuum" => AwakeReason::Autovacuum(what),
-        "logical worker" => AwakeReason::LogicalWorker(what),
-        "replication slot" => AwakeReason::ReplicationSlot(what),
-        "prepared transaction" => AwakeReason::PreparedTransaction(what),
-        _ => AwakeReason::BackgroundWorker(what),
+        "autovacuum" => AwakeReason::Autovacuum(name),
+        "logical worker" => AwakeReason::LogicalWorker(name),
+        "replication slot" => AwakeReason::ReplicationSlot(name),
+        "prepared transaction" => AwakeReason::PreparedTransaction(name),
+        _ => AwakeReason::BackgroundWorker(name),
     }
 }
 
@@ -191,7 +191,7 @@ impl ServerProbe for PgProbe {
         superuser: &str,
         process_ids: &[i32],
     ) -> Result<HashMap<i32, BackendActivity>, RuntimeError> {
-        let rows = ask(endpoint, superuser, ACTIVITY_QUESTION, &[&process_ids]).await?;
+        let rows = query(endpoint, superuser, ACTIVITY_QUERY, &[&process_ids]).await?;
         Ok(rows.iter().map(activity).collect())
     }
 
@@ -200,7 +200,7 @@ impl ServerProbe for PgProbe {
         endpoint: &Endpoint,
         superuser: &str,
     ) -> Result<Vec<AwakeReason>, RuntimeError> {
-        let rows = ask(endpoint, superuser, AWAKE_QUESTION, &[]).await?;
+        let rows = query(endpoint, superuser, AWAKE_QUERY, &[]).await?;
         Ok(rows.iter().map(awake_reason).collect())
     }
 
@@ -210,8 +210,8 @@ impl ServerProbe for PgProbe {
         superuser: &str,
         process_id: i32,
     ) -> Result<(), RuntimeError> {
-        let question = "select pg_terminate_backend($1)";
-        ask(endpoint, superuser, question, &[&process_id]).await?;
+        let statement = "select pg_terminate_backend($1)";
+        query(endpoint, superuser, statement, &[&process_id]).await?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Btrfs subvolumes: made, cloned and deleted by ioctls of `linux/btrfs.h`.
+//! Btrfs subvolumes: created, cloned and deleted by ioctls of `linux/btrfs.h`.
 
 use std::fs::File;
 use std::io;
@@ -22,7 +22,7 @@ struct VolArgs {
     name: [u8; 4088],
 }
 
-/// `struct btrfs_ioctl_vol_args_v2`, its unions as the members that we use.
+/// `struct btrfs_ioctl_vol_args_v2`, its unions as the members in use here.
 #[repr(C)]
 struct VolArgsV2 {
     fd: i64,
@@ -48,7 +48,7 @@ pub(super) fn is_subvolume(path: &Path) -> bool {
     metadata.is_ok_and(|m| m.is_dir() && m.ino() == SUBVOLUME_INODE) && is_btrfs(path)
 }
 
-/// Makes an empty subvolume.
+/// Creates an empty subvolume.
 ///
 /// # Errors
 ///
@@ -68,13 +68,13 @@ pub(super) fn create_subvolume(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, mode)
 }
 
-/// Makes a writable snapshot of a subvolume, in one step. It is durable when this returns, as is
-/// every change of names before it: `create_snapshot` (fs/btrfs/ioctl.c) ends in
-/// `btrfs_commit_transaction`, and the flag that once let the ioctl return before is not set.
+/// Creates a writable snapshot of a subvolume, in one step. It is durable when this returns, like all
+/// renames before it: `create_snapshot` (fs/btrfs/ioctl.c) ends with `btrfs_commit_transaction`, and
+/// the flag that once let the ioctl return earlier is not set.
 ///
 /// # Errors
 ///
-/// `from` is no subvolume, `to` exists, or there is no space.
+/// `from` is not a subvolume, `to` exists, or there is no space.
 pub(super) fn snapshot(from: &Path, to: &Path) -> io::Result<()> {
     let source = File::open(from)?;
     let (parent, name) = split::<4040>(to)?;
@@ -90,12 +90,12 @@ pub(super) fn snapshot(from: &Path, to: &Path) -> io::Result<()> {
     Ok(unsafe { ioctl(&parent, Setter::<SNAP_CREATE_V2, _>::new(args)) }?)
 }
 
-/// Deletes a subvolume with all that is in it. The file system frees the space by and by.
+/// Deletes a subvolume with its contents. The file system frees the space in the background.
 ///
 /// # Errors
 ///
-/// The path is no subvolume, has another one in it, or is mounted; or we are not root, and the file
-/// system is not mounted with `user_subvol_rm_allowed`.
+/// The path is not a subvolume, contains another one, or is mounted; or multidb does not run as root
+/// and the file system is not mounted with `user_subvol_rm_allowed`.
 pub(super) fn delete_subvolume(path: &Path) -> io::Result<()> {
     let (parent, name) = split::<4088>(path)?;
     let args = VolArgs { fd: 0, name };
@@ -103,14 +103,14 @@ pub(super) fn delete_subvolume(path: &Path) -> io::Result<()> {
     Ok(unsafe { ioctl(&parent, Setter::<SNAP_DESTROY, _>::new(args)) }?)
 }
 
-/// The path's directory, opened, and its last name as the structures want it.
+/// The open parent directory of a path, and its last name as a zero-terminated array.
 fn split<const N: usize>(path: &Path) -> io::Result<(File, [u8; N])> {
     let (Some(parent), Some(last)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let bytes = last.as_bytes();
     let mut name = [0; N];
-    // One byte stays zero.
+    // The last byte stays zero.
     if bytes.len() >= N {
         return Err(io::ErrorKind::InvalidFilename.into());
     }

@@ -1,14 +1,14 @@
-//! A clone, from the check of its snapshot to the moment when it is durable.
+//! The creation of a clone, from the check of its snapshot until it is durable.
 //!
 //! ```text
-//! instances/<uid>/             made, or taken over from an attempt that a crash ended
-//!   manifest.json              written first: it makes the directory ours
-//!   data.partial/              by reflink or copy, while the manifest reaches the disk
-//!   data/                      renamed when complete; a Btrfs snapshot is complete at once
+//! instances/<uid>/             created, or reused after a crash
+//!   manifest.json              written first: it marks the directory as multidb's
+//!   data.partial/              cloned while the manifest is synced
+//!   data/                      renamed from data.partial; a Btrfs snapshot is created here
 //! ```
 //!
-//! `data` is never there without a durable manifest. What a crash can leave without one holds no
-//! `data`, and nothing that we did not write: [`is_unfinished`] knows it.
+//! `data` never exists without a durable manifest. [`is_unfinished`] recognizes the directories that a
+//! crash can leave without one: they contain no `data` and no foreign files.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,17 +21,17 @@ use multidb_store::{InstanceRecord, InstanceUid, SnapshotRecord, manifest};
 use super::tree::{self, FileCopy};
 use super::{Method, TreeCloner, btrfs, probe, root};
 
-/// The name of a clone that is not complete.
+/// The name of an incomplete clone.
 pub(super) const PARTIAL: &str = "data.partial";
 
 impl TreeCloner {
-    /// Makes the clone, and says how many files that took; 0 where the file system did it in one
-    /// step, or where it was there. Leaves nothing behind when it fails.
+    /// Creates the clone and returns the number of cloned files: 0 if it is a Btrfs snapshot or
+    /// existed already. Leaves nothing behind when it fails.
     pub(super) fn make(&self, record: &InstanceRecord) -> Result<u64, CloneError> {
         let directory = self.layout.instance(record.uid);
         if self.layout.instance_data(record.uid).is_dir() {
-            // A crash may have come before it was durable.
-            self.require_ours(&directory, record.uid)?;
+            // A crash may have prevented its sync.
+            self.require_own(&directory, record.uid)?;
             self.write_record(record)?;
             self.sync_clone(&directory, self.method)?;
             return Ok(0);
@@ -42,7 +42,7 @@ impl TreeCloner {
             self.check_reserve(snapshot.bytes)?;
         }
         if directory.exists() {
-            self.require_ours(&directory, record.uid)?;
+            self.require_own(&directory, record.uid)?;
         }
         self.fill(record, &snapshot, &directory)
             .inspect_err(|_| self.remove_failed(&directory))
@@ -73,7 +73,7 @@ impl TreeCloner {
                 .map_err(|error| self.io_failed("clone", &data, &error))?;
             return Ok(0);
         }
-        // An fsync takes milliseconds, in which hundreds of files are cloned.
+        // In parallel: an fsync takes milliseconds, enough to clone hundreds of files.
         let (synced, cloned) = thread::scope(|scope| {
             let synced = scope.spawn(|| self.sync_manifest(&manifest, directory));
             let cloned = self.clone_files(snapshot, &from, &partial);
@@ -107,7 +107,7 @@ impl TreeCloner {
         Ok(size.files)
     }
 
-    /// Looks at what is cheap to see. The files are counted when they are cloned.
+    /// Makes the cheap checks. The files are counted when they are cloned.
     fn check_snapshot(&self, record: &InstanceRecord) -> Result<SnapshotRecord, CloneError> {
         let id = record.snapshot.as_str();
         let directory = self.layout.snapshot(&record.snapshot);
@@ -118,10 +118,10 @@ impl TreeCloner {
             return Err(damaged(id, "its data directory is missing".to_owned()));
         }
         let version = fs::read_to_string(data.join("PG_VERSION"))
-            .map_err(|error| damaged(id, format!("its PG_VERSION cannot be read: {error}")))?;
+            .map_err(|error| damaged(id, format!("cannot read its PG_VERSION: {error}")))?;
         if version.trim() != snapshot.postgres_major.to_string() {
             let message = format!(
-                "its data is of PostgreSQL {}, its manifest says {}",
+                "its data is from PostgreSQL {}, but its manifest says {}",
                 version.trim(),
                 snapshot.postgres_major
             );
@@ -130,11 +130,11 @@ impl TreeCloner {
         Ok(snapshot)
     }
 
-    /// Whether the reserve is still free when so many bytes more are written.
+    /// Checks that the reserve stays free after so many more bytes are written.
     pub(crate) fn check_reserve(&self, bytes: u64) -> Result<(), CloneError> {
         let instances = self.layout.instances();
         let free_bytes = probe::free_bytes(&instances)
-            .map_err(|error| super::failed("ask for the free space of", &instances, &error))?;
+            .map_err(|error| super::failed("read the free space of", &instances, &error))?;
         if free_bytes < self.reserve_bytes.saturating_add(bytes) {
             return Err(CloneError::NoSpace {
                 free_bytes,
@@ -152,11 +152,11 @@ impl TreeCloner {
     /// Makes a clone durable.
     ///
     /// On XFS an fsync of the directory is enough: `xfs_dir_fsync` (fs/xfs/xfs_file.c) forces the
-    /// log up to the directory's last change, the rename, and a checkpoint of the log holds all
-    /// that was committed before, the reflinks too (Documentation/filesystems/xfs/
-    /// xfs-delayed-logging-design.rst). Their blocks are the snapshot's and are on the disk. On
-    /// Btrfs, an fsync of the directory writes a log of that directory alone (fs/btrfs/
-    /// tree-log.c), and of others we know less: there, as after a copy, everything is written.
+    /// log up to the last change of the directory, the rename, and a checkpoint of the log includes
+    /// everything that was committed before, such as the reflinks (Documentation/filesystems/xfs/
+    /// xfs-delayed-logging-design.rst). Their blocks belong to the snapshot and are on the disk. On
+    /// Btrfs, an fsync of a directory logs only that directory (fs/btrfs/tree-log.c), and other file
+    /// systems are not known well enough: there, as after a copy, the whole file system is synced.
     fn sync_clone(&self, directory: &Path, method: Method) -> Result<(), CloneError> {
         let ordered = method != Method::Copy && probe::is_xfs(directory);
         if !ordered {
@@ -172,22 +172,18 @@ impl TreeCloner {
         manifest::write(&directory, record).map_err(|error| self.store_failed(&error))
     }
 
-    /// An error unless multidb made this directory, for this clone.
-    pub(super) fn require_ours(
-        &self,
-        directory: &Path,
-        uid: InstanceUid,
-    ) -> Result<(), CloneError> {
-        let why = match manifest::read::<InstanceRecord>(directory) {
+    /// Refuses a directory that multidb did not create for this clone.
+    pub(super) fn require_own(&self, directory: &Path, uid: InstanceUid) -> Result<(), CloneError> {
+        let problem = match manifest::read::<InstanceRecord>(directory) {
             Ok(record) if record.uid == uid => return Ok(()),
-            Ok(record) => format!("its manifest is of the clone {}", record.uid),
+            Ok(record) => format!("its manifest names the clone {}", record.uid),
             Err(_) if is_unfinished(directory) => return Ok(()),
             Err(error) => multidb_store::error_chain(&error),
         };
         Err(CloneError::Failed {
             message: format!(
-                "{} is left alone, since it is not known to be multidb's: {why}: look at it and \
-                 move it away",
+                "{} was not created by multidb and is not touched: {problem}; inspect it and move \
+                 it away",
                 directory.display()
             ),
         })
@@ -198,13 +194,13 @@ impl TreeCloner {
             tracing::error!(
                 directory = %directory.display(),
                 %error,
-                "a clone that failed was not removed, the next start of multidb tries again"
+                "cannot remove a failed clone, the next start of multidb tries again"
             );
         }
     }
 }
 
-/// Whether the directory holds only what a crash leaves of a clone that was never complete.
+/// Whether the directory is an incomplete clone that a crash left.
 pub(super) fn is_unfinished(directory: &Path) -> bool {
     let Ok(mut entries) = fs::read_dir(directory) else {
         return false;
@@ -226,13 +222,13 @@ fn damaged(snapshot: &str, message: String) -> CloneError {
     }
 }
 
-/// A snapshot that lacks files would make an instance that fails much later.
+/// Refuses a snapshot that lacks files: its instance would fail much later.
 fn check_count(snapshot: &SnapshotRecord, files: u64) -> Result<(), CloneError> {
     if files == snapshot.files {
         return Ok(());
     }
     let message = format!(
-        "it has {files} files, its manifest says {}: import it again",
+        "it has {files} files, but its manifest says {}; import it again",
         snapshot.files
     );
     Err(damaged(snapshot.id.as_str(), message))

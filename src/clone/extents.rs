@@ -1,5 +1,5 @@
-//! Where the blocks of files are: how many only one clone holds, and into how many pieces a file
-//! falls. By the FIEMAP ioctl (`linux/fiemap.h`), whose SHARED flag is exact on XFS and Btrfs.
+//! The extents of files: how many there are, and how many bytes of them no other file shares. Read by
+//! the FIEMAP ioctl (`linux/fiemap.h`), whose SHARED flag is exact on XFS and Btrfs.
 
 use std::ffi::OsStr;
 use std::io;
@@ -15,13 +15,13 @@ use super::tree::{self, TreeError};
 
 /// The extents that one call returns.
 const BATCH: usize = 128;
-/// More pieces a file than this, on average, and a reflink takes visibly longer: each costs about
-/// 15 µs, a file about 50.
+/// The average extents per file above which a reflink takes visibly longer: an extent costs about
+/// 15 µs, a file about 50 µs.
 const EXTENTS_PER_FILE_MAX: u64 = 20;
-/// The unit of `st_blocks`, whatever the file system.
+/// The unit of `st_blocks`, on all file systems.
 const BLOCK_BYTES: u64 = 512;
-/// `FIEMAP_FLAG_SYNC`: what is not yet on the disk gets there first. Without it Btrfs does not tell
-/// of blocks that it has yet to allocate.
+/// `FIEMAP_FLAG_SYNC`: the file is written to the disk first. Without it Btrfs omits blocks that it has
+/// not allocated yet.
 const FLAG_SYNC: u32 = 1;
 const EXTENT_LAST: u32 = 0x1;
 const EXTENT_INLINE: u32 = 0x200;
@@ -53,19 +53,19 @@ struct Fiemap {
 const HEADER_BYTES: usize = size_of::<Fiemap>() - size_of::<[Extent; BATCH]>();
 const FS_IOC_FIEMAP: Opcode = opcode::read_write::<[u8; HEADER_BYTES]>(b'f', 11);
 
-/// What the extents of a tree's files add up to.
+/// The sum of the extents of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extents {
-    /// The files.
+    /// The number of files.
     pub files: u64,
-    /// Their extents.
+    /// The number of their extents.
     pub count: u64,
-    /// The bytes of those extents that no other file has.
+    /// The bytes of the extents that no other file shares.
     pub exclusive_bytes: u64,
 }
 
 impl Extents {
-    /// Whether the files fall into so many pieces that a reflink of them takes visibly longer.
+    /// Whether the files have so many extents that a reflink takes visibly longer.
     pub fn is_fragmented(&self) -> bool {
         self.count > self.files * EXTENTS_PER_FILE_MAX
     }
@@ -75,7 +75,7 @@ impl Extents {
 pub(super) fn of_tree(root: &Path) -> Result<Extents, TreeError> {
     let mut sum = Extents::default();
     let mut add = |directory: &OwnedFd, name: &OsStr, path: &Path| -> Result<(), TreeError> {
-        // Not waiting, should a superuser put a pipe in the file's place at this moment.
+        // Without blocking, in case a superuser replaces the file by a FIFO at this moment.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let extents = openat(directory, name, flags, Mode::empty()).and_then(|file| of_file(&file));
         let extents = extents.map_err(|error| TreeError::Io {
@@ -113,10 +113,10 @@ fn of_file(file: impl AsFd) -> Result<Extents, Errno> {
             reserved: 0,
             extents: [none; BATCH],
         };
-        // SAFETY: the kernel writes at most `extent_count` extents behind the header, and there
-        // is room for so many.
+        // SAFETY: the kernel writes at most `extent_count` extents behind the header, and the
+        // array has that length.
         match unsafe { ioctl(&file, Updater::<FS_IOC_FIEMAP, _>::new(&mut map)) } {
-            // A file system that cannot tell, such as tmpfs, shares nothing.
+            // A file system without FIEMAP, such as tmpfs, shares nothing.
             Err(Errno::OPNOTSUPP | Errno::NOTTY) => return allocated(file),
             mapped => mapped?,
         }
@@ -124,7 +124,7 @@ fn of_file(file: impl AsFd) -> Result<Extents, Errno> {
         let mut last = true;
         for extent in mapped {
             sum.count += 1;
-            // Data in the inode itself takes no block.
+            // Inline data is in the inode and takes no block.
             if extent.flags & (EXTENT_SHARED | EXTENT_INLINE) == 0 {
                 sum.exclusive_bytes += extent.length;
             }

@@ -1,4 +1,4 @@
-//! What the real directories can do: tried, not guessed.
+//! The probe: which clone methods work between the real directories.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,7 +12,7 @@ use super::{Method, btrfs};
 
 /// `XFS_SUPER_MAGIC`.
 const XFS: i64 = 0x5846_5342;
-/// The magic numbers of file systems, for people (statfs(2)).
+/// The names of file systems by their magic numbers (statfs(2)).
 const FILE_SYSTEMS: [(i64, &str); 9] = [
     (XFS, "xfs"),
     (btrfs::FILE_SYSTEM, "btrfs"),
@@ -24,26 +24,26 @@ const FILE_SYSTEMS: [(i64, &str); 9] = [
     (0xF2F5_2010, "f2fs"),
     (0xCA45_1A4E, "bcachefs"),
 ];
-/// Begins the names of what a probe makes. Hidden, so that nobody takes it for a snapshot.
+/// The prefix of the files of a probe. Hidden, so that they are not taken for snapshots.
 const PREFIX: &str = ".multidb-probe-";
-/// What to do on a file system without clones.
+/// The remedy on a file system without clones.
 const NO_CLONES: &str = "put the root on XFS or Btrfs, which may be in a file (truncate --size 100G multidb.img; \
     mkfs.xfs multidb.img; mount --options loop multidb.img ROOT), or set clone.method = \"copy\" \
     to accept that every instance is a full copy";
 
-/// What was found.
+/// The findings of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Findings {
-    /// The type of the file system that holds the instances, for people.
+    /// The name of the file system of the instances.
     pub file_system: &'static str,
-    /// Those of our directories that are not on the instances' file system, or not in its mount:
-    /// nothing can be renamed or cloned between them and the instances.
+    /// The directories under the root that are not on the file system of the instances, or not in
+    /// the same mount: renames and clones between them and the instances fail.
     pub apart: Vec<PathBuf>,
-    /// Whether a file in `snapshots/` can be reflinked into `instances/`, or why not.
+    /// Whether a file in `snapshots/` can be reflinked into `instances/`; else the reason.
     pub reflink: Result<(), String>,
-    /// Whether a subvolume in `snapshots/` can be cloned into `instances/`, or why not.
+    /// Whether a subvolume in `snapshots/` can be cloned into `instances/`; else the reason.
     pub subvolumes: Result<(), String>,
-    /// The bytes free for us on the file system.
+    /// The bytes that are free for multidb on the file system.
     pub free_bytes: u64,
 }
 
@@ -52,13 +52,13 @@ pub(super) fn is_xfs(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == XFS)
 }
 
-/// The bytes that are free for us on the path's file system.
+/// The bytes that are free for multidb on the file system of the path.
 pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail * stat.f_frsize)
 }
 
-/// Tries clones between the real directories, which must exist.
+/// Tries renames and clones between the directories, which must exist.
 ///
 /// # Errors
 ///
@@ -82,7 +82,7 @@ pub fn probe(layout: &Layout) -> io::Result<Findings> {
     })
 }
 
-/// Removes what a probe that was killed left.
+/// Removes the files of probes that were killed.
 pub(super) fn clean(layout: &Layout) -> io::Result<()> {
     for directory in [
         layout.snapshots(),
@@ -100,15 +100,15 @@ pub(super) fn clean(layout: &Layout) -> io::Result<()> {
     Ok(())
 }
 
-/// A name that no other probe uses now.
+/// A name that no other running probe uses.
 fn name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("{PREFIX}{}-{number}", std::process::id())
 }
 
-/// By a rename and not by device numbers, which differ between the subvolumes of one Btrfs and do
-/// not between two mounts of one file system.
+/// Whether a rename works. Device numbers do not tell: they differ between the subvolumes of one Btrfs,
+/// and are equal for two mounts of one file system.
 fn can_rename(from: &Path, to: &Path) -> io::Result<bool> {
     let name = name();
     let (from, to) = (from.join(&name), to.join(&name));
@@ -131,13 +131,13 @@ fn attempt(
     let name = name();
     let (from, to) = (from.join(&name), to.join(&name));
     let result = clone(&from, &to);
-    // Nothing may stay behind, however it went.
+    // Removes both, even after an error.
     let result = result.and(remove(&to)).and(remove(&from));
     result.map_err(|error| error.to_string())
 }
 
 fn try_reflink(from: &Path, to: &Path) -> io::Result<()> {
-    // Longer than what Btrfs keeps in the inode, and no multiple of a block.
+    // Longer than the data that Btrfs keeps in an inode, and not a multiple of a block.
     fs::write(from, [1; 10_000])?;
     let source = File::open(from)?;
     let target = File::create(to)?;
@@ -146,16 +146,16 @@ fn try_reflink(from: &Path, to: &Path) -> io::Result<()> {
 
 fn try_subvolumes(from: &Path, to: &Path) -> io::Result<()> {
     if !btrfs::is_btrfs(from.parent().unwrap_or(from)) {
-        return Err(io::Error::other("it is not btrfs"));
+        return Err(io::Error::other("it is not Btrfs"));
     }
     btrfs::create_subvolume(from)?;
     btrfs::snapshot(from, to)
 }
 
-/// Removes a file or an empty subvolume, if it is there.
+/// Removes a file or an empty subvolume, if it exists.
 fn remove(path: &Path) -> io::Result<()> {
     let removed = if btrfs::is_subvolume(path) {
-        // Who is not root may not delete a subvolume, but may remove an empty one.
+        // Without root a subvolume cannot be deleted, but an empty one can be removed.
         btrfs::delete_subvolume(path).or_else(|_| fs::remove_dir(path))
     } else {
         fs::remove_file(path)
@@ -167,11 +167,11 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 impl Findings {
-    /// The method to use, given the configured one. Never a full copy that was not asked for.
+    /// The method to use for the configured one. A full copy only if it is configured.
     ///
     /// # Errors
     ///
-    /// It does not work here; the message says what to do.
+    /// It does not work on this file system. The message has the remedy.
     pub fn resolve(&self, configured: Method) -> Result<Method, CloneError> {
         if let [apart, ..] = &self.apart[..] {
             return Err(CloneError::Failed {
@@ -192,7 +192,7 @@ impl Findings {
             Ok(()) => Ok(method),
             Err(error) => Err(CloneError::Failed {
                 message: format!(
-                    "clones by {} do not work under the root, which is on {} ({error}): {}",
+                    "clone method {} does not work under the root, which is on {} ({error}): {}",
                     method.name(),
                     self.file_system,
                     self.advice()
@@ -202,11 +202,11 @@ impl Findings {
         }
     }
 
-    /// What an operator should do; `None` where all is well.
+    /// The remedy for the operator; `None` if there is no problem.
     pub fn advice(&self) -> Option<String> {
         if !self.apart.is_empty() {
-            let advice = "let the root and all that is in it be one file system in one mount, \
-                since multidb renames and clones between its directories";
+            let advice = "keep the whole root on one file system in one mount, since multidb renames \
+                and clones between its directories";
             return Some(advice.to_owned());
         }
         let clones = self.reflink.is_ok() || self.subvolumes.is_ok();

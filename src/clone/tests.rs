@@ -1,4 +1,4 @@
-//! Clones on real file systems: XFS and Btrfs where `scripts/test.sh` mounts them.
+//! Tests on real file systems: the XFS and Btrfs that `scripts/test.sh` mounts.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ struct Root {
 
 fn directory_in(variable: &str) -> PathBuf {
     std::env::var_os(variable)
-        .unwrap_or_else(|| panic!("{variable} names no directory: run scripts/test.sh"))
+        .unwrap_or_else(|| panic!("{variable} is not set: run scripts/test.sh"))
         .into()
 }
 
@@ -44,7 +44,7 @@ impl Root {
         TreeCloner::open(self.layout.clone(), method, 0, OWNER).unwrap()
     }
 
-    /// A snapshot of so many files that looks like a cluster.
+    /// Creates a snapshot of this many files that looks like a cluster.
     fn snapshot(&self, cloner: &TreeCloner, files: u64) -> SnapshotRecord {
         let record = SnapshotRecord {
             id: "monday".parse().unwrap(),
@@ -112,7 +112,7 @@ fn instance(bits: u64) -> InstanceRecord {
     }
 }
 
-/// Each way of cloning, where it can be tried.
+/// Runs a check with each clone method, on a file system where it works.
 fn each_method(check: impl Fn(&Root, &TreeCloner)) {
     let methods = [
         (XFS, Method::Auto, "reflink"),

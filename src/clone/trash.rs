@@ -1,5 +1,5 @@
-//! Deletion by way of the trash: a rename first, so that a half-deleted tree is never where a
-//! whole one is looked for.
+//! Deletion by way of the trash: a tree is renamed first, so that a half-deleted one is never found
+//! in its old place.
 
 use std::fs;
 use std::io;
@@ -11,19 +11,18 @@ use jiff::Timestamp;
 
 use super::btrfs;
 
-/// Begins the names of what this process deletes: the sweep, which may run beside it, leaves that
-/// alone.
-static OURS: LazyLock<String> = LazyLock::new(|| {
+/// The prefix of the names that this process gives, which its own sweep skips.
+static OWN_PREFIX: LazyLock<String> = LazyLock::new(|| {
     let pid = std::process::id();
     format!("{:x}-{pid}-", Timestamp::now().as_nanosecond())
 });
 
-/// Deletes a tree. What does not exist is deleted.
+/// Deletes a tree. A missing tree is no error.
 pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let doomed = trash.join(format!("{}{number}-{name}", *OURS));
+    let doomed = trash.join(format!("{}{number}-{name}", *OWN_PREFIX));
     match fs::rename(path, &doomed) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed?,
@@ -31,13 +30,16 @@ pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
     delete(&doomed)
 }
 
-/// Deletes what earlier processes left in the trash, and says what could not be deleted.
+/// Deletes the leftovers of earlier processes, and returns those that it could not delete.
 pub(super) fn sweep(trash: &Path) -> io::Result<Vec<(PathBuf, io::Error)>> {
     let mut left = Vec::new();
     for entry in fs::read_dir(trash)? {
         let entry = entry?;
-        let ours = entry.file_name().to_string_lossy().starts_with(&*OURS);
-        if ours {
+        let is_own = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(&*OWN_PREFIX);
+        if is_own {
             continue;
         }
         if let Err(error) = delete(&entry.path()) {
@@ -47,9 +49,9 @@ pub(super) fn sweep(trash: &Path) -> io::Result<Vec<(PathBuf, io::Error)>> {
     Ok(left)
 }
 
-/// Deletes a tree. Subvolumes at its top or directly below go by one call each; where that is not
-/// permitted, and for those that are deeper, the kernel lets an emptied one be removed like a
-/// directory (since 4.18).
+/// Deletes a tree. Subvolumes at its top or directly below are deleted by one call each. Where that is
+/// not permitted, and deeper down, the kernel lets an empty subvolume be removed like a directory
+/// (since 4.18).
 fn delete(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.is_dir() {
         return fs::remove_file(path);
@@ -63,7 +65,7 @@ fn delete(path: &Path) -> io::Result<()> {
             if btrfs::is_subvolume(&inner)
                 && let Err(error) = btrfs::delete_subvolume(&inner)
             {
-                tracing::debug!(path = %inner.display(), %error, "a subvolume is deleted file by file");
+                tracing::debug!(path = %inner.display(), %error, "deleting a subvolume file by file");
             }
         }
     }

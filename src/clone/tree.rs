@@ -1,7 +1,7 @@
-//! One walk over a tree: its copy by reflink or in full, and its size.
+//! Walks over trees: copies by reflink or in full, and sizes.
 //!
-//! Names are looked up in open directories, not by whole paths, and nothing is looked at twice:
-//! a reflink costs about 50 µs a file, and a second walk would cost as much again.
+//! Names are looked up in open directories instead of by full paths, and a copy is one walk: a
+//! reflink costs about 50 µs per file, and a second walk would cost as much again.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -18,9 +18,8 @@ use rustix::process::{Gid, Uid};
 
 use super::Sharing;
 
-/// What stands beside a data directory's files only while Postgres runs on it, or since it ran.
-/// Neither cloned nor counted.
-const LEFT_OUT: [&[u8]; 2] = [b"postmaster.pid", b"postmaster.opts"];
+/// The files at the top of a data directory that a running server leaves. Neither cloned nor counted.
+const EXCLUDED: [&[u8]; 2] = [b"postmaster.pid", b"postmaster.opts"];
 /// The bits of a mode that are copied.
 const PERMISSIONS: u32 = 0o7777;
 
@@ -29,25 +28,25 @@ const PERMISSIONS: u32 = 0o7777;
 pub(super) enum FileCopy {
     /// By FICLONE: the files share their blocks.
     Reflink,
-    /// By FICLONE where that is possible, else in full.
+    /// By FICLONE if possible, else in full.
     ReflinkOrFull,
     /// In full.
     Full,
 }
 
-/// What a tree holds.
+/// The size of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TreeSize {
-    /// Its regular files.
+    /// The number of its regular files.
     pub files: u64,
     /// The sum of their sizes.
     pub bytes: u64,
 }
 
-/// Why a tree was not walked to its end.
+/// The error of a walk.
 #[derive(Debug)]
 pub(super) enum TreeError {
-    /// It holds something that a data directory must not hold.
+    /// The tree contains something else than files and directories.
     Foreign { path: PathBuf, kind: &'static str },
     /// A call failed.
     Io {
@@ -60,9 +59,9 @@ pub(super) enum TreeError {
 struct Walk<'a> {
     root: &'a Path,
     how: FileCopy,
-    /// Who owns the files that we create.
+    /// The owner of the files that this process creates.
     creator: (u32, u32),
-    /// The bits that our files lack unless they are set.
+    /// The mode bits that created files lack.
     umask: u32,
     size: TreeSize,
     sharing: Sharing,
@@ -99,7 +98,7 @@ impl Walk<'_> {
         for entry in entries(from, path)? {
             let (name, kind) = entry?;
             let name = OsStr::from_bytes(&name);
-            if is_left_out(self.root, path, name) {
+            if is_excluded(self.root, path, name) {
                 continue;
             }
             let path = path.join(name);
@@ -132,7 +131,7 @@ impl Walk<'_> {
         let mode = Mode::from_raw_mode(like.st_mode & PERMISSIONS);
         let target = openat(to, name, flags, mode).map_err(failed("create the copy of"))?;
         if (like.st_uid, like.st_gid) != self.creator {
-            self.give(&target, &like)
+            self.set_owner(&target, &like)
                 .map_err(failed("set the owner of"))?;
         }
         if like.st_mode & self.umask != 0 {
@@ -162,7 +161,7 @@ impl Walk<'_> {
                 Err(error) if self.how == FileCopy::Reflink || !cannot_share(error) => {
                     return Err(("reflink", error.into()));
                 }
-                // One file alone, where Btrfs keeps checksums of the one and not of the other.
+                // This file only: Btrfs has checksums of one of the two and not of the other.
                 Err(Errno::INVAL) => {}
                 Err(_) => self.how = FileCopy::Full,
             }
@@ -187,7 +186,7 @@ impl Walk<'_> {
             made.map_err(io_error("create", path))?;
         }
         let directory = open_directory(at, name, path)?;
-        self.give(&directory, like)
+        self.set_owner(&directory, like)
             .map_err(io_error("set the owner of", path))?;
         if made.is_err() || like.st_mode & self.umask != 0 {
             fchmod(&directory, mode).map_err(io_error("set the mode of", path))?;
@@ -195,8 +194,9 @@ impl Walk<'_> {
         Ok(directory)
     }
 
-    /// Gives a file to the owner of another. Only root can, and only root needs to.
-    fn give(&self, file: impl AsFd, like: &Stat) -> rustix::io::Result<()> {
+    /// Sets the owner of a file to that of another, if multidb runs as root. Otherwise all files
+    /// belong to one user.
+    fn set_owner(&self, file: impl AsFd, like: &Stat) -> rustix::io::Result<()> {
         if self.creator.0 != 0 {
             return Ok(());
         }
@@ -205,17 +205,17 @@ impl Walk<'_> {
     }
 }
 
-/// Whether FICLONE says that the two files cannot share blocks, rather than that it failed.
+/// Whether this error of FICLONE means that the two files cannot share blocks.
 fn cannot_share(error: Errno) -> bool {
     [Errno::XDEV, Errno::OPNOTSUPP, Errno::INVAL, Errno::NOTTY].contains(&error)
 }
 
-fn is_left_out(root: &Path, directory: &Path, name: &OsStr) -> bool {
-    LEFT_OUT.contains(&name.as_bytes()) && directory == root
+fn is_excluded(root: &Path, directory: &Path, name: &OsStr) -> bool {
+    EXCLUDED.contains(&name.as_bytes()) && directory == root
 }
 
-/// The process's umask, which umask(2) tells only by changing it. Where it cannot be read, every
-/// mode is set.
+/// The umask of this process, which umask(2) returns only by changing it. If it cannot be read, the
+/// mode of every file is set.
 fn umask() -> u32 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
@@ -223,13 +223,13 @@ fn umask() -> u32 {
     bits.unwrap_or(0o777)
 }
 
-/// The files of a data directory that a clone has too, and their bytes.
+/// The number and bytes of the files that a clone of this data directory has.
 pub(super) fn size(root: &Path) -> Result<TreeSize, TreeError> {
     let mut size = TreeSize::default();
     let mut add = |directory: &OwnedFd, name: &OsStr, path: &Path| {
         if path
             .parent()
-            .is_some_and(|parent| is_left_out(root, parent, name))
+            .is_some_and(|parent| is_excluded(root, parent, name))
         {
             return Ok(());
         }
@@ -242,22 +242,22 @@ pub(super) fn size(root: &Path) -> Result<TreeSize, TreeError> {
     Ok(size)
 }
 
-/// How many files of a data directory a clone has too. Nothing is opened but directories, so a thousand files take about
-/// a millisecond.
+/// The number of files that a clone of this data directory has. It opens only directories: a thousand
+/// files take about a millisecond.
 pub(super) fn count(root: &Path) -> Result<u64, TreeError> {
     let mut files = 0;
     visit(root, &mut |_, name, path| {
         let parent = path.parent();
-        files += u64::from(!parent.is_some_and(|parent| is_left_out(root, parent, name)));
+        files += u64::from(!parent.is_some_and(|parent| is_excluded(root, parent, name)));
         Ok(())
     })?;
     Ok(files)
 }
 
-/// What is called for every regular file: with its directory, its name in it, and its path.
+/// A callback for each regular file, with its open directory, its name and its path.
 pub(super) type Visitor<'a> = dyn FnMut(&OwnedFd, &OsStr, &Path) -> Result<(), TreeError> + 'a;
 
-/// Calls `each` for every regular file of a tree. What is deleted meanwhile is not there.
+/// Calls `each` for every regular file of a tree. Files that are deleted meanwhile are skipped.
 pub(super) fn visit(root: &Path, each: &mut Visitor<'_>) -> Result<(), TreeError> {
     visit_directory(&open_directory(CWD, root, root)?, root, each)
 }
@@ -299,7 +299,7 @@ fn entries<'a>(
                 return None;
             }
             let kind = match entry.file_type() {
-                // Not every file system tells while it lists.
+                // Not every file system has the type in its listing.
                 FileType::Unknown => statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
                     .map(|stat| FileType::from_raw_mode(stat.st_mode)),
                 kind => Ok(kind),
@@ -334,7 +334,7 @@ fn foreign(path: PathBuf, kind: FileType) -> TreeError {
         FileType::Fifo => "FIFO",
         FileType::Socket => "socket",
         FileType::CharacterDevice | FileType::BlockDevice => "device",
-        _ => "thing of an unknown kind",
+        _ => "file of an unknown type",
     };
     TreeError::Foreign { path, kind }
 }

@@ -1,7 +1,7 @@
-//! The bare mirror of a remote repository, fetched into by the system's git.
+//! The bare mirror of a remote repository, into which the system's git fetches.
 //!
-//! One fetch at a time, which serves everybody who asked before it began. It is a task of its
-//! own: a client that goes away neither ends the fetch of others nor hides that a remote hangs.
+//! There is one fetch at a time, which serves all requests from before it began. It is a task of its
+//! own: a client that disconnects neither ends the fetch for others nor hides that a remote hangs.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,16 +16,16 @@ use tokio::time::Instant;
 use super::program::Run;
 use crate::config::without_secret;
 
-/// A remote that failed, or that lacked a commit, is not asked again so soon.
-const FAILURE_PAUSE: Duration = Duration::from_secs(5);
-/// The commits that are remembered as lacking. Past it, the remote is asked again.
-const LACKING_MAX: usize = 1000;
-/// A lock this much older than a fetch may take belongs to nobody.
+/// The delay before a failed fetch, or that of a missing commit, is tried again.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// The missing commits that are remembered. Further ones are fetched each time.
+const MISSING_MAX: usize = 1000;
+/// A lock is stale when it is older than this many fetch timeouts, and than the minimum below.
 const STALE_FETCHES: u32 = 2;
 const STALE_LOCK_AGE_MIN: Duration = Duration::from_secs(60);
 const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 
-/// A mirror.
+/// The mirror of one repository.
 pub(super) struct Mirror {
     url: String,
     path: PathBuf,
@@ -35,16 +35,31 @@ pub(super) struct Mirror {
 
 #[derive(Default)]
 struct State {
-    /// When the last fetch that succeeded began.
+    /// The start of the last successful fetch.
     fetched: Option<Instant>,
-    /// When the last fetch that failed ended, and why it failed.
-    failed: Option<(Instant, String)>,
-    /// The commits that were not to be had: when that was found, and why.
-    lacking: HashMap<String, (Instant, String)>,
+    /// The last failed fetch, since the last successful one.
+    failed: Option<Failure>,
+    /// The commits that the remote lacks.
+    missing: HashMap<String, Failure>,
 }
 
-fn recent((at, failure): &(Instant, String)) -> Option<&String> {
-    (at.elapsed() < FAILURE_PAUSE).then_some(failure)
+/// A failed fetch.
+struct Failure {
+    at: Instant,
+    message: String,
+}
+
+impl Failure {
+    fn now(message: &str) -> Self {
+        Self {
+            at: Instant::now(),
+            message: message.to_owned(),
+        }
+    }
+
+    fn is_recent(&self) -> bool {
+        self.at.elapsed() < RETRY_DELAY
+    }
 }
 
 impl Mirror {
@@ -61,26 +76,25 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// Why the remote could not be fetched, for people.
+    /// The reason why the fetch failed, without secrets.
     pub(super) async fn fetch(self: &Arc<Self>, since: Instant) -> Result<(), String> {
         let mirror = self.clone();
-        finished(tokio::spawn(
-            async move { mirror.fetch_in_turn(since).await },
-        ))
-        .await
+        join(tokio::spawn(async move { mirror.fetch_once(since).await })).await
     }
 
-    async fn fetch_in_turn(&self, since: Instant) -> Result<(), String> {
+    async fn fetch_once(&self, since: Instant) -> Result<(), String> {
         let mut state = self.state.lock().await;
         if state.fetched.is_some_and(|fetched| fetched >= since) {
             return Ok(());
         }
-        if let Some(failure) = state.failed.as_ref().and_then(recent) {
-            return Err(failure.clone());
+        if let Some(failure) = state.failed.as_ref().filter(|failure| failure.is_recent()) {
+            return Err(failure.message.clone());
         }
         let began = Instant::now();
         let mut fetched = self.fetch_all().await;
-        if fetched.as_ref().is_err_and(|why| why.contains(".lock"))
+        if fetched
+            .as_ref()
+            .is_err_and(|message| message.contains(".lock"))
             && self.remove_stale_locks().await > 0
         {
             fetched = self.fetch_all().await;
@@ -91,11 +105,11 @@ impl Mirror {
                 state.failed = None;
                 Ok(())
             }
-            Err(failure) => {
+            Err(message) => {
                 let url = without_secret(&self.url);
-                tracing::warn!(url, failure, "fetch failed");
-                state.failed = Some((Instant::now(), failure.clone()));
-                Err(failure)
+                tracing::warn!(url, failure = message, "fetch failed");
+                state.failed = Some(Failure::now(&message));
+                Err(message)
             }
         }
     }
@@ -104,19 +118,19 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// Why it was not fetched, for people.
+    /// The reason why the fetch failed, without secrets.
     pub(super) async fn fetch_commit(self: &Arc<Self>, id: &str) -> Result<(), String> {
         let (mirror, id) = (self.clone(), id.to_owned());
-        finished(tokio::spawn(async move {
+        join(tokio::spawn(async move {
             let mut state = mirror.state.lock().await;
-            if let Some(failure) = state.lacking.get(&id).and_then(recent) {
-                return Err(failure.clone());
+            if let Some(failure) = state.missing.get(&id).filter(|failure| failure.is_recent()) {
+                return Err(failure.message.clone());
             }
             let fetched = mirror.git(&[&mirror.url, &id]).await;
-            if let Err(failure) = &fetched {
-                state.lacking.retain(|_, found| recent(found).is_some());
-                if state.lacking.len() < LACKING_MAX {
-                    state.lacking.insert(id, (Instant::now(), failure.clone()));
+            if let Err(message) = &fetched {
+                state.missing.retain(|_, failure| failure.is_recent());
+                if state.missing.len() < MISSING_MAX {
+                    state.missing.insert(id, Failure::now(message));
                 }
             }
             fetched
@@ -124,8 +138,8 @@ impl Mirror {
         .await
     }
 
-    /// Whether it is there, and its making was not interrupted: git makes this part last.
-    pub(super) fn is_made(&self) -> bool {
+    /// Whether the mirror was created completely: `git init` creates this directory last.
+    pub(super) fn exists(&self) -> bool {
         self.path.join("objects").exists()
     }
 
@@ -134,32 +148,32 @@ impl Mirror {
         self.git(&["--prune", &self.url, heads, tags]).await
     }
 
-    /// Runs git's fetch in the mirror, which is made if it is not there.
-    async fn git(&self, what: &[&str]) -> Result<(), String> {
+    /// Runs `git fetch` in the mirror, and creates the mirror first if it does not exist.
+    async fn git(&self, arguments: &[&str]) -> Result<(), String> {
         let run = Run {
             repository: Some(&self.path),
             url: &self.url,
             timeout: self.timeout,
         };
-        if !self.is_made() {
+        if !self.exists() {
             tokio::fs::create_dir_all(&self.path)
                 .await
                 .map_err(|error| format!("cannot create {}: {error}", self.path.display()))?;
             run.git(&["init", "--bare", "--quiet"]).await?;
         }
         let fetch = ["fetch", "--quiet", "--no-write-fetch-head"];
-        run.git(&[&fetch[..], what].concat()).await
+        run.git(&[&fetch[..], arguments].concat()).await
     }
 
-    /// Removes the locks of a git that was killed: nothing else ever would.
+    /// Removes the locks that killed processes of git left, and returns their number.
     async fn remove_stale_locks(&self) -> usize {
         let path = self.path.clone();
         let age_min = (self.timeout * STALE_FETCHES).max(STALE_LOCK_AGE_MIN);
         let removed = tokio::task::spawn_blocking(move || remove_locks(&path, age_min)).await;
         match removed {
-            Ok(Ok(removed)) => removed,
+            Ok(Ok(count)) => count,
             Ok(Err(error)) => {
-                tracing::warn!(path = %self.path.display(), %error, "the mirror's locks cannot be removed");
+                tracing::warn!(path = %self.path.display(), %error, "cannot remove stale locks of a mirror");
                 0
             }
             Err(_) => 0,
@@ -167,13 +181,13 @@ impl Mirror {
     }
 }
 
-/// What a task of ours came to.
-async fn finished(task: tokio::task::JoinHandle<Result<(), String>>) -> Result<(), String> {
+/// Waits for a fetch.
+async fn join(task: tokio::task::JoinHandle<Result<(), String>>) -> Result<(), String> {
     task.await
-        .unwrap_or_else(|error| Err(format!("the fetch was given up: {error}")))
+        .unwrap_or_else(|error| Err(format!("the fetch was aborted: {error}")))
 }
 
-/// Removes locks older than this from a bare repository, and says how many.
+/// Removes locks older than this from a bare repository, and returns their number.
 fn remove_locks(directory: &Path, age_min: Duration) -> io::Result<usize> {
     let mut removed = 0;
     for entry in fs::read_dir(directory)? {
@@ -181,7 +195,7 @@ fn remove_locks(directory: &Path, age_min: Duration) -> io::Result<usize> {
         let path = entry.path();
         let metadata = entry.metadata()?;
         if metadata.is_dir() {
-            // Objects have no locks, and may be many.
+            // There are many objects, and no locks among them.
             if entry.file_name() != "objects" {
                 removed += remove_locks(&path, age_min)?;
             }
@@ -194,7 +208,7 @@ fn remove_locks(directory: &Path, age_min: Duration) -> io::Result<usize> {
                 .is_ok_and(|age| age > age_min)
         {
             fs::remove_file(&path)?;
-            tracing::info!(path = %path.display(), "the lock of a git that was killed is removed");
+            tracing::info!(path = %path.display(), "stale lock removed");
             removed += 1;
         }
     }

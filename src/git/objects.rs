@@ -1,7 +1,7 @@
-//! Names, commits and files in a local repository, read with gix.
+//! Names, commits and files of a local repository, read by gix.
 //!
-//! The repository is opened anew for each question: that costs a fraction of a millisecond, and
-//! nothing that a fetch or a push has changed is ever missed.
+//! The repository is opened for each read. That costs a fraction of a millisecond, and sees all changes
+//! by fetches and pushes.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,29 +11,29 @@ use gix::objs::Kind as ObjectKind;
 use gix::{ObjectId, Repository};
 use multidb_actors::ports::RevisionError;
 
-/// The shortest abbreviation that git itself accepts.
+/// The shortest abbreviation that git accepts.
 const ABBREVIATION_LENGTH_MIN: usize = 4;
 const ID_LENGTH: usize = 40;
-/// The largest listing. A hundred thousand migrations have less.
+/// The largest listing. A hundred thousand migrations take less.
 const LISTING_BYTES_MAX: u64 = 64 << 20;
 /// The candidates that an error names.
 const CANDIDATES_SHOWN: usize = 5;
 
-/// What a name means.
+/// The commit of a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// The commit.
+    /// The id of the commit.
     pub(super) commit: String,
-    /// Whether it can mean another one tomorrow.
+    /// The kind of the revision.
     pub(super) kind: Kind,
 }
 
-/// What kind of name it is.
+/// The kind of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A commit's id, or its beginning.
+    /// The id of a commit, or an abbreviation of it.
     Commit,
-    /// A branch or a tag.
+    /// A branch or a tag, which can move.
     Name,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn unknown(gitref: &str) -> RevisionError {
     }
 }
 
-/// Whether it is a name, and no expression of git's revision language (gitrevisions(7)).
+/// Whether it is a name, rather than an expression of gitrevisions(7).
 pub(super) fn is_plain_name(gitref: &str) -> bool {
     let forbidden = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
     !gitref.is_empty()
@@ -56,7 +56,7 @@ pub(super) fn is_plain_name(gitref: &str) -> bool {
         && !gitref.contains(forbidden)
 }
 
-/// Whether it is a whole id.
+/// Whether it is a complete id.
 pub(super) fn is_full_id(gitref: &str) -> bool {
     gitref.len() == ID_LENGTH && is_hex(gitref)
 }
@@ -76,20 +76,20 @@ fn failed(path: &Path, action: &str, error: &dyn std::fmt::Display) -> RevisionE
     }
 }
 
-/// What the name means: a branch, a tag, a whole id, or the beginning of one, in this order.
+/// Finds a revision: a branch, a tag, an id, or an abbreviation of one, in this order.
 pub(super) fn find(path: &Path, gitref: &str) -> Result<Found, RevisionError> {
     let repository = open(path)?;
-    // The last two are there in a clone: what it has seen of where it came from.
-    let spaces = [
+    // The last two are the remote-tracking branches of a clone.
+    let namespaces = [
         "refs/heads",
         "refs/tags",
         "refs/remotes/origin",
         "refs/remotes",
     ];
-    for space in spaces {
-        let name = format!("{space}/{gitref}");
+    for namespace in namespaces {
+        let name = format!("{namespace}/{gitref}");
         let reference = repository.try_find_reference(name.as_str());
-        // What cannot be the name of a reference can still be an id.
+        // An invalid name of a reference can still be an id.
         let Ok(Some(mut reference)) = reference else {
             continue;
         };
@@ -139,7 +139,7 @@ fn find_id(repository: &Repository, path: &Path, gitref: &str) -> Result<ObjectI
     }
 }
 
-/// The commit that an object is or, as an annotated tag, names.
+/// The commit that an object is or, if it is an annotated tag, points to.
 fn peel(repository: &Repository, id: ObjectId) -> Option<ObjectId> {
     let object = repository.find_object(id).ok()?;
     match object.kind {
@@ -168,7 +168,7 @@ pub(super) fn listing(path: &Path, commit: &str, listing: &str) -> Result<String
     }
 }
 
-/// Whether the newest commit of the branch that is checked out has the listing.
+/// Whether the commit at HEAD has the listing.
 pub(super) fn has_listing(path: &Path, name: &str) -> Result<bool, RevisionError> {
     let repository = open(path)?;
     let head = repository

@@ -1,5 +1,4 @@
-//! Runs the system's git: bounded in time with everything that it starts, and without a question
-//! to anybody, since nobody is there to answer.
+//! Runs of the system's git: without prompts, and with a timeout that includes its child processes.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -11,13 +10,13 @@ use tokio::process::{Child, ChildStderr, Command};
 
 use crate::config::without_secret;
 
-/// The most of git's messages that is kept: their end, which says what went wrong.
+/// The part of git's messages that is kept: their end, which has the error.
 const MESSAGE_BYTES_MAX: usize = 2000;
-/// What git gets to remove its locks and temporary files after it was told to end.
-const END_PATIENCE: Duration = Duration::from_secs(2);
-/// No questions, and no waiting for a connection that is not made.
+/// The time for git to remove its locks and temporary files after SIGTERM.
+const TERM_TIMEOUT: Duration = Duration::from_secs(2);
+/// Without prompts, and with a timeout for the connection.
 const SSH: &str = "ssh -o BatchMode=yes -o ConnectTimeout=10";
-/// Variables that would lead git into another repository than the one that is meant.
+/// Variables that would direct git to another repository.
 const FOREIGN: [&str; 7] = [
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -31,27 +30,27 @@ const FOREIGN: [&str; 7] = [
 /// One run of git.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run<'a> {
-    /// The bare repository that it works in; none where it needs none.
+    /// The bare repository in which it works, if any.
     pub(super) repository: Option<&'a Path>,
-    /// The remote that it talks to: what it says is shown without this one's password.
+    /// The URL of the remote. Messages are shown without its password.
     pub(super) url: &'a str,
-    /// How long it may take.
+    /// The time for the whole run.
     pub(super) timeout: Duration,
 }
 
 impl Run<'_> {
-    /// Runs it to its end.
+    /// Runs git and waits for its end.
     ///
     /// # Errors
     ///
-    /// Why it failed, for people and without secrets.
+    /// The reason why it failed, without secrets.
     pub(super) async fn git(&self, arguments: &[&str]) -> Result<(), String> {
         let child = self
             .command(arguments)
             .spawn()
-            .map_err(|error| format!("the program git cannot be run: {error}"))?;
-        let mut group = Group(child);
-        let ended = tokio::time::timeout(self.timeout, group.ended()).await;
+            .map_err(|error| format!("cannot run git: {error}"))?;
+        let mut group = ProcessGroup(child);
+        let ended = tokio::time::timeout(self.timeout, group.wait()).await;
         let Ok(ended) = ended else {
             group.terminate().await;
             let limit = humantime::format_duration(self.timeout);
@@ -62,17 +61,17 @@ impl Run<'_> {
             return Ok(());
         }
         let message = message.replace(self.url, &without_secret(self.url));
-        Err(format!("git ended with {status}: {message}"))
+        Err(format!("git failed with {status}: {message}"))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("git");
         command
-            // A mirror that a power cut leaves with empty objects could never be fetched into.
+            // A power cut could leave empty objects, into which git can never fetch again.
             .args(["-c", "core.fsync=all"])
             .args(["-c", "protocol.ext.allow=never"])
             .args(arguments)
-            // The messages are looked at.
+            // The messages are parsed.
             .env("LC_ALL", "C")
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "true")
@@ -85,12 +84,12 @@ impl Run<'_> {
         for name in FOREIGN {
             command.env_remove(name);
         }
-        // Who set one needs it; the time is bounded all the same.
+        // A command of the administrator is kept; the timeout applies to it, too.
         if std::env::var_os("GIT_SSH_COMMAND").is_none() {
             command.env("GIT_SSH_COMMAND", SSH);
         }
         if let Some(repository) = self.repository {
-            // Not found by searching, which could find a repository around it.
+            // Explicit, so that git does not search the parents for a repository.
             command.current_dir(repository).env("GIT_DIR", repository);
         } else {
             command.current_dir("/");
@@ -99,45 +98,44 @@ impl Run<'_> {
     }
 }
 
-/// git and everything that it started.
-struct Group(Child);
+/// The process group of git and its child processes. Dropping it kills them.
+struct ProcessGroup(Child);
 
-impl Group {
-    /// Waits for its end, and gives the end of what it said.
-    async fn ended(&mut self) -> std::io::Result<(ExitStatus, String)> {
+impl ProcessGroup {
+    /// Waits for its exit, and returns the end of its messages.
+    async fn wait(&mut self) -> std::io::Result<(ExitStatus, String)> {
         let mut message = String::new();
         if let Some(stderr) = self.0.stderr.take() {
-            message = last_words(stderr).await?;
+            message = read_tail(stderr).await?;
         }
         Ok((self.0.wait().await?, message))
     }
 
-    /// Asks it to end, so that it leaves no locks behind; what is left is killed with this.
+    /// Sends SIGTERM, so that git removes its locks. The drop kills the rest.
     async fn terminate(&mut self) {
         self.signal(Signal::TERM);
-        // Whether it ended in time or not: the rest is killed.
-        let _ended = tokio::time::timeout(END_PATIENCE, self.0.wait()).await;
+        let _timed_out = tokio::time::timeout(TERM_TIMEOUT, self.0.wait()).await;
     }
 
     fn signal(&self, signal: Signal) {
-        // Its number is its own as long as it is not reaped, which `id` tells.
+        // `id` is `None` once the child is reaped, after which its process id can be reused.
         let leader = self.0.id().and_then(|id| i32::try_from(id).ok());
         if let Some(leader) = leader.and_then(Pid::from_raw)
             && let Err(error) = kill_process_group(leader, signal)
         {
-            tracing::debug!(%error, "git was not signalled");
+            tracing::debug!(%error, "cannot signal git");
         }
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
     }
 }
 
-/// The end of what it says, in one line.
-async fn last_words(mut stderr: ChildStderr) -> std::io::Result<String> {
+/// Reads messages to their end, and returns the last of them in one line.
+async fn read_tail(mut stderr: ChildStderr) -> std::io::Result<String> {
     let mut kept = Vec::new();
     let mut buffer = [0; 4096];
     loop {

@@ -1,4 +1,4 @@
-//! Real repositories, made by git itself.
+//! Tests with real repositories.
 
 use std::path::Path;
 use std::process::Command;
@@ -80,7 +80,7 @@ async fn resolve(source: &GitSource, gitref: &str) -> Result<Revision, RevisionE
 }
 
 #[tokio::test]
-async fn a_commit_a_branch_and_a_tag_are_found_by_each_of_their_names() {
+async fn commits_branches_and_tags_are_found_by_name_and_id() {
     let fixture = Fixture::new();
     let first = fixture.commit("a.0001\n");
     fixture.git(&["tag", "-a", "v1", "-m", "annotated"]);
@@ -114,24 +114,24 @@ async fn a_commit_a_branch_and_a_tag_are_found_by_each_of_their_names() {
 }
 
 #[tokio::test]
-async fn clones_worktrees_and_bare_repositories_are_read_where_they_are() {
+async fn clones_worktrees_and_bare_repositories_are_read_in_place() {
     let fixture = Fixture::new();
     let first = fixture.commit("a.0001\n");
     let elsewhere = tempfile::tempdir().unwrap();
-    let place = |name: &str| elsewhere.path().join(name).display().to_string();
-    fixture.git(&["clone", "--quiet", ".", &place("clone")]);
-    fixture.git(&["clone", "--quiet", "--bare", ".", &place("bare.git")]);
+    let path_of = |name: &str| elsewhere.path().join(name).display().to_string();
+    fixture.git(&["clone", "--quiet", ".", &path_of("clone")]);
+    fixture.git(&["clone", "--quiet", "--bare", ".", &path_of("bare.git")]);
     fixture.git(&[
         "worktree",
         "add",
         "--quiet",
         "-b",
         "side",
-        &place("worktree"),
+        &path_of("worktree"),
     ]);
     for (name, gitref) in [
         ("clone", "origin/main"),
-        ("clone", "side-of-nobody"),
+        ("clone", "no-such-branch"),
         ("bare.git", "main"),
         ("worktree", "side"),
         ("worktree", "main"),
@@ -140,14 +140,14 @@ async fn clones_worktrees_and_bare_repositories_are_read_where_they_are() {
         let source = source(git, elsewhere.path(), Duration::from_secs(20));
         let found = resolve(&source, gitref).await;
         match gitref {
-            "side-of-nobody" => assert!(matches!(found, Err(RevisionError::Unknown { .. }))),
+            "no-such-branch" => assert!(matches!(found, Err(RevisionError::Unknown { .. }))),
             _ => assert_eq!(found.unwrap().commit, first, "{name} {gitref}"),
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_no_plain_name_is_unknown() {
+async fn revision_expressions_are_unknown() {
     let fixture = Fixture::new();
     fixture.commit("");
     let source = fixture.local();
@@ -171,7 +171,7 @@ async fn what_is_no_plain_name_is_unknown() {
 }
 
 #[tokio::test]
-async fn an_abbreviation_of_several_commits_is_ambiguous() {
+async fn abbreviation_of_several_commits_is_ambiguous() {
     let fixture = Fixture::new();
     let mut seen = std::collections::HashMap::new();
     let mut script = String::new();
@@ -205,7 +205,7 @@ async fn an_abbreviation_of_several_commits_is_ambiguous() {
 }
 
 #[tokio::test]
-async fn a_revision_without_a_listing_is_told_apart() {
+async fn revision_without_a_listing_has_an_error_of_its_own() {
     let fixture = Fixture::new();
     fixture.git(&["commit", "--quiet", "--allow-empty", "-m", "x"]);
     let error = resolve(&fixture.local(), "main").await.unwrap_err();
@@ -216,7 +216,7 @@ async fn a_revision_without_a_listing_is_told_apart() {
 }
 
 #[test]
-fn blank_lines_comments_and_line_ends_of_a_listing_do_not_count() {
+fn listing_ignores_blank_lines_comments_and_line_ends() {
     let text = b"# made by manage.py\r\n\r\na.0001\r\n  a.0002  \n\n#a.0003\na.0001\n";
     let defined = parse_listing(text);
     assert_eq!(
@@ -232,7 +232,7 @@ async fn examine(git: GitRemote) -> Result<Condition, String> {
 }
 
 #[tokio::test]
-async fn a_repository_is_examined_without_a_change_to_it() {
+async fn repository_is_examined_without_changing_it() {
     let fixture = Fixture::new();
     let local = || GitRemote::Local(fixture.path().to_owned());
     let empty = examine(local()).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Questions to a real server.
+//! Queries to a real server.
 
 use super::*;
 use crate::runtime::process::tests::fixture::{Fixture, client};
@@ -13,18 +13,18 @@ async fn activity_of(
     pid: i32,
 ) -> Result<Option<BackendActivity>, RuntimeError> {
     let process_ids = [pid, 1];
-    let asked = PgProbe.backend_activities(endpoint, "postgres", &process_ids);
-    asked.await.map(|known| known.get(&pid).copied())
+    let queried = PgProbe.backend_activities(endpoint, "postgres", &process_ids);
+    queried.await.map(|known| known.get(&pid).copied())
 }
 
 #[tokio::test]
-async fn a_backend_is_what_postgres_says_of_it() {
+async fn activities_are_those_of_pg_stat_activity() {
     let fixture = Fixture::new().await;
     let endpoint = fixture.start().await.endpoint;
     let session = client(&endpoint).await;
     let pid = process_id(&session).await;
-    let asked = || activity_of(&endpoint, pid);
-    assert_eq!(asked().await.unwrap(), Some(BackendActivity::Idle));
+    let queried = || activity_of(&endpoint, pid);
+    assert_eq!(queried().await.unwrap(), Some(BackendActivity::Idle));
     for (statement, activity) in [
         ("listen changes", BackendActivity::Listening),
         ("select 1; LISTEN changes", BackendActivity::Listening),
@@ -32,26 +32,26 @@ async fn a_backend_is_what_postgres_says_of_it() {
         ("select 'a listener'", BackendActivity::Idle),
     ] {
         session.batch_execute(statement).await.unwrap();
-        assert_eq!(asked().await.unwrap(), Some(activity), "{statement}");
+        assert_eq!(queried().await.unwrap(), Some(activity), "{statement}");
     }
     session.batch_execute("begin").await.unwrap();
     let in_transaction = Some(BackendActivity::IdleInTransaction);
-    assert_eq!(asked().await.unwrap(), in_transaction);
+    assert_eq!(queried().await.unwrap(), in_transaction);
     session.batch_execute("select nonsense").await.unwrap_err();
-    // The error is sent before the backend rests.
-    while asked().await.unwrap() == Some(BackendActivity::Active) {}
-    assert_eq!(asked().await.unwrap(), in_transaction);
+    // The error is sent before the backend is idle.
+    while queried().await.unwrap() == Some(BackendActivity::Active) {}
+    assert_eq!(queried().await.unwrap(), in_transaction);
     session.batch_execute("rollback").await.unwrap();
     let sleeping = tokio::spawn(async move { session.batch_execute("select pg_sleep(60)").await });
-    while asked().await.unwrap() != Some(BackendActivity::Active) {}
+    while queried().await.unwrap() != Some(BackendActivity::Active) {}
     PgProbe
         .terminate_backend(&endpoint, "postgres", pid)
         .await
         .unwrap();
     let error = sleeping.await.unwrap().unwrap_err();
     assert_eq!(error.code().unwrap().code(), "57P01");
-    while asked().await.unwrap().is_some() {}
-    // Ending one that is gone is no error.
+    while queried().await.unwrap().is_some() {}
+    // Terminating a backend that is gone is not an error.
     PgProbe
         .terminate_backend(&endpoint, "postgres", pid)
         .await
@@ -60,7 +60,7 @@ async fn a_backend_is_what_postgres_says_of_it() {
 }
 
 #[tokio::test]
-async fn a_server_without_the_database_postgres_is_asked_all_the_same() {
+async fn server_without_the_database_postgres_can_be_queried() {
     let fixture = Fixture::new().await;
     let endpoint = fixture.start().await.endpoint;
     let session = connect(&endpoint, "postgres", "template1").await.unwrap();
@@ -75,19 +75,21 @@ async fn a_server_without_the_database_postgres_is_asked_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_is_not_waited_for() {
+async fn query_to_a_silent_server_times_out() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(".s.PGSQL.5432");
-    // It takes connections and says nothing.
+    // Accepts connections and sends nothing.
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let endpoint = Endpoint::Unix(path);
-    let asked = activity_of(&endpoint, 1);
-    let answer = tokio::time::timeout(2 * PATIENCE, asked).await.unwrap();
+    let queried = activity_of(&endpoint, 1);
+    let answer = tokio::time::timeout(2 * QUERY_TIMEOUT, queried)
+        .await
+        .unwrap();
     assert!(answer.is_err());
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_not_read_to_its_end() {
+async fn endless_answer_is_cut_off() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(".s.PGSQL.5432");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
@@ -108,18 +110,22 @@ async fn an_answer_without_end_is_not_read_to_its_end() {
         .awake_reasons(&Endpoint::Unix(path), "postgres")
         .await;
     assert!(answer.is_err());
-    // What the kernel's buffers take is sent, too.
+    // The kernel's buffers count as sent, too.
     assert!(flood.await.unwrap() < 4 << 20);
 }
 
 #[tokio::test]
-async fn what_would_be_cut_by_a_stop_is_told() {
+async fn awake_reasons_include_logical_workers() {
     let fixture = Fixture::new().await;
     let endpoint = fixture.start().await.endpoint;
     let session = client(&endpoint).await;
-    let asked = async || PgProbe.awake_reasons(&endpoint, "postgres").await.unwrap();
-    assert_eq!(asked().await, Vec::new(), "its own processes are no reason");
-    // A subscription to a publisher that takes connections and says nothing.
+    let queried = async || PgProbe.awake_reasons(&endpoint, "postgres").await.unwrap();
+    assert_eq!(
+        queried().await,
+        Vec::new(),
+        "its own processes are not a reason"
+    );
+    // A subscription to a publisher that accepts connections and sends nothing.
     let publisher = tempfile::tempdir().unwrap();
     let path = publisher.path().join(".s.PGSQL.5432");
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -139,13 +145,13 @@ async fn what_would_be_cut_by_a_stop_is_told() {
     }
     let seen = async {
         loop {
-            let reasons = asked().await;
-            if let Some(AwakeReason::LogicalWorker(what)) = reasons.first() {
-                return what.clone();
+            let reasons = queried().await;
+            if let Some(AwakeReason::LogicalWorker(name)) = reasons.first() {
+                return name.clone();
             }
         }
     };
-    let what = tokio::time::timeout(Duration::from_secs(60), seen).await;
-    assert!(what.unwrap().starts_with("logical replication"));
+    let name = tokio::time::timeout(Duration::from_secs(60), seen).await;
+    assert!(name.unwrap().starts_with("logical replication"));
     fixture.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Clones: what they hold, what they do not, and what is left of one that failed.
+//! Tests of clones: their contents, their durability, and their cleanup after errors.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::clone::create::PARTIAL;
 
 #[test]
-fn a_clone_equals_its_snapshot() {
+fn clone_equals_its_snapshot() {
     each_method(|root, cloner| {
         let snapshot = root.snapshot(cloner, 50);
         cloner.create(&instance(1)).unwrap();
@@ -33,7 +33,7 @@ fn a_clone_equals_its_snapshot() {
 }
 
 #[test]
-fn what_is_written_to_a_clone_is_seen_there_alone() {
+fn clones_do_not_see_writes_of_each_other() {
     each_method(|root, cloner| {
         let snapshot = root.snapshot(cloner, 10);
         cloner.create(&instance(1)).unwrap();
@@ -52,7 +52,7 @@ fn what_is_written_to_a_clone_is_seen_there_alone() {
 }
 
 #[test]
-fn a_clone_takes_the_bytes_that_are_written_to_it() {
+fn exclusive_bytes_are_those_written_to_a_clone() {
     for variable in [XFS, BTRFS] {
         let root = root(variable);
         let cloner = root.open(Method::Auto);
@@ -73,7 +73,7 @@ fn a_clone_takes_the_bytes_that_are_written_to_it() {
 }
 
 #[test]
-fn a_clone_made_twice_is_made_once() {
+fn second_create_of_a_clone_keeps_its_data() {
     each_method(|root, cloner| {
         root.snapshot(cloner, 10);
         cloner.create(&instance(1)).unwrap();
@@ -84,7 +84,7 @@ fn a_clone_made_twice_is_made_once() {
 }
 
 #[test]
-fn what_a_crash_left_of_a_clone_is_replaced() {
+fn incomplete_clone_of_a_crash_is_replaced() {
     each_method(|root, cloner| {
         root.snapshot(cloner, 10);
         let directory = root.layout.instance(instance(1).uid);
@@ -93,7 +93,7 @@ fn what_a_crash_left_of_a_clone_is_replaced() {
             &|| {},
             &|| fs::write(directory.join(manifest::TEMPORARY_NAME), "{").unwrap(),
             &|| {
-                // The machine went down before the manifest was on the disk.
+                // A crash of the machine before the manifest was synced.
                 fs::write(directory.join(manifest::FILE_NAME), "").unwrap();
                 fs::create_dir(&partial).unwrap();
                 fs::write(partial.join("half"), "half").unwrap();
@@ -121,7 +121,7 @@ fn what_a_crash_left_of_a_clone_is_replaced() {
 }
 
 #[test]
-fn a_snapshot_that_is_no_subvolume_is_reflinked_on_btrfs() {
+fn snapshot_that_is_not_a_subvolume_is_reflinked_on_btrfs() {
     let root = root(BTRFS);
     root.snapshot(&root.open(Method::Reflink), 10);
     let cloner = root.open(Method::Auto);
@@ -129,22 +129,22 @@ fn a_snapshot_that_is_no_subvolume_is_reflinked_on_btrfs() {
     assert_eq!(cloner.create(&instance(1)).unwrap().files, 10);
 }
 
-/// What is said of it, and how it is done.
+/// A part of the error, and the function that damages a data directory.
 type Damage = (&'static str, fn(&Path));
 
 #[test]
-fn a_damaged_snapshot_is_refused_and_nothing_is_left() {
+fn damaged_snapshot_is_refused_and_leaves_nothing() {
     let damage: [Damage; 6] = [
-        ("its PG_VERSION cannot be read", |data| {
+        ("cannot read its PG_VERSION", |data| {
             fs::remove_file(data.join("PG_VERSION")).unwrap();
         }),
-        ("its data is of PostgreSQL 9", |data| {
+        ("its data is from PostgreSQL 9", |data| {
             fs::write(data.join("PG_VERSION"), "9").unwrap();
         }),
         ("its data directory is missing", |data| {
             fs::remove_dir_all(data).unwrap();
         }),
-        ("it has 9 files, its manifest says 10", |data| {
+        ("it has 9 files, but its manifest says 10", |data| {
             fs::remove_file(data.join("base/5/3")).unwrap();
         }),
         ("is a symbolic link", |data| {
@@ -173,7 +173,7 @@ fn a_damaged_snapshot_is_refused_and_nothing_is_left() {
 }
 
 #[test]
-fn the_reserve_is_kept() {
+fn clone_that_would_use_the_reserve_is_refused() {
     let root = root(XFS);
     let cloner = TreeCloner::open(root.layout.clone(), Method::Auto, u64::MAX, OWNER).unwrap();
     root.snapshot(&cloner, 10);
@@ -182,7 +182,7 @@ fn the_reserve_is_kept() {
     root.assert_no_trace();
 }
 
-/// The smallest XFS that mkfs makes, in a file.
+/// The smallest XFS that mkfs.xfs can create, in a file.
 struct SmallXfs(tempfile::TempDir);
 
 impl SmallXfs {
@@ -197,11 +197,11 @@ impl SmallXfs {
     }
 
     fn mount_image(&self) {
-        let places = [self.image(), self.path()];
-        run(Command::new("mount").args(["-o", "loop"]).args(places));
+        let paths = [self.image(), self.path()];
+        run(Command::new("mount").args(["-o", "loop"]).args(paths));
     }
 
-    /// As when the power fails: what is in memory alone is lost, then the disk is mounted again.
+    /// Simulates a power cut: unsynced data is lost, then the disk is mounted again.
     fn cut_power(&self) {
         run(Command::new("xfs_io")
             .args(["-x", "-c", "shutdown"])
@@ -231,7 +231,7 @@ fn run(command: &mut Command) {
 }
 
 #[test]
-fn a_clone_that_was_reported_survives_a_power_cut() {
+fn created_clone_survives_a_power_cut() {
     let disk = SmallXfs::mount();
     let root = root_in(&disk.path());
     let cloner = root.open(Method::Auto);
@@ -254,7 +254,7 @@ fn a_clone_that_was_reported_survives_a_power_cut() {
 }
 
 #[test]
-fn a_full_disk_refuses_the_clone_and_keeps_what_is_there() {
+fn full_disk_refuses_a_clone_and_keeps_the_others() {
     let disk = SmallXfs::mount();
     {
         let root = root_in(&disk.path());

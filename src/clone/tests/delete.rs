@@ -1,9 +1,9 @@
-//! Deletions: what goes, and what never does.
+//! Tests of deletions.
 
 use super::*;
 
 #[test]
-fn a_deleted_clone_leaves_nothing_and_its_snapshot_stays() {
+fn deleted_clone_leaves_nothing_and_its_snapshot_stays() {
     each_method(|root, cloner| {
         let snapshot = root.snapshot(cloner, 10);
         cloner.create(&instance(1)).unwrap();
@@ -16,7 +16,7 @@ fn a_deleted_clone_leaves_nothing_and_its_snapshot_stays() {
 }
 
 #[test]
-fn a_directory_that_is_not_ours_is_never_touched() {
+fn directory_that_multidb_did_not_create_is_not_touched() {
     let root = root(XFS);
     let cloner = root.open(Method::Auto);
     root.snapshot(&cloner, 10);
@@ -35,7 +35,7 @@ fn a_directory_that_is_not_ours_is_never_touched() {
             cloner.delete(uid).unwrap_err(),
             cloner.create(&instance(1)).unwrap_err(),
         ] {
-            assert!(error.to_string().contains("is left alone"), "{error}");
+            assert!(error.to_string().contains("is not touched"), "{error}");
         }
         assert_eq!(cloner.existing().unwrap(), []);
         assert!(directory.join("precious").exists());
@@ -44,7 +44,7 @@ fn a_directory_that_is_not_ours_is_never_touched() {
 }
 
 #[test]
-fn what_an_interrupted_deletion_left_is_swept() {
+fn sweep_deletes_leftovers_of_interrupted_deletions() {
     for variable in [XFS, BTRFS] {
         let root = root(variable);
         let cloner = root.open(Method::Auto);
@@ -52,7 +52,7 @@ fn what_an_interrupted_deletion_left_is_swept() {
         fs::create_dir(&left).unwrap();
         cloner.make_data_dir(&left.join("data")).unwrap();
         fs::write(left.join("data/file"), "x").unwrap();
-        // Deeper than we make any.
+        // Deeper than any that multidb creates.
         cloner.make_data_dir(&left.join("data/deep")).unwrap();
         fs::write(root.layout.trash().join("a-file"), "x").unwrap();
         cloner.sweep_trash().unwrap();
@@ -61,7 +61,7 @@ fn what_an_interrupted_deletion_left_is_swept() {
 }
 
 #[test]
-fn a_sweep_and_deletions_are_not_in_each_others_way() {
+fn sweep_and_deletions_can_run_in_parallel() {
     let root = root(XFS);
     let cloner = root.open(Method::Auto);
     root.snapshot(&cloner, 20);

@@ -1,9 +1,9 @@
-//! What a probe finds, and what is made of it.
+//! Tests of the probe, and of the choice of a method.
 
 use super::*;
 
 #[test]
-fn a_probe_finds_what_works_and_leaves_nothing() {
+fn probe_finds_the_methods_and_leaves_nothing() {
     for (variable, name, subvolumes) in [(XFS, "xfs", false), (BTRFS, "btrfs", true)] {
         let root = root(variable);
         let findings = root.open(Method::Auto).findings().unwrap();
@@ -18,7 +18,7 @@ fn a_probe_finds_what_works_and_leaves_nothing() {
 }
 
 #[test]
-fn a_probe_that_was_killed_is_cleaned_up() {
+fn leftovers_of_a_killed_probe_are_removed() {
     let root = root(BTRFS);
     let cloner = root.open(Method::Auto);
     let left = root.layout.snapshots().join(".multidb-probe-1-1");
@@ -28,7 +28,7 @@ fn a_probe_that_was_killed_is_cleaned_up() {
 }
 
 #[test]
-fn a_file_system_without_clones_is_refused_unless_copies_are_asked_for() {
+fn file_system_without_clones_is_refused_unless_copies_are_configured() {
     let root = root_in(Path::new("/dev/shm"));
     for method in [Method::Auto, Method::Reflink, Method::BtrfsSnapshot] {
         let error = TreeCloner::open(root.layout.clone(), method, 0, OWNER).unwrap_err();
@@ -53,18 +53,18 @@ fn directories_on_two_file_systems_are_refused() {
 }
 
 #[test]
-fn a_method_that_does_not_work_here_is_refused() {
+fn method_that_does_not_work_is_refused() {
     let root = root(XFS);
     let error = TreeCloner::open(root.layout.clone(), Method::BtrfsSnapshot, 0, OWNER).unwrap_err();
     assert!(
-        error.to_string().contains("it is not btrfs")
+        error.to_string().contains("it is not Btrfs")
             && error.to_string().contains("clone.method = \"auto\""),
         "{error}"
     );
 }
 
 #[test]
-fn the_directories_have_their_modes_whatever_they_had() {
+fn directories_get_their_modes_even_if_they_existed() {
     let root = root(XFS);
     let layout = &root.layout;
     fs::create_dir_all(layout.instances()).unwrap();

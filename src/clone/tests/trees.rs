@@ -1,13 +1,13 @@
-//! Trees other than instances' data: what imports need.
+//! Tests of the trees that imports need.
 
 use super::*;
 
 #[test]
-fn a_source_on_another_file_system_is_copied() {
+fn source_on_another_file_system_is_copied() {
     let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
     fs::create_dir(elsewhere.path().join("base")).unwrap();
     fs::write(elsewhere.path().join("base/file"), "content").unwrap();
-    fs::write(elsewhere.path().join("postmaster.opts"), "left out").unwrap();
+    fs::write(elsewhere.path().join("postmaster.opts"), "excluded").unwrap();
     for (variable, subvolume) in [(XFS, false), (BTRFS, true)] {
         let root = root(variable);
         let cloner = root.open(Method::Auto);
@@ -27,7 +27,7 @@ fn a_source_on_another_file_system_is_copied() {
 }
 
 #[test]
-fn a_snapshot_that_was_written_to_at_random_is_fragmented() {
+fn snapshot_with_random_writes_is_fragmented() {
     use std::os::unix::fs::FileExt;
     let root = root(XFS);
     let cloner = root.open(Method::Auto);

@@ -1,4 +1,4 @@
-//! Remotes that are fetched from.
+//! Tests of mirrors.
 
 use std::fs::File;
 use std::time::SystemTime;
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::*;
 
 #[tokio::test]
-async fn a_revision_that_the_mirror_lacks_is_fetched() {
+async fn revision_that_the_mirror_lacks_is_fetched() {
     let fixture = Fixture::new();
     let root = tempfile::tempdir().unwrap();
     let source = fixture.remote(root.path());
@@ -32,7 +32,7 @@ async fn a_revision_that_the_mirror_lacks_is_fetched() {
 }
 
 #[tokio::test]
-async fn a_branch_that_was_deleted_is_pruned() {
+async fn deleted_branch_is_pruned() {
     let fixture = Fixture::new();
     let root = tempfile::tempdir().unwrap();
     let source = fixture.remote(root.path());
@@ -45,7 +45,7 @@ async fn a_branch_that_was_deleted_is_pruned() {
 }
 
 #[tokio::test]
-async fn a_remote_that_hangs_costs_one_timeout_and_its_known_commits_none() {
+async fn hanging_remote_costs_one_timeout_and_known_commits_none() {
     let fixture = Fixture::new();
     let root = tempfile::tempdir().unwrap();
     let known = fixture.commit("a.0001\n");
@@ -56,7 +56,7 @@ async fn a_remote_that_hangs_costs_one_timeout_and_its_known_commits_none() {
     let source = source(GitRemote::Remote(url), root.path(), timeout);
     assert_eq!(resolve(&source, &known).await.unwrap().commit, known);
     let began = Instant::now();
-    // A branch is taken as last fetched; what is unknown says why.
+    // A branch is that of the last fetch; an unknown revision has the reason.
     assert_eq!(resolve(&source, "main").await.unwrap().commit, known);
     for _ in 0..5 {
         let error = resolve(&source, "nope").await.unwrap_err();
@@ -73,7 +73,7 @@ async fn a_remote_that_hangs_costs_one_timeout_and_its_known_commits_none() {
 }
 
 #[tokio::test]
-async fn a_remote_that_is_not_there_says_what_git_says() {
+async fn missing_remote_fails_with_the_message_of_git() {
     let root = tempfile::tempdir().unwrap();
     let url = format!("file://{}/none.git", root.path().display());
     let source = source(GitRemote::Remote(url), root.path(), Duration::from_secs(20));
@@ -86,7 +86,7 @@ async fn a_remote_that_is_not_there_says_what_git_says() {
 }
 
 #[tokio::test]
-async fn a_remote_that_hangs_is_noted_although_who_asked_has_gone() {
+async fn timeout_of_a_remote_is_remembered_after_the_client_has_gone() {
     let root = tempfile::tempdir().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -96,7 +96,7 @@ async fn a_remote_that_hangs_is_noted_although_who_asked_has_gone() {
     let impatient = Duration::from_millis(200);
     let gone = tokio::time::timeout(impatient, resolve(&source, "main")).await;
     assert!(gone.is_err(), "the remote did not hang");
-    // This one waits for the rest of the same fetch.
+    // This request waits for the rest of the same fetch.
     let error = resolve(&source, "main").await.unwrap_err();
     let RevisionError::Unknown { fetch_failure, .. } = error else {
         panic!("{error}");
@@ -112,7 +112,7 @@ async fn a_remote_that_hangs_is_noted_although_who_asked_has_gone() {
     }
 }
 
-/// The command lines of processes that name this.
+/// The command lines of processes that contain this text.
 fn processes_about(text: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = processes.filter_map(|process| {
@@ -123,7 +123,7 @@ fn processes_about(text: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_git_says_does_not_tell_the_password() {
+async fn messages_of_git_do_not_contain_the_password() {
     let root = tempfile::tempdir().unwrap();
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = closed.local_addr().unwrap();
@@ -132,12 +132,12 @@ async fn what_git_says_does_not_tell_the_password() {
     let source = source(git, root.path(), Duration::from_secs(20));
     let error = resolve(&source, "main").await.unwrap_err();
     let text = format!("{error:?}");
-    assert!(text.contains("git ended with"), "{text}");
+    assert!(text.contains("git failed with"), "{text}");
     assert!(!text.contains("secret"), "{text}");
 }
 
 #[tokio::test]
-async fn a_lock_that_a_killed_git_left_is_removed_once_it_is_old() {
+async fn stale_lock_is_removed() {
     let fixture = Fixture::new();
     let root = tempfile::tempdir().unwrap();
     let first = fixture.commit("a.0001\n");
@@ -145,9 +145,9 @@ async fn a_lock_that_a_killed_git_left_is_removed_once_it_is_old() {
     let second = fixture.commit("a.0002\n");
     let mirror = Layout::new(root.path()).git_mirror(&project_name());
     let lock = File::create(mirror.join("refs/heads/main.lock")).unwrap();
-    // A new one may be that of a git that still works.
+    // A new lock may belong to a running git.
     let found = resolve(&fixture.remote(root.path()), "main").await.unwrap();
-    assert_eq!(found.commit, first, "the lock was in nobody's way");
+    assert_eq!(found.commit, first, "the lock did not block the fetch");
     let old = SystemTime::now() - Duration::from_secs(120);
     lock.set_modified(old).unwrap();
     let found = resolve(&fixture.remote(root.path()), "main").await.unwrap();
@@ -155,7 +155,7 @@ async fn a_lock_that_a_killed_git_left_is_removed_once_it_is_old() {
 }
 
 #[tokio::test]
-async fn a_mirror_whose_making_was_interrupted_is_made_anew() {
+async fn incomplete_mirror_is_created_again() {
     let fixture = Fixture::new();
     let root = tempfile::tempdir().unwrap();
     let first = fixture.commit("a.0001\n");
@@ -167,23 +167,23 @@ async fn a_mirror_whose_making_was_interrupted_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_commit_that_the_remote_lacks_is_not_asked_for_again_at_once() {
+async fn missing_commit_is_not_fetched_again_at_once() {
     let fixture = Fixture::new();
     let root = tempfile::tempdir().unwrap();
     fixture.commit("a.0001\n");
     let url = format!("file://{}", fixture.path().display());
     let mirror = || Mirror::new(url.clone(), root.path().join("m"), Duration::from_secs(20));
-    let asked = mirror();
+    let first = mirror();
     let other = Fixture::new();
     let commit = other.commit("a.0009\n");
-    let failure = asked.fetch_commit(&commit).await.unwrap_err();
+    let failure = first.fetch_commit(&commit).await.unwrap_err();
     fixture.git(&[
         "fetch",
         "--quiet",
         &other.path().display().to_string(),
         "main",
     ]);
-    assert_eq!(asked.fetch_commit(&commit).await.unwrap_err(), failure);
-    // One that was not told so asks.
+    assert_eq!(first.fetch_commit(&commit).await.unwrap_err(), failure);
+    // A mirror without this memory fetches it.
     assert_eq!(mirror().fetch_commit(&commit).await, Ok(()));
 }
