@@ -8,6 +8,7 @@ mod fault;
 mod limits;
 mod lines;
 mod listen;
+mod migrations;
 mod project;
 mod runtime;
 mod section;
@@ -28,6 +29,7 @@ use multidb_store::ProjectName;
 
 pub use self::fault::{ConfigFaults, Fault};
 pub use self::listen::ListenAddress;
+pub use self::migrations::{CustomQuery, MigrationsQuery, Preset};
 pub(crate) use self::project::without_secret;
 pub use self::project::{GitRemote, Project};
 pub use self::runtime::{CloneMethod, Network, RuntimeConfig, RuntimeKind};

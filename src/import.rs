@@ -31,7 +31,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clone::TreeCloner;
-use crate::migrations::MigrationsQuery;
 use crate::runtime::PostgresHost;
 
 mod cluster;
@@ -92,6 +91,15 @@ pub struct ProjectImport {
     pub role: String,
     /// The query for the applied migrations.
     pub migrations: MigrationsQuery,
+}
+
+/// A query for the applied migrations: one column of text, a row for each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationsQuery {
+    /// The query.
+    pub sql: String,
+    /// The database in which it runs; by default the project's.
+    pub database: Option<String>,
 }
 
 /// Announces each snapshot once it is published, even if the import's caller has gone.

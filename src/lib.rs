@@ -13,7 +13,6 @@
 //! | [`mock_secret`] | what users that do not exist are challenged with |
 //! | [`logging`] | where log lines go |
 //! | [`import`] | snapshots made of dumps and data directories |
-//! | [`migrations`] | the queries for applied migrations, for the configuration and the import |
 
 pub mod admin;
 pub mod catalog;
@@ -24,7 +23,6 @@ pub mod daemon;
 pub mod git;
 pub mod import;
 pub mod logging;
-pub mod migrations;
 pub mod mock_secret;
 pub mod probe;
 pub mod proxy;

@@ -8,9 +8,9 @@ use multidb_actors::limits::IdleTimeouts;
 use multidb_store::ProjectName;
 
 use super::limits::idle_timeouts;
+use super::migrations::{CustomQuery, MigrationsQuery, Preset};
 use super::section::{Origin, Report, Section, kind};
 use super::value::{Value, quoted, word};
-use crate::migrations::{CustomQuery, MigrationsQuery, Preset};
 
 /// One project.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,7 +22,9 @@ use crate::admin::api::{
     ErrorInfo, ExplainView, ImportBody, ImportEvent, ImportSource as Source, SnapshotView,
     VerdictView,
 };
-use crate::import::{ImportError, ImportRequest, ImportSource, Progress, ProjectImport, Step};
+use crate::import::{
+    ImportError, ImportRequest, ImportSource, MigrationsQuery, Progress, ProjectImport, Step,
+};
 
 /// The longest silence of an import.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -216,7 +218,10 @@ fn import_request(body: ImportBody, deps: &AdminDeps) -> Result<ImportRequest, F
         settings: ProjectImport {
             database: project.database.clone(),
             role: project.role.clone(),
-            migrations: project.migrations.clone(),
+            migrations: MigrationsQuery {
+                sql: project.migrations.sql().to_owned(),
+                database: project.migrations.database().map(str::to_owned),
+            },
         },
         project: name,
     })

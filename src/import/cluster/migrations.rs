@@ -19,9 +19,10 @@ impl Cluster {
         databases: &[String],
         project: &ProjectImport,
     ) -> Result<Vec<String>, ImportError> {
-        let database = project.migrations.database().unwrap_or(&project.database);
+        let query = &project.migrations;
+        let database = query.database.as_ref().unwrap_or(&project.database);
         let failed = |problem: String, hint: String| ImportError::Migrations {
-            database: database.to_owned(),
+            database: database.clone(),
             problem,
             hint,
         };
@@ -31,7 +32,7 @@ impl Cluster {
         })?;
         let answer = async {
             client.batch_execute("BEGIN READ ONLY").await?;
-            client.simple_query(project.migrations.sql()).await
+            client.simple_query(&query.sql).await
         };
         let messages = answer
             .await

@@ -6,8 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::fixture::{Fixture, Server, major};
-use crate::import::{ImportSource, Progress, Step};
-use crate::migrations::{CustomQuery, MigrationsQuery};
+use crate::import::{ImportSource, MigrationsQuery, Progress, Step};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -221,10 +220,10 @@ async fn dump_without_restriction_and_with_unknown_roles_restores() {
         SELECT 'it''s \\! not a command';\n";
     let path = fixture.write("dump.sql", sql.as_bytes());
     let mut request = fixture.request("s", ImportSource::Dump(path));
-    request.settings.migrations = MigrationsQuery::Query(CustomQuery {
-        query: "SELECT unnest(array['b', 'a', 'b'])".to_owned(),
+    request.settings.migrations = MigrationsQuery {
+        sql: "SELECT unnest(array['b', 'a', 'b'])".to_owned(),
         database: Some("postgres".to_owned()),
-    });
+    };
     request.taken_at = Some("2026-01-02T03:04:05Z".parse().unwrap());
     let snapshot = fixture.import(request).await.unwrap();
     assert_eq!(snapshot.migrations, ["a", "b"]);

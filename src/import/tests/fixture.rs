@@ -13,8 +13,10 @@ use multidb_store::{InstanceUid, Layout, SnapshotId, SnapshotRecord};
 use tokio_util::sync::CancellationToken;
 
 use crate::clone::{Method, TreeCloner};
-use crate::import::{ImportError, ImportRequest, ImportSource, Importer, Progress, ProjectImport};
-use crate::migrations::{MigrationsQuery, Preset};
+use crate::config::Preset;
+use crate::import::{
+    ImportError, ImportRequest, ImportSource, Importer, MigrationsQuery, Progress, ProjectImport,
+};
 use crate::probe::connect;
 use crate::runtime::binaries::Binaries;
 use crate::runtime::process::{ProcessHost, data_owner};
@@ -196,7 +198,10 @@ impl Fixture {
             settings: ProjectImport {
                 database: "proj".to_owned(),
                 role: "app".to_owned(),
-                migrations: MigrationsQuery::Preset(Preset::Django),
+                migrations: MigrationsQuery {
+                    sql: Preset::Django.query().to_owned(),
+                    database: None,
+                },
             },
         }
     }

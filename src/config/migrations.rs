@@ -1,6 +1,4 @@
 //! How a project's applied migrations are read: presets for the common tools, or any SQL.
-//!
-//! A leaf: the configuration reads these types and the import uses them.
 
 use serde::{Deserialize, Serialize};
 
