@@ -14,10 +14,15 @@
 
 use bincode::Options;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceName, InstanceUid, ProjectName, SnapshotId};
 use crate::records::{InstanceRecord, Phase, Pin};
+
+mod job;
+
+pub use self::job::{decode_job, encode_job};
 
 const MAGIC: [u8; 4] = *b"mdb\x1a";
 const HEADER_BYTES: usize = 10;
@@ -42,11 +47,16 @@ pub enum CodecError {
     #[error("its checksum is wrong")]
     Checksum,
     /// They were written by a newer multidb.
-    #[error("its version {version} is newer than this multidb, which knows {VERSION}")]
+    #[error("its version {version} is newer than this multidb, which knows {newest}")]
     Version {
         /// The version that they claim.
         version: u16,
+        /// The newest version that this multidb knows.
+        newest: u16,
     },
+    /// They are the record of another key.
+    #[error("it belongs to another key")]
+    Key,
     /// They were written wrongly.
     #[error("its payload cannot be decoded")]
     Payload(#[source] bincode::Error),
@@ -157,15 +167,16 @@ fn checksum(version: [u8; 2], payload: &[u8]) -> [u8; 4] {
     hasher.finalize().to_le_bytes()
 }
 
-/// The record in its envelope.
-///
-/// # Errors
-///
-/// The record is larger than any should be.
-pub fn encode(record: &InstanceRecord) -> Result<Vec<u8>, CodecError> {
-    let frozen = InstanceRecordV1::from(record.clone());
-    let payload = options().serialize(&frozen).map_err(CodecError::Payload)?;
-    let version = VERSION.to_le_bytes();
+/// A payload taken out of its envelope.
+struct Envelope<'a> {
+    version: u16,
+    payload: &'a [u8],
+}
+
+/// Puts a frozen record into its envelope.
+fn seal(version: u16, frozen: &impl Serialize) -> Result<Vec<u8>, CodecError> {
+    let payload = options().serialize(frozen).map_err(CodecError::Payload)?;
+    let version = version.to_le_bytes();
     let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&version);
@@ -174,12 +185,8 @@ pub fn encode(record: &InstanceRecord) -> Result<Vec<u8>, CodecError> {
     Ok(bytes)
 }
 
-/// The record in these bytes.
-///
-/// # Errors
-///
-/// The bytes are not a whole, undamaged record of a version that is known.
-pub fn decode(bytes: &[u8]) -> Result<InstanceRecord, CodecError> {
+/// Checks the envelope; the payload is not decoded yet.
+fn open(bytes: &[u8]) -> Result<Envelope<'_>, CodecError> {
     let length = CodecError::Length { bytes: bytes.len() };
     if bytes.len() > HEADER_BYTES + RECORD_BYTES_MAX {
         return Err(length);
@@ -194,14 +201,41 @@ pub fn decode(bytes: &[u8]) -> Result<InstanceRecord, CodecError> {
     if checksum([v0, v1], payload) != sum {
         return Err(CodecError::Checksum);
     }
-    match u16::from_le_bytes([v0, v1]) {
-        1 => {
-            let frozen: InstanceRecordV1 = options()
-                .deserialize(payload)
-                .map_err(CodecError::Payload)?;
-            Ok(frozen.into())
-        }
-        version => Err(CodecError::Version { version }),
+    let version = u16::from_le_bytes([v0, v1]);
+    Ok(Envelope { version, payload })
+}
+
+impl Envelope<'_> {
+    /// Decodes the payload as the frozen type of its version.
+    fn decode<T: DeserializeOwned>(&self) -> Result<T, CodecError> {
+        options()
+            .deserialize(self.payload)
+            .map_err(CodecError::Payload)
+    }
+}
+
+/// The record in its envelope.
+///
+/// # Errors
+///
+/// The record is larger than any should be.
+pub fn encode(record: &InstanceRecord) -> Result<Vec<u8>, CodecError> {
+    seal(VERSION, &InstanceRecordV1::from(record.clone()))
+}
+
+/// The record in these bytes.
+///
+/// # Errors
+///
+/// The bytes are not a whole, undamaged record of a version that is known.
+pub fn decode(bytes: &[u8]) -> Result<InstanceRecord, CodecError> {
+    let envelope = open(bytes)?;
+    match envelope.version {
+        1 => Ok(envelope.decode::<InstanceRecordV1>()?.into()),
+        version => Err(CodecError::Version {
+            version,
+            newest: VERSION,
+        }),
     }
 }
 
@@ -210,6 +244,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    pub(crate) use crate::codec::job::tests::example_job;
 
     pub(crate) fn example() -> InstanceRecord {
         InstanceRecord {
@@ -230,8 +265,18 @@ pub(crate) mod tests {
         }
     }
 
-    fn hex(bytes: &[u8]) -> String {
+    pub(super) fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    pub(super) fn unhex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text.split_whitespace().flat_map(str::bytes).collect();
+        let pairs = digits
+            .chunks(2)
+            .map(|pair| std::str::from_utf8(pair).unwrap());
+        pairs
+            .map(|pair| u8::from_str_radix(pair, 16).unwrap())
+            .collect()
     }
 
     /// Written by the first release. If this fails, records on users' disks cannot be read.
@@ -241,10 +286,7 @@ pub(crate) mod tests {
     fn the_first_version_is_read_and_written_for_ever() {
         let golden: String = GOLDEN.split_whitespace().collect();
         assert_eq!(hex(&encode(&example()).unwrap()), golden);
-        let bytes: Vec<u8> = (0..golden.len() / 2)
-            .map(|i| u8::from_str_radix(&golden[2 * i..2 * i + 2], 16).unwrap())
-            .collect();
-        assert_eq!(decode(&bytes).unwrap(), example());
+        assert_eq!(decode(&unhex(GOLDEN)).unwrap(), example());
     }
 
     #[test]
@@ -254,7 +296,13 @@ pub(crate) mod tests {
         let bytes = [&MAGIC[..], &version, &checksum(version, payload), payload].concat();
         let error = decode(&bytes).unwrap_err();
         assert!(
-            matches!(error, CodecError::Version { version: 2 }),
+            matches!(
+                error,
+                CodecError::Version {
+                    version: 2,
+                    newest: 1
+                }
+            ),
             "{error}"
         );
     }
@@ -268,7 +316,7 @@ pub(crate) mod tests {
         assert!(matches!(decode(&bytes), Err(CodecError::Payload(_))));
     }
 
-    fn any_time() -> impl Strategy<Value = Timestamp> {
+    pub(super) fn any_time() -> impl Strategy<Value = Timestamp> {
         (-100_000_000_000i64..200_000_000_000, 0i32..1_000_000_000)
             .prop_map(|(second, nano)| Timestamp::new(second, nano).unwrap())
     }

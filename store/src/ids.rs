@@ -3,6 +3,7 @@
 //! All names share one alphabet, so that each is safe as a path component and as a label.
 
 use std::fmt;
+use std::num::ParseIntError;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -167,5 +168,77 @@ impl fmt::Display for InstanceUid {
 impl fmt::Debug for InstanceUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "InstanceUid({self})")
+    }
+}
+
+/// The number of a job. A later job has a higher one, and a restart continues the count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(u64);
+
+impl JobId {
+    /// The number of the first job.
+    pub const FIRST: Self = Self(1);
+
+    /// The job with this number.
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The number after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The key of its record. Keys sort as the numbers do.
+    pub fn to_key(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
+    /// The job whose record has this key; none for bytes that are not a key.
+    pub fn from_key(key: &[u8]) -> Option<Self> {
+        key.try_into().ok().map(u64::from_be_bytes).map(Self)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn job_key_round_trips_and_sorts_as_its_number(a in any::<u64>(), b in any::<u64>()) {
+            let (a, b) = (JobId::from_number(a), JobId::from_number(b));
+            prop_assert_eq!(JobId::from_key(&a.to_key()), Some(a));
+            prop_assert_eq!(a.to_key().cmp(&b.to_key()), a.cmp(&b));
+            prop_assert_eq!(a.to_string().parse(), Ok(a));
+        }
+
+        #[test]
+        fn bytes_of_another_length_are_not_a_job_key(key in prop::collection::vec(any::<u8>(), 0..20)) {
+            prop_assert_eq!(JobId::from_key(&key).is_some(), key.len() == 8);
+        }
     }
 }

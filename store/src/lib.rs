@@ -7,7 +7,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`ids`] | names and identifiers, checked when they are made |
-//! | [`records`] | what is stored: instances and snapshots |
+//! | [`records`] | what is stored: instances, snapshots and jobs |
 //! | [`layout`] | the paths under the root directory |
 //! | [`codec`] | the envelope around each stored record, and its versions |
 //! | [`manifest`] | the small files beside the data, written atomically |
@@ -20,9 +20,11 @@ pub mod manifest;
 pub mod records;
 pub mod store;
 
-pub use ids::{InstanceName, InstanceUid, InvalidName, ProjectName, SnapshotId};
+pub use ids::{InstanceName, InstanceUid, InvalidName, JobId, ProjectName, SnapshotId};
 pub use layout::Layout;
-pub use records::{InstanceRecord, Phase, Pin, SnapshotRecord};
+pub use records::{
+    InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Phase, Pin, SnapshotRecord,
+};
 pub use store::{Store, StoreError};
 
 /// An error with all its causes, in one line.

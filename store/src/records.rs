@@ -1,9 +1,13 @@
-//! What multidb remembers: a record for each instance, a manifest for each snapshot.
+//! The records of multidb: one for each instance and each job, and a manifest for each snapshot.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceName, InstanceUid, ProjectName, SnapshotId};
+
+mod job;
+
+pub use self::job::{JobFailure, JobKind, JobRecord, JobState};
 
 /// One instance, as sled holds it and as the manifest in its directory repeats it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,10 +13,12 @@ use crate::records::InstanceRecord;
 
 mod database;
 mod error;
+mod jobs;
 mod recovery;
 
 use self::database::Database;
 pub use self::error::StoreError;
+pub use self::jobs::{DamagedJob, StoredJobs};
 use self::recovery::Added;
 
 /// The records. Clones share one database.

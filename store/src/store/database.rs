@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, UnwindSafe};
 use std::path::PathBuf;
 
 use super::StoreError;
@@ -13,6 +13,8 @@ use crate::records::InstanceRecord;
 
 /// A record for each instance, under its name.
 const INSTANCES: &str = "instances";
+/// A record for each job, under its number.
+pub(super) const JOBS: &str = "jobs";
 /// Set once the database was filled, so that an empty one can be told from a lost one.
 const COMPLETE: &[u8] = b"complete";
 /// Enough for ten thousand records.
@@ -22,6 +24,8 @@ const CACHE_BYTES: u64 = 8 << 20;
 pub(super) struct Database {
     db: sled::Db,
     pub(super) instances: sled::Tree,
+    /// A record for each job, under [`JobId::to_key`](crate::JobId::to_key).
+    pub(super) jobs: sled::Tree,
     /// sled's own file, for `fdatasync`.
     file: File,
 }
@@ -36,12 +40,7 @@ impl Database {
             Ok((database, complete))
         };
         // Nothing of a database that panicked is used again.
-        std::panic::catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
-            let said = panic.downcast_ref::<String>().cloned();
-            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            let message = said.unwrap_or_else(|| "it panicked".to_owned());
-            Err(StoreError::Panicked { message })
-        })
+        catch_panic(AssertUnwindSafe(open))
     }
 
     fn open(layout: &Layout) -> Result<Self, StoreError> {
@@ -66,6 +65,7 @@ impl Database {
             _ => failed("open")(source),
         })?;
         let instances = db.open_tree(INSTANCES).map_err(failed("open"))?;
+        let jobs = db.open_tree(JOBS).map_err(failed("open"))?;
         let file = path.join("db");
         let file = File::open(&file).map_err(|source| StoreError::Io {
             action: "open",
@@ -75,6 +75,7 @@ impl Database {
         Ok(Self {
             db,
             instances,
+            jobs,
             file,
         })
     }
@@ -130,7 +131,19 @@ impl Database {
     }
 }
 
-fn failed(action: &'static str) -> impl Fn(sled::Error) -> StoreError {
+/// Turns a panic of sled into an error.
+pub(super) fn catch_panic<T>(
+    action: impl FnOnce() -> Result<T, StoreError> + UnwindSafe,
+) -> Result<T, StoreError> {
+    std::panic::catch_unwind(action).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().cloned();
+        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        let message = said.unwrap_or_else(|| "it panicked".to_owned());
+        Err(StoreError::Panicked { message })
+    })
+}
+
+pub(super) fn failed(action: &'static str) -> impl Fn(sled::Error) -> StoreError {
     move |source| StoreError::Database { action, source }
 }
 

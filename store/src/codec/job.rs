@@ -1,0 +1,244 @@
+//! The stored forms of a job's record.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{CodecError, open, seal};
+use crate::ids::{JobId, ProjectName, SnapshotId};
+use crate::records::{JobFailure, JobKind, JobRecord, JobState};
+
+/// The version that is written.
+const VERSION: u16 = 1;
+
+/// The first form of a job's record. Frozen: never change it, add a second one.
+#[derive(Serialize, Deserialize)]
+struct JobRecordV1 {
+    id: JobId,
+    kind: KindV1,
+    project: ProjectName,
+    snapshot: Option<SnapshotId>,
+    state: StateV1,
+    step: Option<String>,
+    bytes_done: u64,
+    bytes_total: Option<u64>,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    failure: Option<FailureV1>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum KindV1 {
+    Import,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StateV1 {
+    Queued,
+    Running,
+    Done,
+    Failed,
+    Cancelled,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FailureV1 {
+    code: String,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl From<JobRecord> for JobRecordV1 {
+    fn from(record: JobRecord) -> Self {
+        Self {
+            id: record.id,
+            kind: match record.kind {
+                JobKind::Import => KindV1::Import,
+            },
+            project: record.project,
+            snapshot: record.snapshot,
+            state: match record.state {
+                JobState::Queued => StateV1::Queued,
+                JobState::Running => StateV1::Running,
+                JobState::Done => StateV1::Done,
+                JobState::Failed => StateV1::Failed,
+                JobState::Cancelled => StateV1::Cancelled,
+            },
+            step: record.step,
+            bytes_done: record.bytes_done,
+            bytes_total: record.bytes_total,
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            failure: record.failure.map(|failure| FailureV1 {
+                code: failure.code,
+                message: failure.message,
+                detail: failure.detail,
+                hint: failure.hint,
+            }),
+            warnings: record.warnings,
+        }
+    }
+}
+
+impl From<JobRecordV1> for JobRecord {
+    fn from(record: JobRecordV1) -> Self {
+        Self {
+            id: record.id,
+            kind: match record.kind {
+                KindV1::Import => JobKind::Import,
+            },
+            project: record.project,
+            snapshot: record.snapshot,
+            state: match record.state {
+                StateV1::Queued => JobState::Queued,
+                StateV1::Running => JobState::Running,
+                StateV1::Done => JobState::Done,
+                StateV1::Failed => JobState::Failed,
+                StateV1::Cancelled => JobState::Cancelled,
+            },
+            step: record.step,
+            bytes_done: record.bytes_done,
+            bytes_total: record.bytes_total,
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            failure: record.failure.map(|failure| JobFailure {
+                code: failure.code,
+                message: failure.message,
+                detail: failure.detail,
+                hint: failure.hint,
+            }),
+            warnings: record.warnings,
+        }
+    }
+}
+
+/// A job's record in its envelope.
+///
+/// # Errors
+///
+/// The record is larger than any should be.
+pub fn encode_job(record: &JobRecord) -> Result<Vec<u8>, CodecError> {
+    seal(VERSION, &JobRecordV1::from(record.clone()))
+}
+
+/// The job's record in these bytes.
+///
+/// # Errors
+///
+/// The bytes are not a whole, undamaged record of a version that is known.
+pub fn decode_job(bytes: &[u8]) -> Result<JobRecord, CodecError> {
+    let envelope = open(bytes)?;
+    match envelope.version {
+        1 => Ok(envelope.decode::<JobRecordV1>()?.into()),
+        version => Err(CodecError::Version {
+            version,
+            newest: VERSION,
+        }),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{any_time, hex, unhex};
+    use super::*;
+
+    pub(crate) fn example_job() -> JobRecord {
+        JobRecord {
+            id: JobId::from_number(7),
+            kind: JobKind::Import,
+            project: "mathspace".parse().unwrap(),
+            snapshot: Some("monday".parse().unwrap()),
+            state: JobState::Failed,
+            step: Some("restoring the dump".to_owned()),
+            bytes_done: 1 << 20,
+            bytes_total: None,
+            started_at: Some(Timestamp::from_second(1_700_000_000).unwrap()),
+            ended_at: Some(Timestamp::from_second(1_700_000_060).unwrap()),
+            failure: Some(JobFailure {
+                code: "import_failed".to_owned(),
+                message: "psql failed: division by zero".to_owned(),
+                detail: None,
+                hint: Some("Make the dump again.".to_owned()),
+            }),
+            warnings: vec!["settings made by ALTER SYSTEM are left out: port".to_owned()],
+        }
+    }
+
+    /// Written by the first release with jobs. If this fails, records on users' disks cannot be read.
+    const GOLDEN: &str = include_str!("job-v1.hex");
+
+    #[test]
+    fn first_version_of_a_job_record_keeps_its_bytes() {
+        let golden: String = GOLDEN.split_whitespace().collect();
+        assert_eq!(hex(&encode_job(&example_job()).unwrap()), golden);
+        assert_eq!(decode_job(&unhex(GOLDEN)).unwrap(), example_job());
+    }
+
+    #[test]
+    fn newer_job_record_is_refused_by_its_version() {
+        let bytes = seal(2, &JobRecordV1::from(example_job())).unwrap();
+        let error = decode_job(&bytes).unwrap_err();
+        assert!(
+            matches!(error, CodecError::Version { version: 2, .. }),
+            "{error}"
+        );
+    }
+
+    fn any_job() -> impl Strategy<Value = JobRecord> {
+        let name = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}";
+        let state = prop_oneof![
+            Just(JobState::Queued),
+            Just(JobState::Running),
+            Just(JobState::Done),
+            Just(JobState::Failed),
+            Just(JobState::Cancelled),
+        ];
+        let text = || prop::option::of(".{0,40}");
+        let identity = (any::<u64>(), name, prop::option::of(name), state);
+        let progress = (text(), any::<u64>(), any::<Option<u64>>());
+        let times = (prop::option::of(any_time()), prop::option::of(any_time()));
+        let failure = prop::option::of(("[a-z_]{0,20}", ".{0,40}", text(), text()));
+        let warnings = prop::collection::vec(".{0,40}", 0..4);
+        (identity, progress, times, failure, warnings).prop_map(
+            |(identity, progress, times, failure, warnings)| JobRecord {
+                id: JobId::from_number(identity.0),
+                kind: JobKind::Import,
+                project: identity.1.parse().unwrap(),
+                snapshot: identity.2.map(|name| name.parse().unwrap()),
+                state: identity.3,
+                step: progress.0,
+                bytes_done: progress.1,
+                bytes_total: progress.2,
+                started_at: times.0,
+                ended_at: times.1,
+                failure: failure.map(|(code, message, detail, hint)| JobFailure {
+                    code,
+                    message,
+                    detail,
+                    hint,
+                }),
+                warnings,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn encoded_job_is_decoded(record in any_job()) {
+            prop_assert_eq!(decode_job(&encode_job(&record).unwrap()).unwrap(), record);
+        }
+
+        #[test]
+        fn damaged_byte_of_a_job_is_always_noticed(
+            record in any_job(), at in any::<prop::sample::Index>(), flip in 1u8..,
+        ) {
+            let mut bytes = encode_job(&record).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            prop_assert!(decode_job(&bytes).is_err());
+        }
+    }
+}
