@@ -26,7 +26,6 @@ mod service;
 mod session;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use std::fmt;
 

@@ -5,13 +5,14 @@
 //! | [`supervisor`] | the map from an instance's name to its actor; creation, room, expiry |
 //! | [`instance`] | one instance: its life cycle, its waiters, its Postgres |
 //! | [`connection`] | one client connection: login, relay, idleness |
-//! | [`snapshot_index`] | the known snapshots, and which suits a client |
+//! | [`snapshot_index`] | the snapshots, and the choice of one for a new instance |
 //! | [`clone_worker`] | the threads that clone, delete and write records |
 //! | [`sessions`], [`slots`], [`limits`] | what the actors share |
 //! | [`request`] | the overloaded user name |
+//! | [`auth`] | authentication, and the rights of users |
 //! | [`wire`] | the part of Postgres' protocol that a proxy must speak |
-//! | [`client_error`] | the only map from our errors to what a client sees |
-//! | [`awake`] | why a Postgres without sessions should not be stopped yet |
+//! | [`client_error`] | the only map from domain errors to a Postgres client's form |
+//! | [`awake`] | the activity of a Postgres without sessions that a stop would interrupt |
 //! | [`endpoint`] | connecting to a Postgres of ours |
 //! | [`ports`] | what the actors need from the world, as traits |
 
@@ -31,6 +32,7 @@ pub mod snapshot_index;
 pub mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod text;
 pub mod wire;
 
 use multidb_store::InstanceUid;

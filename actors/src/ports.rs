@@ -149,7 +149,7 @@ pub struct CloneReport {
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum CloneError {
     /// The file system has no room, or less than the reserve.
-    #[error("no disk space: {free_bytes} bytes free, {reserve_bytes} are reserved")]
+    #[error("no disk space: {}", crate::text::disk_space(*.free_bytes, *.reserve_bytes))]
     #[serde(rename = "no_disk_space")]
     NoSpace {
         /// The bytes that were free.

@@ -27,7 +27,6 @@ use multidb_store::{InstanceName, ProjectName, SnapshotId};
 
 use crate::limits::IdleTimeouts;
 
-pub(crate) use error::quoted;
 pub use error::{KeyPlace, RequestError};
 
 /// All keys, in the order in which errors name them.

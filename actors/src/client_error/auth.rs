@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{ClientError, text};
+use super::ClientError;
 use crate::auth::{AuthenticationError, DenyReason};
+use crate::text;
 use crate::wire::sqlstate;
 
 impl From<&AuthenticationError> for ClientError {
@@ -43,12 +44,12 @@ impl From<&DenyReason> for ClientError {
         match reason {
             DenyReason::ProjectNotAllowed { allowed, .. } => {
                 Self::new(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION, message)
-                    .detail(format!("The user's projects are {}.", text::list(allowed)))
+                    .detail(format!("Allowed projects: {}.", text::list(allowed)))
             }
             DenyReason::RoleNotAllowed { allowed, .. } => {
                 Self::new(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION, message)
-                    .detail(format!("The user's roles are {}.", text::list(allowed)))
-                    .hint("Add one of them to the user name, as in \"role:NAME\".")
+                    .detail(format!("Allowed roles: {}.", text::list(allowed)))
+                    .hint("Add \"role:NAME\" with one of them to the user name.")
             }
             DenyReason::TooManyInstances { max, .. } => Self::new(
                 sqlstate::CONFIGURATION_LIMIT_EXCEEDED,

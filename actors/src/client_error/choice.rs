@@ -3,12 +3,13 @@
 
 use multidb_store::{InstanceName, ProjectName};
 
-use super::{ClientError, text};
+use super::ClientError;
 use crate::ports::RevisionError;
-use crate::request::{Source, quoted};
+use crate::request::Source;
 use crate::snapshot_index::ChooseError;
 use crate::snapshot_index::decision::NearestMiss;
 use crate::supervisor::AcquireError;
+use crate::text::{self, quoted};
 use crate::wire::sqlstate;
 
 impl From<&AcquireError> for ClientError {
@@ -47,7 +48,7 @@ fn creation_hint(instance: &InstanceName) -> String {
 }
 
 fn projects(known: &[ProjectName]) -> String {
-    format!("The projects are {}.", text::list(known))
+    format!("Configured projects: {}.", text::list(known))
 }
 
 impl From<&ChooseError> for ClientError {

@@ -1,8 +1,9 @@
 //! Errors of a login.
 
-use super::{ClientError, text};
+use super::ClientError;
 use crate::connection::RefusalReason;
-use crate::request::{KEYS, RequestError, quoted};
+use crate::request::{KEYS, RequestError};
+use crate::text::{self, quoted};
 use crate::wire::{WireError, sqlstate};
 
 impl From<&RefusalReason> for ClientError {

@@ -2,9 +2,10 @@
 
 use multidb_store::InstanceName;
 
-use super::{ClientError, text};
+use super::ClientError;
 use crate::instance::InstanceError;
 use crate::ports::{CloneError, StartError};
+use crate::text;
 use crate::wire::sqlstate;
 
 /// The most lines of Postgres' log in an error.
@@ -72,7 +73,10 @@ fn of_clone(instance: &InstanceName, error: &CloneError) -> ClientError {
             sqlstate::DISK_FULL,
             format!("no disk space for instance \"{instance}\""),
         )
-        .detail(space_detail(*free_bytes, *reserve_bytes))
+        .detail(text::sentence(&format!(
+            "{} (limits.disk_reserve)",
+            text::disk_space(*free_bytes, *reserve_bytes)
+        )))
         .hint("Remove instances or snapshots that are no longer needed."),
         CloneError::SnapshotDamaged { snapshot, .. } => ClientError::new(
             sqlstate::DATA_CORRUPTED,
@@ -83,18 +87,6 @@ fn of_clone(instance: &InstanceName, error: &CloneError) -> ClientError {
             sqlstate::SYSTEM_ERROR,
             format!("could not create instance \"{instance}\""),
         ),
-    }
-}
-
-/// How the free space relates to the reserve.
-fn space_detail(free_bytes: u64, reserve_bytes: u64) -> String {
-    let reserve = text::bytes(reserve_bytes);
-    if let Some(left) = free_bytes.checked_sub(reserve_bytes) {
-        let left = text::bytes(left);
-        format!("Only {left} left above the {reserve} reserve (limits.disk_reserve).")
-    } else {
-        let free = text::bytes(free_bytes);
-        format!("Only {free} free, less than the {reserve} reserve (limits.disk_reserve).")
     }
 }
 

@@ -1,7 +1,8 @@
 //! Sessions that multidb terminates. The texts are those of Postgres where it has one.
 
-use super::{ClientError, text};
+use super::ClientError;
 use crate::connection::TerminationReason;
+use crate::text;
 use crate::wire::sqlstate;
 
 impl From<&TerminationReason> for ClientError {

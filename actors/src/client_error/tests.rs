@@ -431,21 +431,3 @@ fn every_notice() {
     }
     insta::assert_snapshot!(text);
 }
-
-#[test]
-fn durations_sizes_and_lists_read_well() {
-    let duration = |millis| text::duration(Duration::from_millis(millis));
-    assert_eq!(duration(0), "0 ms");
-    assert_eq!(duration(1_500), "1 second 500 ms");
-    assert_eq!(duration(60_000), "1 minute");
-    assert_eq!(duration(5_400_000), "1 hour 30 minutes");
-    assert_eq!(duration(29 * 86_400_000), "29 days");
-    assert_eq!(text::bytes(0), "0 bytes");
-    assert_eq!(text::bytes(1024), "1 KiB");
-    assert_eq!(text::bytes(1536), "1.5 KiB");
-    assert_eq!(text::bytes(5 << 30), "5 GiB");
-    assert_eq!(text::bytes(u64::MAX), "16777215.9 TiB");
-    assert_eq!(text::list(&["a", "b"]), "a, b");
-    assert_eq!(text::list(&["x"; 11]).len(), 28 + " and 1 more".len());
-    assert_eq!(text::sentence("it ended."), "It ended.");
-}

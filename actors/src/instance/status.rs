@@ -28,7 +28,7 @@ pub struct InstanceStatus {
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum InstanceError {
     /// Its Postgres did not accept connections within `start_timeout`.
-    #[error("postgres was not ready within {}", humantime::format_duration(*.limit))]
+    #[error("postgres was not ready within {}", crate::text::duration(*.limit))]
     StartTimeout {
         /// The limit.
         limit: std::time::Duration,

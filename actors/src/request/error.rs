@@ -5,6 +5,8 @@ use std::fmt;
 use multidb_store::InvalidName;
 use serde::Serialize;
 
+use crate::text::quoted;
+
 /// The place of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -140,25 +142,4 @@ impl RequestError {
             Self::InvalidValue { .. } => "invalid_value",
         }
     }
-}
-
-/// The longest quotation of a client's text, in characters.
-const QUOTED_LENGTH_MAX: usize = 100;
-
-/// A client's text for a message: in quotes, on one line, shortened if it is long.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    let mut rest = text.chars();
-    for character in rest.by_ref().take(QUOTED_LENGTH_MAX) {
-        if character.is_control() {
-            quoted.extend(character.escape_default());
-        } else {
-            quoted.push(character);
-        }
-    }
-    if rest.next().is_some() {
-        quoted.push('…');
-    }
-    quoted.push('"');
-    quoted
 }

@@ -24,7 +24,7 @@ pub enum WireError {
         version: ProtocolVersion,
     },
     /// A cancel request whose key is too short or too long.
-    #[error("invalid length of cancel key: {length} bytes")]
+    #[error("invalid length {length} of cancel key")]
     CancelKeyLength {
         /// The length of the key in bytes.
         length: usize,

@@ -59,7 +59,7 @@ fn requests_are_distinguished_and_faults_named() {
         ("0000000A 04D21630 0000", "invalid length of startup packet"),
         (
             "0000000F 04D2162E 0000002A 010203",
-            "invalid length of cancel key: 3 bytes",
+            "invalid length 3 of cancel key",
         ),
         (
             "00000008 00020000",
