@@ -12,13 +12,15 @@ use std::io;
 use std::path::Path;
 
 use multidb_actors::ports::{CloneError, CloneReport, Cloner};
-use multidb_store::manifest::{self, ManifestError};
+use multidb_store::manifest;
 use multidb_store::{InstanceRecord, InstanceUid, Layout, error_chain};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 mod btrfs;
+mod copy;
 mod create;
+mod error;
 mod extents;
 pub mod probe;
 mod root;
@@ -29,7 +31,9 @@ pub use self::extents::Extents;
 pub use self::probe::Findings;
 pub use self::tree::TreeSize;
 
-use self::tree::{FileCopy, TreeError};
+use self::copy::FileCopy;
+use self::error::failed;
+use self::tree::TreeError;
 
 /// How data directories are cloned, as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -145,7 +149,7 @@ impl TreeCloner {
         if !to.exists() {
             self.make_data_dir(to)?;
         }
-        tree::copy(from, to, how).map_err(|error| self.tree_failed(error, None))
+        copy::copy(from, to, how).map_err(|error| self.tree_failed(error, None))
     }
 
     /// Creates an empty directory that can be cloned later: a subvolume for Btrfs snapshots.
@@ -207,53 +211,6 @@ impl TreeCloner {
         let sync = || -> io::Result<()> { Ok(rustix::fs::syncfs(fs::File::open(path)?)?) };
         sync().map_err(|error| self.io_failed("sync", path, &error))
     }
-
-    fn tree_failed(&self, error: TreeError, snapshot: Option<&str>) -> CloneError {
-        match (error, snapshot) {
-            (TreeError::Foreign { path, kind }, Some(snapshot)) => CloneError::SnapshotDamaged {
-                snapshot: snapshot.to_owned(),
-                message: format!("{} is a {kind}", path.display()),
-            },
-            (TreeError::Foreign { path, kind }, None) => CloneError::Failed {
-                message: format!("cannot clone {}: it is a {kind}", path.display()),
-            },
-            (
-                TreeError::Io {
-                    action,
-                    path,
-                    source,
-                },
-                _,
-            ) => self.io_failed(action, &path, &source),
-        }
-    }
-
-    fn store_failed(&self, error: &ManifestError) -> CloneError {
-        match error {
-            ManifestError::Io {
-                action,
-                path,
-                source,
-            } => self.io_failed(action, path, source),
-            _ => CloneError::Failed {
-                message: error_chain(error),
-            },
-        }
-    }
-
-    fn io_failed(&self, action: &str, path: &Path, error: &io::Error) -> CloneError {
-        let no_space = matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        );
-        match probe::free_bytes(self.layout.root()) {
-            Ok(free_bytes) if no_space => CloneError::NoSpace {
-                free_bytes,
-                reserve_bytes: self.reserve_bytes,
-            },
-            _ => failed(action, path, error),
-        }
-    }
 }
 
 impl Cloner for TreeCloner {
@@ -286,7 +243,7 @@ impl Cloner for TreeCloner {
     fn existing(&self) -> Result<Vec<InstanceUid>, CloneError> {
         let found = manifest::scan::<InstanceRecord>(&self.layout.instances());
         let mut existing = Vec::new();
-        for (directory, record) in found.map_err(|error| self.store_failed(&error))? {
+        for (directory, record) in found.map_err(|error| self.manifest_failed(&error))? {
             let name = directory.file_name().and_then(|name| name.to_str());
             let uid = name.and_then(|name| name.parse::<InstanceUid>().ok());
             let error = record.as_ref().err().map(|error| error_chain(error));
@@ -312,12 +269,6 @@ impl Cloner for TreeCloner {
     fn disk_free_bytes(&self) -> Result<u64, CloneError> {
         let root = self.layout.root();
         probe::free_bytes(root).map_err(|error| failed("read the free space of", root, &error))
-    }
-}
-
-fn failed(action: &str, path: &Path, error: &io::Error) -> CloneError {
-    CloneError::Failed {
-        message: format!("cannot {action} {}: {error}", path.display()),
     }
 }
 

@@ -18,8 +18,9 @@ use std::thread;
 use multidb_actors::ports::CloneError;
 use multidb_store::{InstanceRecord, InstanceUid, SnapshotRecord, manifest};
 
-use super::tree::{self, FileCopy};
-use super::{Method, TreeCloner, btrfs, probe, root};
+use super::copy::{self, FileCopy};
+use super::error::failed;
+use super::{Method, TreeCloner, btrfs, probe, root, tree};
 
 /// The name of an incomplete clone.
 pub(super) const PARTIAL: &str = "data.partial";
@@ -56,7 +57,7 @@ impl TreeCloner {
     ) -> Result<u64, CloneError> {
         root::make(directory, 0o711)
             .map_err(|error| self.io_failed("create", directory, &error))?;
-        let manifest = manifest::create(directory, record).map_err(|e| self.store_failed(&e))?;
+        let manifest = manifest::create(directory, record).map_err(|e| self.manifest_failed(&e))?;
         let partial = directory.join(PARTIAL);
         if partial.exists() {
             self.remove_tree(&partial)?;
@@ -102,7 +103,7 @@ impl TreeCloner {
             Method::Auto | Method::BtrfsSnapshot | Method::Reflink => FileCopy::Reflink,
         };
         let id = Some(snapshot.id.as_str());
-        let (size, _) = tree::copy(from, to, how).map_err(|error| self.tree_failed(error, id))?;
+        let (size, _) = copy::copy(from, to, how).map_err(|error| self.tree_failed(error, id))?;
         check_count(snapshot, size.files)?;
         Ok(size.files)
     }
@@ -134,7 +135,7 @@ impl TreeCloner {
     pub(crate) fn check_reserve(&self, bytes: u64) -> Result<(), CloneError> {
         let instances = self.layout.instances();
         let free_bytes = probe::free_bytes(&instances)
-            .map_err(|error| super::failed("read the free space of", &instances, &error))?;
+            .map_err(|error| failed("read the free space of", &instances, &error))?;
         if free_bytes < self.reserve_bytes.saturating_add(bytes) {
             return Err(CloneError::NoSpace {
                 free_bytes,
@@ -164,12 +165,12 @@ impl TreeCloner {
         }
         manifest::sync_directory(directory)
             .and_then(|()| manifest::sync_directory(&self.layout.instances()))
-            .map_err(|error| self.store_failed(&error))
+            .map_err(|error| self.manifest_failed(&error))
     }
 
     pub(super) fn write_record(&self, record: &InstanceRecord) -> Result<(), CloneError> {
         let directory = self.layout.instance(record.uid);
-        manifest::write(&directory, record).map_err(|error| self.store_failed(&error))
+        manifest::write(&directory, record).map_err(|error| self.manifest_failed(&error))
     }
 
     /// Refuses a directory that multidb did not create for this clone.
@@ -227,8 +228,9 @@ fn check_count(snapshot: &SnapshotRecord, files: u64) -> Result<(), CloneError> 
     if files == snapshot.files {
         return Ok(());
     }
+    let counted = if files == 1 { "file" } else { "files" };
     let message = format!(
-        "it has {files} files, but its manifest says {}; import it again",
+        "it has {files} {counted}, but its manifest says {}; import it again",
         snapshot.files
     );
     Err(damaged(snapshot.id.as_str(), message))
@@ -236,5 +238,5 @@ fn check_count(snapshot: &SnapshotRecord, files: u64) -> Result<(), CloneError> 
 
 fn failed_thread(directory: &Path) -> CloneError {
     let error = io::Error::other("its thread panicked");
-    super::failed("sync the manifest of", directory, &error)
+    failed("sync the manifest of", directory, &error)
 }

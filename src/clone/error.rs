@@ -1,0 +1,69 @@
+//! Errors of file systems and manifests as those of the actors' port.
+
+use std::io;
+use std::path::Path;
+
+use multidb_actors::ports::CloneError;
+use multidb_store::error_chain;
+use multidb_store::manifest::ManifestError;
+
+use super::tree::TreeError;
+use super::{TreeCloner, probe};
+
+impl TreeCloner {
+    /// The error of a walk; `snapshot` is the one that is walked, if any.
+    pub(super) fn tree_failed(&self, error: TreeError, snapshot: Option<&str>) -> CloneError {
+        match (error, snapshot) {
+            (TreeError::Foreign { path, kind }, Some(snapshot)) => CloneError::SnapshotDamaged {
+                snapshot: snapshot.to_owned(),
+                message: format!("{} is a {kind}", path.display()),
+            },
+            (TreeError::Foreign { path, kind }, None) => CloneError::Failed {
+                message: format!("cannot clone {}: it is a {kind}", path.display()),
+            },
+            (
+                TreeError::Io {
+                    action,
+                    path,
+                    source,
+                },
+                _,
+            ) => self.io_failed(action, &path, &source),
+        }
+    }
+
+    pub(super) fn manifest_failed(&self, error: &ManifestError) -> CloneError {
+        match error {
+            ManifestError::Io {
+                action,
+                path,
+                source,
+            } => self.io_failed(action, path, source),
+            _ => CloneError::Failed {
+                message: error_chain(error),
+            },
+        }
+    }
+
+    /// The error of a file system, with the free space if there is none left.
+    pub(super) fn io_failed(&self, action: &str, path: &Path, error: &io::Error) -> CloneError {
+        let no_space = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        match probe::free_bytes(self.layout.root()) {
+            Ok(free_bytes) if no_space => CloneError::NoSpace {
+                free_bytes,
+                reserve_bytes: self.reserve_bytes,
+            },
+            _ => failed(action, path, error),
+        }
+    }
+}
+
+/// The error of an action on a path.
+pub(super) fn failed(action: &str, path: &Path, error: &io::Error) -> CloneError {
+    CloneError::Failed {
+        message: format!("cannot {action} {}: {error}", path.display()),
+    }
+}
