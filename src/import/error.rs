@@ -131,6 +131,10 @@ impl ImportError {
                 Some("Wait until it has ended, or choose another id.".to_owned())
             }
             Self::Refused { hint, .. } | Self::Migrations { hint, .. } => Some(hint.clone()),
+            Self::Script {
+                source: ScriptError::MetaCommand { .. },
+                ..
+            } => Some("Remove the command from the dump.".to_owned()),
             Self::Script { .. } => Some("Make the dump again.".to_owned()),
             Self::Clone(CloneError::NoSpace { .. }) => Some(
                 "Remove snapshots or instances that are not needed, or lower limits.disk_reserve."

@@ -55,7 +55,7 @@ pub enum ScriptError {
         missing: &'static str,
     },
     /// It has a psql command that pg_dump does not write.
-    #[error("line {line}: the dump has a psql command, which could run programs: remove it")]
+    #[error("line {line}: the dump has a psql command, which could run programs")]
     MetaCommand {
         /// The line, counted from 1.
         line: u64,

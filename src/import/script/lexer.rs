@@ -3,7 +3,12 @@
 //! It follows psql's own scanner in quoting, and knows no grammar beyond the first word of a
 //! statement. So text in the body of a function or in a row is never taken for a statement.
 
+mod scan;
+
 use memchr::{memchr, memchr2, memmem};
+
+use self::scan::{comment, dollar_tag};
+pub(super) use self::scan::{is_word, is_word_start};
 
 /// The construct that the lexer is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -256,48 +261,6 @@ impl Lexer {
         self.after_from = false;
         self.from_stdin = false;
     }
-}
-
-/// Skips the text of a comment; `None` if the line ends within it.
-fn comment<'a>(rest: &'a [u8], depth: &mut u32) -> Option<&'a [u8]> {
-    let mut rest = rest;
-    while let Some(at) = memchr2(b'/', b'*', rest) {
-        let pair = (rest[at], rest.get(at + 1).copied());
-        match pair {
-            (b'/', Some(b'*')) => {
-                *depth = depth.saturating_add(1);
-                rest = &rest[at + 2..];
-            }
-            (b'*', Some(b'/')) => {
-                *depth -= 1;
-                rest = &rest[at + 2..];
-                if *depth == 0 {
-                    return Some(rest);
-                }
-            }
-            _ => rest = &rest[at + 1..],
-        }
-    }
-    None
-}
-
-/// `$$` or `$tag$` at the start of `text`.
-fn dollar_tag(text: &[u8]) -> Option<&[u8]> {
-    let end = memchr(b'$', &text[1..])? + 1;
-    let tag = &text[1..end];
-    let valid = match tag.first() {
-        None => true,
-        Some(first) => is_word_start(*first) && tag.iter().all(|b| is_word(*b)),
-    };
-    valid.then(|| &text[..=end])
-}
-
-pub(super) fn is_word_start(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
-}
-
-pub(super) fn is_word(byte: u8) -> bool {
-    is_word_start(byte) || byte.is_ascii_digit() || byte == b'$'
 }
 
 #[cfg(test)]

@@ -22,74 +22,60 @@ async fn refused(fixture: &Fixture, bytes: &[u8], words: &str) {
 async fn damaged_dump_is_refused_with_the_cause() {
     let fixture = Fixture::new();
     let source = fixture.source().await;
-    let plain = fixture
-        .program("pg_dump", &source.args(&["--dbname=proj"]))
-        .await;
-    let custom = fixture
-        .program(
-            "pg_dump",
-            &source.args(&["--dbname=proj", "--format=custom"]),
-        )
-        .await;
-    let tar = fixture
-        .program("pg_dump", &source.args(&["--dbname=proj", "--format=tar"]))
-        .await;
+    let dump = async |format: &str| {
+        let args = source.args(&["--dbname=proj", "--format", format]);
+        fixture.program("pg_dump", &args).await
+    };
+    let (plain, custom, tar) = (dump("plain").await, dump("custom").await, dump("tar").await);
     source.stop().await;
 
-    let mut broken = plain.clone();
+    let broken = [&plain[..], b"\n\nSELECT nonsense;\n"].concat();
     let lines = 3 + plain.iter().filter(|b| **b == b'\n').count();
-    broken.extend_from_slice(b"\n\nSELECT nonsense;\n");
-    refused(
-        &fixture,
-        &broken,
-        &format!("psql failed: line {lines}: ERROR:  column \"nonsense\" does not exist"),
-    )
-    .await;
-    refused(&fixture, &plain[..plain.len() / 2], "truncated").await;
+    let error = format!("psql failed: line {lines}: ERROR:  column \"nonsense\" does not exist");
+    refused(&fixture, &broken, &error).await;
     let tail = plain
         .windows(8)
         .rposition(|window| window == b"complete")
         .unwrap();
-    refused(
-        &fixture,
-        &plain[..tail - 31],
-        "\"PostgreSQL database dump complete\", is missing",
-    )
-    .await;
-    refused(&fixture, &custom[..custom.len() / 2], "pg_restore failed").await;
-    refused(
-        &fixture,
-        &tar[..tar.len() / 2],
-        "the tar archive is truncated",
-    )
-    .await;
     let zstd = zstd::encode_all(&plain[..], 1).unwrap();
-    refused(&fixture, &zstd[..zstd.len() - 10], "cannot read").await;
-    refused(
-        &fixture,
-        b"\\! touch /tmp/owned\n",
-        "backslash commands are restricted",
-    )
-    .await;
-    refused(
-        &fixture,
-        b"SELECT 1;\n",
-        "relation \"django_migrations\" does not exist",
-    )
-    .await;
-    refused(
-        &fixture,
-        b"COPY nothing FROM stdin;\n1\n\\.\n",
-        "line 1: ERROR:  relation \"nothing\" does not exist",
-    )
-    .await;
-    refused(&fixture, b"", "it is empty").await;
-    refused(
-        &fixture,
-        b"SELECT pg_terminate_backend(pg_backend_pid());\nSELECT 1;\n",
-        "terminating connection",
-    )
-    .await;
+    for (bytes, words) in [
+        (&plain[..plain.len() / 2], "truncated"),
+        (
+            &plain[..tail - 31],
+            "\"PostgreSQL database dump complete\", is missing",
+        ),
+        (&custom[..custom.len() / 2], "pg_restore failed"),
+        (&tar[..tar.len() / 2], "the tar archive is truncated"),
+        (&zstd[..zstd.len() - 10], "cannot read"),
+    ] {
+        refused(&fixture, bytes, words).await;
+    }
+}
+
+#[tokio::test]
+async fn script_that_fails_is_refused_with_the_cause() {
+    let fixture = Fixture::new();
+    for (script, words) in [
+        ("", "it is empty"),
+        (
+            "\\! touch /tmp/owned\n",
+            "backslash commands are restricted",
+        ),
+        (
+            "SELECT 1;\n",
+            "relation \"django_migrations\" does not exist",
+        ),
+        (
+            "COPY nothing FROM stdin;\n1\n\\.\n",
+            "line 1: ERROR:  relation \"nothing\" does not exist",
+        ),
+        (
+            "SELECT pg_terminate_backend(pg_backend_pid());\nSELECT 1;\n",
+            "terminating connection",
+        ),
+    ] {
+        refused(&fixture, script.as_bytes(), words).await;
+    }
 }
 
 #[tokio::test]
