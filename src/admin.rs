@@ -2,9 +2,9 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | [`api`] | the paths and the JSON, for both sides |
-//! | [`server`] | the daemon's side |
-//! | [`client`] | the side of the commands |
+//! | [`api`] | the paths, queries and bodies, for both sides |
+//! | [`server`] | the daemon's side: HTTP in front of [`control`](crate::control) |
+//! | [`client`] | the commands' side |
 
 pub mod api;
 pub mod client;

@@ -24,10 +24,11 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::admin::server::{self as admin, AdminDeps};
+use crate::admin::server as admin;
 use crate::catalog::DiskCatalog;
 use crate::clone::TreeCloner;
 use crate::config::{AuthMethod, Config};
+use crate::control::{Control, ControlDeps};
 use crate::git::{GitProject, GitSource};
 use crate::import::Importer;
 use crate::probe::PgProbe;
@@ -66,21 +67,21 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let actors = foundation.start_actors(&config).await?;
     let users = live_users(&config)?;
     let importer = foundation.importer(actors.index.clone());
-    let admin = admin::serve(AdminDeps {
+    let control = Control::new(ControlDeps {
         config: Arc::new(config.clone()),
-        importer: importer.clone(),
+        layout: foundation.layout.clone(),
         cloner: foundation.cloner.clone(),
         host: foundation.host.clone(),
-        layout: foundation.layout.clone(),
+        probe: Arc::new(PgProbe),
         supervisor: actors.supervisor.clone(),
         index: actors.index.clone(),
         worker: actors.worker.clone(),
         sessions: actors.sessions.clone(),
         users: users.clone(),
-        probe: Arc::new(PgProbe),
         started_at: Timestamp::now(),
-    })
-    .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
+    });
+    let admin = admin::serve(&config.admin_socket, control, importer.clone())
+        .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
     handle_hangups()?;
     let proxy = Proxy::bind(&config.listen)?;
     let tls = secure(&config)?;

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | [`daemon`] | the parts joined, their start and their end |
 //! | [`proxy`] | the listeners |
-//! | [`admin`] | the admin socket: its server, its client and their types |
+//! | [`control`] | the service behind the admin socket: requests, answers, authorization |
+//! | [`admin`] | the admin socket: HTTP in front of `control`, and its client |
 //! | [`config`] | the settings |
 //! | [`clone`], [`catalog`] | copy-on-write clones, and the snapshots on disk |
 //! | [`runtime`], [`probe`] | what runs Postgres, and questions to it |
@@ -19,6 +20,7 @@ pub mod catalog;
 pub mod cli;
 pub mod clone;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod git;
 pub mod import;

@@ -62,7 +62,7 @@ impl LiveUsers {
     /// # Errors
     ///
     /// The file has faults; the users before stay.
-    pub fn read_again(&self) -> Result<usize, ConfigFaults> {
+    pub fn reload(&self) -> Result<usize, ConfigFaults> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let read = load(&self.auth);
         match &read {
@@ -80,7 +80,7 @@ impl LiveUsers {
 
     /// Reads the file again when it changes, for as long as anybody listens.
     pub async fn keep_fresh(&self, watched: WatchedFiles) {
-        let refresh = || drop(self.read_again());
+        let refresh = || drop(self.reload());
         watched.keep_fresh(&self.sender, refresh).await;
     }
 }

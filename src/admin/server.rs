@@ -1,106 +1,75 @@
 //! The daemon's side of the admin socket: a handler for each path of [`api`](super::api), which
-//! asks the actors and shows what they say.
+//! hands a typed request to [`Control`].
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use actix::prelude::*;
 use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer, web};
-use jiff::Timestamp;
-use multidb_actors::clone_worker::CloneWorker;
-use multidb_actors::ports::{Cloner, ServerProbe};
-use multidb_actors::sessions::SessionTable;
-use multidb_actors::snapshot_index::{ListSnapshots, SnapshotIndex};
-use multidb_actors::supervisor::{ListInstances, Supervisor};
-use multidb_store::Layout;
+use actix_web::{App, HttpServer, get, post, web};
 
-use super::api::{StatusView, UsersView};
-use crate::clone::TreeCloner;
-use crate::config::Config;
+use crate::control::model::{StatusView, UsersView};
+use crate::control::{Caller, Control};
 use crate::import::Importer;
-use crate::runtime::PostgresHost;
-use crate::users::LiveUsers;
 
 mod connections;
 mod failure;
+mod imports;
 mod instances;
 mod snapshots;
 
-use self::failure::{Answer, Failure};
+use self::failure::Answer;
 
-/// What the handlers ask.
-#[derive(Clone)]
-pub struct AdminDeps {
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// Makes snapshots.
-    pub importer: Arc<Importer>,
-    /// Knows the disk.
-    pub cloner: Arc<TreeCloner>,
-    /// Runs Postgres.
-    pub host: Arc<dyn PostgresHost>,
-    /// The paths.
-    pub layout: Layout,
-    /// The instances.
-    pub supervisor: Addr<Supervisor>,
-    /// The snapshots.
-    pub index: Addr<SnapshotIndex>,
-    /// Deletes and measures.
-    pub worker: Addr<CloneWorker>,
-    /// The open sessions.
-    pub sessions: SessionTable,
-    /// The users, unless everybody is trusted.
-    pub users: Option<Arc<LiveUsers>>,
-    /// Asks the instances' Postgres.
-    pub probe: Arc<dyn ServerProbe>,
-    /// When the daemon started.
-    pub started_at: Timestamp,
-}
+/// The author of all requests on this socket: its file permissions are the authentication.
+const CALLER: Caller = Caller::Administrator;
 
-/// Serves the admin socket on this system until it is told to stop.
+/// The service, as handlers receive it.
+type Service = web::Data<Control>;
+
+/// Serves the admin socket on this system until its handle is told to stop.
 ///
 /// # Errors
 ///
-/// The socket cannot be made.
-pub fn serve(deps: AdminDeps) -> io::Result<ServerHandle> {
-    let path = deps.config.admin_socket.clone();
-    make_room(&path)?;
-    let deps = web::Data::new(deps);
+/// The socket cannot be created.
+pub fn serve(path: &Path, control: Control, importer: Arc<Importer>) -> io::Result<ServerHandle> {
+    remove_stale_socket(path)?;
+    let control = web::Data::new(control);
+    let importer = web::Data::from(importer);
     let server = HttpServer::new(move || {
         App::new()
-            .app_data(deps.clone())
+            .app_data(control.clone())
+            .app_data(importer.clone())
             .app_data(web::JsonConfig::default().error_handler(failure::bad_json))
             .app_data(web::QueryConfig::default().error_handler(failure::bad_query))
             .service(status)
-            .service(read_users)
+            .service(reload_users)
             .configure(instances::routes)
+            .service(imports::import)
             .configure(snapshots::routes)
             .configure(connections::routes)
             .default_service(web::to(failure::no_such_path))
     })
     .workers(1)
     .disable_signals()
-    .bind_uds(&path)?
+    .bind_uds(path)?
     .run();
-    // Whoever may write to the socket commands the daemon.
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
+    // Any process that may write to the socket commands the daemon.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     let handle = server.handle();
     actix_rt::spawn(server);
     Ok(handle)
 }
 
-/// Replaces the socket of a daemon that is gone, and no other file.
-fn make_room(path: &Path) -> io::Result<()> {
+/// Removes the socket of a daemon that has ended, and no other file.
+fn remove_stale_socket(path: &Path) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "the path exists and is no socket",
+            "the path exists and is not a socket",
         )),
         Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => Err(io::Error::new(
             io::ErrorKind::AddrInUse,
@@ -111,39 +80,12 @@ fn make_room(path: &Path) -> io::Result<()> {
     }
 }
 
-#[actix_web::get("/v1/status")]
-async fn status(deps: web::Data<AdminDeps>) -> Answer<StatusView> {
-    let all = deps.supervisor.send(ListInstances).await?;
-    let snapshots = deps.index.send(ListSnapshots).await?;
-    let mut instances = std::collections::BTreeMap::new();
-    for status in all {
-        *instances.entry(status.state.name().to_owned()).or_insert(0) += 1;
-    }
-    Ok(web::Json(StatusView {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        started_at: deps.started_at,
-        listen: deps.config.listen.iter().map(ToString::to_string).collect(),
-        root: deps.config.root.clone(),
-        runtime: deps.host.kind().to_owned(),
-        instances,
-        connections: *deps.sessions.count().borrow(),
-        snapshots: snapshots.len(),
-        clone_method: deps.cloner.method().to_owned(),
-        disk_free_bytes: deps.cloner.disk_free_bytes().map_err(Failure::internal)?,
-    }))
+#[get("/v1/status")]
+async fn status(control: Service) -> Answer<StatusView> {
+    Ok(web::Json(control.status(&CALLER).await?))
 }
 
-/// Reads the file of users again, at once.
-#[actix_web::post("/v1/users/reload")]
-async fn read_users(deps: web::Data<AdminDeps>) -> Answer<UsersView> {
-    let Some(live) = deps.users.clone() else {
-        return Ok(web::Json(UsersView { users: 0 }));
-    };
-    let read = web::block(move || live.read_again());
-    let users = read
-        .await
-        .map_err(Failure::internal)?
-        .map_err(Failure::internal)?;
-    Ok(web::Json(UsersView { users }))
+#[post("/v1/users/reload")]
+async fn reload_users(control: Service) -> Answer<UsersView> {
+    Ok(web::Json(control.reload_users(&CALLER).await?))
 }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use multidb_store::InstanceName;
 
 use super::table::printable;
-use crate::admin::api::InstanceView;
+use crate::control::model::InstanceView;
 
 /// What an administrator is about to do to an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

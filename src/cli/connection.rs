@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Invocation;
 use super::table::{Align, ago, coarse, table};
-use crate::admin::api::ConnectionView;
+use crate::control::model::ConnectionView;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConnectionCommand {

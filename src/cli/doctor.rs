@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::Invocation;
 use super::table::printable;
-use crate::admin::api::StatusView;
 use crate::admin::client::AdminError;
 use crate::config::{ConfigFaults, Loaded};
+use crate::control::model::StatusView;
 
 mod disk;
 mod repositories;

@@ -14,8 +14,9 @@ use multidb_store::{ProjectName, SnapshotId};
 
 use super::Invocation;
 use super::table::{moment, printable, size};
-use crate::admin::api::{ImportBody, ImportEvent, ImportSource, SnapshotView};
+use crate::admin::api::{ImportBody, ImportEvent, ImportSource};
 use crate::admin::client::AdminError;
+use crate::control::model::SnapshotView;
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {

@@ -11,8 +11,9 @@ use serde_json::json;
 use super::Invocation;
 use super::confirm::{self, Deed};
 use super::table::{Align, ago, fields, moment, or_none, printable, size, table, until};
-use crate::admin::api::{DeletedView, InstanceView, LogsView, PinBody};
+use crate::admin::api::PinBody;
 use crate::admin::client::AdminClient;
+use crate::control::model::{DeletedView, InstanceView, LogsView};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum InstanceCommand {

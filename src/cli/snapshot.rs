@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::table::{Align, ago, fields, moment, or_none, printable, size, table};
 use super::{Invocation, import};
-use crate::admin::api::{ExplainView, SnapshotView};
 use crate::admin::client::escaped;
+use crate::control::model::{ExplainView, SnapshotView};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SnapshotCommand {

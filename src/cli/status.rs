@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Invocation;
 use super::table::{ago, fields, size};
-use crate::admin::api::StatusView;
+use crate::control::model::StatusView;
 
 pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     let status: StatusView = invocation.client()?.get("/v1/status").await?;

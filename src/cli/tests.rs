@@ -4,10 +4,11 @@ use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
 use super::*;
-use crate::admin::api::{
-    ConnectionView, ErrorInfo, ExplainView, InstanceView, SnapshotView, StatusView, VerdictView,
-};
+use crate::admin::api::ErrorInfo;
 use crate::admin::client::AdminError;
+use crate::control::model::{
+    ConnectionView, ExplainView, InstanceView, SnapshotView, StatusView, VerdictView,
+};
 
 /// The help of a command and of all below it, as `--help` prints them.
 fn help(command: &mut clap::Command, path: &str, text: &mut String) {

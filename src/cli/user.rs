@@ -12,9 +12,9 @@ use serde_json::json;
 
 use super::Invocation;
 use super::table::{Align, or_none, printable, table};
-use crate::admin::api::UsersView;
 use crate::admin::client::AdminError;
 use crate::config::{Auth, AuthMethod};
+use crate::control::model::UsersView;
 use crate::users::{self, NewUser, UsersFile};
 
 /// How long a running daemon may take to read the file again.

@@ -2,7 +2,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
 use super::*;
-use crate::admin::api::{ImportSource, LogsView};
+use crate::admin::api::ImportSource;
+use crate::control::model::LogsView;
 
 /// A daemon that gives one client these pieces of an answer; returns what it was asked.
 fn answer(dir: &Path, pieces: &'static [&'static str]) -> (AdminClient, JoinHandle<String>) {

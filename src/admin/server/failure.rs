@@ -1,62 +1,33 @@
-//! What failed, as HTTP says it.
+//! The one map from errors to HTTP status and JSON.
 
-use std::fmt;
+use std::fmt::{self, Display};
+use std::str::FromStr;
 
-use actix::MailboxError;
 use actix_web::error::{JsonPayloadError, QueryPayloadError};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
-use multidb_actors::client_error::ClientError;
 use multidb_actors::instance::InstanceError;
-use multidb_actors::ports::{RevisionError, RuntimeError};
+use multidb_actors::ports::{RevisionError, StartError};
 use multidb_actors::snapshot_index::ChooseError;
 use multidb_store::error_chain;
 
 use crate::admin::api::{ErrorBody, ErrorInfo};
+use crate::control::ControlError;
+
+/// The detail of an error whose cause is for the log alone.
+const IN_LOG: &str = "The log of multidb has the cause.";
 
 /// A handler's answer.
 pub(super) type Answer<T> = Result<web::Json<T>, Failure>;
 
-/// What failed, and with which status it is told.
+/// A failed request: its status and its JSON.
 #[derive(Debug)]
 pub(super) struct Failure {
     status: StatusCode,
-    pub(super) info: ErrorInfo,
+    info: ErrorInfo,
 }
 
-impl Failure {
-    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        let message = message.into();
-        let info = ErrorInfo {
-            message,
-            ..ErrorInfo::default()
-        };
-        Self { status, info }
-    }
-
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.info.hint = Some(hint.into());
-        self
-    }
-
-    pub(super) fn not_found(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, message)
-    }
-
-    pub(super) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, message)
-    }
-
-    pub(super) fn conflict(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, message)
-    }
-
-    pub(super) fn internal(error: impl std::error::Error) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error_chain(&error))
-    }
-}
-
-impl fmt::Display for Failure {
+impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.info.message)
     }
@@ -73,83 +44,175 @@ impl ResponseError for Failure {
     }
 }
 
-impl From<MailboxError> for Failure {
-    fn from(error: MailboxError) -> Self {
-        Self::internal(error)
-    }
-}
-
-impl From<RuntimeError> for Failure {
-    fn from(error: RuntimeError) -> Self {
-        let mut failure = Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.message);
-        failure.info.hint = error.hint;
-        failure
-    }
-}
-
-impl From<InstanceError> for Failure {
-    fn from(error: InstanceError) -> Self {
-        match &error {
-            InstanceError::Deleted => Self::not_found("the instance was deleted meanwhile"),
-            InstanceError::Stopped => Self::conflict("the instance was stopped meanwhile"),
-            InstanceError::Start(multidb_actors::ports::StartError::Exited { log, .. }) => {
-                let mut failure = Self::internal(&error);
-                if !log.is_empty() {
-                    failure.info.detail = Some(format!("Its log ends so:\n{}", log.join("\n")));
-                }
-                failure
-            }
-            InstanceError::Clone(_)
-            | InstanceError::Start(_)
-            | InstanceError::StartTimeout { .. }
-            | InstanceError::NoSlot { .. }
-            | InstanceError::Stop(_)
-            | InstanceError::Died
-            | InstanceError::Storage(_)
-            | InstanceError::Delete(_) => Self::internal(&error),
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        let info = ErrorInfo {
+            code: error.code().to_owned(),
+            message: message(&error),
+            detail: detail(&error),
+            hint: hint(&error),
+        };
+        Self {
+            status: status(&error),
+            info,
         }
     }
 }
 
-impl From<ChooseError> for Failure {
-    fn from(error: ChooseError) -> Self {
-        let status = match &error {
-            ChooseError::NoSuchSnapshot { .. }
-            | ChooseError::NoSnapshots { .. }
-            | ChooseError::NoSnapshotAsOf { .. } => StatusCode::NOT_FOUND,
-            ChooseError::Revision(
-                RevisionError::Unknown { .. }
-                | RevisionError::Ambiguous { .. }
-                | RevisionError::ListingMissing { .. },
-            ) => StatusCode::BAD_REQUEST,
-            ChooseError::NoCompatibleSnapshot { .. } => StatusCode::CONFLICT,
-            ChooseError::IndexUnavailable
-            | ChooseError::Revision(RevisionError::Repository { .. }) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-        };
-        let error = ClientError::from(&error);
-        let info = ErrorInfo {
-            message: error.message,
-            detail: error.detail,
-            hint: error.hint,
-        };
-        Self { status, info }
+fn status(error: &ControlError) -> StatusCode {
+    match error {
+        ControlError::NoSuchInstance(_)
+        | ControlError::NoSuchSnapshot(_)
+        | ControlError::NoSuchConnection(_)
+        | ControlError::NoSuchProject { .. }
+        | ControlError::Instance(InstanceError::Deleted) => StatusCode::NOT_FOUND,
+        ControlError::ProjectNeeded { .. } | ControlError::InvalidArgument(_) => {
+            StatusCode::BAD_REQUEST
+        }
+        ControlError::NoProject
+        | ControlError::SnapshotInUse { .. }
+        | ControlError::Instance(InstanceError::Stopped) => StatusCode::CONFLICT,
+        ControlError::Denied { .. } => StatusCode::FORBIDDEN,
+        ControlError::Choose(error) => choose_status(error),
+        ControlError::Instance(_)
+        | ControlError::Runtime(_)
+        | ControlError::Storage(_)
+        | ControlError::Users(_)
+        | ControlError::ActorEnded => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
-/// A body that is no JSON of the right form.
+fn choose_status(error: &ChooseError) -> StatusCode {
+    match error {
+        ChooseError::NoSuchSnapshot { .. }
+        | ChooseError::NoSnapshots { .. }
+        | ChooseError::NoSnapshotAsOf { .. } => StatusCode::NOT_FOUND,
+        ChooseError::Revision(
+            RevisionError::Unknown { .. }
+            | RevisionError::Ambiguous { .. }
+            | RevisionError::ListingMissing { .. },
+        ) => StatusCode::BAD_REQUEST,
+        ChooseError::NoCompatibleSnapshot { .. } => StatusCode::CONFLICT,
+        ChooseError::IndexUnavailable | ChooseError::Revision(RevisionError::Repository { .. }) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
+/// The message. The cause of an unreadable repository may hold paths, so it is for the log alone.
+fn message(error: &ControlError) -> String {
+    match error {
+        ControlError::Choose(ChooseError::Revision(RevisionError::Repository { .. })) => {
+            "the git repository cannot be read".to_owned()
+        }
+        _ => error_chain(error),
+    }
+}
+
+fn detail(error: &ControlError) -> Option<String> {
+    match error {
+        ControlError::NoSuchProject { known, .. } | ControlError::ProjectNeeded { known } => {
+            Some(format!("The projects are {}.", list(known)))
+        }
+        ControlError::SnapshotInUse { instances, .. } => {
+            Some(format!("Instances cloned from it: {}.", list(instances)))
+        }
+        ControlError::Instance(InstanceError::Start(StartError::Exited { log, .. }))
+            if !log.is_empty() =>
+        {
+            Some(format!("The end of its log:\n{}", log.join("\n")))
+        }
+        ControlError::Choose(ChooseError::Revision(error)) => match error {
+            RevisionError::Unknown { fetch_failure, .. } => fetch_failure.as_ref().map(|_| {
+                "The git remote could not be reached; the log of multidb has the cause.".to_owned()
+            }),
+            RevisionError::Ambiguous { candidates, .. } => {
+                Some(format!("Candidates: {}.", candidates.join(", ")))
+            }
+            RevisionError::ListingMissing { .. } => None,
+            RevisionError::Repository { .. } => Some(IN_LOG.to_owned()),
+        },
+        ControlError::ActorEnded => Some(IN_LOG.to_owned()),
+        _ => None,
+    }
+}
+
+fn hint(error: &ControlError) -> Option<String> {
+    let hint = match error {
+        ControlError::NoSuchInstance(_) => "\"multidb instance ls\" lists the instances.",
+        ControlError::NoSuchSnapshot(_) => "\"multidb snapshot ls\" lists the snapshots.",
+        ControlError::NoSuchConnection(_) => "\"multidb connection ls\" lists the connections.",
+        ControlError::NoProject => "Add a [project.NAME] section to the configuration.",
+        ControlError::ProjectNeeded { .. } => "Name one with --project.",
+        ControlError::SnapshotInUse { .. } => {
+            "With --force it is deleted nevertheless; the instances keep their data, but cannot be \
+             reset."
+        }
+        ControlError::Choose(ChooseError::Revision(RevisionError::Unknown {
+            fetch_failure: None,
+            ..
+        })) => "Name a commit, branch or tag of the project's repository.",
+        ControlError::Choose(ChooseError::Revision(RevisionError::Ambiguous { .. })) => {
+            "Give more digits of the commit."
+        }
+        ControlError::Runtime(error) => return error.hint.clone(),
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// Names in double quotes, separated by commas.
+fn list(names: &[impl Display]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    names.join(", ")
+}
+
+/// Reads a name from a path, a query or a body.
+pub(super) fn parse<T: FromStr<Err: std::error::Error>>(text: &str) -> Result<T, Failure> {
+    text.parse()
+        .map_err(|error| bad_request(error_chain(&error)))
+}
+
+/// As [`parse`], for a value that may be left out.
+pub(super) fn parse_optional<T: FromStr<Err: std::error::Error>>(
+    text: Option<&str>,
+) -> Result<Option<T>, Failure> {
+    text.map(parse).transpose()
+}
+
+fn bad_request(message: String) -> Failure {
+    ControlError::InvalidArgument(message).into()
+}
+
+fn no_such(message: String) -> Failure {
+    let info = ErrorInfo {
+        code: "no_such_path".to_owned(),
+        message,
+        ..ErrorInfo::default()
+    };
+    Failure {
+        status: StatusCode::NOT_FOUND,
+        info,
+    }
+}
+
+/// The answer to `POST /v1/instances/{name}/{command}` with another command.
+pub(super) fn no_such_command(command: &str) -> Failure {
+    no_such(format!("there is no command \"{command}\""))
+}
+
+/// The answer to a body that is not JSON of the expected form.
 pub(super) fn bad_json(error: JsonPayloadError, _: &HttpRequest) -> actix_web::Error {
-    Failure::bad_request(error_chain(&error)).into()
+    bad_request(error_chain(&error)).into()
 }
 
-/// A query string of the wrong form.
+/// The answer to a query of another form than expected.
 pub(super) fn bad_query(error: QueryPayloadError, _: &HttpRequest) -> actix_web::Error {
-    Failure::bad_request(error_chain(&error)).into()
+    bad_request(error_chain(&error)).into()
 }
 
-/// A path that is not served.
+/// The answer on any other path.
 pub(super) async fn no_such_path(request: HttpRequest) -> HttpResponse {
     let message = format!("there is no {} {}", request.method(), request.path());
-    Failure::not_found(message).error_response()
+    no_such(message).error_response()
 }

@@ -1,0 +1,131 @@
+//! The service behind every face of the daemon: admin socket, web page and console.
+//!
+//! A face turns its input into a typed request, says who the [`Caller`] is, and shows the typed
+//! answer or the [`ControlError`]. Policy and authorization are here. HTTP, SQL and terminals are
+//! not.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`access`] | which caller may do what |
+//! | [`model`] | requests and answers |
+//! | [`error`] | errors |
+//! | `status`, `instances`, `snapshots`, `connections`, `users` | the requests, by noun |
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use jiff::Timestamp;
+use multidb_actors::clone_worker::CloneWorker;
+use multidb_actors::ports::ServerProbe;
+use multidb_actors::sessions::SessionTable;
+use multidb_actors::snapshot_index::SnapshotIndex;
+use multidb_actors::supervisor::Supervisor;
+use multidb_store::{Layout, ProjectName};
+
+use crate::clone::TreeCloner;
+use crate::config::Config;
+use crate::runtime::PostgresHost;
+use crate::users::LiveUsers;
+
+pub mod access;
+mod connections;
+pub mod error;
+mod instances;
+pub mod model;
+mod snapshots;
+mod status;
+mod users;
+
+pub use self::access::{Caller, CallingUser};
+pub use self::error::ControlError;
+
+/// The service. Clones share their parts.
+#[derive(Clone)]
+pub struct Control {
+    deps: Arc<ControlDeps>,
+}
+
+/// The parts of the daemon that the service works on.
+pub struct ControlDeps {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The paths.
+    pub layout: Layout,
+    /// Reports the clone method and the free disk space.
+    pub cloner: Arc<TreeCloner>,
+    /// Runs Postgres.
+    pub host: Arc<dyn PostgresHost>,
+    /// Asks running Postgres servers about themselves.
+    pub probe: Arc<dyn ServerProbe>,
+    /// The instances.
+    pub supervisor: Addr<Supervisor>,
+    /// The snapshots.
+    pub index: Addr<SnapshotIndex>,
+    /// Deletes and measures.
+    pub worker: Addr<CloneWorker>,
+    /// The open sessions.
+    pub sessions: SessionTable,
+    /// The users; none with `auth.method = "trust"`.
+    pub users: Option<Arc<LiveUsers>>,
+    /// When the daemon started.
+    pub started_at: Timestamp,
+}
+
+impl Control {
+    /// A service on these parts.
+    pub fn new(deps: ControlDeps) -> Self {
+        Self {
+            deps: Arc::new(deps),
+        }
+    }
+
+    /// The project of this name; without a name, the only one.
+    fn project(&self, name: Option<&ProjectName>) -> Result<ProjectName, ControlError> {
+        let known = self.deps.config.projects.keys().cloned().collect();
+        choose_project(known, name)
+    }
+}
+
+fn choose_project(
+    known: Vec<ProjectName>,
+    name: Option<&ProjectName>,
+) -> Result<ProjectName, ControlError> {
+    match (name, known.as_slice()) {
+        (_, []) => Err(ControlError::NoProject),
+        (Some(name), known) if known.contains(name) => Ok(name.clone()),
+        (Some(name), _) => Err(ControlError::NoSuchProject {
+            project: name.clone(),
+            known,
+        }),
+        (None, [only]) => Ok(only.clone()),
+        (None, _) => Err(ControlError::ProjectNeeded { known }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn project_is_named_or_the_only_one() {
+        let names = |text: &str| -> Vec<ProjectName> {
+            text.split_whitespace()
+                .map(|name| name.parse().unwrap())
+                .collect()
+        };
+        for (known, name, expected) in [
+            ("", None, Err("no_project")),
+            ("", Some("shop"), Err("no_project")),
+            ("shop", None, Ok("shop")),
+            ("shop wiki", None, Err("project_needed")),
+            ("shop wiki", Some("wiki"), Ok("wiki")),
+            ("shop", Some("wiki"), Err("no_such_project")),
+        ] {
+            let name: Option<ProjectName> = name.map(|name: &str| name.parse().unwrap());
+            let chosen = choose_project(names(known), name.as_ref());
+            let chosen = chosen.as_ref().map(ProjectName::as_str);
+            let chosen = chosen.map_err(ControlError::code);
+            assert_eq!(chosen, expected, "{known} {name:?}");
+        }
+    }
+}

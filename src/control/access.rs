@@ -1,0 +1,199 @@
+//! Authorization: one rule over caller, action and resource.
+//!
+//! | resource | a user may view | a user may change |
+//! | --- | --- | --- |
+//! | daemon | yes | no |
+//! | project | if allowed to use it | no |
+//! | snapshot | of an allowed project | no |
+//! | instance | if created by the user, in an allowed project | likewise |
+//! | connection | if opened by the user | likewise |
+//!
+//! The administrator, and users with `admin`, may do everything. Instances, snapshots and
+//! connections that a user may not view are reported as missing.
+
+use std::fmt;
+
+use multidb_actors::sessions::{ConnectionId, Session};
+use multidb_store::{InstanceName, InstanceRecord, ProjectName, SnapshotId, SnapshotRecord};
+
+use super::ControlError;
+
+/// The author of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// A process that may write to the admin socket, which file permissions guard.
+    Administrator,
+    /// An authenticated multidb user.
+    User(CallingUser),
+}
+
+/// An authenticated multidb user, as the author of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallingUser {
+    /// The user's name.
+    pub name: String,
+    /// Whether the user has the rights of the administrator.
+    pub admin: bool,
+    /// The projects that the user may use; all without a list.
+    pub projects: Option<Vec<ProjectName>>,
+}
+
+/// The kind of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It reads.
+    View,
+    /// It starts, stops, creates, changes or removes something.
+    Change,
+}
+
+/// The object of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource<'a> {
+    /// The daemon itself: its status, its users.
+    Daemon,
+    /// A project: its decisions, its imports.
+    Project(&'a ProjectName),
+    /// A snapshot.
+    Snapshot {
+        /// Its id.
+        id: &'a SnapshotId,
+        /// Its project.
+        project: &'a ProjectName,
+    },
+    /// An instance.
+    Instance {
+        /// Its name.
+        name: &'a InstanceName,
+        /// Its project.
+        project: &'a ProjectName,
+        /// The user that created it.
+        created_by: &'a str,
+    },
+    /// A client's session.
+    Connection {
+        /// Its number.
+        id: ConnectionId,
+        /// The user that opened it.
+        user: &'a str,
+    },
+}
+
+/// The answer of the rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// The request is carried out.
+    Granted,
+    /// The caller may know of the resource, but not do this.
+    Denied,
+    /// The caller may not know of the resource.
+    Hidden,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Administrator => f.write_str("administrator"),
+            Self::User(user) => write!(f, "user \"{}\"", user.name),
+        }
+    }
+}
+
+impl<'a> From<&'a InstanceRecord> for Resource<'a> {
+    fn from(record: &'a InstanceRecord) -> Self {
+        Self::Instance {
+            name: &record.name,
+            project: &record.project,
+            created_by: &record.created_by,
+        }
+    }
+}
+
+impl<'a> From<&'a SnapshotRecord> for Resource<'a> {
+    fn from(record: &'a SnapshotRecord) -> Self {
+        Self::Snapshot {
+            id: &record.id,
+            project: &record.project,
+        }
+    }
+}
+
+impl<'a> From<&'a Session> for Resource<'a> {
+    fn from(session: &'a Session) -> Self {
+        Self::Connection {
+            id: session.id,
+            user: &session.user,
+        }
+    }
+}
+
+impl CallingUser {
+    fn may_use(&self, project: &ProjectName) -> bool {
+        let projects = self.projects.as_ref();
+        projects.is_none_or(|projects| projects.contains(project))
+    }
+}
+
+impl Caller {
+    /// Whether this caller sees the resource in lists.
+    pub fn may_view<'a>(&self, resource: impl Into<Resource<'a>>) -> bool {
+        permission(self, Action::View, resource.into()) == Permission::Granted
+    }
+}
+
+/// The rule.
+pub fn permission(caller: &Caller, action: Action, resource: Resource<'_>) -> Permission {
+    let user = match caller {
+        Caller::User(user) if !user.admin => user,
+        Caller::User(_) | Caller::Administrator => return Permission::Granted,
+    };
+    let viewing = action == Action::View;
+    match resource {
+        Resource::Daemon if viewing => Permission::Granted,
+        Resource::Project(project) if viewing && user.may_use(project) => Permission::Granted,
+        Resource::Daemon | Resource::Project(_) => Permission::Denied,
+        Resource::Snapshot { project, .. } if !user.may_use(project) => Permission::Hidden,
+        Resource::Snapshot { .. } if viewing => Permission::Granted,
+        Resource::Snapshot { .. } => Permission::Denied,
+        Resource::Instance {
+            project,
+            created_by,
+            ..
+        } if user.may_use(project) && created_by == user.name => Permission::Granted,
+        Resource::Connection {
+            user: opened_by, ..
+        } if opened_by == user.name => Permission::Granted,
+        Resource::Instance { .. } | Resource::Connection { .. } => Permission::Hidden,
+    }
+}
+
+/// Applies the rule. `attempt` completes "may not …" in the error.
+pub(super) fn authorize<'a>(
+    caller: &Caller,
+    action: Action,
+    resource: impl Into<Resource<'a>>,
+    attempt: &'static str,
+) -> Result<(), ControlError> {
+    let resource = resource.into();
+    match (permission(caller, action, resource), resource) {
+        (Permission::Granted, _) => Ok(()),
+        (Permission::Hidden, Resource::Snapshot { id, .. }) => {
+            Err(ControlError::NoSuchSnapshot(id.clone()))
+        }
+        (Permission::Hidden, Resource::Instance { name, .. }) => {
+            Err(ControlError::NoSuchInstance(name.clone()))
+        }
+        (Permission::Hidden, Resource::Connection { id, .. }) => {
+            Err(ControlError::NoSuchConnection(id))
+        }
+        (Permission::Hidden, Resource::Daemon | Resource::Project(_)) | (Permission::Denied, _) => {
+            Err(ControlError::Denied {
+                caller: caller.to_string(),
+                attempt,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+use super::*;
+
+/// The letter of a permission in the table below.
+fn letter(permission: Permission) -> char {
+    match permission {
+        Permission::Granted => '+',
+        Permission::Denied => '-',
+        Permission::Hidden => '.',
+    }
+}
+
+fn user(projects: Option<&[&str]>, admin: bool) -> Caller {
+    let projects = projects.map(|names| names.iter().map(|name| name.parse().unwrap()).collect());
+    Caller::User(CallingUser {
+        name: "alice".to_owned(),
+        admin,
+        projects,
+    })
+}
+
+#[test]
+fn each_caller_has_the_rights_of_the_table() {
+    let (shop, wiki): (ProjectName, ProjectName) =
+        ("shop".parse().unwrap(), "wiki".parse().unwrap());
+    let (id, name) = ("monday".parse().unwrap(), "testdb".parse().unwrap());
+    let snapshot = |project| Resource::Snapshot { id: &id, project };
+    let instance = |project, created_by| Resource::Instance {
+        name: &name,
+        project,
+        created_by,
+    };
+    let connection = |user| Resource::Connection {
+        id: ConnectionId(1),
+        user,
+    };
+    let callers = [
+        Caller::Administrator,
+        user(Some(&[]), true),
+        user(None, false),
+        user(Some(&["shop"]), false),
+    ];
+    // A letter for each caller above: + granted, - denied, . hidden.
+    for (resource, view, change) in [
+        (Resource::Daemon, "++++", "++--"),
+        (Resource::Project(&shop), "++++", "++--"),
+        (Resource::Project(&wiki), "+++-", "++--"),
+        (snapshot(&shop), "++++", "++--"),
+        (snapshot(&wiki), "+++.", "++-."),
+        (instance(&shop, "alice"), "++++", "++++"),
+        (instance(&wiki, "alice"), "+++.", "+++."),
+        (instance(&shop, "bob"), "++..", "++.."),
+        (connection("alice"), "++++", "++++"),
+        (connection("bob"), "++..", "++.."),
+    ] {
+        for (action, expected) in [(Action::View, view), (Action::Change, change)] {
+            let permissions = callers.iter().map(|c| permission(c, action, resource));
+            let letters: String = permissions.map(letter).collect();
+            assert_eq!(letters, expected, "{action:?} {resource:?}");
+        }
+    }
+}
+
+#[test]
+fn hidden_resource_is_reported_as_missing() {
+    let (project, name) = ("shop".parse().unwrap(), "testdb".parse().unwrap());
+    let of_bob = Resource::Instance {
+        name: &name,
+        project: &project,
+        created_by: "bob",
+    };
+    let alice = user(None, false);
+    let error = authorize(&alice, Action::Change, of_bob, "stop instances").unwrap_err();
+    assert_eq!(error.code(), "no_such_instance");
+    let denied = authorize(&alice, Action::Change, Resource::Daemon, "reload users");
+    let denied = denied.unwrap_err();
+    assert_eq!(denied.code(), "denied");
+    assert_eq!(denied.to_string(), "user \"alice\" may not reload users");
+}

@@ -1,0 +1,92 @@
+//! Open sessions: listed and ended.
+
+use std::collections::HashMap;
+
+use futures_util::StreamExt;
+use multidb_actors::connection::{EndConnection, EndReason, SessionState};
+use multidb_actors::ports::{BackendActivity, Endpoint, ServerProbe};
+use multidb_actors::sessions::{ConnectionId, Session};
+
+use super::access::{Action, Caller, authorize};
+use super::model::ConnectionView;
+use super::{Control, ControlError};
+
+/// The number of Postgres servers that are asked at a time.
+const SERVERS_AT_A_TIME: usize = 16;
+
+impl Control {
+    /// Lists the open sessions, the oldest first.
+    pub async fn list_connections(&self, caller: &Caller) -> Vec<ConnectionView> {
+        let mut sessions = self.deps.sessions.all();
+        sessions.retain(|session| caller.may_view(session));
+        let activities = activities_of_active(&sessions, self.deps.probe.as_ref()).await;
+        let view = |session: &Session| view(session, activities.get(&session.id).copied());
+        sessions.iter().map(view).collect()
+    }
+
+    /// Ends a session.
+    pub async fn kill_connection(
+        &self,
+        caller: &Caller,
+        id: ConnectionId,
+    ) -> Result<(), ControlError> {
+        let session = self.deps.sessions.get(id);
+        let session = session.ok_or(ControlError::NoSuchConnection(id))?;
+        authorize(caller, Action::Change, &session, "end connections")?;
+        tracing::info!(%id, instance = %session.instance, %caller, "ending a connection");
+        // A session whose actor has just ended has ended too.
+        if let Err(error) = session.addr.send(EndConnection(EndReason::Killed)).await {
+            tracing::debug!(%error, "the connection had ended by itself");
+        }
+        Ok(())
+    }
+}
+
+fn view(session: &Session, activity: Option<BackendActivity>) -> ConnectionView {
+    let meter = &session.meter;
+    let state = activity.map_or_else(|| meter.state_name(), BackendActivity::name);
+    ConnectionView {
+        id: session.id.0,
+        peer: session.peer.to_string(),
+        tls: session.tls.map(str::to_owned),
+        user: session.user.clone(),
+        instance: session.instance.to_string(),
+        database: session.database.clone(),
+        role: session.role.clone(),
+        application_name: session.application_name.clone(),
+        state: state.to_owned(),
+        connected_at: session.connected_at,
+        idle_seconds: meter.quiet_for().as_secs(),
+        client_bytes: meter.from_client_bytes(),
+        backend_bytes: meter.from_backend_bytes(),
+    }
+}
+
+/// The activities of the sessions that are active by their bytes. Each Postgres is asked once; the
+/// sessions of one that does not answer are left out, and count as active.
+async fn activities_of_active(
+    sessions: &[Session],
+    probe: &dyn ServerProbe,
+) -> HashMap<ConnectionId, BackendActivity> {
+    let active = |session: &&Session| session.meter.state() == SessionState::Active;
+    let mut servers: HashMap<&Endpoint, Vec<&Session>> = HashMap::new();
+    for session in sessions.iter().filter(active) {
+        servers.entry(&session.endpoint).or_default().push(session);
+    }
+    let asked = servers.into_values().map(|sessions| async move {
+        let process_ids: Vec<i32> = sessions
+            .iter()
+            .map(|session| session.cancel_key.0)
+            .collect();
+        let one = sessions.first()?;
+        let asked = probe.backend_activities(&one.endpoint, &one.superuser, &process_ids);
+        let known = asked.await.ok()?;
+        let known = sessions
+            .into_iter()
+            .filter_map(move |session| Some((session.id, *known.get(&session.cancel_key.0)?)));
+        Some(known.collect::<Vec<_>>())
+    });
+    let answers = futures_util::stream::iter(asked).buffer_unordered(SERVERS_AT_A_TIME);
+    let answers: Vec<_> = answers.collect().await;
+    answers.into_iter().flatten().flatten().collect()
+}

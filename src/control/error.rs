@@ -1,0 +1,111 @@
+//! The errors of the service, as domain facts.
+//!
+//! Each has a message (`Display`), a stable [`code`](ControlError::code), and for people a detail.
+//! A face adds its own status and hints: `admin/server/failure.rs` for HTTP.
+
+use actix::MailboxError;
+use multidb_actors::instance::InstanceError;
+use multidb_actors::ports::{CloneError, RuntimeError};
+use multidb_actors::sessions::ConnectionId;
+use multidb_actors::snapshot_index::ChooseError;
+use multidb_store::{InstanceName, ProjectName, SnapshotId};
+
+use crate::config::ConfigFaults;
+
+/// The reason why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// There is no instance of this name, or the caller may not know of it.
+    #[error("instance \"{0}\" does not exist")]
+    NoSuchInstance(InstanceName),
+    /// There is no snapshot of this id, or the caller may not know of it.
+    #[error("snapshot \"{0}\" does not exist")]
+    NoSuchSnapshot(SnapshotId),
+    /// There is no session of this number, or the caller may not know of it.
+    #[error("connection {0} does not exist")]
+    NoSuchConnection(ConnectionId),
+    /// The configuration has other projects, but not this one.
+    #[error("project \"{project}\" does not exist")]
+    NoSuchProject {
+        /// The project of the request.
+        project: ProjectName,
+        /// The configured projects.
+        known: Vec<ProjectName>,
+    },
+    /// The configuration has no project.
+    #[error("no project is configured")]
+    NoProject,
+    /// The configuration has several projects, and the request names none.
+    #[error("several projects are configured and none is named")]
+    ProjectNeeded {
+        /// The configured projects.
+        known: Vec<ProjectName>,
+    },
+    /// Instances were cloned from the snapshot and need it for a reset.
+    #[error("snapshot \"{snapshot}\" is in use")]
+    SnapshotInUse {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The instances.
+        instances: Vec<InstanceName>,
+    },
+    /// A value of the request is invalid.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The caller has no right to do this.
+    #[error("{caller} may not {attempt}")]
+    Denied {
+        /// The caller, for people.
+        caller: String,
+        /// The attempt, as an infinitive.
+        attempt: &'static str,
+    },
+    /// The instance did not carry out its command.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// No snapshot could be chosen.
+    #[error(transparent)]
+    Choose(#[from] ChooseError),
+    /// The runtime failed.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// A file could not be read, written or deleted.
+    #[error(transparent)]
+    Storage(#[from] CloneError),
+    /// The file of users has faults.
+    #[error(transparent)]
+    Users(#[from] ConfigFaults),
+    /// An actor or thread of the daemon ended by a defect; the log has the cause.
+    #[error("internal error")]
+    ActorEnded,
+}
+
+impl From<MailboxError> for ControlError {
+    fn from(error: MailboxError) -> Self {
+        tracing::error!(%error, "an actor did not answer");
+        Self::ActorEnded
+    }
+}
+
+impl ControlError {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoSuchInstance(_) => "no_such_instance",
+            Self::NoSuchSnapshot(_) => "no_such_snapshot",
+            Self::NoSuchConnection(_) => "no_such_connection",
+            Self::NoSuchProject { .. } => "no_such_project",
+            Self::NoProject => "no_project",
+            Self::ProjectNeeded { .. } => "project_needed",
+            Self::SnapshotInUse { .. } => "snapshot_in_use",
+            Self::InvalidArgument(_) => "invalid_argument",
+            Self::Denied { .. } => "denied",
+            Self::Instance(error) => error.code(),
+            Self::Choose(error) => error.code(),
+            Self::Runtime(_) => "runtime_failed",
+            Self::Storage(error) => error.code(),
+            Self::Users(_) => "users_invalid",
+            Self::ActorEnded => "internal",
+        }
+    }
+}

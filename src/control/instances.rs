@@ -1,0 +1,271 @@
+//! Instances: listed, shown and commanded.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use multidb_actors::clone_worker::Measure;
+use multidb_actors::instance::InstanceStatus;
+use multidb_actors::instance::lifecycle::Command;
+use multidb_actors::supervisor::{
+    ControlInstance, GetInstance, ListInstances, PinInstance, retention,
+};
+use multidb_store::{InstanceName, Pin, error_chain};
+
+use super::access::{Action, Caller, authorize};
+use super::model::{DeletedView, InstanceFilter, InstanceView, LogsView, Page};
+use super::{Control, ControlError};
+
+impl Control {
+    /// Lists the selected instances in the order of their names.
+    pub async fn list_instances(
+        &self,
+        caller: &Caller,
+        filter: &InstanceFilter,
+        page: &Page,
+    ) -> Result<Vec<InstanceView>, ControlError> {
+        let all = self.deps.supervisor.send(ListInstances).await?;
+        let selected = all.iter().filter(|status| {
+            caller.may_view(&status.record) && filter.selects(status) && page.begins_before(status)
+        });
+        let selected = selected.take(page.limit.unwrap_or(usize::MAX));
+        Ok(selected.map(|status| self.instance_view(status)).collect())
+    }
+
+    /// Shows one instance with its disk space and its reasons to stay awake.
+    pub async fn show_instance(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+    ) -> Result<InstanceView, ControlError> {
+        let status = self.instance(name).await?;
+        authorize(caller, Action::View, &status.record, "see instances")?;
+        let mut shown = self.instance_view(&status);
+        match self.deps.worker.send(Measure(status.record.uid)).await? {
+            Ok(bytes) => shown.exclusive_bytes = Some(bytes),
+            // Files come and go under a running Postgres.
+            Err(error) => tracing::debug!(%error, "an instance was not measured"),
+        }
+        shown.awake_because = Some(self.awake_reasons(&status).await);
+        Ok(shown)
+    }
+
+    /// Starts an instance's Postgres, as a connection would.
+    pub async fn start_instance(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+    ) -> Result<InstanceView, ControlError> {
+        self.command(caller, name, Command::Start).await?;
+        Ok(self.instance_view(&self.instance(name).await?))
+    }
+
+    /// Ends an instance's sessions and stops its Postgres.
+    pub async fn stop_instance(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+    ) -> Result<InstanceView, ControlError> {
+        let sessions = self.command(caller, name, Command::Stop).await?;
+        self.view_after(name, sessions).await
+    }
+
+    /// Ends an instance's sessions and gives it a fresh clone of its snapshot.
+    pub async fn reset_instance(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+    ) -> Result<InstanceView, ControlError> {
+        let sessions = self.command(caller, name, Command::Reset).await?;
+        self.view_after(name, sessions).await
+    }
+
+    /// Ends an instance's sessions and deletes it.
+    pub async fn remove_instance(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+    ) -> Result<DeletedView, ControlError> {
+        let sessions_ended = self.command(caller, name, Command::Delete).await?;
+        Ok(DeletedView { sessions_ended })
+    }
+
+    /// Exempts an instance from expiry, for a time or without end.
+    pub async fn pin_instance(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+        time: Option<Duration>,
+    ) -> Result<InstanceView, ControlError> {
+        let pin = time.map_or(Ok(Pin::Forever), |time| {
+            let time = SignedDuration::try_from(time).ok();
+            let until = time.and_then(|time| Timestamp::now().checked_add(time).ok());
+            let too_long = || ControlError::InvalidArgument("the time is too long".to_owned());
+            until.map(Pin::Until).ok_or_else(too_long)
+        })?;
+        self.set_pin(caller, name, pin).await
+    }
+
+    /// Lets an instance expire again.
+    pub async fn unpin_instance(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+    ) -> Result<InstanceView, ControlError> {
+        self.set_pin(caller, name, Pin::None).await
+    }
+
+    /// Reads the last lines of an instance's log.
+    pub async fn instance_logs(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+        lines: usize,
+    ) -> Result<LogsView, ControlError> {
+        let status = self.instance(name).await?;
+        authorize(caller, Action::View, &status.record, "read logs")?;
+        let uid = status.record.uid;
+        let log = self.deps.layout.instance_log(uid);
+        let lines = self.deps.host.server_logs(uid, &log, lines).await?;
+        Ok(LogsView { lines })
+    }
+
+    async fn instance(&self, name: &InstanceName) -> Result<InstanceStatus, ControlError> {
+        let found = self.deps.supervisor.send(GetInstance(name.clone())).await?;
+        found.ok_or_else(|| ControlError::NoSuchInstance(name.clone()))
+    }
+
+    /// Carries out a command. Returns the number of sessions before it.
+    async fn command(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+        command: Command,
+    ) -> Result<usize, ControlError> {
+        let before = self.instance(name).await?;
+        authorize(caller, Action::Change, &before.record, "change instances")?;
+        tracing::info!(instance = %name, ?command, %caller, "command for an instance");
+        let sent = self.deps.supervisor.send(ControlInstance {
+            name: name.clone(),
+            command,
+        });
+        let done = sent.await?;
+        done.ok_or_else(|| ControlError::NoSuchInstance(name.clone()))??;
+        Ok(before.sessions)
+    }
+
+    async fn view_after(
+        &self,
+        name: &InstanceName,
+        sessions_ended: usize,
+    ) -> Result<InstanceView, ControlError> {
+        let mut shown = self.instance_view(&self.instance(name).await?);
+        shown.sessions_ended = Some(sessions_ended);
+        Ok(shown)
+    }
+
+    async fn set_pin(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+        pin: Pin,
+    ) -> Result<InstanceView, ControlError> {
+        let status = self.instance(name).await?;
+        authorize(caller, Action::Change, &status.record, "pin instances")?;
+        let sent = self.deps.supervisor.send(PinInstance {
+            name: name.clone(),
+            pin,
+        });
+        let done = sent.await?;
+        done.ok_or_else(|| ControlError::NoSuchInstance(name.clone()))??;
+        Ok(self.instance_view(&self.instance(name).await?))
+    }
+
+    /// The open sessions, and the background work of Postgres that a stop would interrupt.
+    async fn awake_reasons(&self, status: &InstanceStatus) -> Vec<String> {
+        let mut reasons = Vec::new();
+        match status.sessions {
+            0 => {}
+            1 => reasons.push("1 session".to_owned()),
+            count => reasons.push(format!("{count} sessions")),
+        }
+        if let Some(endpoint) = &status.endpoint {
+            let probe = &self.deps.probe;
+            match probe
+                .awake_reasons(endpoint, &status.record.superuser)
+                .await
+            {
+                Ok(work) => reasons.extend(work.iter().map(ToString::to_string)),
+                Err(error) => tracing::debug!(%error, "an instance did not tell its activity"),
+            }
+        }
+        reasons
+    }
+
+    fn instance_view(&self, status: &InstanceStatus) -> InstanceView {
+        let deps = &self.deps;
+        let record = &status.record;
+        let pin = PinView::of(record.pin, Timestamp::now());
+        let failure = status.failure.as_ref();
+        InstanceView {
+            name: record.name.to_string(),
+            project: record.project.to_string(),
+            state: status.state.name().to_owned(),
+            snapshot: record.snapshot.to_string(),
+            gitref: record.gitref.clone(),
+            commit: record.commit.clone(),
+            created_at: record.created_at,
+            last_used_at: record.last_used_at,
+            expires_at: retention::expires_at(record, deps.config.limits.retention),
+            pinned: pin.pinned,
+            pinned_until: pin.until,
+            connections: status.sessions,
+            postgres_major: record.postgres_major,
+            runtime: deps.host.kind().to_owned(),
+            data_dir: deps.layout.instance_data(record.uid),
+            uid: record.uid.to_string(),
+            generation: record.generation,
+            created_by: record.created_by.clone(),
+            failure: failure.map(|failure| error_chain(failure)),
+            exclusive_bytes: None,
+            awake_because: None,
+            sessions_ended: None,
+        }
+    }
+}
+
+/// A pin as an answer shows it.
+struct PinView {
+    pinned: bool,
+    until: Option<Timestamp>,
+}
+
+impl PinView {
+    fn of(pin: Pin, now: Timestamp) -> Self {
+        let (pinned, until) = match pin {
+            Pin::None => (false, None),
+            Pin::Forever => (true, None),
+            Pin::Until(until) => (until > now, Some(until)),
+        };
+        Self { pinned, until }
+    }
+}
+
+impl InstanceFilter {
+    fn selects(&self, status: &InstanceStatus) -> bool {
+        let record = &status.record;
+        self.project.as_ref().is_none_or(|p| *p == record.project)
+            && self.state.as_ref().is_none_or(|s| s == status.state.name())
+            && self
+                .created_by
+                .as_ref()
+                .is_none_or(|u| *u == record.created_by)
+    }
+}
+
+impl Page {
+    fn begins_before(&self, status: &InstanceStatus) -> bool {
+        self.after
+            .as_ref()
+            .is_none_or(|after| *after < status.record.name)
+    }
+}

@@ -1,0 +1,244 @@
+//! The requests and answers of the service.
+//!
+//! Answers are serialized as they are. Their field names are a public contract: in the JSON of the
+//! admin socket, in `--json` and as column names. Fields may be added, never renamed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use multidb_store::{InstanceName, ProjectName, SnapshotId};
+use serde::{Deserialize, Serialize};
+
+use crate::import::ImportSource;
+
+/// Selects instances. An empty filter selects all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InstanceFilter {
+    /// Instances of this project.
+    pub project: Option<ProjectName>,
+    /// Instances in this state, by its name in [`InstanceView::state`].
+    pub state: Option<String>,
+    /// Instances that this user created.
+    pub created_by: Option<String>,
+}
+
+/// A part of a list that is ordered by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Only instances whose names sort after this one.
+    pub after: Option<InstanceName>,
+    /// The longest answer; unlimited without it.
+    pub limit: Option<usize>,
+}
+
+/// A snapshot to import.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportOrder {
+    /// The id of the new snapshot.
+    pub id: SnapshotId,
+    /// Its project.
+    pub project: ProjectName,
+    /// The data directory or dump.
+    pub source: ImportSource,
+    /// When the data was taken; read from the source without it.
+    pub taken_at: Option<Timestamp>,
+    /// The major version of Postgres to restore a dump with; that of the dump without it.
+    pub postgres_major: Option<u16>,
+}
+
+/// The daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The addresses that clients connect to.
+    pub listen: Vec<String>,
+    /// Its root directory.
+    pub root: PathBuf,
+    /// `docker` or `process`.
+    pub runtime: String,
+    /// The number of instances by state; states without instances are left out.
+    pub instances: BTreeMap<String, usize>,
+    /// The number of open sessions.
+    pub connections: usize,
+    /// The number of snapshots.
+    pub snapshots: usize,
+    /// `btrfs-snapshot`, `reflink` or `copy`.
+    pub clone_method: String,
+    /// The bytes free on the root's file system.
+    pub disk_free_bytes: u64,
+}
+
+/// One instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// Its name.
+    pub name: String,
+    /// Its project.
+    pub project: String,
+    /// `cloning`, `stopped`, `starting`, `running`, `stopping`, `failed` or `deleting`.
+    pub state: String,
+    /// The snapshot that it was cloned from.
+    pub snapshot: String,
+    /// The revision that the client named at creation.
+    pub gitref: Option<String>,
+    /// The commit of that revision at creation.
+    pub commit: Option<String>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When a session last began or ended.
+    pub last_used_at: Timestamp,
+    /// When it is deleted if it stays unused; none for never.
+    pub expires_at: Option<Timestamp>,
+    /// Whether it is exempt from expiry now.
+    pub pinned: bool,
+    /// The end of the pin; none without a pin, and for a pin without an end.
+    pub pinned_until: Option<Timestamp>,
+    /// Its open sessions.
+    pub connections: usize,
+    /// The major version of its Postgres.
+    pub postgres_major: u16,
+    /// `docker` or `process`.
+    pub runtime: String,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// The identity of its clone, which names directories and containers.
+    pub uid: String,
+    /// Grows by one with each reset.
+    pub generation: u64,
+    /// The multidb user that created it.
+    pub created_by: String,
+    /// The error of its last job, if that failed.
+    pub failure: Option<String>,
+    /// The bytes that no snapshot or other clone shares. Only when one instance is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive_bytes: Option<u64>,
+    /// The sessions and background work of Postgres that keep it running. Only when one instance is
+    /// shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awake_because: Option<Vec<String>>,
+    /// The number of sessions that the command ended. Only in the answer to a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions_ended: Option<usize>,
+}
+
+/// A deleted instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedView {
+    /// The number of sessions that the deletion ended.
+    pub sessions_ended: usize,
+}
+
+/// The end of an instance's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogsView {
+    /// Its lines, oldest first.
+    pub lines: Vec<String>,
+}
+
+/// The users that may log in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsersView {
+    /// Their number; 0 with `auth.method = "trust"`.
+    pub users: usize,
+}
+
+/// One snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotView {
+    /// Its id.
+    pub id: String,
+    /// Its project.
+    pub project: String,
+    /// When its data was taken from the source database.
+    pub taken_at: Timestamp,
+    /// When the import ended.
+    pub imported_at: Timestamp,
+    /// The major version of Postgres that wrote it.
+    pub postgres_major: u16,
+    /// The sum of its files' sizes.
+    pub bytes: u64,
+    /// The number of its files.
+    pub files: u64,
+    /// The number of applied migrations.
+    pub migrations: usize,
+    /// The number of instances that were cloned from it.
+    pub instances: usize,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// The dump or data directory that it was made from, for people.
+    pub source: String,
+    /// The applied migrations. Only when one snapshot is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Vec<String>>,
+}
+
+/// The choice of a snapshot for a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// The project.
+    pub project: String,
+    /// The revision.
+    pub gitref: String,
+    /// Its commit.
+    pub commit: String,
+    /// The object id of the migration listing at that commit.
+    pub listing: String,
+    /// The number of migrations that the listing defines.
+    pub defined: usize,
+    /// The id of the chosen snapshot; none if no snapshot is compatible.
+    pub chosen: Option<String>,
+    /// The project's snapshots, newest first.
+    pub snapshots: Vec<VerdictView>,
+}
+
+/// The compatibility of one snapshot with a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictView {
+    /// The snapshot's id.
+    pub id: String,
+    /// When its data was taken from the source database.
+    pub taken_at: Timestamp,
+    /// Whether the revision defines all its applied migrations.
+    pub compatible: bool,
+    /// The number of applied migrations that the revision does not define.
+    pub missing_total: usize,
+    /// The first of them.
+    pub missing: Vec<String>,
+}
+
+/// One open session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionView {
+    /// Its number, unique while the daemon runs.
+    pub id: u64,
+    /// The client's address.
+    pub peer: String,
+    /// The TLS version; none without TLS.
+    pub tls: Option<String>,
+    /// The multidb user.
+    pub user: String,
+    /// The instance.
+    pub instance: String,
+    /// The database.
+    pub database: String,
+    /// The Postgres role.
+    pub role: String,
+    /// The client's `application_name`.
+    pub application_name: String,
+    /// `idle`, `active`, `idle in transaction`, `in COPY`, `listening` or `replicating`.
+    pub state: String,
+    /// When the client connected.
+    pub connected_at: Timestamp,
+    /// The seconds since the last byte in either direction.
+    pub idle_seconds: u64,
+    /// The bytes received from the client.
+    pub client_bytes: u64,
+    /// The bytes received from Postgres.
+    pub backend_bytes: u64,
+}

@@ -1,0 +1,172 @@
+//! Snapshots: listed, shown, removed, and chosen for a revision.
+
+use std::sync::Arc;
+
+use multidb_actors::clone_worker::DeleteSnapshot;
+use multidb_actors::instance::InstanceStatus;
+use multidb_actors::snapshot_index::decision::Verdict;
+use multidb_actors::snapshot_index::{Explain, ListSnapshots, RemoveSnapshot};
+use multidb_actors::supervisor::ListInstances;
+use multidb_store::{InstanceName, ProjectName, SnapshotId, SnapshotRecord};
+
+use super::access::{Action, Caller, Resource, authorize};
+use super::model::{ExplainView, ImportOrder, SnapshotView, VerdictView};
+use super::{Control, ControlError};
+use crate::import::{ImportRequest, MigrationsQuery, ProjectImport};
+
+/// The word that stands for the newest snapshot in a user name.
+const LATEST: &str = "latest";
+
+impl Control {
+    /// Lists the snapshots in the order of their ids.
+    pub async fn list_snapshots(&self, caller: &Caller) -> Result<Vec<SnapshotView>, ControlError> {
+        let instances = self.deps.supervisor.send(ListInstances).await?;
+        let all = self.deps.index.send(ListSnapshots).await?;
+        let visible = all.iter().filter(|snapshot| caller.may_view(&***snapshot));
+        let view = |snapshot: &Arc<SnapshotRecord>| {
+            self.snapshot_view(snapshot, clones_of(&snapshot.id, &instances).count())
+        };
+        Ok(visible.map(view).collect())
+    }
+
+    /// Shows one snapshot with its applied migrations.
+    pub async fn show_snapshot(
+        &self,
+        caller: &Caller,
+        id: &SnapshotId,
+    ) -> Result<SnapshotView, ControlError> {
+        let snapshot = self.snapshot(id).await?;
+        authorize(caller, Action::View, &*snapshot, "see snapshots")?;
+        let instances = self.deps.supervisor.send(ListInstances).await?;
+        let mut shown = self.snapshot_view(&snapshot, clones_of(id, &instances).count());
+        shown.applied = Some(snapshot.migrations.clone());
+        Ok(shown)
+    }
+
+    /// Deletes a snapshot; one that instances need for a reset only with `force`.
+    pub async fn remove_snapshot(
+        &self,
+        caller: &Caller,
+        id: &SnapshotId,
+        force: bool,
+    ) -> Result<(), ControlError> {
+        let snapshot = self.snapshot(id).await?;
+        authorize(caller, Action::Change, &*snapshot, "remove snapshots")?;
+        let instances = self.deps.supervisor.send(ListInstances).await?;
+        let clones: Vec<InstanceName> = clones_of(id, &instances)
+            .map(|status| status.record.name.clone())
+            .collect();
+        if !clones.is_empty() && !force {
+            return Err(ControlError::SnapshotInUse {
+                snapshot: id.clone(),
+                instances: clones,
+            });
+        }
+        tracing::info!(snapshot = %id, force, %caller, "removing a snapshot");
+        self.deps.index.send(RemoveSnapshot(id.clone())).await?;
+        Ok(self.deps.worker.send(DeleteSnapshot(id.clone())).await??)
+    }
+
+    /// Explains the choice of a snapshot for a revision. Without a project, that of the only one.
+    pub async fn explain(
+        &self,
+        caller: &Caller,
+        project: Option<&ProjectName>,
+        gitref: String,
+    ) -> Result<ExplainView, ControlError> {
+        let project = self.project(project)?;
+        let resource = Resource::Project(&project);
+        authorize(caller, Action::View, resource, "use this project")?;
+        let asked = self.deps.index.send(Explain {
+            project: project.clone(),
+            gitref: gitref.clone(),
+        });
+        let (revision, decision) = asked.await??;
+        Ok(ExplainView {
+            project: project.to_string(),
+            gitref,
+            commit: revision.commit,
+            listing: revision.listing,
+            defined: decision.defined,
+            chosen: decision.chosen().map(|snapshot| snapshot.id.to_string()),
+            snapshots: decision.verdicts.iter().map(verdict_view).collect(),
+        })
+    }
+
+    /// Checks an order for an import, and completes it by the project's settings.
+    pub fn import_request(
+        &self,
+        caller: &Caller,
+        order: ImportOrder,
+    ) -> Result<ImportRequest, ControlError> {
+        let name = self.project(Some(&order.project))?;
+        let resource = Resource::Project(&name);
+        authorize(caller, Action::Change, resource, "import snapshots")?;
+        let Some(project) = self.deps.config.projects.get(&name) else {
+            return Err(ControlError::NoProject);
+        };
+        if order.id.as_str() == LATEST {
+            return Err(ControlError::InvalidArgument(format!(
+                "\"{LATEST}\" stands for the newest snapshot and cannot be an id"
+            )));
+        }
+        Ok(ImportRequest {
+            id: order.id,
+            project: name,
+            source: order.source,
+            taken_at: order.taken_at,
+            postgres_major: order.postgres_major,
+            settings: ProjectImport {
+                database: project.database.clone(),
+                role: project.role.clone(),
+                migrations: MigrationsQuery {
+                    sql: project.migrations.sql().to_owned(),
+                    database: project.migrations.database().map(str::to_owned),
+                },
+            },
+        })
+    }
+
+    async fn snapshot(&self, id: &SnapshotId) -> Result<Arc<SnapshotRecord>, ControlError> {
+        let all = self.deps.index.send(ListSnapshots).await?;
+        let found = all.into_iter().find(|snapshot| snapshot.id == *id);
+        found.ok_or_else(|| ControlError::NoSuchSnapshot(id.clone()))
+    }
+
+    /// A snapshot as an answer shows it.
+    pub fn snapshot_view(&self, snapshot: &SnapshotRecord, instances: usize) -> SnapshotView {
+        SnapshotView {
+            id: snapshot.id.to_string(),
+            project: snapshot.project.to_string(),
+            taken_at: snapshot.taken_at,
+            imported_at: snapshot.imported_at,
+            postgres_major: snapshot.postgres_major,
+            bytes: snapshot.bytes,
+            files: snapshot.files,
+            migrations: snapshot.migrations.len(),
+            instances,
+            data_dir: self.deps.layout.snapshot_data(&snapshot.id),
+            source: snapshot.source.clone(),
+            applied: None,
+        }
+    }
+}
+
+fn clones_of<'a>(
+    id: &'a SnapshotId,
+    instances: &'a [InstanceStatus],
+) -> impl Iterator<Item = &'a InstanceStatus> {
+    instances
+        .iter()
+        .filter(move |status| status.record.snapshot == *id)
+}
+
+fn verdict_view(verdict: &Verdict) -> VerdictView {
+    VerdictView {
+        id: verdict.snapshot.id.to_string(),
+        taken_at: verdict.snapshot.taken_at,
+        compatible: verdict.missing_total == 0,
+        missing_total: verdict.missing_total,
+        missing: verdict.missing.clone(),
+    }
+}

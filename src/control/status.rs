@@ -1,0 +1,38 @@
+//! The status of the daemon.
+
+use std::collections::BTreeMap;
+
+use multidb_actors::ports::Cloner;
+use multidb_actors::snapshot_index::ListSnapshots;
+use multidb_actors::supervisor::ListInstances;
+
+use super::access::{Action, Caller, Resource, authorize};
+use super::model::StatusView;
+use super::{Control, ControlError};
+
+impl Control {
+    /// Shows the daemon's status.
+    pub async fn status(&self, caller: &Caller) -> Result<StatusView, ControlError> {
+        authorize(caller, Action::View, Resource::Daemon, "see the status")?;
+        let deps = &self.deps;
+        let all = deps.supervisor.send(ListInstances).await?;
+        let snapshots = deps.index.send(ListSnapshots).await?;
+        let mut instances = BTreeMap::new();
+        for status in all {
+            *instances.entry(status.state.name().to_owned()).or_insert(0) += 1;
+        }
+        Ok(StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: deps.started_at,
+            listen: deps.config.listen.iter().map(ToString::to_string).collect(),
+            root: deps.config.root.clone(),
+            runtime: deps.host.kind().to_owned(),
+            instances,
+            connections: *deps.sessions.count().borrow(),
+            snapshots: snapshots.len(),
+            clone_method: deps.cloner.method().to_owned(),
+            disk_free_bytes: deps.cloner.disk_free_bytes()?,
+        })
+    }
+}
