@@ -1,8 +1,8 @@
-//! The command line: parses, asks the daemon, prints.
+//! The command line: parses arguments, asks the daemon, prints answers.
 //!
-//! `serve` is the daemon; all other commands talk to it over the admin socket, but for `config`,
-//! which only reads the file. Data goes to standard output, talk to standard error. The exit
-//! status is 0 when it is done, 1 when it failed, 2 when it was asked wrongly.
+//! `serve` is the daemon. The other commands talk to it over the admin socket, except for `config`,
+//! `doctor` and `user`, which also work without it. Data goes to standard output, messages to
+//! standard error. The exit status is 0 for success, 1 for failure, 2 for wrong usage.
 
 mod config;
 mod confirm;
@@ -34,9 +34,9 @@ use self::output::Output;
 
 /// A Postgres proxy whose connections create database instances.
 ///
-/// Connect with `psql -h HOST -p 6432 -U instance:NAME,gitref:REF DATABASE`: the first connection
-/// makes the instance, as a copy-on-write clone of the newest snapshot that suits the revision;
-/// later ones reach it, whatever its state.
+/// Connect with `psql -h HOST -p 6432 -U instance:NAME,gitref:REF DATABASE`. The first connection
+/// creates the instance as a copy-on-write clone of the newest snapshot that is compatible with the
+/// revision. Later connections reach the same instance, and start it if it is stopped.
 #[derive(Debug, Parser)]
 #[command(name = "multidb", version, max_term_width = 100)]
 struct Cli {
@@ -49,7 +49,7 @@ struct Cli {
 /// Options of all commands.
 #[derive(Debug, Args)]
 struct Global {
-    /// The configuration; without it, /etc/multidb/multidb.toml if there is one
+    /// Configuration file [default: /etc/multidb/multidb.toml, if it exists]
     #[arg(
         long,
         global = true,
@@ -59,7 +59,7 @@ struct Global {
         help_heading = "Global options"
     )]
     config: Option<PathBuf>,
-    /// The admin socket; without it, the one that the configuration names
+    /// Admin socket [default: admin_socket in the configuration]
     #[arg(
         long,
         global = true,
@@ -69,37 +69,37 @@ struct Global {
         help_heading = "Global options"
     )]
     socket: Option<PathBuf>,
-    /// Print JSON instead of text
+    /// Print JSON
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the daemon, in the foreground
+    /// Run the daemon in the foreground
     Serve(serve::ServeArgs),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Examine this machine, and say what to do about what is wrong
+    /// Check this machine for problems and suggest fixes
     Doctor,
-    /// Show what the daemon is and has
+    /// Show the daemon's status
     Status,
-    /// Import, show and delete snapshots, and explain how one is chosen
+    /// Import, list, show and delete snapshots; explain the choice for a revision
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
-    /// Show, start, stop, reset, pin and delete instances
+    /// List, show, start, stop, reset, pin and delete instances
     #[command(subcommand)]
     Instance(instance::InstanceCommand),
-    /// Add, list and remove users, and change their passwords
+    /// Add, list and remove users; change passwords
     #[command(subcommand)]
     User(user::UserCommand),
-    /// Show and end clients' sessions
+    /// List and end client sessions
     #[command(subcommand)]
     Connection(connection::ConnectionCommand),
 }
 
-/// What a command works with.
+/// The context of a command.
 struct Invocation {
     global: Global,
     output: Output,
@@ -110,9 +110,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output and are no failure. Where nobody reads
-            // them, there is nobody to tell.
-            let _unread = error.print();
+            // Help and version go to standard output, with status 0. A closed output has no reader.
+            let _closed = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
@@ -131,7 +130,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         global: cli.global,
     };
     match cli.command {
-        // It makes its own runtime, one with actors.
+        // It has a runtime of its own, with actors.
         Command::Serve(args) => serve::run(&args, &invocation),
         Command::Config(command) => config::run(&command, &invocation),
         Command::Doctor => wait(doctor::run(&invocation)),
@@ -152,7 +151,7 @@ fn wait(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Resu
 }
 
 impl Invocation {
-    /// The configuration, as the options choose it.
+    /// The configuration that the options select.
     fn loaded(&self) -> Result<Loaded, ConfigFaults> {
         let mut loaded = Loaded::load(self.global.config.as_deref())?;
         if let Some(socket) = &self.global.socket {
@@ -161,7 +160,7 @@ impl Invocation {
         Ok(loaded)
     }
 
-    /// A way to the daemon. A configuration with faults is in the way only if it is needed.
+    /// A client for the daemon. The configuration is read only if no option names the socket.
     fn client(&self) -> anyhow::Result<AdminClient> {
         let socket = match &self.global.socket {
             Some(socket) => socket.clone(),

@@ -2,18 +2,18 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | [`daemon`] | the parts joined, their start and their end |
+//! | [`daemon`] | building and joining the parts, start and stop order |
 //! | [`proxy`] | the listeners |
 //! | [`control`] | the service behind the admin socket: requests, answers, authorization |
 //! | [`admin`] | the admin socket: HTTP in front of `control`, and its client |
 //! | [`config`] | the settings |
 //! | [`clone`], [`catalog`] | copy-on-write clones, and the snapshots on disk |
-//! | [`runtime`], [`probe`] | what runs Postgres, and questions to it |
+//! | [`runtime`], [`probe`] | running Postgres, and queries to running servers |
 //! | [`git`] | projects' repositories |
-//! | [`tls`], [`users`], [`reload`] | certificates and users, read again when they change |
-//! | [`mock_secret`] | what users that do not exist are challenged with |
-//! | [`logging`] | where log lines go |
-//! | [`import`] | snapshots made of dumps and data directories |
+//! | [`tls`], [`users`], [`reload`] | certificates and users, reloaded when their files change |
+//! | [`mock_secret`] | the SCRAM challenge for unknown users |
+//! | [`logging`] | format and destination of log lines |
+//! | [`import`] | making snapshots from dumps and data directories |
 
 pub mod admin;
 pub mod catalog;

@@ -1,6 +1,6 @@
-//! The file of users: read again when it changes, and written by `multidb user`.
+//! The users file: reloaded when it changes, and written by `multidb user`, with or without a daemon.
 //!
-//! The daemon need not run for the latter. The rest of the file, comments too, stays as it is.
+//! A change keeps the rest of the file, comments included.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, value};
 use crate::config::{Auth, ConfigFaults, parse_users, read_users_file};
 use crate::reload::WatchedFiles;
 
-/// The users of the configuration and of the file; the configuration's word counts where both know a name.
+/// The users of the configuration and of the file. The configuration overrides the file.
 ///
 /// # Errors
 ///
@@ -29,12 +29,12 @@ pub fn load(auth: &Auth) -> Result<Users, ConfigFaults> {
     Ok(users)
 }
 
-/// The users of a running daemon: those of the configuration, and of the file as it was read last.
+/// The users of a running daemon: those of the configuration and of the last valid file.
 pub struct LiveUsers {
     auth: Auth,
     sender: watch::Sender<Users>,
-    /// Held while the file is read, so that what was read first is not said last.
-    turn: Mutex<()>,
+    /// Held while the file is read and published, so that an older version never replaces a newer one.
+    reload_lock: Mutex<()>,
 }
 
 impl LiveUsers {
@@ -48,28 +48,31 @@ impl LiveUsers {
         Ok(Self {
             auth,
             sender,
-            turn: Mutex::default(),
+            reload_lock: Mutex::default(),
         })
     }
 
-    /// The users as they are and will be.
+    /// The current users, and their changes.
     pub fn subscribe(&self) -> watch::Receiver<Users> {
         self.sender.subscribe()
     }
 
-    /// Lets in whom the file names now, and says how many users there are. Sessions go on as they began.
+    /// Reads the file again. Returns the number of users. Open sessions are not affected.
     ///
     /// # Errors
     ///
-    /// The file has faults; the users before stay.
+    /// The file has faults. The previous users stay.
     pub fn reload(&self) -> Result<usize, ConfigFaults> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self
+            .reload_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let read = load(&self.auth);
         match &read {
             Ok(users) => tracing::info!(users = users.len(), "users read again"),
             Err(error) => tracing::error!(
                 error = multidb_store::error_chain(error),
-                "users were not read again, those before stay"
+                "users were not read again, the previous ones stay"
             ),
         }
         let users = read?;
@@ -78,27 +81,27 @@ impl LiveUsers {
         Ok(count)
     }
 
-    /// Reads the file again when it changes, for as long as anybody listens.
+    /// Reads the file again when it changes, until all receivers are dropped.
     pub async fn keep_fresh(&self, watched: WatchedFiles) {
         let refresh = || drop(self.reload());
         watched.keep_fresh(&self.sender, refresh).await;
     }
 }
 
-/// What `multidb user add` says of a user beside the password.
+/// The rights of a new user.
 #[derive(Debug, Clone, Default)]
 pub struct NewUser {
-    /// The roles that they may log in as.
+    /// The Postgres roles that the user may log in as.
     pub roles: Vec<String>,
-    /// The projects that they may use; all, if there is none.
+    /// The projects that the user may use; empty for all.
     pub projects: Vec<String>,
-    /// How many instances that they created may exist at one time.
+    /// The most instances of the user that may exist at a time.
     pub max_instances: Option<i64>,
-    /// How many instances they may create within a minute.
+    /// The most instances that the user may create in a minute.
     pub creations_per_minute: Option<i64>,
 }
 
-/// The file of users, as text that can be changed. While there is one of these, others wait to open theirs.
+/// The users file, locked and as text that can be changed. A second one waits in [`Self::open`].
 pub struct UsersFile {
     path: PathBuf,
     document: DocumentMut,
@@ -107,11 +110,11 @@ pub struct UsersFile {
 }
 
 impl UsersFile {
-    /// Reads the file, which may not exist yet, once nobody else changes it.
+    /// Locks and reads the file, which may not exist yet.
     ///
     /// # Errors
     ///
-    /// It cannot be read, or has faults: then it is not touched.
+    /// It cannot be read, or has faults. It is not changed then.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let directory = directory_of(path);
         std::fs::create_dir_all(directory)
@@ -134,16 +137,16 @@ impl UsersFile {
         })
     }
 
-    /// Whether there is a user of this name.
+    /// Whether the file has a user of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.document.contains_key(name)
     }
 
-    /// Adds a user, whose name must be new.
+    /// Adds a user.
     ///
     /// # Errors
     ///
-    /// The name is there already.
+    /// The file has a user of this name.
     pub fn add(&mut self, name: &str, password: &str, new: &NewUser) -> anyhow::Result<()> {
         if self.contains(name) {
             return Err(user_exists(name));
@@ -168,7 +171,7 @@ impl UsersFile {
     ///
     /// # Errors
     ///
-    /// There is no such user in the file.
+    /// The file has no user of this name.
     pub fn set_password(&mut self, name: &str, password: &str) -> anyhow::Result<()> {
         let user = self.document.get_mut(name);
         let user = user.and_then(Item::as_table_like_mut);
@@ -181,7 +184,7 @@ impl UsersFile {
     ///
     /// # Errors
     ///
-    /// There is no such user in the file.
+    /// The file has no user of this name.
     pub fn remove(&mut self, name: &str) -> anyhow::Result<()> {
         let removed = self.document.remove(name);
         removed
@@ -189,13 +192,12 @@ impl UsersFile {
             .ok_or_else(|| no_such_user(name, &self.path))
     }
 
-    /// Replaces the file, which only its owner may read. The owner stays the same, or is that of the directory: root
-    /// may write what a daemon of another user has to read.
+    /// Replaces the file, with mode 0600. It keeps its owner, and a new one gets that of its directory:
+    /// root may write a file that a daemon of another user reads.
     ///
     /// # Errors
     ///
-    /// The disk is full, or the directory is not ours; then the old file stays. Or what would be written
-    /// has faults, such as a user without roles.
+    /// The new text has faults, such as a user without roles, or it cannot be written. The old file stays.
     pub fn save(&self) -> anyhow::Result<()> {
         let text = self.document.to_string();
         parse_users(&self.path, &text)?;
@@ -224,17 +226,17 @@ fn directory_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// What `multidb user add` says of a name that is taken.
+/// The error for a new user whose name is taken.
 pub fn user_exists(name: &str) -> anyhow::Error {
-    anyhow!("user \"{name}\" exists already; multidb user passwd changes the password")
+    anyhow!("user \"{name}\" already exists; \"multidb user passwd\" changes the password")
 }
 
-/// What the other commands say of a name that is not in the file.
+/// The error for a user that is not in the file.
 pub fn no_such_user(name: &str, path: &Path) -> anyhow::Error {
     anyhow!("there is no user \"{name}\" in {}", path.display())
 }
 
-/// A password as Postgres stores it, with a salt of chance.
+/// A password in the form that Postgres stores, with a random salt.
 fn verifier(password: &str) -> String {
     postgres_protocol::password::scram_sha_256(password.as_bytes())
 }
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn users_are_added_changed_and_removed_and_the_rest_stays() {
+    fn users_are_added_changed_and_removed_and_comments_stay() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state/users.toml");
         let mut file = UsersFile::open(&path).unwrap();
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_have_faults_is_not_written_and_a_faulty_file_not_touched() {
+    fn faulty_users_are_not_written_and_a_faulty_file_is_not_changed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.toml");
         let mut file = UsersFile::open(&path).unwrap();
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_at_once_are_all_made() {
+    fn concurrent_changes_are_all_made() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.toml");
         std::thread::scope(|scope| {
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_keeps_its_owner_and_a_new_one_gets_that_of_its_directory() {
+    fn file_keeps_its_owner_and_a_new_file_gets_that_of_its_directory() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.toml");
         let daemon = 65_534;

@@ -16,69 +16,69 @@ use tokio::task::JoinHandle;
 
 use super::api::{ErrorBody, ErrorInfo, ImportBody, ImportEvent};
 
-/// The longest answer that is read, and the longest line of an import's answer.
+/// The longest answer, and the longest line of an import's answer.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// The longest time of a request, unless it is set. A start waits for room and for Postgres, a
-/// stop for Postgres' last checkpoint; both have limits of their own in the daemon.
+/// The default time limit of a request. A start waits for a free slot and for Postgres, a stop for
+/// Postgres' last checkpoint; both have limits of their own in the daemon.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A way to talk to the daemon.
+/// A client of the daemon.
 #[derive(Debug, Clone)]
 pub struct AdminClient {
     socket: PathBuf,
     timeout: Duration,
 }
 
-/// Why the daemon did not do what it was asked.
+/// A failed request.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// There is no socket, or nobody listens.
-    #[error("the daemon does not run: nobody answers at {}", socket.display())]
+    /// There is no socket, or no process listens on it.
+    #[error("the daemon is not running: no answer at {}", socket.display())]
     NotRunning {
         /// The socket.
         socket: PathBuf,
     },
-    /// The socket is not for us.
+    /// This process may not use the socket.
     #[error("no permission to use the admin socket {}", socket.display())]
     PermissionDenied {
         /// The socket.
         socket: PathBuf,
     },
-    /// The socket failed in another way.
+    /// Connecting failed in another way.
     #[error("cannot connect to the admin socket {}", socket.display())]
     Connect {
         /// The socket.
         socket: PathBuf,
-        /// How.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
     /// The daemon ended, or does not speak HTTP.
-    #[error("the conversation with the daemon broke off")]
+    #[error("lost the connection to the daemon")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It took too long.
+    /// The time limit was reached.
     #[error("the daemon did not answer within {}", humantime::format_duration(*limit))]
     Timeout {
         /// The limit.
         limit: Duration,
     },
-    /// The daemon answered something else than expected.
-    #[error("the daemon's answer to {path} is not understood; is it of the same version?")]
+    /// The answer has another form than expected.
+    #[error("cannot read the daemon's answer to {path}; does it have the same version?")]
     Malformed {
-        /// The path that was asked for.
+        /// The path of the request.
         path: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },
-    /// The daemon said no.
+    /// The daemon answered with an error.
     #[error("{}", .0.message)]
     Refused(ErrorInfo),
 }
 
 impl AdminError {
-    /// More about it.
+    /// The detail of the daemon's error.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Self::Refused(error) => error.detail.as_deref(),
@@ -86,12 +86,12 @@ impl AdminError {
         }
     }
 
-    /// What to do.
+    /// Advice.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::NotRunning { .. } => Some(
-                "Start it with \"multidb serve\", or name another socket with --socket, \
-                 MULTIDB_SOCKET or the configuration's admin_socket.",
+                "Start it with \"multidb serve\", or set another socket with --socket, MULTIDB_SOCKET \
+                 or admin_socket in the configuration.",
             ),
             Self::PermissionDenied { .. } => {
                 Some("Run this command as root, or as the user that the daemon runs as.")
@@ -102,17 +102,17 @@ impl AdminError {
     }
 }
 
-/// The task that carries one conversation; it ends with this.
-struct Carrier(JoinHandle<()>);
+/// The task that drives one HTTP connection. It ends when this is dropped.
+struct ConnectionTask(JoinHandle<()>);
 
-impl Drop for Carrier {
+impl Drop for ConnectionTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 impl AdminClient {
-    /// Talks to the daemon at this socket.
+    /// A client of the daemon at this socket.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
@@ -120,7 +120,7 @@ impl AdminClient {
         }
     }
 
-    /// Waits no longer than this for an answer.
+    /// Sets the time limit of a request.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
@@ -131,13 +131,13 @@ impl AdminClient {
         &self.socket
     }
 
-    /// Asks for something.
+    /// Sends a GET request.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AdminError> {
         let body = self.request(Method::GET, path, Bytes::new()).await?;
         decode(path, &body)
     }
 
-    /// Has something done.
+    /// Sends a POST request.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -148,14 +148,14 @@ impl AdminClient {
         decode(path, &body)
     }
 
-    /// Has something deleted.
+    /// Sends a DELETE request.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, AdminError> {
         let body = self.request(Method::DELETE, path, Bytes::new()).await?;
         decode(path, &body)
     }
 
-    /// Imports a snapshot, and reports each event as it comes; the last one is `Done` or
-    /// `Failed`. The daemon gives the import up when the future is dropped.
+    /// Imports a snapshot and reports each event; the last one is `Done` or `Failed`. The daemon ends
+    /// the import when the future is dropped.
     pub async fn import(
         &self,
         body: &ImportBody,
@@ -164,7 +164,7 @@ impl AdminClient {
         const PATH: &str = "/v1/snapshots/import";
         let body = encode(PATH, body)?;
         let opened = self.open(Method::POST, PATH, body);
-        let (response, _carrier) = self.in_time(opened).await??;
+        let (response, _connection) = self.in_time(opened).await??;
         let mut stream = accepted(response).await?.into_body();
         let mut buffer = BytesMut::new();
         while let Some(frame) = stream.frame().await {
@@ -195,12 +195,12 @@ impl AdminClient {
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, AdminError> {
-        let conversation = async {
-            let (response, _carrier) = self.open(method, path, body).await?;
+        let exchange = async {
+            let (response, _connection) = self.open(method, path, body).await?;
             let body = accepted(response).await?.into_body();
             collect(body).await
         };
-        self.in_time(conversation).await?
+        self.in_time(exchange).await?
     }
 
     async fn in_time<T>(&self, future: impl Future<Output = T>) -> Result<T, AdminError> {
@@ -215,15 +215,15 @@ impl AdminClient {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<(Response<Incoming>, Carrier), AdminError> {
+    ) -> Result<(Response<Incoming>, ConnectionTask), AdminError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|error| self.no_connection(error))?;
         let broken = |error: hyper::Error| AdminError::Broken(error.into());
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
         let (mut sender, connection) = handshake.await.map_err(broken)?;
-        let carrier = Carrier(tokio::spawn(async move {
-            // Its failure is the request's failure too, which is reported there.
+        let task = ConnectionTask(tokio::spawn(async move {
+            // Its error also fails the request, which reports it.
             let _reported = connection.await;
         }));
         let request = Request::builder()
@@ -234,7 +234,7 @@ impl AdminClient {
             .body(Full::new(body))
             .map_err(|error| AdminError::Broken(error.into()))?;
         let response = sender.send_request(request).await.map_err(broken)?;
-        Ok((response, carrier))
+        Ok((response, task))
     }
 
     fn no_connection(&self, source: std::io::Error) -> AdminError {
@@ -245,6 +245,19 @@ impl AdminClient {
             _ => AdminError::Connect { socket, source },
         }
     }
+}
+
+/// A path with a query of the pairs that have a value.
+pub fn with_query(path: &str, pairs: &[(&str, Option<String>)]) -> String {
+    let mut text = path.to_owned();
+    let mut separator = '?';
+    for (key, value) in pairs {
+        if let Some(value) = value {
+            text.push_str(&format!("{separator}{key}={}", escaped(value)));
+            separator = '&';
+        }
+    }
+    text
 }
 
 /// A text as one part of a path or a query.
@@ -271,7 +284,7 @@ async fn collect(body: Incoming) -> Result<Bytes, AdminError> {
     Ok(collected.map_err(AdminError::Broken)?.to_bytes())
 }
 
-/// The answer, if it is no error.
+/// The answer, unless it is an error.
 async fn accepted(response: Response<Incoming>) -> Result<Response<Incoming>, AdminError> {
     let status = response.status();
     if status.is_success() {
@@ -283,7 +296,7 @@ async fn accepted(response: Response<Incoming>) -> Result<Response<Incoming>, Ad
     Err(AdminError::Refused(error))
 }
 
-/// What an answer says that has no body of ours.
+/// The error for an answer without a JSON body.
 fn plain(status: StatusCode) -> ErrorInfo {
     ErrorInfo {
         message: format!("the daemon answered with status {status}"),

@@ -1,4 +1,4 @@
-//! `multidb config`.
+//! `multidb config`: the configuration file, checked and shown.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,19 +12,19 @@ use crate::config::{ConfigFaults, Fault, Loaded, Origin, Setting};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Say whether the configuration is valid, with all its faults
+    /// Check the configuration and print all its faults
     Check,
-    /// Show each effective value and where it came from
+    /// Show each effective value and its origin
     Show,
 }
 
-/// What `config check` prints.
+/// The answer of `config check`.
 #[derive(Debug, Serialize)]
 struct CheckView {
     valid: bool,
     file: Option<PathBuf>,
     faults: Vec<FaultView>,
-    /// What is valid, but hardly meant.
+    /// Valid settings that are probably mistakes.
     warnings: Vec<FaultView>,
 }
 
@@ -67,7 +67,7 @@ fn check(
             faults: Vec::new(),
             warnings: views(loaded.warnings),
         },
-        // For people, faults are an error like any other.
+        // People get the faults as an error message.
         Err(faults) if !invocation.global.json => return Err(faults.into()),
         Err(faults) => CheckView {
             valid: false,
@@ -84,11 +84,11 @@ fn check(
     })
 }
 
-/// What is told about a configuration without faults.
+/// The text about a valid configuration.
 pub(super) fn valid(loaded: &Loaded) -> String {
     let mut text = match &loaded.file {
         Some(file) => format!("the configuration {} is valid\n", file.display()),
-        None => "there is no configuration file; the defaults are valid\n".to_owned(),
+        None => "there is no configuration file; all settings have their defaults\n".to_owned(),
     };
     for warning in &loaded.warnings {
         text.push_str(&format!("warning: {warning}\n"));
@@ -96,7 +96,7 @@ pub(super) fn valid(loaded: &Loaded) -> String {
     text
 }
 
-/// The settings, with what the command line says over the file.
+/// The settings of the file, overridden by the command line.
 fn effective(loaded: &Loaded, invocation: &Invocation) -> Vec<Setting> {
     let mut settings = loaded.settings.clone();
     if let Some(socket) = &invocation.global.socket

@@ -1,40 +1,40 @@
-//! The question before a command that ends sessions or destroys data.
+//! Confirmation of commands that end sessions or destroy data.
 //!
-//! Only a person is asked: somebody whose standard input and output are both terminals, who wants
-//! no JSON and did not say `--yes`. A program gets what it asked for.
+//! Only a person is asked: standard input and output are terminals, and neither `--json` nor `--yes`
+//! is given. A program is never asked.
 
 use std::io::{IsTerminal, Write};
 
 use anyhow::Context;
 use multidb_store::InstanceName;
 
-use super::table::printable;
+use super::table::{count, printable};
 use crate::control::model::InstanceView;
 
-/// What an administrator is about to do to an instance.
+/// A destructive command on an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deed {
-    /// Its sessions end, its data stays.
+pub(super) enum Destructive {
+    /// It ends sessions and keeps the data.
     Stop,
-    /// Its data is replaced.
+    /// It replaces the data.
     Reset,
-    /// Its data is deleted.
+    /// It deletes the data.
     Remove,
 }
 
-impl Deed {
-    /// What will be lost, as a question; `None` where nothing is.
+impl Destructive {
+    /// The question that names the loss; `None` without a loss.
     pub(super) fn question(self, instance: &InstanceView) -> Option<String> {
         let name = printable(&instance.name);
         let sessions = match instance.connections {
             0 => String::new(),
-            count => format!(" and end {}", sessions(count)),
+            number => format!(" and end {}", count(number, "session")),
         };
         match self {
             Self::Stop if instance.connections == 0 => None,
             Self::Stop => Some(format!("Stop instance {name}{sessions}?")),
             Self::Reset => Some(format!(
-                "Replace the data of instance {name} by a fresh clone of snapshot {}{sessions}?",
+                "Replace the data of instance {name} with a fresh clone of snapshot {}{sessions}?",
                 printable(&instance.snapshot)
             )),
             Self::Remove => Some(format!("Delete instance {name} with its data{sessions}?")),
@@ -42,16 +42,8 @@ impl Deed {
     }
 }
 
-/// A number of sessions, in words.
-pub(super) fn sessions(count: usize) -> String {
-    match count {
-        1 => "1 session".to_owned(),
-        count => format!("{count} sessions"),
-    }
-}
-
-/// Whether somebody sits there who can answer.
-pub(super) fn somebody_is_there() -> bool {
+/// Whether standard input and output are terminals.
+pub(super) fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
@@ -78,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_yes_is_one() {
+    fn only_y_and_yes_confirm() {
         for answer in ["y\n", "Y", " yes \r\n", "YES\n"] {
             assert!(is_yes(answer), "{answer:?}");
         }

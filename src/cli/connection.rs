@@ -1,4 +1,4 @@
-//! `multidb connection`.
+//! `multidb connection`: open sessions.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::Invocation;
-use super::table::{Align, ago, coarse, table};
+use super::table::{Align, ago, coarse, or_none, table};
 use crate::control::model::ConnectionView;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConnectionCommand {
-    /// List the open sessions
+    /// List open sessions
     Ls,
-    /// End a session; its client gets 57P01
+    /// End a session; its client receives error 57P01
     Kill {
-        /// The number that `connection ls` shows
+        /// Number of the session in `connection ls`
         id: u64,
     },
 }
@@ -65,12 +65,12 @@ pub(super) fn text(connections: &[ConnectionView], now: Timestamp) -> String {
         [
             connection.id.to_string(),
             connection.peer.clone(),
-            super::table::or_none(connection.tls.as_ref()),
+            or_none(connection.tls.as_ref()),
             connection.user.clone(),
             connection.instance.clone(),
             connection.database.clone(),
             connection.role.clone(),
-            super::table::or_none(application),
+            or_none(application),
             connection.state.clone(),
             ago(connection.connected_at, now),
             coarse(Duration::from_secs(connection.idle_seconds)),

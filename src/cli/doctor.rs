@@ -1,7 +1,7 @@
-//! `multidb doctor`: looks at this machine, and says what to do about what is wrong.
+//! `multidb doctor`: checks this machine for problems and suggests fixes.
 //!
-//! Each check is a function that gives findings; [`run`] asks all of them, whatever they find. It
-//! looks for itself, since what is wrong may well be why the daemon does not run.
+//! Each check is a function that returns findings, and [`run`] runs all of them. They work without
+//! the daemon, since a problem may keep it from starting.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,40 +19,41 @@ mod repositories;
 mod servers;
 mod tls;
 
-/// A daemon that is well answers in milliseconds.
+/// A healthy daemon answers in milliseconds.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Level {
-    /// It is well.
+    /// No problem.
     Ok,
-    /// It works, but not as it could.
+    /// It works, but not well.
     Warn,
     /// It does not work.
     Fail,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub(super) level: Level,
-    /// What was looked at.
+    /// The part of the machine that was checked.
     pub(super) subject: String,
-    /// What is there.
-    pub(super) what: String,
-    /// What to do.
+    /// The result in words.
+    #[serde(rename = "what")]
+    pub(super) message: String,
+    /// Advice.
     pub(super) hint: Option<String>,
 }
 
 impl Finding {
-    pub(super) fn new(level: Level, subject: &str, what: impl Into<String>) -> Self {
+    pub(super) fn new(level: Level, subject: &str, message: impl Into<String>) -> Self {
         Self {
             level,
             subject: subject.to_owned(),
-            what: what.into(),
+            message: message.into(),
             hint: None,
         }
     }
@@ -72,7 +73,7 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     findings.push(daemon(invocation).await);
     let config = loaded.ok().map(|loaded| loaded.config);
     findings.push(repositories::program(config.as_ref()));
-    // What a configuration with faults means is not guessed.
+    // A configuration with faults has no settings to check by.
     if let Some(config) = config {
         findings.extend(repositories::examine(&config).await);
         findings.extend(tls::examine(&config));
@@ -100,22 +101,22 @@ fn configuration(loaded: &Result<Loaded, ConfigFaults>) -> Vec<Finding> {
 }
 
 fn validity(loaded: &Result<Loaded, ConfigFaults>) -> Finding {
-    let finding = |level, what: String| Finding::new(level, "configuration", what);
+    let finding = |level, message: String| Finding::new(level, "configuration", message);
     match loaded {
         Err(faults) => finding(Level::Fail, faults.to_string())
-            .hint("Mend what is listed, and ask \"multidb config check\" again."),
+            .hint("Fix these faults, then run \"multidb config check\"."),
         Ok(Loaded { file: None, .. }) => finding(
             Level::Warn,
-            "there is no file, so all is default".to_owned(),
+            "no file, so all settings have their defaults".to_owned(),
         )
-        .hint("Without a project no instance can be made: write /etc/multidb/multidb.toml."),
+        .hint("Instances need a project: write /etc/multidb/multidb.toml."),
         Ok(Loaded {
             file: Some(file),
             config,
             ..
         }) if config.projects.is_empty() => {
-            finding(Level::Warn, format!("{} names no project", file.display()))
-                .hint("Without a project no instance can be made: add a [project.NAME].")
+            finding(Level::Warn, format!("{} has no project", file.display()))
+                .hint("Instances need a project: add a [project.NAME] section.")
         }
         Ok(Loaded {
             file: Some(file), ..
@@ -124,40 +125,40 @@ fn validity(loaded: &Result<Loaded, ConfigFaults>) -> Finding {
 }
 
 async fn daemon(invocation: &Invocation) -> Finding {
-    let finding = |level, what: String| Finding::new(level, "daemon", what);
+    let finding = |level, message: String| Finding::new(level, "daemon", message);
     let client = match invocation.client() {
         Ok(client) => client.with_timeout(DAEMON_TIMEOUT),
         Err(_) => {
             return finding(
                 Level::Warn,
-                "not asked, since its socket is not known".to_owned(),
+                "not checked, since its socket is unknown".to_owned(),
             );
         }
     };
     match client.get::<StatusView>("/v1/status").await {
         Ok(status) if status.version == env!("CARGO_PKG_VERSION") => {
-            finding(Level::Ok, format!("version {} answers", status.version))
+            finding(Level::Ok, format!("running, version {}", status.version))
         }
         Ok(status) => finding(
             Level::Warn,
             format!(
-                "it is version {}, and this program {}",
+                "running version {}, but this program is version {}",
                 status.version,
                 env!("CARGO_PKG_VERSION")
             ),
         )
-        .hint("Restart the daemon; its instances go on."),
+        .hint("Restart the daemon; its instances keep running."),
         Err(error) => {
-            let what = multidb_store::error_chain(&error);
+            let found = finding(level_of(&error), multidb_store::error_chain(&error));
             match error.hint() {
-                Some(hint) => finding(level_of(&error), what).hint(hint),
-                None => finding(level_of(&error), what),
+                Some(hint) => found.hint(hint),
+                None => found,
             }
         }
     }
 }
 
-/// A daemon that does not run may be meant so: doctor is also asked before the first start.
+/// A daemon that is not running is no failure: doctor also runs before the first start.
 fn level_of(error: &AdminError) -> Level {
     match error {
         AdminError::NotRunning { .. } => Level::Warn,
@@ -173,7 +174,7 @@ pub(super) fn text(findings: &[Finding]) -> String {
             Level::Warn => "WARN",
             Level::Fail => "FAIL",
         };
-        let mut lines = finding.what.lines();
+        let mut lines = finding.message.lines();
         let first = lines.next().unwrap_or_default();
         text.push_str(&format!(
             "{level}  {}: {}\n",

@@ -1,4 +1,4 @@
-//! How a failure is told.
+//! Error messages on standard error.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -6,13 +6,13 @@ use std::io::Write as _;
 use super::table::printable;
 use crate::admin::client::AdminError;
 
-/// Tells it on standard error.
+/// Prints an error.
 pub(super) fn print(error: &anyhow::Error) {
-    // Where nobody reads it, there is nobody to tell.
-    let _unread = std::io::stderr().write_all(text(error).as_bytes());
+    // A closed standard error has no reader.
+    let _closed = std::io::stderr().write_all(text(error).as_bytes());
 }
 
-/// The failure with its causes in one line, and DETAIL and HINT of what the daemon said.
+/// The error with its causes in one line, then detail and hint of the daemon.
 pub(super) fn text(error: &anyhow::Error) -> String {
     let mut text = format!("multidb: {error:#}\n");
     if let Some(refused) = error.downcast_ref::<AdminError>() {

@@ -1,4 +1,4 @@
-//! `multidb instance`.
+//! `multidb instance`: the instances, shown and changed.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,68 +9,70 @@ use multidb_store::InstanceName;
 use serde_json::json;
 
 use super::Invocation;
-use super::confirm::{self, Deed};
-use super::table::{Align, ago, fields, moment, or_none, printable, size, table, until};
+use super::confirm::{self, Destructive};
+use super::table::printable;
 use crate::admin::api::PinBody;
-use crate::admin::client::AdminClient;
+use crate::admin::client::{AdminClient, AdminError};
 use crate::control::model::{DeletedView, InstanceView, LogsView};
+
+pub(super) mod text;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum InstanceCommand {
-    /// List all instances
+    /// List instances
     Ls,
-    /// Show one instance, with the disk space that only it takes
+    /// Show one instance and the disk space that only it uses
     Show {
-        /// The instance
+        /// Name of the instance
         name: InstanceName,
     },
-    /// Start its Postgres, as a connection would
+    /// Start an instance's Postgres, as a connection does
     Start {
-        /// The instance
+        /// Name of the instance
         name: InstanceName,
     },
-    /// End its sessions and shut its Postgres down; its data is kept
+    /// End an instance's sessions and stop its Postgres; keep its data
     Stop {
-        /// The instance
+        /// Name of the instance
         name: InstanceName,
-        /// Do not ask, even on a terminal
+        /// Do not ask for confirmation
         #[arg(long, short = 'y')]
         yes: bool,
     },
-    /// End its sessions and replace its data by a fresh clone of its snapshot
+    /// End an instance's sessions and replace its data with a fresh clone of its snapshot
     Reset {
-        /// The instance
+        /// Name of the instance
         name: InstanceName,
-        /// Do not ask, even on a terminal
+        /// Do not ask for confirmation
         #[arg(long, short = 'y')]
         yes: bool,
     },
-    /// End its sessions and delete it with its data
+    /// End an instance's sessions and delete it with its data
     Rm {
-        /// The instance
+        /// Name of the instance
         name: InstanceName,
-        /// Do not ask, even on a terminal
+        /// Do not ask for confirmation
         #[arg(long, short = 'y')]
         yes: bool,
     },
-    /// Keep it from expiring
+    /// Exempt an instance from expiry
     Pin {
-        /// The instance
+        /// Name of the instance
         name: InstanceName,
-        /// For how long, such as 2d; without it, for good
+        /// Time until the pin ends, such as 2d [default: never]
         #[arg(long = "for", value_name = "TIME", value_parser = pin_time)]
         duration: Option<Duration>,
     },
-    /// Let it expire again
+    /// Let an instance expire again
     Unpin {
-        /// The instance
+        /// Name of the instance
         name: InstanceName,
     },
-    /// Print the end of its Postgres' log
+    /// Print the last lines of an instance's Postgres log
     Logs {
-        /// The instance
+        /// Name of the instance
         name: InstanceName,
-        /// How many lines
+        /// Number of lines
         #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
         lines: u32,
     },
@@ -79,7 +81,7 @@ pub(super) enum InstanceCommand {
 fn pin_time(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(time) if time >= Duration::from_secs(1) => Ok(time),
-        Ok(_) => Err("must be a second at least".to_owned()),
+        Ok(_) => Err("must be at least one second".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -94,38 +96,41 @@ pub(super) async fn run(
     match command {
         InstanceCommand::Ls => {
             let instances: Vec<InstanceView> = client.get("/v1/instances").await?;
-            output.show(&instances, |instances| list(instances, now))?;
+            output.show(&instances, |instances| text::list(instances, now))?;
         }
         InstanceCommand::Show { name } => {
             let instance: InstanceView = client.get(&format!("/v1/instances/{name}")).await?;
-            output.show(&instance, |instance| one(instance, now))?;
+            output.show(&instance, |instance| text::one(instance, now))?;
         }
-        InstanceCommand::Start { name } => act(&client, &name, "start", invocation).await?,
+        InstanceCommand::Start { name } => {
+            let instance = post(&client, &name, "start").await?;
+            output.show(&instance, text::changed)?;
+        }
         InstanceCommand::Stop { name, yes } => {
-            confirm(&client, &name, Deed::Stop, yes, invocation).await?;
-            act(&client, &name, "stop", invocation).await?;
+            confirm(&client, &name, Destructive::Stop, yes, invocation).await?;
+            let instance = post(&client, &name, "stop").await?;
+            output.show(&instance, text::changed)?;
         }
         InstanceCommand::Reset { name, yes } => {
-            confirm(&client, &name, Deed::Reset, yes, invocation).await?;
-            act(&client, &name, "reset", invocation).await?;
+            confirm(&client, &name, Destructive::Reset, yes, invocation).await?;
+            let instance = post(&client, &name, "reset").await?;
+            output.show(&instance, text::reset)?;
         }
-        InstanceCommand::Unpin { name } => act(&client, &name, "unpin", invocation).await?,
+        InstanceCommand::Rm { name, yes } => {
+            confirm(&client, &name, Destructive::Remove, yes, invocation).await?;
+            remove(&client, &name, invocation).await?;
+        }
         InstanceCommand::Pin { name, duration } => {
             let body = PinBody {
                 for_seconds: duration.map(|time| time.as_secs()),
             };
             let path = format!("/v1/instances/{name}/pin");
             let instance: InstanceView = client.post(&path, &body).await?;
-            output.show(&instance, pinned)?;
+            output.show(&instance, text::pinned)?;
         }
-        InstanceCommand::Rm { name, yes } => {
-            confirm(&client, &name, Deed::Remove, yes, invocation).await?;
-            let DeletedView { sessions_ended } =
-                client.delete(&format!("/v1/instances/{name}")).await?;
-            let done = json!({"name": name, "deleted": true, "sessions_ended": sessions_ended});
-            output.show(&done, |_| {
-                format!("instance {name} deleted{}", ended(Some(sessions_ended)))
-            })?;
+        InstanceCommand::Unpin { name } => {
+            let instance = post(&client, &name, "unpin").await?;
+            output.show(&instance, text::pinned)?;
         }
         InstanceCommand::Logs { name, lines } => {
             let path = format!("/v1/instances/{name}/logs?lines={lines}");
@@ -139,144 +144,43 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks a person first. Only what is asked depends on the instance: that it does not exist is for
-/// the command itself to say.
-async fn confirm(
-    client: &AdminClient,
-    name: &InstanceName,
-    deed: Deed,
-    yes: bool,
-    invocation: &Invocation,
-) -> anyhow::Result<()> {
-    if yes || invocation.global.json || !confirm::somebody_is_there() {
-        return Ok(());
-    }
-    let instance: InstanceView = client.get(&format!("/v1/instances/{name}")).await?;
-    match deed.question(&instance) {
-        Some(question) => confirm::ask(name, &question),
-        None => Ok(()),
-    }
-}
-
-/// How many sessions a command has ended, to be added to what it did.
-fn ended(count: Option<usize>) -> String {
-    match count {
-        None | Some(0) => String::new(),
-        Some(count) => format!(", {} ended", confirm::sessions(count)),
-    }
-}
-
-async fn act(
+async fn post(
     client: &AdminClient,
     name: &InstanceName,
     verb: &str,
+) -> Result<InstanceView, AdminError> {
+    let path = format!("/v1/instances/{name}/{verb}");
+    client.post(&path, &json!({})).await
+}
+
+async fn remove(
+    client: &AdminClient,
+    name: &InstanceName,
     invocation: &Invocation,
 ) -> anyhow::Result<()> {
-    let path = format!("/v1/instances/{name}/{verb}");
-    let instance: InstanceView = client.post(&path, &json!({})).await?;
-    invocation.output.show(&instance, |instance| match verb {
-        "unpin" => pinned(instance),
-        "reset" => format!(
-            "instance {} is a fresh clone of snapshot {} and {}{}",
-            instance.name,
-            instance.snapshot,
-            instance.state,
-            ended(instance.sessions_ended)
-        ),
-        _ => format!(
-            "instance {} is {}{}",
-            instance.name,
-            instance.state,
-            ended(instance.sessions_ended)
-        ),
-    })
+    let path = format!("/v1/instances/{name}");
+    let DeletedView { sessions_ended } = client.delete(&path).await?;
+    let done = json!({"name": name, "deleted": true, "sessions_ended": sessions_ended});
+    let ended = text::ended(Some(sessions_ended));
+    invocation
+        .output
+        .show(&done, |_| format!("instance {name} deleted{ended}"))
 }
 
-fn pinned(instance: &InstanceView) -> String {
-    let name = &instance.name;
-    match (instance.pinned, instance.pinned_until) {
-        (true, None) => format!("instance {name} is pinned for good"),
-        (true, Some(until)) => format!("instance {name} is pinned until {}", moment(until)),
-        (false, _) => {
-            let expires = instance.expires_at.map(moment);
-            format!(
-                "instance {name} is not pinned and expires at {}",
-                or_none(expires)
-            )
-        }
+/// Asks a person for confirmation. A missing instance is left to the command itself to report.
+async fn confirm(
+    client: &AdminClient,
+    name: &InstanceName,
+    command: Destructive,
+    yes: bool,
+    invocation: &Invocation,
+) -> anyhow::Result<()> {
+    if yes || invocation.global.json || !confirm::is_interactive() {
+        return Ok(());
     }
-}
-
-pub(super) fn list(instances: &[InstanceView], now: Timestamp) -> String {
-    let columns = [
-        ("NAME", Align::Left),
-        ("PROJECT", Align::Left),
-        ("STATE", Align::Left),
-        ("SNAPSHOT", Align::Left),
-        ("GITREF", Align::Left),
-        ("USER", Align::Left),
-        ("CONNECTIONS", Align::Right),
-        ("CREATED", Align::Right),
-        ("USED", Align::Right),
-        ("EXPIRES", Align::Right),
-    ];
-    let rows = instances.iter().map(|instance| {
-        [
-            instance.name.clone(),
-            instance.project.clone(),
-            instance.state.clone(),
-            instance.snapshot.clone(),
-            or_none(instance.gitref.as_ref()),
-            instance.created_by.clone(),
-            instance.connections.to_string(),
-            ago(instance.created_at, now),
-            ago(instance.last_used_at, now),
-            expiry(instance, now),
-        ]
-    });
-    table(columns, rows)
-}
-
-fn expiry(instance: &InstanceView, now: Timestamp) -> String {
-    match instance.expires_at {
-        None if instance.pinned => "pinned".to_owned(),
-        expires_at => until(expires_at, now),
+    let instance: InstanceView = client.get(&format!("/v1/instances/{name}")).await?;
+    match command.question(&instance) {
+        Some(question) => confirm::ask(name, &question),
+        None => Ok(()),
     }
-}
-
-pub(super) fn one(instance: &InstanceView, now: Timestamp) -> String {
-    let when = |at: Timestamp| format!("{} ({} ago)", moment(at), ago(at, now));
-    let pinned = match (instance.pinned, instance.pinned_until) {
-        (false, _) => "no".to_owned(),
-        (true, None) => "for good".to_owned(),
-        (true, Some(until)) => format!("until {}", moment(until)),
-    };
-    let expires = instance
-        .expires_at
-        .map(|at| format!("{} (in {})", moment(at), until(Some(at), now)));
-    let awake = instance.awake_because.as_ref();
-    let awake = awake.filter(|because| !because.is_empty());
-    let awake = awake.map(|because| because.join(", "));
-    fields([
-        ("name", instance.name.clone()),
-        ("project", instance.project.clone()),
-        ("state", instance.state.clone()),
-        ("failure", or_none(instance.failure.as_ref())),
-        ("snapshot", instance.snapshot.clone()),
-        ("gitref", or_none(instance.gitref.as_ref())),
-        ("commit", or_none(instance.commit.as_ref())),
-        ("created", when(instance.created_at)),
-        ("created by", instance.created_by.clone()),
-        ("last used", when(instance.last_used_at)),
-        ("expires", or_none(expires)),
-        ("pinned", pinned),
-        ("connections", instance.connections.to_string()),
-        ("awake because", or_none(awake)),
-        ("postgres", instance.postgres_major.to_string()),
-        ("runtime", instance.runtime.clone()),
-        ("exclusive", or_none(instance.exclusive_bytes.map(size))),
-        ("data", instance.data_dir.display().to_string()),
-        ("uid", instance.uid.clone()),
-        ("generation", instance.generation.to_string()),
-    ])
 }

@@ -1,4 +1,4 @@
-//! What commands print: JSON for programs, text for people.
+//! The output of commands: JSON for programs, text for people.
 
 use std::io::{ErrorKind, Write};
 
@@ -15,7 +15,7 @@ impl Output {
         Self { json }
     }
 
-    /// Prints a value: as JSON if that was asked for, else as this text, one line at least.
+    /// Prints a value, as JSON with `--json`, else as this text.
     pub(super) fn show<T: Serialize>(
         &self,
         value: &T,
@@ -32,7 +32,7 @@ impl Output {
         let mut stdout = std::io::stdout().lock();
         let written = stdout.write_all(text.as_bytes());
         match written.and_then(|()| stdout.flush()) {
-            // The reader has read enough: `multidb instance ls | head`.
+            // The reader ended: `multidb instance ls | head`.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             result => result.context("cannot write to standard output"),
         }

@@ -9,7 +9,7 @@ use crate::logging::{self, LogFormat};
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// How log lines look; without it, the journal under systemd, else text
+    /// Format of log lines [default: journald under systemd, else text]
     #[arg(
         long,
         env = "MULTIDB_LOG_FORMAT",
@@ -27,8 +27,8 @@ pub(super) fn run(args: &ServeArgs, invocation: &Invocation) -> anyhow::Result<E
         tracing::warn!(
             key = warning.key,
             line = warning.line,
-            "the configuration is valid, but: {}",
-            warning.message
+            warning = warning.message,
+            "the configuration has a questionable setting"
         );
     }
     crate::daemon::serve(loaded.config)?;

@@ -1,4 +1,4 @@
-//! `multidb snapshot`, but for its import.
+//! `multidb snapshot`, except for its import.
 
 use std::process::ExitCode;
 
@@ -7,41 +7,41 @@ use jiff::Timestamp;
 use multidb_store::{ProjectName, SnapshotId};
 use serde_json::json;
 
-use super::table::{Align, ago, fields, moment, or_none, printable, size, table};
+use super::table::{Align, ago, count, fields, moment, or_none, printable, size, table};
 use super::{Invocation, import};
-use crate::admin::client::escaped;
+use crate::admin::client::with_query;
 use crate::control::model::{ExplainView, SnapshotView};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SnapshotCommand {
-    /// Make a snapshot of a data directory or of a dump
-    // The generated one would name --from-url too, which does not work yet.
+    /// Create a snapshot from a data directory or a dump
+    // The generated usage would include --from-url, which is not available yet.
     #[command(
         override_usage = "multidb snapshot import [OPTIONS] --project <PROJECT> \
                           <--data-dir <DIR>|--dump <FILE>> <ID>"
     )]
     Import(import::ImportArgs),
-    /// List all snapshots
+    /// List snapshots
     Ls,
-    /// Show one snapshot with its applied migrations
+    /// Show one snapshot and its applied migrations
     Show {
-        /// The snapshot
+        /// Id of the snapshot
         id: SnapshotId,
     },
     /// Delete a snapshot
     Rm {
-        /// The snapshot
+        /// Id of the snapshot
         id: SnapshotId,
-        /// Even if instances need it for a reset
+        /// Delete it although instances need it for a reset
         #[arg(long)]
         force: bool,
     },
-    /// Say which snapshot a revision gets, and why not the others
+    /// Explain which snapshot a revision gets and why
     Explain {
-        /// A commit, branch or tag
+        /// Commit, branch or tag
         #[arg(long, value_name = "REF")]
         gitref: String,
-        /// The project, where several are configured
+        /// Project; required if several are configured
         #[arg(long)]
         project: Option<ProjectName>,
     },
@@ -71,10 +71,9 @@ pub(super) async fn run(
             output.show(&done, |_| format!("snapshot {id} deleted"))?;
         }
         SnapshotCommand::Explain { gitref, project } => {
-            let mut path = format!("/v1/snapshots/explain?gitref={}", escaped(&gitref));
-            if let Some(project) = project {
-                path.push_str(&format!("&project={project}"));
-            }
+            let project = project.map(|project| project.to_string());
+            let query = [("gitref", Some(gitref)), ("project", project)];
+            let path = with_query("/v1/snapshots/explain", &query);
             let explained: ExplainView = invocation.client()?.get(&path).await?;
             output.show(&explained, |explained| explain(explained, now))?;
         }
@@ -131,22 +130,24 @@ pub(super) fn one(snapshot: &SnapshotView, now: Timestamp) -> String {
 
 pub(super) fn explain(explained: &ExplainView, now: Timestamp) -> String {
     let mut text = format!(
-        "{} of project {} is commit {}, whose listing defines {} migrations\n",
+        "revision {} of project {} is commit {}, which defines {}\n",
         printable(&explained.gitref),
         explained.project,
         explained.commit,
-        explained.defined
+        count(explained.defined, "migration")
     );
     match &explained.chosen {
-        Some(chosen) => text.push_str(&format!("chosen: {chosen}, the newest compatible one\n\n")),
-        None => text.push_str("chosen: none, since no snapshot is compatible\n\n"),
+        Some(chosen) => text.push_str(&format!(
+            "chosen: {chosen}, the newest compatible snapshot\n\n"
+        )),
+        None => text.push_str("chosen: none, no snapshot is compatible\n\n"),
     }
     let columns = [
         ("SNAPSHOT", Align::Left),
         ("TAKEN", Align::Left),
         ("AGE", Align::Right),
         ("COMPATIBLE", Align::Left),
-        ("MIGRATIONS NOT DEFINED", Align::Left),
+        ("UNDEFINED MIGRATIONS", Align::Left),
     ];
     let rows = explained.snapshots.iter().map(|verdict| {
         let compatible = if verdict.compatible { "yes" } else { "no" };

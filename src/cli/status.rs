@@ -1,4 +1,4 @@
-//! `multidb status`.
+//! `multidb status`: the daemon's status.
 
 use std::process::ExitCode;
 

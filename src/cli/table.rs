@@ -1,4 +1,4 @@
-//! Tables, ages and sizes for people.
+//! Tables, times, counts and sizes for people.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(super) fn table<const N: usize>(
     finish(&table)
 }
 
-/// One thing: a line for each of its fields.
+/// One object: a line for each field.
 pub(super) fn fields<const N: usize>(fields: [(&str, String); N]) -> String {
     let mut table = plain();
     for (name, value) in fields {
@@ -58,7 +58,7 @@ fn finish(table: &Table) -> String {
     text
 }
 
-/// A text without what a terminal would obey: clients choose some of what is shown.
+/// Escapes control characters: clients choose some of the shown texts, and a terminal would obey them.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(|c: char| c.is_control() && c != '\t') {
         return Cow::Borrowed(text);
@@ -78,17 +78,17 @@ pub(super) fn or_none(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// How long ago that was: `3m`.
+/// The time since then: `3 minutes`.
 pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
     span(now.duration_since(then))
 }
 
-/// How long until then: `29days`.
+/// The time until then: `29 days`.
 pub(super) fn until(then: Option<Timestamp>, now: Timestamp) -> String {
     or_none(then.map(|then| span(then.duration_since(now))))
 }
 
-/// A time in its largest unit.
+/// A time in its largest unit; a negative one counts as zero.
 fn span(span: jiff::SignedDuration) -> String {
     let seconds = u64::try_from(span.as_secs()).unwrap_or(0);
     coarse(Duration::from_secs(seconds))
@@ -96,8 +96,23 @@ fn span(span: jiff::SignedDuration) -> String {
 
 /// A time in its largest unit.
 pub(super) fn coarse(time: Duration) -> String {
-    let text = humantime::format_duration(time).to_string();
-    text.split(' ').next().unwrap_or(&text).to_owned()
+    const UNITS: [(u64, &str); 4] = [
+        (365 * 86_400, "year"),
+        (86_400, "day"),
+        (3600, "hour"),
+        (60, "minute"),
+    ];
+    let seconds = time.as_secs();
+    let unit = UNITS.iter().find(|(length, _)| seconds >= *length);
+    let (length, name) = unit.copied().unwrap_or((1, "second"));
+    count(seconds / length, name)
+}
+
+/// A number with its noun: `1 session`, `2 sessions`.
+pub(super) fn count(number: impl TryInto<u64>, noun: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 /// A moment, to the second.
@@ -110,4 +125,24 @@ pub(super) fn moment(at: Timestamp) -> String {
 /// A size: `1.5 GiB`.
 pub(super) fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_shown_in_its_largest_unit() {
+        for (seconds, text) in [
+            (0, "0 seconds"),
+            (1, "1 second"),
+            (119, "1 minute"),
+            (7200, "2 hours"),
+            (86_400, "1 day"),
+            (29 * 86_400 + 5, "29 days"),
+            (800 * 86_400, "2 years"),
+        ] {
+            assert_eq!(coarse(Duration::from_secs(seconds)), text);
+        }
+    }
 }

@@ -23,7 +23,7 @@ fn help(command: &mut clap::Command, path: &str, text: &mut String) {
 }
 
 #[test]
-fn help_says_what_each_command_does() {
+fn help_describes_each_command() {
     let mut command = Cli::command().term_width(100);
     command.build();
     let mut text = String::new();
@@ -37,7 +37,7 @@ fn parse(line: &str) -> Result<Cli, String> {
 }
 
 #[test]
-fn the_documented_commands_are_understood() {
+fn documented_commands_parse() {
     for line in [
         "serve --config /etc/multidb/multidb.toml --log-format json",
         "config check",
@@ -74,7 +74,7 @@ fn the_documented_commands_are_understood() {
 }
 
 #[test]
-fn wrong_usage_is_refused() {
+fn wrong_usage_is_rejected() {
     for line in [
         "",
         "instance",
@@ -98,7 +98,7 @@ fn wrong_usage_is_refused() {
 }
 
 #[test]
-fn a_date_means_its_begin() {
+fn date_means_its_begin() {
     let cli = parse("snapshot import a --project p --dump f --taken-at 2026-03-01").unwrap();
     let text = format!("{cli:?}");
     assert!(text.contains("2026-03-01T00:00:00Z"), "{text}");
@@ -182,16 +182,19 @@ fn snapshot() -> SnapshotView {
 fn instances_are_shown() {
     insta::assert_snapshot!(
         "instance_ls",
-        instance::list(&[instance(), pinned()], now())
+        instance::text::list(&[instance(), pinned()], now())
     );
-    insta::assert_snapshot!("instance_ls_empty", instance::list(&[], now()));
-    insta::assert_snapshot!("instance_show", instance::one(&instance(), now()));
-    insta::assert_snapshot!("instance_show_failed", instance::one(&pinned(), now()));
+    insta::assert_snapshot!("instance_ls_empty", instance::text::list(&[], now()));
+    insta::assert_snapshot!("instance_show", instance::text::one(&instance(), now()));
+    insta::assert_snapshot!(
+        "instance_show_failed",
+        instance::text::one(&pinned(), now())
+    );
 }
 
 #[test]
-fn what_would_be_lost_is_asked_about() {
-    use confirm::Deed;
+fn destructive_commands_name_the_loss() {
+    use confirm::Destructive;
     let (used, unused) = (
         instance(),
         InstanceView {
@@ -199,23 +202,27 @@ fn what_would_be_lost_is_asked_about() {
             ..instance()
         },
     );
-    let ask = |deed: Deed, instance| deed.question(instance).unwrap_or_default();
-    let reset = "Replace the data of instance testdb by a fresh clone of snapshot monday";
-    for (deed, question, of_unused) in [
-        (Deed::Stop, "Stop instance testdb and end 2 sessions?", ""),
+    let ask = |command: Destructive, instance| command.question(instance).unwrap_or_default();
+    let reset = "Replace the data of instance testdb with a fresh clone of snapshot monday";
+    for (command, question, of_unused) in [
         (
-            Deed::Reset,
+            Destructive::Stop,
+            "Stop instance testdb and end 2 sessions?",
+            "",
+        ),
+        (
+            Destructive::Reset,
             &format!("{reset} and end 2 sessions?"),
             &format!("{reset}?"),
         ),
         (
-            Deed::Remove,
+            Destructive::Remove,
             "Delete instance testdb with its data and end 2 sessions?",
             "Delete instance testdb with its data?",
         ),
     ] {
-        assert_eq!(ask(deed, &used), question);
-        assert_eq!(ask(deed, &unused), of_unused);
+        assert_eq!(ask(command, &used), question);
+        assert_eq!(ask(command, &unused), of_unused);
     }
 }
 
@@ -232,7 +239,7 @@ fn snapshots_are_shown() {
 }
 
 #[test]
-fn a_choice_is_explained() {
+fn choice_is_explained() {
     let verdict = |id: &str, missing: &[&str], total| VerdictView {
         id: id.to_owned(),
         taken_at: at("2026-03-09T04:00:00Z"),
@@ -259,7 +266,7 @@ fn a_choice_is_explained() {
 }
 
 #[test]
-fn connections_are_shown_without_what_a_terminal_would_obey() {
+fn connections_are_shown_with_control_characters_escaped() {
     let connection = ConnectionView {
         id: 17,
         peer: "127.0.0.1:50412".to_owned(),
@@ -289,7 +296,7 @@ fn connections_are_shown_without_what_a_terminal_would_obey() {
 }
 
 #[test]
-fn the_status_is_shown() {
+fn status_is_shown() {
     let status = StatusView {
         version: "0.1.0".to_owned(),
         pid: 4711,
@@ -314,7 +321,7 @@ fn findings_are_shown() {
     use doctor::{Finding, Level};
     let findings = [
         Finding::new(Level::Ok, "git", "git version 2.39.5"),
-        Finding::new(Level::Warn, "daemon", "it does not run").hint("Start it."),
+        Finding::new(Level::Warn, "daemon", "not running").hint("Start it."),
         Finding::new(
             Level::Fail,
             "configuration",
@@ -325,8 +332,9 @@ fn findings_are_shown() {
 }
 
 #[test]
-fn a_failure_is_told_with_its_causes_and_its_hint() {
+fn error_is_shown_with_causes_detail_and_hint() {
     let refused = AdminError::Refused(ErrorInfo {
+        code: "no_such_instance".to_owned(),
         message: "no such instance \"x\"".to_owned(),
         detail: Some("There are 3 others.".to_owned()),
         hint: Some("See \"multidb instance ls\".".to_owned()),

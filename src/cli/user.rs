@@ -1,4 +1,4 @@
-//! `multidb user`: who may log in. It works on the file of users, with or without a daemon.
+//! `multidb user`: the users that may log in. It changes the users file, with or without a daemon.
 
 use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
@@ -17,51 +17,51 @@ use crate::config::{Auth, AuthMethod};
 use crate::control::model::UsersView;
 use crate::users::{self, NewUser, UsersFile};
 
-/// How long a running daemon may take to read the file again.
+/// The time limit for a running daemon to reload the file.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
-    /// Let a user in; asks for the password, or reads it from standard input
+    /// Add a user; prompt for the password, or read it from standard input
     Add(AddArgs),
-    /// List the users
+    /// List users
     Ls,
-    /// Let a user in no more; open sessions go on
+    /// Remove a user; open sessions continue
     Rm {
-        /// The user's name
+        /// Name of the user
         name: String,
     },
-    /// Change a user's password; asks for it, or reads it from standard input
+    /// Change a user's password; prompt for it, or read it from standard input
     Passwd {
-        /// The user's name
+        /// Name of the user
         name: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(super) struct AddArgs {
-    /// The user's name
+    /// Name of the user
     name: String,
-    /// A Postgres role that the user may log in as; can be given several times
+    /// Postgres role that the user may log in as; can be repeated
     #[arg(long = "role", value_name = "ROLE", required = true)]
     roles: Vec<String>,
-    /// A project that the user may use; can be given several times; all if it is left out
+    /// Project that the user may use; can be repeated [default: all projects]
     #[arg(long = "project", value_name = "PROJECT")]
     projects: Vec<String>,
-    /// How many instances that the user created may exist at one time
+    /// Most instances of the user that may exist at a time
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
     max_instances: Option<i64>,
-    /// How many instances the user may create within a minute
+    /// Most instances that the user may create in a minute
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
     creations_per_minute: Option<i64>,
 }
 
-/// A user, as `user ls` shows it.
+/// A user in the answer of `user ls`.
 #[derive(Debug, Serialize)]
 struct UserView {
     name: String,
     roles: Vec<String>,
-    /// All, where there is none.
+    /// None for all.
     projects: Option<Vec<String>>,
     max_instances: Option<usize>,
     creations_per_minute: Option<usize>,
@@ -96,7 +96,7 @@ pub(super) async fn run(command: UserCommand, invocation: &Invocation) -> anyhow
             change(invocation, &auth, &name, "removed", remove).await?;
         }
         UserCommand::Passwd { name } => {
-            let password = password(&auth, &name, Existence::Known)?;
+            let password = password(&auth, &name, Existence::Existing)?;
             let set = |file: &mut UsersFile| file.set_password(&name, &password);
             change(invocation, &auth, &name, "changed", set).await?;
         }
@@ -104,7 +104,7 @@ pub(super) async fn run(command: UserCommand, invocation: &Invocation) -> anyhow
     Ok(ExitCode::SUCCESS)
 }
 
-/// Changes the file, and says that it is done: in the running daemon too, if there is one.
+/// Changes the file, has a running daemon reload it, and prints the result.
 async fn change(
     invocation: &Invocation,
     auth: &Auth,
@@ -120,78 +120,80 @@ async fn change(
     let shown = json!({"name": name, done: true, "users_file": auth.users_file});
     let note = match auth.method {
         AuthMethod::ScramSha256 => tell_daemon(invocation).await?,
-        AuthMethod::Trust => "\nauth.method is \"trust\", so nobody is asked for a password yet",
+        AuthMethod::Trust => "\nnote: auth.method is \"trust\", so no password is checked",
     };
     invocation
         .output
         .show(&shown, |_| format!("user {} {done}{note}", printable(name)))
 }
 
-/// Has a running daemon read the file at once. Where it does not answer, it sees the change by itself; where it
-/// answers that it cannot, the change has no effect.
+/// Has a running daemon reload the file at once. A daemon that does not answer sees the change by
+/// itself; one that refuses keeps the old users. Returns a note for people.
 async fn tell_daemon(invocation: &Invocation) -> anyhow::Result<&'static str> {
     let client = invocation.client()?.with_timeout(RELOAD_TIMEOUT);
     let nothing = json!({});
     let told = client.post::<UsersView>("/v1/users/reload", &nothing);
     match told.await {
         Ok(_) | Err(AdminError::NotRunning { .. }) => Ok(""),
-        Err(error @ AdminError::Refused(_)) => Err(anyhow!(error)
-            .context("the file is changed, but the daemon goes on with the users before")),
-        Err(_) => {
-            Ok("\nthe daemon could not be told, it reads the file again by itself within seconds")
+        Err(error @ AdminError::Refused(_)) => {
+            Err(anyhow!(error)
+                .context("the file was changed, but the daemon keeps the previous users"))
         }
+        Err(_) => Ok(
+            "\nnote: the daemon could not be reached; it reloads the file by itself within seconds",
+        ),
     }
 }
 
-/// The configuration's word counts, so a change of the file would have no effect.
+/// A user of the configuration overrides the file, so a change of the file would have no effect.
 fn refuse_configured(auth: &Auth, name: &str) -> anyhow::Result<()> {
-    match auth.users.contains_key(name) {
-        true => Err(anyhow!(
-            "user \"{name}\" is in the configuration, change auth.users.{name} there"
-        )),
-        false => Ok(()),
+    if auth.users.contains_key(name) {
+        return Err(anyhow!(
+            "user \"{name}\" is defined in the configuration; change auth.users.{name} there"
+        ));
     }
+    Ok(())
 }
 
-/// Whether a command needs a name that is there, or one that is not.
+/// Whether a command needs a new or an existing name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Existence {
     New,
-    Known,
+    Existing,
 }
 
-/// A new password, once it is clear that it is not asked for in vain. The file is not held meanwhile: somebody may
-/// think about a password for long.
+/// Reads a new password, after checking that the command can succeed. The file is not locked
+/// meanwhile: a person may take long.
 fn password(auth: &Auth, name: &str, existence: Existence) -> anyhow::Result<String> {
     refuse_configured(auth, name)?;
-    let is_there = UsersFile::open(&auth.users_file)?.contains(name);
-    match (existence, is_there) {
+    let exists = UsersFile::open(&auth.users_file)?.contains(name);
+    match (existence, exists) {
         (Existence::New, true) => Err(users::user_exists(name)),
-        (Existence::Known, false) => Err(users::no_such_user(name, &auth.users_file)),
-        (Existence::New, false) | (Existence::Known, true) => read_password(name),
+        (Existence::Existing, false) => Err(users::no_such_user(name, &auth.users_file)),
+        (Existence::New, false) | (Existence::Existing, true) => read_password(name),
     }
 }
 
-/// Asked for twice at a terminal, else the first line of standard input.
+/// Prompts twice at a terminal, else reads the first line of standard input.
 fn read_password(name: &str) -> anyhow::Result<String> {
     let stdin = std::io::stdin();
     let password = if stdin.is_terminal() {
-        let first = rpassword::prompt_password(format!("New password of {}: ", printable(name)))?;
-        let second = rpassword::prompt_password("Again: ")?;
+        let first = rpassword::prompt_password(format!("New password for {}: ", printable(name)))?;
+        let second = rpassword::prompt_password("Repeat the password: ")?;
         if first != second {
-            return Err(anyhow!("the passwords are not the same"));
+            return Err(anyhow!("the passwords do not match"));
         }
         first
     } else {
         let mut line = String::new();
         let read = stdin.lock().read_line(&mut line);
-        read.context("the password cannot be read from standard input")?;
+        read.context("cannot read the password from standard input")?;
         line.trim_end_matches(['\r', '\n']).to_owned()
     };
-    match password.is_empty() {
-        true => Err(anyhow!("the password is empty")),
-        false => Ok(password),
+    if password.is_empty() {
+        return Err(anyhow!("the password is empty"));
     }
+    Ok(password)
 }
 
 fn view(name: &str, user: &User, configured: bool) -> UserView {

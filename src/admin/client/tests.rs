@@ -5,7 +5,7 @@ use super::*;
 use crate::admin::api::ImportSource;
 use crate::control::model::LogsView;
 
-/// A daemon that gives one client these pieces of an answer; returns what it was asked.
+/// Serves one client these pieces of an answer. Returns the request.
 fn answer(dir: &Path, pieces: &'static [&'static str]) -> (AdminClient, JoinHandle<String>) {
     let socket = dir.join("admin.sock");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -35,7 +35,7 @@ fn body() -> ImportBody {
 }
 
 #[tokio::test]
-async fn an_answer_is_read() {
+async fn answer_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let (client, served) = answer(
         dir.path(),
@@ -54,7 +54,7 @@ async fn an_answer_is_read() {
 }
 
 #[tokio::test]
-async fn a_refusal_carries_what_the_daemon_said() {
+async fn error_has_message_and_hint_of_the_daemon() {
     let dir = tempfile::tempdir().unwrap();
     let (client, _served) = answer(
         dir.path(),
@@ -69,7 +69,7 @@ async fn a_refusal_carries_what_the_daemon_said() {
 }
 
 #[tokio::test]
-async fn a_refusal_without_json_says_its_status() {
+async fn error_without_json_has_its_status() {
     let dir = tempfile::tempdir().unwrap();
     let (client, _served) = answer(
         dir.path(),
@@ -83,7 +83,7 @@ async fn a_refusal_without_json_says_its_status() {
 }
 
 #[tokio::test]
-async fn events_are_read_wherever_the_stream_is_cut() {
+async fn events_are_read_across_any_chunks() {
     let dir = tempfile::tempdir().unwrap();
     let (client, _served) = answer(
         dir.path(),
@@ -111,7 +111,7 @@ async fn events_are_read_wherever_the_stream_is_cut() {
 }
 
 #[tokio::test]
-async fn an_import_without_a_result_is_an_error() {
+async fn import_without_a_result_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (client, _served) = answer(
         dir.path(),
@@ -124,7 +124,7 @@ async fn an_import_without_a_result_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_does_not_run_is_named_with_its_socket() {
+async fn missing_daemon_is_reported_with_its_socket() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("admin.sock");
     let client = AdminClient::new(&socket);
@@ -133,7 +133,7 @@ async fn a_daemon_that_does_not_run_is_named_with_its_socket() {
     drop(UnixListener::bind(&socket).unwrap());
     let dead = client.get::<LogsView>("/v1/status").await.unwrap_err();
     let expected = format!(
-        "the daemon does not run: nobody answers at {}",
+        "the daemon is not running: no answer at {}",
         socket.display()
     );
     assert_eq!(dead.to_string(), expected);
@@ -141,7 +141,7 @@ async fn a_daemon_that_does_not_run_is_named_with_its_socket() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_hangs_is_given_up() {
+async fn request_to_a_hanging_daemon_times_out() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("admin.sock");
     let _listener = UnixListener::bind(&socket).unwrap();
@@ -151,7 +151,14 @@ async fn a_daemon_that_hangs_is_given_up() {
 }
 
 #[test]
-fn a_text_is_escaped_for_paths_and_queries() {
+fn query_is_escaped_and_has_no_missing_values() {
+    let pairs = [
+        ("a", None),
+        ("b", Some("x y".to_owned())),
+        ("c", Some("1".to_owned())),
+    ];
+    assert_eq!(with_query("/p", &pairs), "/p?b=x%20y&c=1");
+    assert_eq!(with_query("/p", &pairs[..1]), "/p");
     assert_eq!(
         escaped("feature/x & y").to_string(),
         "feature%2Fx%20%26%20y"

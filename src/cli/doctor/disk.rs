@@ -4,46 +4,46 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use bytesize::ByteSize;
 use multidb_store::{Layout, SnapshotRecord};
 
 use super::{Finding, Level};
 use crate::catalog;
+use crate::cli::table::{count, size};
 use crate::clone::{Method, probe, snapshot_extents};
 use crate::config::Config;
 
-/// What holds instances must be there, be able to clone, and have room.
+/// Checks that the root exists, that its file system can clone, and that it has free space.
 pub(super) fn root(config: &Config) -> Vec<Finding> {
-    let finding = |level, what: String| Finding::new(level, "root", what);
+    let finding = |level, message: String| Finding::new(level, "root", message);
     let root = config.root.display();
     match fs::metadata(&config.root) {
         Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => return vec![finding(Level::Fail, format!("{root} is no directory"))],
+        Ok(_) => return vec![finding(Level::Fail, format!("{root} is not a directory"))],
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let missing = finding(Level::Warn, format!("{root} does not exist yet")).hint(
-                "\"multidb serve\" makes it; for clones that take no space, first mount XFS or \
-                 Btrfs there.",
+                "\"multidb serve\" creates it; for clones that take no space, mount XFS or Btrfs \
+                 there first.",
             );
             return vec![missing];
         }
         Err(error) => {
-            let failed = finding(Level::Fail, format!("{root} cannot be read: {error}"));
+            let failed = finding(Level::Fail, format!("cannot read {root}: {error}"));
             return vec![failed.hint(AS_DAEMON)];
         }
     }
-    match tried(&config.root) {
-        Ok(found) => vec![clones(config, &found), room(config, found.free_bytes)],
+    match probe_root(&config.root) {
+        Ok(found) => vec![clones(config, &found), free_space(config, found.free_bytes)],
         Err(error) => {
-            let failed = finding(Level::Fail, format!("{root} cannot be tried: {error}"));
+            let failed = finding(Level::Fail, format!("cannot write to {root}: {error}"));
             vec![failed.hint(AS_DAEMON)]
         }
     }
 }
 
-const AS_DAEMON: &str = "Run this command as root, or as the user that the daemon runs as.";
+const AS_DAEMON: &str = "Run this command as root or as the daemon's user.";
 
-/// Tries the real directories, or before the first start such as will be there.
-fn tried(root: &Path) -> std::io::Result<probe::Findings> {
+/// Probes the real directories; before the first start, temporary ones in their place.
+fn probe_root(root: &Path) -> std::io::Result<probe::Findings> {
     let layout = Layout::new(root);
     if layout.trash().is_dir() && layout.state().is_dir() {
         return probe::probe(&layout);
@@ -61,18 +61,18 @@ fn tried(root: &Path) -> std::io::Result<probe::Findings> {
     probe::probe(&layout)
 }
 
-/// A directory that goes away with this.
+/// A directory that is removed on drop.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is empty, and is in nobody's way.
-        let _left = fs::remove_dir_all(&self.0);
+        // A leftover is an empty hidden directory.
+        let _leftover = fs::remove_dir_all(&self.0);
     }
 }
 
 fn clones(config: &Config, found: &probe::Findings) -> Finding {
-    let finding = |level, what: String| Finding::new(level, "clones", what);
+    let finding = |level, message: String| Finding::new(level, "clones", message);
     let system = found.file_system;
     match found.resolve(config.clone_method) {
         Ok(Method::Copy) => finding(
@@ -81,29 +81,47 @@ fn clones(config: &Config, found: &probe::Findings) -> Finding {
         )
         .hint("Put the root on XFS or Btrfs and set clone.method = \"auto\"."),
         Ok(method) => finding(Level::Ok, format!("by {}, on {system}", method.name())),
-        // It says what to do itself.
+        // The error has advice of its own.
         Err(error) => finding(Level::Fail, error.to_string()),
     }
 }
 
-fn room(config: &Config, free_bytes: u64) -> Finding {
-    let iec = |bytes| ByteSize::b(bytes).display().iec().to_string();
-    let (free, reserve) = (iec(free_bytes), iec(config.disk_reserve_bytes));
-    let what = format!("{free} are free, {reserve} are reserved");
-    let level = match free_bytes.checked_sub(config.disk_reserve_bytes) {
-        None => Level::Fail,
-        Some(spare) if spare < config.disk_reserve_bytes => Level::Warn,
-        Some(_) => return Finding::new(Level::Ok, "disk", what),
+fn free_space(config: &Config, free_bytes: u64) -> Finding {
+    let reserve = short_size(config.disk_reserve_bytes);
+    let (level, message) = match free_bytes.checked_sub(config.disk_reserve_bytes) {
+        None => {
+            let free = short_size(free_bytes);
+            (
+                Level::Fail,
+                format!("only {free} left, less than the {reserve} reserve"),
+            )
+        }
+        Some(spare) if spare < config.disk_reserve_bytes => {
+            let spare = short_size(spare);
+            (
+                Level::Warn,
+                format!("only {spare} left above the {reserve} reserve"),
+            )
+        }
+        Some(spare) => {
+            let message = format!("{} left above the {reserve} reserve", short_size(spare));
+            return Finding::new(Level::Ok, "disk", message);
+        }
     };
-    Finding::new(level, "disk", what).hint(
-        "No instance is made that would touch the reserve: delete instances or snapshots, enlarge \
-         the disk, or lower limits.disk_reserve.",
+    Finding::new(level, "disk", message).hint(
+        "New instances do not use the reserve: delete instances or snapshots, enlarge the disk, or \
+         lower limits.disk_reserve.",
     )
 }
 
-/// The snapshots, and what is wrong with them.
+/// A size without a fraction of zero: `5 GiB`.
+fn short_size(bytes: u64) -> String {
+    size(bytes).replace(".0 ", " ")
+}
+
+/// The intact snapshots, and findings about all of them.
 pub(super) fn snapshots(config: &Config) -> (Vec<SnapshotRecord>, Vec<Finding>) {
-    let finding = |level, what: String| Finding::new(level, "snapshots", what);
+    let finding = |level, message: String| Finding::new(level, "snapshots", message);
     let layout = Layout::new(&config.root);
     if !layout.snapshots().is_dir() {
         return (Vec::new(), Vec::new());
@@ -122,20 +140,20 @@ pub(super) fn snapshots(config: &Config) -> (Vec<SnapshotRecord>, Vec<Finding>) 
             Err(damage) => findings.push(
                 finding(
                     Level::Warn,
-                    format!("{} is left out: {damage}", directory.display()),
+                    format!("{} is ignored: {damage}", directory.display()),
                 )
-                .hint("Move the directory away, and import the snapshot again."),
+                .hint("Move the directory away and import the snapshot again."),
             ),
         }
     }
     findings.extend(
         good.iter()
-            .filter_map(|snapshot| scattered(&layout, snapshot)),
+            .filter_map(|snapshot| fragmentation(&layout, snapshot)),
     );
     let of_projects = config.projects.keys();
     for project in of_projects.filter(|name| good.iter().all(|s| s.project != **name)) {
         findings.push(
-            finding(Level::Warn, format!("project {project} has none"))
+            finding(Level::Warn, format!("project {project} has no snapshot"))
                 .hint("Import one with \"multidb snapshot import\"."),
         );
     }
@@ -143,30 +161,34 @@ pub(super) fn snapshots(config: &Config) -> (Vec<SnapshotRecord>, Vec<Finding>) 
         .iter()
         .filter(|s| !config.projects.contains_key(&s.project))
     {
-        let what = format!(
-            "{} is of project {}, which is not configured",
+        let message = format!(
+            "{} belongs to project {}, which is not configured",
             orphan.id, orphan.project
         );
-        findings.push(finding(Level::Warn, what).hint("Configure it, or delete the snapshot."));
+        findings.push(
+            finding(Level::Warn, message).hint("Configure the project or delete the snapshot."),
+        );
     }
     if findings.is_empty() && !good.is_empty() {
-        findings.push(finding(Level::Ok, format!("{} are whole", good.len())));
+        findings.push(finding(Level::Ok, format!("{} intact", good.len())));
     }
     (good, findings)
 }
 
-/// Whether clones of it take longer than they need.
-fn scattered(layout: &Layout, snapshot: &SnapshotRecord) -> Option<Finding> {
-    let finding = |level, what: String| Finding::new(level, "snapshots", what);
+/// Warns about a fragmented snapshot, whose clones take longer.
+fn fragmentation(layout: &Layout, snapshot: &SnapshotRecord) -> Option<Finding> {
+    let finding = |level, message: String| Finding::new(level, "snapshots", message);
     match snapshot_extents(&layout.snapshot_data(&snapshot.id)) {
         Err(error) => Some(finding(Level::Fail, error.to_string())),
         Ok(extents) if extents.is_fragmented() => {
-            let what = format!(
-                "{} is fragmented: its {} files fall into {} pieces",
-                snapshot.id, extents.files, extents.count
+            let message = format!(
+                "{} is fragmented: {} in {}",
+                snapshot.id,
+                count(extents.files, "file"),
+                count(extents.count, "extent")
             );
-            Some(finding(Level::Warn, what).hint(
-                "Each clone of it takes longer for that; import it again, onto a disk with room.",
+            Some(finding(Level::Warn, message).hint(
+                "Its clones take longer; import it again while the disk has more free space.",
             ))
         }
         Ok(_) => None,
@@ -193,17 +215,17 @@ mod tests {
     }
 
     #[test]
-    fn a_root_before_the_first_start_is_tried_and_left_as_it_was() {
+    fn root_is_probed_before_the_first_start_and_left_unchanged() {
         let root = tempfile::tempdir().unwrap();
         let findings = super::root(&config(root.path()));
         assert_eq!(findings.len(), 2, "{findings:?}");
-        // Copies are a warning, since nobody should have them unknowingly.
+        // Full copies are a warning.
         assert_eq!(worst(&findings), Level::Warn, "{findings:?}");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn a_root_that_is_not_there_is_no_failure_and_a_file_is() {
+    fn missing_root_is_a_warning_and_a_file_is_a_failure() {
         let parent = tempfile::tempdir().unwrap();
         let missing = parent.path().join("none");
         assert_eq!(worst(&super::root(&config(&missing))), Level::Warn);
@@ -214,18 +236,18 @@ mod tests {
     }
 
     #[test]
-    fn a_reserve_that_is_reached_is_a_failure() {
+    fn reached_reserve_is_a_failure() {
         let config = Config {
             disk_reserve_bytes: 100,
             ..Config::default()
         };
         for (free, level) in [(99, Level::Fail), (150, Level::Warn), (200, Level::Ok)] {
-            assert_eq!(room(&config, free).level, level, "{free}");
+            assert_eq!(free_space(&config, free).level, level, "{free}");
         }
     }
 
     #[test]
-    fn each_snapshot_that_is_damaged_missing_or_of_nobody_is_found() {
+    fn damaged_and_orphaned_snapshots_are_found() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(root.path());
         let record = SnapshotRecord {
@@ -246,10 +268,10 @@ mod tests {
         }
         let (good, findings) = snapshots(&config(root.path()));
         assert_eq!(good, [record]);
-        let all: Vec<_> = findings.iter().map(|finding| &finding.what).collect();
-        let said = |part: &str| all.iter().any(|what| what.contains(part));
-        assert!(said("renamed is left out"), "{all:?}");
-        assert!(said("project gone, which is not configured"), "{all:?}");
+        let all: Vec<_> = findings.iter().map(|finding| &finding.message).collect();
+        let has = |part: &str| all.iter().any(|message| message.contains(part));
+        assert!(has("renamed is ignored"), "{all:?}");
+        assert!(has("project gone, which is not configured"), "{all:?}");
         assert_eq!(worst(&findings), Level::Warn);
     }
 }

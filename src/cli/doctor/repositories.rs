@@ -10,14 +10,14 @@ use super::{Finding, Level};
 use crate::config::{Config, GitRemote, Project};
 use crate::git::{Condition, GitProject};
 
-/// What a client's revisions are read from.
+/// Checks each project's repository.
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     let projects = config.projects.iter();
     let asked = projects.map(|(name, project)| repository(name, project, config.fetch_timeout));
     join_all(asked).await
 }
 
-/// git's program. Repositories on this machine are read without it.
+/// Checks the git program. Only remote repositories need it.
 pub(super) fn program(config: Option<&Config>) -> Finding {
     let projects = config.map(|config| config.projects.values());
     let needed = projects
@@ -28,44 +28,44 @@ pub(super) fn program(config: Option<&Config>) -> Finding {
         Ok(version) => Finding::new(Level::Ok, "git", version),
         Err(error) => {
             let level = if needed { Level::Fail } else { Level::Warn };
-            Finding::new(level, "git", format!("the program does not run: {error}"))
-                .hint("Install it: projects whose repository is a URL are fetched with it.")
+            Finding::new(level, "git", format!("cannot run git: {error}"))
+                .hint("Install it; it fetches repositories that are given as a URL.")
         }
     }
 }
 
-/// What `git --version` says.
+/// The output of `git --version`.
 fn version() -> std::io::Result<String> {
     let output = Command::new("git").arg("--version").output()?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 async fn repository(name: &ProjectName, project: &Project, fetch_timeout: Duration) -> Finding {
-    let finding = |level, what: String| Finding::new(level, &format!("project {name}"), what);
+    let finding = |level, message: String| Finding::new(level, &format!("project {name}"), message);
     let repository = GitProject {
         git: project.git.clone(),
         listing: project.listing.clone(),
     };
     match repository.examine(fetch_timeout).await {
-        Ok(Condition::Readable) => finding(Level::Ok, format!("{} can be read", project.git)),
+        Ok(Condition::Readable) => finding(Level::Ok, format!("{} is readable", project.git)),
         Ok(Condition::Answers) => finding(Level::Ok, format!("{} answers", project.git)),
         Ok(Condition::ListingMissing) => finding(
             Level::Warn,
             format!(
-                "{} has no file \"{}\" at its newest commit",
+                "{} has no file \"{}\" in its newest commit",
                 project.git, project.listing
             ),
         )
         .hint(
-            "Commit a listing of all migrations there; a revision without one cannot be connected \
-             to by gitref.",
+            "Commit a listing of all migrations there; instances cannot be created by gitref from a \
+             revision without one.",
         ),
         Err(message) => finding(Level::Fail, message).hint(match project.git {
             GitRemote::Local(_) => {
-                "Check the path, and that the user whom the daemon runs as may read it."
+                "Check the path, and that the daemon's user may read it."
             }
             GitRemote::Remote(_) => {
-                "Try \"git ls-remote\" with this URL, as the user whom the daemon runs as."
+                "Run \"git ls-remote\" with this URL as the daemon's user."
             }
         }),
     }

@@ -106,8 +106,8 @@ mod tests {
         let findings = programs(&Config::default(), &snapshots);
         let missing = findings.last().unwrap();
         assert_eq!(missing.level, Level::Fail);
-        assert!(missing.what.contains("PostgreSQL 9 is not installed"));
-        assert!(missing.what.contains("old, older"));
+        assert!(missing.message.contains("PostgreSQL 9 is not installed"));
+        assert!(missing.message.contains("old, older"));
         assert!(missing.hint.as_ref().unwrap().contains("postgresql-9"));
     }
 }

@@ -1,4 +1,4 @@
-//! The certificate that clients are shown.
+//! The server certificate.
 
 use jiff::{SignedDuration, Timestamp};
 use multidb_store::error_chain;
@@ -7,33 +7,33 @@ use super::{Finding, Level};
 use crate::config::Config;
 
 const SUBJECT: &str = "tls";
-/// A certificate that lives shorter than this should have been renewed by now.
+/// A certificate with less time left than this needs to be renewed.
 const RENEWAL: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-/// Whether the configured files can be used, and for how long.
+/// Checks that the configured files can be loaded, and until when they are valid.
 pub(super) fn examine(config: &Config) -> Option<Finding> {
     let configured = config.tls.as_ref()?;
     Some(match configured.files.load() {
         Ok(server) => lifetime(server.expires_at(), Timestamp::now()),
         Err(error) => Finding::new(Level::Fail, SUBJECT, error_chain(&error))
-            .hint("Put the files right; the daemon does not start without them."),
+            .hint("Fix the files; the daemon does not start without them."),
     })
 }
 
 fn lifetime(expires_at: Option<Timestamp>, now: Timestamp) -> Finding {
     let Some(end) = expires_at else {
-        return Finding::new(Level::Ok, SUBJECT, "the certificate can be used");
+        return Finding::new(Level::Ok, SUBJECT, "the certificate is valid");
     };
-    let renew = "Renew it; the daemon reads the files again by itself.";
+    let renew = "Renew it; the daemon reloads the files by itself.";
     if end <= now {
-        let what = format!("the certificate expired at {end}");
-        Finding::new(Level::Fail, SUBJECT, what).hint(renew)
+        let message = format!("the certificate expired at {end}");
+        Finding::new(Level::Fail, SUBJECT, message).hint(renew)
     } else if end.duration_since(now) < RENEWAL {
-        let what = format!("the certificate expires soon, at {end}");
-        Finding::new(Level::Warn, SUBJECT, what).hint(renew)
+        let message = format!("the certificate expires soon, at {end}");
+        Finding::new(Level::Warn, SUBJECT, message).hint(renew)
     } else {
-        let what = format!("the certificate is good until {end}");
-        Finding::new(Level::Ok, SUBJECT, what)
+        let message = format!("the certificate is valid until {end}");
+        Finding::new(Level::Ok, SUBJECT, message)
     }
 }
 
@@ -42,8 +42,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_is_told_of_before_it_expires() {
-        let at = |text: &str| text.parse::<Timestamp>().expect("it is a time");
+    fn certificate_is_reported_before_it_expires() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("valid time");
         let now = at("2026-01-01T00:00:00Z");
         let level = |end| lifetime(Some(at(end)), now).level;
         assert_eq!(level("2026-01-01T00:00:00Z"), Level::Fail);

@@ -1,0 +1,125 @@
+//! Instances as text: a table, one of them, the result of a command.
+
+use jiff::Timestamp;
+
+use crate::cli::table::{Align, ago, count, fields, moment, or_none, size, table, until};
+use crate::control::model::InstanceView;
+
+/// The number of sessions that a command ended, as an addition to its result.
+pub(super) fn ended(sessions: Option<usize>) -> String {
+    match sessions {
+        None | Some(0) => String::new(),
+        Some(number) => format!(", {} ended", count(number, "session")),
+    }
+}
+
+/// The result of a reset.
+pub(super) fn reset(instance: &InstanceView) -> String {
+    format!(
+        "instance {} is a fresh clone of snapshot {} and {}{}",
+        instance.name,
+        instance.snapshot,
+        instance.state,
+        ended(instance.sessions_ended)
+    )
+}
+
+/// The result of a start or stop.
+pub(super) fn changed(instance: &InstanceView) -> String {
+    format!(
+        "instance {} is {}{}",
+        instance.name,
+        instance.state,
+        ended(instance.sessions_ended)
+    )
+}
+
+/// The result of a pin or its removal.
+pub(super) fn pinned(instance: &InstanceView) -> String {
+    let name = &instance.name;
+    match (instance.pinned, instance.pinned_until) {
+        (true, None) => format!("instance {name} is pinned permanently"),
+        (true, Some(until)) => format!("instance {name} is pinned until {}", moment(until)),
+        (false, _) => {
+            let expires = instance.expires_at.map(moment);
+            format!(
+                "instance {name} is not pinned and expires at {}",
+                or_none(expires)
+            )
+        }
+    }
+}
+
+pub(in crate::cli) fn list(instances: &[InstanceView], now: Timestamp) -> String {
+    let columns = [
+        ("NAME", Align::Left),
+        ("PROJECT", Align::Left),
+        ("STATE", Align::Left),
+        ("SNAPSHOT", Align::Left),
+        ("GITREF", Align::Left),
+        ("USER", Align::Left),
+        ("CONNECTIONS", Align::Right),
+        ("CREATED", Align::Right),
+        ("USED", Align::Right),
+        ("EXPIRES", Align::Right),
+    ];
+    let rows = instances.iter().map(|instance| {
+        [
+            instance.name.clone(),
+            instance.project.clone(),
+            instance.state.clone(),
+            instance.snapshot.clone(),
+            or_none(instance.gitref.as_ref()),
+            instance.created_by.clone(),
+            instance.connections.to_string(),
+            ago(instance.created_at, now),
+            ago(instance.last_used_at, now),
+            expiry(instance, now),
+        ]
+    });
+    table(columns, rows)
+}
+
+fn expiry(instance: &InstanceView, now: Timestamp) -> String {
+    match instance.expires_at {
+        None if instance.pinned => "pinned".to_owned(),
+        expires_at => until(expires_at, now),
+    }
+}
+
+pub(in crate::cli) fn one(instance: &InstanceView, now: Timestamp) -> String {
+    let when = |at: Timestamp| format!("{} ({} ago)", moment(at), ago(at, now));
+    let pinned = match (instance.pinned, instance.pinned_until) {
+        (false, _) => "no".to_owned(),
+        (true, None) => "permanently".to_owned(),
+        (true, Some(until)) => format!("until {}", moment(until)),
+    };
+    let expires = instance
+        .expires_at
+        .map(|at| format!("{} (in {})", moment(at), until(Some(at), now)));
+    let awake = instance.awake_because.as_ref();
+    let awake = awake.filter(|because| !because.is_empty());
+    let awake = awake.map(|because| because.join(", "));
+    fields([
+        ("name", instance.name.clone()),
+        ("project", instance.project.clone()),
+        ("state", instance.state.clone()),
+        ("failure", or_none(instance.failure.as_ref())),
+        ("snapshot", instance.snapshot.clone()),
+        ("gitref", or_none(instance.gitref.as_ref())),
+        ("commit", or_none(instance.commit.as_ref())),
+        ("created", when(instance.created_at)),
+        ("created by", instance.created_by.clone()),
+        ("last used", when(instance.last_used_at)),
+        ("expires", or_none(expires)),
+        ("pinned", pinned),
+        ("connections", instance.connections.to_string()),
+        ("awake because", or_none(awake)),
+        ("postgres", instance.postgres_major.to_string()),
+        ("runtime", instance.runtime.clone()),
+        ("exclusive", or_none(instance.exclusive_bytes.map(size))),
+        ("data", instance.data_dir.display().to_string()),
+        ("uid", instance.uid.clone()),
+        ("generation", instance.generation.to_string()),
+    ])
+}
