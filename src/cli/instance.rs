@@ -3,24 +3,27 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use multidb_store::InstanceName;
+use multidb_store::{InstanceName, ProjectName};
 use serde_json::json;
 
 use super::Invocation;
 use super::confirm::{self, Destructive};
 use super::table::printable;
 use crate::admin::api::PinBody;
-use crate::admin::client::{AdminClient, AdminError};
+use crate::admin::client::{AdminClient, AdminError, with_query};
 use crate::control::model::{DeletedView, InstanceView, LogsView};
 
 pub(super) mod text;
 
+/// The instances of one request: a list of any length is read page by page.
+const PAGE_LENGTH: usize = 500;
+
 #[derive(Debug, Subcommand)]
 pub(super) enum InstanceCommand {
     /// List instances
-    Ls,
+    Ls(ListArgs),
     /// Show one instance and the disk space that only it uses
     Show {
         /// Name of the instance
@@ -78,6 +81,22 @@ pub(super) enum InstanceCommand {
     },
 }
 
+#[derive(Debug, Default, Args)]
+pub(super) struct ListArgs {
+    /// Only list instances of this project
+    #[arg(long)]
+    project: Option<ProjectName>,
+    /// Only list instances in this state, such as running
+    #[arg(long)]
+    state: Option<String>,
+    /// Only list instances that this multidb user created
+    #[arg(long, value_name = "USER")]
+    created_by: Option<String>,
+    /// List at most N instances, the first by name
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
 fn pin_time(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(time) if time >= Duration::from_secs(1) => Ok(time),
@@ -94,8 +113,8 @@ pub(super) async fn run(
     let now = Timestamp::now();
     let output = &invocation.output;
     match command {
-        InstanceCommand::Ls => {
-            let instances: Vec<InstanceView> = client.get("/v1/instances").await?;
+        InstanceCommand::Ls(args) => {
+            let instances = list(&client, &args).await?;
             output.show(&instances, |instances| text::list(instances, now))?;
         }
         InstanceCommand::Show { name } => {
@@ -144,6 +163,34 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reads the selected instances page by page.
+async fn list(client: &AdminClient, args: &ListArgs) -> Result<Vec<InstanceView>, AdminError> {
+    let mut found: Vec<InstanceView> = Vec::new();
+    loop {
+        let missing = args.limit.map(|limit| limit.saturating_sub(found.len()));
+        let length = missing.unwrap_or(PAGE_LENGTH).min(PAGE_LENGTH);
+        if length == 0 {
+            return Ok(found);
+        }
+        let path = with_query(
+            "/v1/instances",
+            &[
+                ("project", args.project.as_ref().map(ToString::to_string)),
+                ("state", args.state.clone()),
+                ("created_by", args.created_by.clone()),
+                ("after", found.last().map(|last| last.name.clone())),
+                ("limit", Some(length.to_string())),
+            ],
+        );
+        let page: Vec<InstanceView> = client.get(&path).await?;
+        let is_last = page.len() < length;
+        found.extend(page);
+        if is_last {
+            return Ok(found);
+        }
+    }
+}
+
 async fn post(
     client: &AdminClient,
     name: &InstanceName,
@@ -184,3 +231,6 @@ async fn confirm(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;
