@@ -35,6 +35,7 @@ mod meter;
 mod relay;
 mod rooms;
 mod socket;
+mod stream;
 mod tls;
 
 pub use self::authenticate::Method;
@@ -44,6 +45,7 @@ pub use self::meter::{Meter, SessionState};
 pub use self::relay::{End, EndRequest, RelayControl, relay};
 pub use self::rooms::{Full, LEAVING_MAX, Place, Rooms};
 pub use self::socket::{DetachedSocket, Socket};
+pub use self::stream::Stream;
 pub use self::tls::{ALPN, Binding, Resumed, Secured, Tls, TlsServer};
 
 use self::authenticate::{Failure, authenticate};

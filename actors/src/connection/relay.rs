@@ -1,8 +1,8 @@
 //! The relay: copies a session's bytes both ways, unread, until one side closes.
 //!
-//! One future polls both directions. A direction's buffer follows the traffic, from 1 to 16 to
-//! 256 KiB, and only the smallest outlives the bytes that are in it. What cannot be
-//! written is not read on, so a slow reader slows its sender and nothing else.
+//! One future polls both directions. Bytes are read into a buffer that all sessions of a thread share, and
+//! only the bytes that could not be written at once are kept by the session. They hold back the next
+//! read, so a slow reader slows its sender and nothing else.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,18 +13,22 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
-use tokio_util::io::poll_read_buf;
 
 use super::error::TerminationReason;
 use super::meter::Meter;
 use crate::client_error::ClientError;
 use crate::wire::{Tail, encode_terminate};
 
-/// The sizes of a direction's buffer. A chunk that fills it makes the next one larger; one that
-/// fills less than a quarter makes it smaller.
-const BUFFER_BYTES: [usize; 3] = [1 << 10, 16 << 10, 256 << 10];
+/// The size of the buffer that a thread's sessions share, and so the most that one direction of a session
+/// holds. It is more than a Unix socket has ready at once, 208 KiB by default.
+const BUFFER_BYTES: usize = 256 << 10;
+
+thread_local! {
+    /// Used within one poll only. It is filled with zeros once, not before each read.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER_BYTES].into());
+}
 
 /// How long the last word may take to a client that does not read.
 pub(super) const GOODBYE_PATIENCE: Duration = Duration::from_secs(5);
@@ -72,13 +76,13 @@ impl RelayControl {
 /// One direction of the copy.
 #[derive(Debug, Default)]
 struct Direction {
-    buffer: BytesMut,
-    size: usize,
+    /// The bytes that were read and could not be written at once.
+    unwritten: BytesMut,
     ended: bool,
 }
 
 impl Direction {
-    /// Copies until one side makes it wait; ready when `from` has closed and all is written.
+    /// Copies until one side blocks; ready when `from` has closed and all is written.
     fn poll_copy<F, T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -91,44 +95,54 @@ impl Direction {
         T: AsyncWrite + Unpin,
     {
         loop {
-            while self.buffer.has_remaining() {
-                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            while self.unwritten.has_remaining() {
+                let written = ready!(poll_write_some(cx, to, &self.unwritten))?;
+                self.unwritten.advance(written);
+                if self.unwritten.is_empty() {
+                    self.unwritten = BytesMut::new();
                 }
-                self.buffer.advance(written);
             }
             if self.ended {
                 ready!(Pin::new(&mut *to).poll_flush(cx))?;
                 return Poll::Ready(Ok(()));
             }
-            let room = BUFFER_BYTES[self.size];
-            self.buffer.reserve(room);
-            let read = poll_read_buf(Pin::new(&mut *from), cx, &mut self.buffer);
-            let Poll::Ready(read) = read else {
-                if self.buffer.capacity() > BUFFER_BYTES[0] {
-                    self.buffer = BytesMut::new();
+            let copied = BUFFER.with_borrow_mut(|buffer| {
+                let mut chunk = ReadBuf::new(buffer);
+                ready!(Pin::new(&mut *from).poll_read(cx, &mut chunk))?;
+                let chunk = chunk.filled();
+                if chunk.is_empty() {
+                    self.ended = true;
+                    return Poll::Ready(Ok(()));
                 }
+                passed(chunk);
+                let written = match poll_write_some(cx, to, chunk) {
+                    Poll::Ready(written) => written?,
+                    Poll::Pending => 0,
+                };
+                self.unwritten.extend_from_slice(&chunk[written..]);
+                Poll::Ready(io::Result::Ok(()))
+            });
+            if copied.is_pending() {
                 // TLS streams buffer what they were given.
                 ready!(Pin::new(&mut *to).poll_flush(cx))?;
-                return Poll::Pending;
-            };
-            let read = read?;
-            self.ended = read == 0;
-            if !self.ended {
-                passed(&self.buffer);
-                self.resize(read, room);
             }
+            ready!(copied)?;
         }
     }
+}
 
-    fn resize(&mut self, read: usize, room: usize) {
-        if read >= room {
-            self.size = (self.size + 1).min(BUFFER_BYTES.len() - 1);
-        } else if read < room / 4 {
-            self.size = self.size.saturating_sub(1);
-        }
-    }
+/// Writes at least one byte.
+fn poll_write_some<T: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    to: &mut T,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    let written = ready!(Pin::new(to).poll_write(cx, bytes))?;
+    Poll::Ready(if written == 0 {
+        Err(io::ErrorKind::WriteZero.into())
+    } else {
+        Ok(written)
+    })
 }
 
 /// Copies both ways until the session ends.
@@ -177,7 +191,8 @@ where
                 {
                     return Poll::Ready(Ok(Some(None)));
                 }
-                let pending = upstream.buffer.has_remaining() || downstream.buffer.has_remaining();
+                let pending =
+                    upstream.unwritten.has_remaining() || downstream.unwritten.has_remaining();
                 if let Some(reason) = control.granted(meter, !pending) {
                     return Poll::Ready(Ok(Some(Some(reason))));
                 }

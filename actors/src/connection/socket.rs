@@ -6,10 +6,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
+use super::stream::Stream;
 use super::tls::{self, Beginning, Binding, Secured, TlsServer};
 use crate::endpoint::connect_unix;
 use crate::ports::Endpoint;
@@ -25,9 +26,9 @@ const KEEPALIVE_RETRIES: u32 = 6;
 #[derive(Debug)]
 pub enum Socket {
     /// Over TCP.
-    Tcp(TcpStream),
+    Tcp(Stream),
     /// Over a Unix socket.
-    Unix(UnixStream),
+    Unix(Stream),
     /// Over TCP in TLS; boxed, for it is large.
     Tls(Box<Secured>),
     /// Between the two: nothing can be read or written before TLS has begun, nor if it does not.
@@ -47,35 +48,36 @@ impl DetachedSocket {
     /// Registers the socket with this thread's reactor and sets its options.
     pub fn attach(self) -> io::Result<Socket> {
         match self {
-            Self::Tcp(socket) => {
-                socket.set_nonblocking(true)?;
-                Ok(Socket::Tcp(tuned(TcpStream::from_std(socket)?)?))
-            }
-            Self::Unix(socket) => {
-                socket.set_nonblocking(true)?;
-                Ok(Socket::Unix(UnixStream::from_std(socket)?))
-            }
+            Self::Tcp(socket) => Ok(Socket::Tcp(tcp_stream(socket)?)),
+            Self::Unix(socket) => Ok(Socket::Unix(Stream::new(socket.into())?)),
         }
     }
 }
 
-/// No delay, since what is written is whole messages; and keepalives.
-fn tuned(socket: TcpStream) -> io::Result<TcpStream> {
-    socket.set_nodelay(true)?;
+/// Registers a socket over TCP. Without a delay, since whole messages are written.
+fn tcp_stream(socket: std::net::TcpStream) -> io::Result<Stream> {
+    let socket = socket2::Socket::from(socket);
+    socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_TIME)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_RETRIES);
-    SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
-    Ok(socket)
+    socket.set_tcp_keepalive(&keepalive)?;
+    Stream::new(socket)
 }
 
 impl Socket {
     /// Connects to a Postgres.
     pub async fn connect(endpoint: &Endpoint) -> io::Result<Self> {
         match endpoint {
-            Endpoint::Unix(path) => Ok(Self::Unix(connect_unix(path).await?)),
-            Endpoint::Tcp(address) => Ok(Self::Tcp(tuned(TcpStream::connect(address).await?)?)),
+            Endpoint::Unix(path) => {
+                let socket = connect_unix(path).await?.into_std()?;
+                Ok(Self::Unix(Stream::new(socket.into())?))
+            }
+            Endpoint::Tcp(address) => {
+                let socket = TcpStream::connect(address).await?.into_std()?;
+                Ok(Self::Tcp(tcp_stream(socket)?))
+            }
         }
     }
 }
@@ -138,8 +140,7 @@ impl AsyncRead for Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tcp(socket) | Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Tls(socket) => closed_without_notice(Pin::new(socket).poll_read(cx, buf)),
             Self::Securing => Poll::Ready(Err(not_connected())),
         }
@@ -153,8 +154,7 @@ impl AsyncWrite for Socket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
-            Self::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tcp(socket) | Self::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
             Self::Tls(socket) => Pin::new(socket).poll_write(cx, buf),
             Self::Securing => Poll::Ready(Err(not_connected())),
         }
@@ -170,8 +170,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tcp(socket) | Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Securing => Poll::Ready(Err(not_connected())),
         }

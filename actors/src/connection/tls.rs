@@ -1,20 +1,22 @@
 //! TLS between a client and the proxy, by rustls: after an SSLRequest, or from the first byte.
 
-use std::io::{self, Cursor};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, ServerConfig};
 use sha2::{Digest, Sha256, Sha384, Sha512};
-use tokio::io::{AsyncReadExt, Chain, Join};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::stream::Stream;
 
 /// The name of Postgres' protocol in ALPN, which a client that begins with TLS must name (Postgres'
 /// documentation, "SSL Session Encryption").
@@ -24,7 +26,11 @@ pub const ALPN: &[u8] = b"postgresql";
 pub type Secured = TlsStream<Resumed>;
 
 /// A socket some of whose bytes were read already.
-pub type Resumed = Join<Chain<Cursor<BytesMut>, OwnedReadHalf>, OwnedWriteHalf>;
+#[derive(Debug)]
+pub struct Resumed {
+    read_ahead: BytesMut,
+    stream: Stream,
+}
 
 /// What the proxy shows of itself in TLS. Replaced as a whole when its files change; sessions keep what
 /// they began with.
@@ -80,13 +86,12 @@ pub(super) enum Beginning {
 
 /// Goes over to TLS. `read_ahead` is what the client has sent of it already.
 pub(super) async fn accept(
-    socket: TcpStream,
+    stream: Stream,
     read_ahead: BytesMut,
     server: &TlsServer,
     beginning: Beginning,
 ) -> io::Result<(Secured, Binding)> {
-    let (read, write) = socket.into_split();
-    let resumed = tokio::io::join(Cursor::new(read_ahead).chain(read), write);
+    let resumed = Resumed { read_ahead, stream };
     let stream = TlsAcceptor::from(server.config.clone())
         .accept(resumed)
         .await?;
@@ -104,6 +109,55 @@ pub(super) async fn accept(
         certificate_name: certificate.and_then(common_name),
     };
     Ok((stream, binding))
+}
+
+impl AsyncRead for Resumed {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.read_ahead.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        let length = this.read_ahead.len().min(buf.remaining());
+        buf.put_slice(&this.read_ahead.split_to(length));
+        if this.read_ahead.is_empty() {
+            this.read_ahead = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Resumed {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
 }
 
 /// The version in use, as `pg_stat_ssl` writes it.
