@@ -1,4 +1,4 @@
-//! The drivers of Rust.
+//! The Rust drivers: tokio-postgres and sqlx.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,12 @@ use super::{PASSWORD, Site, USER};
 
 const LARGE: &str = "select n, repeat('x', 100) from generate_series(1, 100000) n";
 const SLEEP: &str = "select pg_sleep(60)";
+/// Whether a backend runs [`SLEEP`].
+const SLEEPS: &str =
+    "select exists (select from pg_stat_activity where pid = $1 and wait_event = 'PgSleep')";
+/// The limit for a backend to begin to sleep, and the delay between two looks at it.
+const SLEEP_TIMEOUT: Duration = Duration::from_secs(30);
+const SLEEP_POLL_DELAY: Duration = Duration::from_millis(10);
 
 fn tls(site: &Site) -> MakeRustlsConnect {
     let authority = CertificateDer::from_pem_file(&site.authority).expect("it is there");
@@ -31,7 +37,7 @@ fn tls(site: &Site) -> MakeRustlsConnect {
     MakeRustlsConnect::new(config)
 }
 
-/// A client, and what the server says to it beside its answers.
+/// Connects a client. The receiver gets the messages that answer no query, such as notifications.
 async fn connect(
     config: &Config,
     tls: MakeRustlsConnect,
@@ -41,7 +47,7 @@ async fn connect(
     tokio::spawn(async move {
         let mut messages = futures_util::stream::poll_fn(|cx| connection.poll_message(cx));
         while let Some(Ok(message)) = messages.next().await {
-            // Whether anybody listens or not.
+            // The test may have dropped the receiver.
             let _ = said.send(message);
         }
     });
@@ -52,13 +58,13 @@ async fn connect(
 async fn tokio_postgres_works_unchanged() {
     let site = Site::open();
     let url = site.url();
-    // Its URLs have neither a file for the authority nor a mode that checks the name, as its TLS always does.
+    // Its URLs name neither an authority file nor verify-full, which its TLS always does.
     let url = url.split('?').next().expect("it has a beginning");
     let by_url: Config = format!("{url}?sslmode=require")
         .parse()
         .expect("it is a URL");
-    let (client, _) = connect(&by_url, tls(&site)).await;
-    let row = client.query_one("select 1", &[]).await.expect("a row");
+    let (observer, _) = connect(&by_url, tls(&site)).await;
+    let row = observer.query_one("select 1", &[]).await.expect("a row");
     assert_eq!(row.get::<_, i32>(0), 1);
 
     let mut config = Config::new();
@@ -90,9 +96,15 @@ async fn tokio_postgres_works_unchanged() {
     };
     assert_eq!(notification.await, "hello");
 
+    let pid = client.query_one("select pg_backend_pid()", &[]).await;
+    let pid: i32 = pid.expect("a row").get(0);
     let token = client.cancel_token();
     let cancel = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        until_asleep(async || {
+            let row = observer.query_one(SLEEPS, &[&pid]).await;
+            row.expect("a row").get(0)
+        })
+        .await;
         token.cancel_query(tls(&site)).await
     };
     let (slept, cancelled) = tokio::join!(client.query(SLEEP, &[]), cancel);
@@ -100,6 +112,18 @@ async fn tokio_postgres_works_unchanged() {
     let error = slept.expect_err("it is cancelled");
     assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
     assert_eq!(client.query(LARGE, &[]).await.expect("rows").len(), 100_000);
+}
+
+/// Waits until a backend runs [`SLEEP`], so that there is a query to cancel.
+async fn until_asleep(mut sleeps: impl AsyncFnMut() -> bool) {
+    let asleep = async {
+        while !sleeps().await {
+            tokio::time::sleep(SLEEP_POLL_DELAY).await;
+        }
+    };
+    tokio::time::timeout(SLEEP_TIMEOUT, asleep)
+        .await
+        .expect("the query begins to sleep");
 }
 
 async fn copy(client: &Client) {
@@ -173,7 +197,11 @@ async fn sqlx_works_unchanged() {
     let pid = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut session);
     let pid: i32 = pid.await.expect("a row");
     let cancel = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        until_asleep(async || {
+            let sleeps = sqlx::query_scalar(SLEEPS).bind(pid);
+            sleeps.fetch_one(&mut by_url).await.expect("a row")
+        })
+        .await;
         let cancel = sqlx::query("select pg_cancel_backend($1)").bind(pid);
         cancel.execute(&mut by_url).await
     };
