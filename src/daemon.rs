@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use multidb_actors::auth::Attempts;
 use multidb_actors::clone_worker::CloneWorker;
-use multidb_actors::connection::{ConnectionDeps, Method, Rooms, Tls};
+use multidb_actors::connection::{AdmissionControl, ConnectionDeps, Method, Tls};
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::{AddSnapshot, SnapshotIndex};
@@ -288,7 +288,7 @@ impl Actors {
             probe: Arc::new(PgProbe),
             sessions: self.sessions.clone(),
             limits: Arc::new(config.limits.clone()),
-            rooms: Rooms::new(&config.limits),
+            admission: AdmissionControl::new(&config.limits),
             method,
             tls,
             default_user: config.auth.default_user.clone(),

@@ -1,8 +1,9 @@
 //! The listeners: accepts clients and hands each socket to a ConnectionActor on one of the
 //! arbiters.
 //!
-//! Each gets a place in the [`Rooms`](multidb_actors::connection::Rooms) of those that have not authenticated, so that a flood costs
-//! neither memory nor the sessions that are open.
+//! Each connection needs a permit of the
+//! [admission control](multidb_actors::connection::AdmissionControl) first, so that a flood costs
+//! neither memory nor the open sessions.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -66,14 +67,14 @@ impl Acceptors {
     }
 
     async fn accept(&self, peer: Arc<str>, socket: DetachedSocket) {
-        let place = self.deps.rooms.enter(&address_of(&peer)).await;
+        let permit = self.deps.admission.admit(&address_of(&peer)).await;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let deps = self.deps.clone();
         let Some(arbiter) = self.arbiters.get(id as usize % self.arbiters.len().max(1)) else {
             return;
         };
         let started = arbiter.spawn_fn(move || {
-            ConnectionActor::launch(ConnectionId(id), peer, socket, place, deps);
+            ConnectionActor::launch(ConnectionId(id), peer, socket, permit, deps);
         });
         if !started {
             tracing::error!("an arbiter has ended, its connections are refused");

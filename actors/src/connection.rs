@@ -25,6 +25,7 @@ use crate::snapshot_index::SnapshotIndex;
 use crate::supervisor::Supervisor;
 use crate::wire::{CancelRequest, Tail};
 
+mod admission;
 mod authenticate;
 mod cancel;
 mod error;
@@ -33,17 +34,16 @@ mod idle;
 mod login;
 mod meter;
 mod relay;
-mod rooms;
 mod socket;
 mod stream;
 mod tls;
 
+pub use self::admission::{AdmissionControl, Permit, TooManySessions};
 pub use self::authenticate::Method;
 pub use self::error::{RefusalReason, TerminationReason};
 pub use self::idle::{EndConnection, EndReason};
 pub use self::meter::{Meter, SessionState};
 pub use self::relay::{End, EndRequest, RelayControl, relay};
-pub use self::rooms::{Full, LEAVING_MAX, Place, Rooms};
 pub use self::socket::{DetachedSocket, Socket};
 pub use self::stream::Stream;
 pub use self::tls::{ALPN, Binding, Resumed, Secured, Tls, TlsServer};
@@ -52,8 +52,8 @@ use self::authenticate::{Failure, authenticate};
 use self::handshake::{Client, Wish};
 use self::login::{Established, Known, LoginError, login};
 
-/// How long the last word may take to a client that is put out.
-const PUT_OUT_PATIENCE: Duration = Duration::from_millis(100);
+/// The limit for sending the error to an evicted client, which may not read.
+const EVICTION_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What all connections share.
 #[derive(Clone)]
@@ -68,8 +68,8 @@ pub struct ConnectionDeps {
     pub sessions: SessionTable,
     /// The limits.
     pub limits: Arc<Limits>,
-    /// Who counts the connections.
-    pub rooms: Arc<Rooms>,
+    /// Bounds the connections.
+    pub admission: Arc<AdmissionControl>,
     /// How clients prove who they are.
     pub method: Method,
     /// TLS, where it is configured.
@@ -84,7 +84,7 @@ pub struct ConnectionActor {
     peer: Arc<str>,
     socket: Option<DetachedSocket>,
     /// Held while the connection is open.
-    place: Rc<Place>,
+    permit: Rc<Permit>,
     session: Option<OpenSession>,
     deps: ConnectionDeps,
 }
@@ -102,14 +102,14 @@ impl ConnectionActor {
         id: ConnectionId,
         peer: Arc<str>,
         socket: DetachedSocket,
-        place: Place,
+        permit: Permit,
         deps: ConnectionDeps,
     ) -> Addr<Self> {
         Self {
             id,
             peer,
             socket: Some(socket),
-            place: Rc::new(place),
+            permit: Rc::new(permit),
             session: None,
             deps,
         }
@@ -129,7 +129,7 @@ impl Actor for ConnectionActor {
             socket,
             self.id,
             self.peer.clone(),
-            self.place.clone(),
+            self.permit.clone(),
             self.deps.clone(),
         );
         let opening = opening.instrument(span).into_actor(self);
@@ -228,14 +228,14 @@ async fn open(
     socket: DetachedSocket,
     id: ConnectionId,
     peer: Arc<str>,
-    place: Rc<Place>,
+    permit: Rc<Permit>,
     deps: ConnectionDeps,
 ) -> io::Result<Option<(Client, Established)>> {
     let mut client = Client::new(socket.attach()?);
     let limit = deps.limits.login_timeout;
     let known = tokio::select! {
-        known = tokio::time::timeout(limit, introduce(&mut client, &peer, &place, &deps)) => known,
-        () = place.put_out() => return put_out(&mut client).await,
+        known = tokio::time::timeout(limit, introduce(&mut client, &peer, &permit, &deps)) => known,
+        () = permit.evicted() => return evict(&mut client).await,
     };
     let reason = match known {
         Ok(Ok(Introduced::Known(known))) => {
@@ -293,7 +293,7 @@ enum Introduced {
 async fn introduce(
     client: &mut Client,
     peer: &str,
-    place: &Place,
+    permit: &Permit,
     deps: &ConnectionDeps,
 ) -> Result<Introduced, Failure> {
     let message = match client.wish(deps.tls.as_ref()).await? {
@@ -309,9 +309,9 @@ async fn introduce(
     let (request, options) = request::parse(user, message.get("options").map(Bytes::as_ref))
         .map_err(RefusalReason::from)?;
     let identity = authenticate(client, peer, &request, deps).await?;
-    place
-        .admit()
-        .map_err(|Full| RefusalReason::TooManyConnections {
+    permit
+        .begin_session()
+        .map_err(|TooManySessions| RefusalReason::TooManyConnections {
             max: deps.limits.max_connections,
         })?;
     Ok(Introduced::Known(Box::new(Known {
@@ -322,10 +322,10 @@ async fn introduce(
     })))
 }
 
-/// Tells a client that it makes room, and does not wait if it does not read: others wait for it.
-async fn put_out<T>(client: &mut Client) -> io::Result<Option<T>> {
+/// Tells a client that it is evicted. Other clients may wait for its descriptor, so the time is short.
+async fn evict<T>(client: &mut Client) -> io::Result<Option<T>> {
     let error = ClientError::from(&RefusalReason::Evicted);
-    let told = tokio::time::timeout(PUT_OUT_PATIENCE, client.refuse(&error)).await;
+    let told = tokio::time::timeout(EVICTION_TIMEOUT, client.refuse(&error)).await;
     told.unwrap_or(Ok(())).map(|()| None)
 }
 

@@ -1,6 +1,6 @@
 //! The limit of open files, which is made as high as it may be at the start.
 
-use multidb_actors::connection::Rooms;
+use multidb_actors::connection::AdmissionControl;
 use multidb_actors::limits::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -35,7 +35,7 @@ pub(super) fn raise_limit(limits: &Limits) {
 
 /// Each session has its client's socket and its backend's.
 fn needed(limits: &Limits) -> u64 {
-    let sockets = limits.max_connections + Rooms::connections_max(limits);
+    let sockets = limits.max_connections + AdmissionControl::connections_max(limits);
     sockets as u64 + OTHER_FILES
 }
 

@@ -70,7 +70,7 @@ impl Bench {
             index: world.index.clone(),
             probe: probe.clone(),
             sessions: SessionTable::default(),
-            rooms: Rooms::new(&limits),
+            admission: AdmissionControl::new(&limits),
             limits: Arc::new(limits),
             method: Method::Trust,
             tls: None,
@@ -90,12 +90,12 @@ impl Bench {
         let socket = TcpStream::connect(listener.local_addr().unwrap());
         let socket = socket.await.unwrap();
         let (accepted, peer) = listener.accept().unwrap();
-        let place = self.deps.rooms.enter("peer").await;
+        let permit = self.deps.admission.admit("peer").await;
         let actor = ConnectionActor::launch(
             ConnectionId(self.next.fetch_add(1, Ordering::Relaxed)),
             peer.to_string().into(),
             DetachedSocket::Tcp(accepted),
-            place,
+            permit,
             self.deps.clone(),
         );
         let (lives, ended) = oneshot::channel();

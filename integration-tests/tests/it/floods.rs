@@ -12,7 +12,7 @@ use crate::daemon;
 const OTHER_FILES: usize = 200;
 
 /// The log line about evicted clients.
-const FLOODED: &str = "too many connections that do not log in";
+const FLOODED: &str = "too many unauthenticated connections";
 
 /// The daemon's unshared memory, in KiB.
 fn private_kib(daemon: &Daemon) -> u64 {

@@ -1,0 +1,292 @@
+//! Admission control: bounds the unauthenticated connections and the sessions, each by a limit of its own.
+//!
+//! Clients that do not authenticate cannot keep out clients that do. A new connection is always admitted; at
+//! the limit it evicts the oldest unauthenticated connection of the address that has the most of them. A
+//! client that logs in at once is done long before it is the oldest. The limit of sessions is checked
+//! when a client has authenticated.
+
+use std::cell::Cell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::limits::Limits;
+
+/// The most evicted connections that have not closed yet. At this limit new connections stay in the
+/// kernel's listen backlog.
+const EVICTED_MAX: usize = 100;
+
+/// The least time between two warnings about evictions, so that a flood does not fill the log.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Counts all connections and issues their permits.
+#[derive(Debug)]
+pub struct AdmissionControl {
+    unauthenticated_max: usize,
+    sessions_max: usize,
+    unauthenticated: Mutex<Unauthenticated>,
+    sessions: AtomicUsize,
+    /// All connections, with the evicted ones that have not closed yet.
+    open: AtomicUsize,
+    /// Notified when a connection has closed.
+    closed: Notify,
+}
+
+/// The unauthenticated connections.
+#[derive(Debug, Default)]
+struct Unauthenticated {
+    /// By address, then by the order of admission.
+    by_address: HashMap<Arc<str>, BTreeMap<u64, Arc<Notify>>>,
+    count: usize,
+    next: u64,
+    warned_at: Option<Instant>,
+    /// Evictions since the last warning.
+    evicted: u64,
+}
+
+/// One connection's permit, returned by dropping it. It is for an unauthenticated connection until its
+/// [session begins](Self::begin_session).
+#[derive(Debug)]
+pub struct Permit {
+    control: Arc<AdmissionControl>,
+    address: Arc<str>,
+    number: u64,
+    evicted: Arc<Notify>,
+    for_session: Cell<bool>,
+}
+
+/// There are as many sessions as the limit allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManySessions;
+
+impl AdmissionControl {
+    /// Starts without connections.
+    pub fn new(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self {
+            unauthenticated_max: limits.max_unauthenticated,
+            sessions_max: limits.max_connections,
+            unauthenticated: Mutex::default(),
+            sessions: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            closed: Notify::new(),
+        })
+    }
+
+    /// The most connections that can be open at once.
+    pub fn connections_max(limits: &Limits) -> usize {
+        limits.max_connections + limits.max_unauthenticated + EVICTED_MAX
+    }
+
+    /// Admits a connection from this address as an unauthenticated one, and evicts another at the limit.
+    /// Waits while too many evicted connections are still open.
+    pub async fn admit(self: &Arc<Self>, address: &str) -> Permit {
+        let open_max = self.sessions_max + self.unauthenticated_max + EVICTED_MAX;
+        let one_more = |open| (open < open_max).then_some(open + 1);
+        let open = &self.open;
+        while open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .is_err()
+        {
+            // A connection that closes before this line is reached leaves its notification.
+            self.closed.notified().await;
+        }
+        let mut unauthenticated = self.unauthenticated();
+        if unauthenticated.count >= self.unauthenticated_max {
+            unauthenticated.evict_one();
+        }
+        let address: Arc<str> = address.into();
+        let evicted = Arc::new(Notify::new());
+        let number = unauthenticated.add(&address, &evicted);
+        Permit {
+            control: self.clone(),
+            address,
+            number,
+            evicted,
+            for_session: Cell::new(false),
+        }
+    }
+
+    fn unauthenticated(&self) -> MutexGuard<'_, Unauthenticated> {
+        self.unauthenticated
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unauthenticated {
+    fn add(&mut self, address: &Arc<str>, evicted: &Arc<Notify>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.count += 1;
+        let of_address = self.by_address.entry(address.clone()).or_default();
+        of_address.insert(number, evicted.clone());
+        number
+    }
+
+    /// Evicts the oldest connection of the address that has the most.
+    fn evict_one(&mut self) {
+        let share = |of_address: &BTreeMap<u64, _>| {
+            let oldest = of_address.first_key_value().map(|(number, _)| *number);
+            (of_address.len(), Reverse(oldest))
+        };
+        let most = self
+            .by_address
+            .iter()
+            .max_by_key(|(_, of_address)| share(of_address));
+        let oldest = most.and_then(|(address, of_address)| {
+            let number = *of_address.keys().next()?;
+            Some((address.clone(), number))
+        });
+        if let Some((address, number)) = oldest
+            && let Some(evicted) = self.remove(&address, number)
+        {
+            evicted.notify_one();
+            self.warn();
+        }
+    }
+
+    /// Removes a connection, unless it was evicted.
+    fn remove(&mut self, address: &str, number: u64) -> Option<Arc<Notify>> {
+        let of_address = self.by_address.get_mut(address)?;
+        let removed = of_address.remove(&number)?;
+        if of_address.is_empty() {
+            self.by_address.remove(address);
+        }
+        self.count -= 1;
+        Some(removed)
+    }
+
+    fn warn(&mut self) {
+        self.evicted += 1;
+        let now = Instant::now();
+        if self.warned_at.is_none_or(|at| now - at >= WARNING_INTERVAL) {
+            let connections = std::mem::take(&mut self.evicted);
+            tracing::warn!(
+                connections,
+                "too many unauthenticated connections, the oldest are evicted"
+            );
+            self.warned_at = Some(now);
+        }
+    }
+}
+
+impl Permit {
+    /// Resolves when the connection is evicted, which never happens once its
+    /// [session has begun](Self::begin_session).
+    pub async fn evicted(&self) {
+        self.evicted.notified().await;
+    }
+
+    /// Counts an authenticated connection as a session.
+    ///
+    /// # Errors
+    ///
+    /// There are as many sessions as the limit allows.
+    pub fn begin_session(&self) -> Result<(), TooManySessions> {
+        let max = self.control.sessions_max;
+        let one_more = |sessions| (sessions < max).then_some(sessions + 1);
+        let sessions = &self.control.sessions;
+        sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .map_err(|_| TooManySessions)?;
+        self.for_session.set(true);
+        self.control
+            .unauthenticated()
+            .remove(&self.address, self.number);
+        Ok(())
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.for_session.get() {
+            self.control.sessions.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.control
+                .unauthenticated()
+                .remove(&self.address, self.number);
+        }
+        self.control.open.fetch_sub(1, Ordering::Relaxed);
+        self.control.closed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn control(unauthenticated: usize, sessions: usize) -> Arc<AdmissionControl> {
+        AdmissionControl::new(&Limits {
+            max_unauthenticated: unauthenticated,
+            max_connections: sessions,
+            ..crate::testing::limits()
+        })
+    }
+
+    fn admit(control: &Arc<AdmissionControl>) -> Permit {
+        control
+            .admit("192.0.2.1")
+            .now_or_never()
+            .expect("nothing to wait for")
+    }
+
+    fn is_evicted(permit: &Permit) -> bool {
+        permit.evicted().now_or_never().is_some()
+    }
+
+    #[test]
+    fn evicts_oldest_unauthenticated_connection() {
+        let control = control(2, 5);
+        let [first, second, third] = [(); 3].map(|()| admit(&control));
+        assert!(is_evicted(&first) && !is_evicted(&second) && !is_evicted(&third));
+        drop(second);
+        let fourth = admit(&control);
+        assert!(!is_evicted(&third) && !is_evicted(&fourth));
+    }
+
+    #[test]
+    fn evicts_from_the_address_with_most_connections() {
+        let control = control(3, 5);
+        let other = control.admit("192.0.2.2").now_or_never().unwrap();
+        let flood = [(); 9].map(|()| admit(&control));
+        assert!(!is_evicted(&other));
+        let evicted = flood.iter().filter(|permit| is_evicted(permit));
+        assert_eq!(evicted.count(), 7);
+        drop(flood);
+        assert_eq!(control.unauthenticated().count, 1);
+    }
+
+    #[test]
+    fn session_is_never_evicted_and_returns_its_permit() {
+        let control = control(1, 1);
+        let session = admit(&control);
+        assert_eq!(session.begin_session(), Ok(()));
+        let second = admit(&control);
+        assert_eq!(second.begin_session(), Err(TooManySessions));
+        let third = admit(&control);
+        assert!(!is_evicted(&session) && is_evicted(&second));
+        drop(session);
+        assert_eq!(third.begin_session(), Ok(()));
+    }
+
+    #[test]
+    fn admission_waits_while_evicted_connections_stay_open() {
+        let control = control(1, 1);
+        let mut permits: Vec<Permit> = (0..2 + EVICTED_MAX).map(|_| admit(&control)).collect();
+        let mut next = std::pin::pin!(control.admit("192.0.2.1"));
+        assert!(next.as_mut().now_or_never().is_none());
+        permits.pop();
+        assert!(next.now_or_never().is_some());
+        drop(permits);
+        assert_eq!(control.open.load(Ordering::Relaxed), 0);
+        let unauthenticated = control.unauthenticated();
+        assert!(unauthenticated.by_address.is_empty() && unauthenticated.count == 0);
+    }
+}
