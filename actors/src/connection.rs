@@ -20,7 +20,7 @@ use crate::client_error::ClientError;
 use crate::limits::{IdleLimits, Limits};
 use crate::ports::ServerProbe;
 use crate::request;
-use crate::sessions::{ConnectionId, Session, SessionTable};
+use crate::sessions::{ConnectionId, Session, SessionStats, SessionTable};
 use crate::snapshot_index::SnapshotIndex;
 use crate::supervisor::Supervisor;
 use crate::wire::{CancelRequest, Tail};
@@ -32,7 +32,6 @@ mod error;
 mod handshake;
 mod idle;
 mod login;
-mod meter;
 mod relay;
 mod socket;
 mod stream;
@@ -41,8 +40,6 @@ mod tls;
 pub use self::admission::{AdmissionControl, Permit, TooManySessions};
 pub use self::authenticate::Method;
 pub use self::error::{RefusalReason, TerminationReason};
-pub use self::idle::{EndConnection, EndReason};
-pub use self::meter::{Meter, SessionState};
 pub use self::relay::{End, EndRequest, RelayControl, relay};
 pub use self::socket::{DetachedSocket, Socket};
 pub use self::stream::Stream;
@@ -155,7 +152,7 @@ impl ConnectionActor {
             lease,
             facts,
         } = established;
-        let meter = Arc::new(Meter::default());
+        let stats = Arc::new(SessionStats::default());
         let shown = Session {
             id: self.id,
             peer: self.peer.clone(),
@@ -168,9 +165,9 @@ impl ConnectionActor {
             role: facts.role,
             application_name: facts.application_name,
             connected_at: Timestamp::now(),
-            meter: meter.clone(),
+            stats: stats.clone(),
             cancel_key,
-            addr: ctx.address(),
+            addr: ctx.address().recipient(),
         };
         let id = self.id;
         tracing::debug!(%id, instance = %shown.instance, role = shown.role, "session begins");
@@ -189,13 +186,13 @@ impl ConnectionActor {
         } = client;
         let relayed = actix_rt::spawn(async move {
             let _held = (lease, registration);
-            let tail = greet(&mut client, &greeting, &beyond, &meter).await?;
+            let tail = greet(&mut client, &greeting, &beyond, &stats).await?;
             if !unread.is_empty() {
-                meter.client_sent(unread.len());
+                stats.client_sent(unread.len());
                 backend.write_all(&unread).await?;
             }
             drop((greeting, beyond, unread));
-            relay(&mut client, &mut backend, &meter, tail, control).await
+            relay(&mut client, &mut backend, &stats, tail, control).await
         });
         let relayed = AbortOnDropHandle::new(relayed).into_actor(self);
         ctx.spawn(relayed.map(move |end, _, ctx| {
@@ -210,14 +207,14 @@ async fn greet(
     client: &mut Socket,
     greeting: &[u8],
     beyond: &[u8],
-    meter: &Meter,
+    stats: &SessionStats,
 ) -> io::Result<Tail> {
     let mut tail = Tail::default();
     for chunk in [greeting, beyond] {
         if !chunk.is_empty() {
             client.write_all(chunk).await?;
             tail.feed(chunk);
-            meter.backend_sent(chunk.len(), &tail);
+            stats.backend_sent(chunk.len(), &tail);
         }
     }
     Ok(tail)

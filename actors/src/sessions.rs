@@ -1,6 +1,7 @@
-//! The table of open sessions, for cancel requests and for `multidb connection`.
+//! The open sessions: their table, their statistics, and the message that ends one.
 //!
-//! A session is in the table from its login to its end: the [`Registration`] takes it out.
+//! The table serves cancel requests and `multidb connection`. A session is in it from its login until its
+//! [`Registration`] is dropped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +11,13 @@ use jiff::Timestamp;
 use multidb_store::InstanceName;
 use tokio::sync::watch;
 
-use crate::connection::{ConnectionActor, Meter};
 use crate::ports::Endpoint;
 
-/// The number of a connection, unique while the daemon runs.
+mod stats;
+
+pub use self::stats::{SessionState, SessionStats};
+
+/// The number of a connection, unique for the lifetime of the daemon process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
@@ -28,35 +32,49 @@ impl std::fmt::Display for ConnectionId {
 pub struct Session {
     /// Its connection.
     pub id: ConnectionId,
-    /// Where the client is, for people.
+    /// The client's address, for display.
     pub peer: Arc<str>,
-    /// The version of TLS between the client and us, if it is used.
+    /// The version of TLS between the client and the proxy, if it is used.
     pub tls: Option<&'static str>,
     /// The multidb user.
     pub user: String,
     /// The instance.
     pub instance: InstanceName,
-    /// Where the instance's Postgres accepts connections.
+    /// The address of the instance's Postgres.
     pub endpoint: Endpoint,
-    /// The superuser that Postgres is asked as.
+    /// The superuser as which the proxy queries Postgres.
     pub superuser: Arc<str>,
     /// The database.
     pub database: String,
     /// The Postgres role.
     pub role: String,
-    /// What the client calls itself.
+    /// The client's `application_name`.
     pub application_name: String,
     /// When the client connected.
     pub connected_at: Timestamp,
-    /// What passes through it.
-    pub meter: Arc<Meter>,
-    /// Its backend's process id and secret.
+    /// The statistics.
+    pub stats: Arc<SessionStats>,
+    /// The backend's process id and secret.
     pub cancel_key: (i32, Vec<u8>),
-    /// Its actor.
-    pub addr: Addr<ConnectionActor>,
+    /// Ends the session.
+    pub addr: Recipient<EndConnection>,
 }
 
-/// All open sessions.
+/// Ends a session's connection.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct EndConnection(pub EndReason);
+
+/// Why a session is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// An administrator ended it: at once, whatever its state.
+    Killed,
+    /// The daemon stops: as soon as the session is idle.
+    Drained,
+}
+
+/// The table of all open sessions.
 #[derive(Clone)]
 pub struct SessionTable {
     tables: Arc<Mutex<Tables>>,
@@ -90,8 +108,8 @@ impl SessionTable {
         let id = session.id;
         let mut tables = self.lock();
         let key = session.cancel_key.clone();
-        // Two backends with the same process id and secret: one in 2^32 at the worst. The
-        // cancel request then goes to the newer one.
+        // Two backends with the same process id and secret are as rare as 1 in 2^32. A cancel
+        // request then reaches the newer one.
         tables.by_cancel_key.insert(key, id);
         tables.sessions.insert(id, session);
         let count = tables.sessions.len();
@@ -122,12 +140,12 @@ impl SessionTable {
         all
     }
 
-    /// Whether an instance has another session than this one that does more than listen.
+    /// Whether an instance has a session other than this one that does more than listen.
     pub fn serves_others(&self, instance: &InstanceName, id: ConnectionId) -> bool {
         let tables = self.lock();
         let mut sessions = tables.sessions.values();
         sessions.any(|other| {
-            other.id != id && other.instance == *instance && !other.meter.only_listens()
+            other.id != id && other.instance == *instance && !other.stats.only_listens()
         })
     }
 
@@ -148,7 +166,7 @@ impl SessionTable {
         self.count.send_replace(count);
     }
 
-    /// A panic while the lock is held leaves the maps whole: each change is one call.
+    /// A panic while the lock is held leaves the maps consistent, since each change is one call.
     fn lock(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }

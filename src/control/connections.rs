@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use futures_util::StreamExt;
-use multidb_actors::connection::{EndConnection, EndReason, SessionState};
 use multidb_actors::ports::{BackendActivity, Endpoint, ServerProbe};
-use multidb_actors::sessions::{ConnectionId, Session};
+use multidb_actors::sessions::{ConnectionId, EndConnection, EndReason, Session, SessionState};
 
 use super::access::{Action, Caller, authorize};
 use super::model::ConnectionView;
@@ -43,8 +42,8 @@ impl Control {
 }
 
 fn view(session: &Session, activity: Option<BackendActivity>) -> ConnectionView {
-    let meter = &session.meter;
-    let state = activity.map_or_else(|| meter.state_name(), BackendActivity::name);
+    let stats = &session.stats;
+    let state = activity.map_or_else(|| stats.state_name(), BackendActivity::name);
     ConnectionView {
         id: session.id.0,
         peer: session.peer.to_string(),
@@ -56,9 +55,9 @@ fn view(session: &Session, activity: Option<BackendActivity>) -> ConnectionView 
         application_name: session.application_name.clone(),
         state: state.to_owned(),
         connected_at: session.connected_at,
-        idle_seconds: meter.quiet_for().as_secs(),
-        client_bytes: meter.from_client_bytes(),
-        backend_bytes: meter.from_backend_bytes(),
+        idle_seconds: stats.idle_for().as_secs(),
+        client_bytes: stats.from_client_bytes(),
+        backend_bytes: stats.from_backend_bytes(),
     }
 }
 
@@ -68,7 +67,7 @@ async fn activities_of_active(
     sessions: &[Session],
     probe: &dyn ServerProbe,
 ) -> HashMap<ConnectionId, BackendActivity> {
-    let active = |session: &&Session| session.meter.state() == SessionState::Active;
+    let active = |session: &&Session| session.stats.state() == SessionState::Active;
     let mut servers: HashMap<&Endpoint, Vec<&Session>> = HashMap::new();
     for session in sessions.iter().filter(active) {
         servers.entry(&session.endpoint).or_default().push(session);

@@ -7,8 +7,7 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use multidb_actors::connection::{EndConnection, EndReason};
-use multidb_actors::sessions::SessionTable;
+use multidb_actors::sessions::{EndConnection, EndReason, SessionTable};
 use multidb_actors::supervisor::{StopAll, StopInstances, Supervisor};
 use tokio::signal::unix::{SignalKind, signal as listen};
 

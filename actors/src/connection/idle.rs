@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::{ConnectionActor, EndRequest, OpenSession, SessionState, TerminationReason};
+use super::{ConnectionActor, EndRequest, OpenSession, TerminationReason};
 use crate::ports::BackendActivity;
+use crate::sessions::{EndConnection, EndReason, SessionState};
 
 /// How often a session is looked at while the daemon waits for it to become idle.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -24,20 +25,6 @@ const KILL_PAUSE: Duration = Duration::from_millis(100);
 /// How long a backend that was told to end may take until its connection is cut: its last word
 /// may have to wait behind what its client does not read.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Why a session is to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndReason {
-    /// An administrator said so: now, whatever it does.
-    Killed,
-    /// The daemon stops: as soon as it is idle.
-    Drained,
-}
-
-/// Ends the connection.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct EndConnection(pub EndReason);
 
 impl Handler<EndConnection> for ConnectionActor {
     type Result = ();
@@ -123,9 +110,9 @@ impl ConnectionActor {
         let Some(session) = &self.session else {
             return;
         };
-        let meter = &session.shown.meter;
-        let limit = session.idle_limit(meter.state());
-        let remaining = limit.saturating_sub(meter.quiet_for());
+        let stats = &session.shown.stats;
+        let limit = session.idle_limit(stats.state());
+        let remaining = limit.saturating_sub(stats.idle_for());
         // By then it may have begun a transaction, whose limit may be the shorter one.
         let next = remaining
             .min(session.look_interval())
@@ -137,8 +124,8 @@ impl ConnectionActor {
         let Some(session) = &self.session else {
             return;
         };
-        let meter = &session.shown.meter;
-        if meter.quiet_for() < session.idle_limit(meter.state()) {
+        let stats = &session.shown.stats;
+        if stats.idle_for() < session.idle_limit(stats.state()) {
             return self.watch_idleness(ctx);
         }
         self.ask(ctx, |actor, activity, chunks, ctx| {
@@ -147,16 +134,16 @@ impl ConnectionActor {
             };
             let shown = &session.shown;
             let activity = match activity {
-                Some(BackendActivity::Idle) if shown.meter.listens() => Some(BackendActivity::Listening),
+                Some(BackendActivity::Idle) if shown.stats.listens() => Some(BackendActivity::Listening),
                 activity => activity,
             };
-            if activity == Some(BackendActivity::Listening) && shown.meter.chunks() == chunks {
-                shown.meter.note_only_listens();
+            if activity == Some(BackendActivity::Listening) && shown.stats.chunks() == chunks {
+                shown.stats.note_only_listens();
             }
             let others = actor.deps.sessions.serves_others(&shown.instance, actor.id);
             let next = session.look_interval().max(ASK_INTERVAL_MIN);
             let end = activity.and_then(|activity| session.end_of(activity, others));
-            let over = |limit| shown.meter.quiet_for() >= limit && shown.meter.chunks() == chunks;
+            let over = |limit| shown.stats.idle_for() >= limit && shown.stats.chunks() == chunks;
             match end {
                 Some((limit, IdleEnd::Told(reason))) if over(limit) => {
                     actor.end_if_quiet(reason, chunks);
@@ -177,7 +164,7 @@ impl ConnectionActor {
         let Some(session) = &self.session else {
             return ctx.stop();
         };
-        if session.shown.meter.state() != SessionState::Idle {
+        if session.shown.stats.state() != SessionState::Idle {
             ctx.run_later(DRAIN_INTERVAL, Self::drain);
             return;
         }
@@ -254,7 +241,7 @@ impl ConnectionActor {
         }
     }
 
-    /// Asks the backend what it does, and goes on with its answer and with the meter's count of
+    /// Asks the backend what it does, and goes on with its answer and with the count of chunks of
     /// before the question. There is no answer where it cannot be asked, or is gone.
     fn ask(
         &mut self,
@@ -266,7 +253,7 @@ impl ConnectionActor {
         };
         let probe = self.deps.probe.clone();
         let shown = session.shown.clone();
-        let chunks = shown.meter.chunks();
+        let chunks = shown.stats.chunks();
         let asked = async move {
             let process_id = shown.cancel_key.0;
             let process_ids = [process_id];

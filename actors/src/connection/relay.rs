@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
 
 use super::error::TerminationReason;
-use super::meter::Meter;
 use crate::client_error::ClientError;
+use crate::sessions::SessionStats;
 use crate::wire::{Tail, encode_terminate};
 
 /// The size of the buffer that a thread's sessions share, and so the most that one direction of a session
@@ -55,7 +55,7 @@ pub struct RelayControl {
 pub struct EndRequest {
     /// The reason, which the client is told.
     pub reason: TerminationReason,
-    /// [`Meter::chunks`] when the decision was made.
+    /// [`SessionStats::chunks`] when the decision was made.
     pub chunks: u64,
 }
 
@@ -67,9 +67,9 @@ impl RelayControl {
     }
 
     /// The reason to end for, if there is a request and it is still valid.
-    fn granted(&self, meter: &Meter, nothing_pending: bool) -> Option<TerminationReason> {
+    fn granted(&self, stats: &SessionStats, nothing_pending: bool) -> Option<TerminationReason> {
         let EndRequest { reason, chunks } = self.request.take()?;
-        (nothing_pending && meter.chunks() == chunks).then_some(reason)
+        (nothing_pending && stats.chunks() == chunks).then_some(reason)
     }
 }
 
@@ -156,7 +156,7 @@ fn poll_write_some<T: AsyncWrite + Unpin>(
 pub async fn relay<C, B>(
     client: &mut C,
     backend: &mut B,
-    meter: &Meter,
+    stats: &SessionStats,
     mut tail: Tail,
     control: Rc<RelayControl>,
 ) -> io::Result<End>
@@ -173,7 +173,7 @@ where
             tokio::pin!(changed);
             poll_fn(|cx| {
                 if !client_closed {
-                    let passed = |chunk: &[u8]| meter.client_sent(chunk.len());
+                    let passed = |chunk: &[u8]| stats.client_sent(chunk.len());
                     if let Poll::Ready(done) = upstream.poll_copy(cx, client, backend, passed) {
                         done?;
                         client_closed = true;
@@ -182,8 +182,8 @@ where
                 }
                 let passed = |chunk: &[u8]| {
                     tail.feed(chunk);
-                    meter.note_answer(chunk);
-                    meter.backend_sent(chunk.len(), &tail);
+                    stats.note_answer(chunk);
+                    stats.backend_sent(chunk.len(), &tail);
                 };
                 if downstream
                     .poll_copy(cx, backend, client, passed)?
@@ -193,7 +193,7 @@ where
                 }
                 let pending =
                     upstream.unwritten.has_remaining() || downstream.unwritten.has_remaining();
-                if let Some(reason) = control.granted(meter, !pending) {
+                if let Some(reason) = control.granted(stats, !pending) {
                     return Poll::Ready(Ok(Some(Some(reason))));
                 }
                 // Only to be woken by a request.

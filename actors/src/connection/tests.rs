@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::sessions::{EndConnection, EndReason, SessionState};
 use crate::supervisor::Restore;
 use crate::testing::{FakePostgres, FakeProbe, Harness, limits, message, record};
 use crate::wire::{Frame, decode_frame};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, DuplexStream};
 
 use super::*;
-use crate::connection::SessionState;
+use crate::sessions::SessionState;
 
 const IDLE: &[u8] = b"Z\0\0\0\x05I";
 
@@ -15,7 +15,7 @@ const PIPE_BYTES: usize = 64 << 10;
 struct Session {
     client: DuplexStream,
     backend: DuplexStream,
-    meter: Arc<Meter>,
+    stats: Arc<SessionStats>,
     control: Rc<RelayControl>,
     relayed: tokio::task::JoinHandle<io::Result<End>>,
 }
@@ -23,19 +23,19 @@ struct Session {
 fn session() -> Session {
     let (client, mut near_client) = tokio::io::duplex(PIPE_BYTES);
     let (backend, mut near_backend) = tokio::io::duplex(PIPE_BYTES);
-    let meter = Arc::new(Meter::default());
+    let stats = Arc::new(SessionStats::default());
     let control = Rc::new(RelayControl::default());
     let relayed = tokio::task::spawn_local({
-        let (meter, control) = (meter.clone(), control.clone());
+        let (stats, control) = (stats.clone(), control.clone());
         async move {
             let tail = Tail::default();
-            relay(&mut near_client, &mut near_backend, &meter, tail, control).await
+            relay(&mut near_client, &mut near_backend, &stats, tail, control).await
         }
     });
     Session {
         client,
         backend,
-        meter,
+        stats,
         control,
         relayed,
     }
@@ -74,26 +74,26 @@ fn bytes_of_any_amount_arrive_whole_in_both_directions() {
         a.and(b).unwrap();
         c.and(d).unwrap();
         assert!(got_up == up && got_down == down);
-        assert_eq!(session.meter.from_client_bytes(), up.len() as u64);
-        assert_eq!(session.meter.from_backend_bytes(), down.len() as u64);
+        assert_eq!(session.stats.from_client_bytes(), up.len() as u64);
+        assert_eq!(session.stats.from_backend_bytes(), down.len() as u64);
         session.relayed.abort();
         session.control = Rc::default();
     });
 }
 
 #[test]
-fn the_meter_follows_what_the_backend_said_last() {
+fn session_state_follows_the_end_of_the_backend_stream() {
     local(async {
         let mut session = session();
         session.backend.write_all(IDLE).await.unwrap();
         settle().await;
-        assert_eq!(session.meter.state(), SessionState::Idle);
+        assert_eq!(session.stats.state(), SessionState::Idle);
         session.client.write_all(b"Q").await.unwrap();
         settle().await;
-        assert_eq!(session.meter.state(), SessionState::Active);
+        assert_eq!(session.stats.state(), SessionState::Active);
         session.backend.write_all(b"Z\0\0\0\x05T").await.unwrap();
         settle().await;
-        assert_eq!(session.meter.state(), SessionState::IdleInTransaction);
+        assert_eq!(session.stats.state(), SessionState::IdleInTransaction);
     });
 }
 
@@ -107,7 +107,7 @@ fn a_quiet_session_is_told_why_it_ends_and_its_backend_too() {
             reason: TerminationReason::IdleSession {
                 limit: Duration::from_secs(1),
             },
-            chunks: session.meter.chunks(),
+            chunks: session.stats.chunks(),
         });
         assert_eq!(session.relayed.await.unwrap().unwrap(), End::Ended);
         let mut last = Vec::new();
@@ -127,14 +127,14 @@ fn a_client_that_does_not_read_is_not_waited_for() {
         let mut rows = vec![0; PIPE_BYTES];
         rows[PIPE_BYTES - IDLE.len()..].copy_from_slice(IDLE);
         session.backend.write_all(&rows).await.unwrap();
-        while session.meter.state() != SessionState::Idle {
+        while session.stats.state() != SessionState::Idle {
             tokio::task::yield_now().await;
         }
         session.control.request(EndRequest {
             reason: TerminationReason::IdleSession {
                 limit: Duration::from_secs(1),
             },
-            chunks: session.meter.chunks(),
+            chunks: session.stats.chunks(),
         });
         assert_eq!(session.relayed.await.unwrap().unwrap(), End::Ended);
         let mut goodbye = Vec::new();
@@ -149,7 +149,7 @@ fn a_session_that_spoke_since_the_decision_goes_on() {
         let mut session = session();
         session.backend.write_all(IDLE).await.unwrap();
         settle().await;
-        let chunks = session.meter.chunks();
+        let chunks = session.stats.chunks();
         session.client.write_all(b"Q").await.unwrap();
         session.control.request(EndRequest {
             reason: TerminationReason::IdleSession {
@@ -219,7 +219,7 @@ fn what_a_client_does_not_read_is_not_read_on_and_its_own_words_still_pass() {
         let (mut backend_in, mut backend_out) = tokio::io::split(session.backend);
         let rows = vec![7; 64 << 20];
         let sending = tokio::task::spawn_local(async move { backend_out.write_all(&rows).await });
-        until_it_stands(|| session.meter.from_backend_bytes()).await;
+        until_it_stands(|| session.stats.from_backend_bytes()).await;
         assert!(!sending.is_finished());
         session.client.write_all(b"cancel").await.unwrap();
         let mut word = [0; 6];
@@ -236,7 +236,7 @@ fn a_backend_that_does_not_read_holds_its_client_back_and_still_speaks() {
         let (mut client_in, mut client_out) = tokio::io::split(session.client);
         let rows = vec![7; 64 << 20];
         let sending = tokio::task::spawn_local(async move { client_out.write_all(&rows).await });
-        until_it_stands(|| session.meter.from_client_bytes()).await;
+        until_it_stands(|| session.stats.from_client_bytes()).await;
         assert!(!sending.is_finished());
         session.backend.write_all(b"error").await.unwrap();
         let mut word = [0; 5];

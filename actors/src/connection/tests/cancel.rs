@@ -31,7 +31,7 @@ fn a_cancel_request_reaches_the_backend_that_it_names_and_no_other() {
             assert_eq!(other.cancelled(), [1001]);
             assert!(bench.postgres.cancelled().is_empty());
             let sessions = bench.deps.sessions.all();
-            assert_eq!(sessions[0].meter.state(), SessionState::Active);
+            assert_eq!(sessions[0].stats.state(), SessionState::Active);
         },
     );
 }

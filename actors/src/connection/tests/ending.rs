@@ -134,8 +134,8 @@ fn a_killed_session_whose_client_does_not_read_ends_too() {
                 panic!("one session");
             };
             let mut passed = 0;
-            while session.meter.from_backend_bytes() != passed || passed < 100_000 {
-                passed = session.meter.from_backend_bytes();
+            while session.stats.from_backend_bytes() != passed || passed < 100_000 {
+                passed = session.stats.from_backend_bytes();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             let killed = client.actor.send(EndConnection(EndReason::Killed));

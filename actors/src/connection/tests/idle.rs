@@ -19,7 +19,7 @@ fn an_idle_session_ends_with_its_sqlstate_and_a_goodbye() {
         let began = tokio::time::Instant::now();
         let mut client = bench.session("instance:a").await;
         assert_eq!(client.refusal().await, "57P05");
-        // The meter counts whole milliseconds.
+        // The stats counts whole milliseconds.
         assert!(began.elapsed() + Duration::from_millis(1) >= SHORT);
         client.over().await;
         eventually(|| bench.postgres.terminates() == 1).await;

@@ -1,4 +1,4 @@
-//! What is known of a session from the outside: bytes, times, and what the backend said last.
+//! The statistics of a session: bytes, times, and the state that the backend reported last.
 //!
 //! Written by the relay, read by the session's actor and by `multidb connection ls`.
 
@@ -9,16 +9,16 @@ use tokio::time::Instant;
 
 use crate::wire::{Tail, TailState};
 
-/// CommandComplete of these statements.
+/// CommandComplete of the statements that begin or end listening.
 const LISTEN: &[u8] = b"C\0\0\0\x0bLISTEN\0";
 const UNLISTEN: &[u8] = b"C\0\0\0\x0dUNLISTEN\0";
 const DISCARD_ALL: &[u8] = b"C\0\0\0\x10DISCARD ALL\0";
-/// The longest chunk that is searched for them.
+/// The longest chunk that is searched for the answers above.
 const ANSWER_BYTES_MAX: usize = 256;
 
-/// A session's meter.
+/// The statistics of one session, shared between its relay and its readers.
 #[derive(Debug)]
-pub struct Meter {
+pub struct SessionStats {
     opened: Instant,
     /// Grows with each chunk, in either direction.
     chunks: AtomicU64,
@@ -28,17 +28,17 @@ pub struct Meter {
     from_backend_bytes: AtomicU64,
     /// A [`SessionState`].
     state: AtomicU8,
-    /// Whether the client has said LISTEN, as far as the backend's short answers tell.
+    /// Whether the client has executed LISTEN, as far as the backend's short answers tell.
     listens: AtomicBool,
-    /// Whether it was found to do nothing but listen since the client last spoke.
+    /// Whether the backend reported nothing but listening since the client's last message.
     only_listens: AtomicBool,
 }
 
-/// What a session does, as far as its bytes tell.
+/// The state of a session, derived from its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionState {
-    /// The client said something that the backend has not ended with ReadyForQuery; or it cannot
-    /// be told.
+    /// The client sent a message that the backend has not answered with ReadyForQuery; or the state is
+    /// unknown.
     Active,
     /// The backend waits for its client, outside any transaction.
     Idle,
@@ -59,7 +59,7 @@ impl SessionState {
     }
 }
 
-impl Default for Meter {
+impl Default for SessionStats {
     fn default() -> Self {
         Self {
             opened: Instant::now(),
@@ -74,19 +74,18 @@ impl Default for Meter {
     }
 }
 
-impl Meter {
-    /// A chunk came from the client.
-    pub(super) fn client_sent(&self, bytes: usize) {
+impl SessionStats {
+    /// Counts a chunk from the client.
+    pub(crate) fn client_sent(&self, bytes: usize) {
         self.from_client_bytes
             .fetch_add(bytes as u64, Ordering::Relaxed);
         self.only_listens.store(false, Ordering::Relaxed);
         self.set(SessionState::Active);
     }
 
-    /// A chunk came from the backend, of which only a short one is looked at: LISTEN and its
-    /// opposites are answered by nothing else. That such bytes stand in a row by chance only lets
-    /// an idle session stay for longer.
-    pub(super) fn note_answer(&self, chunk: &[u8]) {
+    /// Searches a chunk from the backend for the answers to LISTEN, UNLISTEN and DISCARD ALL, which are
+    /// short. A row that contains such bytes only keeps an idle session open for longer.
+    pub(crate) fn note_answer(&self, chunk: &[u8]) {
         if chunk.len() > ANSWER_BYTES_MAX {
             return;
         }
@@ -100,22 +99,22 @@ impl Meter {
         }
     }
 
-    /// Its backend was asked, and its client waits for notifications alone.
-    pub(super) fn note_only_listens(&self) {
+    /// Records that the backend reported nothing but listening.
+    pub(crate) fn note_only_listens(&self) {
         self.only_listens.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was found to do nothing but listen.
+    /// Whether the session only waits for notifications, as its backend last reported.
     pub fn only_listens(&self) -> bool {
         self.only_listens.load(Ordering::Relaxed)
     }
 
-    /// Whether the client has said LISTEN, as far as is known.
+    /// Whether the client has executed LISTEN, as far as is known.
     pub fn listens(&self) -> bool {
         self.listens.load(Ordering::Relaxed) || self.only_listens()
     }
 
-    /// What the session does, in a word.
+    /// The state's name in tables, which for an idle listener is `listening`.
     pub fn state_name(&self) -> &'static str {
         match self.state() {
             SessionState::Idle if self.listens() => "listening",
@@ -123,8 +122,8 @@ impl Meter {
         }
     }
 
-    /// A chunk came from the backend, and this is the end of what it said so far.
-    pub(super) fn backend_sent(&self, bytes: usize, tail: &Tail) {
+    /// Counts a chunk from the backend, whose stream now ends with `tail`.
+    pub(crate) fn backend_sent(&self, bytes: usize, tail: &Tail) {
         self.from_backend_bytes
             .fetch_add(bytes as u64, Ordering::Relaxed);
         self.set(match tail.state() {
@@ -141,20 +140,20 @@ impl Meter {
         self.chunks.fetch_add(1, Ordering::Release);
     }
 
-    /// What the session does.
+    /// The state of the session.
     pub fn state(&self) -> SessionState {
         let state = self.state.load(Ordering::Relaxed);
         let known = SessionState::ALL.get(usize::from(state));
         known.copied().unwrap_or(SessionState::Active)
     }
 
-    /// The number of chunks that passed: unchanged means that nothing was said.
+    /// The number of chunks that passed in both directions. While it is unchanged, nothing has passed.
     pub fn chunks(&self) -> u64 {
         self.chunks.load(Ordering::Acquire)
     }
 
-    /// For how long nothing was said.
-    pub fn quiet_for(&self) -> Duration {
+    /// The time since the last chunk.
+    pub fn idle_for(&self) -> Duration {
         let last = Duration::from_millis(self.last_chunk_ms.load(Ordering::Relaxed));
         self.opened.elapsed().saturating_sub(last)
     }
@@ -175,8 +174,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listening_begins_and_ends_by_the_backends_answers() {
-        let meter = Meter::default();
+    fn backend_answers_begin_and_end_listening() {
+        let stats = SessionStats::default();
         for (chunk, listens) in [
             (&b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I"[..], false),
             (b"C\0\0\0\x0aBEGIN\0C\0\0\0\x0bLISTEN\0Z\0\0\0\x05T", true),
@@ -189,8 +188,8 @@ mod tests {
             (b"C\0\0\0\x10DISCARD ALL\0Z\0\0\0\x05I", false),
             (&[b'C'; ANSWER_BYTES_MAX + 1], false),
         ] {
-            meter.note_answer(chunk);
-            assert_eq!(meter.listens(), listens, "{chunk:?}");
+            stats.note_answer(chunk);
+            assert_eq!(stats.listens(), listens, "{chunk:?}");
         }
     }
 }
