@@ -134,8 +134,8 @@ impl Foundation {
         for (purpose, found) in self.host.running_servers().await? {
             if purpose == Purpose::Import {
                 tracing::info!(uid = %found.uid, "the server of an interrupted import is stopped");
-                let patience = multidb_actors::limits::STOP_PATIENCE;
-                self.host.stop_server(found.uid, patience).await?;
+                let timeout = multidb_actors::limits::STOP_TIMEOUT;
+                self.host.stop_server(found.uid, timeout).await?;
             }
         }
         self.catalog.remove_staging()?;

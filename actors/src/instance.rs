@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, DiscardClone, MakeClone, Persist};
-use crate::limits::{Limits, STOP_PATIENCE};
+use crate::limits::{Limits, STOP_TIMEOUT};
 use crate::ports::{CloneError, Endpoint, RunningPostgres, Runtime, ServerProbe};
 use crate::slots::{MakeRoom, Slot, Slots};
 

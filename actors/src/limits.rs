@@ -1,52 +1,52 @@
-//! The limits that the actors keep, as the configuration sets them.
+//! The limits that the actors enforce, from the configuration.
 
 use std::time::Duration;
 
-/// How long a fast shutdown may take before Postgres is made to quit at once. Postgres then
-/// recovers from its write-ahead log at the next start, so nothing is lost, only time.
-pub const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// The limit for a fast shutdown, followed by an immediate one. Postgres then recovers from its write-ahead
+/// log at the next start, so nothing is lost but time.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The `[limits]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// For how long sessions may do nothing, where nobody else says so.
+    /// The idle limits of sessions whose project and client set none.
     pub idle: IdleLimits,
     /// An instance without sessions is stopped after this time.
     pub instance_idle_timeout: Duration,
-    /// An instance that nobody used for this time is deleted.
+    /// An instance that was unused for this time is deleted.
     pub retention: Duration,
-    /// A client waits this long for a place to run in, and again for Postgres to start.
+    /// A client waits this long for a slot to run in, and again for Postgres to start.
     pub start_timeout: Duration,
     /// A client has this long to send its startup packet and to authenticate.
     pub login_timeout: Duration,
     /// Running queries get this long to end when the daemon is told to stop.
     pub shutdown_grace: Duration,
-    /// The instances that run at the same time.
+    /// The most instances that run at the same time.
     pub max_running: usize,
-    /// The sessions that are open at the same time, with the clients that wait for theirs.
+    /// The most sessions at the same time, including authenticated clients whose instance still starts.
     pub max_connections: usize,
-    /// The connections at the same time that have not authenticated.
+    /// The most unauthenticated connections at the same time.
     pub max_unauthenticated: usize,
 }
 
-/// For how long one session may do nothing. Nothing is done while no byte passes in either direction.
+/// The idle limits of one session. A session is idle while no byte passes in either direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdleLimits {
     /// Outside any transaction.
     pub session: Duration,
     /// Inside a transaction.
     pub transaction: Duration,
-    /// While it listens for notifications; as long as its instance runs for others where it is none.
+    /// While it listens for notifications. `None` lets it stay while other sessions do more than listen.
     pub listen: Option<Duration>,
-    /// In a COPY that waits for its client; without an end where it is none.
+    /// In a COPY that waits for its client. `None` is no limit.
     pub copy: Option<Duration>,
-    /// While a query runs; without an end where it is none.
+    /// While a query runs. `None` is no limit.
     pub active: Option<Duration>,
-    /// While it replicates; without an end where it is none.
+    /// While it replicates. `None` is no limit.
     pub replication: Option<Duration>,
 }
 
-/// The limits that somebody sets: the configuration, a project or a client.
+/// The idle limits that one source sets: the configuration, a project or a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct IdleTimeouts {
     pub(crate) session: Option<Duration>,
@@ -58,7 +58,7 @@ pub struct IdleTimeouts {
 }
 
 impl IdleTimeouts {
-    /// Their names, wherever they are set.
+    /// Their names in the configuration and in user names.
     pub const KEYS: [&str; 6] = [
         "session_idle_timeout",
         "transaction_idle_timeout",
@@ -68,11 +68,11 @@ impl IdleTimeouts {
         "replication_timeout",
     ];
 
-    /// Those that `time` knows by their [`KEYS`](Self::KEYS).
+    /// Reads each of the [`KEYS`](Self::KEYS) by `time`.
     ///
     /// # Errors
     ///
-    /// The first of `time`.
+    /// The first error of `time`.
     pub fn read<E>(
         mut time: impl FnMut(&'static str) -> Result<Option<Duration>, E>,
     ) -> Result<Self, E> {
@@ -89,9 +89,9 @@ impl IdleTimeouts {
 }
 
 impl IdleLimits {
-    /// These, but for what somebody else sets, who knows better.
+    /// Replaces the limits that a more specific source sets.
     #[must_use]
-    pub fn but(self, set: IdleTimeouts) -> Self {
+    pub fn overridden_by(self, set: IdleTimeouts) -> Self {
         Self {
             session: set.session.unwrap_or(self.session),
             transaction: set.transaction.unwrap_or(self.transaction),

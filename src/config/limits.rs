@@ -51,7 +51,7 @@ fn idle_limits(section: &mut Section, report: &mut Report) -> IdleLimits {
         "transaction_idle_timeout" => Some(defaults.transaction),
         _ => None,
     });
-    defaults.but(set)
+    defaults.overridden_by(set)
 }
 
 /// For how long sessions may do nothing, as far as this section says so, or there is a default.

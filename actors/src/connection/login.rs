@@ -127,7 +127,11 @@ pub(super) async fn login(known: Known, deps: &ConnectionDeps) -> Result<Establi
                 .get_str("application_name")
                 .unwrap_or_default()
                 .to_owned(),
-            idle: deps.limits.idle.but(project_idle).but(request.idle),
+            idle: deps
+                .limits
+                .idle
+                .overridden_by(project_idle)
+                .overridden_by(request.idle),
             request,
         },
     })

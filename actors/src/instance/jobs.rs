@@ -199,7 +199,7 @@ impl InstanceActor {
         let uid = self.record.uid;
         let stop = async move {
             tokio::time::sleep(pause).await;
-            runtime.stop(uid, STOP_PATIENCE).await
+            runtime.stop(uid, STOP_TIMEOUT).await
         };
         let stop = stop.into_actor(self).map(move |stopped, actor, ctx| {
             let outcome = match stopped {

@@ -16,7 +16,7 @@ use multidb_store::InstanceUid;
 use super::*;
 use crate::clone_worker::DiscardClone;
 use crate::instance::lifecycle::Then;
-use crate::limits::STOP_PATIENCE;
+use crate::limits::STOP_TIMEOUT;
 use crate::ports::FoundPostgres;
 
 /// Gives the Supervisor what is recorded, what runs and what directories there are. Answered when
@@ -76,7 +76,7 @@ impl Handler<Restore> for Supervisor {
         Box::pin(async move {
             for stray in strays {
                 tracing::warn!(uid = %stray.uid, "a postgres without a record is stopped");
-                if let Err(error) = runtime.stop(stray.uid, STOP_PATIENCE).await {
+                if let Err(error) = runtime.stop(stray.uid, STOP_TIMEOUT).await {
                     tracing::error!(uid = %stray.uid, error = multidb_store::error_chain(&error), "it was not stopped");
                 }
             }
