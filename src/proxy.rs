@@ -1,5 +1,4 @@
-//! The listeners: accepts clients and hands each socket to a ConnectionActor on one of the
-//! arbiters.
+//! The listeners: accepts connections and gives each socket to a ConnectionActor on one of the arbiters.
 //!
 //! Each connection needs a permit of the
 //! [admission control](multidb_actors::connection::AdmissionControl) first, so that a flood costs
@@ -22,9 +21,9 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::ListenAddress;
 
-/// How long to wait when the process has no file descriptor left for another connection.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
-/// The connections that the kernel keeps until they are accepted.
+/// The delay before the next attempt when the process has no file descriptor left for a connection.
+const EXHAUSTED_DELAY: Duration = Duration::from_millis(50);
+/// The length of the listen backlog, in connections.
 const BACKLOG: u32 = 1024;
 
 /// All listeners, bound.
@@ -38,7 +37,7 @@ enum Listener {
     Unix(UnixListener),
 }
 
-/// Where accepted connections go.
+/// Starts the actors of accepted connections.
 pub struct Acceptors {
     arbiters: Vec<ArbiterHandle>,
     deps: ConnectionDeps,
@@ -135,7 +134,7 @@ async fn accept_tcp(listener: TcpListener, acceptors: &Acceptors) {
                 let socket = DetachedSocket::Tcp(socket);
                 acceptors.accept(peer.to_string().into(), socket).await;
             }
-            Err(error) => pause_after(&error).await,
+            Err(error) => delay_after(&error).await,
         }
     }
 }
@@ -157,19 +156,19 @@ async fn accept_unix(listener: UnixListener, acceptors: &Acceptors) {
                 let socket = DetachedSocket::Unix(socket);
                 acceptors.accept(peer.into(), socket).await;
             }
-            Err(error) => pause_after(&error).await,
+            Err(error) => delay_after(&error).await,
         }
     }
 }
 
-/// A connection that broke before it was accepted is the client's affair; a lack of descriptors
-/// is ours, and passes when sessions end.
-async fn pause_after(error: &io::Error) {
+/// Waits after a lack of descriptors, which passes when sessions end. A connection that its client has
+/// aborted needs no delay.
+async fn delay_after(error: &io::Error) {
     if error.kind() == io::ErrorKind::ConnectionAborted {
         return;
     }
-    tracing::error!(%error, "a connection was not accepted, raise the limit of open files if this goes on");
-    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+    tracing::error!(%error, "a connection was not accepted; if this persists, raise the limit of open files");
+    tokio::time::sleep(EXHAUSTED_DELAY).await;
 }
 
 fn bind_tcp(address: std::net::SocketAddr) -> io::Result<TcpListener> {
@@ -203,7 +202,7 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         std::fs::create_dir_all(directory)?;
     }
     let listener = UnixListener::bind(path)?;
-    // As Postgres' own socket: who may connect is decided by authentication.
+    // The mode of Postgres' own socket. Authentication decides about access.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
     Ok(listener)
 }

@@ -1,8 +1,7 @@
-//! The files of TLS: the certificate that clients are shown, its key, and the authorities whose
-//! clients are known by their certificates.
+//! The TLS files: the server's certificate, its key, and the authorities that sign client certificates.
 //!
-//! They are read again at SIGHUP and when one of them changes. What cannot be used is told in the log,
-//! and what was read before stays.
+//! They are reloaded at SIGHUP and when one of them changes. If that fails, the log has the error and the
+//! loaded files stay in use.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -19,43 +18,43 @@ use tokio::sync::watch;
 
 use crate::reload::WatchedFiles;
 
-/// The most plaintext of one record: what Postgres itself sends at once (`PQ_SEND_BUFFER_SIZE`). libpq reads a
-/// record by one call with room for no more, and programs that then wait for the socket, such as
-/// `pg_basebackup` and all who use its asynchronous functions, never see the rest of a longer one.
+/// The most plaintext in one record, as in Postgres (`PQ_SEND_BUFFER_SIZE`). libpq reads no more of a record in
+/// one call. Programs that then wait for the socket, such as `pg_basebackup` and all users of its
+/// asynchronous functions, would never see the rest of a longer record.
 const RECORD_BYTES_MAX: usize = 8192;
-/// rustls counts it in.
+/// rustls includes the header in its limit.
 const RECORD_HEADER_BYTES: usize = 5;
 
-/// Where the files are, all in PEM.
+/// The paths of the files, all in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate, then those between it and its authority.
+    /// The certificate chain: the server's own, then the intermediate ones.
     pub cert: PathBuf,
-    /// Its private key.
+    /// The private key.
     pub key: PathBuf,
-    /// The authorities that sign clients' certificates.
+    /// The authorities that sign client certificates.
     pub client_ca: Option<PathBuf>,
 }
 
 /// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or is not what it should be.
+    /// A file cannot be read or used.
     #[error("{path}: {message}")]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         message: String,
     },
-    /// They do not belong together.
+    /// The key is not that of the certificate.
     #[error("the certificate {cert} and the key {key} cannot be used together")]
     Pair {
         /// The certificate.
         cert: PathBuf,
         /// The key.
         key: PathBuf,
-        /// What rustls says.
+        /// The error of rustls.
         #[source]
         source: rustls::Error,
     },
@@ -66,13 +65,13 @@ impl TlsFiles {
     ///
     /// # Errors
     ///
-    /// One of them is missing, damaged or open to others, or they do not belong together.
+    /// A file is missing, damaged or accessible to other users, or the key is not that of the certificate.
     pub fn load(&self) -> Result<TlsServer, TlsError> {
         let (config, leaf) = self.configure()?;
         Ok(TlsServer::new(Arc::new(config), &leaf))
     }
 
-    /// What rustls is to do, and the certificate that it shows.
+    /// The configuration of rustls, and the server's certificate.
     fn configure(&self) -> Result<(ServerConfig, CertificateDer<'static>), TlsError> {
         let chain = certificates(&self.cert)?;
         let Some(leaf) = chain.first().cloned() else {
@@ -80,7 +79,7 @@ impl TlsFiles {
         };
         refuse_open_key(&self.key)?;
         let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|error| fault(&self.key, format!("is no private key in PEM: {error}")))?;
+            .map_err(|error| fault(&self.key, format!("is not a private key in PEM: {error}")))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let pair = |source| TlsError::Pair {
             cert: self.cert.clone(),
@@ -109,7 +108,7 @@ impl TlsFiles {
     }
 }
 
-/// A client may show a certificate; one that does must show a good one.
+/// A client certificate is optional. One that is presented must be valid.
 fn client_verifier(
     path: &Path,
     provider: Arc<rustls::crypto::CryptoProvider>,
@@ -129,15 +128,15 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     read.map_err(|error| fault(path, format!("cannot be read as PEM: {error}")))
 }
 
-/// A private key that others can read is refused, by Postgres' own rule (its documentation, "Secure TCP/IP
-/// Connections with SSL"): 0600, or 0640 if it belongs to root.
+/// Refuses a private key that other users can read, by the rule of Postgres (its documentation, "Secure TCP/IP
+/// Connections with SSL"): at most 0600, or 0640 if root owns the file.
 fn refuse_open_key(path: &Path) -> Result<(), TlsError> {
     let metadata = std::fs::metadata(path)
         .map_err(|error: io::Error| fault(path, format!("cannot be read: {error}")))?;
     let allowed = if metadata.uid() == 0 { 0o640 } else { 0o600 };
     if metadata.mode() & 0o777 & !allowed != 0 {
         let message = format!(
-            "the private key is open to others, as its mode {:o} says; run chmod {allowed:o} on it",
+            "other users can read the private key, its mode is {:o}; run chmod {allowed:o} on it",
             metadata.mode() & 0o777
         );
         return Err(fault(path, message));
@@ -152,7 +151,7 @@ fn fault(path: &Path, message: impl Into<String>) -> TlsError {
     }
 }
 
-/// Shows new clients what the files say, for as long as anybody listens.
+/// Reloads the files for new clients until all receivers are dropped.
 pub async fn keep_fresh(
     watched: WatchedFiles,
     files: TlsFiles,
@@ -160,12 +159,12 @@ pub async fn keep_fresh(
 ) {
     let refresh = || match files.load() {
         Ok(loaded) => {
-            tracing::info!(cert = %files.cert.display(), "certificate read again");
+            tracing::info!(cert = %files.cert.display(), "certificate reloaded");
             server.send_replace(Arc::new(loaded));
         }
         Err(error) => tracing::error!(
             error = multidb_store::error_chain(&error),
-            "certificate was not read again, clients are shown the one before"
+            "certificate was not reloaded, the previous one stays in use"
         ),
     };
     watched.keep_fresh(&server, refresh).await;
@@ -181,8 +180,8 @@ mod tests {
 
     use super::*;
 
-    /// Passes on what each has to say until both have said it.
-    fn talk(client: &mut ClientConnection, server: &mut ServerConnection) {
+    /// Exchanges records until neither side has any left.
+    fn exchange(client: &mut ClientConnection, server: &mut ServerConnection) {
         while client.wants_write() || server.wants_write() {
             let mut bytes = Vec::new();
             client.write_tls(&mut bytes).unwrap();
@@ -219,7 +218,7 @@ mod tests {
             .with_no_client_auth();
         let name = ServerName::try_from("localhost").unwrap();
         let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
-        talk(&mut client, &mut server);
+        exchange(&mut client, &mut server);
 
         server.writer().write_all(&[7; 30_000]).unwrap();
         let mut records = Vec::new();
@@ -233,7 +232,7 @@ mod tests {
             lengths.push(length);
             rest = &rest[RECORD_HEADER_BYTES + length..];
         }
-        // A record has its type and a checksum beside the plaintext.
+        // A record adds its type and a checksum to the plaintext.
         let whole = lengths
             .iter()
             .filter(|length| **length == RECORD_BYTES_MAX + 17);

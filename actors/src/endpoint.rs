@@ -1,8 +1,8 @@
-//! Connecting to a Postgres of ours, whatever its superuser put in the place of its socket.
+//! Connects to a managed Postgres without following links.
 //!
-//! A server's socket is in a directory where it may write. A superuser in it can therefore put a
-//! link there that leads to another server's socket, or to any other of the host's: if we
-//! followed it, a container's walls would end at the daemon, which passes through all of them.
+//! A server can write to the directory of its socket. Its superuser could replace the socket by a link to
+//! another server's socket or to any other on the host. By following it the daemon would lead a container
+//! out of its isolation.
 
 use std::fs::File;
 use std::io;
@@ -12,19 +12,19 @@ use std::path::Path;
 
 use tokio::net::UnixStream;
 
-/// Connects to the Unix socket at this path, and not to what a link at this path leads to.
+/// Connects to the Unix socket at this path. A link is not followed.
 ///
 /// # Errors
 ///
-/// There is none, it is not a socket, or nobody listens on it.
+/// The path does not exist or is not a socket, or no process listens on it.
 pub async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
-    // Held open, so that what was looked at is what is connected to.
+    // Held open, so that the checked file is the one that is connected to.
     let held = File::options()
         .read(true)
         .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
         .open(path)?;
     if !held.metadata()?.file_type().is_socket() {
-        return Err(io::Error::other("what is in the socket's place is none"));
+        return Err(io::Error::other("the file is not a socket"));
     }
     UnixStream::connect(format!("/proc/self/fd/{}", held.as_raw_fd())).await
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn socket_is_reached_and_a_link_to_it_is_not_followed() {
+    async fn connects_to_a_socket_but_not_through_a_link() {
         let directory = tempfile::tempdir().unwrap();
         let [socket, link, file] =
             ["socket", "link", "file"].map(|name| directory.path().join(name));

@@ -138,15 +138,15 @@ fn changed_certificate_is_used_for_new_clients_and_an_invalid_one_never() {
         secured.shows_the_file()
     });
     // The file is unchanged, so only the signal causes another read.
-    let reads = || daemon.log().matches("certificate read again").count();
+    let reads = || daemon.log().matches("certificate reloaded").count();
     let before = reads();
     daemon.signal(Signal::HUP);
     eventually("it is read again", PATIENCE, || reads() > before);
 
-    daemon.expect_log("certificate was not read again");
+    daemon.expect_log("certificate was not reloaded");
     let cert = secured.authority.cert().with_file_name("localhost.pem");
     std::fs::write(&cert, "no certificate").expect("it can be written");
-    daemon.wait_log("certificate was not read again");
+    daemon.wait_log("certificate was not reloaded");
     let one = secured.psql("instance:a", "sslmode=verify-full", &["select 1"]);
     assert_eq!(one.ok(), "1");
     assert_eq!(session.one("select 1"), "1");
