@@ -298,7 +298,7 @@ async fn introduce(
         Wish::Cancel(request) => return Ok(Introduced::Cancels(request)),
         Wish::Nothing => return Ok(Introduced::Gone),
     };
-    let plain = client.socket.can_be_secured();
+    let plain = client.socket.supports_tls();
     if plain && deps.tls.as_ref().is_some_and(|tls| tls.required) {
         return Err(RefusalReason::TlsRequired.into());
     }

@@ -1,4 +1,4 @@
-//! Cancel requests: forwarded to the backend that they name. They wake and create nothing.
+//! Forwards cancel requests to the backends that they name. They start and create nothing.
 
 use std::io;
 use std::time::Duration;
@@ -11,12 +11,11 @@ use crate::ports::Endpoint;
 use crate::sessions::SessionTable;
 use crate::wire::{CancelRequest, encode_cancel_request};
 
-/// Forwards the request and waits until the backend has closed, as clients take the end of the
-/// connection for the sign that it was acted on. A request that names no session is ignored, as
-/// Postgres does.
+/// Forwards the request and waits until the backend has closed the connection, since clients take its end
+/// for the confirmation. A request that names no session is ignored, as in Postgres.
 pub(super) async fn forward(request: &CancelRequest, sessions: &SessionTable, limit: Duration) {
     let Some(session) = sessions.by_cancel_key(request.process_id, &request.key) else {
-        tracing::debug!("a cancel request names no session");
+        tracing::debug!("cancel request names no session");
         return;
     };
     match tokio::time::timeout(limit, send(request, &session.endpoint)).await {
@@ -33,7 +32,7 @@ async fn send(request: &CancelRequest, endpoint: &Endpoint) -> io::Result<()> {
     let mut packet = BytesMut::new();
     encode_cancel_request(&mut packet, request);
     backend.write_all(&packet).await?;
-    // The postmaster says nothing; it closes.
+    // The postmaster sends nothing and closes the connection.
     let mut nothing = [0; 1];
     match backend.read(&mut nothing).await {
         Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error),

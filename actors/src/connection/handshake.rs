@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Socket;
 use super::relay::GOODBYE_PATIENCE;
-use super::tls::{Beginning, Binding, Tls};
+use super::tls::{Binding, SslNegotiation, Tls};
 use crate::client_error::ClientError;
 use crate::wire::{
     CancelRequest, ENCRYPTION_ACCEPTED, ENCRYPTION_REFUSED, EncryptionRequests, Refusal,
@@ -60,9 +60,9 @@ impl Client {
                     }
                     continue;
                 }
-                Err(WireError::DirectTls) if encryption.none_yet() && self.securable(tls) => {
+                Err(WireError::DirectTls) if encryption.none_yet() && self.supports_tls(tls) => {
                     encryption.begun_directly();
-                    self.secure(tls, Beginning::Direct).await?;
+                    self.start_tls(tls, SslNegotiation::Direct).await?;
                     continue;
                 }
                 Err(error) => return self.refuse_bytes(error).await,
@@ -71,9 +71,9 @@ impl Client {
                 return self.refuse_bytes(error).await;
             }
             match request {
-                StartupRequest::Ssl if self.securable(tls) => {
+                StartupRequest::Ssl if self.supports_tls(tls) => {
                     self.socket.write_all(ENCRYPTION_ACCEPTED).await?;
-                    self.secure(tls, Beginning::Request).await?;
+                    self.start_tls(tls, SslNegotiation::Request).await?;
                 }
                 StartupRequest::Ssl | StartupRequest::GssEnc => {
                     self.socket.write_all(ENCRYPTION_REFUSED).await?;
@@ -91,15 +91,22 @@ impl Client {
         }
     }
 
-    fn securable(&self, tls: Option<&Tls>) -> bool {
-        tls.is_some() && self.socket.can_be_secured()
+    fn supports_tls(&self, tls: Option<&Tls>) -> bool {
+        tls.is_some() && self.socket.supports_tls()
     }
 
-    async fn secure(&mut self, tls: Option<&Tls>, beginning: Beginning) -> io::Result<()> {
+    async fn start_tls(
+        &mut self,
+        tls: Option<&Tls>,
+        negotiation: SslNegotiation,
+    ) -> io::Result<()> {
         if let Some(tls) = tls {
             let server = tls.server.borrow().clone();
             let read_ahead = std::mem::take(&mut self.unread);
-            let binding = self.socket.secure(read_ahead, &server, beginning).await?;
+            let binding = self
+                .socket
+                .start_tls(read_ahead, &server, negotiation)
+                .await?;
             self.binding = Some(binding);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! One end of a session: a TCP or a Unix socket, or TLS over TCP.
+//! One end of a session: a TCP socket, a Unix socket, or TLS over TCP.
 
 use std::io;
 use std::pin::Pin;
@@ -11,15 +11,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::stream::Stream;
-use super::tls::{self, Beginning, Binding, Secured, TlsServer};
+use super::tls::{self, Binding, Secured, SslNegotiation, TlsServer};
 use crate::endpoint::connect_unix;
 use crate::ports::Endpoint;
 
-/// A peer that says nothing for this long is asked whether it is there,
+/// The silence of a peer before the first keepalive probe.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
-/// then again after this long,
+/// The time between two probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// and given up after so many questions.
+/// The number of unanswered probes after which the connection is closed.
 const KEEPALIVE_RETRIES: u32 = 6;
 
 /// A connected stream socket.
@@ -29,13 +29,13 @@ pub enum Socket {
     Tcp(Stream),
     /// Over a Unix socket.
     Unix(Stream),
-    /// Over TCP in TLS; boxed, for it is large.
+    /// TLS over TCP; boxed, since it is large.
     Tls(Box<Secured>),
-    /// Between the two: nothing can be read or written before TLS has begun, nor if it does not.
-    Securing,
+    /// During the TLS handshake, and after one that failed: neither readable nor writable.
+    Handshaking,
 }
 
-/// A socket that no arbiter has registered yet, to be moved to one.
+/// A socket that is not yet registered with a reactor, so that it can be moved to another thread.
 #[derive(Debug)]
 pub enum DetachedSocket {
     /// Over TCP.
@@ -83,48 +83,51 @@ impl Socket {
 }
 
 impl Socket {
-    /// Whether this socket's bytes can be put into TLS. Those of a Unix socket leave the machine by no
-    /// way, so Postgres refuses it there.
-    pub(super) fn can_be_secured(&self) -> bool {
+    /// Whether TLS is possible. Not on a Unix socket, whose bytes never leave the machine: Postgres refuses
+    /// it there, too.
+    pub(super) fn supports_tls(&self) -> bool {
         matches!(self, Self::Tcp(_))
     }
 
-    /// The version of TLS that is in use.
+    /// The TLS version in use.
     pub(super) fn tls_version(&self) -> Option<&'static str> {
         match self {
             Self::Tls(secured) => tls::version(secured),
-            Self::Tcp(_) | Self::Unix(_) | Self::Securing => None,
+            Self::Tcp(_) | Self::Unix(_) | Self::Handshaking => None,
         }
     }
 
-    /// Goes over to TLS, after `read_ahead` of it was read. If that fails, or is given up, nothing more
-    /// can be said to the client.
-    pub(super) async fn secure(
+    /// Performs the TLS handshake, of which `read_ahead` was read already. If it fails or is cancelled,
+    /// nothing more can be sent to the client.
+    pub(super) async fn start_tls(
         &mut self,
         read_ahead: BytesMut,
         server: &TlsServer,
-        beginning: Beginning,
+        negotiation: SslNegotiation,
     ) -> io::Result<Binding> {
-        let plain = match std::mem::replace(self, Self::Securing) {
+        let plain = match std::mem::replace(self, Self::Handshaking) {
             Self::Tcp(socket) => socket,
             other => {
                 *self = other;
                 return Err(not_connected());
             }
         };
-        let (secured, binding) = tls::accept(plain, read_ahead, server, beginning).await?;
+        let (secured, binding) = tls::accept(plain, read_ahead, server, negotiation).await?;
         *self = Self::Tls(Box::new(secured));
         Ok(binding)
     }
 }
 
 fn not_connected() -> io::Error {
-    io::Error::new(io::ErrorKind::NotConnected, "TLS has not begun")
+    io::Error::new(
+        io::ErrorKind::NotConnected,
+        "the TLS handshake is not complete",
+    )
 }
 
-/// A client that closes its connection without a word in TLS has closed it: so do most programs when
-/// they are killed, and Postgres minds no more.
-fn closed_without_notice(read: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+/// Takes a connection that was closed without a `close_notify` for closed, as Postgres does. Most programs
+/// close it like this when they are killed.
+fn allow_missing_close_notify(read: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
     match read {
         Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Poll::Ready(Ok(()))
@@ -141,8 +144,8 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(socket) | Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Tls(socket) => closed_without_notice(Pin::new(socket).poll_read(cx, buf)),
-            Self::Securing => Poll::Ready(Err(not_connected())),
+            Self::Tls(socket) => allow_missing_close_notify(Pin::new(socket).poll_read(cx, buf)),
+            Self::Handshaking => Poll::Ready(Err(not_connected())),
         }
     }
 }
@@ -156,15 +159,15 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(socket) | Self::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
             Self::Tls(socket) => Pin::new(socket).poll_write(cx, buf),
-            Self::Securing => Poll::Ready(Err(not_connected())),
+            Self::Handshaking => Poll::Ready(Err(not_connected())),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
-            // Sockets have no buffer of their own.
-            Self::Tcp(_) | Self::Unix(_) | Self::Securing => Poll::Ready(Ok(())),
+            // Written to the kernel at once.
+            Self::Tcp(_) | Self::Unix(_) | Self::Handshaking => Poll::Ready(Ok(())),
         }
     }
 
@@ -172,7 +175,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(socket) | Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Securing => Poll::Ready(Err(not_connected())),
+            Self::Handshaking => Poll::Ready(Err(not_connected())),
         }
     }
 }

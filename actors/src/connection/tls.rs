@@ -18,22 +18,22 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::stream::Stream;
 
-/// The name of Postgres' protocol in ALPN, which a client that begins with TLS must name (Postgres'
-/// documentation, "SSL Session Encryption").
+/// The ALPN name of Postgres' protocol. A client that begins with TLS must offer it (Postgres' documentation,
+/// "SSL Session Encryption").
 pub const ALPN: &[u8] = b"postgresql";
 
-/// A client's stream in TLS.
+/// A client's stream over TLS.
 pub type Secured = TlsStream<Resumed>;
 
-/// A socket some of whose bytes were read already.
+/// A stream of which some bytes were read already.
 #[derive(Debug)]
 pub struct Resumed {
     read_ahead: BytesMut,
     stream: Stream,
 }
 
-/// What the proxy shows of itself in TLS. Replaced as a whole when its files change; sessions keep what
-/// they began with.
+/// The TLS configuration of the proxy. Replaced as a whole when its files change; open sessions keep the
+/// configuration that they began with.
 #[derive(Debug)]
 pub struct TlsServer {
     config: Arc<ServerConfig>,
@@ -42,7 +42,7 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
-    /// Shows this certificate, which must be the first of the chain in `config`.
+    /// Uses this certificate, which must be the first of the chain in `config`.
     pub fn new(config: Arc<ServerConfig>, certificate: &CertificateDer<'_>) -> Self {
         Self {
             config,
@@ -51,56 +51,56 @@ impl TlsServer {
         }
     }
 
-    /// When the certificate expires, if it can be told.
+    /// When the certificate expires, if that can be read from it.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
 }
 
-/// TLS as it is configured.
+/// The TLS settings.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// What to show to the next client.
+    /// The configuration for the next client.
     pub server: watch::Receiver<Arc<TlsServer>>,
-    /// Whether a client over TCP gets no session without it.
+    /// Whether a client over TCP gets no session without TLS.
     pub required: bool,
 }
 
-/// What TLS tells of a client and its connection.
+/// The properties of a TLS connection that authentication uses.
 #[derive(Debug, Clone, Default)]
 pub struct Binding {
-    /// The hash that binds a SCRAM exchange to our certificate (`tls-server-end-point`, RFC 5929).
+    /// The hash that binds a SCRAM exchange to the server's certificate (`tls-server-end-point`, RFC 5929).
     pub end_point: Option<Vec<u8>>,
-    /// The common name in the client's certificate, which one of the accepted authorities signed.
+    /// The common name in the client's certificate, which an accepted authority has signed.
     pub certificate_name: Option<String>,
 }
 
-/// How a client began.
+/// How a client requests TLS, as libpq's `sslnegotiation` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beginning {
-    /// With an SSLRequest, to which we said yes.
+pub(super) enum SslNegotiation {
+    /// By an SSLRequest, which the proxy accepted.
     Request,
-    /// With TLS at once.
+    /// By beginning with TLS at once.
     Direct,
 }
 
-/// Goes over to TLS. `read_ahead` is what the client has sent of it already.
+/// Performs the handshake. `read_ahead` are the bytes of TLS that were read already.
 pub(super) async fn accept(
     stream: Stream,
     read_ahead: BytesMut,
     server: &TlsServer,
-    beginning: Beginning,
+    negotiation: SslNegotiation,
 ) -> io::Result<(Secured, Binding)> {
     let resumed = Resumed { read_ahead, stream };
     let stream = TlsAcceptor::from(server.config.clone())
         .accept(resumed)
         .await?;
     let (_, connection) = stream.get_ref();
-    if beginning == Beginning::Direct && connection.alpn_protocol() != Some(ALPN) {
-        // As Postgres does: another protocol's client could be led here (ALPACA).
+    if negotiation == SslNegotiation::Direct && connection.alpn_protocol() != Some(ALPN) {
+        // As in Postgres: a client of another protocol could be redirected here (ALPACA).
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "the client began with TLS, but did not name the protocol \"postgresql\"",
+            "direct TLS without the ALPN protocol \"postgresql\"",
         ));
     }
     let certificate = connection.peer_certificates().and_then(<[_]>::first);
@@ -166,7 +166,7 @@ pub(super) fn version(stream: &Secured) -> Option<&'static str> {
     match connection.protocol_version()? {
         ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
         ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
-        // The others are refused.
+        // The configuration allows no others.
         _ => None,
     }
 }
@@ -183,9 +183,9 @@ fn expires_at(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
     Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
 }
 
-/// A certificate's hash by the function of its signature, or by SHA-256 where that is weaker (RFC 5929,
-/// section 4.1). None where the signature names no function, as Ed25519's: Postgres cannot bind to such
-/// a certificate either.
+/// A certificate's hash by the hash function of its signature, or by SHA-256 instead of a weaker one (RFC 5929,
+/// section 4.1). `None` for a signature without a hash function, such as Ed25519's: Postgres cannot bind
+/// to such a certificate either.
 pub(super) fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let algorithm = parsed.signature_algorithm.algorithm.to_id_string();
