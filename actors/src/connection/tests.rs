@@ -1,8 +1,8 @@
 //! ConnectionActor over real loopback sockets, between a client of these tests and a fake
 //! Postgres, in real time.
 //!
-//! Sockets wake tasks by the kernel's word, which paused time does not wait for. So the limits
-//! are short, and a test waits for what must happen and never for time to pass.
+//! Paused time would not wait for the kernel's socket events. So the limits are short, and a test waits for
+//! a condition, not for time to pass.
 
 mod authenticate;
 mod cancel;
@@ -28,14 +28,14 @@ use crate::supervisor::Restore;
 use crate::testing::{FakePostgres, FakeProbe, Harness, limits, message, record};
 use crate::wire::{Frame, decode_frame};
 
-/// What must happen happens within this time.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The limit for each condition that a test waits for.
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest message that a test reads.
 const BODY_LENGTH_MAX: u32 = 1 << 20;
 
-/// A world with a listener, whose instances `a` and `b` exist and run nothing yet.
-struct Bench {
-    world: Harness,
+/// The actors with two instances, `a` and `b`, that are stopped.
+struct Fixture {
+    actors: Harness,
     postgres: FakePostgres,
     probe: Arc<FakeProbe>,
     deps: ConnectionDeps,
@@ -48,27 +48,27 @@ struct Client<S = TcpStream> {
     unread: BytesMut,
     /// The actor at the other end.
     actor: Addr<ConnectionActor>,
-    /// Resolves when the actor has ended.
+    /// Resolves with an error when the actor has ended.
     ended: oneshot::Receiver<()>,
 }
 
-impl Bench {
+impl Fixture {
     async fn new(limits: Limits) -> Self {
-        let world = Harness::new(limits.clone());
+        let actors = Harness::new(limits.clone());
         let postgres = FakePostgres::start();
         let endpoint = postgres.endpoint.clone();
-        world.runtime.endpoints.lock().unwrap().push_back(endpoint);
+        actors.runtime.endpoints.lock().unwrap().push_back(endpoint);
         let records = vec![record("a", 1, Phase::Ready), record("b", 2, Phase::Ready)];
         let restore = Restore {
             records,
             found: Vec::new(),
             directories: Vec::new(),
         };
-        world.supervisor.send(restore).await.unwrap();
+        actors.supervisor.send(restore).await.unwrap();
         let probe = Arc::new(FakeProbe::default());
         let deps = ConnectionDeps {
-            supervisor: world.supervisor.clone(),
-            index: world.index.clone(),
+            supervisor: actors.supervisor.clone(),
+            index: actors.index.clone(),
             probe: probe.clone(),
             sessions: SessionTable::default(),
             admission: AdmissionControl::new(&limits),
@@ -78,7 +78,7 @@ impl Bench {
             default_user: "staff".to_owned(),
         };
         Self {
-            world,
+            actors,
             postgres,
             probe,
             deps,
@@ -99,14 +99,14 @@ impl Bench {
             permit,
             self.deps.clone(),
         );
-        let (lives, ended) = oneshot::channel();
+        let (alive, ended) = oneshot::channel();
         tokio::task::spawn_local({
             let actor = actor.clone();
             async move {
                 while actor.connected() {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
-                drop::<oneshot::Sender<()>>(lives);
+                drop::<oneshot::Sender<()>>(alive);
             }
         });
         Client {
@@ -117,7 +117,7 @@ impl Bench {
         }
     }
 
-    /// A session as this user name asks for it.
+    /// Opens a session with this user name.
     async fn session(&self, user: &str) -> Client {
         let mut client = self.connect().await;
         client.send(&startup(&[("user", user)])).await;
@@ -126,8 +126,8 @@ impl Bench {
         client
     }
 
-    /// Waits until the probe was asked so often.
-    async fn asked(&self, times: usize) {
+    /// Waits until the probe was called this many times.
+    async fn until_probed(&self, times: usize) {
         eventually(|| self.probe.asked.lock().unwrap().len() >= times).await;
     }
 }
@@ -142,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             .await;
     }
 
-    /// The next message; `None` at the end of the connection.
+    /// Reads the next message; `None` at the end of the connection.
     async fn message(&mut self) -> Option<Frame> {
         let reading = async {
             loop {
@@ -155,10 +155,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, reading).await.unwrap()
+        tokio::time::timeout(TIMEOUT, reading).await.unwrap()
     }
 
-    /// The tags of all messages up to ReadyForQuery.
+    /// Reads up to ReadyForQuery, and returns the tags of all messages.
     async fn until_ready(&mut self) -> String {
         let mut tags = String::new();
         while !tags.ends_with('Z') {
@@ -170,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         tags
     }
 
-    /// The SQLSTATE of the error that comes next, as the last word before the end.
+    /// Reads an error and the end of the connection, and returns the SQLSTATE.
     async fn refusal(&mut self) -> String {
         let error = self.message().await.expect("an error comes");
         assert_eq!(error.tag, b'E', "{:?}", error.body);
@@ -178,23 +178,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         sqlstate(&error)
     }
 
-    /// Everything that comes until the end.
-    async fn rest(&mut self) -> Vec<u8> {
+    /// Reads all bytes up to the end of the connection.
+    async fn read_to_end(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let read = self.socket.read_to_end(&mut rest);
-        tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+        tokio::time::timeout(TIMEOUT, read).await.unwrap().unwrap();
         rest
     }
 
-    /// Asserts that the session answers.
+    /// Asserts that the session answers a query.
     async fn answers(&mut self) {
         self.query("select 1").await;
         assert_eq!(self.until_ready().await, "CZ");
     }
 
     /// Waits until the connection's actor has ended.
-    async fn over(self) {
-        let ended = tokio::time::timeout(PATIENCE, self.ended).await;
+    async fn until_closed(self) {
+        let ended = tokio::time::timeout(TIMEOUT, self.ended).await;
         assert!(ended.expect("its actor ends").is_err());
     }
 }
@@ -216,8 +216,7 @@ fn packet(body: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes(), body].concat()
 }
 
-/// A request whose code stands in place of a version: 5678 cancels, 5679 asks for TLS, 5680 for
-/// GSSAPI.
+/// A request with a code in place of a version: 5678 cancels, 5679 requests TLS, 5680 GSSAPI.
 fn request(code: u16, body: &[u8]) -> Vec<u8> {
     let code = code.to_be_bytes();
     packet(&[&[0x04, 0xD2, code[0], code[1]], body].concat())
@@ -239,14 +238,17 @@ async fn eventually(mut condition: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting)
+    tokio::time::timeout(TIMEOUT, waiting)
         .await
         .expect("it happens");
 }
 
 /// Runs a test with these limits changed.
-fn bench<F: Future<Output = ()>>(change: impl FnOnce(&mut Limits), test: impl FnOnce(Bench) -> F) {
+fn run_test<F: Future<Output = ()>>(
+    change: impl FnOnce(&mut Limits),
+    test: impl FnOnce(Fixture) -> F,
+) {
     let mut limits = limits();
     change(&mut limits);
-    System::new().block_on(async { test(Bench::new(limits).await).await });
+    System::new().block_on(async { test(Fixture::new(limits).await).await });
 }

@@ -98,7 +98,7 @@ fn session_state_follows_the_end_of_the_backend_stream() {
 }
 
 #[test]
-fn a_quiet_session_is_told_why_it_ends_and_its_backend_too() {
+fn idle_session_is_ended_with_an_error_and_a_terminate_message() {
     local(async {
         let mut session = session();
         session.backend.write_all(IDLE).await.unwrap();
@@ -121,7 +121,7 @@ fn a_quiet_session_is_told_why_it_ends_and_its_backend_too() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_not_waited_for() {
+fn end_of_a_session_does_not_wait_for_a_client_that_does_not_read() {
     local(async {
         let mut session = session();
         let mut rows = vec![0; PIPE_BYTES];
@@ -144,7 +144,7 @@ fn a_client_that_does_not_read_is_not_waited_for() {
 }
 
 #[test]
-fn a_session_that_spoke_since_the_decision_goes_on() {
+fn session_used_since_the_decision_continues() {
     local(async {
         let mut session = session();
         session.backend.write_all(IDLE).await.unwrap();
@@ -166,7 +166,7 @@ fn a_session_that_spoke_since_the_decision_goes_on() {
 }
 
 #[test]
-fn a_client_that_closes_its_sending_side_still_gets_its_answer() {
+fn half_closed_client_still_gets_its_answer() {
     local(async {
         let mut session = session();
         session.client.write_all(b"Q").await.unwrap();
@@ -184,7 +184,7 @@ fn a_client_that_closes_its_sending_side_still_gets_its_answer() {
 }
 
 #[test]
-fn the_end_of_the_backend_ends_the_session_after_its_last_word() {
+fn end_of_the_backend_ends_the_session_after_its_last_bytes() {
     local(async {
         let mut session = session();
         session.backend.write_all(b"FATAL").await.unwrap();
@@ -213,7 +213,7 @@ async fn until_it_stands(count: impl Fn() -> u64) {
 }
 
 #[test]
-fn what_a_client_does_not_read_is_not_read_on_and_its_own_words_still_pass() {
+fn client_that_does_not_read_holds_back_its_backend_but_can_still_send() {
     local(async {
         let mut session = session();
         let (mut backend_in, mut backend_out) = tokio::io::split(session.backend);
@@ -230,7 +230,7 @@ fn what_a_client_does_not_read_is_not_read_on_and_its_own_words_still_pass() {
 }
 
 #[test]
-fn a_backend_that_does_not_read_holds_its_client_back_and_still_speaks() {
+fn backend_that_does_not_read_holds_back_its_client_but_can_still_send() {
     local(async {
         let mut session = session();
         let (mut client_in, mut client_out) = tokio::io::split(session.client);
@@ -247,7 +247,7 @@ fn a_backend_that_does_not_read_holds_its_client_back_and_still_speaks() {
 }
 
 #[test]
-fn a_reader_of_single_bytes_gets_all_of_them_in_order() {
+fn reader_of_single_bytes_gets_all_of_them_in_order() {
     local(async {
         let mut session = session();
         let rows: Vec<u8> = (0..200_000u32).map(|i| ((i * 31) >> 4) as u8).collect();

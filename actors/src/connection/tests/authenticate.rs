@@ -1,4 +1,4 @@
-//! Passwords, before anything is looked up.
+//! Password authentication, before anything is looked up.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +13,16 @@ use crate::auth::{Attempts, MockSecret, User, Users};
 /// Runs a test with the user `alice`, whose password is "right" and whose role is `app`.
 fn with_users<F: Future<Output = ()>>(
     change: impl FnOnce(&mut Limits),
-    test: impl FnOnce(Bench, watch::Sender<Users>) -> F,
+    test: impl FnOnce(Fixture, watch::Sender<Users>) -> F,
 ) {
-    bench(change, |mut bench| async move {
+    run_test(change, |mut fixture| async move {
         let (sender, users) = watch::channel(users("right"));
-        bench.deps.method = Method::Scram {
+        fixture.deps.method = Method::Scram {
             users,
             secret: MockSecret::random(),
             attempts: Attempts::default(),
         };
-        test(bench, sender).await;
+        test(fixture, sender).await;
     });
 }
 
@@ -39,7 +39,7 @@ fn users(password: &str) -> Users {
 }
 
 impl Client {
-    /// Logs in as this user name with this password, up to what the proxy says of it.
+    /// Logs in with this user name and password, and returns the proxy's verdict.
     async fn log_in(&mut self, user: &str, password: &str) -> Frame {
         match self.challenged(user, password).await {
             Ok(scram) => self.prove(scram).await,
@@ -47,7 +47,7 @@ impl Client {
         }
     }
 
-    /// Goes as far as to the challenge, or to the error in its place.
+    /// Begins the exchange, up to the challenge or an error.
     async fn challenged(&mut self, user: &str, password: &str) -> Result<ScramSha256, Frame> {
         self.send(&startup(&[("user", user)])).await;
         let offer = self.message().await.unwrap();
@@ -78,65 +78,65 @@ impl Client {
 }
 
 #[test]
-fn a_right_password_opens_a_session() {
+fn correct_password_opens_a_session() {
     with_users(
         |_| {},
-        |bench, _users| async move {
-            let mut client = bench.connect().await;
+        |fixture, _users| async move {
+            let mut client = fixture.connect().await;
             let user = "instance:a,user:alice,role:app";
             let last = client.log_in(user, "right").await;
             assert_eq!(last.body[..4], 12_u32.to_be_bytes());
             assert_eq!(client.until_ready().await, "RSKZ");
             client.answers().await;
-            assert_eq!(bench.deps.sessions.all()[0].user, "alice");
+            assert_eq!(fixture.deps.sessions.all()[0].user, "alice");
         },
     );
 }
 
 #[test]
-fn a_wrong_password_and_an_unknown_user_are_told_the_same_and_start_nothing() {
+fn wrong_password_and_unknown_user_get_the_same_error_and_start_nothing() {
     with_users(
         |_| {},
-        |bench, _users| async move {
+        |fixture, _users| async move {
             for user in ["instance:a,user:alice", "instance:nosuch,user:mallory"] {
-                let mut client = bench.connect().await;
+                let mut client = fixture.connect().await;
                 let error = client.log_in(user, "wrong").await;
                 assert_eq!(sqlstate(&error), "28P01");
                 assert!(client.message().await.is_none());
             }
-            assert!(bench.world.runtime.started.lock().unwrap().is_empty());
+            assert!(fixture.actors.runtime.started.lock().unwrap().is_empty());
         },
     );
 }
 
 #[test]
-fn what_is_no_exchange_is_refused() {
+fn malformed_sasl_messages_are_refused() {
     let long = message(b'p', &[b'x'; 5000]);
     let stray = message(b'Q', b"select 1\0");
     let shapeless = message(b'p', b"SCRAM-SHA-256");
     with_users(
         |_| {},
-        |bench, _users| async move {
+        |fixture, _users| async move {
             for bytes in [long, stray, shapeless] {
-                let mut client = bench.connect().await;
+                let mut client = fixture.connect().await;
                 let login = startup(&[("user", "instance:a,user:alice")]);
                 client.send(&login).await;
                 assert_eq!(client.message().await.unwrap().tag, b'R');
                 client.send(&bytes).await;
                 assert_eq!(client.refusal().await, "08P01");
-                client.over().await;
+                client.until_closed().await;
             }
-            assert!(bench.world.runtime.started.lock().unwrap().is_empty());
+            assert!(fixture.actors.runtime.started.lock().unwrap().is_empty());
         },
     );
 }
 
 #[test]
-fn a_client_that_keeps_its_password_to_itself_is_given_up() {
+fn client_that_sends_no_password_reaches_the_login_timeout() {
     with_users(
         |limits| limits.login_timeout = Duration::from_millis(100),
-        |bench, _users| async move {
-            let mut client = bench.connect().await;
+        |fixture, _users| async move {
+            let mut client = fixture.connect().await;
             let login = startup(&[("user", "instance:a,user:alice")]);
             client.send(&login).await;
             assert_eq!(client.message().await.unwrap().tag, b'R');
@@ -146,29 +146,29 @@ fn a_client_that_keeps_its_password_to_itself_is_given_up() {
 }
 
 #[test]
-fn a_role_that_is_not_the_users_is_refused() {
+fn role_that_the_user_may_not_use_is_refused() {
     with_users(
         |_| {},
-        |bench, _users| async move {
-            let mut client = bench.connect().await;
+        |fixture, _users| async move {
+            let mut client = fixture.connect().await;
             let user = "instance:a,user:alice,role:postgres";
             assert_eq!(client.log_in(user, "right").await.tag, b'R');
             assert_eq!(client.refusal().await, "28000");
-            assert!(bench.world.runtime.started.lock().unwrap().is_empty());
+            assert!(fixture.actors.runtime.started.lock().unwrap().is_empty());
         },
     );
 }
 
 #[test]
-fn a_changed_password_counts_at_once() {
+fn changed_password_takes_effect_at_once() {
     with_users(
         |_| {},
-        |bench, sender| async move {
+        |fixture, sender| async move {
             sender.send_replace(users("new"));
-            let mut client = bench.connect().await;
+            let mut client = fixture.connect().await;
             let error = client.log_in("instance:a,user:alice", "right").await;
             assert_eq!(sqlstate(&error), "28P01");
-            let mut client = bench.connect().await;
+            let mut client = fixture.connect().await;
             let last = client.log_in("instance:a,user:alice", "new").await;
             assert_eq!(last.tag, b'R');
         },
@@ -176,16 +176,16 @@ fn a_changed_password_counts_at_once() {
 }
 
 #[test]
-fn an_address_that_failed_too_often_waits() {
+fn address_with_too_many_failures_is_refused() {
     with_users(
         |_| {},
-        |bench, _users| async move {
+        |fixture, _users| async move {
             for _ in 0..FAILURES_MAX {
-                let mut client = bench.connect().await;
+                let mut client = fixture.connect().await;
                 let error = client.log_in("instance:a,user:alice", "wrong").await;
                 assert_eq!(sqlstate(&error), "28P01");
             }
-            let mut client = bench.connect().await;
+            let mut client = fixture.connect().await;
             let error = client.log_in("instance:a,user:alice", "right").await;
             assert_eq!(sqlstate(&error), "28000");
         },
@@ -193,13 +193,13 @@ fn an_address_that_failed_too_often_waits() {
 }
 
 #[test]
-fn attempts_that_were_begun_at_once_are_counted_like_others() {
+fn concurrent_attempts_count_as_many_failures_as_sequential_ones() {
     with_users(
         |_| {},
-        |bench, _users| async move {
+        |fixture, _users| async move {
             let mut begun = Vec::new();
             for _ in 0..2 * FAILURES_MAX {
-                let mut client = bench.connect().await;
+                let mut client = fixture.connect().await;
                 let scram = client.challenged("instance:a,user:alice", "wrong").await;
                 begun.push((client, scram.ok().unwrap()));
             }

@@ -1,13 +1,13 @@
-//! Before anything is known of the client.
+//! Encryption requests, malformed logins and the connection limits.
 
 use super::*;
 
 #[test]
-fn encryption_is_declined_once_each_and_the_login_goes_on() {
-    bench(
+fn each_kind_of_encryption_is_declined_once_and_the_login_continues() {
+    run_test(
         |_| {},
-        |bench| async move {
-            let mut client = bench.connect().await;
+        |fixture| async move {
+            let mut client = fixture.connect().await;
             for code in [5680, 5679] {
                 client.send(&request(code, &[])).await;
                 assert_eq!(client.socket.read_u8().await.unwrap(), b'N');
@@ -15,47 +15,47 @@ fn encryption_is_declined_once_each_and_the_login_goes_on() {
             client.send(&startup(&[("user", "instance:a")])).await;
             assert_eq!(client.until_ready().await, "RSKZ");
 
-            let mut client = bench.connect().await;
+            let mut client = fixture.connect().await;
             client.send(&request(5679, &[])).await;
             assert_eq!(client.socket.read_u8().await.unwrap(), b'N');
             client.send(&request(5679, &[])).await;
             assert_eq!(client.refusal().await, "0A000");
-            client.over().await;
+            client.until_closed().await;
         },
     );
 }
 
 #[test]
-fn bytes_that_come_with_an_encryption_request_end_the_connection() {
-    bench(
+fn bytes_sent_along_with_an_encryption_request_end_the_connection() {
+    run_test(
         |_| {},
-        |bench| async move {
-            let mut client = bench.connect().await;
+        |fixture| async move {
+            let mut client = fixture.connect().await;
             let login = startup(&[("user", "instance:a")]);
             client.send(&[request(5679, &[]), login].concat()).await;
             assert_eq!(client.refusal().await, "08P01");
-            client.over().await;
-            assert!(bench.world.runtime.started.lock().unwrap().is_empty());
+            client.until_closed().await;
+            assert!(fixture.actors.runtime.started.lock().unwrap().is_empty());
         },
     );
 }
 
 #[test]
-fn bytes_that_are_no_login_are_answered_as_their_sender_understands() {
+fn other_protocols_get_an_answer_in_their_own_form() {
     let oversized = [&20_000u32.to_be_bytes()[..], &[0, 3, 0, 0]].concat();
     let unterminated = packet(b"\x00\x03\x00\x00user\0instance:a\0");
-    bench(
+    run_test(
         |_| {},
-        |bench| async move {
+        |fixture| async move {
             for (bytes, expected) in [
                 (oversized, "08P01"),
                 (unterminated, "08P01"),
                 (packet(&[0, 4, 0, 0]), "0A000"),
             ] {
-                let mut client = bench.connect().await;
+                let mut client = fixture.connect().await;
                 client.send(&bytes).await;
                 assert_eq!(client.refusal().await, expected, "{bytes:?}");
-                client.over().await;
+                client.until_closed().await;
             }
             for (bytes, expected) in [
                 (&b"GET / HTTP/1.1\r\nHost: db\r\n\r\n"[..], &b""[..]),
@@ -68,37 +68,37 @@ fn bytes_that_are_no_login_are_answered_as_their_sender_understands() {
                     b"EFATAL:  multidb: unsupported frontend protocol 2.0: server supports 3.0 to 3.2\n\0",
                 ),
             ] {
-                let mut client = bench.connect().await;
+                let mut client = fixture.connect().await;
                 client.send(bytes).await;
-                assert_eq!(client.rest().await, expected, "{bytes:?}");
-                client.over().await;
+                assert_eq!(client.read_to_end().await, expected, "{bytes:?}");
+                client.until_closed().await;
             }
         },
     );
 }
 
 #[test]
-fn a_client_that_does_not_finish_its_login_is_told_so() {
-    bench(
+fn incomplete_login_gets_a_timeout_error() {
+    run_test(
         |limits| limits.login_timeout = Duration::from_millis(30),
-        |bench| async move {
+        |fixture| async move {
             let login = startup(&[("user", "instance:a")]);
             for sent in [&[][..], &login[..9]] {
-                let mut client = bench.connect().await;
+                let mut client = fixture.connect().await;
                 client.send(sent).await;
                 assert_eq!(client.refusal().await, "57014");
-                client.over().await;
+                client.until_closed().await;
             }
         },
     );
 }
 
 #[test]
-fn a_login_that_comes_byte_by_byte_is_a_login() {
-    bench(
+fn login_sent_byte_by_byte_succeeds() {
+    run_test(
         |_| {},
-        |bench| async move {
-            let mut client = bench.connect().await;
+        |fixture| async move {
+            let mut client = fixture.connect().await;
             for byte in startup(&[("user", "instance:a")]) {
                 client.send(&[byte]).await;
                 tokio::task::yield_now().await;
@@ -109,70 +109,70 @@ fn a_login_that_comes_byte_by_byte_is_a_login() {
 }
 
 #[test]
-fn where_there_is_no_room_sessions_are_refused_and_cancel_requests_pass() {
-    bench(
+fn connection_limit_refuses_sessions_but_not_cancel_requests() {
+    run_test(
         |limits| limits.max_connections = 1,
-        |bench| async move {
-            let mut session = bench.session("instance:a").await;
+        |fixture| async move {
+            let mut session = fixture.session("instance:a").await;
             session.query("sleep").await;
-            eventually(|| bench.postgres.queries() == ["sleep"]).await;
+            eventually(|| fixture.postgres.queries() == ["sleep"]).await;
 
-            let mut client = bench.connect().await;
+            let mut client = fixture.connect().await;
             client.send(&request(5679, &[])).await;
             assert_eq!(client.socket.read_u8().await.unwrap(), b'N');
             client.send(&startup(&[("user", "instance:b")])).await;
             assert_eq!(client.refusal().await, "53300");
-            client.over().await;
-            assert_eq!(bench.world.runtime.started.lock().unwrap().len(), 1);
+            client.until_closed().await;
+            assert_eq!(fixture.actors.runtime.started.lock().unwrap().len(), 1);
 
-            let mut client = bench.connect().await;
+            let mut client = fixture.connect().await;
             client.send(&cancel_request(1000)).await;
-            assert_eq!(client.rest().await, b"");
-            assert_eq!(bench.postgres.cancelled(), [1000]);
+            assert_eq!(client.read_to_end().await, b"");
+            assert_eq!(fixture.postgres.cancelled(), [1000]);
         },
     );
 }
 
 #[test]
-fn a_client_that_leaves_before_its_login_leaves_nothing() {
-    bench(
+fn disconnect_before_the_login_leaves_nothing_behind() {
+    run_test(
         |_| {},
-        |bench| async move {
+        |fixture| async move {
             let login = startup(&[("user", "instance:a")]);
             for sent in [&[][..], &login[..9]] {
-                let mut client = bench.connect().await;
+                let mut client = fixture.connect().await;
                 client.send(sent).await;
                 let Client { socket, ended, .. } = client;
                 drop(socket);
-                let ended = tokio::time::timeout(PATIENCE, ended).await;
+                let ended = tokio::time::timeout(TIMEOUT, ended).await;
                 assert!(ended.expect("its actor ends").is_err());
             }
-            assert!(bench.world.runtime.started.lock().unwrap().is_empty());
+            assert!(fixture.actors.runtime.started.lock().unwrap().is_empty());
         },
     );
 }
 
 #[test]
-fn a_flood_of_clients_that_do_not_log_in_puts_out_its_oldest() {
-    bench(
+fn flood_of_unauthenticated_connections_evicts_its_oldest() {
+    run_test(
         |limits| (limits.max_unauthenticated, limits.max_connections) = (2, 2),
-        |bench| async move {
-            let mut session = bench.session("instance:a").await;
-            let mut silent = bench.connect().await;
-            let mut slow = bench.connect().await;
+        |fixture| async move {
+            let mut session = fixture.session("instance:a").await;
+            let mut silent = fixture.connect().await;
+            let mut slow = fixture.connect().await;
             let login = startup(&[("user", "instance:b")]);
             slow.send(&login[..9]).await;
-            let mut third = bench.connect().await;
+            let mut third = fixture.connect().await;
             assert_eq!(silent.refusal().await, "53300");
-            silent.over().await;
+            silent.until_closed().await;
 
             third.send(&login).await;
             assert_eq!(third.until_ready().await, "RSKZ");
             slow.send(&login[9..]).await;
             assert_eq!(slow.refusal().await, "53300");
-            slow.over().await;
+            slow.until_closed().await;
             for _ in 0..5 {
-                bench.connect().await;
+                fixture.connect().await;
             }
             session.answers().await;
             third.answers().await;

@@ -4,11 +4,11 @@ use super::*;
 use crate::testing::{Login, Starts, error};
 
 #[test]
-fn a_new_instance_is_announced_between_authentication_and_the_backend() {
-    bench(
+fn notice_of_a_new_instance_comes_between_authentication_and_the_backend() {
+    run_test(
         |_| {},
-        |bench| async move {
-            let mut client = bench.connect().await;
+        |fixture| async move {
+            let mut client = fixture.connect().await;
             let user = "instance:new,gitref:main,role:alice";
             let login = startup(&[
                 ("user", user),
@@ -25,7 +25,7 @@ fn a_new_instance_is_announced_between_authentication_and_the_backend() {
             assert_eq!(client.until_ready().await, "SKZ");
             client.answers().await;
 
-            let [startup] = &bench.postgres.startups()[..] else {
+            let [startup] = &fixture.postgres.startups()[..] else {
                 panic!("one login");
             };
             for (name, value) in [
@@ -36,7 +36,7 @@ fn a_new_instance_is_announced_between_authentication_and_the_backend() {
             ] {
                 assert_eq!(startup.get_str(name), Some(value), "{name}");
             }
-            let [session] = &bench.deps.sessions.all()[..] else {
+            let [session] = &fixture.deps.sessions.all()[..] else {
                 panic!("one session");
             };
             assert_eq!(session.user, "bob");
@@ -46,16 +46,16 @@ fn a_new_instance_is_announced_between_authentication_and_the_backend() {
 }
 
 #[test]
-fn a_client_whose_source_would_choose_anew_is_told_and_served() {
-    bench(
+fn client_whose_source_now_selects_another_snapshot_gets_a_notice() {
+    run_test(
         |_| {},
-        |bench| async move {
-            let mut client = bench.connect().await;
+        |fixture| async move {
+            let mut client = fixture.connect().await;
             client
                 .send(&startup(&[("user", "instance:a,gitref:main")]))
                 .await;
             assert_eq!(client.until_ready().await, "RNSKZ");
-            let mut client = bench.connect().await;
+            let mut client = fixture.connect().await;
             client
                 .send(&startup(&[("user", "instance:a,gitref:old")]))
                 .await;
@@ -65,17 +65,17 @@ fn a_client_whose_source_would_choose_anew_is_told_and_served() {
 }
 
 #[test]
-fn an_unknown_version_or_extension_is_negotiated_before_authentication() {
-    bench(
+fn unknown_version_or_extension_is_negotiated_before_authentication() {
+    run_test(
         |_| {},
-        |bench| async move {
+        |fixture| async move {
             for (minor, name) in [(9, "user"), (0, "_pq_.x\0on\0user")] {
-                let mut client = bench.connect().await;
+                let mut client = fixture.connect().await;
                 let body = [&[0, 3, 0, minor], name.as_bytes(), b"\0instance:a\0\0"];
                 client.send(&packet(&body.concat())).await;
                 assert_eq!(client.until_ready().await, "vRSKZ");
             }
-            let startups = bench.postgres.startups();
+            let startups = fixture.postgres.startups();
             assert_eq!((startups[0].version.minor, startups.len()), (2, 2));
             assert_eq!(startups[1].get("_pq_.x"), None);
         },
@@ -83,10 +83,10 @@ fn an_unknown_version_or_extension_is_negotiated_before_authentication() {
 }
 
 #[test]
-fn user_names_that_ask_for_nothing_are_refused_and_create_nothing() {
-    bench(
+fn invalid_user_names_are_refused_and_create_nothing() {
+    run_test(
         |_| {},
-        |bench| async move {
+        |fixture| async move {
             for (user, expected) in [
                 ("", "22023"),
                 ("alice", "22023"),
@@ -99,63 +99,63 @@ fn user_names_that_ask_for_nothing_are_refused_and_create_nothing() {
                 ("instance:n,snapshot:nope", "3D000"),
                 ("instance:n,snapshot:latest,project:nope", "3D000"),
             ] {
-                let mut client = bench.connect().await;
+                let mut client = fixture.connect().await;
                 client.send(&startup(&[("user", user)])).await;
                 assert_eq!(client.refusal().await, expected, "{user}");
-                client.over().await;
+                client.until_closed().await;
             }
-            assert!(bench.world.runtime.started.lock().unwrap().is_empty());
-            assert!(bench.world.cloner.made.lock().unwrap().is_empty());
+            assert!(fixture.actors.runtime.started.lock().unwrap().is_empty());
+            assert!(fixture.actors.cloner.made.lock().unwrap().is_empty());
         },
     );
 }
 
 #[test]
-fn what_the_backend_says_against_a_login_arrives_as_it_is() {
-    bench(
+fn error_of_the_backend_during_the_login_is_forwarded_unchanged() {
+    run_test(
         |_| {},
-        |bench| async move {
+        |fixture| async move {
             let text = "role \"x\" does not exist";
-            bench.postgres.plan([Login::Refuse("28000", text)]);
-            let mut client = bench.connect().await;
+            fixture.postgres.plan([Login::Refuse("28000", text)]);
+            let mut client = fixture.connect().await;
             client.send(&startup(&[("user", "instance:a")])).await;
-            assert_eq!(client.rest().await, error("28000", text));
-            client.over().await;
+            assert_eq!(client.read_to_end().await, error("28000", text));
+            client.until_closed().await;
         },
     );
 }
 
 #[test]
-fn a_backend_that_starts_up_or_breaks_off_is_asked_again() {
-    bench(
+fn login_is_retried_while_the_backend_starts_up_or_disconnects() {
+    run_test(
         |_| {},
-        |bench| async move {
+        |fixture| async move {
             let starting = Login::Refuse("57P03", "the database system is starting up");
-            bench.postgres.plan([
+            fixture.postgres.plan([
                 starting.clone(),
                 starting,
                 Login::HangUp,
                 Login::AskPassword,
             ]);
-            let mut client = bench.session("instance:a").await;
+            let mut client = fixture.session("instance:a").await;
             client.answers().await;
-            assert_eq!(bench.postgres.startups().len(), 5);
+            assert_eq!(fixture.postgres.startups().len(), 5);
         },
     );
 }
 
 #[test]
-fn a_backend_that_never_lets_in_is_given_up() {
-    bench(
+fn login_at_a_backend_that_never_answers_times_out() {
+    run_test(
         |limits| limits.start_timeout = Duration::from_millis(50),
-        |bench| async move {
-            bench.postgres.plan([Login::Hang]);
-            let mut client = bench.connect().await;
+        |fixture| async move {
+            fixture.postgres.plan([Login::Hang]);
+            let mut client = fixture.connect().await;
             client.send(&startup(&[("user", "instance:a")])).await;
             assert_eq!(client.refusal().await, "57P03");
             let starting = Login::Refuse("57P03", "the database system is starting up");
-            bench.postgres.plan(vec![starting; 1000]);
-            let mut client = bench.connect().await;
+            fixture.postgres.plan(vec![starting; 1000]);
+            let mut client = fixture.connect().await;
             client.send(&startup(&[("user", "instance:a")])).await;
             assert_eq!(client.refusal().await, "57P03");
         },
@@ -163,64 +163,64 @@ fn a_backend_that_never_lets_in_is_given_up() {
 }
 
 #[test]
-fn an_instance_that_does_not_start_is_explained() {
-    bench(
+fn failed_start_of_the_instance_is_reported() {
+    run_test(
         |limits| limits.start_timeout = Duration::from_millis(50),
-        |bench| async move {
+        |fixture| async move {
             for (starts, expected) in [(Starts::Fail, "58000"), (Starts::Hang, "57P03")] {
-                *bench.world.runtime.starts.lock().unwrap() = starts;
-                let mut client = bench.connect().await;
+                *fixture.actors.runtime.starts.lock().unwrap() = starts;
+                let mut client = fixture.connect().await;
                 client.send(&startup(&[("user", "instance:a")])).await;
                 assert_eq!(client.refusal().await, expected);
-                client.over().await;
+                client.until_closed().await;
             }
         },
     );
 }
 
 #[test]
-fn a_client_that_leaves_while_its_instance_starts_costs_the_others_nothing() {
-    bench(
+fn disconnect_during_the_start_of_an_instance_does_not_affect_others() {
+    run_test(
         |_| {},
-        |bench| async move {
-            *bench.world.runtime.starts.lock().unwrap() = Starts::Hang;
-            let mut client = bench.connect().await;
+        |fixture| async move {
+            *fixture.actors.runtime.starts.lock().unwrap() = Starts::Hang;
+            let mut client = fixture.connect().await;
             client.send(&startup(&[("user", "instance:a")])).await;
-            eventually(|| bench.world.runtime.started.lock().unwrap().len() == 1).await;
+            eventually(|| fixture.actors.runtime.started.lock().unwrap().len() == 1).await;
             let Client { socket, ended, .. } = client;
             drop(socket);
-            let ended = tokio::time::timeout(PATIENCE, ended).await;
+            let ended = tokio::time::timeout(TIMEOUT, ended).await;
             assert!(ended.expect("its actor ends").is_err());
-            *bench.world.runtime.starts.lock().unwrap() = Starts::Succeed;
-            let mut other = bench.session("instance:b").await;
+            *fixture.actors.runtime.starts.lock().unwrap() = Starts::Succeed;
+            let mut other = fixture.session("instance:b").await;
             other.answers().await;
-            assert_eq!(bench.deps.sessions.all().len(), 1);
+            assert_eq!(fixture.deps.sessions.all().len(), 1);
         },
     );
 }
 
 #[test]
-fn a_query_that_comes_with_the_login_is_answered_after_it() {
-    bench(
+fn query_sent_along_with_the_login_is_answered_after_it() {
+    run_test(
         |_| {},
-        |bench| async move {
-            let mut client = bench.connect().await;
+        |fixture| async move {
+            let mut client = fixture.connect().await;
             let login = startup(&[("user", "instance:a")]);
             let query = message(b'Q', b"first\0");
             client.send(&[login, query].concat()).await;
             assert_eq!(client.until_ready().await, "RSKZ");
             assert_eq!(client.until_ready().await, "CZ");
-            assert_eq!(bench.postgres.queries(), ["first"]);
+            assert_eq!(fixture.postgres.queries(), ["first"]);
 
-            // It may also come while the instance starts, and be long.
-            let mut client = bench.connect().await;
+            // Also during the start of the instance, and with a long query.
+            let mut client = fixture.connect().await;
             let login = startup(&[("user", "instance:new,snapshot:latest")]);
             client.send(&login).await;
             let long = "x".repeat(200_000);
             client.query(&long).await;
             assert_eq!(client.until_ready().await, "RNSKZ");
             assert_eq!(client.until_ready().await, "CZ");
-            assert!(bench.postgres.queries()[1] == long);
+            assert!(fixture.postgres.queries()[1] == long);
         },
     );
 }

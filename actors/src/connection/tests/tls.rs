@@ -1,4 +1,4 @@
-//! TLS between a client of these tests and the proxy.
+//! TLS between a client and the proxy.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
@@ -20,20 +20,20 @@ struct Identity {
     key: KeyPair,
 }
 
-/// An authority, and what it signed for a server.
+/// A certificate authority.
 struct Authority {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// What a client asks for.
-struct Wanted {
+/// The TLS options of a client.
+struct TlsOptions {
     versions: &'static [&'static SupportedProtocolVersion],
     alpn: Option<&'static [u8]>,
     identity: Option<Identity>,
 }
 
-impl Default for Wanted {
+impl Default for TlsOptions {
     fn default() -> Self {
         Self {
             versions: rustls::ALL_VERSIONS,
@@ -77,7 +77,8 @@ impl Authority {
         Arc::new(roots)
     }
 
-    /// What the proxy shows: a certificate for `localhost`, and who may show one to it.
+    /// The proxy's configuration, with a certificate for `localhost` and this authority for client
+    /// certificates.
     fn server(&self) -> (Arc<TlsServer>, CertificateDer<'static>) {
         let identity = self.identity("localhost");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -95,18 +96,18 @@ impl Authority {
 }
 
 impl Client {
-    /// Begins TLS from here on.
-    async fn secured(
+    /// Performs the TLS handshake.
+    async fn start_tls(
         self,
         authority: &Authority,
-        wanted: Wanted,
+        options: TlsOptions,
     ) -> std::io::Result<Client<TlsStream<TcpStream>>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(wanted.versions)
+            .with_protocol_versions(options.versions)
             .unwrap()
             .with_root_certificates(authority.roots());
-        let mut config = match wanted.identity {
+        let mut config = match options.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
                 let key = identity.key().into();
@@ -114,44 +115,48 @@ impl Client {
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
         };
-        config.alpn_protocols = wanted.alpn.map(<[u8]>::to_vec).into_iter().collect();
+        config.alpn_protocols = options.alpn.map(<[u8]>::to_vec).into_iter().collect();
         let name = ServerName::try_from("localhost").unwrap();
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, self.socket);
         Ok(Client {
-            socket: tokio::time::timeout(PATIENCE, connecting).await.unwrap()?,
+            socket: tokio::time::timeout(TIMEOUT, connecting).await.unwrap()?,
             unread: self.unread,
             actor: self.actor,
             ended: self.ended,
         })
     }
 
-    async fn ask_for_tls(&mut self) -> u8 {
+    async fn request_tls(&mut self) -> u8 {
         self.send(&request(5679, &[])).await;
         self.socket.read_u8().await.unwrap()
     }
 }
 
-impl Bench {
-    /// A client that asked for TLS and got it.
-    async fn secured(&self, authority: &Authority, wanted: Wanted) -> Client<TlsStream<TcpStream>> {
+impl Fixture {
+    /// Opens a connection with TLS.
+    async fn start_tls(
+        &self,
+        authority: &Authority,
+        options: TlsOptions,
+    ) -> Client<TlsStream<TcpStream>> {
         let mut client = self.connect().await;
-        assert_eq!(client.ask_for_tls().await, b'S');
-        client.secured(authority, wanted).await.unwrap()
+        assert_eq!(client.request_tls().await, b'S');
+        client.start_tls(authority, options).await.unwrap()
     }
 }
 
-/// Runs a test with TLS, which the sender can replace.
+/// Runs a test with TLS. The sender replaces the certificate.
 fn with_tls<F: Future<Output = ()>>(
     required: bool,
-    test: impl FnOnce(Bench, Authority, watch::Sender<Arc<TlsServer>>) -> F,
+    test: impl FnOnce(Fixture, Authority, watch::Sender<Arc<TlsServer>>) -> F,
 ) {
-    bench(
+    run_test(
         |_| {},
-        |mut bench| async move {
+        |mut fixture| async move {
             let authority = Authority::new();
             let (sender, server) = watch::channel(authority.server().0);
-            bench.deps.tls = Some(Tls { server, required });
-            test(bench, authority, sender).await;
+            fixture.deps.tls = Some(Tls { server, required });
+            test(fixture, authority, sender).await;
         },
     );
 }
@@ -162,172 +167,172 @@ async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>, user:
 }
 
 #[test]
-fn a_session_is_encrypted_by_either_version_after_a_request() {
-    with_tls(false, |bench, authority, _sender| async move {
+fn both_tls_versions_work_after_an_ssl_request() {
+    with_tls(false, |fixture, authority, _sender| async move {
         for versions in [TLS12_ONLY, TLS13_ONLY] {
-            let wanted = Wanted {
+            let options = TlsOptions {
                 versions,
-                ..Wanted::default()
+                ..TlsOptions::default()
             };
-            let mut client = bench.secured(&authority, wanted).await;
+            let mut client = fixture.start_tls(&authority, options).await;
             let (_, connection) = client.socket.get_ref();
             assert_eq!(connection.protocol_version(), Some(versions[0].version));
             log_in(&mut client, "instance:a").await;
             client.answers().await;
             client.send(&message(b'X', &[])).await;
             assert!(client.message().await.is_none());
-            client.over().await;
+            client.until_closed().await;
         }
     });
 }
 
 #[test]
-fn tls_from_the_first_byte_needs_the_name_of_the_protocol() {
-    with_tls(false, |bench, authority, _sender| async move {
-        let named = || Wanted {
+fn direct_tls_requires_the_alpn_protocol() {
+    with_tls(false, |fixture, authority, _sender| async move {
+        let named = || TlsOptions {
             alpn: Some(ALPN),
-            ..Wanted::default()
+            ..TlsOptions::default()
         };
-        let client = bench.connect().await;
-        let mut client = client.secured(&authority, named()).await.unwrap();
+        let client = fixture.connect().await;
+        let mut client = client.start_tls(&authority, named()).await.unwrap();
         log_in(&mut client, "instance:a").await;
         client.answers().await;
 
-        let client = bench.connect().await;
-        if let Ok(mut client) = client.secured(&authority, Wanted::default()).await {
+        let client = fixture.connect().await;
+        if let Ok(mut client) = client.start_tls(&authority, TlsOptions::default()).await {
             let mut rest = Vec::new();
             let read = client.socket.read_to_end(&mut rest);
-            // The end may come without a word in TLS.
-            let ended = tokio::time::timeout(PATIENCE, read).await.unwrap();
+            // The connection may end without a `close_notify`.
+            let ended = tokio::time::timeout(TIMEOUT, read).await.unwrap();
             assert!(ended.is_err() || rest.is_empty());
-            client.over().await;
+            client.until_closed().await;
         }
 
-        let client = bench.connect().await;
-        let http = Wanted {
+        let client = fixture.connect().await;
+        let http = TlsOptions {
             alpn: Some(b"http/1.1"),
-            ..Wanted::default()
+            ..TlsOptions::default()
         };
-        assert!(client.secured(&authority, http).await.is_err());
+        assert!(client.start_tls(&authority, http).await.is_err());
     });
 }
 
 #[test]
-fn what_is_stuffed_behind_a_request_for_tls_is_refused() {
-    with_tls(false, |bench, _authority, _sender| async move {
-        let mut client = bench.connect().await;
+fn plaintext_behind_an_ssl_request_is_refused() {
+    with_tls(false, |fixture, _authority, _sender| async move {
+        let mut client = fixture.connect().await;
         let login = startup(&[("user", "instance:a")]);
         client.send(&[request(5679, &[]), login].concat()).await;
         assert_eq!(client.refusal().await, "08P01");
-        client.over().await;
-        assert!(bench.world.runtime.started.lock().unwrap().is_empty());
+        client.until_closed().await;
+        assert!(fixture.actors.runtime.started.lock().unwrap().is_empty());
     });
 }
 
 #[test]
-fn a_request_for_tls_within_tls_is_refused() {
-    with_tls(false, |bench, authority, _sender| async move {
-        let mut client = bench.secured(&authority, Wanted::default()).await;
+fn ssl_request_within_tls_is_refused() {
+    with_tls(false, |fixture, authority, _sender| async move {
+        let mut client = fixture.start_tls(&authority, TlsOptions::default()).await;
         client.send(&request(5679, &[])).await;
         assert_eq!(client.refusal().await, "0A000");
     });
 }
 
 #[test]
-fn where_tls_is_required_nothing_happens_without_it() {
-    with_tls(true, |bench, authority, _sender| async move {
-        let mut client = bench.connect().await;
+fn required_tls_refuses_plaintext_before_anything_starts() {
+    with_tls(true, |fixture, authority, _sender| async move {
+        let mut client = fixture.connect().await;
         client.send(&startup(&[("user", "instance:a")])).await;
         assert_eq!(client.refusal().await, "28000");
-        client.over().await;
-        assert!(bench.world.runtime.started.lock().unwrap().is_empty());
+        client.until_closed().await;
+        assert!(fixture.actors.runtime.started.lock().unwrap().is_empty());
 
-        let mut client = bench.secured(&authority, Wanted::default()).await;
+        let mut client = fixture.start_tls(&authority, TlsOptions::default()).await;
         log_in(&mut client, "instance:a").await;
     });
 }
 
 #[test]
-fn a_query_is_cancelled_over_tls() {
-    with_tls(true, |bench, authority, _sender| async move {
-        let mut session = bench.secured(&authority, Wanted::default()).await;
+fn cancel_request_works_over_tls() {
+    with_tls(true, |fixture, authority, _sender| async move {
+        let mut session = fixture.start_tls(&authority, TlsOptions::default()).await;
         log_in(&mut session, "instance:a").await;
         session.query("sleep").await;
-        eventually(|| bench.postgres.queries().len() == 1).await;
-        let mut client = bench.secured(&authority, Wanted::default()).await;
+        eventually(|| fixture.postgres.queries().len() == 1).await;
+        let mut client = fixture.start_tls(&authority, TlsOptions::default()).await;
         client.send(&cancel_request(1000)).await;
         assert!(client.message().await.is_none());
-        assert_eq!(bench.postgres.cancelled(), [1000]);
+        assert_eq!(fixture.postgres.cancelled(), [1000]);
         assert_eq!(session.message().await.unwrap().tag, b'E');
         assert_eq!(session.until_ready().await, "Z");
     });
 }
 
 #[test]
-fn a_client_that_breaks_off_without_a_word_has_ended_its_session() {
-    with_tls(false, |bench, authority, _sender| async move {
-        let mut client = bench.secured(&authority, Wanted::default()).await;
+fn missing_close_notify_ends_the_session() {
+    with_tls(false, |fixture, authority, _sender| async move {
+        let mut client = fixture.start_tls(&authority, TlsOptions::default()).await;
         log_in(&mut client, "instance:a").await;
         let Client { socket, ended, .. } = client;
-        // Only the TCP connection ends.
+        // Closes the TCP connection alone.
         drop(socket.into_inner().0);
-        let ended = tokio::time::timeout(PATIENCE, ended).await;
+        let ended = tokio::time::timeout(TIMEOUT, ended).await;
         assert!(ended.expect("its actor ends").is_err());
-        assert!(bench.deps.sessions.all().is_empty());
+        assert!(fixture.deps.sessions.all().is_empty());
     });
 }
 
 #[test]
-fn a_new_certificate_is_for_new_clients() {
-    with_tls(false, |bench, authority, sender| async move {
+fn replaced_certificate_is_used_for_new_clients_only() {
+    with_tls(false, |fixture, authority, sender| async move {
         let shown = |client: &Client<TlsStream<TcpStream>>| {
             let (_, connection) = client.socket.get_ref();
             connection.peer_certificates().unwrap()[0].clone()
         };
-        let mut before = bench.secured(&authority, Wanted::default()).await;
+        let mut before = fixture.start_tls(&authority, TlsOptions::default()).await;
         log_in(&mut before, "instance:a").await;
         let (server, certificate) = authority.server();
         assert_ne!(shown(&before), certificate);
         sender.send_replace(server);
-        let after = bench.secured(&authority, Wanted::default()).await;
+        let after = fixture.start_tls(&authority, TlsOptions::default()).await;
         assert_eq!(shown(&after), certificate);
         before.answers().await;
     });
 }
 
 #[test]
-fn a_clients_certificate_says_who_it_is() {
-    with_tls(false, |bench, authority, _sender| async move {
-        let shows = |identity| Wanted {
+fn client_certificate_determines_the_user() {
+    with_tls(false, |fixture, authority, _sender| async move {
+        let shows = |identity| TlsOptions {
             identity: Some(identity),
-            ..Wanted::default()
+            ..TlsOptions::default()
         };
-        let wanted = shows(authority.identity("alice"));
-        let mut client = bench.secured(&authority, wanted).await;
+        let options = shows(authority.identity("alice"));
+        let mut client = fixture.start_tls(&authority, options).await;
         log_in(&mut client, "instance:a").await;
-        assert_eq!(bench.deps.sessions.all()[0].user, "alice");
+        assert_eq!(fixture.deps.sessions.all()[0].user, "alice");
 
-        let wanted = shows(authority.identity("alice"));
-        let mut client = bench.secured(&authority, wanted).await;
+        let options = shows(authority.identity("alice"));
+        let mut client = fixture.start_tls(&authority, options).await;
         client
             .send(&startup(&[("user", "instance:a,user:bob")]))
             .await;
         assert_eq!(client.refusal().await, "28000");
 
         // With TLS 1.3 a client learns of its refusal only when it reads.
-        let mut client = bench.connect().await;
-        assert_eq!(client.ask_for_tls().await, b'S');
-        let wanted = shows(Authority::new().identity("alice"));
-        if let Ok(mut client) = client.secured(&authority, wanted).await {
+        let mut client = fixture.connect().await;
+        assert_eq!(client.request_tls().await, b'S');
+        let options = shows(Authority::new().identity("alice"));
+        if let Ok(mut client) = client.start_tls(&authority, options).await {
             let mut rest = Vec::new();
             let read = client.socket.read_to_end(&mut rest);
-            assert!(tokio::time::timeout(PATIENCE, read).await.unwrap().is_err());
+            assert!(tokio::time::timeout(TIMEOUT, read).await.unwrap().is_err());
         }
     });
 }
 
 #[test]
-fn scram_is_bound_to_the_hash_that_the_certificates_signature_uses() {
+fn channel_binding_uses_the_hash_of_the_certificate_signature() {
     let certificate = |algorithm| {
         let key = KeyPair::generate_for(algorithm).unwrap();
         assert!(!key.der_bytes().is_empty());
