@@ -195,7 +195,8 @@ fn address_with_too_many_failures_is_refused() {
 #[test]
 fn concurrent_attempts_count_as_many_failures_as_sequential_ones() {
     with_users(
-        |_| {},
+        // Many exchanges take a while without optimization.
+        |limits| limits.login_timeout = TIMEOUT * 3,
         |fixture, _users| async move {
             let mut begun = Vec::new();
             for _ in 0..2 * FAILURES_MAX {
