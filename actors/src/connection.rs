@@ -1,8 +1,7 @@
 //! ConnectionActor: one client connection.
 //!
-//! The actor owns the connection's state and its idle timer; a plain task on the same arbiter does
-//! the talking: `handshake`, `login`, then `relay`. The session's bytes never travel in
-//! messages.
+//! The actor owns the connection's state and its idle timer. A plain task on the same arbiter uses the socket:
+//! `handshake`, `authenticate`, `login`, then `relay`. A session's bytes never travel in messages.
 
 use std::io;
 use std::rc::Rc;
@@ -26,7 +25,9 @@ use crate::supervisor::Supervisor;
 use crate::wire::{CancelRequest, Tail};
 
 mod admission;
+mod attach;
 mod authenticate;
+mod backend;
 mod cancel;
 mod error;
 mod handshake;
@@ -45,21 +46,21 @@ pub use self::socket::{DetachedSocket, Socket};
 pub use self::stream::Stream;
 pub use self::tls::{ALPN, Binding, Resumed, Secured, Tls, TlsServer};
 
-use self::authenticate::{Failure, authenticate};
-use self::handshake::{Client, Wish};
-use self::login::{Established, Known, LoginError, login};
+use self::authenticate::{StartupError, authenticate};
+use self::handshake::{Client, StartupIntent};
+use self::login::{AuthenticatedClient, EstablishedSession, LoginError, log_in};
 
 /// The limit for sending the error to an evicted client, which may not read.
 const EVICTION_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What all connections share.
+/// The dependencies that all connections share.
 #[derive(Clone)]
 pub struct ConnectionDeps {
     /// Finds and creates instances.
     pub supervisor: Addr<Supervisor>,
-    /// Chooses snapshots, for remarks.
+    /// Chooses snapshots, for notices.
     pub index: Addr<SnapshotIndex>,
-    /// Asks a Postgres about its sessions.
+    /// Queries a Postgres about its sessions.
     pub probe: Arc<dyn ServerProbe>,
     /// The open sessions.
     pub sessions: SessionTable,
@@ -67,11 +68,11 @@ pub struct ConnectionDeps {
     pub limits: Arc<Limits>,
     /// Bounds the connections.
     pub admission: Arc<AdmissionControl>,
-    /// How clients prove who they are.
+    /// The authentication method.
     pub method: Method,
-    /// TLS, where it is configured.
+    /// TLS, if it is configured.
     pub tls: Option<Tls>,
-    /// The multidb user of clients that name none.
+    /// The user of clients that name none.
     pub default_user: String,
 }
 
@@ -86,9 +87,9 @@ pub struct ConnectionActor {
     deps: ConnectionDeps,
 }
 
-/// What the actor needs of its session.
+/// An open session, for its actor.
 struct OpenSession {
-    shown: Session,
+    session: Session,
     idle: IdleLimits,
     control: Rc<RelayControl>,
 }
@@ -131,10 +132,10 @@ impl Actor for ConnectionActor {
         );
         let opening = opening.instrument(span).into_actor(self);
         ctx.spawn(opening.map(|opened, actor, ctx| match opened {
-            Ok(Some((client, established))) => actor.begin(client, established, ctx),
+            Ok(Some((client, session))) => actor.begin(client, session, ctx),
             Ok(None) => ctx.stop(),
             Err(error) => {
-                tracing::debug!(id = %actor.id, %error, "connection broke before its session");
+                tracing::debug!(id = %actor.id, %error, "connection failed before its session began");
                 ctx.stop();
             }
         }));
@@ -142,40 +143,40 @@ impl Actor for ConnectionActor {
 }
 
 impl ConnectionActor {
-    /// Begins the session: enters it in the table and starts its relay.
-    fn begin(&mut self, client: Client, established: Established, ctx: &mut Context<Self>) {
-        let Established {
+    /// Begins the session: registers it and starts its relay.
+    fn begin(&mut self, client: Client, established: EstablishedSession, ctx: &mut Context<Self>) {
+        let EstablishedSession {
             mut backend,
             greeting,
             beyond,
             cancel_key,
             lease,
-            facts,
+            info,
         } = established;
         let stats = Arc::new(SessionStats::default());
-        let shown = Session {
+        let session = Session {
             id: self.id,
             peer: self.peer.clone(),
             tls: client.socket.tls_version(),
-            user: facts.user,
-            instance: facts.request.instance,
+            user: info.user,
+            instance: info.request.instance,
             endpoint: lease.endpoint.clone(),
             superuser: lease.superuser.as_str().into(),
-            database: facts.database,
-            role: facts.role,
-            application_name: facts.application_name,
+            database: info.database,
+            role: info.role,
+            application_name: info.application_name,
             connected_at: Timestamp::now(),
             stats: stats.clone(),
             cancel_key,
             addr: ctx.address().recipient(),
         };
         let id = self.id;
-        tracing::debug!(%id, instance = %shown.instance, role = shown.role, "session begins");
-        let registration = self.deps.sessions.register(shown.clone());
+        tracing::debug!(%id, instance = %session.instance, role = session.role, "session begins");
+        let registration = self.deps.sessions.register(session.clone());
         let control = Rc::new(RelayControl::default());
         self.session = Some(OpenSession {
-            shown,
-            idle: facts.idle,
+            session,
+            idle: info.idle,
             control: control.clone(),
         });
         self.watch_idleness(ctx);
@@ -202,7 +203,7 @@ impl ConnectionActor {
     }
 }
 
-/// Sends the client what ends its login, and tells how the backend's stream ends so far.
+/// Sends the client the messages that end its login, and returns the tail of the backend's stream.
 async fn greet(
     client: &mut Socket,
     greeting: &[u8],
@@ -220,49 +221,49 @@ async fn greet(
     Ok(tail)
 }
 
-/// What a connection is until it is a session; `None` when it becomes none.
+/// Serves a connection up to its session. `None` means that it has no session and is closed.
 async fn open(
     socket: DetachedSocket,
     id: ConnectionId,
     peer: Arc<str>,
     permit: Rc<Permit>,
     deps: ConnectionDeps,
-) -> io::Result<Option<(Client, Established)>> {
+) -> io::Result<Option<(Client, EstablishedSession)>> {
     let mut client = Client::new(socket.attach()?);
-    let limit = deps.limits.login_timeout;
-    let known = tokio::select! {
-        known = tokio::time::timeout(limit, introduce(&mut client, &peer, &permit, &deps)) => known,
-        () = permit.evicted() => return evict(&mut client).await,
+    let startup = tokio::select! {
+        startup = start_up_in_time(&mut client, &peer, &permit, &deps) => startup,
+        () = permit.evicted() => {
+            evict(&mut client).await?;
+            return Ok(None);
+        }
     };
-    let reason = match known {
-        Ok(Ok(Introduced::Known(known))) => {
-            let established = tokio::select! {
-                established = login(*known, &deps) => established,
-                () = client.hung_up() => {
-                    tracing::debug!("client left before its session began");
+    let reason = match startup {
+        Ok(Startup::Session(authenticated)) => {
+            let logged_in = tokio::select! {
+                logged_in = log_in(*authenticated, &deps) => logged_in,
+                () = client.disconnected() => {
+                    tracing::debug!("client disconnected before its session began");
                     return Ok(None);
                 }
             };
-            match established {
-                Ok(established) => return Ok(Some((client, established))),
-                Err(LoginError::Backend(words)) => {
-                    client.say_last(&words).await?;
+            match logged_in {
+                Ok(session) => return Ok(Some((client, session))),
+                Err(LoginError::RefusedByBackend(messages)) => {
+                    client.send_last(&messages).await?;
                     return Ok(None);
                 }
-                // Tried again until it is refused.
-                Err(LoginError::Lost) => return Ok(None),
                 Err(LoginError::Refused(reason)) => reason,
             }
         }
-        Ok(Ok(Introduced::Gone)) => return Ok(None),
-        // Nobody puts it out any more: it is on its way.
-        Ok(Ok(Introduced::Cancels(request))) => {
+        Ok(Startup::Closed) => return Ok(None),
+        // It can no longer be evicted.
+        Ok(Startup::Cancel(request)) => {
+            let limit = deps.limits.login_timeout;
             cancel::forward(&request, &deps.sessions, limit).await;
             return Ok(None);
         }
-        Ok(Err(Failure::Broken(error))) => return Err(error),
-        Ok(Err(Failure::Refused(reason))) => reason,
-        Err(_) => RefusalReason::LoginTimeout { limit },
+        Err(StartupError::Io(error)) => return Err(error),
+        Err(StartupError::Refused(reason)) => reason,
     };
     let refusal = ClientError::from(&reason).with_connection(id.0);
     tracing::info!(
@@ -276,27 +277,41 @@ async fn open(
     Ok(None)
 }
 
-/// A client that has said what it wants.
-enum Introduced {
-    /// It wants a session, and is who it says.
-    Known(Box<Known>),
-    /// It wants a query to be cancelled.
-    Cancels(CancelRequest),
-    /// It wants nothing more.
-    Gone,
+/// The result of a connection's startup.
+enum Startup {
+    /// The client has authenticated and wants a session.
+    Session(Box<AuthenticatedClient>),
+    /// The client wants to cancel a query.
+    Cancel(CancelRequest),
+    /// The client has disconnected, or was refused.
+    Closed,
 }
 
-/// From the first byte to the proof of who the client is: what `login_timeout` bounds.
-async fn introduce(
+/// Runs [`start_up`] within `login_timeout`.
+async fn start_up_in_time(
     client: &mut Client,
     peer: &str,
     permit: &Permit,
     deps: &ConnectionDeps,
-) -> Result<Introduced, Failure> {
-    let message = match client.wish(deps.tls.as_ref()).await? {
-        Wish::Session(message) => message,
-        Wish::Cancel(request) => return Ok(Introduced::Cancels(request)),
-        Wish::Nothing => return Ok(Introduced::Gone),
+) -> Result<Startup, StartupError> {
+    let limit = deps.limits.login_timeout;
+    tokio::time::timeout(limit, start_up(client, peer, permit, deps))
+        .await
+        .unwrap_or_else(|_| Err(RefusalReason::LoginTimeout { limit }.into()))
+}
+
+/// Performs the handshake and the authentication, in this order, and counts the session. Nothing is looked up,
+/// cloned or started here.
+async fn start_up(
+    client: &mut Client,
+    peer: &str,
+    permit: &Permit,
+    deps: &ConnectionDeps,
+) -> Result<Startup, StartupError> {
+    let message = match client.startup_intent(deps.tls.as_ref()).await? {
+        StartupIntent::Session(message) => message,
+        StartupIntent::Cancel(request) => return Ok(Startup::Cancel(request)),
+        StartupIntent::Closed => return Ok(Startup::Closed),
     };
     let plain = client.socket.supports_tls();
     if plain && deps.tls.as_ref().is_some_and(|tls| tls.required) {
@@ -311,7 +326,7 @@ async fn introduce(
         .map_err(|TooManySessions| RefusalReason::TooManyConnections {
             max: deps.limits.max_connections,
         })?;
-    Ok(Introduced::Known(Box::new(Known {
+    Ok(Startup::Session(Box::new(AuthenticatedClient {
         message,
         request,
         options,
@@ -319,11 +334,11 @@ async fn introduce(
     })))
 }
 
-/// Tells a client that it is evicted. Other clients may wait for its descriptor, so the time is short.
-async fn evict<T>(client: &mut Client) -> io::Result<Option<T>> {
+/// Tells a client that it is evicted. The time is short, since other clients may wait for its descriptor.
+async fn evict(client: &mut Client) -> io::Result<()> {
     let error = ClientError::from(&RefusalReason::Evicted);
     let told = tokio::time::timeout(EVICTION_TIMEOUT, client.refuse(&error)).await;
-    told.unwrap_or(Ok(())).map(|()| None)
+    told.unwrap_or(Ok(()))
 }
 
 #[cfg(test)]

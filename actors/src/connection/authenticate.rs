@@ -1,4 +1,4 @@
-//! Between the handshake and the login: who the client is. Nothing is looked up, cloned or started before.
+//! Authentication, between the handshake and the login. Nothing is looked up, cloned or started before it.
 
 use std::io;
 
@@ -17,64 +17,64 @@ use crate::wire::{
     encode_sasl_final, encode_sasl_offer,
 };
 
-/// How clients prove who they are.
+/// The authentication method of all clients.
 #[derive(Debug, Clone)]
 pub enum Method {
-    /// They are believed.
+    /// No authentication.
     Trust,
-    /// By a password, which SCRAM does not tell us; or by a certificate.
+    /// By a password, which SCRAM does not disclose, or by a certificate.
     Scram {
-        /// The users, as they are now.
+        /// The current users.
         users: tokio::sync::watch::Receiver<Users>,
-        /// For those that do not exist.
+        /// For users that do not exist.
         secret: MockSecret,
-        /// The failures so far.
+        /// The recent failures.
         attempts: Attempts,
     },
 }
 
-/// Why a client is not authenticated.
-pub(super) enum Failure {
-    /// It is told this.
+/// Why the startup of a connection failed.
+pub(super) enum StartupError {
+    /// The client is refused.
     Refused(RefusalReason),
-    /// It is gone.
-    Broken(io::Error),
+    /// The connection failed.
+    Io(io::Error),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for StartupError {
     fn from(error: io::Error) -> Self {
-        Self::Broken(error)
+        Self::Io(error)
     }
 }
 
-impl From<RefusalReason> for Failure {
+impl From<RefusalReason> for StartupError {
     fn from(reason: RefusalReason) -> Self {
         Self::Refused(reason)
     }
 }
 
-impl From<AuthenticationError> for Failure {
+impl From<AuthenticationError> for StartupError {
     fn from(error: AuthenticationError) -> Self {
         Self::Refused(error.into())
     }
 }
 
-/// Who is asking. The caller bounds the time; an exchange of SCRAM allocates a few KiB.
+/// Authenticates the client. The caller bounds the time; a SCRAM exchange allocates a few KiB.
 pub(super) async fn authenticate(
     client: &mut Client,
     peer: &str,
     request: &ConnectRequest,
     deps: &ConnectionDeps,
-) -> Result<Identity, Failure> {
+) -> Result<Identity, StartupError> {
     let binding = client.binding.take().unwrap_or_default();
-    let said = request.user.as_deref();
-    if let (Some(name), Some(said)) = (&binding.certificate_name, said)
-        && name != said
+    let requested = request.user.as_deref();
+    if let (Some(name), Some(requested)) = (&binding.certificate_name, requested)
+        && name != requested
     {
-        let (certificate, user) = (name.clone(), said.to_owned());
+        let (certificate, user) = (name.clone(), requested.to_owned());
         return Err(AuthenticationError::CertificateMismatch { certificate, user }.into());
     }
-    let name = binding.certificate_name.as_deref().or(said);
+    let name = binding.certificate_name.as_deref().or(requested);
     let name = name.unwrap_or(&deps.default_user).to_owned();
     let Method::Scram {
         users,
@@ -96,7 +96,9 @@ pub(super) async fn authenticate(
     }
     let address = address_of(peer);
     let may_try = || match attempts.wait(&address) {
-        Some(wait) => Err(Failure::from(AuthenticationError::TooManyFailures { wait })),
+        Some(wait) => Err(StartupError::from(AuthenticationError::TooManyFailures {
+            wait,
+        })),
         None => Ok(()),
     };
     may_try()?;
@@ -105,9 +107,10 @@ pub(super) async fn authenticate(
         None => Account::Mock(secret.verifier(&name, &users.borrow())),
     };
     let exchange = Exchange::new(account, binding.end_point);
-    match prove(client, exchange, may_try).await? {
+    match prove(client, exchange, may_try).await {
         Ok(()) => Ok(Identity { name, user }),
-        Err(error) => {
+        Err(ProofError::Startup(error)) => Err(error),
+        Err(ProofError::Scram(error)) => {
             attempts.failed(&address);
             tracing::debug!(user = name, %error, "authentication failed");
             Err(AuthenticationError::of_scram(&name, error).into())
@@ -115,47 +118,61 @@ pub(super) async fn authenticate(
     }
 }
 
-/// Lets the client prove its password. Whether it may try is asked again before its proof is looked at: a
-/// thousand exchanges that were begun at once are as many attempts as if they had come one by one.
+/// Why a client has not proved its password.
+enum ProofError {
+    Startup(StartupError),
+    Scram(ScramError),
+}
+
+impl From<StartupError> for ProofError {
+    fn from(error: StartupError) -> Self {
+        Self::Startup(error)
+    }
+}
+
+impl From<io::Error> for ProofError {
+    fn from(error: io::Error) -> Self {
+        Self::Startup(error.into())
+    }
+}
+
+/// Performs the SCRAM exchange. The limit of failures is checked again before the proof is verified, so that
+/// exchanges begun at the same time count like sequential ones.
 async fn prove(
     client: &mut Client,
     exchange: Exchange,
-    may_try: impl Fn() -> Result<(), Failure>,
-) -> Result<Result<(), ScramError>, Failure> {
+    may_try: impl Fn() -> Result<(), StartupError>,
+) -> Result<(), ProofError> {
     let mut out = BytesMut::new();
     encode_sasl_offer(&mut out, &exchange.mechanisms());
     client.socket.write_all(&out.split()).await?;
     let frame = client.response().await?;
     let Some(initial) = decode_sasl_initial(frame.body) else {
-        return Ok(Err(ScramError::Malformed("no initial response")));
+        let error = ScramError::Malformed("no initial response");
+        return Err(ProofError::Scram(error));
     };
-    let challenged = match exchange.begin(&initial.mechanism, &initial.data) {
-        Ok(challenged) => challenged,
-        Err(error) => return Ok(Err(error)),
-    };
+    let challenged = exchange
+        .begin(&initial.mechanism, &initial.data)
+        .map_err(ProofError::Scram)?;
     encode_sasl_continue(&mut out, challenged.challenge().as_bytes());
     client.socket.write_all(&out.split()).await?;
     let frame = client.response().await?;
     may_try()?;
-    match challenged.finish(&frame.body) {
-        Ok(last) => {
-            encode_sasl_final(&mut out, last.as_bytes());
-            client.socket.write_all(&out.split()).await?;
-            Ok(Ok(()))
-        }
-        Err(error) => Ok(Err(error)),
-    }
+    let last = challenged.finish(&frame.body).map_err(ProofError::Scram)?;
+    encode_sasl_final(&mut out, last.as_bytes());
+    client.socket.write_all(&out.split()).await?;
+    Ok(())
 }
 
 impl Client {
-    /// The client's next words in the exchange.
-    async fn response(&mut self) -> Result<Frame, Failure> {
+    /// Reads the client's next message of the exchange.
+    async fn response(&mut self) -> Result<Frame, StartupError> {
         loop {
             let decoded = decode_frame(&mut self.unread, SASL_BODY_LENGTH_MAX);
             if let Some(frame) = decoded.map_err(RefusalReason::from)? {
                 return match frame.tag {
                     b'p' => Ok(frame),
-                    // libpq hangs up like this when it has no password.
+                    // Terminate: libpq disconnects like this when it has no password.
                     b'X' => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                     tag => Err(RefusalReason::UnexpectedMessage { tag }.into()),
                 };

@@ -1,5 +1,4 @@
-//! The first part of a connection, before anything is known of the client: encryption requests
-//! and the startup packet.
+//! The handshake: encryption requests and the startup packet.
 
 use std::io;
 
@@ -7,7 +6,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Socket;
-use super::relay::GOODBYE_PATIENCE;
+use super::relay::CLOSE_TIMEOUT;
 use super::tls::{Binding, SslNegotiation, Tls};
 use crate::client_error::ClientError;
 use crate::wire::{
@@ -16,23 +15,24 @@ use crate::wire::{
     encode_negotiate_protocol_version,
 };
 
-/// What a client wants.
+/// The purpose of a connection.
 #[derive(Debug)]
-pub(super) enum Wish {
+pub(super) enum StartupIntent {
     /// A session.
     Session(StartupMessage),
-    /// The end of another session's query.
+    /// To cancel the query of another session.
     Cancel(CancelRequest),
-    /// Nothing more: it has hung up, or was refused.
-    Nothing,
+    /// None: the client has disconnected, or was refused.
+    Closed,
 }
 
-/// A client's socket with what was read of it and not yet used.
+/// A client's connection.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) socket: Socket,
+    /// The bytes that were read and not yet decoded.
     pub(super) unread: BytesMut,
-    /// What TLS tells of the client, once it speaks TLS.
+    /// Set by the TLS handshake.
     pub(super) binding: Option<Binding>,
 }
 
@@ -45,18 +45,18 @@ impl Client {
         }
     }
 
-    /// Reads until the client says what it wants, and tells it what we cannot speak.
+    /// Reads up to the startup packet, and negotiates TLS and the protocol version.
     ///
-    /// The caller bounds the time. The bytes are bounded by the startup packet's limit: a claim
-    /// of more is refused before it is waited for.
-    pub(super) async fn wish(&mut self, tls: Option<&Tls>) -> io::Result<Wish> {
+    /// The caller bounds the time. The limit of the startup packet bounds the bytes: a longer one is refused
+    /// by its length alone.
+    pub(super) async fn startup_intent(&mut self, tls: Option<&Tls>) -> io::Result<StartupIntent> {
         let mut encryption = EncryptionRequests::default();
         loop {
             let request = match decode_startup(&mut self.unread) {
                 Ok(Some(request)) => request,
                 Ok(None) => {
                     if self.socket.read_buf(&mut self.unread).await? == 0 {
-                        return Ok(Wish::Nothing);
+                        return Ok(StartupIntent::Closed);
                     }
                     continue;
                 }
@@ -78,14 +78,14 @@ impl Client {
                 StartupRequest::Ssl | StartupRequest::GssEnc => {
                     self.socket.write_all(ENCRYPTION_REFUSED).await?;
                 }
-                StartupRequest::Cancel(request) => return Ok(Wish::Cancel(request)),
+                StartupRequest::Cancel(request) => return Ok(StartupIntent::Cancel(request)),
                 StartupRequest::Startup(message) => {
                     if let Some(negotiation) = message.negotiation() {
                         let mut answer = BytesMut::new();
                         encode_negotiate_protocol_version(&mut answer, &negotiation);
                         self.socket.write_all(&answer).await?;
                     }
-                    return Ok(Wish::Session(message));
+                    return Ok(StartupIntent::Session(message));
                 }
             }
         }
@@ -112,7 +112,7 @@ impl Client {
         Ok(())
     }
 
-    async fn refuse_bytes(&mut self, error: WireError) -> io::Result<Wish> {
+    async fn refuse_bytes(&mut self, error: WireError) -> io::Result<StartupIntent> {
         tracing::debug!(
             error = multidb_store::error_chain(&error),
             "malformed login"
@@ -127,29 +127,30 @@ impl Client {
                 self.socket.write_all(&message).await?;
             }
         }
-        Ok(Wish::Nothing)
+        Ok(StartupIntent::Closed)
     }
 
-    /// Tells the client why it gets no session.
+    /// Sends the client an error and closes the connection.
     pub(super) async fn refuse(&mut self, error: &ClientError) -> io::Result<()> {
         let mut message = BytesMut::new();
         error.encode(&mut message);
-        self.say_last(&message).await
+        self.send_last(&message).await
     }
 
-    /// Sends the client the last that it hears of us. One that does not read it is not waited for.
-    pub(super) async fn say_last(&mut self, words: &[u8]) -> io::Result<()> {
-        let said = async {
-            self.socket.write_all(words).await?;
+    /// Sends the client its last messages and closes the connection. [`CLOSE_TIMEOUT`] bounds the time, since
+    /// the client may not read.
+    pub(super) async fn send_last(&mut self, messages: &[u8]) -> io::Result<()> {
+        let sent = async {
+            self.socket.write_all(messages).await?;
             self.socket.shutdown().await
         };
-        let said = tokio::time::timeout(GOODBYE_PATIENCE, said).await;
-        said.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let sent = tokio::time::timeout(CLOSE_TIMEOUT, sent).await;
+        sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Resolves when the client has hung up. What it says instead is kept, up to a bound: a
-    /// client may send its first query before it is told that it may.
-    pub(super) async fn hung_up(&mut self) {
+    /// Resolves when the client has disconnected. Bytes that it sends are kept, up to a limit: a client may
+    /// send its first query before the login is complete.
+    pub(super) async fn disconnected(&mut self) {
         const AHEAD_BYTES_MAX: usize = 64 << 10;
         loop {
             if self.unread.len() >= AHEAD_BYTES_MAX {

@@ -1,8 +1,8 @@
-//! When a session is idle, and how it ends from our side.
+//! When a session is idle, and how the proxy ends it.
 //!
-//! The last six bytes of the backend's stream say that it waits for its client. They can be wrong
-//! (a pipelined query runs, a row ends like that), so before anything is ended the backend is
-//! asked through `pg_stat_activity`, and then it is only ended if nothing was said meanwhile.
+//! The last six bytes of the backend's stream tell that it waits for its client. They can be wrong (a pipelined
+//! query runs, or a row ends with these bytes). So the backend is looked up in `pg_stat_activity` before its
+//! session is ended, and the session continues if any byte passed in the meantime.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use super::{ConnectionActor, EndRequest, OpenSession, TerminationReason};
 use crate::ports::BackendActivity;
 use crate::sessions::{EndConnection, EndReason, SessionState};
 
-/// How often a session is looked at while the daemon waits for it to become idle.
+/// The time between two checks of a session that is drained.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
-/// The least time between two looks at a session.
-const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(20);
+/// The least time between two checks of a session.
+const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(20);
 
-/// The least time between two questions to its backend, each of which costs a backend of its own.
-const ASK_INTERVAL_MIN: Duration = Duration::from_millis(250);
+/// The least time between two probes of a backend, each of which needs a backend of its own.
+const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(250);
 
-/// How long an idle session may take to end by a word of ours.
-const KILL_PAUSE: Duration = Duration::from_millis(100);
-/// How long a backend that was told to end may take until its connection is cut: its last word
-/// may have to wait behind what its client does not read.
-const KILL_PATIENCE: Duration = Duration::from_secs(5);
+/// The delay before the backend of a killed session is terminated, if the error of multidb did not end it.
+const TERMINATE_DELAY: Duration = Duration::from_millis(100);
+/// The delay before the connection of a terminated backend is closed. The backend's error may wait behind
+/// bytes that the client does not read.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Handler<EndConnection> for ConnectionActor {
     type Result = ();
@@ -37,16 +37,16 @@ impl Handler<EndConnection> for ConnectionActor {
     }
 }
 
-/// How a session ends that did nothing for too long.
+/// How a session over its limit ends.
 enum IdleEnd {
-    /// By a word of ours: its backend is silent, and waits for its client.
-    Told(TerminationReason),
+    /// By an error of multidb: the backend waits for its client, so its stream is between two messages.
+    ByProxy(TerminationReason),
     /// By its backend, which alone knows where a message of its stream ends.
-    Terminated,
+    ByBackend,
 }
 
 impl OpenSession {
-    /// The shortest limit of a session that its bytes say is idle, or of one that they say is not.
+    /// The shortest limit that may apply to a session that is idle by its bytes, or to one that is not.
     fn shortest_limit(&self, idle: bool) -> Duration {
         let limits = self.idle;
         let of_idle = [limits.listen, None, None];
@@ -57,14 +57,13 @@ impl OpenSession {
             .fold(limits.session, Duration::min)
     }
 
-    /// How often a session is looked at that is over a limit by its bytes and goes on.
-    fn look_interval(&self) -> Duration {
+    /// The time between two checks of a session that is over a limit by its bytes and continues.
+    fn check_interval(&self) -> Duration {
         let shortest = self.shortest_limit(true).min(self.shortest_limit(false));
-        shortest.min(self.idle.transaction).max(LOOK_INTERVAL_MIN)
+        shortest.min(self.idle.transaction).max(CHECK_INTERVAL_MIN)
     }
 
-    /// How long a session may do nothing. One that seems to work is looked at as often as one that
-    /// is idle: its backend knows better.
+    /// The idle time after which the backend is probed. It decides also for a session that seems active.
     fn idle_limit(&self, state: SessionState) -> Duration {
         match state {
             SessionState::Idle => self.shortest_limit(true),
@@ -73,102 +72,99 @@ impl OpenSession {
         }
     }
 
-    /// How long a session may do nothing whose backend says this of itself, and how it ends after
-    /// that time; `None` where there is no end to it.
+    /// The limit of a session whose backend reports this activity, and how it ends. `None` is no limit.
     fn end_of(&self, activity: BackendActivity, others: bool) -> Option<(Duration, IdleEnd)> {
         let limits = self.idle;
-        let told = |limit, reason| Some((limit, IdleEnd::Told(reason)));
+        let by_proxy = |limit, reason| Some((limit, IdleEnd::ByProxy(reason)));
         let session = limits.session;
         match activity {
             BackendActivity::Idle => {
-                told(session, TerminationReason::IdleSession { limit: session })
+                by_proxy(session, TerminationReason::IdleSession { limit: session })
             }
             BackendActivity::Listening => match limits.listen {
-                Some(limit) => told(limit, TerminationReason::IdleListener { limit }),
+                Some(limit) => by_proxy(limit, TerminationReason::IdleListener { limit }),
                 None if others => None,
-                None => told(session, TerminationReason::IdleSession { limit: session }),
+                None => by_proxy(session, TerminationReason::IdleSession { limit: session }),
             },
             BackendActivity::IdleInTransaction => {
                 let limit = limits.transaction;
-                told(limit, TerminationReason::IdleInTransaction { limit })
+                by_proxy(limit, TerminationReason::IdleInTransaction { limit })
             }
             BackendActivity::InCopy { waits: true } => {
                 let limit = limits.copy?;
-                told(limit, TerminationReason::IdleInCopy { limit })
+                by_proxy(limit, TerminationReason::IdleInCopy { limit })
             }
             BackendActivity::InCopy { waits: false } | BackendActivity::Active => {
-                Some((limits.active?, IdleEnd::Terminated))
+                Some((limits.active?, IdleEnd::ByBackend))
             }
-            BackendActivity::Replicating => Some((limits.replication?, IdleEnd::Terminated)),
+            BackendActivity::Replicating => Some((limits.replication?, IdleEnd::ByBackend)),
         }
     }
 }
 
 impl ConnectionActor {
-    /// Looks at the session when it may have been idle for too long, and again and again.
+    /// Schedules a check for the time when the session may be over a limit.
     pub(super) fn watch_idleness(&mut self, ctx: &mut Context<Self>) {
-        let Some(session) = &self.session else {
+        let Some(open) = &self.session else {
             return;
         };
-        let stats = &session.shown.stats;
-        let limit = session.idle_limit(stats.state());
+        let stats = &open.session.stats;
+        let limit = open.idle_limit(stats.state());
         let remaining = limit.saturating_sub(stats.idle_for());
-        // By then it may have begun a transaction, whose limit may be the shorter one.
-        let next = remaining
-            .min(session.look_interval())
-            .max(LOOK_INTERVAL_MIN);
-        ctx.run_later(next, Self::look);
+        // A transaction that begins in the meantime may have a shorter limit.
+        let next = remaining.min(open.check_interval()).max(CHECK_INTERVAL_MIN);
+        ctx.run_later(next, Self::check);
     }
 
-    fn look(&mut self, ctx: &mut Context<Self>) {
-        let Some(session) = &self.session else {
+    fn check(&mut self, ctx: &mut Context<Self>) {
+        let Some(open) = &self.session else {
             return;
         };
-        let stats = &session.shown.stats;
-        if stats.idle_for() < session.idle_limit(stats.state()) {
+        let stats = &open.session.stats;
+        if stats.idle_for() < open.idle_limit(stats.state()) {
             return self.watch_idleness(ctx);
         }
-        self.ask(ctx, |actor, activity, chunks, ctx| {
-            let Some(session) = &actor.session else {
+        self.probe(ctx, |actor, activity, chunks, ctx| {
+            let Some(open) = &actor.session else {
                 return;
             };
-            let shown = &session.shown;
+            let session = &open.session;
             let activity = match activity {
-                Some(BackendActivity::Idle) if shown.stats.listens() => Some(BackendActivity::Listening),
+                Some(BackendActivity::Idle) if session.stats.listens() => Some(BackendActivity::Listening),
                 activity => activity,
             };
-            if activity == Some(BackendActivity::Listening) && shown.stats.chunks() == chunks {
-                shown.stats.note_only_listens();
+            if activity == Some(BackendActivity::Listening) && session.stats.chunks() == chunks {
+                session.stats.note_only_listens();
             }
-            let others = actor.deps.sessions.serves_others(&shown.instance, actor.id);
-            let next = session.look_interval().max(ASK_INTERVAL_MIN);
-            let end = activity.and_then(|activity| session.end_of(activity, others));
-            let over = |limit| shown.stats.idle_for() >= limit && shown.stats.chunks() == chunks;
+            let others = actor.deps.sessions.serves_others(&session.instance, actor.id);
+            let next = open.check_interval().max(PROBE_INTERVAL_MIN);
+            let end = activity.and_then(|activity| open.end_of(activity, others));
+            let over = |limit| session.stats.idle_for() >= limit && session.stats.chunks() == chunks;
             match end {
-                Some((limit, IdleEnd::Told(reason))) if over(limit) => {
+                Some((limit, IdleEnd::ByProxy(reason))) if over(limit) => {
                     actor.end_if_quiet(reason, chunks);
                 }
-                Some((limit, IdleEnd::Terminated)) if over(limit) => {
-                    tracing::info!(id = %actor.id, instance = %shown.instance, ?activity, ?limit, "session was silent for too long, its backend is ended");
+                Some((limit, IdleEnd::ByBackend)) if over(limit) => {
+                    tracing::info!(id = %actor.id, instance = %session.instance, ?activity, ?limit, "session is over its limit, its backend is terminated");
                     return actor.terminate(ctx);
                 }
                 _ => {}
             }
-            // If it was not, since the client spoke after all, there is a next time.
-            ctx.run_later(next, Self::look);
+            // For a session that continues because bytes have passed.
+            ctx.run_later(next, Self::check);
         });
     }
 
     /// Ends the session as soon as it is idle outside a transaction.
     fn drain(&mut self, ctx: &mut Context<Self>) {
-        let Some(session) = &self.session else {
+        let Some(open) = &self.session else {
             return ctx.stop();
         };
-        if session.shown.stats.state() != SessionState::Idle {
+        if open.session.stats.state() != SessionState::Idle {
             ctx.run_later(DRAIN_INTERVAL, Self::drain);
             return;
         }
-        self.ask(ctx, |actor, activity, chunks, ctx| {
+        self.probe(ctx, |actor, activity, chunks, ctx| {
             if let Some(BackendActivity::Idle | BackendActivity::Listening) = activity {
                 actor.end_if_quiet(TerminationReason::ShuttingDown, chunks);
             }
@@ -176,21 +172,20 @@ impl ConnectionActor {
         });
     }
 
-    /// Ends the session now: by ourselves where its backend waits for its client, else by its backend, which
-    /// alone knows where a message of its stream ends.
+    /// Ends the session now: by an error of multidb if its backend waits for its client, else by the backend.
     fn kill(&mut self, ctx: &mut Context<Self>) {
         if self.session.is_none() {
             return ctx.stop();
         }
-        self.ask(ctx, |actor, activity, chunks, ctx| match activity {
+        self.probe(ctx, |actor, activity, chunks, ctx| match activity {
             Some(
                 BackendActivity::Idle
                 | BackendActivity::Listening
                 | BackendActivity::IdleInTransaction,
             ) => {
                 actor.end_if_quiet(TerminationReason::Killed, chunks);
-                // Unless the client spoke after all.
-                ctx.run_later(KILL_PAUSE, Self::terminate);
+                // For a client that has sent a query in the meantime.
+                ctx.run_later(TERMINATE_DELAY, Self::terminate);
             }
             Some(
                 BackendActivity::InCopy { .. }
@@ -201,28 +196,28 @@ impl ConnectionActor {
         });
     }
 
-    /// Has the session ended by its backend.
+    /// Terminates the backend, which ends the session.
     fn terminate(&mut self, ctx: &mut Context<Self>) {
-        let Some(session) = &self.session else {
+        let Some(open) = &self.session else {
             return ctx.stop();
         };
         let probe = self.deps.probe.clone();
-        let shown = session.shown.clone();
+        let session = open.session.clone();
         let terminated = async move {
-            let process_id = shown.cancel_key.0;
-            let endpoint = &shown.endpoint;
+            let process_id = session.cancel_key.0;
+            let endpoint = &session.endpoint;
             probe
-                .terminate_backend(endpoint, &shown.superuser, process_id)
+                .terminate_backend(endpoint, &session.superuser, process_id)
                 .await
         };
         ctx.spawn(terminated.into_actor(self).map(|result, actor, ctx| {
             match result {
                 Ok(()) => {
-                    ctx.run_later(KILL_PATIENCE, |_, ctx| ctx.stop());
+                    ctx.run_later(KILL_TIMEOUT, |_, ctx| ctx.stop());
                 }
-                // A backend that cannot be reached has no more to say.
+                // No error can come from a backend that cannot be reached.
                 Err(error) => {
-                    tracing::warn!(id = %actor.id, error = multidb_store::error_chain(&error), "backend was not told to end, its connection is cut");
+                    tracing::warn!(id = %actor.id, error = multidb_store::error_chain(&error), "backend could not be terminated, its connection is closed");
                     ctx.stop();
                 }
             }
@@ -230,39 +225,40 @@ impl ConnectionActor {
     }
 
     fn end_if_quiet(&self, reason: TerminationReason, chunks: u64) {
-        if let Some(session) = &self.session {
+        if let Some(open) = &self.session {
             tracing::info!(
                 id = %self.id,
-                instance = %session.shown.instance,
+                instance = %open.session.instance,
                 reason = reason.code(),
                 "session is ended"
             );
-            session.control.request(EndRequest { reason, chunks });
+            open.control.request(EndRequest { reason, chunks });
         }
     }
 
-    /// Asks the backend what it does, and goes on with its answer and with the count of chunks of
-    /// before the question. There is no answer where it cannot be asked, or is gone.
-    fn ask(
+    /// Probes the backend, then calls `then` with its activity and with the count of chunks before the probe.
+    /// The activity is `None` if the backend is gone or its Postgres cannot be reached.
+    fn probe(
         &mut self,
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, Option<BackendActivity>, u64, &mut Context<Self>) + 'static,
     ) {
-        let Some(session) = &self.session else {
+        let Some(open) = &self.session else {
             return;
         };
         let probe = self.deps.probe.clone();
-        let shown = session.shown.clone();
-        let chunks = shown.stats.chunks();
-        let asked = async move {
-            let process_id = shown.cancel_key.0;
+        let session = open.session.clone();
+        let chunks = session.stats.chunks();
+        let probed = async move {
+            let process_id = session.cancel_key.0;
             let process_ids = [process_id];
-            let asked = probe.backend_activities(&shown.endpoint, &shown.superuser, &process_ids);
-            asked.await.map(|known| known.get(&process_id).copied())
+            let probed =
+                probe.backend_activities(&session.endpoint, &session.superuser, &process_ids);
+            probed.await.map(|known| known.get(&process_id).copied())
         };
-        ctx.spawn(asked.into_actor(self).map(move |answer, actor, ctx| {
+        ctx.spawn(probed.into_actor(self).map(move |answer, actor, ctx| {
             let activity = answer.unwrap_or_else(|error| {
-                tracing::warn!(id = %actor.id, error = multidb_store::error_chain(&error), "cannot tell whether a session is idle, it goes on");
+                tracing::warn!(id = %actor.id, error = multidb_store::error_chain(&error), "activity of a session is unknown, it continues");
                 None
             });
             then(actor, activity, chunks, ctx);

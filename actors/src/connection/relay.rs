@@ -30,27 +30,27 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER_BYTES].into());
 }
 
-/// How long the last word may take to a client that does not read.
-pub(super) const GOODBYE_PATIENCE: Duration = Duration::from_secs(5);
+/// The limit for the last messages and the shutdown of a connection, whose client may not read.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// The client or the backend closed it.
     Closed,
-    /// We ended it, by request of its actor.
+    /// The relay ended it by request of its actor.
     Ended,
 }
 
-/// How a session's actor reaches its relay. Both live on one thread.
+/// Connects a session's actor to its relay. Both run on one thread.
 #[derive(Debug, Default)]
 pub struct RelayControl {
     request: RefCell<Option<EndRequest>>,
     changed: Notify,
 }
 
-/// A request to end the session with an error of multidb, which the client can only read between two
-/// messages of the backend: so it is granted only if nothing was said since the decision.
+/// A request to end the session with an error of multidb. The client can read it only between two messages of
+/// the backend, so the request is void if any byte has passed since the decision.
 #[derive(Debug)]
 pub struct EndRequest {
     /// The reason, which the client is told.
@@ -60,14 +60,14 @@ pub struct EndRequest {
 }
 
 impl RelayControl {
-    /// Asks for the end of the session.
+    /// Requests the end of the session.
     pub fn request(&self, request: EndRequest) {
         self.request.replace(Some(request));
         self.changed.notify_one();
     }
 
-    /// The reason to end for, if there is a request and it is still valid.
-    fn granted(&self, stats: &SessionStats, nothing_pending: bool) -> Option<TerminationReason> {
+    /// Takes the request, and returns its reason if it is still valid.
+    fn take_valid(&self, stats: &SessionStats, nothing_pending: bool) -> Option<TerminationReason> {
         let EndRequest { reason, chunks } = self.request.take()?;
         (nothing_pending && stats.chunks() == chunks).then_some(reason)
     }
@@ -145,14 +145,26 @@ fn poll_write_some<T: AsyncWrite + Unpin>(
     })
 }
 
+/// Why the copying stopped.
+enum Interruption {
+    /// The client has closed its sending side.
+    ClientClosed,
+    /// The backend has closed, and the client has all of its bytes.
+    BackendClosed,
+    /// The actor has requested the end. It is to be looked at again.
+    EndRequested,
+    /// The request is valid.
+    EndGranted(TerminationReason),
+}
+
 /// Copies both ways until the session ends.
 ///
 /// A client that only closes its sending side, as some do after their last query, still gets its
-/// answer: the backend is told and the other direction goes on.
+/// answer: the backend's side is closed likewise, and the other direction continues.
 ///
 /// # Errors
 ///
-/// A socket failed, which mostly means that its peer has gone.
+/// A socket failed, mostly since its peer has disconnected.
 pub async fn relay<C, B>(
     client: &mut C,
     backend: &mut B,
@@ -168,16 +180,14 @@ where
     let mut downstream = Direction::default();
     let mut client_closed = false;
     loop {
-        let reason = {
+        let interruption = {
             let changed = control.changed.notified();
             tokio::pin!(changed);
             poll_fn(|cx| {
                 if !client_closed {
                     let passed = |chunk: &[u8]| stats.client_sent(chunk.len());
-                    if let Poll::Ready(done) = upstream.poll_copy(cx, client, backend, passed) {
-                        done?;
-                        client_closed = true;
-                        return Poll::Ready(Ok(None));
+                    if upstream.poll_copy(cx, client, backend, passed)?.is_ready() {
+                        return Poll::Ready(io::Result::Ok(Interruption::ClientClosed));
                     }
                 }
                 let passed = |chunk: &[u8]| {
@@ -189,44 +199,43 @@ where
                     .poll_copy(cx, backend, client, passed)?
                     .is_ready()
                 {
-                    return Poll::Ready(Ok(Some(None)));
+                    return Poll::Ready(Ok(Interruption::BackendClosed));
                 }
                 let pending =
                     upstream.unwritten.has_remaining() || downstream.unwritten.has_remaining();
-                if let Some(reason) = control.granted(stats, !pending) {
-                    return Poll::Ready(Ok(Some(Some(reason))));
+                if let Some(reason) = control.take_valid(stats, !pending) {
+                    return Poll::Ready(Ok(Interruption::EndGranted(reason)));
                 }
-                // Only to be woken by a request.
-                if changed.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Ok(None));
-                }
-                Poll::Pending::<io::Result<Option<Option<TerminationReason>>>>
+                changed
+                    .as_mut()
+                    .poll(cx)
+                    .map(|()| Ok(Interruption::EndRequested))
             })
             .await?
         };
-        match reason {
-            None if client_closed => backend.shutdown().await?,
-            None => {}
-            Some(None) => {
-                // TLS has a last word of its own, without which libpq tells of a broken connection.
-                let ended = tokio::time::timeout(GOODBYE_PATIENCE, client.shutdown()).await;
-                return ended.unwrap_or(Ok(())).map(|()| End::Closed);
+        match interruption {
+            Interruption::ClientClosed => {
+                client_closed = true;
+                backend.shutdown().await?;
             }
-            Some(Some(reason)) => {
+            Interruption::EndRequested => {}
+            Interruption::BackendClosed => {
+                // Sends `close_notify` in TLS, without which libpq reports a broken connection.
+                let closed = tokio::time::timeout(CLOSE_TIMEOUT, client.shutdown()).await;
+                return closed.unwrap_or(Ok(())).map(|()| End::Closed);
+            }
+            Interruption::EndGranted(reason) => {
                 let error = ClientError::from(&reason);
-                let goodbye = say_goodbye(client, backend, &error);
-                // Without it, a client that does not read would never end.
-                return match tokio::time::timeout(GOODBYE_PATIENCE, goodbye).await {
-                    Ok(said) => said.map(|()| End::Ended),
-                    Err(_) => Ok(End::Ended),
-                };
+                let ended = end_session(client, backend, &error);
+                let ended = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
+                return ended.unwrap_or(Ok(())).map(|()| End::Ended);
             }
         }
     }
 }
 
-/// Tells the client why its session ends, and the backend that it has ended.
-async fn say_goodbye<C, B>(client: &mut C, backend: &mut B, error: &ClientError) -> io::Result<()>
+/// Sends Terminate to the backend and the error to the client.
+async fn end_session<C, B>(client: &mut C, backend: &mut B, error: &ClientError) -> io::Result<()>
 where
     C: AsyncWrite + Unpin,
     B: AsyncWrite + Unpin,
@@ -234,9 +243,9 @@ where
     let mut terminate = BytesMut::new();
     encode_terminate(&mut terminate);
     backend.write_all(&terminate).await?;
-    let mut last_word = BytesMut::new();
-    error.encode(&mut last_word);
-    client.write_all(&last_word).await?;
+    let mut message = BytesMut::new();
+    error.encode(&mut message);
+    client.write_all(&message).await?;
     client.shutdown().await
 }
 

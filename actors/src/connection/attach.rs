@@ -1,0 +1,96 @@
+//! Attaches a client to its instance, which is created or started for it.
+
+use std::time::Duration;
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{ConnectionDeps, RefusalReason};
+use crate::auth::Identity;
+use crate::client_error::ClientNotice;
+use crate::instance::{Attach, InstanceError, Lease};
+use crate::ports::Freshness;
+use crate::request::{ConnectRequest, Source};
+use crate::snapshot_index::Choose;
+use crate::supervisor::{Acquire, AcquireError, Acquired};
+
+/// The number of times that an instance is acquired again because it was deleted in the meantime.
+const REDIRECTS_MAX: usize = 8;
+/// The longest delay of a session by the search for a notice about another snapshot.
+const NOTICE_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// An instance that runs for the client.
+pub(super) struct Attached {
+    pub(super) acquired: Acquired,
+    pub(super) lease: Lease,
+    /// A notice for the client about its instance.
+    pub(super) notice: Option<ClientNotice>,
+}
+
+/// Acquires the instance and waits until it runs.
+pub(super) async fn attach(
+    request: &ConnectRequest,
+    identity: &Identity,
+    deps: &ConnectionDeps,
+) -> Result<Attached, RefusalReason> {
+    let name = &request.instance;
+    for _ in 0..REDIRECTS_MAX {
+        let acquire = Acquire {
+            request: request.clone(),
+            identity: identity.clone(),
+        };
+        let acquired = deps.supervisor.send(acquire).await;
+        let acquired = acquired.unwrap_or(Err(AcquireError::ShuttingDown))?;
+        let notice = notice(request.source.clone(), acquired.clone(), deps.clone());
+        // Looked up while the instance starts.
+        let notice = AbortOnDropHandle::new(actix_rt::spawn(notice));
+        let attached = acquired.addr.send(Attach).await;
+        match attached.unwrap_or(Err(InstanceError::Deleted)) {
+            Ok(lease) => {
+                let notice = tokio::time::timeout(NOTICE_TIMEOUT, notice).await;
+                let notice = notice.ok().and_then(Result::ok).flatten();
+                return Ok(Attached {
+                    acquired,
+                    lease,
+                    notice,
+                });
+            }
+            Err(InstanceError::Deleted) => tokio::task::yield_now().await,
+            Err(error) => {
+                let instance = name.clone();
+                return Err(RefusalReason::Instance { instance, error });
+            }
+        }
+    }
+    tracing::error!(instance = %name, attempts = REDIRECTS_MAX, "instance was repeatedly deleted while a client waited");
+    let instance = name.clone();
+    Err(RefusalReason::InstanceKeepsVanishing { instance })
+}
+
+/// The notice for a client whose instance is new, whose source would now choose another snapshot, or whose
+/// source cannot be resolved without the network.
+async fn notice(
+    source: Option<Source>,
+    acquired: Acquired,
+    deps: ConnectionDeps,
+) -> Option<ClientNotice> {
+    let record = &acquired.record;
+    if acquired.created {
+        return Some(ClientNotice::created(&record.name, &record.snapshot));
+    }
+    let source = source?;
+    let choice = deps.index.send(Choose {
+        project: record.project.clone(),
+        source: source.clone(),
+        freshness: Freshness::Local,
+    });
+    match choice.await.ok()? {
+        Ok(choice) if choice.snapshot.id == record.snapshot => None,
+        Ok(choice) => Some(ClientNotice::other_snapshot(
+            &record.name,
+            &record.snapshot,
+            &source,
+            &choice.snapshot.id,
+        )),
+        Err(_) => Some(ClientNotice::source_ignored(&record.name, &source)),
+    }
+}
