@@ -1,6 +1,8 @@
 //! Every message that a client can get, in one table: a change of any is a change that users see.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use multidb_store::{InstanceName, ProjectName, SnapshotId};
@@ -333,6 +335,36 @@ fn every_message() {
         writeln!(text, "[{code}]\nFATAL {}:  {error}\n", error.sqlstate).unwrap();
     }
     insta::assert_snapshot!(text);
+}
+
+/// The code words in a source file: the arms of each `fn code`.
+fn code_words(source: &str) -> impl Iterator<Item = &str> {
+    let functions = source.split("pub fn code(").skip(1);
+    let bodies = functions.filter_map(|rest| rest.split("\n    }\n").next());
+    let arms = bodies.flat_map(|body| body.split("=> \"").skip(1));
+    arms.filter_map(|arm| arm.split('"').next())
+}
+
+#[test]
+fn table_has_every_variant_of_the_domain_errors() {
+    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let covered: BTreeSet<&str> = all().iter().map(|(code, _)| *code).collect();
+    let mut seen = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).unwrap();
+            for code in code_words(&source) {
+                assert!(covered.contains(code), "{}: {code}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= covered.len(), "{seen} code words in the sources");
 }
 
 #[test]
