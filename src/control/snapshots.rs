@@ -7,7 +7,7 @@ use multidb_actors::instance::InstanceStatus;
 use multidb_actors::snapshot_index::decision::Verdict;
 use multidb_actors::snapshot_index::{Explain, ListSnapshots, RemoveSnapshot};
 use multidb_actors::supervisor::ListInstances;
-use multidb_store::{InstanceName, ProjectName, SnapshotId, SnapshotRecord};
+use multidb_store::{InstanceName, ProjectName, SnapshotId, SnapshotRecord, error_chain};
 
 use super::access::{Action, Caller, Resource, authorize};
 use super::model::{ExplainView, ImportOrder, SnapshotView, VerdictView};
@@ -81,7 +81,9 @@ impl Control {
             project: project.clone(),
             gitref: gitref.clone(),
         });
-        let (revision, decision) = asked.await??;
+        let (revision, decision) = asked.await?.inspect_err(|error| {
+            tracing::info!(%project, gitref, error = error_chain(error), "no decision for a revision");
+        })?;
         Ok(ExplainView {
             project: project.to_string(),
             gitref,

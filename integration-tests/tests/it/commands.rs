@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
+use multidb_integration_tests::Daemon;
 use serde_json::Value;
 
 use crate::daemon;
@@ -184,17 +185,78 @@ fn admin_socket_speaks_http_and_json_to_its_owner_only() {
     let mode = std::fs::metadata(daemon.admin_socket()).expect("it is there");
     let mode = std::os::unix::fs::PermissionsExt::mode(&mode.permissions());
     assert_eq!(mode & 0o007, 0, "others may use the admin socket: {mode:o}");
+    let (status, body) = get(&daemon, "/v1/status");
+    assert_eq!(status, "200 OK", "{body}");
+    assert_fields(&body, STATUS);
+}
+
+/// The status and the JSON of an answer on the admin socket.
+fn get(daemon: &Daemon, path: &str) -> (String, Value) {
     let mut socket = UnixStream::connect(daemon.admin_socket()).expect("it accepts");
-    socket
-        .write_all(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .expect("it reads");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).expect("it reads");
     let mut answer = String::new();
     socket.read_to_string(&mut answer).expect("it answers");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    for field in STATUS {
-        assert!(
-            answer.contains(&format!("\"{field}\"")),
-            "{field}: {answer}"
+    let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+    let status = head.lines().next().expect("a status line");
+    let status = status.trim_start_matches("HTTP/1.1 ").to_owned();
+    (status, serde_json::from_str(body).expect("JSON"))
+}
+
+fn names(instances: &Value) -> Vec<&str> {
+    let instances = instances.as_array().expect("a list").iter();
+    instances
+        .map(|instance| instance["name"].as_str().expect("a name"))
+        .collect()
+}
+
+#[test]
+fn instances_are_listed_by_filter_and_page_by_page() {
+    let daemon = daemon().start();
+    let open = daemon.connect("instance:b,snapshot:monday,user:alice");
+    for name in ["c", "a"] {
+        drop(daemon.connect(&format!("instance:{name},snapshot:monday")));
+    }
+    daemon.cli(&["instance", "stop", "a"]).ok();
+    for (arguments, expected) in [
+        (&[][..], &["a", "b", "c"][..]),
+        (&["--state", "stopped"], &["a"]),
+        (&["--created-by", "alice"], &["b"]),
+        (&["--project", "demo", "--limit", "2"], &["a", "b"]),
+        (&["--project", "other"], &[]),
+    ] {
+        let list = daemon.json(&[&["instance", "ls"], arguments].concat());
+        assert_eq!(names(&list), expected, "{arguments:?}");
+    }
+    let (_, page) = get(&daemon, "/v1/instances?limit=1&after=a");
+    assert_eq!(names(&page), ["b"]);
+    drop(open);
+}
+
+#[test]
+fn error_on_the_admin_socket_has_a_stable_code() {
+    let daemon = daemon().start();
+    for (path, status, code) in [
+        ("/v1/instances/x", "404 Not Found", "no_such_instance"),
+        ("/v1/instances/-", "400 Bad Request", "invalid_argument"),
+        ("/v1/snapshots/x", "404 Not Found", "no_such_snapshot"),
+        (
+            "/v1/snapshots/explain?gitref=no-such",
+            "400 Bad Request",
+            "unknown_revision",
+        ),
+        (
+            "/v1/snapshots/explain?gitref=main&project=other",
+            "404 Not Found",
+            "no_such_project",
+        ),
+        ("/v2", "404 Not Found", "no_such_path"),
+    ] {
+        let (answered, body) = get(&daemon, path);
+        assert_eq!(
+            (answered.as_str(), &body["error"]["code"]),
+            (status, &code.into())
         );
+        assert!(body["error"]["message"].is_string(), "{body}");
     }
 }

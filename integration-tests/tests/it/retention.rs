@@ -53,6 +53,10 @@ fn pin_for_a_time_ends_with_it() {
 fn expiry_is_by_last_use_and_survives_a_restart() {
     let daemon = daemon().limit("retention", "2d").start();
     drop(daemon.connect("instance:e,snapshot:monday"));
+    // The end of the session is a use, too.
+    eventually("the session has ended", Duration::from_secs(30), || {
+        daemon.instance("e")["connections"] == 0
+    });
     let before = daemon.instance("e");
     let expires = before["expires_at"]
         .as_str()
