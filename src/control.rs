@@ -1,12 +1,12 @@
 //! The service behind every face of the daemon: admin socket, web page and console.
 //!
-//! A face turns its input into a typed request, says who the [`Caller`] is, and shows the typed
-//! answer or the [`ControlError`]. Policy and authorization are here. HTTP, SQL and terminals are
+//! A face turns its input into a typed request, names the [`Caller`], and shows the typed answer or
+//! the [`ControlError`]. Policy and authorization are here. HTTP, SQL and terminals are
 //! not.
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | [`access`] | which caller may do what |
+//! | [`access`] | the rights of callers |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
 //! | `status`, `instances`, `snapshots`, `connections`, `users` | the requests, by noun |
