@@ -136,7 +136,7 @@ prepare_storage() {
     flock --nonblock "$lock" || fail "another quickstart uses $dir"
     root=$dir/root
     clone_method=auto
-    mkdir --parents "$root"
+    [ -d "$root" ] || mkdir --mode=0711 "$root"
     if [ ! -e "$dir/disk.xfs" ] && multidb_can_reflink "$root"; then
         say "its file system can reflink"
     elif multidb_mount_image xfs "$dir/disk.xfs" "$root" 8G; then

@@ -1,7 +1,7 @@
 //! The daemon: builds the parts, joins them, and ends them in order. Nothing else does.
 //!
-//! Start: the records first, since their lock keeps a second daemon from the root; then what
-//! clones and what runs Postgres; what an interrupted run left is put right; then the actors, the
+//! Start: the root, if it is missing; the records, since their lock keeps a second daemon from the
+//! root; then what clones and what runs Postgres; what an interrupted run left is put right; then the actors, the
 //! admin socket and the listeners. The end is the reverse, see [`drain`].
 
 use std::collections::HashMap;
@@ -34,6 +34,7 @@ use crate::import::Importer;
 use crate::probe::PgProbe;
 use crate::proxy::{Acceptors, Proxy};
 use crate::reload::WatchedFiles;
+use crate::runtime::process::data_owner;
 use crate::runtime::{InstanceRuntime, PostgresHost, Purpose};
 use crate::tls;
 use crate::users::LiveUsers;
@@ -41,6 +42,7 @@ use crate::users::LiveUsers;
 mod drain;
 mod files;
 pub mod host;
+pub mod root;
 
 /// Runs the daemon until it is told to stop.
 ///
@@ -111,14 +113,19 @@ async fn run(config: Config) -> anyhow::Result<()> {
 impl Foundation {
     async fn lay(config: &Config) -> anyhow::Result<Self> {
         let layout = Layout::new(&config.root);
+        let kind = host::kind(config).await;
+        let owner = data_owner(&config.runtime.user).map_err(|error| with_hint(&error))?;
+        root::make(&layout, kind, owner)?;
         let store = open_store(&layout)?;
-        let host = host::build(config, &layout).await?;
+        let host = host::build(config, &layout, kind, owner).await?;
         let cloner = TreeCloner::open(
             layout.clone(),
             config.clone_method,
             config.disk_reserve_bytes,
-            host.data_owner(),
+            owner,
         )?;
+        // A second time, since a directory under the root may be a link.
+        root::check_access(&layout, kind, owner).map_err(|error| with_hint(&error))?;
         let cloner = Arc::new(cloner);
         Ok(Self {
             catalog: Arc::new(DiskCatalog::new(layout.clone(), cloner.clone())),

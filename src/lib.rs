@@ -12,6 +12,7 @@
 //! | [`git`] | projects' repositories |
 //! | [`tls`], [`users`], [`reload`] | certificates and users, reloaded when their files change |
 //! | [`mock_secret`] | the SCRAM challenge for unknown users |
+//! | [`fsutil`] | file-system idioms: replacing files and sockets, creating directories |
 //! | [`logging`] | format and destination of log lines |
 //! | [`import`] | making snapshots from dumps and data directories |
 
@@ -22,6 +23,7 @@ pub mod clone;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod fsutil;
 pub mod git;
 pub mod import;
 pub mod logging;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
 use crate::config::{Auth, ConfigFaults, parse_users, read_users_file};
+use crate::fsutil::directory::create_missing;
 use crate::reload::WatchedFiles;
 
 /// The users of the configuration and of the file. The configuration overrides the file.
@@ -117,7 +118,8 @@ impl UsersFile {
     /// It cannot be read, or has faults. It is not changed then.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let directory = directory_of(path);
-        std::fs::create_dir_all(directory)
+        // It may be the daemon's own, before its first start.
+        create_missing(directory, 0o711)
             .with_context(|| format!("{} cannot be made", directory.display()))?;
         let locked = File::open(directory)
             .and_then(|directory| {

@@ -230,7 +230,22 @@ impl Daemon {
     /// Starts the daemon with additional environment variables.
     #[track_caller]
     pub fn start_with(&self, environment: &[(&str, &str)]) {
-        self.launch(environment);
+        self.launch(Command::new(&self.binary), environment);
+        self.wait_ready();
+    }
+
+    /// Starts the daemon with this umask, in octal digits.
+    #[track_caller]
+    pub fn start_with_umask(&self, umask: &str) {
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask \"$0\" && exec \"$@\"", umask]);
+        command.arg(&self.binary);
+        self.launch(command, &[]);
+        self.wait_ready();
+    }
+
+    #[track_caller]
+    fn wait_ready(&self) {
         poll("the daemon answers on its admin socket", PATIENCE, || {
             if let Some(status) = self.exit_status() {
                 panic!("the daemon exited, {status}; its log:\n{}", self.log());
@@ -244,11 +259,11 @@ impl Daemon {
         });
     }
 
-    /// Starts the daemon's process without waiting for it.
-    fn launch(&self, environment: &[(&str, &str)]) {
+    /// Starts the daemon's process by this command without waiting for it.
+    fn launch(&self, mut command: Command, environment: &[(&str, &str)]) {
         let log = self.open_log();
         let errors = log.try_clone().expect("a file handle can be cloned");
-        let child = Command::new(&self.binary)
+        let child = command
             .arg("serve")
             .arg("--config")
             .arg(self.config_file())

@@ -8,15 +8,13 @@ use std::path::{Path, PathBuf};
 use multidb_store::Layout;
 use nix::unistd::Uid;
 
+use crate::fsutil::directory::create_missing;
+
 /// Makes the directories, and gives those that are there the modes that they need. Postgres' user
 /// passes through to its data; `run` is for it and for us; the rest is ours.
 pub(super) fn prepare(layout: &Layout, (_, gid): (u32, u32)) -> Result<(), (PathBuf, io::Error)> {
     let root = layout.root();
-    if !root.is_dir() {
-        let made = DirBuilder::new().recursive(true).create(root);
-        made.and_then(|()| set_mode(root, 0o711))
-            .map_err(|error| (root.to_owned(), error))?;
-    }
+    create_missing(root, 0o711).map_err(|error| (root.to_owned(), error))?;
     for (directory, mode) in [
         (layout.snapshots(), 0o711),
         (layout.instances(), 0o711),

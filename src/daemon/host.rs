@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use multidb_store::Layout;
 
-use super::with_hint;
+use super::{root, with_hint};
 use crate::config::{Config, RuntimeKind};
 use crate::runtime::PostgresHost;
 use crate::runtime::docker::{DockerHost, DockerSettings, Limits, default_socket, probe_engine};
-use crate::runtime::process::{ProcessHost, data_owner};
+use crate::runtime::process::ProcessHost;
 
 /// The configured kind; where none is, `docker` if an engine answers, else `process`.
 pub async fn kind(config: &Config) -> RuntimeKind {
@@ -28,12 +28,27 @@ pub async fn kind(config: &Config) -> RuntimeKind {
 ///
 /// # Errors
 ///
-/// There is no such user, or the engine does not answer.
-pub async fn build(config: &Config, layout: &Layout) -> anyhow::Result<Arc<dyn PostgresHost>> {
-    let owner = data_owner(&config.runtime.user).map_err(|error| with_hint(&error))?;
+/// The engine does not answer.
+pub async fn build(
+    config: &Config,
+    layout: &Layout,
+    kind: RuntimeKind,
+    owner: (u32, u32),
+) -> anyhow::Result<Arc<dyn PostgresHost>> {
     let settings = config.postgres_settings.clone();
-    match kind(config).await {
-        RuntimeKind::Process => Ok(Arc::new(ProcessHost::new(layout.clone(), owner, settings))),
+    match kind {
+        RuntimeKind::Process => {
+            let host = ProcessHost::new(layout.clone(), owner, settings);
+            // Another major may be all that is needed, so the daemon starts all the same.
+            if let Err(error) = root::check_directories(&host.binaries().directories(), owner) {
+                tracing::warn!(
+                    error = error.message,
+                    hint = error.hint,
+                    "programs of postgres cannot be run"
+                );
+            }
+            Ok(Arc::new(host))
+        }
         RuntimeKind::Docker => {
             let host = DockerHost::connect(DockerSettings {
                 socket: default_socket(),

@@ -77,9 +77,16 @@ impl Binaries {
             .then(|| directory.clone())
     }
 
-    /// The majors that are installed.
+    /// The directories of the programs that were found.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.values().cloned().collect()
+    }
+
+    /// The majors that were found.
     pub fn majors(&self) -> Vec<u16> {
-        search().into_keys().collect()
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.keys().copied().collect()
     }
 }
 

@@ -101,12 +101,15 @@ impl DaemonBuilder {
         self
     }
 
-    /// Makes the directory and the configuration without starting the daemon.
+    /// Makes the directory and the configuration without starting the daemon, which creates the root,
+    /// unless snapshots or a disk are in it.
     #[track_caller]
     pub fn prepare(self) -> Daemon {
         let dir = self.disk.temp_dir();
         let root = dir.path().join("root");
-        std::fs::create_dir(&root).expect("the root directory can be made");
+        if self.snapshots || self.small_disk_bytes.is_some() {
+            std::fs::create_dir(&root).expect("the root directory can be made");
+        }
         let image = dir.path().join("small.img");
         let small_disk = self
             .small_disk_bytes

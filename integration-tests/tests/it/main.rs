@@ -14,6 +14,7 @@ mod creating;
 mod docker;
 mod drivers;
 mod errors;
+mod first_start;
 mod floods;
 mod full_disk;
 mod git_remote;

@@ -1,25 +1,39 @@
 //! What runs Postgres.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use multidb_actors::ports::RuntimeError;
 use multidb_store::{Layout, SnapshotRecord};
 
 use super::{Finding, Level};
 use crate::config::{Config, RuntimeKind};
-use crate::daemon::host;
+use crate::daemon::{host, root};
+use crate::runtime::binaries::Binaries;
 use crate::runtime::docker::{default_socket, probe_engine};
-use crate::runtime::process::{ProcessHost, data_owner};
+use crate::runtime::process::data_owner;
 
 /// The runtime that `serve` would choose, and whether it can run what the snapshots need.
 pub(super) async fn examine(config: &Config, snapshots: &[SnapshotRecord]) -> Vec<Finding> {
+    let kind = host::kind(config).await;
     let mut findings = Vec::new();
-    if let Err(error) = data_owner(&config.runtime.user) {
-        findings.push(failed(&error));
-    }
-    match host::kind(config).await {
+    let mut programs_at = Vec::new();
+    match kind {
         RuntimeKind::Docker => findings.push(engine().await),
-        RuntimeKind::Process => findings.extend(programs(config, snapshots)),
+        RuntimeKind::Process => {
+            let binaries = Binaries::search();
+            programs_at = binaries.directories();
+            findings.extend(programs(&binaries.majors(), snapshots));
+        }
+    }
+    match data_owner(&config.runtime.user) {
+        Ok(owner) => {
+            let layout = Layout::new(&config.root);
+            let data = root::check_access(&layout, kind, owner);
+            findings.extend(data.err().map(|error| failed("root", &error)));
+            let programs = root::check_directories(&programs_at, owner);
+            findings.extend(programs.err().map(|error| failed("runtime", &error)));
+        }
+        Err(error) => findings.push(failed("runtime", &error)),
     }
     findings
 }
@@ -28,8 +42,8 @@ fn finding(level: Level, what: impl Into<String>) -> Finding {
     Finding::new(level, "runtime", what)
 }
 
-fn failed(error: &RuntimeError) -> Finding {
-    let finding = finding(Level::Fail, &*error.message);
+fn failed(subject: &str, error: &RuntimeError) -> Finding {
+    let finding = Finding::new(Level::Fail, subject, &*error.message);
     match &error.hint {
         Some(hint) => finding.hint(hint),
         None => finding,
@@ -42,14 +56,12 @@ async fn engine() -> Finding {
             Level::Ok,
             format!("docker {}, API {}", engine.version, engine.api),
         ),
-        Err(error) => failed(&error),
+        Err(error) => failed("runtime", &error),
     }
 }
 
 /// The programs of the majors that are installed, and of those that are needed and are not.
-fn programs(config: &Config, snapshots: &[SnapshotRecord]) -> Vec<Finding> {
-    let host = ProcessHost::new(Layout::new(&config.root), (0, 0), Vec::new());
-    let installed: BTreeSet<u16> = host.binaries().majors().into_iter().collect();
+fn programs(installed: &[u16], snapshots: &[SnapshotRecord]) -> Vec<Finding> {
     let mut needed: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
     for snapshot in snapshots {
         let of_major = needed.entry(snapshot.postgres_major).or_default();
@@ -101,9 +113,8 @@ mod tests {
 
     #[test]
     fn a_major_that_a_snapshot_needs_and_that_is_not_installed_is_found() {
-        // A major that will not be installed where this test runs.
         let snapshots = [snapshot("old", 9), snapshot("older", 9)];
-        let findings = programs(&Config::default(), &snapshots);
+        let findings = programs(&[15], &snapshots);
         let missing = findings.last().unwrap();
         assert_eq!(missing.level, Level::Fail);
         assert!(missing.message.contains("PostgreSQL 9 is not installed"));

@@ -28,7 +28,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 const SOURCE: &str = include_str!("source.sql");
 
 pub(super) fn major() -> u16 {
-    let installed = Binaries::default().majors();
+    let installed = Binaries::search().majors();
     *installed
         .last()
         .expect("PostgreSQL is not installed: use scripts/test.sh")

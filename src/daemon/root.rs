@@ -1,0 +1,89 @@
+//! The root directory: its making, and whether Postgres' user can reach what is under it.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use multidb_actors::ports::RuntimeError;
+use multidb_store::Layout;
+use nix::unistd::{Uid, User};
+
+use super::with_hint;
+use crate::config::RuntimeKind;
+use crate::fsutil::{access, directory};
+
+/// Others pass through the root to their own directories, and do not list it.
+const MODE: u32 = 0o711;
+
+/// Makes the root if it is missing; one that exists keeps its mode.
+///
+/// # Errors
+///
+/// It cannot be made, or Postgres' user could not reach it.
+pub(super) fn make(layout: &Layout, kind: RuntimeKind, owner: (u32, u32)) -> anyhow::Result<()> {
+    // First, so that a root that no server could use is not left behind.
+    check_access(layout, kind, owner).map_err(|error| with_hint(&error))?;
+    let root = layout.root();
+    directory::create_missing(root, MODE).with_context(|| format!("cannot make {}", root.display()))
+}
+
+/// Checks that Postgres' user can enter each directory that the servers need, and each one above it.
+/// Missing ones get the right mode when they are made. Containers get their directories by bind
+/// mounts, for which the engine needs no such right.
+///
+/// # Errors
+///
+/// The user cannot enter one, which the message names.
+pub fn check_access(
+    layout: &Layout,
+    kind: RuntimeKind,
+    owner: (u32, u32),
+) -> Result<(), RuntimeError> {
+    match kind {
+        RuntimeKind::Docker => Ok(()),
+        RuntimeKind::Process => check_directories(
+            &[
+                layout.root().to_owned(),
+                layout.snapshots(),
+                layout.instances(),
+                layout.state(),
+                layout.run(),
+            ],
+            owner,
+        ),
+    }
+}
+
+/// As [`check_access`], for these directories.
+///
+/// # Errors
+///
+/// The user cannot enter one, which the message names.
+pub fn check_directories(directories: &[PathBuf], owner: (u32, u32)) -> Result<(), RuntimeError> {
+    let directory = match access::first_unreachable(directories, owner) {
+        Ok(None) => return Ok(()),
+        Ok(Some(directory)) => directory.display().to_string(),
+        Err(error) => {
+            return Err(RuntimeError {
+                message: format!(
+                    "cannot check which directories {} can enter: {error}",
+                    user_name(owner)
+                ),
+                hint: None,
+            });
+        }
+    };
+    Err(RuntimeError {
+        message: format!(
+            "{}, the user that runs Postgres, cannot enter {directory}",
+            user_name(owner)
+        ),
+        hint: Some(format!(
+            "Run \"chmod a+x {directory}\", or choose a directory that this user can enter."
+        )),
+    })
+}
+
+fn user_name((uid, _): (u32, u32)) -> String {
+    let found = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    found.map_or_else(|| format!("uid {uid}"), |user| user.name)
+}

@@ -1,0 +1,77 @@
+//! Directories that are made with their parents, whatever the umask.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+/// Makes a directory and its missing parents, each with this mode. A directory that exists is left
+/// as it is, since its mode is its owner's choice.
+///
+/// # Errors
+///
+/// One of them cannot be made.
+pub fn create_missing(path: &Path, mode: u32) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        create_missing(parent, mode)?;
+    }
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
+            return Ok(());
+        }
+        made => made?,
+    }
+    // The umask may have taken bits away. By descriptor, and not through a link in its place.
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn missing_parents_get_the_mode_and_existing_ones_keep_theirs() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
+        let path = directory.path().join("a/b");
+        create_missing(&path, 0o711).unwrap();
+        assert_eq!(mode(directory.path()), 0o700);
+        assert_eq!([mode(path.parent().unwrap()), mode(&path)], [0o711; 2]);
+        fs::set_permissions(&path, Permissions::from_mode(0o750)).unwrap();
+        create_missing(&path, 0o711).unwrap();
+        assert_eq!(mode(&path), 0o750);
+    }
+
+    #[test]
+    fn bits_that_the_umask_may_take_are_set() {
+        let directory = tempfile::tempdir().unwrap();
+        // Every usual umask takes the write bit from others.
+        let path = directory.path().join("open");
+        create_missing(&path, 0o777).unwrap();
+        assert_eq!(mode(&path), 0o777);
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(create_missing(&file, 0o711).is_err());
+        assert!(create_missing(&file.join("below"), 0o711).is_err());
+    }
+}
