@@ -93,13 +93,16 @@ step() {
     printf '\n== %s\n' "$*"
 }
 
-# The installed version's, or the newest that there is of this major. The list of sources is one of our own, since
-# most machines have none.
+# The source of the installed version, or the newest of this major. The machine's apt names the mirrors; the list of
+# sources is a separate one, since most machines fetch no sources.
 fetch_source() {
-    local release=bookworm version installed lists=$work/apt
+    local release mirror security version installed lists=$work/apt
+    release=$(sed --quiet 's/^VERSION_CODENAME=//p' /etc/os-release)
+    mirror=$(multidb_debian_mirror Debian)
+    security=$(multidb_debian_mirror Debian-Security)
     mkdir --parents "$lists/partial" "$work/source"
-    printf 'deb-src http://deb.debian.org/%s main\n' "debian $release" "debian $release-updates" \
-        "debian-security $release-security" >"$work/sources.list"
+    printf 'deb-src %s main\n' "$mirror $release" "$mirror $release-updates" "$security $release-security" \
+        >"$work/sources.list"
     local apt=(-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/nonexistent
         -o "Dir::State::Lists=$lists" -o APT::Sandbox::User=root)
     apt-get "${apt[@]}" --quiet --quiet update

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # An image like Docker's official `postgres`, from Debian's packages, where no registry can be
-# reached. To be sourced; the caller sets `set -euo pipefail`. Needs root, debootstrap, and an engine.
+# reached. To be sourced after packages.sh; the caller sets `set -euo pipefail`. Needs root, debootstrap,
+# and an engine. The packages come from the mirrors of this machine's own apt.
 #
 #   multidb_build_image MAJOR   makes the image postgres:MAJOR unless the engine has it
 #
@@ -8,8 +9,6 @@
 # /usr/lib/postgresql/MAJOR/bin and on the PATH, user and group postgres with the id 999, the
 # locales C.UTF-8 and en_US.UTF-8, the declared volume. The entrypoint only drops root: it makes no
 # cluster. (`docker import` cannot set the stop signal; multidb states it for each container.)
-
-MULTIDB_DEBIAN_MIRROR=${MULTIDB_DEBIAN_MIRROR:-http://deb.debian.org}
 
 multidb_build_image() {
     local major=$1 image=postgres:$1 suite
@@ -25,7 +24,9 @@ multidb_build_image() {
             return 1
             ;;
     esac
-    local debootstrap
+    local debootstrap mirror security
+    mirror=$(multidb_debian_mirror Debian) || return 1
+    security=$(multidb_debian_mirror Debian-Security) || return 1
     if ! debootstrap=$(PATH="$PATH:/usr/sbin" command -v debootstrap); then
         echo "image: debootstrap is not installed; try: apt-get install debootstrap" >&2
         return 1
@@ -38,7 +39,7 @@ multidb_build_image() {
         chmod 0755 "$tree"
         log=$tree.log
         trap 'rm --recursive --force --one-file-system "$tree" "$log"' EXIT
-        if ! multidb_image_tree "$debootstrap" "$tree" "$suite" "$major" >"$log" 2>&1; then
+        if ! multidb_image_tree "$debootstrap" "$tree" "$suite" "$major" "$mirror" "$security" >"$log" 2>&1; then
             echo "image: building $image failed; the end of the log:" >&2
             tail --lines 30 "$log" >&2
             exit 1
@@ -48,23 +49,22 @@ multidb_build_image() {
 }
 
 multidb_image_tree() {
-    local debootstrap=$1 tree=$2 suite=$3 major=$4
-    local mirror=$MULTIDB_DEBIAN_MIRROR
+    local debootstrap=$1 tree=$2 suite=$3 major=$4 mirror=$5 security=$6
     # `set -e` does not hold in a function whose result is tested.
     "$debootstrap" --variant=minbase \
-        "$suite" "$tree" "$mirror/debian" &&
-        multidb_image_prepare "$tree" "$suite" &&
+        "$suite" "$tree" "$mirror" &&
+        multidb_image_prepare "$tree" "$suite" "$mirror" "$security" &&
         multidb_image_install "$tree" "$major" &&
         multidb_image_trim "$tree"
 }
 
 # Settles how packages are installed: no services, no documentation, no cluster, no fsync.
 multidb_image_prepare() {
-    local tree=$1 suite=$2 mirror=$MULTIDB_DEBIAN_MIRROR
+    local tree=$1 suite=$2 mirror=$3 security=$4
     cat >"$tree/etc/apt/sources.list" <<LIST
-deb $mirror/debian $suite main
-deb $mirror/debian $suite-updates main
-deb $mirror/debian-security $suite-security main
+deb $mirror $suite main
+deb $mirror $suite-updates main
+deb $security $suite-security main
 LIST
     printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d" &&
         chmod 0755 "$tree/usr/sbin/policy-rc.d" &&

@@ -14,6 +14,8 @@
 #       lint       shellcheck
 #       source     what Postgres' own source is unpacked and built with
 #       drivers    Postgres' drivers for Python, Java and Node, for the tests
+#   multidb_debian_mirror LABEL     prints the URI of a mirror, as this machine's apt is configured: LABEL is
+#                                   Debian or Debian-Security. Fetches apt's lists where there are none
 #   multidb_find_cargo              puts cargo on the PATH, or says how to get it
 
 # The administration programs are not on an ordinary user's PATH.
@@ -165,6 +167,29 @@ multidb_apt_run() {
     } </dev/null || result=$?
     multidb_as_root rm --force "$no_cluster"
     return "$result"
+}
+
+multidb_debian_mirror() {
+    local label=$1 mirror
+    mirror=$(multidb_mirrors "$label")
+    if [ -z "$mirror" ]; then
+        # The labels are in the lists.
+        multidb_as_root apt-get --quiet --quiet update >&2 || return 1
+        mirror=$(multidb_mirrors "$label")
+    fi
+    if [ -z "$mirror" ]; then
+        echo "packages: no mirror of $label is in apt's configuration (/etc/apt/sources.list.d)" >&2
+        return 1
+    fi
+    # The first, where several are configured.
+    echo "${mirror%%$'\n'*}"
+}
+
+# debootstrap understands these schemes only.
+multidb_mirrors() {
+    # shellcheck disable=SC2016 # apt-get fills the fields in
+    apt-get indextargets --format '$(LABEL) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
+        sed --quiet --regexp-extended "s/^$1 main ((https?|ftp|file):.*[^/])\\/?$/\\1/p"
 }
 
 multidb_find_cargo() {
