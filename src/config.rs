@@ -9,6 +9,7 @@ mod limits;
 mod lines;
 mod listen;
 mod migrations;
+mod postgres;
 mod project;
 mod runtime;
 mod section;
@@ -30,6 +31,7 @@ use multidb_store::ProjectName;
 pub use self::fault::{ConfigFaults, Fault};
 pub use self::listen::ListenAddress;
 pub use self::migrations::{CustomQuery, MigrationsQuery, Preset};
+pub use self::postgres::OWNED_SETTINGS;
 pub(crate) use self::project::without_secret;
 pub use self::project::{GitRemote, Project};
 pub use self::runtime::{CloneMethod, Network, RuntimeConfig, RuntimeKind};
@@ -136,7 +138,7 @@ impl Config {
         let clone_method = runtime::clone_method(top.section("clone", report), report);
         let (limits, disk_reserve_bytes, fetch_timeout) =
             limits::read(top.section("limits", report), report);
-        let postgres_settings = server::postgres(top.section("postgres", report), report);
+        let postgres_settings = postgres::read(top.section("postgres", report), report);
         let auth = server::auth(top.section("auth", report), &root, &listen, report);
         let tls = tls::read(&mut top, report);
         if tls.is_none() && !listen.iter().all(ListenAddress::is_local) {

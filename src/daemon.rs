@@ -4,7 +4,6 @@
 //! root; then what clones and what runs Postgres; what an interrupted run left is put right; then the actors, the
 //! admin socket and the listeners. The end is the reverse, see [`drain`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -17,7 +16,7 @@ use multidb_actors::connection::{AdmissionControl, ConnectionDeps, Method, Tls};
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::{AddSnapshot, SnapshotIndex};
-use multidb_actors::supervisor::{ProjectSettings, Restore, Supervisor, SupervisorDeps};
+use multidb_actors::supervisor::{Restore, Supervisor, SupervisorDeps};
 use multidb_store::store::{Opened, Recovery};
 use multidb_store::{Layout, Store, error_chain};
 use sd_notify::NotifyState;
@@ -29,7 +28,7 @@ use crate::catalog::DiskCatalog;
 use crate::clone::TreeCloner;
 use crate::config::{AuthMethod, Config};
 use crate::control::{Control, ControlDeps};
-use crate::git::{GitProject, GitSource};
+use crate::git::GitSource;
 use crate::import::Importer;
 use crate::probe::PgProbe;
 use crate::proxy::{Acceptors, Proxy};
@@ -39,6 +38,7 @@ use crate::runtime::{InstanceRuntime, PostgresHost, Purpose};
 use crate::tls;
 use crate::users::LiveUsers;
 
+pub mod convert;
 mod drain;
 mod files;
 pub mod host;
@@ -120,7 +120,7 @@ impl Foundation {
         let host = host::build(config, &layout, kind, owner).await?;
         let cloner = TreeCloner::open(
             layout.clone(),
-            config.clone_method,
+            convert::clone_method(config.clone_method),
             config.disk_reserve_bytes,
             owner,
         )?;
@@ -181,7 +181,7 @@ impl Foundation {
         .start_pool();
         let source: Arc<dyn RevisionSource> = Arc::new(GitSource::new(
             &self.layout,
-            git_projects(config),
+            convert::git_projects(config),
             config.fetch_timeout,
         ));
         let index = SnapshotIndex::new(self.catalog.load()?, source).start();
@@ -193,7 +193,7 @@ impl Foundation {
             probe: Arc::new(PgProbe),
             worker: worker.clone(),
             index: index.clone(),
-            projects: Arc::new(project_settings(config)),
+            projects: Arc::new(convert::project_settings(config)),
             limits: Arc::new(config.limits.clone()),
         })
         .start();
@@ -217,7 +217,7 @@ fn secure(config: &Config) -> anyhow::Result<Option<Tls>> {
     let Some(configured) = &config.tls else {
         return Ok(None);
     };
-    let files = configured.files.clone();
+    let files = convert::tls_files(configured);
     let watched = WatchedFiles::new(files.paths())?;
     let server = files.load().context("TLS cannot be offered")?;
     let (sender, server) = watch::channel(Arc::new(server));
@@ -328,30 +328,6 @@ fn open_store(layout: &Layout) -> anyhow::Result<Store> {
         ),
     }
     Ok(store)
-}
-
-fn git_projects(config: &Config) -> HashMap<multidb_store::ProjectName, GitProject> {
-    let project = |(name, project): (&multidb_store::ProjectName, &crate::config::Project)| {
-        let git = project.git.clone();
-        let listing = project.listing.clone();
-        (name.clone(), GitProject { git, listing })
-    };
-    config.projects.iter().map(project).collect()
-}
-
-fn project_settings(config: &Config) -> HashMap<multidb_store::ProjectName, ProjectSettings> {
-    let settings = |(name, project): (&multidb_store::ProjectName, &crate::config::Project)| {
-        let database = project.database.clone();
-        let role = project.role.clone();
-        let idle = project.idle;
-        let settings = ProjectSettings {
-            database,
-            role,
-            idle,
-        };
-        (name.clone(), settings)
-    };
-    config.projects.iter().map(settings).collect()
 }
 
 fn ready(config: &Config, foundation: &Foundation) {

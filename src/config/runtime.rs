@@ -2,8 +2,6 @@
 
 use bytesize::ByteSize;
 
-pub use crate::clone::Method as CloneMethod;
-
 use super::section::{Report, Section};
 use super::value::{Value, quoted, word};
 
@@ -40,6 +38,28 @@ impl RuntimeKind {
     const WORDS: [(&str, Self); 2] = [("docker", Self::Docker), ("process", Self::Process)];
 }
 
+/// How clones are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloneMethod {
+    /// The best of the next two that works. Never a full copy.
+    Auto,
+    /// A snapshot of a Btrfs subvolume.
+    BtrfsSnapshot,
+    /// FICLONE of each file.
+    Reflink,
+    /// A full copy.
+    Copy,
+}
+
+impl CloneMethod {
+    const WORDS: [(&str, Self); 4] = [
+        ("auto", Self::Auto),
+        ("btrfs-snapshot", Self::BtrfsSnapshot),
+        ("reflink", Self::Reflink),
+        ("copy", Self::Copy),
+    ];
+}
+
 /// The network of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
@@ -50,13 +70,6 @@ pub enum Network {
     /// A network of the Docker engine.
     Named(String),
 }
-
-const CLONE_METHODS: [CloneMethod; 4] = [
-    CloneMethod::Auto,
-    CloneMethod::BtrfsSnapshot,
-    CloneMethod::Reflink,
-    CloneMethod::Copy,
-];
 
 fn name_of<T: Copy + PartialEq>(words: &[(&'static str, T)], word: T) -> &'static str {
     let found = words.iter().find(|(_, other)| *other == word);
@@ -75,11 +88,11 @@ impl Value for RuntimeKind {
 
 impl Value for CloneMethod {
     fn read(value: &toml::Value) -> Result<Self, String> {
-        word(value, &CLONE_METHODS.map(|method| (method.name(), method)))
+        word(value, &Self::WORDS)
     }
 
     fn show(&self) -> String {
-        quoted(self.name())
+        quoted(name_of(&Self::WORDS, *self))
     }
 }
 

@@ -1,15 +1,14 @@
-//! The daemon's own paths, `[postgres]` and `[auth]`.
+//! The daemon's own paths, and `[auth]`.
 
 use std::path::{Component, Path, PathBuf};
 
 use multidb_actors::auth::Users;
 
 use super::listen::{ListenAddress, socket_path};
-use super::section::{Origin, Report, Section, kind};
+use super::section::{Origin, Report, Section};
 use super::user::read_users;
 use super::value::{Value, quoted};
 use super::{ROOT_ADMIN_SOCKET, SOCKET_PATH_BYTES_MAX};
-use crate::runtime::settings;
 
 /// What `run/<uid>/.s.PGSQL.5432` adds to the root's path, in bytes.
 const SERVER_SOCKET_BYTES: usize = "/run/0123456789ab/.s.PGSQL.5432".len();
@@ -92,48 +91,6 @@ pub(super) fn default_admin_socket(
         Some(directory) => directory.join("multidb/admin.sock"),
         None => root.join("state/admin.sock"),
     }
-}
-
-pub(super) fn postgres(mut section: Section, report: &mut Report) -> Vec<(String, String)> {
-    let entries = section.section("settings", report).into_entries();
-    section.close(report);
-    let mut settings = Vec::new();
-    for (key, name, value) in entries {
-        match postgres_setting(&name, &value) {
-            Ok(text) => {
-                report.setting(&key, quoted(&text), Origin::File);
-                settings.push((name, text));
-            }
-            Err(message) => report.fault(key, message),
-        }
-    }
-    settings
-}
-
-fn postgres_setting(name: &str, value: &toml::Value) -> Result<String, String> {
-    if !settings::is_name(name) {
-        return Err("is not the name of a setting of Postgres".to_owned());
-    }
-    if settings::OWNED.contains(&name.to_ascii_lowercase().as_str()) {
-        return Err("is set by multidb itself and cannot be changed".to_owned());
-    }
-    let text = match value {
-        toml::Value::String(text) => text.clone(),
-        toml::Value::Integer(number) => number.to_string(),
-        toml::Value::Float(number) => number.to_string(),
-        toml::Value::Boolean(true) => "on".to_owned(),
-        toml::Value::Boolean(false) => "off".to_owned(),
-        other => {
-            return Err(format!(
-                "is {}, but must be a text or a number",
-                kind(other)
-            ));
-        }
-    };
-    if text.contains(['\0', '\n', '\r']) {
-        return Err("contains a line break or a NUL character".to_owned());
-    }
-    Ok(text)
 }
 
 pub(super) fn auth(

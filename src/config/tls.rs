@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use super::section::{Report, Section};
-use crate::tls::TlsFiles;
 
 /// TLS as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// Where the certificate and its key are.
-    pub files: TlsFiles,
+    /// The certificate in PEM, then those between it and its authority.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities that sign clients' certificates.
+    pub client_ca: Option<PathBuf>,
     /// Whether a client over TCP gets no session without TLS.
     pub required: bool,
 }
@@ -22,10 +25,10 @@ pub(super) fn read(top: &mut Section, report: &mut Report) -> Option<TlsConfig> 
     let client_ca: Option<PathBuf> = section.optional("client_ca", report);
     let required = section.get("required", false, report);
     section.close(report);
-    let files = TlsFiles {
+    Some(TlsConfig {
         cert: cert?,
         key: key?,
         client_ca,
-    };
-    Some(TlsConfig { files, required })
+        required,
+    })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use multidb_store::Layout;
 
-use super::{root, with_hint};
+use super::{convert, root, with_hint};
 use crate::config::{Config, RuntimeKind};
 use crate::runtime::PostgresHost;
 use crate::runtime::docker::{DockerHost, DockerSettings, Limits, default_socket, probe_engine};
@@ -53,7 +53,7 @@ pub async fn build(
             let host = DockerHost::connect(DockerSettings {
                 socket: default_socket(),
                 image: config.runtime.image.clone(),
-                network: config.runtime.network.clone(),
+                network: convert::network(&config.runtime.network),
                 limits: Limits {
                     memory_bytes: config.runtime.memory_bytes,
                     cpus: config.runtime.cpus,

@@ -48,9 +48,19 @@ use self::engine::Engine;
 use self::image::Image;
 use self::labels::Labels;
 use self::pause::Pause;
-pub use crate::config::Network;
 use crate::runtime::locks::Locks;
 use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec};
+
+/// The network of the servers' containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// A loopback that all of them share, and nothing else.
+    None,
+    /// A namespace for each.
+    Private,
+    /// A network of the engine.
+    Named(String),
+}
 
 /// How to run containers.
 #[derive(Debug, Clone)]

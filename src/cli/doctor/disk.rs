@@ -11,6 +11,7 @@ use crate::catalog;
 use crate::cli::table::{count, size};
 use crate::clone::{Method, probe, snapshot_extents};
 use crate::config::Config;
+use crate::daemon::convert;
 
 /// Checks that the root exists, that its file system can clone, and that it has free space.
 pub(super) fn root(config: &Config) -> Vec<Finding> {
@@ -74,7 +75,7 @@ impl Drop for Scratch {
 fn clones(config: &Config, found: &probe::Findings) -> Finding {
     let finding = |level, message: String| Finding::new(level, "clones", message);
     let system = found.file_system;
-    match found.resolve(config.clone_method) {
+    match found.resolve(convert::clone_method(config.clone_method)) {
         Ok(Method::Copy) => finding(
             Level::Warn,
             format!("every instance is a full copy of its snapshot, as configured; the root is on {system}"),
@@ -199,12 +200,14 @@ fn fragmentation(layout: &Layout, snapshot: &SnapshotRecord) -> Option<Finding> 
 mod tests {
     use multidb_store::manifest;
 
+    use crate::config::CloneMethod;
+
     use super::*;
 
     fn config(root: &Path) -> Config {
         Config {
             root: root.to_owned(),
-            clone_method: Method::Copy,
+            clone_method: CloneMethod::Copy,
             disk_reserve_bytes: 0,
             ..Config::default()
         }

@@ -5,6 +5,7 @@ use multidb_store::error_chain;
 
 use super::{Finding, Level};
 use crate::config::Config;
+use crate::daemon::convert;
 
 const SUBJECT: &str = "tls";
 /// A certificate with less time left than this needs to be renewed.
@@ -13,7 +14,7 @@ const RENEWAL: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// Checks that the configured files can be loaded, and until when they are valid.
 pub(super) fn examine(config: &Config) -> Option<Finding> {
     let configured = config.tls.as_ref()?;
-    Some(match configured.files.load() {
+    Some(match convert::tls_files(configured).load() {
         Ok(server) => lifetime(server.expires_at(), Timestamp::now()),
         Err(error) => Finding::new(Level::Fail, SUBJECT, error_chain(&error))
             .hint("Fix the files; the daemon does not start without them."),

@@ -1,0 +1,67 @@
+//! The configuration's settings as the types of the parts that they are for, so that neither side
+//! imports the other.
+
+use std::collections::HashMap;
+
+use multidb_actors::supervisor::ProjectSettings;
+use multidb_store::ProjectName;
+
+use crate::clone::Method;
+use crate::config::{self, CloneMethod, Config, TlsConfig};
+use crate::git::GitProject;
+use crate::runtime::docker::Network;
+use crate::tls::TlsFiles;
+
+/// The method of clones.
+pub fn clone_method(method: CloneMethod) -> Method {
+    match method {
+        CloneMethod::Auto => Method::Auto,
+        CloneMethod::BtrfsSnapshot => Method::BtrfsSnapshot,
+        CloneMethod::Reflink => Method::Reflink,
+        CloneMethod::Copy => Method::Copy,
+    }
+}
+
+/// The network of containers.
+pub(super) fn network(network: &config::Network) -> Network {
+    match network {
+        config::Network::None => Network::None,
+        config::Network::Private => Network::Private,
+        config::Network::Named(name) => Network::Named(name.clone()),
+    }
+}
+
+/// The files of TLS.
+pub fn tls_files(tls: &TlsConfig) -> TlsFiles {
+    TlsFiles {
+        cert: tls.cert.clone(),
+        key: tls.key.clone(),
+        client_ca: tls.client_ca.clone(),
+    }
+}
+
+/// The projects' repositories.
+pub(super) fn git_projects(config: &Config) -> HashMap<ProjectName, GitProject> {
+    let project = |(name, project): (&ProjectName, &config::Project)| {
+        let git = project.git.clone();
+        let listing = project.listing.clone();
+        (name.clone(), GitProject { git, listing })
+    };
+    config.projects.iter().map(project).collect()
+}
+
+/// What sessions need of their project.
+pub(super) fn project_settings(config: &Config) -> HashMap<ProjectName, ProjectSettings> {
+    let settings = |(name, project): (&ProjectName, &config::Project)| {
+        let database = project.database.clone();
+        let role = project.role.clone();
+        let idle = project.idle;
+        let settings = ProjectSettings {
+            database,
+            role,
+            idle,
+        };
+        (name.clone(), settings)
+    };
+    config.projects.iter().map(settings).collect()
+}
