@@ -33,8 +33,7 @@ use crate::import::Importer;
 use crate::probe::PgProbe;
 use crate::proxy::{Acceptors, Proxy};
 use crate::reload::WatchedFiles;
-use crate::runtime::process::data_owner;
-use crate::runtime::{InstanceRuntime, PostgresHost, Purpose};
+use crate::runtime::{InstanceRuntime, PostgresHost, Purpose, data_owner};
 use crate::tls;
 use crate::users::LiveUsers;
 

@@ -13,6 +13,7 @@ use multidb_store::{InstanceRecord, InstanceUid, Layout};
 use serde::{Deserialize, Serialize};
 
 pub mod binaries;
+mod data_owner;
 pub mod docker;
 mod locks;
 pub mod log_tail;
@@ -20,7 +21,10 @@ mod postmaster;
 pub mod process;
 mod program;
 pub mod readiness;
+mod run_dir;
 pub mod settings;
+
+pub use self::data_owner::data_owner;
 
 /// A Postgres server to run on one data directory.
 #[derive(Debug, Clone)]

@@ -10,24 +10,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use multidb_actors::ports::{Endpoint, FoundPostgres, RunningPostgres, RuntimeError, StartError};
 use multidb_store::{InstanceUid, Layout};
-use nix::unistd::{Uid, User};
 use tokio::runtime::Handle;
 
 mod adopt;
 mod orphans;
-mod run_dir;
+mod server_file;
 mod starting;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(super) use self::run_dir::{prepare_run_dir, remove_run_dir};
-
-use self::run_dir::ServerFile;
+use self::server_file::ServerFile;
 use self::starting::Launch;
 use super::binaries::Binaries;
 use super::locks::Locks;
 use super::postmaster::Postmaster;
 use super::program;
+use super::run_dir::remove_run_dir;
 use super::settings::SOCKET_NAME;
 use super::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec, log_tail};
 
@@ -40,28 +38,6 @@ pub struct ProcessHost {
     /// The configuration's settings of Postgres.
     settings: Vec<(String, String)>,
     locks: Locks,
-}
-
-/// Who Postgres runs as: the configured user where the daemon is root, since Postgres refuses to
-/// be; else whoever we are.
-///
-/// # Errors
-///
-/// There is no such user.
-pub fn data_owner(user: &str) -> Result<(u32, u32), RuntimeError> {
-    if !Uid::effective().is_root() {
-        return Ok((
-            Uid::effective().as_raw(),
-            nix::unistd::Gid::effective().as_raw(),
-        ));
-    }
-    let found = User::from_name(user).ok().flatten();
-    let found = found.filter(|found| !found.uid.is_root());
-    let found = found.ok_or_else(|| RuntimeError {
-        message: format!("there is no user \"{user}\" to run Postgres as"),
-        hint: Some("Set runtime.user to an existing user other than root.".to_owned()),
-    })?;
-    Ok((found.uid.as_raw(), found.gid.as_raw()))
 }
 
 impl ProcessHost {

@@ -9,8 +9,8 @@ use super::{Finding, Level};
 use crate::config::{Config, RuntimeKind};
 use crate::daemon::{host, root};
 use crate::runtime::binaries::Binaries;
+use crate::runtime::data_owner;
 use crate::runtime::docker::{default_socket, probe_engine};
-use crate::runtime::process::data_owner;
 
 /// The runtime that `serve` would choose, and whether it can run what the snapshots need.
 pub(super) async fn examine(config: &Config, snapshots: &[SnapshotRecord]) -> Vec<Finding> {

@@ -19,7 +19,8 @@ use crate::import::{
 };
 use crate::probe::connect;
 use crate::runtime::binaries::Binaries;
-use crate::runtime::process::{ProcessHost, data_owner};
+use crate::runtime::data_owner;
+use crate::runtime::process::ProcessHost;
 use crate::runtime::{PostgresHost, ProgramRun, Purpose, ServerSpec};
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);

@@ -27,8 +27,8 @@ use super::labels::Role;
 use super::launch::LaunchError;
 use crate::runtime::ServerSpec;
 use crate::runtime::postmaster::Postmaster;
-use crate::runtime::process::{prepare_run_dir, remove_run_dir};
 use crate::runtime::readiness::Readiness;
+use crate::runtime::run_dir::{prepare_run_dir, remove_run_dir};
 use crate::runtime::settings::{self, SOCKET_NAME};
 
 /// How much of the log a failed start quotes.

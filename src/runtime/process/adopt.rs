@@ -12,10 +12,11 @@ use multidb_store::InstanceUid;
 
 use super::ProcessHost;
 use super::orphans;
-use super::run_dir::{ServerFile, remove_run_dir_logged};
+use super::server_file::ServerFile;
 use crate::runtime::Purpose;
 use crate::runtime::postmaster::Postmaster;
 use crate::runtime::readiness::Readiness;
+use crate::runtime::run_dir::remove_run_dir_logged;
 
 /// How long a server that is just starting may take to accept connections.
 const READY_PATIENCE: Duration = Duration::from_secs(10);

@@ -14,9 +14,10 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
 use super::orphans;
-use super::run_dir::{ServerFile, prepare_run_dir, remove_run_dir_logged};
+use super::server_file::ServerFile;
 use crate::runtime::postmaster::Postmaster;
 use crate::runtime::readiness::Readiness;
+use crate::runtime::run_dir::{prepare_run_dir, remove_run_dir_logged};
 use crate::runtime::{ServerSpec, log_tail, program, settings};
 
 /// The lines of the log that a failed start reports.

@@ -11,8 +11,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::runtime::docker::{DockerHost, DockerSettings, Limits, Network, default_socket};
-use crate::runtime::process::data_owner;
-use crate::runtime::{PostgresHost, ProgramRun, Purpose, ServerSpec};
+use crate::runtime::{PostgresHost, ProgramRun, Purpose, ServerSpec, data_owner};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -13,8 +13,8 @@ use tokio_postgres::Client;
 
 use crate::probe::connect;
 use crate::runtime::postmaster::Postmaster;
-use crate::runtime::process::{ProcessHost, data_owner, orphans};
-use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec};
+use crate::runtime::process::{ProcessHost, orphans};
+use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec, data_owner};
 
 /// How long anything may take here.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
