@@ -39,8 +39,8 @@ use crate::users::LiveUsers;
 
 pub mod convert;
 mod drain;
-mod files;
 pub mod host;
+mod open_files;
 pub mod root;
 
 /// Runs the daemon until it is told to stop.
@@ -52,8 +52,8 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
     System::new().block_on(run(config))
 }
 
-/// What stands below the actors.
-struct Foundation {
+/// The services that the actors use.
+struct Services {
     layout: Layout,
     store: Store,
     cloner: Arc<TreeCloner>,
@@ -62,17 +62,17 @@ struct Foundation {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
-    files::raise_limit(&config.limits);
-    let foundation = Foundation::lay(&config).await?;
-    foundation.clean_up().await?;
-    let actors = foundation.start_actors(&config).await?;
+    open_files::raise_limit(&config.limits);
+    let services = Services::open(&config).await?;
+    services.clean_up().await?;
+    let actors = services.start_actors(&config).await?;
     let users = live_users(&config)?;
-    let importer = foundation.importer(actors.index.clone());
+    let importer = services.importer(actors.index.clone());
     let control = Control::new(ControlDeps {
         config: Arc::new(config.clone()),
-        layout: foundation.layout.clone(),
-        cloner: foundation.cloner.clone(),
-        host: foundation.host.clone(),
+        layout: services.layout.clone(),
+        cloner: services.cloner.clone(),
+        host: services.host.clone(),
         probe: Arc::new(PgProbe),
         supervisor: actors.supervisor.clone(),
         index: actors.index.clone(),
@@ -86,10 +86,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     handle_hangups()?;
     let proxy = Proxy::bind(&config.listen)?;
     let tls = secure(&config)?;
-    let method = authentication(users.as_deref(), &foundation.layout)?;
+    let method = authentication(users.as_deref(), &services.layout)?;
     let (arbiters, acceptors) = actors.acceptors(&config, tls, method);
     let accepting = actix_rt::spawn(proxy.serve(acceptors));
-    ready(&config, &foundation);
+    ready(&config, &services);
 
     drain::signal().await?;
     notify(&[NotifyState::Stopping]);
@@ -101,7 +101,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     );
     tokio::join!(importer.stop(), drained);
     admin.stop(false).await;
-    foundation.host.close().await;
+    services.host.close().await;
     for arbiter in arbiters {
         arbiter.stop();
     }
@@ -109,8 +109,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Foundation {
-    async fn lay(config: &Config) -> anyhow::Result<Self> {
+impl Services {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
         let layout = Layout::new(&config.root);
         let kind = host::kind(config).await;
         let owner = data_owner(&config.runtime.user).map_err(|error| with_hint(&error))?;
@@ -329,13 +329,13 @@ fn open_store(layout: &Layout) -> anyhow::Result<Store> {
     Ok(store)
 }
 
-fn ready(config: &Config, foundation: &Foundation) {
+fn ready(config: &Config, services: &Services) {
     let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
     tracing::info!(
         listen = listen.join(" "),
         root = %config.root.display(),
-        runtime = foundation.host.kind(),
-        clone_method = foundation.cloner.method(),
+        runtime = services.host.kind(),
+        clone_method = services.cloner.method(),
         version = env!("CARGO_PKG_VERSION"),
         "ready"
     );

@@ -96,9 +96,9 @@ pub trait PostgresHost: Send + Sync + 'static {
     /// when its future is dropped.
     async fn start_server(&self, spec: &ServerSpec) -> Result<RunningPostgres, StartError>;
 
-    /// Stops a server: fast shutdown, and after `patience` an immediate one. Returns once it has
+    /// Stops a server: fast shutdown, and after `timeout` an immediate one. Returns once it has
     /// exited and nothing of it is left. One that does not run is stopped.
-    async fn stop_server(&self, uid: InstanceUid, patience: Duration) -> Result<(), RuntimeError>;
+    async fn stop_server(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError>;
 
     /// All servers of ours that run.
     async fn running_servers(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError>;
@@ -151,8 +151,8 @@ impl Runtime for InstanceRuntime {
         self.host.start_server(&spec).await
     }
 
-    async fn stop(&self, uid: InstanceUid, patience: Duration) -> Result<(), RuntimeError> {
-        self.host.stop_server(uid, patience).await
+    async fn stop(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
+        self.host.stop_server(uid, timeout).await
     }
 
     async fn running(&self) -> Result<Vec<FoundPostgres>, RuntimeError> {

@@ -11,8 +11,8 @@ use multidb_actors::sessions::{EndConnection, EndReason, SessionTable};
 use multidb_actors::supervisor::{StopAll, StopInstances, Supervisor};
 use tokio::signal::unix::{SignalKind, signal as listen};
 
-/// How long an error of ours may take to its client after its session was ended.
-const FAREWELL: Duration = Duration::from_millis(50);
+/// Time for the last error to reach its client after its session has ended.
+const LAST_ERROR_DELAY: Duration = Duration::from_millis(50);
 
 /// Resolves at SIGTERM or SIGINT.
 pub(super) async fn signal() -> std::io::Result<()> {
@@ -50,7 +50,7 @@ pub(super) async fn drain(supervisor: &Addr<Supervisor>, sessions: &SessionTable
         _ = signal() => {}
     }
     stop(supervisor, StopInstances::Now).await;
-    tokio::time::sleep(FAREWELL).await;
+    tokio::time::sleep(LAST_ERROR_DELAY).await;
 }
 
 async fn stop(supervisor: &Addr<Supervisor>, instances: StopInstances) {

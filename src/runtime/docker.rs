@@ -170,8 +170,8 @@ impl PostgresHost for DockerHost {
         Ok(started.keep())
     }
 
-    async fn stop_server(&self, uid: InstanceUid, patience: Duration) -> Result<(), RuntimeError> {
-        self.detached(|inner, _| async move { inner.stop(uid, patience).await })
+    async fn stop_server(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
+        self.detached(|inner, _| async move { inner.stop(uid, timeout).await })
             .await?
     }
 

@@ -75,26 +75,26 @@ impl Postmaster {
         Ok(())
     }
 
-    /// Stops it: fast shutdown, after `patience` an immediate one, then by force.
+    /// Stops it: fast shutdown, after `timeout` an immediate one, then by force.
     ///
     /// # Errors
     ///
     /// It does not even end by force.
-    pub(super) async fn stop(&self, patience: Duration) -> io::Result<()> {
-        /// What an immediate shutdown may take: it only has to end its backends.
-        const IMMEDIATE_PATIENCE: Duration = Duration::from_secs(5);
+    pub(super) async fn stop(&self, timeout: Duration) -> io::Result<()> {
+        /// Long enough for an immediate shutdown, which only ends the backends.
+        const IMMEDIATE_TIMEOUT: Duration = Duration::from_secs(5);
         let steps = [
-            (Signal::INT, patience),
-            (Signal::QUIT, IMMEDIATE_PATIENCE),
-            (Signal::KILL, IMMEDIATE_PATIENCE),
+            (Signal::INT, timeout),
+            (Signal::QUIT, IMMEDIATE_TIMEOUT),
+            (Signal::KILL, IMMEDIATE_TIMEOUT),
         ];
-        for (signal, patience) in steps {
+        for (signal, timeout) in steps {
             self.signal(signal);
-            match tokio::time::timeout(patience, self.exited()).await {
+            match tokio::time::timeout(timeout, self.exited()).await {
                 Ok(exited) => return exited,
                 Err(_) => {
                     let pid = self.pid.as_raw_nonzero();
-                    tracing::warn!(%pid, ?signal, ?patience, "postgres did not stop in time");
+                    tracing::warn!(%pid, ?signal, ?timeout, "postgres did not stop in time");
                 }
             }
         }

@@ -105,7 +105,7 @@ impl PostgresHost for ProcessHost {
         })
     }
 
-    async fn stop_server(&self, uid: InstanceUid, patience: Duration) -> Result<(), RuntimeError> {
+    async fn stop_server(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
         let _lock = self.locks.lock(uid).await;
         let run_dir = self.layout.run_dir(uid);
         let data_dir = match ServerFile::read(&run_dir) {
@@ -113,7 +113,7 @@ impl PostgresHost for ProcessHost {
             None => self.layout.instance_data(uid),
         };
         if let Some(postmaster) = Postmaster::find(&data_dir) {
-            adopt::stop(&postmaster, &data_dir, patience).await?;
+            adopt::stop(&postmaster, &data_dir, timeout).await?;
         }
         orphans::end(&data_dir).await?;
         remove_run_dir(&run_dir).map_err(|error| RuntimeError {

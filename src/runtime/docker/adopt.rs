@@ -1,4 +1,4 @@
-//! What an earlier daemon left in the engine: servers to take over, and remains to remove.
+//! What an earlier daemon left in the engine: servers to take over, and leftovers to remove.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::Inner;
 use super::labels::Role;
-use super::server::Remains;
+use super::server::ContainerRef;
 use crate::runtime::Purpose;
 use crate::runtime::readiness::Readiness;
 
@@ -70,18 +70,18 @@ impl Inner {
             return None;
         }
         let _lock = self.locks.lock(uid).await;
-        let remains = Remains { uid, id, log };
+        let container = ContainerRef { uid, id, log };
         let ready = running && {
             let readiness = Readiness::of_running(&data_dir, &self.settings.layout.run_dir(uid));
-            let ready = self.ready(&remains.id, &readiness);
+            let ready = self.ready(&container.id, &readiness);
             matches!(timeout(ADOPTION_TIMEOUT, ready).await, Ok(Ok(())))
         };
         if !ready {
             tracing::info!(%uid, running, "removing a container that serves nobody");
-            self.clear_away_logged(&remains).await;
+            self.clear_away_logged(&container).await;
             return None;
         }
-        let postgres = self.watched(&remains);
+        let postgres = self.watched(&container);
         Some((purpose, FoundPostgres { uid, postgres }))
     }
 }

@@ -72,15 +72,15 @@ pub(super) struct Plan<'a> {
     pub(super) output: Output,
 }
 
-/// How a container that ran has ended.
+/// The exit of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ending {
+pub(super) struct ContainerExit {
     pub(super) exit_code: i64,
     /// A sentence without a full stop.
     pub(super) text: String,
 }
 
-impl Ending {
+impl ContainerExit {
     fn of(exit_code: i64) -> Self {
         let text = match exit_code {
             137 => "killed by SIGKILL".to_owned(),
@@ -303,24 +303,26 @@ impl Engine {
         }
     }
 
-    /// How the container has ended; `None` while it runs. `exit_code` is what is known already,
-    /// for a container that is gone by now.
-    pub(super) async fn ending(
+    /// The exit of the container; `None` while it runs. `exit_code` is used where the container is
+    /// gone by now.
+    pub(super) async fn exit(
         &self,
         name: &str,
         exit_code: Option<i64>,
-    ) -> Result<Option<Ending>, CallError> {
+    ) -> Result<Option<ContainerExit>, CallError> {
         let Some(container) = self.inspect(name).await? else {
-            return Ok(Some(exit_code.map_or_else(Ending::removed, Ending::of)));
+            return Ok(Some(
+                exit_code.map_or_else(ContainerExit::removed, ContainerExit::of),
+            ));
         };
         let state = container.state.unwrap_or_default();
         if state.running == Some(true) {
             return Ok(None);
         }
-        let mut ending = Ending::of(state.exit_code.or(exit_code).unwrap_or(-1));
+        let mut exit = ContainerExit::of(state.exit_code.or(exit_code).unwrap_or(-1));
         if state.oom_killed == Some(true) {
-            ending.text.push_str(", out of its memory limit");
+            exit.text.push_str(", out of its memory limit");
         }
-        Ok(Some(ending))
+        Ok(Some(exit))
     }
 }

@@ -76,14 +76,14 @@ impl Inner {
         let exit_code = timeout(CALL_TIMEOUT, self.engine.wait(name))
             .await
             .unwrap_or(Ok(None))?;
-        let ending = self
+        let exit = self
             .engine
-            .ending(name, exit_code)
+            .exit(name, exit_code)
             .await?
             .ok_or_else(|| failed(run, "it still runs after its output has ended"))?;
         Ok(ProgramOutput {
-            success: ending.exit_code == 0,
-            status: ending.text,
+            success: exit.exit_code == 0,
+            status: exit.text,
             stdout: output.stdout,
             stderr_tail: output.stderr.finish(),
         })

@@ -16,7 +16,7 @@ use std::time::Duration;
 use multidb_actors::ports::{Endpoint, RunningPostgres, RuntimeError, StartError};
 use multidb_store::InstanceUid;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
@@ -38,11 +38,11 @@ const FAILURE_LOG_LINES: usize = 20;
 /// before it has its handlers.
 const SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long an immediate shutdown may take before the container is killed.
-const IMMEDIATE_PATIENCE: Duration = Duration::from_secs(5);
+/// The limit of an immediate shutdown, after which the container is killed.
+const IMMEDIATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a server without an owner is given to shut down.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(30);
+/// The limit of a fast shutdown of a leftover server.
+const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long to wait before the engine is asked again whether a server runs, when it did not answer.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -52,9 +52,9 @@ pub(super) fn container_name(uid: InstanceUid) -> String {
     format!("multidb-{uid}")
 }
 
-/// What is needed to take a server's container away.
+/// A server's container, with what its removal needs.
 #[derive(Debug, Clone)]
-pub(super) struct Remains {
+pub(super) struct ContainerRef {
     pub(super) uid: InstanceUid,
     /// The container's id: a later container of the same name is another one.
     pub(super) id: String,
@@ -65,14 +65,14 @@ pub(super) struct Remains {
 pub(super) struct Started {
     postgres: Option<RunningPostgres>,
     inner: Arc<Inner>,
-    remains: Remains,
+    container: ContainerRef,
 }
 
 impl Started {
     /// The server, which from now on is the caller's.
     pub(super) fn keep(mut self) -> RunningPostgres {
         let gone = || RunningPostgres {
-            endpoint: self.inner.endpoint(self.remains.uid),
+            endpoint: self.inner.endpoint(self.container.uid),
             exited: Box::pin(std::future::ready("it was not there".to_owned())),
         };
         self.postgres.take().unwrap_or_else(gone)
@@ -82,10 +82,10 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         if self.postgres.is_some() {
-            let (inner, remains) = (Arc::clone(&self.inner), self.remains.clone());
+            let (inner, container) = (Arc::clone(&self.inner), self.container.clone());
             self.inner.tasks.spawn(async move {
-                let _lock = inner.locks.lock(remains.uid).await;
-                inner.clear_away_logged(&remains).await;
+                let _lock = inner.locks.lock(container.uid).await;
+                inner.clear_away_logged(&container).await;
             });
         }
     }
@@ -113,23 +113,23 @@ impl Inner {
                 return Err(error.into());
             }
         };
-        let remains = Remains {
+        let container = ContainerRef {
             uid: spec.uid,
             id,
             log: spec.log.clone(),
         };
         let ready = tokio::select! {
-            ready = self.ready(&remains.id, &readiness) => ready,
+            ready = self.ready(&container.id, &readiness) => ready,
             () = given_up.cancelled() => Err(nobody_waits().into()),
         };
         if let Err(error) = ready {
-            self.clear_away_logged(&remains).await;
+            self.clear_away_logged(&container).await;
             return Err(error);
         }
         Ok(Started {
-            postgres: Some(self.watched(&remains)),
+            postgres: Some(self.watched(&container)),
             inner: Arc::clone(&self),
-            remains,
+            container,
         })
     }
 
@@ -159,7 +159,7 @@ impl Inner {
         match self.launch(plan.clone(), &self.settings.network).await {
             Err(LaunchError::NameTaken(_)) => {
                 tracing::warn!(uid = %spec.uid, "a container was left behind, ending it");
-                self.end(spec.uid, ORPHAN_PATIENCE).await?;
+                self.end(spec.uid, LEFTOVER_TIMEOUT).await?;
                 // Its run directory went with it.
                 self.make_run_dir(spec).await?;
                 self.launch(plan, &self.settings.network).await?;
@@ -179,28 +179,28 @@ impl Inner {
 
     /// Returns when the server accepts connections, or has exited.
     pub(super) async fn ready(&self, id: &str, readiness: &Readiness) -> Result<(), StartError> {
-        let ending = tokio::select! {
+        let status = tokio::select! {
             () = readiness.ready() => return Ok(()),
-            ending = ended(&self.engine, id) => ending,
+            status = wait_exit(&self.engine, id) => status,
         };
         let log = self.engine.log_tail(id, FAILURE_LOG_LINES).await;
         Err(StartError::Exited {
-            status: ending,
+            status,
             log: log.unwrap_or_default(),
         })
     }
 
     /// A server that runs, with a task that takes its container away when it has exited.
-    pub(super) fn watched(self: &Arc<Self>, remains: &Remains) -> RunningPostgres {
+    pub(super) fn watched(self: &Arc<Self>, container: &ContainerRef) -> RunningPostgres {
         let (tell, told) = oneshot::channel();
-        let (inner, remains) = (Arc::clone(self), remains.clone());
-        let endpoint = self.endpoint(remains.uid);
+        let (inner, container) = (Arc::clone(self), container.clone());
+        let endpoint = self.endpoint(container.uid);
         self.tasks.spawn(async move {
-            let ending = ended(&inner.engine, &remains.id).await;
+            let status = wait_exit(&inner.engine, &container.id).await;
             // Nobody may be interested.
-            let _ = tell.send(ending);
-            let _lock = inner.locks.lock(remains.uid).await;
-            inner.clear_away_logged(&remains).await;
+            let _ = tell.send(status);
+            let _lock = inner.locks.lock(container.uid).await;
+            inner.clear_away_logged(&container).await;
         });
         RunningPostgres {
             endpoint,
@@ -214,14 +214,14 @@ impl Inner {
     pub(super) async fn stop(
         &self,
         uid: InstanceUid,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(), RuntimeError> {
         let _lock = self.locks.lock(uid).await;
-        self.end(uid, patience).await
+        self.end(uid, timeout).await
     }
 
     /// Ends and removes the server's container, whichever it is. The caller holds the lock.
-    async fn end(&self, uid: InstanceUid, patience: Duration) -> Result<(), RuntimeError> {
+    async fn end(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
         let name = container_name(uid);
         let Some(container) = self.engine.inspect(&name).await? else {
             self.remove_run_dir(uid).await;
@@ -239,20 +239,21 @@ impl Inner {
             });
         };
         if container.state.and_then(|state| state.running) == Some(true) {
-            self.shut_down(&id, patience).await?;
+            self.shut_down(&id, timeout).await?;
         }
-        self.clear_away(&Remains { uid, id, log }).await
+        self.clear_away(&ContainerRef { uid, id, log }).await
     }
 
-    /// Asks Postgres to shut down: fast, after `patience` immediately. What still runs then is
+    /// Asks Postgres to shut down: fast, after `timeout` immediately. What still runs then is
     /// killed when its container is removed.
-    async fn shut_down(&self, id: &str, patience: Duration) -> Result<(), RuntimeError> {
-        for (signal, patience) in [("SIGINT", patience), ("SIGQUIT", IMMEDIATE_PATIENCE)] {
-            let deadline = Instant::now() + patience;
+    async fn shut_down(&self, id: &str, timeout: Duration) -> Result<(), RuntimeError> {
+        for (signal, timeout) in [("SIGINT", timeout), ("SIGQUIT", IMMEDIATE_TIMEOUT)] {
+            let deadline = Instant::now() + timeout;
             loop {
                 self.engine.signal(id, signal).await?;
                 let left = deadline.saturating_duration_since(Instant::now());
-                let exited = timeout(left.min(SIGNAL_INTERVAL), self.engine.wait(id)).await;
+                let exited =
+                    tokio::time::timeout(left.min(SIGNAL_INTERVAL), self.engine.wait(id)).await;
                 match exited {
                     Ok(Err(error)) if !error.is_missing() => return Err(error.into()),
                     Ok(_) => return Ok(()),
@@ -263,7 +264,7 @@ impl Inner {
             tracing::warn!(
                 container = id,
                 signal,
-                ?patience,
+                ?timeout,
                 "postgres did not stop in time"
             );
         }
@@ -272,23 +273,23 @@ impl Inner {
 
     /// Saves the log and removes the container and the run directory, unless another container
     /// took their place. The caller holds the lock.
-    async fn clear_away(&self, remains: &Remains) -> Result<(), RuntimeError> {
-        if self.engine.inspect(&remains.id).await?.is_none() {
+    async fn clear_away(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
+        if self.engine.inspect(&container.id).await?.is_none() {
             return Ok(());
         }
-        if let Err(error) = self.engine.save_log(&remains.id, &remains.log).await {
+        if let Err(error) = self.engine.save_log(&container.id, &container.log).await {
             // The instance's directory may be deleted by now; its log is no reason to keep a container.
-            tracing::warn!(uid = %remains.uid, error = error.message, "a log was not saved");
+            tracing::warn!(uid = %container.uid, error = error.message, "a log was not saved");
         }
-        self.engine.remove(&remains.id).await?;
-        self.remove_run_dir(remains.uid).await;
+        self.engine.remove(&container.id).await?;
+        self.remove_run_dir(container.uid).await;
         Ok(())
     }
 
-    pub(super) async fn clear_away_logged(&self, remains: &Remains) {
-        if let Err(error) = self.clear_away(remains).await {
+    pub(super) async fn clear_away_logged(&self, container: &ContainerRef) {
+        if let Err(error) = self.clear_away(container).await {
             tracing::warn!(
-                uid = %remains.uid,
+                uid = %container.uid,
                 error = error.message,
                 "a container is left for the next start or stop to remove"
             );
@@ -321,7 +322,7 @@ impl Inner {
 
 /// Waits until the container has exited, however long that takes and whatever becomes of the
 /// engine meanwhile, and says how.
-async fn ended(engine: &Engine, id: &str) -> String {
+async fn wait_exit(engine: &Engine, id: &str) -> String {
     loop {
         let exit_code = match engine.wait(id).await {
             Ok(exit_code) => exit_code,
@@ -334,8 +335,8 @@ async fn ended(engine: &Engine, id: &str) -> String {
                 None
             }
         };
-        match engine.ending(id, exit_code).await {
-            Ok(Some(ending)) => return ending.text,
+        match engine.exit(id, exit_code).await {
+            Ok(Some(exit)) => return exit.text,
             Ok(None) => {}
             Err(error) => tracing::debug!(container = id, ?error, "the engine does not answer"),
         }

@@ -8,21 +8,21 @@ use std::time::Duration;
 use multidb_actors::ports::StartError;
 use tokio::time::Instant;
 
-use self::fixture::{PATIENCE, Universe, check_started, eventually, query};
+use self::fixture::{Fixture, TIMEOUT, check_started, eventually, query};
 use super::{Network, probe_engine};
 use crate::runtime::{PostgresHost, ProgramRun, Purpose};
 
 #[tokio::test]
 async fn a_server_starts_answers_stops_and_leaves_its_log() {
-    let universe = Universe::new().await;
-    let spec = universe.cluster(1).await;
-    let running = universe.host.start_server(&spec).await.unwrap();
+    let fixture = Fixture::new().await;
+    let spec = fixture.cluster(1).await;
+    let running = fixture.host.start_server(&spec).await.unwrap();
     assert_eq!(query(&running.endpoint, "select 1 + 1").await, "2");
     assert_eq!(
         query(&running.endpoint, "show shared_buffers").await,
         "16MB"
     );
-    let lines = universe
+    let lines = fixture
         .host
         .server_logs(spec.uid, &spec.log, 100)
         .await
@@ -34,26 +34,26 @@ async fn a_server_starts_answers_stops_and_leaves_its_log() {
         "{lines:?}"
     );
 
-    universe.host.stop_server(spec.uid, PATIENCE).await.unwrap();
+    fixture.host.stop_server(spec.uid, TIMEOUT).await.unwrap();
     assert_eq!(running.exited.await, "exit code 0", "a clean shutdown");
-    assert!(universe.containers().await.is_empty());
-    assert!(!universe.layout().run_dir(spec.uid).exists());
+    assert!(fixture.containers().await.is_empty());
+    assert!(!fixture.layout().run_dir(spec.uid).exists());
     let log = std::fs::read_to_string(&spec.log).unwrap();
     assert!(log.contains("received fast shutdown request"), "{log}");
     assert!(log.contains("database system is shut down"), "{log}");
-    let saved = universe
+    let saved = fixture
         .host
         .server_logs(spec.uid, &spec.log, 1)
         .await
         .unwrap();
     assert_eq!(saved.len(), 1);
     // Stopping what does not run is no error.
-    universe.host.stop_server(spec.uid, PATIENCE).await.unwrap();
+    fixture.host.stop_server(spec.uid, TIMEOUT).await.unwrap();
 
     // The log is of all starts.
-    let again = universe.host.start_server(&spec).await.unwrap();
+    let again = fixture.host.start_server(&spec).await.unwrap();
     assert_eq!(query(&again.endpoint, "select 2").await, "2");
-    let lines = universe
+    let lines = fixture
         .host
         .server_logs(spec.uid, &spec.log, 1000)
         .await
@@ -63,7 +63,7 @@ async fn a_server_starts_answers_stops_and_leaves_its_log() {
         .filter(|l| l.contains("starting PostgreSQL"))
         .count();
     assert_eq!(starts, 2, "{lines:?}");
-    universe.finish().await;
+    fixture.finish().await;
 }
 
 #[tokio::test]
@@ -75,16 +75,16 @@ async fn each_network_serves() {
         Network::Named(named.0.clone()),
     ];
     for network in networks {
-        let universe = Universe::with(|settings| settings.network = network).await;
-        let spec = universe.cluster(1).await;
-        check_started(&universe.host, &spec).await;
-        universe.finish().await;
+        let fixture = Fixture::with(|settings| settings.network = network).await;
+        let spec = fixture.cluster(1).await;
+        check_started(&fixture.host, &spec).await;
+        fixture.finish().await;
     }
 }
 
 #[tokio::test]
 async fn a_program_gives_its_output_and_its_exit_code() {
-    let universe = Universe::new().await;
+    let fixture = Fixture::new().await;
     let run = |program, args: &[&str]| ProgramRun {
         postgres_major: 15,
         program,
@@ -92,7 +92,7 @@ async fn a_program_gives_its_output_and_its_exit_code() {
         env: vec![("PGCONNECT_TIMEOUT".to_owned(), "1".to_owned())],
         binds: Vec::new(),
     };
-    let output = universe
+    let output = fixture
         .host
         .run_program(&run("psql", &["--version"]))
         .await
@@ -105,12 +105,12 @@ async fn a_program_gives_its_output_and_its_exit_code() {
     assert!(output.stderr_tail.is_empty());
 
     let failing = run("psql", &["-h", "/nowhere", "-c", "select 1"]);
-    let output = universe.host.run_program(&failing).await.unwrap();
+    let output = fixture.host.run_program(&failing).await.unwrap();
     assert!(!output.success);
     assert_eq!(output.status, "exit code 2");
     assert!(output.stderr_tail[0].contains("/nowhere"), "{output:?}");
 
-    let error = universe
+    let error = fixture
         .host
         .run_program(&run("no_such", &[]))
         .await
@@ -120,12 +120,12 @@ async fn a_program_gives_its_output_and_its_exit_code() {
         "{}",
         error.message
     );
-    universe.finish().await;
+    fixture.finish().await;
 }
 
 #[tokio::test]
 async fn a_program_is_killed_when_nobody_waits_for_it() {
-    let universe = Universe::new().await;
+    let fixture = Fixture::new().await;
     let run = ProgramRun {
         postgres_major: 15,
         program: "sleep",
@@ -133,23 +133,23 @@ async fn a_program_is_killed_when_nobody_waits_for_it() {
         env: Vec::new(),
         binds: Vec::new(),
     };
-    let abandoned = tokio::time::timeout(Duration::from_secs(2), universe.host.run_program(&run));
+    let abandoned = tokio::time::timeout(Duration::from_secs(2), fixture.host.run_program(&run));
     assert!(abandoned.await.is_err());
     eventually("its container is gone", async || {
-        universe.containers().await.is_empty()
+        fixture.containers().await.is_empty()
     })
     .await;
-    universe.finish().await;
+    fixture.finish().await;
 }
 
 #[tokio::test]
 async fn a_second_daemon_takes_over_what_runs_and_removes_the_rest() {
-    let universe = Universe::new().await;
-    let (alive, dead) = (universe.cluster(1).await, universe.cluster(2).await);
-    let running = universe.host.start_server(&alive).await.unwrap();
-    universe.leave_exited(&dead).await;
+    let fixture = Fixture::new().await;
+    let (alive, dead) = (fixture.cluster(1).await, fixture.cluster(2).await);
+    let running = fixture.host.start_server(&alive).await.unwrap();
+    fixture.leave_exited(&dead).await;
 
-    let second = universe.another_host().await;
+    let second = fixture.another_host().await;
     let found = second.running_servers().await.unwrap();
     assert_eq!(found.len(), 1);
     let (purpose, found) = found.into_iter().next().unwrap();
@@ -157,80 +157,72 @@ async fn a_second_daemon_takes_over_what_runs_and_removes_the_rest() {
     assert_eq!(found.postgres.endpoint, running.endpoint);
     assert_eq!(query(&found.postgres.endpoint, "select 3").await, "3");
     assert_eq!(
-        universe.containers().await,
+        fixture.containers().await,
         [format!("multidb-{}", alive.uid)]
     );
 
-    second.stop_server(alive.uid, PATIENCE).await.unwrap();
+    second.stop_server(alive.uid, TIMEOUT).await.unwrap();
     assert_eq!(found.postgres.exited.await, "exit code 0");
-    universe.finish().await;
+    fixture.finish().await;
 }
 
 #[tokio::test]
 async fn another_roots_containers_are_not_ours() {
-    let (ours, theirs) = (Universe::new().await, Universe::new().await);
+    let (ours, theirs) = (Fixture::new().await, Fixture::new().await);
     let spec = theirs.cluster(1).await;
     let running = theirs.host.start_server(&spec).await.unwrap();
     assert!(ours.host.running_servers().await.unwrap().is_empty());
-    let error = ours.host.stop_server(spec.uid, PATIENCE).await.unwrap_err();
+    let error = ours.host.stop_server(spec.uid, TIMEOUT).await.unwrap_err();
     assert!(
         error.message.contains("does not belong to this root"),
         "{}",
         error.message
     );
     assert_eq!(query(&running.endpoint, "select 4").await, "4");
-    theirs.host.stop_server(spec.uid, PATIENCE).await.unwrap();
+    theirs.host.stop_server(spec.uid, TIMEOUT).await.unwrap();
     ours.finish().await;
     theirs.finish().await;
 }
 
 #[tokio::test]
 async fn the_pause_container_is_shared_and_made_anew_when_it_vanishes() {
-    let universe = Universe::new().await;
+    let fixture = Fixture::new().await;
     let (first, second, third) = (
-        universe.cluster(1).await,
-        universe.cluster(2).await,
-        universe.cluster(3).await,
+        fixture.cluster(1).await,
+        fixture.cluster(2).await,
+        fixture.cluster(3).await,
     );
-    let running = universe.host.start_server(&first).await.unwrap();
-    let pause = universe.pause_id().await.unwrap();
-    check_started(&universe.host, &second).await;
-    assert_eq!(universe.pause_id().await.unwrap(), pause, "one for both");
+    let running = fixture.host.start_server(&first).await.unwrap();
+    let pause = fixture.pause_id().await.unwrap();
+    check_started(&fixture.host, &second).await;
+    assert_eq!(fixture.pause_id().await.unwrap(), pause, "one for both");
 
-    universe.docker(&["kill", &pause]);
-    check_started(&universe.host, &second).await;
-    let stopped = universe.pause_id().await.unwrap();
+    fixture.docker(&["kill", &pause]);
+    check_started(&fixture.host, &second).await;
+    let stopped = fixture.pause_id().await.unwrap();
     assert_ne!(stopped, pause, "it had stopped");
 
-    universe.docker(&["rm", "--force", &stopped]);
-    check_started(&universe.host, &third).await;
-    assert_ne!(
-        universe.pause_id().await.unwrap(),
-        stopped,
-        "it was removed"
-    );
+    fixture.docker(&["rm", "--force", &stopped]);
+    check_started(&fixture.host, &third).await;
+    assert_ne!(fixture.pause_id().await.unwrap(), stopped, "it was removed");
     assert_eq!(
         query(&running.endpoint, "select 5").await,
         "5",
         "nobody else noticed"
     );
 
-    universe
-        .host
-        .stop_server(first.uid, PATIENCE)
-        .await
-        .unwrap();
-    universe.host.close().await;
-    assert_eq!(universe.pause_id().await, None);
-    universe.finish().await;
+    fixture.host.stop_server(first.uid, TIMEOUT).await.unwrap();
+    fixture.host.close().await;
+    assert_eq!(fixture.pause_id().await, None);
+    fixture.finish().await;
 }
 
 #[tokio::test]
 async fn a_server_that_exits_early_says_why() {
-    let universe = Universe::new().await;
-    let mut spec = universe.cluster(1).await;
+    let fixture = Fixture::new().await;
+    let mut spec = fixture.cluster(1).await;
     spec.settings = vec![("shared_preload_libraries".into(), "no_such_library".into())];
-    match universe.host.start_server(&spec).await {
+    match fixture.host.start_server(&spec).await {
         Err(StartError::Exited { status, log }) => {
             assert_eq!(status, "exit code 1");
             assert!(log.iter().any(|l| l.contains("no_such_library")), "{log:?}");
@@ -238,56 +230,56 @@ async fn a_server_that_exits_early_says_why() {
         Err(other) => panic!("not its exit: {other}"),
         Ok(_) => panic!("it started"),
     }
-    assert!(universe.containers().await.is_empty());
+    assert!(fixture.containers().await.is_empty());
     let log = std::fs::read_to_string(&spec.log).unwrap();
     assert!(log.contains("no_such_library"), "its log is kept");
-    universe.finish().await;
+    fixture.finish().await;
 }
 
 #[tokio::test]
 async fn twenty_abandoned_starts_leave_nothing() {
-    let universe = Universe::new().await;
-    let spec = universe.cluster(1).await;
-    check_started(&universe.host, &spec).await;
+    let fixture = Fixture::new().await;
+    let spec = fixture.cluster(1).await;
+    check_started(&fixture.host, &spec).await;
     for step in 0..20 {
         let limit = Duration::from_millis(step * 12);
-        let _ = tokio::time::timeout(limit, universe.host.start_server(&spec)).await;
+        let _ = tokio::time::timeout(limit, fixture.host.start_server(&spec)).await;
     }
     // Each start waits for what the one before left to be cleared away.
-    check_started(&universe.host, &spec).await;
+    check_started(&fixture.host, &spec).await;
     eventually("nothing is left", async || {
-        universe.containers().await.is_empty()
+        fixture.containers().await.is_empty()
     })
     .await;
-    universe.finish().await;
+    fixture.finish().await;
 }
 
 #[tokio::test]
 async fn the_engine_of_debian_12_is_spoken_to_in_its_own_version() {
-    let universe = Universe::new().await;
-    let info = probe_engine(&universe.host.inner.settings.socket)
+    let fixture = Fixture::new().await;
+    let info = probe_engine(&fixture.host.inner.settings.socket)
         .await
         .unwrap();
-    assert_eq!(&info, universe.host.engine_info());
+    assert_eq!(&info, fixture.host.engine_info());
     assert!(info.api.starts_with("1."), "{info:?}");
-    universe.finish().await;
+    fixture.finish().await;
 }
 
 /// Prints what a start and a stop cost; `--nocapture` shows it.
 #[tokio::test]
 async fn a_start_in_the_shared_network_takes_well_under_a_second() {
     for network in [Network::None, Network::Private] {
-        let universe = Universe::with(|settings| settings.network = network.clone()).await;
-        let spec = universe.cluster(1).await;
-        check_started(&universe.host, &spec).await;
+        let fixture = Fixture::with(|settings| settings.network = network.clone()).await;
+        let spec = fixture.cluster(1).await;
+        check_started(&fixture.host, &spec).await;
         let (mut starts, mut stops) = (Vec::new(), Vec::new());
         for _ in 0..10 {
             let begun = Instant::now();
-            let running = universe.host.start_server(&spec).await.unwrap();
+            let running = fixture.host.start_server(&spec).await.unwrap();
             starts.push(begun.elapsed());
             query(&running.endpoint, "select 1").await;
             let begun = Instant::now();
-            universe.host.stop_server(spec.uid, PATIENCE).await.unwrap();
+            fixture.host.stop_server(spec.uid, TIMEOUT).await.unwrap();
             stops.push(begun.elapsed());
         }
         starts.sort();
@@ -303,6 +295,6 @@ async fn a_start_in_the_shared_network_takes_well_under_a_second() {
             .unwrap();
         }
         assert!(start < Duration::from_secs(2), "{starts:?}");
-        universe.finish().await;
+        fixture.finish().await;
     }
 }

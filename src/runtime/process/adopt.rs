@@ -18,10 +18,10 @@ use crate::runtime::postmaster::Postmaster;
 use crate::runtime::readiness::Readiness;
 use crate::runtime::run_dir::remove_run_dir_logged;
 
-/// How long a server that is just starting may take to accept connections.
-const READY_PATIENCE: Duration = Duration::from_secs(10);
-/// How long one that serves nobody may take to shut down.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// The limit for a starting server to accept connections.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The limit of a fast shutdown of a server that accepts no connections.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl ProcessHost {
     /// Takes over what serves, and stops and removes the rest.
@@ -57,12 +57,12 @@ impl ProcessHost {
         };
         let readiness = Readiness::of_running(&file.data_dir, run_dir);
         let ready = tokio::select! {
-            ready = tokio::time::timeout(READY_PATIENCE, readiness.ready()) => ready.is_ok(),
+            ready = tokio::time::timeout(READY_TIMEOUT, readiness.ready()) => ready.is_ok(),
             _ = postmaster.exited() => false,
         };
         if !ready {
             tracing::info!(%uid, "stopping a postgres that serves nobody");
-            stop(&postmaster, &file.data_dir, STOP_PATIENCE).await?;
+            stop(&postmaster, &file.data_dir, STOP_TIMEOUT).await?;
             remove_run_dir_logged(run_dir);
             return Ok(None);
         }
@@ -100,7 +100,7 @@ impl ProcessHost {
                         path = %data_dir.display(),
                         "stopping a postgres whose run directory is gone"
                     );
-                    stop(&postmaster, &data_dir, STOP_PATIENCE).await?;
+                    stop(&postmaster, &data_dir, STOP_TIMEOUT).await?;
                 }
             }
         }
@@ -126,9 +126,9 @@ impl ProcessHost {
 pub(super) async fn stop(
     postmaster: &Postmaster,
     data_dir: &Path,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(), RuntimeError> {
-    let stopped = postmaster.stop(patience).await;
+    let stopped = postmaster.stop(timeout).await;
     stopped.map_err(|error| RuntimeError {
         message: format!("postgres on {} does not stop: {error}", data_dir.display()),
         hint: Some("Look at it with ps, and end it by hand.".to_owned()),

@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 use crate::runtime::postmaster::Postmaster;
 
-/// How long they may take to notice by themselves.
-const NOTICE_PATIENCE: Duration = Duration::from_millis(500);
-/// How long all of this may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Orphans that have not ended by themselves after this are killed.
+const KILL_DELAY: Duration = Duration::from_millis(500);
+/// The limit for all of them to end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Returns when no server's process has this data directory, and ends the orphans for that.
@@ -39,13 +39,13 @@ pub(super) async fn end(data_dir: &Path) -> Result<(), RuntimeError> {
         if processes.is_empty() {
             return Ok(());
         }
-        if started.elapsed() >= PATIENCE {
+        if started.elapsed() >= END_TIMEOUT {
             return Err(RuntimeError {
                 message: format!("another postgres runs on {}", data_dir.display()),
                 hint: Some("Stop it; a container of another runtime may be left over.".to_owned()),
             });
         }
-        if started.elapsed() >= NOTICE_PATIENCE && Postmaster::find(data_dir).is_none() {
+        if started.elapsed() >= KILL_DELAY && Postmaster::find(data_dir).is_none() {
             // Their postmaster is dead, so nothing they do can be committed any more.
             for orphan in processes.iter().filter(|process| process.is_beside_us()) {
                 tracing::info!(

@@ -22,8 +22,8 @@ use crate::runtime::{ServerSpec, log_tail, program, settings};
 
 /// The lines of the log that a failed start reports.
 const LOG_LINES: usize = 10;
-/// How long a server whose start was given up may take to end.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+/// The limit of an immediate shutdown after an abandoned start.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is needed to start a server.
 pub(super) struct Launch {
@@ -131,7 +131,7 @@ impl Drop for Starting {
         let data_dir = std::mem::take(&mut self.launch.spec.data_dir);
         self.launch.tasks.spawn(async move {
             let _lock = lock;
-            let exited = tokio::time::timeout(END_PATIENCE, child.wait()).await;
+            let exited = tokio::time::timeout(END_TIMEOUT, child.wait()).await;
             if exited.is_err()
                 && let Err(error) = child.kill().await
             {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
-use fixture::{Fixture, PATIENCE, client, uid, until, value};
+use fixture::{Fixture, TIMEOUT, client, uid, until, value};
 
 pub(crate) mod fixture;
 mod taking_over;
@@ -96,7 +96,7 @@ async fn a_backend_that_does_not_notice_its_postmasters_death_does_not_prevent_a
             .await
     });
     let active = "select count(*)::text from pg_stat_activity where query like 'do %'";
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     while value(&running.endpoint, active).await != "1" {
         assert!(tokio::time::Instant::now() < deadline);
     }
@@ -111,10 +111,10 @@ async fn a_backend_that_does_not_notice_its_postmasters_death_does_not_prevent_a
 #[tokio::test]
 async fn a_start_that_is_given_up_leaves_nothing() {
     let fixture = Fixture::new().await;
-    for patience in [0, 1, 5, 20] {
+    for millis in [0, 1, 5, 20] {
         let spec = fixture.spec();
         let start = fixture.host.start_server(&spec);
-        let given_up = tokio::time::timeout(Duration::from_millis(patience), start).await;
+        let given_up = tokio::time::timeout(Duration::from_millis(millis), start).await;
         if given_up.is_ok_and(|started| started.is_ok()) {
             fixture.stop().await;
         }
@@ -125,15 +125,15 @@ async fn a_start_that_is_given_up_leaves_nothing() {
 #[tokio::test]
 async fn a_start_right_after_one_that_was_given_up_serves() {
     let fixture = Fixture::new().await;
-    for patience in [0, 1, 2, 4, 8, 12, 16, 20, 25, 30] {
+    for millis in [0, 1, 2, 4, 8, 12, 16, 20, 25, 30] {
         let spec = fixture.spec();
         let start = fixture.host.start_server(&spec);
-        let given_up = tokio::time::timeout(Duration::from_millis(patience), start).await;
+        let given_up = tokio::time::timeout(Duration::from_millis(millis), start).await;
         if given_up.is_ok_and(|started| started.is_ok()) {
             fixture.stop().await;
         }
-        let running = tokio::time::timeout(PATIENCE, fixture.start()).await;
-        let running = running.unwrap_or_else(|_| panic!("never ready after {patience} ms"));
+        let running = tokio::time::timeout(TIMEOUT, fixture.start()).await;
+        let running = running.unwrap_or_else(|_| panic!("never ready after {millis} ms"));
         // Whatever was left of the other one has had its time to interfere.
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(value(&running.endpoint, "select 'yes'").await, "yes");

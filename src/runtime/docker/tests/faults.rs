@@ -10,25 +10,25 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
-use super::fixture::{Universe, check_started, eventually, query};
+use super::fixture::{Fixture, check_started, eventually, query};
 use crate::runtime::docker::engine::Engine;
 use crate::runtime::docker::probe_engine;
 use crate::runtime::{PostgresHost, ProgramRun};
 
 #[tokio::test]
 async fn a_killed_container_is_noticed_cleared_away_and_its_data_is_whole() {
-    let universe = Universe::new().await;
-    let spec = universe.cluster(1).await;
-    let running = universe.host.start_server(&spec).await.unwrap();
+    let fixture = Fixture::new().await;
+    let spec = fixture.cluster(1).await;
+    let running = fixture.host.start_server(&spec).await.unwrap();
     query(
         &running.endpoint,
         "create table t as select 7 as n; select n from t",
     )
     .await;
-    universe.docker(&["kill", &format!("multidb-{}", spec.uid)]);
+    fixture.docker(&["kill", &format!("multidb-{}", spec.uid)]);
     assert_eq!(running.exited.await, "killed by SIGKILL");
     eventually("its container is gone", async || {
-        universe.containers().await.is_empty()
+        fixture.containers().await.is_empty()
     })
     .await;
     assert!(
@@ -39,15 +39,15 @@ async fn a_killed_container_is_noticed_cleared_away_and_its_data_is_whole() {
 
     // Its postmaster.pid is still there, with the process id that the next one has, too.
     assert!(spec.data_dir.join("postmaster.pid").exists());
-    let again = universe.host.start_server(&spec).await.unwrap();
+    let again = fixture.host.start_server(&spec).await.unwrap();
     assert_eq!(query(&again.endpoint, "select n from t").await, "7");
-    universe.finish().await;
+    fixture.finish().await;
 }
 
 #[tokio::test]
 async fn an_image_that_cannot_be_had_is_an_error_with_a_hint() {
-    let universe = Universe::with(|s| s.image = "127.0.0.1:1/none:{major}".to_owned()).await;
-    let error = universe.host.run_program(&version()).await.unwrap_err();
+    let fixture = Fixture::with(|s| s.image = "127.0.0.1:1/none:{major}".to_owned()).await;
+    let error = fixture.host.run_program(&version()).await.unwrap_err();
     assert!(
         error
             .message
@@ -61,19 +61,19 @@ async fn an_image_that_cannot_be_had_is_an_error_with_a_hint() {
             .unwrap()
             .contains("docker pull 127.0.0.1:1/none:15")
     );
-    universe.finish().await;
+    fixture.finish().await;
 }
 
 #[tokio::test]
 async fn an_image_without_postgres_is_an_error_that_says_so() {
     let image = EmptyImage::import();
-    let universe = Universe::with(|settings| {
+    let fixture = Fixture::with(|settings| {
         settings.image = image.0.clone();
         // The pause container would be the first to fail.
         settings.network = crate::runtime::docker::Network::Private;
     })
     .await;
-    let error = universe.host.run_program(&version()).await.unwrap_err();
+    let error = fixture.host.run_program(&version()).await.unwrap_err();
     assert!(
         error
             .message
@@ -82,9 +82,9 @@ async fn an_image_without_postgres_is_an_error_that_says_so() {
         error.message
     );
 
-    let real = Universe::new().await;
+    let real = Fixture::new().await;
     let spec = real.cluster(1).await;
-    let error = match universe.host.start_server(&spec).await {
+    let error = match fixture.host.start_server(&spec).await {
         Err(StartError::Runtime(error)) => error,
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("it started"),
@@ -95,8 +95,8 @@ async fn an_image_without_postgres_is_an_error_that_says_so() {
         error.message
     );
     assert!(error.hint.unwrap().contains("runtime.image"));
-    assert!(universe.containers().await.is_empty());
-    universe.finish().await;
+    assert!(fixture.containers().await.is_empty());
+    fixture.finish().await;
     real.finish().await;
 }
 
@@ -135,15 +135,15 @@ async fn an_engine_that_goes_and_comes_back_is_found_again() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("docker.sock");
     let relay = relay(&socket);
-    let universe = Universe::with(|settings| settings.socket = socket.clone()).await;
-    let spec = universe.cluster(1).await;
-    let running = universe.host.start_server(&spec).await.unwrap();
+    let fixture = Fixture::with(|settings| settings.socket = socket.clone()).await;
+    let spec = fixture.cluster(1).await;
+    let running = fixture.host.start_server(&spec).await.unwrap();
 
     relay.abort();
     let _ = relay.await;
     std::fs::remove_file(&socket).unwrap();
     let begun = Instant::now();
-    let error = universe.host.running_servers().await.err().unwrap();
+    let error = fixture.host.running_servers().await.err().unwrap();
     assert!(
         error.message.contains("does not answer at"),
         "{}",
@@ -162,16 +162,16 @@ async fn an_engine_that_goes_and_comes_back_is_found_again() {
     );
 
     let _relay = self::relay(&socket);
-    assert_eq!(universe.host.running_servers().await.unwrap().len(), 1);
-    universe
+    assert_eq!(fixture.host.running_servers().await.unwrap().len(), 1);
+    fixture
         .host
         .stop_server(spec.uid, Duration::from_secs(30))
         .await
         .unwrap();
     // It learns of the exit, though not always how: the engine was away when it happened.
     running.exited.await;
-    check_started(&universe.host, &spec).await;
-    universe.finish().await;
+    check_started(&fixture.host, &spec).await;
+    fixture.finish().await;
 }
 
 #[tokio::test]

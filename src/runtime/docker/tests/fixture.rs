@@ -13,17 +13,17 @@ use tokio::time::Instant;
 use crate::runtime::docker::{DockerHost, DockerSettings, Limits, Network, default_socket};
 use crate::runtime::{PostgresHost, ProgramRun, Purpose, ServerSpec, data_owner};
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a condition may take to come true.
 const CONDITION_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) struct Universe {
+pub(super) struct Fixture {
     pub(super) host: DockerHost,
     root: TempDir,
 }
 
-impl Universe {
+impl Fixture {
     pub(super) async fn new() -> Self {
         Self::with(|_| ()).await
     }
@@ -155,7 +155,7 @@ impl Universe {
     /// Stops everything, and fails if something is left.
     pub(super) async fn finish(self) {
         for (_, found) in self.host.running_servers().await.unwrap() {
-            self.host.stop_server(found.uid, PATIENCE).await.unwrap();
+            self.host.stop_server(found.uid, TIMEOUT).await.unwrap();
         }
         self.host.close().await;
         let left = self.docker(&["ps", "--all", "--format={{.Names}}", &self.filter()]);
@@ -163,7 +163,7 @@ impl Universe {
     }
 }
 
-impl Drop for Universe {
+impl Drop for Fixture {
     /// Removes what a failed test left.
     fn drop(&mut self) {
         let mut list = Command::new("docker");
@@ -179,7 +179,7 @@ impl Drop for Universe {
 pub(super) async fn check_started(host: &DockerHost, spec: &ServerSpec) {
     let running = host.start_server(spec).await.unwrap();
     assert_eq!(query(&running.endpoint, "select 42").await, "42");
-    host.stop_server(spec.uid, PATIENCE).await.unwrap();
+    host.stop_server(spec.uid, TIMEOUT).await.unwrap();
     assert_eq!(running.exited.await, "exit code 0");
 }
 

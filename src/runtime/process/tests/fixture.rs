@@ -17,7 +17,7 @@ use crate::runtime::process::{ProcessHost, orphans};
 use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec, data_owner};
 
 /// How long anything may take here.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Dropped, it kills what still runs on its cluster.
 pub(crate) struct Fixture {
@@ -121,7 +121,7 @@ impl Fixture {
     }
 
     pub(crate) async fn stop(&self) {
-        self.host.stop_server(uid(), PATIENCE).await.unwrap();
+        self.host.stop_server(uid(), TIMEOUT).await.unwrap();
     }
 
     pub(crate) async fn run(&self, program: &'static str, args: &[&str]) -> ProgramOutput {
@@ -177,7 +177,7 @@ pub(crate) async fn value(endpoint: &Endpoint, query: &str) -> String {
 
 /// Waits until it is so.
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     while !condition() {
         assert!(tokio::time::Instant::now() < deadline, "never {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;

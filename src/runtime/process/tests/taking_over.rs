@@ -16,7 +16,7 @@ async fn a_running_server_is_taken_over() {
     assert_eq!(answer, "yes");
     // The first host forgets its child, but must reap it, as init would.
     let reaped = tokio::spawn(first.exited);
-    second.stop_server(uid(), PATIENCE).await.unwrap();
+    second.stop_server(uid(), TIMEOUT).await.unwrap();
     found.postgres.exited.await;
     reaped.await.unwrap();
     assert_eq!(fixture.state().await, "shut down");
@@ -31,7 +31,7 @@ async fn the_death_of_a_server_that_was_taken_over_is_noticed() {
     let mut found = fixture.another_host().running_servers().await.unwrap();
     let (_, found) = found.remove(0);
     fixture.kill_postmaster();
-    let exited = tokio::time::timeout(PATIENCE, found.postgres.exited).await;
+    let exited = tokio::time::timeout(TIMEOUT, found.postgres.exited).await;
     assert!(exited.is_ok());
     reaped.await.unwrap();
 }
@@ -50,7 +50,7 @@ async fn what_an_import_left_is_found_as_such() {
     let second = fixture.another_host();
     let found = second.running_servers().await.unwrap();
     assert!(matches!(&found[..], [(Purpose::Import, found)] if found.uid == uid()));
-    second.stop_server(uid(), PATIENCE).await.unwrap();
+    second.stop_server(uid(), TIMEOUT).await.unwrap();
     assert_eq!(reaped.await.unwrap(), "exit status 0");
 }
 

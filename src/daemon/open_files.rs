@@ -1,4 +1,4 @@
-//! The limit of open files, which is made as high as it may be at the start.
+//! The limit of open files (RLIMIT_NOFILE), which is raised at the start.
 
 use multidb_actors::connection::AdmissionControl;
 use multidb_actors::limits::Limits;
