@@ -1,23 +1,26 @@
-//! What the challenges to users that do not exist are made of. Kept in `state/`, as Postgres keeps its own
-//! (`pg_control`): a salt that changed with a restart would tell that its user does not exist.
+//! The secret behind the challenges to unknown users. It is kept in `state/`, as Postgres keeps its own
+//! in `pg_control`: a salt that changes with a restart tells that the user does not exist.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::Context as _;
 use multidb_actors::auth::MockSecret;
 use multidb_store::Layout;
 
+use crate::fsutil::atomic_file;
+
 /// Its name in `state/`.
 const FILE: &str = "mock-secret";
+/// Only the daemon reads it.
+const MODE: u32 = 0o600;
 
-/// Reads the secret, and makes it where there is none.
+/// Reads the secret, or makes one where there is none.
 ///
 /// # Errors
 ///
-/// The file cannot be read or written, or is not of its length.
+/// The file cannot be read or written, or is too short.
 pub fn load(layout: &Layout) -> anyhow::Result<MockSecret> {
     let path = layout.state().join(FILE);
     let what = || format!("cannot read or write {}", path.display());
@@ -34,16 +37,9 @@ fn read(path: &Path) -> io::Result<MockSecret> {
     Ok(MockSecret::from_bytes(bytes))
 }
 
-/// Whole or not at all.
 fn create(path: &Path) -> io::Result<MockSecret> {
     let secret = MockSecret::random();
-    let partial = path.with_extension("partial");
-    let mut options = File::options();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&partial)?;
-    file.write_all(secret.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&partial, path)?;
+    atomic_file::replace(path, secret.as_bytes(), MODE, |_| Ok(()))?;
     Ok(secret)
 }
 

@@ -5,8 +5,6 @@
 //! neither memory nor the open sessions.
 
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,11 +18,14 @@ use multidb_actors::sessions::ConnectionId;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::ListenAddress;
+use crate::fsutil::socket;
 
 /// The delay before the next attempt when the process has no file descriptor left for a connection.
 const EXHAUSTED_DELAY: Duration = Duration::from_millis(50);
 /// The length of the listen backlog, in connections.
 const BACKLOG: u32 = 1024;
+/// The mode of Postgres' own socket. Authentication decides about access.
+const SOCKET_MODE: u32 = 0o777;
 
 /// All listeners, bound.
 pub struct Proxy {
@@ -181,28 +182,8 @@ fn bind_tcp(address: std::net::SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Replaces the socket of a daemon that is gone, and no other file.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if let Ok(metadata) = std::fs::symlink_metadata(path) {
-        if !metadata.file_type().is_socket() {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "the path exists and is no socket",
-            ));
-        }
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "another process listens on it",
-            ));
-        }
-        std::fs::remove_file(path)?;
-    }
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    // The mode of Postgres' own socket. Authentication decides about access.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
-    Ok(listener)
+    let listener = socket::listen(path, SOCKET_MODE)?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }

@@ -2,9 +2,9 @@
 //!
 //! A change keeps the rest of the file, comments included.
 
-use std::fs::{File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,8 +15,12 @@ use tokio::sync::watch;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
 use crate::config::{Auth, ConfigFaults, parse_users, read_users_file};
+use crate::fsutil::atomic_file::{self, directory_of};
 use crate::fsutil::directory::create_missing;
 use crate::reload::WatchedFiles;
+
+/// Only the daemon may read the verifiers.
+const MODE: u32 = 0o600;
 
 /// The users of the configuration and of the file. The configuration overrides the file.
 ///
@@ -118,7 +122,7 @@ impl UsersFile {
     /// It cannot be read, or has faults. It is not changed then.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let directory = directory_of(path);
-        // It may be the daemon's own, before its first start.
+        // Before the first start this creates the root.
         create_missing(directory, 0o711)
             .with_context(|| format!("{} cannot be made", directory.display()))?;
         let locked = File::open(directory)
@@ -203,29 +207,18 @@ impl UsersFile {
     pub fn save(&self) -> anyhow::Result<()> {
         let text = self.document.to_string();
         parse_users(&self.path, &text)?;
-        let directory = directory_of(&self.path);
-        let mut new = tempfile::NamedTempFile::new_in(directory)
-            .with_context(|| format!("{} cannot be written to", directory.display()))?;
-        new.as_file()
-            .set_permissions(Permissions::from_mode(0o600))?;
         let owner = std::fs::metadata(&self.path).or_else(|_| self.directory.metadata())?;
-        if owner.uid() != new.as_file().metadata()?.uid() {
-            fchown(new.as_file(), Some(owner.uid()), Some(owner.gid()))
-                .with_context(|| format!("{} belongs to another user", self.path.display()))?;
-        }
-        new.write_all(text.as_bytes())?;
-        new.as_file().sync_all()?;
-        new.persist(&self.path)
-            .with_context(|| format!("{} cannot be replaced", self.path.display()))?;
-        self.directory.sync_all()?;
-        Ok(())
+        let keep_owner = |new: &File| {
+            if owner.uid() == new.metadata()?.uid() {
+                return Ok(());
+            }
+            fchown(new, Some(owner.uid()), Some(owner.gid())).map_err(|error| {
+                io::Error::new(error.kind(), format!("it belongs to another user: {error}"))
+            })
+        };
+        atomic_file::replace(&self.path, text.as_bytes(), MODE, keep_owner)
+            .with_context(|| format!("{} cannot be replaced", self.path.display()))
     }
-}
-
-fn directory_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|directory| !directory.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
 }
 
 /// The error for a new user whose name is taken.
@@ -245,7 +238,7 @@ fn verifier(password: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::chown;
+    use std::os::unix::fs::{PermissionsExt, chown};
 
     use super::*;
 

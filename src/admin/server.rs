@@ -2,7 +2,6 @@
 //! hands a typed request to [`Control`].
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use actix_web::{App, HttpServer, get, post, web};
 
 use crate::control::model::{StatusView, UsersView};
 use crate::control::{Caller, Control};
+use crate::fsutil::socket;
 use crate::import::Importer;
 
 mod connections;
@@ -23,6 +23,8 @@ use self::failure::Answer;
 
 /// The author of all requests on this socket: its file permissions are the authentication.
 const CALLER: Caller = Caller::Administrator;
+/// Any process that may write to the socket commands the daemon.
+const SOCKET_MODE: u32 = 0o660;
 
 /// The service, as handlers receive it.
 type Service = web::Data<Control>;
@@ -33,7 +35,7 @@ type Service = web::Data<Control>;
 ///
 /// The socket cannot be created.
 pub fn serve(path: &Path, control: Control, importer: Arc<Importer>) -> io::Result<ServerHandle> {
-    remove_stale_socket(path)?;
+    let listener = socket::listen(path, SOCKET_MODE)?;
     let control = web::Data::new(control);
     let importer = web::Data::from(importer);
     let server = HttpServer::new(move || {
@@ -52,32 +54,11 @@ pub fn serve(path: &Path, control: Control, importer: Arc<Importer>) -> io::Resu
     })
     .workers(1)
     .disable_signals()
-    .bind_uds(path)?
+    .listen_uds(listener)?
     .run();
-    // Any process that may write to the socket commands the daemon.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     let handle = server.handle();
     actix_rt::spawn(server);
     Ok(handle)
-}
-
-/// Removes the socket of a daemon that has ended, and no other file.
-fn remove_stale_socket(path: &Path) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if !metadata.file_type().is_socket() => Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "the path exists and is not a socket",
-        )),
-        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another multidb listens on it",
-        )),
-        Ok(_) => std::fs::remove_file(path),
-        Err(_) => Ok(()),
-    }
 }
 
 #[get("/v1/status")]

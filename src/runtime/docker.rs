@@ -31,6 +31,8 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +50,8 @@ use self::engine::Engine;
 use self::image::Image;
 use self::labels::Labels;
 use self::pause::Pause;
+use crate::fsutil::atomic_file;
+use crate::fsutil::directory::create_missing;
 use crate::runtime::locks::Locks;
 use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec};
 
@@ -209,27 +213,29 @@ impl Inner {
     }
 }
 
-/// Writes the file that containers see as `/etc/passwd`.
+/// Writes the file that containers see as `/etc/passwd`. Running containers keep the old one.
 async fn write_passwd(settings: &DockerSettings) -> Result<PathBuf, RuntimeError> {
+    /// Every user in a container reads it.
+    const MODE: u32 = 0o644;
     let dir = settings.layout.state().join("docker");
     let path = dir.join("passwd");
     let (uid, gid) = settings.data_owner;
     let text = format!(
         "root:x:0:0:root:/root:/bin/sh\npostgres:x:{uid}:{gid}:Postgres:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
     );
-    let written = async {
-        tokio::fs::create_dir_all(&dir).await?;
-        // Beside it and renamed: containers that run keep the old file.
-        let fresh = dir.join("passwd.new");
-        tokio::fs::write(&fresh, text).await?;
-        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        tokio::fs::set_permissions(&fresh, readable).await?;
-        tokio::fs::rename(&fresh, &path).await
+    let written = path.clone();
+    let write = move || {
+        create_missing(&dir, 0o711)?;
+        atomic_file::replace(&written, text.as_bytes(), MODE, |file| {
+            // The umask may have taken bits away.
+            file.set_permissions(Permissions::from_mode(MODE))
+        })
     };
-    match written.await {
+    let done = tokio::task::spawn_blocking(write).await;
+    match done.unwrap_or_else(|error| Err(error.into())) {
         Ok(()) => Ok(path),
         Err(error) => Err(RuntimeError {
-            message: format!("writing {} failed: {error}", path.display()),
+            message: format!("cannot write {}: {error}", path.display()),
             hint: None,
         }),
     }

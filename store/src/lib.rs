@@ -6,6 +6,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
+//! | [`atomic_file`] | small files that are replaced in one step |
 //! | [`ids`] | names and identifiers, checked when they are made |
 //! | [`records`] | what is stored: instances, snapshots and jobs |
 //! | [`layout`] | the paths under the root directory |
@@ -13,6 +14,7 @@
 //! | [`manifest`] | the small files beside the data, written atomically |
 //! | [`store`] | the records in sled, and their recovery |
 
+pub mod atomic_file;
 pub mod codec;
 pub mod ids;
 pub mod layout;

@@ -5,18 +5,21 @@
 //! of ours is ever deleted.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::atomic_file;
 use crate::records::{InstanceRecord, SnapshotRecord};
 
 /// The manifest's file name.
 pub const FILE_NAME: &str = "manifest.json";
 /// The name that a manifest has while it is written. A crash can leave it.
 pub const TEMPORARY_NAME: &str = ".manifest.json.new";
+/// Filtered by the umask: a manifest is not a secret.
+const MODE: u32 = 0o666;
 /// The version that is written. A new field with a default needs no new one.
 const VERSION: u32 = 1;
 /// The largest manifest: a snapshot with a hundred thousand migrations has less.
@@ -100,8 +103,9 @@ fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> M
 ///
 /// The directory or the file cannot be written.
 pub fn write<T: Described>(directory: &Path, record: &T) -> Result<(), ManifestError> {
-    put(directory, record, File::sync_all)?;
-    sync_directory(directory)
+    let path = directory.join(FILE_NAME);
+    atomic_file::replace(&path, &text(&path, record)?, MODE, |_| Ok(()))
+        .map_err(io_error("write", &path))
 }
 
 /// Writes the first manifest of a new directory, and gives back its file. Whoever looks finds it at
@@ -112,36 +116,26 @@ pub fn write<T: Described>(directory: &Path, record: &T) -> Result<(), ManifestE
 ///
 /// The directory or the file cannot be written.
 pub fn create<T: Described>(directory: &Path, record: &T) -> Result<File, ManifestError> {
-    put(directory, record, |_| Ok(()))
+    let path = directory.join(FILE_NAME);
+    atomic_file::replace_unsynced(&path, &text(&path, record)?, MODE)
+        .map_err(io_error("write", &path))
 }
 
-fn put<T: Described>(
-    directory: &Path,
-    record: &T,
-    before_rename: impl FnOnce(&File) -> io::Result<()>,
-) -> Result<File, ManifestError> {
-    let path = directory.join(FILE_NAME);
-    let temporary = directory.join(TEMPORARY_NAME);
+/// The text of the manifest at this path.
+fn text<T: Described>(path: &Path, record: &T) -> Result<Vec<u8>, ManifestError> {
     let written = Written {
         multidb: VERSION,
         kind: T::KIND,
         record,
     };
-    let mut text =
-        serde_json::to_vec_pretty(&written).map_err(|source| ManifestError::Content {
-            path: path.clone(),
-            kind: T::KIND,
-            source,
-        })?;
+    let text = serde_json::to_vec_pretty(&written);
+    let mut text = text.map_err(|source| ManifestError::Content {
+        path: path.to_owned(),
+        kind: T::KIND,
+        source,
+    })?;
     text.push(b'\n');
-    let write = || -> io::Result<File> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(&text)?;
-        before_rename(&file)?;
-        fs::rename(&temporary, &path)?;
-        Ok(file)
-    };
-    write().map_err(io_error("write", &path))
+    Ok(text)
 }
 
 /// Makes the names in a directory durable.
@@ -150,8 +144,7 @@ fn put<T: Described>(
 ///
 /// The directory cannot be opened or synced.
 pub fn sync_directory(directory: &Path) -> Result<(), ManifestError> {
-    let sync = || File::open(directory)?.sync_all();
-    sync().map_err(io_error("sync", directory))
+    atomic_file::sync_directory(directory).map_err(io_error("sync", directory))
 }
 
 /// Reads the manifest of a directory.
@@ -247,6 +240,13 @@ mod tests {
         assert_eq!(read::<InstanceRecord>(directory.path()).unwrap(), example());
         write(directory.path(), &example()).unwrap();
         assert!(!directory.path().join(TEMPORARY_NAME).exists());
+    }
+
+    #[test]
+    fn the_temporary_name_is_the_one_that_is_written() {
+        let path = Path::new("/instances/1").join(FILE_NAME);
+        let temporary = atomic_file::temporary_path(&path);
+        assert_eq!(temporary, Path::new("/instances/1").join(TEMPORARY_NAME));
     }
 
     #[test]
