@@ -1,5 +1,7 @@
 //! House rules that no lint checks.
 
+mod dependencies;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
