@@ -1,4 +1,4 @@
-//! What runs Postgres: local processes or containers, behind one trait.
+//! Postgres servers as local processes or in containers, behind one trait.
 //!
 //! [`PostgresHost`] runs servers and the programs of an import; [`InstanceRuntime`] is the actors'
 //! port over it, for instances.
@@ -31,9 +31,9 @@ pub use self::data_owner::data_owner;
 pub struct ServerSpec {
     /// Names `run/<uid>/`, the container and the labels.
     pub uid: InstanceUid,
-    /// For labels and logs only.
+    /// Used in labels and logs only.
     pub name: String,
-    /// What it runs for.
+    /// The purpose of the server.
     pub purpose: Purpose,
     /// The major version that the data needs.
     pub postgres_major: u16,
@@ -45,7 +45,7 @@ pub struct ServerSpec {
     pub settings: Vec<(String, String)>,
 }
 
-/// What a server runs for.
+/// The purpose of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
@@ -58,26 +58,26 @@ pub enum Purpose {
 /// One run of a program of Postgres.
 #[derive(Debug, Clone)]
 pub struct ProgramRun {
-    /// The major version whose program it is.
+    /// The major version of the program.
     pub postgres_major: u16,
     /// Its name, such as `initdb`.
     pub program: &'static str,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Its environment, beyond what every program gets.
+    /// Environment variables beyond those of every program.
     pub env: Vec<(String, String)>,
-    /// What it sees of the host's files, in a container: each at its own path.
+    /// The files of the host that a container sees, each at the path that it has on the host.
     pub binds: Vec<PathBuf>,
 }
 
-/// What a program left.
+/// The result of a program.
 #[derive(Debug, Clone)]
 pub struct ProgramOutput {
     /// Whether it exited with status 0.
     pub success: bool,
-    /// How it exited, for people.
+    /// The exit status as text.
     pub status: String,
-    /// What it wrote to its standard output, up to a bound.
+    /// Its standard output, up to a bound.
     pub stdout: Vec<u8>,
     /// The last lines of its standard error.
     pub stderr_tail: Vec<String>,
@@ -97,10 +97,10 @@ pub trait PostgresHost: Send + Sync + 'static {
     async fn start_server(&self, spec: &ServerSpec) -> Result<RunningPostgres, StartError>;
 
     /// Stops a server: fast shutdown, and after `timeout` an immediate one. Returns once it has
-    /// exited and nothing of it is left. One that does not run is stopped.
+    /// exited and nothing of it is left. A server that does not run counts as stopped.
     async fn stop_server(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError>;
 
-    /// All servers of ours that run.
+    /// All running servers under this root.
     async fn running_servers(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError>;
 
     /// The last lines of a server's log, running or not; `log` as in its [`ServerSpec`].
@@ -115,7 +115,7 @@ pub trait PostgresHost: Send + Sync + 'static {
     /// future is dropped.
     async fn run_program(&self, run: &ProgramRun) -> Result<ProgramOutput, RuntimeError>;
 
-    /// Ends what serves all servers, when the last of them has stopped.
+    /// Releases what the servers share. Called after the last of them has stopped.
     async fn close(&self);
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use multidb_actors::ports::RuntimeError;
 use tokio::time::Instant;
 
-/// Where packages put the programs, with the major version for `{}`.
-const USUAL_PLACES: [&str; 6] = [
+/// The directories of distributions' packages, with the major version for `{}`.
+const VERSIONED_DIRECTORIES: [&str; 6] = [
     "/usr/lib/postgresql/{}/bin",
     "/usr/pgsql-{}/bin",
     "/usr/lib/postgresql{}/bin",
@@ -18,24 +18,24 @@ const USUAL_PLACES: [&str; 6] = [
     "/opt/homebrew/opt/postgresql@{}/bin",
     "/usr/local/opt/postgresql@{}/bin",
 ];
-/// Where they are without a version in the path.
-const UNVERSIONED_PLACES: [&str; 2] = ["/usr/local/pgsql/bin", "/usr/bin"];
-/// The major versions that are looked for.
+/// Directories without a version in the path.
+const UNVERSIONED_DIRECTORIES: [&str; 2] = ["/usr/local/pgsql/bin", "/usr/bin"];
+/// The major versions to search for.
 const MAJORS: std::ops::RangeInclusive<u16> = 12..=20;
 
-/// How long what was not found is not looked for again: each look runs a program for each version.
+/// The least time between two searches: each search runs a program for each version.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The directories of programs that were found, by major version.
 #[derive(Debug, Default)]
 pub struct Binaries {
     found: Mutex<BTreeMap<u16, PathBuf>>,
-    /// When they were looked for last. Held while they are.
+    /// The time of the last search. Held during a search.
     searched: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Binaries {
-    /// Looks for them now, so that no start has to: it asks each program for its version.
+    /// Searches now, so that no start has to. Runs each program for its version.
     pub fn search() -> Self {
         Self {
             found: Mutex::new(search()),
@@ -47,12 +47,12 @@ impl Binaries {
     ///
     /// # Errors
     ///
-    /// There is none on this machine.
+    /// It is not installed.
     pub async fn directory(&self, postgres_major: u16) -> Result<PathBuf, RuntimeError> {
         if let Some(directory) = self.known(postgres_major) {
             return Ok(directory);
         }
-        // Something may have been installed since.
+        // It may have been installed since.
         let mut searched = self.searched.lock().await;
         if searched.is_none_or(|at| at.elapsed() >= SEARCH_INTERVAL) {
             if let Ok(found) = tokio::task::spawn_blocking(search).await {
@@ -93,33 +93,34 @@ impl Binaries {
 fn search() -> BTreeMap<u16, PathBuf> {
     let mut found = BTreeMap::new();
     for major in MAJORS {
-        let places = USUAL_PLACES
+        let directories = VERSIONED_DIRECTORIES
             .iter()
-            .map(|place| place.replace("{}", &major.to_string()));
-        for place in places.map(PathBuf::from) {
-            if major_of(&place) == Some(major) {
-                found.entry(major).or_insert(place);
+            .map(|directory| directory.replace("{}", &major.to_string()));
+        for directory in directories.map(PathBuf::from) {
+            if major_of(&directory) == Some(major) {
+                found.entry(major).or_insert(directory);
             }
         }
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let in_path = std::env::split_paths(&path).chain(UNVERSIONED_PLACES.iter().map(PathBuf::from));
-    for place in in_path {
-        // A link in PATH may be to the server alone, so its neighbours are looked for at its end.
-        let Ok(server) = place.join("postgres").canonicalize() else {
+    let in_path =
+        std::env::split_paths(&path).chain(UNVERSIONED_DIRECTORIES.iter().map(PathBuf::from));
+    for directory in in_path {
+        // A link in PATH may be to the server alone, so the other programs are beside its target.
+        let Ok(server) = directory.join("postgres").canonicalize() else {
             continue;
         };
-        let Some(place) = server.parent() else {
+        let Some(directory) = server.parent() else {
             continue;
         };
-        if let Some(major) = major_of(place) {
-            found.entry(major).or_insert_with(|| place.to_owned());
+        if let Some(major) = major_of(directory) {
+            found.entry(major).or_insert_with(|| directory.to_owned());
         }
     }
     found
 }
 
-/// The major version of the programs in a directory, if all that we need are there.
+/// The major version of the programs in a directory, if all the needed ones are there.
 fn major_of(directory: &Path) -> Option<u16> {
     let needed = ["postgres", "initdb", "pg_controldata"];
     if !needed

@@ -1,22 +1,22 @@
 //! Postgres in containers, through the Docker engine's API.
 //!
-//! A container's life is one server's: made at the start, removed when Postgres has exited, whoever
-//! ended it, after its log was saved. What a caller abandons is finished or undone by a task of its
-//! own, so that no container is left that nobody knows; and a container that a killed daemon left
-//! behind is found by its labels.
+//! A container serves one run of one server: it is made at the start, and removed when Postgres has
+//! exited for any reason, after its log was saved. A separate task finishes or undoes an abandoned
+//! call, so that no unknown container is left; the containers of a killed daemon are found by their
+//! labels.
 //!
 //! | module | owns |
 //! | --- | --- |
 //! | `engine` | the connection, its version, limits and errors |
-//! | `labels` | whose a container is, and what for |
+//! | `labels` | the root and the purpose of a container |
 //! | `image` | the image of a major, pulled if need be |
 //! | `pause` | the network namespace that containers share |
-//! | `container` | what a container may do; create, start, signal, remove |
+//! | `container` | limits and mounts of a container; create, start, signal, remove |
 //! | `launch` | creating and starting a container in its network |
 //! | `server` | a server's start and stop |
-//! | `adopt` | what an earlier daemon left |
+//! | `adopt` | the containers of an earlier daemon |
 //! | `program` | one run of one program |
-//! | `logs` | what a container wrote, and saving it |
+//! | `logs` | the output of a container, and saving it |
 
 mod adopt;
 mod container;
@@ -98,11 +98,11 @@ struct Inner {
     labels: Labels,
     pause: Pause,
     locks: Locks,
-    /// Marks the programs that this daemon runs, against those of one that was killed.
+    /// Labels the programs of this daemon, against those of a killed one.
     daemon: String,
     /// The users that a container knows: `initdb` refuses to run as a user without a name.
     passwd: PathBuf,
-    /// Where our tasks run: a caller's own runtime may end before they do.
+    /// The tokio runtime of the tasks: a caller's own may end before they do.
     tasks: Handle,
 }
 
@@ -128,12 +128,12 @@ impl DockerHost {
         })
     }
 
-    /// What the engine said about itself when it was connected to.
+    /// The version of the engine at the time of the connection.
     pub fn engine_info(&self) -> &EngineInfo {
         &self.inner.info
     }
 
-    /// Runs `work` in a task of its own, which is told when the caller has given up.
+    /// Runs `work` in a separate task, with a token that is cancelled when the caller gives up.
     async fn detached<T, F>(
         &self,
         work: impl FnOnce(Arc<Inner>, CancellationToken) -> F,

@@ -1,5 +1,5 @@
-//! One lock for each server: what a start that was given up left is cleared away before the next
-//! start or stop of the same server looks at it.
+//! One lock for each server, so that an abandoned start is cleaned up before the next start or stop of
+//! the same server.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, Weak};
 use multidb_store::InstanceUid;
 use tokio::sync::OwnedMutexGuard;
 
-/// One lock for each server, so that its start, stop and clearing away follow one another.
+/// The locks by server.
 #[derive(Debug, Default)]
 pub(super) struct Locks {
     by_uid: Mutex<HashMap<InstanceUid, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Locks {
-    /// Waits until nothing else happens to this server.
+    /// Waits for the lock of this server.
     pub(super) async fn lock(&self, uid: InstanceUid) -> OwnedMutexGuard<()> {
         let lock = {
             let mut by_uid = self.by_uid.lock().unwrap_or_else(|e| e.into_inner());
@@ -29,7 +29,7 @@ impl Locks {
         lock.lock_owned().await
     }
 
-    /// Whether something happens to this server now.
+    /// Whether this server is being started, stopped or cleaned up.
     pub(super) fn is_locked(&self, uid: InstanceUid) -> bool {
         let by_uid = self.by_uid.lock().unwrap_or_else(|e| e.into_inner());
         by_uid.get(&uid).is_some_and(|lock| lock.strong_count() > 0)

@@ -1,4 +1,4 @@
-//! The end of a server's log file, and of what a program says.
+//! The end of a server's log file, and of the output of a program.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -10,14 +10,14 @@ use rustix::fs::OFlags;
 
 /// The most of a file that is read for its last lines.
 const TAIL_BYTES: u64 = 256 << 10;
-/// A log larger than this begins anew at the next start; one older file is kept.
+/// A larger log is renamed at the next start; one older file is kept.
 const LOG_BYTES_MAX: u64 = 8 << 20;
-/// The last lines that are kept of what a program says.
+/// The last lines that are kept of the output of a program.
 const TAIL_LINES_MAX: usize = 100;
-/// Where a longer line of it is cut.
+/// A longer line of the output is cut here.
 const LINE_BYTES_MAX: usize = 8 << 10;
 
-/// The last lines of the file that stand behind `from`. A file that does not exist has none.
+/// The last lines of the file after the offset `from`. A missing file has none.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ pub fn last_lines(path: &Path, from: u64, lines: usize) -> io::Result<Vec<String
     Ok(all.into_iter().skip(skipped).map(str::to_owned).collect())
 }
 
-/// Opens a log to append to, and says how long it is. One that has grown large is put aside.
+/// Opens a log to append to, and returns its length. A large one is renamed first.
 ///
 /// # Errors
 ///
@@ -48,7 +48,7 @@ pub fn open(path: &Path) -> io::Result<(File, u64)> {
     if fs::metadata(path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
         fs::rename(path, path.with_extension("log.1"))?;
     }
-    // A log quotes statements, so it is for nobody else to read.
+    // A log quotes statements, so other users must not read it.
     let file = File::options()
         .append(true)
         .create(true)

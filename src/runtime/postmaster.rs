@@ -1,5 +1,5 @@
-//! A postmaster of ours as the kernel knows it: found by its `postmaster.pid`, held by a pidfd, so
-//! that a process id that was given to another program is never signalled.
+//! A running postmaster, found by its `postmaster.pid` and held by a pidfd, so that a process id that
+//! was given to another program is never signalled.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -20,7 +20,7 @@ pub(super) struct Postmaster {
 }
 
 impl Postmaster {
-    /// The postmaster that runs on this data directory, by its own word and the kernel's.
+    /// The postmaster on this data directory, by `postmaster.pid` and by `/proc`.
     pub(super) fn find(data_dir: &Path) -> Option<Self> {
         let (text, _) = read_pid_file(&data_dir.join("postmaster.pid")).ok()?;
         let pid: i32 = text.lines().next()?.trim().parse().ok()?;
@@ -40,11 +40,11 @@ impl Postmaster {
             return None;
         }
         let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // The descriptor is of the process that has the number now, so it is asked again.
+        // The number may have changed hands before the descriptor was opened.
         is_ours().then_some(Self { pid, fd })
     }
 
-    /// A postmaster that we have just started.
+    /// A postmaster that was just started.
     ///
     /// # Errors
     ///
@@ -69,17 +69,17 @@ impl Postmaster {
     ///
     /// The descriptor cannot be watched.
     pub(super) async fn exited(&self) -> io::Result<()> {
-        // SAFETY: the descriptor is owned by what is registered, so it stays open as long.
+        // SAFETY: the registration owns the descriptor, so it stays open as long.
         let fd = unsafe { AsyncFd::register(self.fd.try_clone()?) }?;
         let _readable = fd.readable().await?;
         Ok(())
     }
 
-    /// Stops it: fast shutdown, after `timeout` an immediate one, then by force.
+    /// Stops it: fast shutdown, after `timeout` an immediate one, then SIGKILL.
     ///
     /// # Errors
     ///
-    /// It does not even end by force.
+    /// SIGKILL does not end it.
     pub(super) async fn stop(&self, timeout: Duration) -> io::Result<()> {
         /// Long enough for an immediate shutdown, which only ends the backends.
         const IMMEDIATE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -108,8 +108,8 @@ fn is_postgres(program: &Path) -> bool {
     name.is_some_and(|name| name.trim_end_matches(" (deleted)") == "postgres")
 }
 
-/// A `postmaster.pid`, and when it was written. Whoever is superuser in the instance can put
-/// anything in its place: a link or a pipe is not followed, and a long file not read to its end.
+/// A `postmaster.pid`, and the time of its last change. A superuser in the instance can put anything
+/// in its place: a link or a pipe is not followed, and a long file not read to its end.
 ///
 /// # Errors
 ///

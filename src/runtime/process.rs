@@ -93,7 +93,7 @@ impl PostgresHost for ProcessHost {
             message: format!("cannot start {}: {cause}", server.display()),
             hint: None,
         };
-        // Where nobody waits for it any more, what it returns is dropped, which ends the server.
+        // If the caller has given up, the result is dropped, which ends the server.
         let started = tokio::task::spawn_blocking(move || launch.spawn(lock)).await;
         let mut starting = started
             .map_err(|error| failed(error.to_string()))?

@@ -28,8 +28,8 @@ pub(super) fn set_identity(command: &mut Command, (uid, gid): (u32, u32)) {
     }
 }
 
-/// Runs a program from this directory. It is killed when the future is dropped, and what it
-/// started with it.
+/// Runs a program from this directory. When the future is dropped, it is killed together with its
+/// children.
 pub(super) async fn run(
     directory: &Path,
     run: &ProgramRun,
@@ -48,7 +48,7 @@ pub(super) async fn run(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Ctrl-C at the daemon ends what it runs for, not the program alone.
+        // Ctrl-C at the daemon ends the whole import, not this program alone.
         .process_group(0)
         .kill_on_drop(true);
     let mut group = Group(command.spawn().map_err(failed)?);
@@ -64,7 +64,7 @@ pub(super) async fn run(
     })
 }
 
-/// A program and what it started (`initdb` runs `postgres`). Dropped, it is killed.
+/// A program and its children (`initdb` runs `postgres`). Dropping it kills all of them.
 struct Group(Child);
 
 impl Drop for Group {
@@ -79,7 +79,7 @@ impl Drop for Group {
     }
 }
 
-/// The beginning of a stream, which is read to its end.
+/// The beginning of a stream. The rest is read and discarded.
 async fn beginning(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
     let mut kept = Vec::new();
     if let Some(mut stream) = stream {

@@ -1,8 +1,8 @@
-//! How to tell that a server accepts connections, without making it fork a backend for that.
+//! Tells that a server accepts connections, without making it fork a backend.
 //!
 //! The postmaster writes its status into the eighth line of `postmaster.pid` (miscadmin.h,
-//! `LOCK_FILE_LINE_PM_STATUS`), and "ready" once it accepts connections: what `pg_ctl start`
-//! waits for. Looking each millisecond costs a few system calls.
+//! `LOCK_FILE_LINE_PM_STATUS`), and "ready" once it accepts connections; `pg_ctl start` waits for the
+//! same. A look each millisecond costs a few system calls.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::postmaster::read_pid_file;
 use super::settings::SOCKET_NAME;
 
-/// How often to look.
+/// The interval of looking.
 pub const INTERVAL: Duration = Duration::from_millis(1);
 
 const STATUS_LINE: usize = 7;
@@ -21,13 +21,13 @@ const READY: &str = "ready";
 pub struct Readiness {
     pid_file: PathBuf,
     socket: PathBuf,
-    /// What a predecessor that crashed left: the file's content and when it was written. In a
-    /// container the process id is always the same, and the start time has only seconds.
+    /// The file of a crashed predecessor: its content, and the time of its last change, since in a
+    /// container the process id is always the same and the start time has only seconds.
     stale: Option<(String, SystemTime)>,
 }
 
 impl Readiness {
-    /// To be made before the server is started.
+    /// Must be called before the server is started.
     pub fn watch(data_dir: &Path, run_dir: &Path) -> Self {
         let running = Self::of_running(data_dir, run_dir);
         Self {
@@ -36,7 +36,7 @@ impl Readiness {
         }
     }
 
-    /// For a server that was started by somebody else.
+    /// For a server that runs already.
     pub fn of_running(data_dir: &Path, run_dir: &Path) -> Self {
         Self {
             stale: None,
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_crashed_predecessor_left_is_not_taken_for_readiness() {
+    fn pid_file_of_a_crashed_predecessor_is_not_taken_for_readiness() {
         let directory = tempfile::tempdir().unwrap();
         let file = |status: &str, start: u32| {
             format!("1\n/data\n{start}\n5432\n/run\n\n  123 456\n{status}\n")

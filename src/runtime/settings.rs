@@ -1,8 +1,8 @@
 //! The settings that every server gets, and the files that hold them.
 //!
 //! They stand in one file outside the data directory, so that a snapshot's own configuration
-//! never matters. What multidb owns is passed on the command line too, which also beats an
-//! `ALTER SYSTEM` in the instance (`postgresql.auto.conf`).
+//! never matters. Settings that multidb owns are passed on the command line too, which also takes
+//! precedence over an `ALTER SYSTEM` in the instance (`postgresql.auto.conf`).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ pub const PORT: u16 = 5432;
 /// The name of the socket in a server's run directory.
 pub const SOCKET_NAME: &str = ".s.PGSQL.5432";
 
-/// Whoever can enter the run directory is the daemon: it has authenticated the client.
+/// Only the daemon can enter the run directory, and it has authenticated the client.
 const HBA: &str = "local all all trust\nlocal replication all trust\n";
 
 /// multidb's defaults for this major version. Durability is never among them.
@@ -35,8 +35,8 @@ fn defaults(postgres_major: u16) -> Vec<(String, String)> {
         ("log_destination", "stderr"),
         ("log_line_prefix", "%m [%p] %q%u@%d "),
         ("unix_socket_permissions", "0700"),
-        // initdb writes it into the file that ours replaces; Postgres' own default, `simple`,
-        // would change what a text search finds.
+        // initdb writes it into the file that this one replaces; with Postgres' own default,
+        // `simple`, a text search has other results.
         ("default_text_search_config", "pg_catalog.english"),
     ];
     if postgres_major >= 14 {
@@ -49,7 +49,7 @@ fn defaults(postgres_major: u16) -> Vec<(String, String)> {
     defaults.into_iter().map(own).collect()
 }
 
-/// What multidb owns, for a server whose run directory this is.
+/// The settings that multidb owns, for a server with this run directory.
 pub fn owned(run_dir: &Path) -> Vec<(String, String)> {
     let path = |name: &str| run_dir.join(name).display().to_string();
     vec![
@@ -76,8 +76,8 @@ pub fn arguments(data_dir: &Path, run_dir: &Path) -> Vec<String> {
     arguments
 }
 
-/// Writes the configuration files of one start: multidb's defaults, then the configuration's
-/// settings, then the server's own. The last value of a name wins.
+/// Writes the configuration files of one start: multidb's defaults, then the configured settings, then
+/// those of the server. The last value of a name wins.
 ///
 /// # Errors
 ///
@@ -90,7 +90,7 @@ pub fn write_files(
     let mut text = String::from("# Written by multidb at each start.\n");
     let mut defaults = defaults(spec.postgres_major);
     defaults.extend(wal_sizes(wal_segment_bytes(&spec.data_dir)));
-    // For people who look at the processes.
+    // Shown by ps.
     defaults.push(("cluster_name".to_owned(), spec.name.clone()));
     for (name, value) in defaults.iter().chain(configured).chain(&spec.settings) {
         text.push_str(&format!("{name} = {}\n", quoted(value)));
@@ -100,12 +100,12 @@ pub fn write_files(
     write_new(run_dir, "pg_ident.conf", b"")
 }
 
-/// Writes a file that is not there yet, for the owner of the directory alone, whatever the umask
-/// is. The owner of the directory is not trusted: a link in the file's place is not followed.
+/// Writes a new file that only the owner of the directory can read, whatever the umask. The owner of
+/// the directory is not trusted: a link in the file's place is not followed.
 ///
 /// # Errors
 ///
-/// The file is there, or cannot be written.
+/// The file exists, or cannot be written.
 pub(super) fn write_new(run_dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let owner = fs::metadata(run_dir)?;
     let mut file = File::options()
@@ -120,8 +120,8 @@ pub(super) fn write_new(run_dir: &Path, name: &str, bytes: &[u8]) -> io::Result<
     Ok(())
 }
 
-/// Postgres refuses WAL sizes of less than two segments, and how large a segment is was decided
-/// when the cluster was made.
+/// Postgres refuses WAL sizes of less than two segments, and the size of a segment is fixed when the
+/// cluster is made.
 fn wal_sizes(segment_bytes: u64) -> [(String, String); 2] {
     let at_least = |bytes: u64| format!("{}MB", bytes.max(2 * segment_bytes) >> 20);
     [
@@ -144,8 +144,8 @@ fn wal_segment_bytes(data_dir: &Path) -> u64 {
         .unwrap_or(USUAL)
 }
 
-/// A value as `postgresql.conf` wants it: in single quotes, a quote doubled, and backslash as the
-/// escape that it is there (guc-file.l, `DeescapeQuotedString`).
+/// A value in the syntax of `postgresql.conf`: in single quotes, with quotes doubled and backslashes
+/// escaped (guc-file.l, `DeescapeQuotedString`).
 fn quoted(value: &str) -> String {
     let escaped = value
         .replace('\\', "\\\\")

@@ -1,4 +1,4 @@
-//! What an earlier daemon left in the engine: servers to take over, and leftovers to remove.
+//! The containers of an earlier daemon: servers to take over, and leftovers to remove.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use super::server::ContainerRef;
 use crate::runtime::Purpose;
 use crate::runtime::readiness::Readiness;
 
-/// How long a server of a killed daemon may take to become ready before it is ended.
+/// The limit for a server of a killed daemon to become ready, after which it is ended.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Inner {
-    /// Takes over the servers that run, and removes what else is ours: servers that have exited,
-    /// programs of a daemon that was killed.
+    /// Takes over the running servers, and removes the other containers of this root: exited servers,
+    /// and programs of a killed daemon.
     pub(super) async fn take_over(
         self: Arc<Self>,
     ) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError> {
@@ -59,14 +59,18 @@ impl Inner {
             } => (uid, purpose, data_dir, log),
             Role::Program { daemon } if daemon != self.daemon => {
                 if let Err(error) = self.engine.remove(&id).await {
-                    tracing::warn!(container = id, error = error.message, "a program is left");
+                    tracing::warn!(
+                        container = id,
+                        error = error.message,
+                        "cannot remove the container of a program"
+                    );
                 }
                 return None;
             }
             Role::Program { .. } | Role::Pause => return None,
         };
         if self.locks.is_locked(uid) {
-            // It is being started or stopped by us.
+            // This daemon is starting or stopping it.
             return None;
         }
         let _lock = self.locks.lock(uid).await;
@@ -77,7 +81,7 @@ impl Inner {
             matches!(timeout(ADOPTION_TIMEOUT, ready).await, Ok(Ok(())))
         };
         if !ready {
-            tracing::info!(%uid, running, "removing a container that serves nobody");
+            tracing::info!(%uid, running, "removing a container that accepts no connections");
             self.clear_away_logged(&container).await;
             return None;
         }

@@ -1,4 +1,4 @@
-//! What a container of ours may do, and the plain steps of its life: create, start, signal, remove.
+//! The limits and mounts of a container, and the calls that create, start, signal and remove one.
 //!
 //! Every container runs as the owner of the data, without capabilities, on a read-only root file
 //! system, with directories of the host at the same paths as on the host, so that one description
@@ -23,16 +23,16 @@ use multidb_actors::ports::RuntimeError;
 use super::engine::{CallError, Engine};
 use super::image::Image;
 
-/// Shared memory for parallel queries: Docker's own 64 MiB are too few. Limited by the memory, too.
+/// Shared memory for parallel queries: Docker's default of 64 MiB is too small. It counts as memory.
 const SHM_BYTES_MIN: i64 = 256 << 20;
 
 /// Backends, workers and Postgres' own processes of one server.
 const PROCESSES_MAX: i64 = 4096;
 
-/// How much of a server's output the engine keeps, in two files, until it is saved.
+/// The size of each of the two files in which the engine keeps a server's output until it is saved.
 const LOG_FILE_SIZE_MAX: &str = "10m";
 
-/// How long a removal may go on in the engine after it was asked for.
+/// The limit of a removal that another caller has begun.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The limits of one container.
@@ -44,12 +44,12 @@ pub struct Limits {
     pub cpus: f64,
 }
 
-/// What happens to a container's output.
+/// The destination of a container's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Output {
-    /// The engine keeps its end.
+    /// The engine keeps the last part.
     Kept,
-    /// It goes to whoever is attached.
+    /// It goes to the attached client.
     Attached,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Plan<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ContainerExit {
     pub(super) exit_code: i64,
-    /// A sentence without a full stop.
+    /// For people, without a full stop.
     pub(super) text: String,
 }
 
@@ -163,8 +163,8 @@ impl Plan<'_> {
         same_path.chain(passwd).collect()
     }
 
-    /// Memory where a program may write besides the binds. A volume that the image declares would
-    /// be made and copied for every container, for nothing.
+    /// Writable memory besides the binds. A volume that the image declares would otherwise be made and
+    /// copied for every container.
     fn tmpfs(&self) -> HashMap<String, String> {
         let options = "rw,noexec,nosuid,nodev,mode=1777,size=256m";
         self.image
@@ -196,7 +196,7 @@ impl Plan<'_> {
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "a float becomes the nearest integer; nobody has 9e9 processors"
+    reason = "a float becomes the nearest integer; no machine has 9e9 processors"
 )]
 fn nano_cpus(cpus: f64) -> i64 {
     (cpus * 1e9) as i64
@@ -228,7 +228,7 @@ impl Engine {
         .await
     }
 
-    /// What the engine knows of a container; `None` when there is none of this name.
+    /// The state of a container; `None` if there is none of this name.
     pub(super) async fn inspect(
         &self,
         name: &str,
@@ -262,8 +262,8 @@ impl Engine {
         }
     }
 
-    /// Waits until the container does not run, and gives its exit code if the engine does. Not
-    /// bounded: it lasts as long as the container.
+    /// Waits until the container has stopped, and returns its exit code if the engine tells it.
+    /// Unbounded: it lasts as long as the container.
     pub(super) async fn wait(&self, name: &str) -> Result<Option<i64>, CallError> {
         let mut answers = self
             .docker()
@@ -294,7 +294,7 @@ impl Engine {
             match removed {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_missing() => return Ok(()),
-                // Somebody else removes it at this moment.
+                // Another caller is removing it.
                 Err(error) if error.is_conflict() && tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }

@@ -1,5 +1,4 @@
-//! The connection to the Docker engine: its version, a limit on every call, and errors that say
-//! what to do.
+//! The connection to the Docker engine: its version, a limit on every call, and errors with hints.
 //!
 //! Each call opens its own connection (bollard keeps none), so an engine that was restarted needs
 //! no reconnecting. bollard 0.21.1 leaves the API version out of the path (its issue 736), which
@@ -14,26 +13,26 @@ use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
 use multidb_actors::ports::RuntimeError;
 
-/// Where an engine listens unless `DOCKER_HOST` says otherwise.
+/// The socket of an engine, unless `DOCKER_HOST` names another.
 const SOCKET_DEFAULT: &str = "/var/run/docker.sock";
 
-/// How long an engine may take for a call that moves no data.
+/// The limit of a call that moves no data.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long an engine may take to say that it is there.
+/// The limit of the first call.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What bollard waits for an answer's head. Our own limits end a call earlier, save for the calls
+/// bollard's limit for the head of an answer. The limits here end a call earlier, except for the calls
 /// that last as long as a container.
 const TRANSPORT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The oldest API that has all that is used here (Docker 20.10).
+/// The oldest API with all the calls that are used here (Docker 20.10).
 const API_MIN: ClientVersion = ClientVersion {
     major_version: 1,
     minor_version: 41,
 };
 
-/// What an engine says about itself.
+/// The version of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineInfo {
     /// The engine's version, such as `20.10.24`.
@@ -50,7 +49,7 @@ pub fn default_socket() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT))
 }
 
-/// Whether an engine that multidb can use answers on `socket`, and which. Takes 5 seconds at most.
+/// The version of the engine that answers on `socket`. Takes 5 seconds at most.
 pub async fn probe_engine(socket: &Path) -> Result<EngineInfo, RuntimeError> {
     Engine::connect(socket).await.map(|(_, info)| info)
 }
@@ -65,7 +64,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Connects and settles the API version.
+    /// Connects and negotiates the API version.
     pub(super) async fn connect(socket: &Path) -> Result<(Self, EngineInfo), RuntimeError> {
         let socket: Arc<Path> = Arc::from(socket);
         let version = Arc::new(RwLock::new(None));
@@ -91,19 +90,19 @@ impl Engine {
         &self.docker
     }
 
-    /// Runs one call within [`CALL_TIMEOUT`]. `what` completes "docker failed at …".
+    /// Runs one call within [`CALL_TIMEOUT`]. `action` completes "docker failed at …".
     ///
-    /// An engine that was replaced by one of another version refuses ours: then the version is
-    /// settled anew and the call is made once more, which is safe since a refused call did nothing.
+    /// An engine that was replaced by another version refuses the call: then the version is
+    /// negotiated again and the call repeated once, which is safe since a refused call did nothing.
     pub(super) async fn call<T, F>(
         &self,
-        what: &str,
+        action: &str,
         make: impl Fn(Docker) -> F,
     ) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let first = self.once(what, make(self.docker.clone())).await;
+        let first = self.once(action, make(self.docker.clone())).await;
         match first {
             Err(CallError::Refused {
                 status: 400,
@@ -111,7 +110,7 @@ impl Engine {
                 ..
             }) if message.contains("client version") => {
                 self.negotiate().await.map_err(CallError::Failed)?;
-                self.once(what, make(self.docker.clone())).await
+                self.once(action, make(self.docker.clone())).await
             }
             result => result,
         }
@@ -119,28 +118,28 @@ impl Engine {
 
     async fn once<T>(
         &self,
-        what: &str,
+        action: &str,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, CallError> {
         let result = match tokio::time::timeout(CALL_TIMEOUT, call).await {
             Ok(result) => result,
             Err(_) => Err(Error::RequestTimeoutError),
         };
-        result.map_err(|error| self.error(what, &error))
+        result.map_err(|error| self.error(action, &error))
     }
 
-    /// What an error of bollard means.
-    pub(super) fn error(&self, what: &str, error: &Error) -> CallError {
+    /// The meaning of an error of bollard.
+    pub(super) fn error(&self, action: &str, error: &Error) -> CallError {
         match error {
             Error::DockerResponseServerError {
                 status_code,
                 message,
             } => CallError::Refused {
                 status: *status_code,
-                what: what.to_owned(),
+                action: action.to_owned(),
                 message: message.trim().to_owned(),
             },
-            error => CallError::Failed(failure(&self.socket, what, error)),
+            error => CallError::Failed(failure(&self.socket, action, error)),
         }
     }
 
@@ -179,27 +178,27 @@ pub(super) enum CallError {
     Refused {
         /// The HTTP status.
         status: u16,
-        /// What was tried.
-        what: String,
-        /// What the engine said.
+        /// The call.
+        action: String,
+        /// The message of the engine.
         message: String,
     },
-    /// There was no answer, or none that makes sense.
+    /// There was no valid answer.
     Failed(RuntimeError),
 }
 
 impl CallError {
-    /// Whether the engine said that the container or image does not exist.
+    /// Whether the container or image does not exist.
     pub(super) fn is_missing(&self) -> bool {
         matches!(self, Self::Refused { status: 404, .. })
     }
 
-    /// Whether the engine said that the container is not in a state, or a name not free, for this.
+    /// Whether the container is in the wrong state, or its name is taken.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { status: 409, .. })
     }
 
-    /// What the engine said, if it said anything.
+    /// The message of the engine, if it answered.
     pub(super) fn engine_message(&self) -> &str {
         match self {
             Self::Refused { message, .. } => message,
@@ -211,8 +210,10 @@ impl CallError {
 impl From<CallError> for RuntimeError {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Refused { what, message, .. } => RuntimeError {
-                message: format!("docker failed at {what}: {message}"),
+            CallError::Refused {
+                action, message, ..
+            } => RuntimeError {
+                message: format!("docker failed at {action}: {message}"),
                 hint: None,
             },
             CallError::Failed(error) => error,
@@ -220,7 +221,7 @@ impl From<CallError> for RuntimeError {
     }
 }
 
-fn failure(socket: &Path, what: &str, error: &Error) -> RuntimeError {
+fn failure(socket: &Path, action: &str, error: &Error) -> RuntimeError {
     let mut cause = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
@@ -238,14 +239,14 @@ fn failure(socket: &Path, what: &str, error: &Error) -> RuntimeError {
     };
     RuntimeError {
         message: format!(
-            "the docker engine does not answer at {} ({what}): {cause}",
+            "the docker engine does not answer at {} ({action}): {cause}",
             socket.display()
         ),
         hint: Some(hint.to_owned()),
     }
 }
 
-/// Puts the settled API version in front of a request's path, in place of bollard's if it has one.
+/// Puts the negotiated API version in front of a request's path, in place of bollard's own.
 fn with_version(mut request: BollardRequest, version: &RwLock<Option<String>>) -> BollardRequest {
     let version = version.read().unwrap_or_else(|e| e.into_inner()).clone();
     let mut parts = request.uri().clone().into_parts();
@@ -258,7 +259,7 @@ fn with_version(mut request: BollardRequest, version: &RwLock<Option<String>>) -
         Some(version) => format!("/v{version}{path}"),
         None => path.to_owned(),
     };
-    // The path was one before, and a version adds only digits and a dot.
+    // A version adds only digits and a dot to a valid path.
     if let Ok(path) = path.parse() {
         parts.path_and_query = Some(path);
         if let Ok(uri) = parts.try_into() {
@@ -273,7 +274,7 @@ fn parse_version(text: &str) -> Option<(usize, usize)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The newest version that both sides know.
+/// The newest version that both sides support.
 fn choose_version(
     newest: Option<(usize, usize)>,
     oldest: Option<(usize, usize)>,

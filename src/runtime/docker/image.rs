@@ -1,4 +1,4 @@
-//! Images: which one serves a Postgres major, and getting it when the engine lacks it.
+//! The image of a Postgres major, pulled where the engine lacks it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::engine::{CallError, Engine};
 
-/// A registry that says nothing for so long has gone.
+/// The limit of silence of a registry.
 const PULL_SILENCE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How often a pull in progress is logged.
@@ -18,9 +18,9 @@ const PULL_LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// An image that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Image {
-    /// The name it was asked for by, such as `postgres:15`.
+    /// The name, such as `postgres:15`.
     pub(super) name: String,
-    /// Its id: what it names cannot change between two calls.
+    /// The id, since a name can mean another image at the next call.
     pub(super) id: String,
     /// The directories that it declares as volumes.
     pub(super) volumes: Vec<String>,
@@ -29,15 +29,15 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// The `PATH` in its containers. Debian's directory of that major comes first: where an image
-    /// has several majors, or wrappers, the right programs are there.
+    /// The `PATH` in its containers. Debian's directory of that major comes first, since an image may
+    /// have several majors, or wrappers.
     pub(super) fn path_variable(&self) -> String {
         let (major, path) = (self.postgres_major, &self.path);
         format!("PATH=/usr/lib/postgresql/{major}/bin:{path}")
     }
 
-    /// The error for a container that did not start since `program` is not in the image; `None`
-    /// when it did not start for another reason.
+    /// The error for a container that did not start because `program` is not in the image; `None` if
+    /// it did not start for another reason.
     pub(super) fn missing_program(&self, program: &str, error: &CallError) -> Option<RuntimeError> {
         let said = error.engine_message();
         let missing = said.contains("executable file not found")
@@ -61,7 +61,7 @@ pub(super) fn image_name(template: &str, postgres_major: u16) -> String {
     if last.contains(':') || last.contains('@') {
         name
     } else {
-        // Without a tag the engine would pull them all.
+        // Without a tag the engine pulls all tags.
         name + ":latest"
     }
 }
@@ -77,8 +77,8 @@ impl Engine {
         if let Some(image) = self.inspect_image(&name, postgres_major).await? {
             return Ok(image);
         }
-        // A task of its own: a caller that gives up does not throw away what was downloaded, and
-        // the engine joins two pulls of one image.
+        // In a separate task: a caller that gives up does not discard the download, and the engine
+        // joins two pulls of one image.
         let (engine, pulled) = (self.clone(), name.clone());
         let pull = tokio::spawn(async move { engine.pull(&pulled).await });
         pull.await.map_err(|error| RuntimeError {
@@ -164,7 +164,7 @@ impl Engine {
 
 fn not_pulled(name: &str, cause: &str) -> RuntimeError {
     RuntimeError {
-        message: format!("the image \"{name}\" is not here and cannot be pulled: {cause}"),
+        message: format!("the image \"{name}\" is missing and cannot be pulled: {cause}"),
         hint: Some(format!(
             "Pull it by hand (docker pull {name}), load it (docker load), or set runtime.image to one that the engine has."
         )),

@@ -1,7 +1,7 @@
-//! The labels of our containers: whose they are and what they are for.
+//! The labels of multidb's containers: the root and the purpose of each.
 //!
-//! A container is ours only if its label names our root directory, so that daemons with different
-//! roots share an engine and never touch each other's containers, nor anybody else's.
+//! A daemon touches only containers whose label names its root directory, so that daemons with
+//! different roots can share an engine with each other and with other programs.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,18 +18,18 @@ const DATA: &str = "multidb.data";
 const LOG: &str = "multidb.log";
 const DAEMON: &str = "multidb.daemon";
 
-/// What a container of ours is for, with what is needed to take it over or to end it.
+/// The purpose of a container, with the data for taking it over or ending it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Role {
     /// It runs a server.
     Server {
-        /// Whose server it is.
+        /// The instance or import of the server.
         uid: InstanceUid,
-        /// What the server is for.
+        /// The purpose of the server.
         purpose: Purpose,
-        /// The directory that it runs on.
+        /// The data directory.
         data_dir: PathBuf,
-        /// Where its log is saved.
+        /// The file that its log is saved to.
         log: PathBuf,
     },
     /// It runs one program for the daemon with this identity.
@@ -37,7 +37,7 @@ pub(super) enum Role {
         /// The daemon's identity.
         daemon: String,
     },
-    /// It keeps the shared network namespace.
+    /// It holds the shared network namespace.
     Pause,
 }
 
@@ -54,7 +54,7 @@ impl Labels {
         }
     }
 
-    /// The filter that finds our containers and no others.
+    /// The filter for the containers of this root.
     pub(super) fn filter(&self) -> HashMap<String, Vec<String>> {
         HashMap::from([("label".to_owned(), vec![format!("{ROOT}={}", self.root)])])
     }
@@ -81,7 +81,7 @@ impl Labels {
         self.with([(PURPOSE, "pause".to_owned())])
     }
 
-    /// What these labels say, or `None` if the container is not ours.
+    /// The purpose in these labels; `None` if the container is not of this root.
     pub(super) fn role(&self, labels: &HashMap<String, String>) -> Option<Role> {
         if labels.get(ROOT)? != &self.root {
             return None;
@@ -104,7 +104,7 @@ impl Labels {
         })
     }
 
-    /// A short name for the root, equal in every run of the daemon: FNV-1a of its path.
+    /// A short name for the root, the same in every run of the daemon: FNV-1a of its path.
     pub(super) fn root_digest(&self) -> String {
         let digest = self.root.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
             (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_say_what_was_put_in_and_another_root_is_not_ours() {
+    fn labels_are_read_back_and_those_of_another_root_are_ignored() {
         let ours = Labels::new(Path::new("/srv/multidb"));
         let other = Labels::new(Path::new("/srv/other"));
         let spec = ServerSpec {

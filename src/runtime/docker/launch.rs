@@ -1,4 +1,4 @@
-//! Creating and starting a container in its network, whatever became of the network meanwhile.
+//! Creates and starts a container in its network, also where the network has vanished meanwhile.
 
 use bollard::container::AttachContainerResults;
 use bollard::query_parameters::AttachContainerOptionsBuilder;
@@ -9,12 +9,12 @@ use super::engine::{CallError, Engine};
 use super::pause::is_join_failure;
 use super::{Inner, Network};
 
-/// How often a start is tried: the pause container can vanish, and be found to be another, once.
+/// The pause container can vanish during one attempt, and its successor during the next.
 const ATTEMPTS_MAX: usize = 3;
 
 /// Why a container was not launched. Nothing of it is left.
 pub(super) enum LaunchError {
-    /// There is a container of this name.
+    /// A container has this name already.
     NameTaken(RuntimeError),
     /// Anything else.
     Failed(RuntimeError),
@@ -41,10 +41,9 @@ impl From<LaunchError> for RuntimeError {
 }
 
 impl Inner {
-    /// Creates and starts a container, in the configured network if `network` is so, else in one
-    /// that leads nowhere. Gives its output, if the plan says that it goes to us.
+    /// Creates and starts a container in this network. Returns its output, if the plan says so.
     ///
-    /// Not to be dropped half-way: the engine would go on with what it was asked for.
+    /// Must not be dropped half-way: the engine would go on with the call.
     pub(super) async fn launch(
         &self,
         mut plan: Plan<'_>,
@@ -91,7 +90,7 @@ impl Engine {
             Ok(id) => id,
             Err(error) => {
                 if let CallError::Failed(_) = error {
-                    // The engine may have made it all the same, and says so too late.
+                    // The engine may have made it after the limit.
                     self.remove_after(&plan.name, &error).await;
                 }
                 return Err(error);
@@ -100,7 +99,7 @@ impl Engine {
         let started = async {
             let attached = match plan.output {
                 Output::Kept => None,
-                // Before it starts: what it writes while nobody is attached is lost.
+                // Before it starts: output without an attached client is lost.
                 Output::Attached => Some(self.attach(&id).await?),
             };
             self.start(&id).await?;
@@ -126,14 +125,14 @@ impl Engine {
         .await
     }
 
-    /// Removes what a failed step left. Where that fails too, the labels lead to it later.
+    /// Removes the container of a failed step. If that fails too, the labels lead to it later.
     async fn remove_after(&self, name: &str, cause: &CallError) {
         if let Err(error) = self.remove(name).await {
             tracing::warn!(
                 container = name,
                 error = error.message,
                 ?cause,
-                "a container that failed is left for the next start to remove"
+                "cannot remove a failed container, the next start removes it"
             );
         }
     }

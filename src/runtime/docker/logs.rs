@@ -1,4 +1,4 @@
-//! What a container wrote: its last lines for a person, all of it for the instance's log.
+//! The output of a container: its last lines for people, all of it for the instance's log.
 
 use std::path::Path;
 use std::pin::pin;
@@ -18,11 +18,11 @@ use super::engine::{CALL_TIMEOUT, CallError, Engine};
 use super::server::container_name;
 use crate::runtime::log_tail;
 
-/// How long the engine may be silent while it sends a log.
+/// The limit of silence while the engine sends a log.
 const SILENCE_TIMEOUT: Duration = CALL_TIMEOUT;
 
 impl Engine {
-    /// The last lines that a container wrote.
+    /// The last lines of the output of a container.
     pub(super) async fn log_tail(
         &self,
         name: &str,
@@ -41,10 +41,10 @@ impl Engine {
         Ok(last_lines(&text, lines))
     }
 
-    /// Appends all that a container wrote to `log`.
+    /// Appends the output of a container to `log`.
     pub(super) async fn save_log(&self, name: &str, log: &Path) -> Result<(), RuntimeError> {
         let failed = |error: std::io::Error| RuntimeError {
-            message: format!("appending to {} failed: {error}", log.display()),
+            message: format!("cannot append to {}: {error}", log.display()),
             hint: None,
         };
         let path = log.to_owned();
@@ -73,7 +73,7 @@ impl Engine {
 }
 
 impl Inner {
-    /// The last lines over all starts: the container's, if there is one, after the saved ones.
+    /// The last lines over all starts: the saved ones, then those of the container, if there is one.
     pub(super) async fn server_logs(
         &self,
         uid: InstanceUid,

@@ -1,8 +1,8 @@
-//! The pause container, whose network namespace our containers share.
+//! The pause container, whose network namespace the other containers share.
 //!
-//! Making a namespace takes the engine 120 to 150 ms, half of a container's start; joining one
-//! takes none. It has no interface but loopback, and nothing may listen in it. It is made when the
-//! first container needs it, found again by the next daemon, and made anew when it has vanished.
+//! Making a namespace takes the engine 120 to 150 ms, half of a container's start; joining one takes no
+//! time. It has no interface but loopback, and nothing listens in it. It is made for the first
+//! container, found again by the next daemon, and made again after it has vanished.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use super::engine::{CallError, Engine};
 use super::image::Image;
 use super::labels::{Labels, Role};
 
-/// `sleep` needs under 1 MiB; Docker allows no less than 6.
+/// `sleep` needs less than 1 MiB, but Docker's minimum is 6 MiB.
 const LIMITS: Limits = Limits {
     memory_bytes: 16 << 20,
     cpus: 0.1,
 };
 
-/// An id that no image or host gives to anybody: the container owns nothing.
+/// `nobody`, which owns no files.
 const NOBODY: (u32, u32) = (65534, 65534);
 
 /// The one pause container of a root.
@@ -28,7 +28,7 @@ const NOBODY: (u32, u32) = (65534, 65534);
 pub(super) struct Pause {
     name: String,
     labels: Labels,
-    /// The id of the container that ran when we last looked.
+    /// The id of the container, as of the last look.
     current: Arc<Mutex<Option<String>>>,
 }
 
@@ -41,8 +41,8 @@ impl Pause {
         }
     }
 
-    /// The id of the container to join. It may have vanished since we looked: then joining it
-    /// fails, and the caller says so by [`Pause::forget`] and asks again.
+    /// The id of the container to join. It may have vanished since the last look: then joining it
+    /// fails, and the caller calls [`Pause::forget`] and tries again.
     pub(super) async fn id(&self, engine: &Engine, image: &Image) -> Result<String, RuntimeError> {
         let mut current = self.current.lock().await;
         if let Some(id) = &*current {
@@ -61,7 +61,7 @@ impl Pause {
         }
     }
 
-    /// Removes the container. Those that run in its namespace keep the namespace.
+    /// Removes the container. Running containers keep the namespace.
     pub(super) async fn remove(&self, engine: &Engine) -> Result<(), RuntimeError> {
         let mut current = self.current.lock().await;
         *current = None;
@@ -116,8 +116,7 @@ impl Pause {
     }
 }
 
-/// Whether a container could not be created or started since the one whose network it joins has
-/// vanished or stopped.
+/// Whether a container was not created or started because the pause container has vanished or stopped.
 pub(super) fn is_join_failure(error: &CallError, pause_id: &str) -> bool {
     let said = error.engine_message();
     (said.contains("No such container") && said.contains(pause_id))

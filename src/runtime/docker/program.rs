@@ -1,4 +1,4 @@
-//! One run of one of Postgres' programs, in a container of its own without any network.
+//! One run of one of Postgres' programs, in a container without a network.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use super::{Inner, Network, unique_bits};
 use crate::runtime::log_tail::Tail;
 use crate::runtime::{ProgramOutput, ProgramRun};
 
-/// How much of a program's standard output is kept.
+/// The most standard output that is kept.
 const STDOUT_BYTES_MAX: usize = 16 << 20;
 
 impl Inner {
-    /// Runs the program to its end. Its container is gone when this returns, however it returns.
+    /// Runs the program to its end. Its container is gone when this returns, also after a failure.
     pub(super) async fn run_program(
         self: Arc<Self>,
         run: ProgramRun,
@@ -48,7 +48,7 @@ impl Inner {
         let attached = self.launch(plan, &network).await?;
         let result = tokio::select! {
             result = self.collect(&name, &run, attached) => result,
-            () = given_up.cancelled() => Err(failed(&run, "nobody waits for it any more")),
+            () = given_up.cancelled() => Err(failed(&run, "the caller has given up")),
         };
         let removed = self.engine.remove(&name).await;
         let output = result?;
@@ -64,7 +64,7 @@ impl Inner {
     ) -> Result<ProgramOutput, RuntimeError> {
         let mut output = Collected::default();
         let mut chunks = attached
-            .ok_or_else(|| failed(run, "docker gave no output"))?
+            .ok_or_else(|| failed(run, "docker returned no output"))?
             .output;
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| {
@@ -72,7 +72,7 @@ impl Inner {
             })?;
             output.take(chunk);
         }
-        // Its output has ended, so it exits at once; only an engine that hangs would not say so.
+        // Its output has ended, so it exits at once, unless the engine hangs.
         let exit_code = timeout(CALL_TIMEOUT, self.engine.wait(name))
             .await
             .unwrap_or(Ok(None))?;
@@ -80,7 +80,7 @@ impl Inner {
             .engine
             .exit(name, exit_code)
             .await?
-            .ok_or_else(|| failed(run, "it still runs after its output has ended"))?;
+            .ok_or_else(|| failed(run, "it still runs after the end of its output"))?;
         Ok(ProgramOutput {
             success: exit.exit_code == 0,
             status: exit.text,
@@ -97,7 +97,7 @@ fn failed(run: &ProgramRun, cause: &str) -> RuntimeError {
     }
 }
 
-/// What a program wrote, within bounds.
+/// The output of a program, within bounds.
 #[derive(Default)]
 struct Collected {
     stdout: Vec<u8>,
@@ -109,9 +109,9 @@ impl Collected {
         match chunk {
             LogOutput::StdErr { message } => self.stderr.take(&message),
             LogOutput::StdOut { message } | LogOutput::Console { message } => {
-                let room = STDOUT_BYTES_MAX - self.stdout.len();
+                let spare = STDOUT_BYTES_MAX - self.stdout.len();
                 self.stdout
-                    .extend_from_slice(&message[..message.len().min(room)]);
+                    .extend_from_slice(&message[..message.len().min(spare)]);
             }
             LogOutput::StdIn { .. } => {}
         }

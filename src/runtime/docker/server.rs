@@ -1,4 +1,4 @@
-//! A server's container: its start until Postgres accepts connections, and its end.
+//! A server's container: its start until Postgres accepts connections, and its stop.
 //!
 //! ```text
 //! start -> ready ----> stop (SIGINT, later SIGQUIT) ----.
@@ -7,7 +7,7 @@
 //!      `-> exits early, or given up -----------------^
 //! ```
 //!
-//! Each of these holds the server's lock, so that one begins only when another has ended.
+//! Each step holds the server's lock, so that one begins only after another has ended.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,11 +31,11 @@ use crate::runtime::readiness::Readiness;
 use crate::runtime::run_dir::{prepare_run_dir, remove_run_dir};
 use crate::runtime::settings::{self, SOCKET_NAME};
 
-/// How much of the log a failed start quotes.
+/// Log lines in the error of a failed start.
 const FAILURE_LOG_LINES: usize = 20;
 
-/// How often a shutdown is asked for again: process 1 of a container loses the signals that come
-/// before it has its handlers.
+/// The interval of repeated signals: process 1 of a container loses the signals that arrive before its
+/// handlers are installed.
 const SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The limit of an immediate shutdown, after which the container is killed.
@@ -44,7 +44,7 @@ const IMMEDIATE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The limit of a fast shutdown of a leftover server.
 const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long to wait before the engine is asked again whether a server runs, when it did not answer.
+/// The delay before the engine is asked again whether a server runs, after it did not answer.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The name of a server's container.
@@ -61,7 +61,7 @@ pub(super) struct ContainerRef {
     pub(super) log: PathBuf,
 }
 
-/// A server that was started, and is ended unless somebody keeps it.
+/// A started server, which is ended unless its caller keeps it.
 pub(super) struct Started {
     postgres: Option<RunningPostgres>,
     inner: Arc<Inner>,
@@ -69,11 +69,11 @@ pub(super) struct Started {
 }
 
 impl Started {
-    /// The server, which from now on is the caller's.
+    /// Hands the server over to the caller.
     pub(super) fn keep(mut self) -> RunningPostgres {
         let gone = || RunningPostgres {
             endpoint: self.inner.endpoint(self.container.uid),
-            exited: Box::pin(std::future::ready("it was not there".to_owned())),
+            exited: Box::pin(std::future::ready("unknown".to_owned())),
         };
         self.postgres.take().unwrap_or_else(gone)
     }
@@ -100,7 +100,7 @@ impl Inner {
         let _lock = self.locks.lock(spec.uid).await;
         let image = tokio::select! {
             image = self.image(spec.postgres_major) => image?,
-            () = given_up.cancelled() => return Err(nobody_waits().into()),
+            () = given_up.cancelled() => return Err(abandoned().into()),
         };
         refuse_local_server(&spec.data_dir)?;
         let run_dir = self.settings.layout.run_dir(spec.uid);
@@ -120,7 +120,7 @@ impl Inner {
         };
         let ready = tokio::select! {
             ready = self.ready(&container.id, &readiness) => ready,
-            () = given_up.cancelled() => Err(nobody_waits().into()),
+            () = given_up.cancelled() => Err(abandoned().into()),
         };
         if let Err(error) = ready {
             self.clear_away_logged(&container).await;
@@ -133,8 +133,8 @@ impl Inner {
         })
     }
 
-    /// Creates and starts the container. One that has its name already is nobody's, for we hold
-    /// the lock: it is ended first.
+    /// Creates and starts the container. A container with the same name is a leftover, since the caller
+    /// holds the lock: it is ended first.
     async fn launch_server(
         &self,
         spec: &ServerSpec,
@@ -158,9 +158,9 @@ impl Inner {
         };
         match self.launch(plan.clone(), &self.settings.network).await {
             Err(LaunchError::NameTaken(_)) => {
-                tracing::warn!(uid = %spec.uid, "a container was left behind, ending it");
+                tracing::warn!(uid = %spec.uid, "ending a leftover container");
                 self.end(spec.uid, LEFTOVER_TIMEOUT).await?;
-                // Its run directory went with it.
+                // That removed the run directory too.
                 self.make_run_dir(spec).await?;
                 self.launch(plan, &self.settings.network).await?;
             }
@@ -190,14 +190,14 @@ impl Inner {
         })
     }
 
-    /// A server that runs, with a task that takes its container away when it has exited.
+    /// A running server, with a task that removes its container when it has exited.
     pub(super) fn watched(self: &Arc<Self>, container: &ContainerRef) -> RunningPostgres {
         let (tell, told) = oneshot::channel();
         let (inner, container) = (Arc::clone(self), container.clone());
         let endpoint = self.endpoint(container.uid);
         self.tasks.spawn(async move {
             let status = wait_exit(&inner.engine, &container.id).await;
-            // Nobody may be interested.
+            // The receiver may be gone.
             let _ = tell.send(status);
             let _lock = inner.locks.lock(container.uid).await;
             inner.clear_away_logged(&container).await;
@@ -206,7 +206,7 @@ impl Inner {
             endpoint,
             exited: Box::pin(async move {
                 told.await
-                    .unwrap_or_else(|_| "nobody watches it any more".to_owned())
+                    .unwrap_or_else(|_| "unknown: its watcher has ended".to_owned())
             }),
         }
     }
@@ -220,7 +220,7 @@ impl Inner {
         self.end(uid, timeout).await
     }
 
-    /// Ends and removes the server's container, whichever it is. The caller holds the lock.
+    /// Ends and removes the server's container. The caller holds the lock.
     async fn end(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
         let name = container_name(uid);
         let Some(container) = self.engine.inspect(&name).await? else {
@@ -244,8 +244,8 @@ impl Inner {
         self.clear_away(&ContainerRef { uid, id, log }).await
     }
 
-    /// Asks Postgres to shut down: fast, after `timeout` immediately. What still runs then is
-    /// killed when its container is removed.
+    /// Requests a fast shutdown, and after `timeout` an immediate one. The removal of the container
+    /// kills a server that still runs.
     async fn shut_down(&self, id: &str, timeout: Duration) -> Result<(), RuntimeError> {
         for (signal, timeout) in [("SIGINT", timeout), ("SIGQUIT", IMMEDIATE_TIMEOUT)] {
             let deadline = Instant::now() + timeout;
@@ -271,15 +271,15 @@ impl Inner {
         Ok(())
     }
 
-    /// Saves the log and removes the container and the run directory, unless another container
-    /// took their place. The caller holds the lock.
+    /// Saves the log and removes the container and the run directory, unless another container has
+    /// replaced them. The caller holds the lock.
     async fn clear_away(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
         if self.engine.inspect(&container.id).await?.is_none() {
             return Ok(());
         }
         if let Err(error) = self.engine.save_log(&container.id, &container.log).await {
-            // The instance's directory may be deleted by now; its log is no reason to keep a container.
-            tracing::warn!(uid = %container.uid, error = error.message, "a log was not saved");
+            // The instance's directory may be deleted by now, so the container is removed anyway.
+            tracing::warn!(uid = %container.uid, error = error.message, "cannot save the log of a container");
         }
         self.engine.remove(&container.id).await?;
         self.remove_run_dir(container.uid).await;
@@ -291,7 +291,7 @@ impl Inner {
             tracing::warn!(
                 uid = %container.uid,
                 error = error.message,
-                "a container is left for the next start or stop to remove"
+                "cannot remove a container, the next start or stop removes it"
             );
         }
     }
@@ -311,7 +311,7 @@ impl Inner {
     async fn remove_run_dir(&self, uid: InstanceUid) {
         let dir = self.settings.layout.run_dir(uid);
         if let Err(error) = blocking(&dir, remove_run_dir).await {
-            tracing::warn!(%uid, error = error.message, "a run directory is left");
+            tracing::warn!(%uid, error = error.message, "cannot remove a run directory");
         }
     }
 
@@ -320,8 +320,7 @@ impl Inner {
     }
 }
 
-/// Waits until the container has exited, however long that takes and whatever becomes of the
-/// engine meanwhile, and says how.
+/// Waits until the container has exited, also across restarts of the engine. Returns its exit status.
 async fn wait_exit(engine: &Engine, id: &str) -> String {
     loop {
         let exit_code = match engine.wait(id).await {
@@ -330,7 +329,7 @@ async fn wait_exit(engine: &Engine, id: &str) -> String {
                 tracing::debug!(
                     container = id,
                     ?error,
-                    "waiting for a container was cut short"
+                    "waiting for a container was interrupted"
                 );
                 None
             }
@@ -344,8 +343,8 @@ async fn wait_exit(engine: &Engine, id: &str) -> String {
     }
 }
 
-/// Refuses to start where a server of the other runtime still runs on the data: Postgres itself
-/// cannot see it from inside a container, and two servers would destroy the data.
+/// Refuses to start where a server of the process runtime still runs on the data: Postgres cannot see
+/// it from inside a container, and two servers would destroy the data.
 fn refuse_local_server(data_dir: &Path) -> Result<(), RuntimeError> {
     if Postmaster::find(data_dir).is_none() {
         return Ok(());
@@ -359,14 +358,14 @@ fn refuse_local_server(data_dir: &Path) -> Result<(), RuntimeError> {
     })
 }
 
-fn nobody_waits() -> RuntimeError {
+fn abandoned() -> RuntimeError {
     RuntimeError {
-        message: "nobody waits for this server any more".to_owned(),
+        message: "the caller has given up".to_owned(),
         hint: None,
     }
 }
 
-/// Runs a few system calls on a directory off the arbiter's thread.
+/// Runs system calls on a directory outside of the arbiter's thread.
 async fn blocking(
     dir: &Path,
     work: impl FnOnce(&Path) -> std::io::Result<()> + Send + 'static,
@@ -374,7 +373,7 @@ async fn blocking(
     let path = dir.to_owned();
     let done = tokio::task::spawn_blocking(move || work(&path)).await;
     let failed = |cause: String| RuntimeError {
-        message: format!("preparing {} failed: {cause}", dir.display()),
+        message: format!("cannot prepare {}: {cause}", dir.display()),
         hint: None,
     };
     match done {

@@ -47,7 +47,7 @@ async fn a_server_starts_answers_stops_and_leaves_its_log() {
         .await
         .unwrap();
     assert_eq!(saved.len(), 1);
-    // Stopping what does not run is no error.
+    // Stopping it twice is not an error.
     fixture.host.stop_server(spec.uid, TIMEOUT).await.unwrap();
 
     // The log is of all starts.
@@ -124,7 +124,7 @@ async fn a_program_gives_its_output_and_its_exit_code() {
 }
 
 #[tokio::test]
-async fn a_program_is_killed_when_nobody_waits_for_it() {
+async fn a_program_is_killed_when_its_caller_gives_up() {
     let fixture = Fixture::new().await;
     let run = ProgramRun {
         postgres_major: 15,
@@ -208,7 +208,7 @@ async fn the_pause_container_is_shared_and_made_anew_when_it_vanishes() {
     assert_eq!(
         query(&running.endpoint, "select 5").await,
         "5",
-        "nobody else noticed"
+        "running servers did not notice"
     );
 
     fixture.host.stop_server(first.uid, TIMEOUT).await.unwrap();
@@ -245,7 +245,7 @@ async fn twenty_abandoned_starts_leave_nothing() {
         let limit = Duration::from_millis(step * 12);
         let _ = tokio::time::timeout(limit, fixture.host.start_server(&spec)).await;
     }
-    // Each start waits for what the one before left to be cleared away.
+    // Each start waits until the one before is cleaned up.
     check_started(&fixture.host, &spec).await;
     eventually("nothing is left", async || {
         fixture.containers().await.is_empty()
@@ -265,7 +265,7 @@ async fn the_engine_of_debian_12_is_spoken_to_in_its_own_version() {
     fixture.finish().await;
 }
 
-/// Prints what a start and a stop cost; `--nocapture` shows it.
+/// Logs the durations of a start and a stop.
 #[tokio::test]
 async fn a_start_in_the_shared_network_takes_well_under_a_second() {
     for network in [Network::None, Network::Private] {

@@ -1,7 +1,7 @@
-//! Finding the servers that a daemon before us left running.
+//! Finds the servers that an earlier daemon left running.
 //!
-//! Each is found by its run directory. One that lost it has no socket, so nobody can reach it, and
-//! one that does not accept connections was never anybody's: both are stopped.
+//! Each is found by its run directory. A server that lost it has no socket and cannot be reached; a
+//! server that does not accept connections never had a client. Both are stopped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,12 +24,12 @@ const READY_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl ProcessHost {
-    /// Takes over what serves, and stops and removes the rest.
+    /// Takes over the servers that accept connections, and stops and removes the others.
     pub(super) async fn take_over(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError> {
         let mut found = Vec::new();
         for (uid, run_dir) in self.run_dirs()? {
             if self.locks.is_locked(uid) {
-                // It is being started or stopped by us.
+                // This daemon is starting or stopping it.
                 continue;
             }
             let _lock = self.locks.lock(uid).await;
@@ -45,7 +45,7 @@ impl ProcessHost {
         run_dir: &Path,
     ) -> Result<Option<(Purpose, FoundPostgres)>, RuntimeError> {
         let Some(file) = ServerFile::read(run_dir) else {
-            // Either its start never came to a process, or it is that of a container.
+            // Its start was interrupted, or it belongs to a container.
             if !orphans::any(&self.layout.instance_data(uid)) {
                 remove_run_dir_logged(run_dir);
             }
@@ -61,16 +61,16 @@ impl ProcessHost {
             _ = postmaster.exited() => false,
         };
         if !ready {
-            tracing::info!(%uid, "stopping a postgres that serves nobody");
+            tracing::info!(%uid, "stopping a postgres that accepts no connections");
             stop(&postmaster, &file.data_dir, STOP_TIMEOUT).await?;
             remove_run_dir_logged(run_dir);
             return Ok(None);
         }
         let exited = async move {
             match postmaster.exited().await {
-                Ok(()) => "it exited, nobody knows how".to_owned(),
+                Ok(()) => "exit status unknown".to_owned(),
                 Err(error) => {
-                    tracing::error!(%error, "a postgres that was taken over cannot be watched");
+                    tracing::error!(%error, "cannot watch a postgres that was taken over");
                     std::future::pending().await
                 }
             }
@@ -82,7 +82,7 @@ impl ProcessHost {
         Ok(Some((file.purpose, FoundPostgres { uid, postgres })))
     }
 
-    /// Stops the servers that have no run directory any more.
+    /// Stops the servers without a run directory.
     async fn stop_unreachable(&self) -> Result<(), RuntimeError> {
         let running: Vec<PathBuf> = self
             .run_dirs()?
@@ -107,7 +107,7 @@ impl ProcessHost {
         Ok(())
     }
 
-    /// All directories of starts.
+    /// All run directories.
     fn run_dirs(&self) -> Result<Vec<(InstanceUid, PathBuf)>, RuntimeError> {
         let run = self.layout.run();
         let entries = fs::read_dir(&run).map_err(|error| RuntimeError {
@@ -122,7 +122,7 @@ impl ProcessHost {
     }
 }
 
-/// Stops a server, and says on which data it runs where that fails.
+/// Stops a server; the error names its data directory.
 pub(super) async fn stop(
     postmaster: &Postmaster,
     data_dir: &Path,

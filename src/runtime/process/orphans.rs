@@ -3,8 +3,8 @@
 //! They hold the shared memory, and a new postmaster refuses to start beside them ("pre-existing
 //! shared memory block is still in use"). Most end by themselves, since they watch their
 //! postmaster whenever they wait; one that computes does not wait. Each has a session of its own
-//! (`InitPostmasterChild` in miscinit.c), so no process group leads to them: what does is their
-//! working directory, the data directory.
+//! (`InitPostmasterChild` in miscinit.c), so no process group leads to them. Their working directory
+//! does: it is the data directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// Another server runs on it. Postgres itself does not see one in a container, so that a second
 /// must not be started beside it.
 pub(super) async fn end(data_dir: &Path) -> Result<(), RuntimeError> {
-    // A server that ended by itself has removed it, and all its processes have ended before.
+    // An orderly shutdown removes it, after all processes of the server have ended.
     if !data_dir.join("postmaster.pid").exists() {
         return Ok(());
     }
@@ -46,8 +46,11 @@ pub(super) async fn end(data_dir: &Path) -> Result<(), RuntimeError> {
             });
         }
         if started.elapsed() >= KILL_DELAY && Postmaster::find(data_dir).is_none() {
-            // Their postmaster is dead, so nothing they do can be committed any more.
-            for orphan in processes.iter().filter(|process| process.is_beside_us()) {
+            // Without a postmaster they cannot commit any more.
+            for orphan in processes
+                .iter()
+                .filter(|process| process.is_in_our_namespace())
+            {
                 tracing::info!(
                     pid = orphan.pid,
                     "killing a backend whose postmaster is dead"
@@ -79,9 +82,9 @@ struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Whether it is in our pid namespace. One that is not belongs to a container, whose
-    /// postmaster has another number there than `postmaster.pid` would lead us to.
-    fn is_beside_us(&self) -> bool {
+    /// Whether it is in the daemon's pid namespace. Otherwise it belongs to a container, in which
+    /// `postmaster.pid` has another number for it.
+    fn is_in_our_namespace(&self) -> bool {
         let namespace = |pid: &str| fs::read_link(PathBuf::from("/proc").join(pid).join("ns/pid"));
         match (namespace(&self.pid.to_string()), namespace("self")) {
             (Ok(its), Ok(ours)) => its == ours,

@@ -1,4 +1,4 @@
-//! A server that does not serve yet: it is ended unless somebody keeps it.
+//! A server that does not accept connections yet. It is ended unless its caller keeps it.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -20,35 +20,35 @@ use crate::runtime::readiness::Readiness;
 use crate::runtime::run_dir::{prepare_run_dir, remove_run_dir_logged};
 use crate::runtime::{ServerSpec, log_tail, program, settings};
 
-/// The lines of the log that a failed start reports.
+/// Log lines in the error of a failed start.
 const LOG_LINES: usize = 10;
 /// The limit of an immediate shutdown after an abandoned start.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is needed to start a server.
+/// The parameters of a start.
 pub(super) struct Launch {
     /// The program.
     pub(super) server: PathBuf,
-    /// What it is to run.
+    /// The server.
     pub(super) spec: ServerSpec,
     /// The configuration's settings.
     pub(super) settings: Vec<(String, String)>,
-    /// Where its socket goes.
+    /// The directory of its socket.
     pub(super) run_dir: PathBuf,
-    /// Who it runs as.
+    /// The user and group that it runs as.
     pub(super) owner: (u32, u32),
-    /// Where what is left of it is cleared away: a caller's own runtime may end before that.
+    /// The tokio runtime of the clean-up: a caller's own may end before that.
     pub(super) tasks: Handle,
 }
 
-/// A server that was started. Dropped, it is ended and what it left is removed.
+/// A started server. Dropping it ends the server and removes its run directory.
 pub(super) struct Starting {
     launch: Launch,
     child: Option<Child>,
     readiness: Readiness,
-    /// Where in the log this start begins.
+    /// The offset in the log at which this start begins.
     log_start: u64,
-    /// Held until it is kept or cleared away, so that the next start finds nothing of it.
+    /// Held until the server is kept or gone, so that the next start finds nothing of it.
     lock: Option<OwnedMutexGuard<()>>,
 }
 
@@ -78,7 +78,7 @@ impl Launch {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // Ctrl-C at the daemon is not for it.
+            // Ctrl-C at the daemon must not reach it.
             .process_group(0);
         program::set_identity(&mut command, starting.launch.owner);
         starting.child = Some(command.spawn()?);
@@ -105,7 +105,7 @@ impl Starting {
         })
     }
 
-    /// Leaves it running. The future resolves when it has exited, and says how.
+    /// Leaves it running. The future resolves with its exit status.
     pub(super) fn keep(mut self) -> BoxFuture<'static, String> {
         let mut child = self.child.take();
         self.lock = None;
@@ -123,8 +123,7 @@ impl Drop for Starting {
             remove_run_dir_logged(&run_dir);
             return;
         };
-        // An immediate shutdown takes the server's children along; nobody was served, so nothing
-        // is lost.
+        // An immediate shutdown ends the server's children too. It had no client, so nothing is lost.
         if let Some(Ok(postmaster)) = child.id().map(Postmaster::of_child) {
             postmaster.signal(Signal::QUIT);
         }
@@ -135,17 +134,17 @@ impl Drop for Starting {
             if exited.is_err()
                 && let Err(error) = child.kill().await
             {
-                tracing::error!(%error, "a postgres whose start was given up does not end");
+                tracing::error!(%error, "postgres does not end after an abandoned start");
             }
             if let Err(error) = orphans::end(&data_dir).await {
-                tracing::error!(%error, "a postgres whose start was given up left processes");
+                tracing::error!(%error, "postgres left processes after an abandoned start");
             }
             remove_run_dir_logged(&run_dir);
         });
     }
 }
 
-/// Resolves when it has exited, and says how.
+/// Resolves with the exit status.
 async fn wait(child: &mut Option<Child>) -> String {
     match child {
         Some(child) => child.wait().await.map_or_else(|e| e.to_string(), describe),

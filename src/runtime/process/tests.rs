@@ -21,7 +21,7 @@ async fn a_server_starts_answers_and_stops_cleanly() {
         assert_eq!(fixture.state().await, "shut down");
         assert!(fixture.is_clear());
     }
-    // What does not run is stopped.
+    // Stopping it twice is not an error.
     fixture.stop().await;
     let log = fixture.spec().log;
     let lines = fixture.host.server_logs(uid(), &log, 100).await.unwrap();
@@ -32,7 +32,7 @@ async fn a_server_starts_answers_and_stops_cleanly() {
 }
 
 #[tokio::test]
-async fn a_failed_start_says_what_postgres_said_this_time_and_leaves_nothing() {
+async fn a_failed_start_reports_its_own_log_lines_and_leaves_nothing() {
     let fixture = Fixture::new().await;
     fixture.start().await;
     fixture.stop().await;
@@ -50,7 +50,7 @@ async fn a_failed_start_says_what_postgres_said_this_time_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn only_the_owner_can_read_what_a_start_writes() {
+async fn only_the_owner_can_read_the_files_of_a_start() {
     let fixture = Fixture::new().await;
     fixture.start().await;
     let (owner, _) = fixture.host.data_owner();
@@ -89,7 +89,7 @@ async fn a_backend_that_does_not_notice_its_postmasters_death_does_not_prevent_a
     let fixture = Fixture::new().await;
     let running = fixture.start().await;
     let computing = client(&running.endpoint).await;
-    // It computes without ever waiting, and waiting is where a backend looks for its postmaster.
+    // A backend notices the death of its postmaster only while it waits, and this one computes.
     let computing = tokio::spawn(async move {
         computing
             .batch_execute("do $$ begin loop end loop; end $$")
@@ -134,7 +134,7 @@ async fn a_start_right_after_one_that_was_given_up_serves() {
         }
         let running = tokio::time::timeout(TIMEOUT, fixture.start()).await;
         let running = running.unwrap_or_else(|_| panic!("never ready after {millis} ms"));
-        // Whatever was left of the other one has had its time to interfere.
+        // Leftovers of the other start have had time to interfere.
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(value(&running.endpoint, "select 'yes'").await, "yes");
         fixture.stop().await;
@@ -142,7 +142,7 @@ async fn a_start_right_after_one_that_was_given_up_serves() {
 }
 
 #[tokio::test]
-async fn a_shell_in_the_data_directory_is_no_server() {
+async fn a_shell_in_the_data_directory_is_not_taken_for_a_server() {
     let fixture = Fixture::new().await;
     let data_dir = fixture.spec().data_dir;
     fs::write(data_dir.join("postmaster.pid"), "999999\n").unwrap();
@@ -161,7 +161,7 @@ async fn a_shell_in_the_data_directory_is_no_server() {
 }
 
 #[tokio::test]
-async fn an_alter_system_works_but_does_not_take_the_server_from_us() {
+async fn alter_system_works_but_does_not_override_owned_settings() {
     let fixture = Fixture::new().await;
     let running = fixture.start().await;
     let altering = client(&running.endpoint).await;
@@ -206,14 +206,14 @@ async fn values_reach_postgres_as_they_were_written() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_given_up_ends_with_what_it_started() {
+async fn an_abandoned_program_ends_with_its_children() {
     let fixture = Fixture::new().await;
     let target = fixture.layout.instance(uid()).join("given-up");
     let target = target.display().to_string();
     let args = ["-D", target.as_str()];
     let run = fixture.run("initdb", &args);
     let given_up = tokio::time::timeout(Duration::from_millis(150), run).await;
-    assert!(given_up.is_err(), "initdb was faster than we");
+    assert!(given_up.is_err(), "initdb ended before the limit");
     let is_of_it = |process: &fs::DirEntry| {
         let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&command).contains(&target)
@@ -226,7 +226,7 @@ async fn a_program_that_is_given_up_ends_with_what_it_started() {
 }
 
 #[tokio::test]
-async fn a_major_that_is_not_installed_says_what_to_do() {
+async fn a_major_that_is_not_installed_is_an_error_with_a_hint() {
     let error = Binaries::default().directory(7).await.unwrap_err();
     assert!(error.hint.unwrap().contains("postgresql-7"));
 }

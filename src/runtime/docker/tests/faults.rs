@@ -1,4 +1,4 @@
-//! What fails under us: a container, an image, the engine.
+//! Failures of a container, an image and the engine.
 
 use std::io::Write;
 use std::path::Path;
@@ -45,13 +45,13 @@ async fn a_killed_container_is_noticed_cleared_away_and_its_data_is_whole() {
 }
 
 #[tokio::test]
-async fn an_image_that_cannot_be_had_is_an_error_with_a_hint() {
+async fn an_image_that_cannot_be_pulled_is_an_error_with_a_hint() {
     let fixture = Fixture::with(|s| s.image = "127.0.0.1:1/none:{major}".to_owned()).await;
     let error = fixture.host.run_program(&version()).await.unwrap_err();
     assert!(
         error
             .message
-            .starts_with("the image \"127.0.0.1:1/none:15\" is not here and cannot be pulled"),
+            .starts_with("the image \"127.0.0.1:1/none:15\" is missing and cannot be pulled"),
         "{}",
         error.message
     );

@@ -15,7 +15,7 @@ use crate::runtime::{PostgresHost, ProgramRun, Purpose, ServerSpec, data_owner};
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a condition may take to come true.
+/// The limit for a condition to become true.
 const CONDITION_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) struct Fixture {
@@ -141,7 +141,7 @@ impl Fixture {
         ids.lines().next().map(str::to_owned)
     }
 
-    /// The command-line client, as an operator would use it behind our back.
+    /// The command-line client, as an operator uses it.
     pub(super) fn docker(&self, args: &[&str]) -> String {
         let output = Command::new("docker").args(args).output().unwrap();
         assert!(output.status.success(), "docker {args:?}: {output:?}");
@@ -164,7 +164,7 @@ impl Fixture {
 }
 
 impl Drop for Fixture {
-    /// Removes what a failed test left.
+    /// Removes the leftovers of a failed test.
     fn drop(&mut self) {
         let mut list = Command::new("docker");
         list.args(["ps", "--all", "--quiet", &self.filter()]);

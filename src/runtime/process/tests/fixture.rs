@@ -16,10 +16,10 @@ use crate::runtime::postmaster::Postmaster;
 use crate::runtime::process::{ProcessHost, orphans};
 use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec, data_owner};
 
-/// How long anything may take here.
+/// The limit of every step.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Dropped, it kills what still runs on its cluster.
+/// Dropping it kills the processes on its cluster.
 pub(crate) struct Fixture {
     pub(crate) host: ProcessHost,
     pub(crate) layout: Layout,
@@ -99,7 +99,7 @@ impl Fixture {
         }
     }
 
-    /// A host that knows nothing of what this one does, as after a restart of the daemon.
+    /// A host without the state of this one, as after a restart of the daemon.
     pub(crate) fn another_host(&self) -> ProcessHost {
         ProcessHost::new(self.layout.clone(), self.host.data_owner(), Vec::new())
     }
@@ -175,7 +175,7 @@ pub(crate) async fn value(endpoint: &Endpoint, query: &str) -> String {
     row.get(0)
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + TIMEOUT;
     while !condition() {

@@ -1,4 +1,4 @@
-//! What a restarted daemon finds.
+//! Taking over servers after a restart of the daemon.
 
 use super::*;
 
@@ -37,7 +37,7 @@ async fn the_death_of_a_server_that_was_taken_over_is_noticed() {
 }
 
 #[tokio::test]
-async fn what_an_import_left_is_found_as_such() {
+async fn a_server_of_an_import_is_found_as_such() {
     let fixture = Fixture::new().await;
     let staging = fixture.layout.snapshots().join(".staging-s1");
     fs::create_dir(&staging).unwrap();
@@ -55,7 +55,7 @@ async fn what_an_import_left_is_found_as_such() {
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_can_reach_is_stopped() {
+async fn a_server_without_a_run_directory_is_stopped() {
     let fixture = Fixture::new().await;
     let first = fixture.start().await;
     let reaped = tokio::spawn(first.exited);
@@ -70,11 +70,11 @@ async fn a_server_that_nobody_can_reach_is_stopped() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_serve_any_more_is_stopped() {
+async fn a_server_that_is_shutting_down_is_stopped() {
     let fixture = Fixture::new().await;
     let first = fixture.start().await;
     let reaped = tokio::spawn(first.exited);
-    // A smart shutdown takes nobody new and waits for this session.
+    // A smart shutdown accepts no new connections and waits for this session.
     let _session = client(&first.endpoint).await;
     let postmaster = Postmaster::find(&fixture.spec().data_dir).unwrap();
     postmaster.signal(rustix::process::Signal::TERM);
@@ -90,7 +90,7 @@ async fn a_server_that_does_not_serve_any_more_is_stopped() {
 }
 
 #[tokio::test]
-async fn what_a_killed_server_left_does_not_look_like_one() {
+async fn leftovers_of_a_killed_server_are_not_taken_for_a_server() {
     let fixture = Fixture::new().await;
     let first = fixture.start().await;
     fixture.kill_postmaster();
@@ -110,7 +110,7 @@ fn a_recycled_process_id_is_not_taken_for_a_postmaster() {
 }
 
 #[test]
-fn a_pipe_in_place_of_the_pid_file_holds_nobody_up() {
+fn a_pipe_in_place_of_the_pid_file_does_not_block() {
     let directory = tempfile::tempdir().unwrap();
     let pid_file = directory.path().join("postmaster.pid");
     let made = std::process::Command::new("mkfifo").arg(&pid_file).status();
