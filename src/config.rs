@@ -1,8 +1,11 @@
-//! The configuration: what may be set, what holds where nothing is, and what is refused.
+//! The configuration: its settings, their defaults, and their validation.
 //!
-//! The file is read once, at start, into types that cannot be wrong. All its faults are reported
+//! The file is read once, at start, into types without invalid values. All its faults are reported
 //! together, each with its key. `limits`, `runtime`, `project` and so on own one section each;
-//! `section` reads keys and remembers where each effective value came from.
+//! `section` reads keys and records the origin of each effective value.
+//!
+//! A leaf: it imports no other module of this crate. `daemon/convert.rs` turns its types into those of
+//! the parts.
 
 mod fault;
 mod limits;
@@ -42,60 +45,59 @@ pub use self::user::{parse_users, read_users_file};
 
 use self::section::{Report, Section};
 
-/// Where the configuration is when nobody says where.
+/// The default path of the configuration.
 pub const DEFAULT_PATH: &str = "/etc/multidb/multidb.toml";
 
-/// Where the admin socket is when nobody says where.
+/// The default path of the admin socket of a daemon that runs as root.
 pub const ROOT_ADMIN_SOCKET: &str = "/run/multidb/admin.sock";
 
-/// The longest path of a Unix socket, in bytes: what `sockaddr_un` holds, without its NUL.
+/// The longest path of a Unix socket, in bytes: the size in `sockaddr_un`, without the NUL.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where clients connect.
+    /// The addresses for clients.
     pub listen: Vec<ListenAddress>,
     /// The directory of snapshots, instances, sockets and records.
     pub root: PathBuf,
-    /// The socket that the commands talk to.
+    /// The socket for the commands.
     pub admin_socket: PathBuf,
-    /// What runs Postgres.
+    /// The runtime of the Postgres servers.
     pub runtime: RuntimeConfig,
     /// How snapshots are cloned.
     pub clone_method: CloneMethod,
-    /// What the actors keep to.
+    /// The limits of the actors.
     pub limits: Limits,
-    /// Clones are refused where they would leave less than this free on the root's file system.
+    /// A clone must leave at least this much free on the root's file system.
     pub disk_reserve_bytes: u64,
-    /// How long a fetch from a project's repository may take.
+    /// The limit of a fetch from a project's repository.
     pub fetch_timeout: Duration,
     /// Settings of every Postgres, over multidb's own, ordered by name.
     pub postgres_settings: Vec<(String, String)>,
-    /// Who clients are.
+    /// The authentication of clients.
     pub auth: Auth,
-    /// TLS, if clients may ask for it.
+    /// TLS, if it is offered.
     pub tls: Option<TlsConfig>,
     /// The projects.
     pub projects: BTreeMap<ProjectName, Project>,
 }
 
-/// A configuration with where it came from, for `multidb config show`.
+/// A configuration with the origins of its values, for `multidb config show`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
     /// Each setting's effective value and its origin.
     pub settings: Vec<Setting>,
-    /// What is valid, but hardly meant.
+    /// Valid settings that are probably mistakes.
     pub warnings: Vec<Fault>,
-    /// The file; none where there was none, and all is default.
+    /// The file; none if all values are defaults.
     pub file: Option<PathBuf>,
 }
 
 impl Config {
-    /// Reads the file, or the one at [`DEFAULT_PATH`] if it exists, or nothing: then all is
-    /// default.
+    /// Reads the file, or the one at [`DEFAULT_PATH`] if it exists; otherwise all values are defaults.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigFaults> {
         Ok(Loaded::load(path)?.config)
     }
@@ -128,7 +130,7 @@ impl Loaded {
 }
 
 impl Config {
-    /// Reads all sections. What has a fault gets its default, so that the rest can be checked.
+    /// Reads all sections. A faulty value is replaced by its default, so that the others are checked.
     fn read(table: toml::Table, report: &mut Report) -> Self {
         let mut top = Section::top(table);
         let listen = listen::read(&mut top, report);
@@ -136,14 +138,13 @@ impl Config {
         let admin_socket = server::admin_socket(&mut top, &root, report);
         let runtime = runtime::read(top.section("runtime", report), report);
         let clone_method = runtime::clone_method(top.section("clone", report), report);
-        let (limits, disk_reserve_bytes, fetch_timeout) =
-            limits::read(top.section("limits", report), report);
+        let limits = limits::read(top.section("limits", report), report);
         let postgres_settings = postgres::read(top.section("postgres", report), report);
         let auth = server::auth(top.section("auth", report), &root, &listen, report);
         let tls = tls::read(&mut top, report);
         if tls.is_none() && !listen.iter().all(ListenAddress::is_local) {
-            let message = "can be reached from other machines, and there is no [tls]: what clients \
-                send and get can be read on the way";
+            let message = "can be reached from other machines, and there is no [tls]: queries and \
+                results can be read on the network";
             report.warning("listen", message);
         }
         let projects = project::read_all(top.section("project", report), report);
@@ -154,9 +155,9 @@ impl Config {
             admin_socket,
             runtime,
             clone_method,
-            limits,
-            disk_reserve_bytes,
-            fetch_timeout,
+            limits: limits.limits,
+            disk_reserve_bytes: limits.disk_reserve_bytes,
+            fetch_timeout: limits.fetch_timeout,
             postgres_settings,
             auth,
             tls,

@@ -1,16 +1,16 @@
-//! What is wrong with a configuration.
+//! The faults of a configuration.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// One fault: the key, and what is wrong with it.
+/// One fault of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The key with its sections, such as `limits.retention`; empty where the file itself is bad.
+    /// The key with its sections, such as `limits.retention`; empty if the file as a whole is faulty.
     pub key: String,
-    /// What is wrong, and what would be right.
+    /// The fault, and the valid values.
     pub message: String,
-    /// The line of the file that it is on, counted from 1; none where the file does not set it.
+    /// The line in the file, from 1; none if the file does not set the key.
     pub line: Option<usize>,
 }
 
@@ -23,7 +23,7 @@ impl Fault {
         }
     }
 
-    /// The file is no TOML.
+    /// The file is not TOML.
     pub(super) fn syntax(error: &toml::de::Error) -> Self {
         Self::new("", error.to_string().trim_end().to_owned())
     }

@@ -1,4 +1,4 @@
-//! `[limits]`: times, counts and the disk's reserve.
+//! `[limits]`: times, counts and the disk reserve.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,8 +11,14 @@ use super::section::{Report, Section};
 const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 60 * MINUTE;
 
-/// The actors' limits, the disk's reserve in bytes, and the time of a fetch.
-pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, Duration) {
+/// The section, by its users.
+pub(super) struct LimitsSection {
+    pub(super) limits: Limits,
+    pub(super) disk_reserve_bytes: u64,
+    pub(super) fetch_timeout: Duration,
+}
+
+pub(super) fn read(mut section: Section, report: &mut Report) -> LimitsSection {
     let idle = idle_limits(&mut section, report);
     let mut time = |name, default| positive_time(&mut section, name, default, report);
     let instance_idle_timeout = time("instance_idle_timeout", 5 * MINUTE);
@@ -20,11 +26,11 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, D
     let start_timeout = time("start_timeout", 30);
     let login_timeout = time("login_timeout", 10);
     let fetch_timeout = time("fetch_timeout", 20);
-    // None at all means: do not wait for anybody's query.
+    // Zero is valid: running queries are ended at once.
     let shutdown_grace = section.get("shutdown_grace", Duration::from_secs(10), report);
     let max_running = positive_count(&mut section, "max_running", 50, report);
     let max_connections = positive_count(&mut section, "max_connections", 1000, report);
-    // So that whoever may have a session may also log in at the same moment.
+    // All clients that can have a session can log in at the same time.
     let max_unauthenticated =
         positive_count(&mut section, "max_unauthenticated", max_connections, report);
     let disk_reserve = section.get("disk_reserve", ByteSize::gib(5), report);
@@ -40,10 +46,14 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> (Limits, u64, D
         max_connections,
         max_unauthenticated,
     };
-    (limits, disk_reserve.as_u64(), fetch_timeout)
+    LimitsSection {
+        limits,
+        disk_reserve_bytes: disk_reserve.as_u64(),
+        fetch_timeout,
+    }
 }
 
-/// For how long all sessions may do nothing.
+/// The idle limits of all sessions.
 fn idle_limits(section: &mut Section, report: &mut Report) -> IdleLimits {
     let defaults = IdleLimits::default();
     let set = idle_timeouts(section, report, |name| match name {
@@ -54,7 +64,7 @@ fn idle_limits(section: &mut Section, report: &mut Report) -> IdleLimits {
     defaults.overridden_by(set)
 }
 
-/// For how long sessions may do nothing, as far as this section says so, or there is a default.
+/// The idle limits that this section sets, or that have a default.
 pub(super) fn idle_timeouts(
     section: &mut Section,
     report: &mut Report,

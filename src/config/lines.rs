@@ -1,4 +1,4 @@
-//! On which line of the file each key stands.
+//! The line of each key in the file.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::section::full_key;
 pub(super) struct Lines(HashMap<String, usize>);
 
 impl Lines {
-    /// The lines of a text that is TOML; of another, none.
+    /// The lines of the keys in a text; none if it is not TOML.
     pub(super) fn of(text: &str) -> Self {
         let mut lines = Self::default();
         if let Ok(table) = DeTable::parse(text) {
@@ -32,7 +32,7 @@ impl Lines {
         }
     }
 
-    /// The line of a key; of one that is missing, that of the section where it should be.
+    /// The line of a key; of a missing key, the line of its section.
     pub(super) fn line(&self, key: &str) -> Option<usize> {
         let mut key = key;
         loop {
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_toml_has_no_lines() {
+    fn a_text_that_is_not_toml_has_no_lines() {
         assert_eq!(Lines::of("root = [").line("root"), None);
     }
 }

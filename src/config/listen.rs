@@ -1,4 +1,4 @@
-//! Where clients connect.
+//! `listen`: the addresses for clients.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,10 +8,10 @@ use super::SOCKET_PATH_BYTES_MAX;
 use super::section::{Report, Section};
 use super::value::{Value, quoted, text};
 
-/// From here on Linux takes the ports of outgoing connections (`ip_local_port_range`).
+/// Linux uses the ports from here on for outgoing connections (`ip_local_port_range`).
 const EPHEMERAL_PORT_MIN: u16 = 32768;
 
-/// One address that clients connect to.
+/// An address for clients.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ListenAddress {
     /// A TCP address.
@@ -21,7 +21,7 @@ pub enum ListenAddress {
 }
 
 impl ListenAddress {
-    /// Whether only this machine can reach it.
+    /// Whether it is reachable from this machine only.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
@@ -52,7 +52,7 @@ impl Value for ListenAddress {
             )
         })?;
         if address.port() == 0 {
-            return Err(format!("\"{text}\" has port 0, which no client could find"));
+            return Err(format!("\"{text}\" has port 0, which clients cannot know"));
         }
         Ok(Self::Tcp(address))
     }
@@ -83,18 +83,18 @@ pub(super) fn read(top: &mut Section, report: &mut Report) -> Vec<ListenAddress>
     let default = vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 6432)))];
     let listen = top.get("listen", default, report);
     if listen.is_empty() {
-        report.fault("listen", "is empty, so no client could connect");
+        report.fault("listen", "is empty, so no client can connect");
     }
     for (index, address) in listen.iter().enumerate() {
         if listen[..index].contains(address) {
-            report.fault("listen", format!("\"{address}\" is there twice"));
+            report.fault("listen", format!("\"{address}\" is listed twice"));
         }
         if let ListenAddress::Tcp(tcp) = address
             && tcp.port() >= EPHEMERAL_PORT_MIN
         {
             let message = format!(
-                "\"{address}\" has a port that the system gives to outgoing connections, so it may \
-                 be taken when multidb starts; ports below {EPHEMERAL_PORT_MIN} never are"
+                "\"{address}\" has a port that the system may use for outgoing connections, so it \
+                 may be taken when multidb starts; ports below {EPHEMERAL_PORT_MIN} are not"
             );
             report.warning("listen", message);
         }

@@ -33,7 +33,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> Vec<(String, St
 
 fn postgres_setting(name: &str, value: &toml::Value) -> Result<String, String> {
     if !is_setting_name(name) {
-        return Err("is not the name of a setting of Postgres".to_owned());
+        return Err("is not the name of a Postgres setting".to_owned());
     }
     if OWNED_SETTINGS.contains(&name.to_ascii_lowercase().as_str()) {
         return Err("is set by multidb itself and cannot be changed".to_owned());
@@ -46,7 +46,7 @@ fn postgres_setting(name: &str, value: &toml::Value) -> Result<String, String> {
         toml::Value::Boolean(false) => "off".to_owned(),
         other => {
             return Err(format!(
-                "is {}, but must be a text or a number",
+                "is {}, but must be a string or a number",
                 kind(other)
             ));
         }
@@ -57,7 +57,7 @@ fn postgres_setting(name: &str, value: &toml::Value) -> Result<String, String> {
     Ok(text)
 }
 
-/// Whether this is the name of a setting: letters, digits, underscores and one dot.
+/// Whether this is the name of a Postgres setting: letters, digits, underscores and one dot.
 fn is_setting_name(name: &str) -> bool {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_names() {
+    fn names_of_settings_have_letters_digits_underscores_and_one_dot() {
         for name in [
             "fsync",
             "_x",

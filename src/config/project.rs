@@ -1,4 +1,4 @@
-//! `[project.*]`: a code base, its repository and its database.
+//! `[project.*]`: a code base with its repository and its database.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,27 +19,27 @@ pub struct Project {
     pub git: GitRemote,
     /// The path of its migration listing, in the repository.
     pub listing: String,
-    /// How the applied migrations of a snapshot are read.
+    /// The query for the applied migrations of a snapshot.
     pub migrations: MigrationsQuery,
-    /// Its database, for clients that name none.
+    /// The default database of clients.
     pub database: String,
-    /// The role to log in as, for clients that name none.
+    /// The default role of clients.
     pub role: String,
-    /// For how long its sessions may do nothing, where not as the limits say.
+    /// The idle limits of its sessions, in place of the general ones.
     pub idle: IdleTimeouts,
 }
 
-/// Where a project's repository is.
+/// The repository of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GitRemote {
-    /// A directory, read as it is.
+    /// A directory, which is read in place.
     Local(PathBuf),
     /// A URL that git can fetch from; it is mirrored under the root.
     Remote(String),
 }
 
 impl fmt::Display for GitRemote {
-    /// As it may be shown.
+    /// Without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local(path) => path.display().fmt(f),
@@ -72,7 +72,7 @@ impl Value for GitRemote {
     }
 }
 
-/// Whether git can fetch from it, and none of it can be taken for an option of git or ssh.
+/// Whether git can fetch from it, and no part of it can be taken for an option of git or ssh.
 fn is_remote(text: &str) -> bool {
     if let Some((scheme, rest)) = text.split_once("://") {
         let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
@@ -85,18 +85,18 @@ fn is_remote(text: &str) -> bool {
             _ => false,
         };
     }
-    let Some((user, place)) = text.split_once('@') else {
+    let Some((user, rest)) = text.split_once('@') else {
         return false;
     };
-    let Some((host, path)) = place.split_once(':') else {
+    let Some((host, path)) = rest.split_once(':') else {
         return false;
     };
     let is_word = |text: &str| text.starts_with(|c: char| c.is_ascii_alphanumeric());
     is_word(user) && is_word(host) && !path.is_empty()
 }
 
-/// The URL as it may be shown: without a password, and without a lone login over HTTP, which is
-/// often a token.
+/// The URL without its secrets: a password, or a login over HTTP without a password, which is often a
+/// token.
 pub(crate) fn without_secret(url: &str) -> String {
     let hidden = || {
         let (scheme, rest) = url.split_once("://")?;
@@ -182,7 +182,7 @@ fn migrations(section: &mut Section, report: &mut Report) -> Option<MigrationsQu
                     Some(MigrationsQuery::Preset(preset))
                 }
                 Err(message) => {
-                    report.fault(key, format!("{message}, and no section with a query"));
+                    report.fault(key, format!("{message}, nor a section with a query"));
                     None
                 }
             }

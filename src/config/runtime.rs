@@ -1,17 +1,17 @@
-//! `[runtime]` and `[clone]`: what runs Postgres, and how its data is cloned.
+//! `[runtime]` and `[clone]`: the runtime of the Postgres servers, and the method of clones.
 
 use bytesize::ByteSize;
 
 use super::section::{Report, Section};
 use super::value::{Value, quoted, word};
 
-/// The least memory that the Docker engine accepts for a container.
+/// The minimum that the Docker engine accepts for a container.
 const MEMORY_BYTES_MIN: u64 = 6 << 20;
 
-/// What runs Postgres.
+/// The runtime of the Postgres servers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RuntimeConfig {
-    /// The kind; none means `docker` where an engine answers, else `process`.
+    /// The kind; none is `docker` if an engine answers, else `process`.
     pub kind: Option<RuntimeKind>,
     /// The image of a container; `{major}` stands for the major version of Postgres.
     pub image: String,
@@ -21,11 +21,11 @@ pub struct RuntimeConfig {
     pub memory_bytes: u64,
     /// The processors of one container.
     pub cpus: f64,
-    /// Who Postgres runs as when the daemon is root.
+    /// The user that Postgres runs as if the daemon is root.
     pub user: String,
 }
 
-/// The two ways to run Postgres.
+/// The kinds of runtimes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuntimeKind {
     /// In containers.
@@ -63,7 +63,7 @@ impl CloneMethod {
 /// The network of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
-    /// A loopback that all instances share, and nothing else.
+    /// Only a loopback, which all instances share.
     None,
     /// A namespace of its own.
     Private,
@@ -102,7 +102,7 @@ impl Value for Network {
         match name.as_str() {
             "none" => Ok(Self::None),
             "private" => Ok(Self::Private),
-            // It would give every database the host's own network.
+            // It would connect every server to the host's network.
             "host" => Err("\"host\" is refused: it would expose every instance".to_owned()),
             _ => Ok(Self::Named(name)),
         }
@@ -120,7 +120,7 @@ impl Value for Network {
 pub(super) fn read(mut section: Section, report: &mut Report) -> RuntimeConfig {
     let kind = section.optional("kind", report);
     if kind.is_none() {
-        let text = "docker where an engine answers, else process";
+        let text = "docker if an engine answers, else process";
         report.setting("runtime.kind", quoted(text), super::Origin::Default);
     }
     let image = section.get("image", "postgres:{major}".to_owned(), report);
@@ -130,10 +130,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> RuntimeConfig {
     let network = section.get("network", Network::None, report);
     let memory = section.get("memory", ByteSize::gib(1), report);
     if memory.as_u64() < MEMORY_BYTES_MIN {
-        report.fault(
-            "runtime.memory",
-            "is less than 6MiB, the least that Docker accepts",
-        );
+        report.fault("runtime.memory", "is less than 6MiB, the minimum of Docker");
     }
     let cpus = section.get("cpus", 2.0, report);
     if cpus < 0.01 {
@@ -151,7 +148,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> RuntimeConfig {
     }
 }
 
-/// An image without a tag would silently be `latest`: another major than the data's one day.
+/// An image without a tag is `latest`, whose major version differs from the data's one day.
 fn check_image(image: &str) -> Result<(), String> {
     if image.contains(char::is_whitespace) {
         return Err(format!("\"{image}\" contains a space"));
@@ -160,7 +157,7 @@ fn check_image(image: &str) -> Result<(), String> {
     let tag = last.split_once(':').map_or("", |(_, tag)| tag);
     if tag.is_empty() {
         return Err(format!(
-            "\"{image}\" has no tag; \"{last}:{{major}}\" would take the major version of the data"
+            "\"{image}\" has no tag; \"{last}:{{major}}\" uses the major version of the data"
         ));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Reads the keys of one section, and remembers faults and origins.
+//! Reads the keys of a section, and records faults and origins.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::lines::Lines;
 use super::value::Value;
 
-/// Where an effective value came from.
+/// The origin of an effective value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
@@ -23,17 +23,17 @@ pub enum Origin {
 pub struct Setting {
     /// The key with its sections.
     pub key: String,
-    /// The effective value, as TOML writes it.
+    /// The effective value, in TOML syntax.
     pub value: String,
-    /// Where it came from.
+    /// Its origin.
     pub origin: Origin,
 }
 
-/// What was found while reading.
+/// The result of reading beside the values.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) faults: Vec<Fault>,
-    /// What is allowed, but hardly meant.
+    /// Valid settings that are probably mistakes.
     pub(super) warnings: Vec<Fault>,
     pub(super) settings: Vec<Setting>,
 }
@@ -47,7 +47,7 @@ impl Report {
         self.warnings.push(Fault::new(key, message));
     }
 
-    /// Says on which line each fault and warning is.
+    /// Adds the line to each fault and warning.
     pub(super) fn locate(&mut self, lines: &Lines) {
         for fault in self.faults.iter_mut().chain(&mut self.warnings) {
             fault.line = lines.line(&fault.key);
@@ -63,7 +63,7 @@ impl Report {
     }
 }
 
-/// One section whose keys are taken out as they are read: what is left is unknown.
+/// A section. Keys are removed as they are read, so the rest is unknown.
 #[derive(Debug)]
 pub(super) struct Section {
     path: String,
@@ -90,7 +90,7 @@ impl Section {
         full_key(&self.path, name)
     }
 
-    /// A section in this one; empty where there is none.
+    /// A section in this one; empty if it is missing.
     pub(super) fn section(&mut self, name: &'static str, report: &mut Report) -> Section {
         self.known.push(name);
         let key = self.key(name);
@@ -100,7 +100,7 @@ impl Section {
         }
     }
 
-    /// A section in this one, if it is there.
+    /// A section in this one, if it exists.
     pub(super) fn existing_section(
         &mut self,
         name: &'static str,
@@ -121,7 +121,7 @@ impl Section {
         }
     }
 
-    /// All keys, where the user chooses their names.
+    /// All keys, for a section with names of the user's choice.
     pub(super) fn into_entries(self) -> Vec<(String, String, toml::Value)> {
         let Self { path, table, .. } = self;
         let names = Self::at(path, toml::Table::new());
@@ -131,7 +131,7 @@ impl Section {
             .collect()
     }
 
-    /// All sections in this one, where the user chooses their names.
+    /// All sections in this one, for names of the user's choice.
     pub(super) fn into_sections(self, report: &mut Report) -> Vec<(String, Section)> {
         let entries = self.into_entries().into_iter();
         entries
@@ -139,18 +139,18 @@ impl Section {
             .collect()
     }
 
-    /// Takes a key out as it stands.
+    /// Removes a key and returns its value.
     pub(super) fn take(&mut self, name: &'static str) -> Option<toml::Value> {
         self.known.push(name);
         self.table.remove(name)
     }
 
-    /// Its name with those of the sections around it.
+    /// Its name with those of its parents.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
 
-    /// The value of a key that has a default.
+    /// The value of a key with a default.
     pub(super) fn get<T: Value>(
         &mut self,
         name: &'static str,
@@ -167,7 +167,7 @@ impl Section {
         }
     }
 
-    /// The value of a key that must be there.
+    /// The value of a mandatory key.
     pub(super) fn required<T: Value>(
         &mut self,
         name: &'static str,
@@ -181,7 +181,7 @@ impl Section {
         self.optional(name, report)
     }
 
-    /// The value of a key, if it is there and has no fault.
+    /// The value of a key, if it exists and is valid.
     pub(super) fn optional<T: Value>(
         &mut self,
         name: &'static str,
@@ -200,17 +200,17 @@ impl Section {
         }
     }
 
-    /// Reports what nobody took.
+    /// Reports the keys that were not read.
     pub(super) fn close(self, report: &mut Report) {
         for name in self.table.keys() {
             let known = self.known.join(", ");
-            let message = format!("is not a known key; known here are {known}");
+            let message = format!("is not a known key; valid keys: {known}");
             report.fault(self.key(name), message);
         }
     }
 }
 
-/// A key with the section that it is in, as TOML writes it.
+/// A key with its section, in TOML syntax.
 pub(super) fn full_key(section: &str, name: &str) -> String {
     let name = if is_bare(name) {
         name.to_owned()
@@ -224,16 +224,16 @@ pub(super) fn full_key(section: &str, name: &str) -> String {
     }
 }
 
-/// Whether TOML needs no quotes around the key.
+/// Whether a key needs no quotes in TOML.
 fn is_bare(name: &str) -> bool {
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     !name.is_empty() && name.chars().all(bare)
 }
 
-/// What a value is, for people.
+/// The type of a value, for messages.
 pub(super) fn kind(value: &toml::Value) -> &'static str {
     match value {
-        toml::Value::String(_) => "a text",
+        toml::Value::String(_) => "a string",
         toml::Value::Integer(_) => "an integer",
         toml::Value::Float(_) => "a number",
         toml::Value::Boolean(_) => "true or false",

@@ -10,26 +10,26 @@ use super::user::read_users;
 use super::value::{Value, quoted};
 use super::{ROOT_ADMIN_SOCKET, SOCKET_PATH_BYTES_MAX};
 
-/// What `run/<uid>/.s.PGSQL.5432` adds to the root's path, in bytes.
+/// The length that `run/<uid>/.s.PGSQL.5432` adds to the root's path, in bytes.
 const SERVER_SOCKET_BYTES: usize = "/run/0123456789ab/.s.PGSQL.5432".len();
 
-/// Who clients are.
+/// The authentication of clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
-    /// How they prove it.
+    /// The method.
     pub method: AuthMethod,
-    /// The user that a client is who names none.
+    /// The user of a client that names none.
     pub default_user: String,
-    /// The users by name. With `trust` nobody is asked for a password.
+    /// The users by name. They have no effect with `trust`.
     pub users: Users,
-    /// The file that has more users, and that `multidb user` writes.
+    /// The file with more users, which `multidb user` writes.
     pub users_file: PathBuf,
 }
 
-/// How clients prove who they are.
+/// The methods of authentication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthMethod {
-    /// They are believed.
+    /// No authentication.
     Trust,
     /// By a password or a certificate.
     ScramSha256,
@@ -46,7 +46,7 @@ pub(super) fn root(top: &mut Section, report: &mut Report) -> PathBuf {
         report.fault("root", message);
     }
     if root.parent().is_none() {
-        report.fault("root", "must be a directory of multidb's own, not /");
+        report.fault("root", "must be a directory for multidb alone, not /");
     }
     if root.components().any(|part| part == Component::ParentDir) {
         report.fault("root", "must not contain \"..\"");
@@ -77,8 +77,8 @@ pub(super) fn admin_socket(top: &mut Section, root: &Path, report: &mut Report) 
     top.get("admin_socket", SocketPath(default), report).0
 }
 
-/// Where the admin socket is unless the file says otherwise: in a directory that this user may write
-/// to. `$XDG_RUNTIME_DIR` is such a user's `/run`, by the XDG base directory specification.
+/// The default path of the admin socket, in a directory that this user can write to:
+/// `$XDG_RUNTIME_DIR` is an ordinary user's `/run` (XDG base directory specification).
 pub(super) fn default_admin_socket(
     is_root: bool,
     runtime_dir: Option<&Path>,
@@ -125,10 +125,10 @@ pub(super) fn auth(
     };
     let default_user = section.get("default_user", "staff".to_owned(), report);
     let users = read_users(section.section("users", report), report);
-    // A password or roles that are not kept to would be a trap.
+    // An administrator who sets roles expects them to be enforced.
     if !users.is_empty() && method == AuthMethod::Trust {
-        let message = "have no effect: with auth.method = \"trust\" nobody is asked for a \
-            password, and everybody may log in as any role";
+        let message = "have no effect: with auth.method = \"trust\" no client is asked for a \
+            password, and all of them may log in as any role";
         report.warning("auth.users", message);
     }
     let users_file = section.get("users_file", root.join("state/users.toml"), report);
@@ -141,7 +141,7 @@ pub(super) fn auth(
     }
 }
 
-/// Whoever can reach the port could be anybody.
+/// Any client that reaches the port could log in as any user.
 fn refuse_trust(listen: &[ListenAddress], report: &mut Report) {
     let open = listen.iter().filter(|address| !address.is_local());
     let open: Vec<_> = open.map(|address| format!("\"{address}\"")).collect();

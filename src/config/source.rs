@@ -1,4 +1,4 @@
-//! Which file the configuration is read from, and how any file of settings is.
+//! Reads a file of settings, and chooses the file of the configuration.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use super::lines::Lines;
 use super::section::Report;
 use super::{ConfigFaults, DEFAULT_PATH, Fault};
 
-/// The file and its text; none where no file was named and there is none at the default path.
+/// The file and its text; none if no file was named and the default path has none.
 pub(super) fn read(path: Option<&Path>) -> Result<Option<(PathBuf, String)>, ConfigFaults> {
     let file = path.unwrap_or(Path::new(DEFAULT_PATH));
     match std::fs::read_to_string(file) {
@@ -15,12 +15,12 @@ pub(super) fn read(path: Option<&Path>) -> Result<Option<(PathBuf, String)>, Con
         Err(error) if path.is_none() && error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(ConfigFaults {
             file: Some(file.to_owned()),
-            faults: vec![Fault::new("", format!("it cannot be read: {error}"))],
+            faults: vec![Fault::new("", format!("cannot be read: {error}"))],
         }),
     }
 }
 
-/// What `read` makes of the text, with what it reports beside faults; or all faults, with their lines.
+/// The result of `read` with its report; or all faults with their lines.
 pub(super) fn parse<T>(
     file: Option<&Path>,
     text: &str,
@@ -36,8 +36,9 @@ pub(super) fn parse<T>(
     let mut report = Report::default();
     let value = read(table, &mut report);
     report.locate(&Lines::of(text));
-    match report.faults.is_empty() {
-        true => Ok((value, report)),
-        false => Err(refuse(report.faults)),
+    if report.faults.is_empty() {
+        Ok((value, report))
+    } else {
+        Err(refuse(report.faults))
     }
 }

@@ -10,7 +10,7 @@ fn faults(text: &str) -> String {
     lines.join("\n")
 }
 
-/// The example of the documentation, without what this version refuses.
+/// A file with a value for most settings.
 const EXAMPLE: &str = r#"
 listen = ["127.0.0.1:6432", "[::1]:6432", "/run/multidb/.s.PGSQL.6432"]
 root = "/srv/multidb"
@@ -153,7 +153,7 @@ fn trust_is_refused_where_other_machines_can_connect() {
 }
 
 #[test]
-fn what_may_be_a_secret_of_a_url_is_not_shown() {
+fn secrets_in_a_url_are_not_shown() {
     for (url, shown) in [
         ("https://robot:secret@host/a", "https://robot:***@host/a"),
         ("https://ghp_token@host/a", "https://***@host/a"),
@@ -167,7 +167,7 @@ fn what_may_be_a_secret_of_a_url_is_not_shown() {
 }
 
 #[test]
-fn what_is_hardly_meant_is_a_warning() {
+fn probable_mistakes_are_warnings() {
     let warnings = |text: &str| {
         let warnings = parse(text).unwrap().warnings;
         let lines: Vec<_> = warnings.iter().map(ToString::to_string).collect();
@@ -176,11 +176,11 @@ fn what_is_hardly_meant_is_a_warning() {
     assert_eq!(warnings("listen = [\"127.0.0.1:32767\"]"), "");
     insta::assert_snapshot!(
         warnings("root = \"/r\"\nlisten = [\"127.0.0.1:32768\"]"),
-        @r#"listen (line 2): "127.0.0.1:32768" has a port that the system gives to outgoing connections, so it may be taken when multidb starts; ports below 32768 never are"#
+        @r#"listen (line 2): "127.0.0.1:32768" has a port that the system may use for outgoing connections, so it may be taken when multidb starts; ports below 32768 are not"#
     );
     insta::assert_snapshot!(
         warnings(EXAMPLE),
-        @r#"auth.users (line 31): have no effect: with auth.method = "trust" nobody is asked for a password, and everybody may log in as any role"#
+        @r#"auth.users (line 31): have no effect: with auth.method = "trust" no client is asked for a password, and all of them may log in as any role"#
     );
 }
 
@@ -243,14 +243,14 @@ fn bad_toml_is_a_fault_that_shows_the_line() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_a_fault_only_if_it_was_named() {
+fn a_missing_file_is_a_fault_only_if_it_was_named() {
     let missing = std::path::Path::new("/nonexistent/multidb.toml");
     let faults = Config::load(Some(missing)).unwrap_err().to_string();
-    assert!(faults.contains("/nonexistent/multidb.toml has a fault:\n  it cannot be read"));
+    assert!(faults.contains("/nonexistent/multidb.toml has a fault:\n  cannot be read"));
 }
 
 #[test]
-fn the_admin_socket_is_where_its_user_may_make_it() {
+fn the_default_admin_socket_is_in_a_directory_that_the_user_can_write() {
     let at = |is_root, runtime_dir: Option<&str>| {
         let runtime_dir = runtime_dir.map(Path::new);
         let path = server::default_admin_socket(is_root, runtime_dir, Path::new("/data"));

@@ -1,23 +1,23 @@
-//! `[tls]`: the certificate that clients are shown, and whether they must ask for it.
+//! `[tls]`: the certificate, and whether TLS is required.
 
 use std::path::PathBuf;
 
 use super::section::{Report, Section};
 
-/// TLS as it is configured.
+/// The TLS settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// The certificate in PEM, then those between it and its authority.
+    /// The certificate, followed by the intermediate certificates, in PEM.
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// The authorities that sign clients' certificates.
+    /// The authorities of clients' certificates.
     pub client_ca: Option<PathBuf>,
-    /// Whether a client over TCP gets no session without TLS.
+    /// Whether clients over TCP must use TLS.
     pub required: bool,
 }
 
-/// Reads the section, if there is one.
+/// Reads the section, if it exists.
 pub(super) fn read(top: &mut Section, report: &mut Report) -> Option<TlsConfig> {
     let mut section = top.existing_section("tls", report)?;
     let cert: Option<PathBuf> = section.required("cert", report);

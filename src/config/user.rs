@@ -1,4 +1,4 @@
-//! `[auth.users.*]`, and the file of users, which has the same tables without the prefix.
+//! `[auth.users.*]`, and the file of users, with the same tables without the prefix.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Value for ProjectName {
     }
 }
 
-/// Reads the file of users. One that does not exist has none.
+/// Reads the file of users. A missing file has none.
 ///
 /// # Errors
 ///
@@ -69,10 +69,7 @@ pub(super) fn read_users(section: Section, report: &mut Report) -> Users {
         let verifier = section.required("verifier", report);
         let roles: Option<Vec<String>> = section.required("roles", report);
         if roles.as_ref().is_some_and(Vec::is_empty) {
-            report.fault(
-                section.key("roles"),
-                "is empty, so the user could not log in",
-            );
+            report.fault(section.key("roles"), "is empty, so the user cannot log in");
         }
         let projects = section.optional("projects", report);
         let max_instances = section.optional("max_instances", report);

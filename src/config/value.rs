@@ -1,4 +1,4 @@
-//! How single values are read and shown.
+//! Reading and showing single values.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,28 +7,28 @@ use bytesize::ByteSize;
 
 use super::section::kind;
 
-/// The longest time that may be set. It keeps sums of times within their types.
+/// The longest time. It keeps sums of times within their types.
 const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// The largest count that may be set.
+/// The largest count.
 const COUNT_MAX: i64 = 1_000_000;
 
-/// A type that a key may have.
+/// A type of a setting.
 pub(super) trait Value: Sized {
-    /// Reads it; the error says what would be right.
+    /// Reads it; the error names the valid values.
     fn read(value: &toml::Value) -> Result<Self, String>;
 
-    /// The value as TOML writes it, without secrets.
+    /// The value in TOML syntax, without secrets.
     fn show(&self) -> String;
 }
 
-/// The text of a value that must be one.
+/// The text of a value that must be a string.
 pub(super) fn text<'a>(value: &'a toml::Value, like: &str) -> Result<&'a str, String> {
-    let other = || format!("is {}, but must be a text such as {like}", kind(value));
+    let other = || format!("is {}, but must be a string such as {like}", kind(value));
     value.as_str().ok_or_else(other)
 }
 
-/// A text as TOML writes it.
+/// A string in TOML syntax.
 pub(super) fn quoted(text: impl Into<String>) -> String {
     toml::Value::String(text.into()).to_string()
 }
@@ -37,7 +37,7 @@ impl Value for String {
     fn read(value: &toml::Value) -> Result<Self, String> {
         let text = value
             .as_str()
-            .ok_or_else(|| format!("is {}, but must be a text", kind(value)))?;
+            .ok_or_else(|| format!("is {}, but must be a string", kind(value)))?;
         if text.trim().is_empty() {
             return Err("is empty".to_owned());
         }
@@ -79,7 +79,7 @@ impl Value for Duration {
     }
 
     fn show(&self) -> String {
-        quoted(humantime::format_duration(*self).to_string())
+        quoted(duration_text(*self))
     }
 }
 
@@ -93,6 +93,23 @@ impl Value for ByteSize {
     fn show(&self) -> String {
         quoted(size_text(*self))
     }
+}
+
+/// A time in the units of the documentation: `30d`, `1h 30m`.
+fn duration_text(duration: Duration) -> String {
+    let mut seconds = duration.as_secs();
+    let mut parts = Vec::new();
+    for (unit, name) in [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")] {
+        if seconds >= unit {
+            parts.push(format!("{}{name}", seconds / unit));
+            seconds %= unit;
+        }
+    }
+    let fraction = Duration::from_nanos(duration.subsec_nanos().into());
+    if !fraction.is_zero() || parts.is_empty() {
+        parts.push(humantime::format_duration(fraction).to_string());
+    }
+    parts.join(" ")
 }
 
 /// A size in the largest unit that holds it exactly.
@@ -181,7 +198,7 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
-/// Reads one word of a fixed set.
+/// Reads a word of a fixed set.
 pub(super) fn word<T: Copy>(value: &toml::Value, words: &[(&str, T)]) -> Result<T, String> {
     let names: Vec<_> = words.iter().map(|(name, _)| quoted(*name)).collect();
     let names = names.join(", ");
