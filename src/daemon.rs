@@ -1,4 +1,4 @@
-//! The daemon: builds the parts, joins them, and ends them in order. Nothing else does.
+//! The daemon: the only place that builds the parts, joins them, and ends them in order.
 //!
 //! Start: the root, if it is missing; the records, since their lock keeps a second daemon from the
 //! root; then what clones and what runs Postgres; what an interrupted run left is put right; then the actors, the
@@ -43,7 +43,7 @@ pub mod host;
 mod open_files;
 pub mod root;
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until a signal stops it.
 ///
 /// # Errors
 ///
@@ -114,7 +114,7 @@ impl Services {
         let layout = Layout::new(&config.root);
         let kind = host::kind(config).await;
         let owner = data_owner(&config.runtime.user).map_err(|error| with_hint(&error))?;
-        root::make(&layout, kind, owner)?;
+        root::create(&layout, kind, owner)?;
         let store = open_store(&layout)?;
         let host = host::build(config, &layout, kind, owner).await?;
         let cloner = TreeCloner::open(
@@ -135,11 +135,11 @@ impl Services {
         })
     }
 
-    /// Removes what imports and deletions left that ended with the daemon.
+    /// Removes the leftovers of imports and deletions that an earlier daemon did not finish.
     async fn clean_up(&self) -> anyhow::Result<()> {
         for (purpose, found) in self.host.running_servers().await? {
             if purpose == Purpose::Import {
-                tracing::info!(uid = %found.uid, "the server of an interrupted import is stopped");
+                tracing::info!(uid = %found.uid, "stopping the server of an interrupted import");
                 let timeout = multidb_actors::limits::STOP_TIMEOUT;
                 self.host.stop_server(found.uid, timeout).await?;
             }
@@ -148,7 +148,7 @@ impl Services {
         let cloner = self.cloner.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = cloner.sweep_trash() {
-                tracing::warn!(%error, "the trash was not emptied");
+                tracing::warn!(%error, "cannot empty the trash");
             }
         });
         Ok(())
@@ -159,7 +159,7 @@ impl Services {
             let added = index.send(AddSnapshot(snapshot));
             Box::pin(async move {
                 if let Err(error) = added.await {
-                    tracing::warn!(%error, "a new snapshot is seen after the next start only");
+                    tracing::warn!(%error, "a new snapshot is not visible before the next start");
                 }
             })
         };
@@ -211,14 +211,14 @@ impl Services {
     }
 }
 
-/// TLS by the configured files, and by what becomes of them.
+/// TLS by the configured files, which are read again when they change.
 fn secure(config: &Config) -> anyhow::Result<Option<Tls>> {
     let Some(configured) = &config.tls else {
         return Ok(None);
     };
     let files = convert::tls_files(configured);
     let watched = WatchedFiles::new(files.paths())?;
-    let server = files.load().context("TLS cannot be offered")?;
+    let server = files.load().context("cannot offer TLS")?;
     let (sender, server) = watch::channel(Arc::new(server));
     actix_rt::spawn(tls::keep_fresh(watched, files, sender));
     Ok(Some(Tls {
@@ -227,23 +227,23 @@ fn secure(config: &Config) -> anyhow::Result<Option<Tls>> {
     }))
 }
 
-/// The users as they are and will be, where anybody is asked who they are.
+/// The users, which are read again when they change; none if clients are trusted.
 fn live_users(config: &Config) -> anyhow::Result<Option<Arc<LiveUsers>>> {
     if config.auth.method == AuthMethod::Trust {
         return Ok(None);
     }
     let watched = WatchedFiles::new(vec![config.auth.users_file.clone()])?;
-    let users = LiveUsers::open(config.auth.clone()).context("nobody could be let in")?;
+    let users = LiveUsers::open(config.auth.clone()).context("cannot read the users")?;
     let users = Arc::new(users);
     if users.subscribe().borrow().is_empty() {
-        tracing::warn!("there are no users, nobody can connect before multidb user add");
+        tracing::warn!("there are no users, no client can log in before multidb user add");
     }
     let keeping = users.clone();
     actix_rt::spawn(async move { keeping.keep_fresh(watched).await });
     Ok(Some(users))
 }
 
-/// How clients prove who they are.
+/// The method of authentication.
 fn authentication(users: Option<&LiveUsers>, layout: &Layout) -> anyhow::Result<Method> {
     let Some(users) = users else {
         return Ok(Method::Trust);
@@ -255,18 +255,18 @@ fn authentication(users: Option<&LiveUsers>, layout: &Layout) -> anyhow::Result<
     })
 }
 
-/// Without a handler SIGHUP would end the daemon.
+/// Without a handler SIGHUP ends the daemon.
 fn handle_hangups() -> std::io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
     actix_rt::spawn(async move {
         while hangups.recv().await.is_some() {
-            tracing::info!("SIGHUP: certificates and users are read again");
+            tracing::info!("SIGHUP received, reading certificates and users");
         }
     });
     Ok(())
 }
 
-/// The actors, and what they share.
+/// The actors and their shared table.
 struct Actors {
     supervisor: Addr<Supervisor>,
     index: Addr<SnapshotIndex>,
@@ -275,8 +275,8 @@ struct Actors {
 }
 
 impl Actors {
-    /// An arbiter for each two processors, and who spreads connections over them: Postgres wants the
-    /// others, and sessions that share a thread share its wake-ups.
+    /// An arbiter for each two processors, and the acceptors that spread connections over them.
+    /// Postgres needs the other processors, and sessions on one thread share its wake-ups.
     fn acceptors(
         &self,
         config: &Config,
@@ -309,10 +309,10 @@ fn open_store(layout: &Layout) -> anyhow::Result<Store> {
         Recovery::None | Recovery::New => {}
         Recovery::Completed { finished, found } => {
             for instance in finished {
-                tracing::info!(%instance, "the clone of a new instance was complete, it is kept");
+                tracing::info!(%instance, "keeping a new instance, its clone is complete");
             }
             for instance in found {
-                tracing::warn!(%instance, "the database of records had lost an instance, its data is there and it is known again");
+                tracing::warn!(%instance, "the database of records had lost an instance, it is restored from its manifest");
             }
         }
         Recovery::Rebuilt {
@@ -323,7 +323,7 @@ fn open_store(layout: &Layout) -> anyhow::Result<Store> {
             cause,
             instances,
             moved_to = moved_to.map(|path| path.display().to_string()),
-            "the database of records was rebuilt from the instances' manifests, nothing is lost but the times of their last use"
+            "the database of records was rebuilt from the manifests, only the times of last use are lost"
         ),
     }
     Ok(store)
@@ -342,14 +342,14 @@ fn ready(config: &Config, services: &Services) {
     notify(&[NotifyState::Ready]);
 }
 
-/// Tells systemd, if it started us.
+/// Notifies systemd, if it started the daemon.
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(error = error_chain(&error), "systemd was not told");
+        tracing::warn!(error = error_chain(&error), "cannot notify systemd");
     }
 }
 
-/// An operator's error, with what to do.
+/// An error for an operator, with its hint.
 fn with_hint(error: &multidb_actors::ports::RuntimeError) -> anyhow::Error {
     match &error.hint {
         Some(hint) => anyhow!("{}\nhint: {hint}", error.message),

@@ -3,13 +3,13 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`access`] | whether another user can reach a directory |
-//! | [`atomic_file`] | small files that are replaced in one step, durably |
-//! | [`directory`] | directories that are made with their parents |
-//! | [`socket`] | Unix sockets that replace those of a dead daemon |
+//! | [`atomic_file`] | replacing small files in one step, durably |
+//! | [`directory`] | creating directories with their parents |
+//! | [`socket`] | Unix sockets, in place of those of a dead daemon |
 
 pub mod access;
 pub mod directory;
 pub mod socket;
 
-/// The store is the lowest crate that needs it, for its manifests.
+/// It is in the store crate, which needs it for manifests.
 pub use multidb_store::atomic_file;

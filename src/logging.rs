@@ -1,4 +1,4 @@
-//! Where log lines go, and how they look.
+//! The destination and the format of log lines.
 //!
 //! Text on standard error; the journal, with fields, under systemd; JSON on request.
 
@@ -11,11 +11,11 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The environment variables that choose what is logged, such as `info,multidb=debug`. The first
-/// that is set counts.
+/// The environment variables with the filter, such as `info,multidb=debug`. The first one that is set
+/// takes effect.
 const FILTER_VARIABLES: [&str; 2] = ["MULTIDB_LOG", "RUST_LOG"];
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// Lines for people, on standard error.
@@ -27,7 +27,7 @@ pub enum LogFormat {
 }
 
 impl LogFormat {
-    /// The journal where standard error is connected to it, as `JOURNAL_STREAM` claims; else text.
+    /// The journal if standard error is connected to it, as `JOURNAL_STREAM` claims; else text.
     fn detect() -> Self {
         let claimed = std::env::var("JOURNAL_STREAM").ok();
         let stderr = fstat(std::io::stderr()).ok();
@@ -40,13 +40,13 @@ impl LogFormat {
     }
 }
 
-/// Whether `JOURNAL_STREAM` (`device:inode`) means this file. It is inherited by children whose
-/// standard error goes elsewhere, so its presence alone tells nothing.
+/// Whether `JOURNAL_STREAM` (`device:inode`) names this file. Children with another standard error
+/// inherit the variable, so its presence alone proves nothing.
 fn is_stream(claimed: &str, device: u64, inode: u64) -> bool {
     claimed == format!("{device}:{inode}")
 }
 
-/// Begins to log. To be called once.
+/// Starts logging. Must be called once.
 pub fn init(format: Option<LogFormat>) -> anyhow::Result<()> {
     let filter = filter(|variable| std::env::var(variable).ok())?;
     let registry = tracing_subscriber::registry().with(filter);
@@ -65,7 +65,7 @@ pub fn init(format: Option<LogFormat>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is logged, by these variables.
+/// The filter in these variables.
 fn filter(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<EnvFilter> {
     let set = FILTER_VARIABLES
         .into_iter()
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_variable_that_says_something_chooses() {
+    fn the_first_variable_that_is_set_takes_effect() {
         let (ours, rusts) = (("MULTIDB_LOG", "debug"), ("RUST_LOG", "trace"));
         assert_eq!(filter_of(&[]).unwrap(), "info");
         assert_eq!(filter_of(&[rusts]).unwrap(), "trace");

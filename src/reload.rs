@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// How often the files are looked at.
+/// The interval of checking the files.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What tells one state of a file from another: when it was changed, which file it is, since most are
-/// replaced by a rename, and its length.
+/// The version of a file: the time of its last change, its inode, since most files are replaced by a
+/// rename, and its length.
 type Stamp = Option<(SystemTime, u64, u64)>;
 
-/// Some files, and how they were when they were looked at last.
+/// Files, with the versions of the last check.
 pub struct WatchedFiles {
     paths: Vec<PathBuf>,
     seen: Vec<Stamp>,
@@ -23,7 +23,7 @@ pub struct WatchedFiles {
 }
 
 impl WatchedFiles {
-    /// Watches these files from now on: what is read afterwards is read again when it changes.
+    /// Watches these files from now on. Must be called before they are read.
     ///
     /// # Errors
     ///
@@ -36,8 +36,8 @@ impl WatchedFiles {
         })
     }
 
-    /// Calls `refresh` whenever one of the files has changed, or SIGHUP asks for them, for as long as anybody
-    /// listens to what it sends.
+    /// Calls `refresh` whenever one of the files has changed, and at SIGHUP, until the sender has no
+    /// receivers.
     pub async fn keep_fresh<T>(mut self, sender: &watch::Sender<T>, refresh: impl Fn()) {
         loop {
             tokio::select! {
@@ -47,7 +47,7 @@ impl WatchedFiles {
         }
     }
 
-    /// Resolves when one of the files has changed, or somebody asks for them by SIGHUP.
+    /// Resolves when one of the files has changed, and at SIGHUP.
     async fn changed(&mut self) {
         loop {
             let asked = tokio::select! {

@@ -1,5 +1,5 @@
-//! The configuration's settings as the types of the parts that they are for, so that neither side
-//! imports the other.
+//! Converts the settings of the configuration to the types of the parts, so that config does not import
+//! them.
 
 use std::collections::HashMap;
 
@@ -50,7 +50,7 @@ pub(super) fn git_projects(config: &Config) -> HashMap<ProjectName, GitProject> 
     config.projects.iter().map(project).collect()
 }
 
-/// What sessions need of their project.
+/// The projects' settings for sessions.
 pub(super) fn project_settings(config: &Config) -> HashMap<ProjectName, ProjectSettings> {
     let settings = |(name, project): (&ProjectName, &config::Project)| {
         let database = project.database.clone();

@@ -1,8 +1,8 @@
 //! The end: no new clients, then the sessions, then the instances.
 //!
-//! Idle sessions are told at once that the daemon stops. Running queries and transactions get the
-//! grace; what is left then is ended by Postgres' own fast shutdown, with 57P01. A second signal
-//! ends the grace.
+//! Idle sessions end at once, with an error. Running queries and transactions get the grace period;
+//! the remaining ones are then ended by Postgres' fast shutdown, with 57P01. A second signal ends the
+//! grace period.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ pub(super) async fn signal() -> std::io::Result<()> {
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("told to stop by SIGTERM"),
-        _ = interrupt.recv() => tracing::info!("told to stop by SIGINT"),
+        _ = terminate.recv() => tracing::info!("SIGTERM received, stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT received, stopping"),
     }
     Ok(())
 }
@@ -32,7 +32,7 @@ pub(super) async fn drain(supervisor: &Addr<Supervisor>, sessions: &SessionTable
     tracing::info!(
         sessions = open.len(),
         ?grace,
-        "sessions are ended once they are idle"
+        "ending sessions as they become idle"
     );
     for session in open {
         if let Err(error) = session.addr.send(EndConnection(EndReason::Drained)).await {
@@ -45,7 +45,7 @@ pub(super) async fn drain(supervisor: &Addr<Supervisor>, sessions: &SessionTable
         () = ended => {}
         () = tokio::time::sleep(grace) => {
             let left = sessions.all().len();
-            tracing::info!(sessions = left, "the grace is over, their queries are ended");
+            tracing::info!(sessions = left, "the grace period is over, ending their queries");
         }
         _ = signal() => {}
     }
@@ -55,6 +55,6 @@ pub(super) async fn drain(supervisor: &Addr<Supervisor>, sessions: &SessionTable
 
 async fn stop(supervisor: &Addr<Supervisor>, instances: StopInstances) {
     if let Err(error) = supervisor.send(StopAll { instances }).await {
-        tracing::error!(%error, "the supervisor has ended, instances go on running");
+        tracing::error!(%error, "the supervisor has ended, instances keep running");
     }
 }

@@ -1,4 +1,4 @@
-//! Which runtime the configuration means, and its making.
+//! Chooses and builds the runtime.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::runtime::PostgresHost;
 use crate::runtime::docker::{DockerHost, DockerSettings, Limits, default_socket, probe_engine};
 use crate::runtime::process::ProcessHost;
 
-/// The configured kind; where none is, `docker` if an engine answers, else `process`.
+/// The configured kind; without one, `docker` if an engine answers, else `process`.
 pub async fn kind(config: &Config) -> RuntimeKind {
     if let Some(kind) = config.runtime.kind {
         return kind;
@@ -24,7 +24,7 @@ pub async fn kind(config: &Config) -> RuntimeKind {
     }
 }
 
-/// Makes the runtime.
+/// Builds the runtime.
 ///
 /// # Errors
 ///
@@ -39,12 +39,12 @@ pub async fn build(
     match kind {
         RuntimeKind::Process => {
             let host = ProcessHost::new(layout.clone(), owner, settings);
-            // Another major may be all that is needed, so the daemon starts all the same.
+            // The other majors may be enough, so this does not prevent the start.
             if let Err(error) = root::check_directories(&host.binaries().directories(), owner) {
                 tracing::warn!(
                     error = error.message,
                     hint = error.hint,
-                    "programs of postgres cannot be run"
+                    "cannot run programs of postgres"
                 );
             }
             Ok(Arc::new(host))

@@ -4,11 +4,11 @@ use multidb_actors::connection::AdmissionControl;
 use multidb_actors::limits::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What the daemon opens besides its connections: records, logs, git, the engine, the admin socket.
+/// Files besides the connections: records, logs, git, the engine, the admin socket.
 const OTHER_FILES: u64 = 200;
 
-/// Raises the limit that is in force to the one that may not be passed, and says so in the log
-/// where that is too low for the connections that the configuration allows.
+/// Raises the soft limit to the hard limit, and logs a warning if that is too low for the configured
+/// limits of connections.
 pub(super) fn raise_limit(limits: &Limits) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
@@ -17,11 +17,11 @@ pub(super) fn raise_limit(limits: &Limits) {
             maximum,
         };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit of open files was not raised");
+            tracing::warn!(%error, "cannot raise the limit of open files");
         }
     }
     let needed = needed(limits);
-    // `None` is no limit.
+    // `None` is unlimited.
     if let Some(allowed) = getrlimit(Resource::Nofile).current
         && allowed < needed
     {
@@ -33,7 +33,7 @@ pub(super) fn raise_limit(limits: &Limits) {
     }
 }
 
-/// Each session has its client's socket and its backend's.
+/// A session has two sockets, to its client and to its backend.
 fn needed(limits: &Limits) -> u64 {
     let sockets = limits.max_connections + AdmissionControl::connections_max(limits);
     sockets as u64 + OTHER_FILES

@@ -1,4 +1,4 @@
-//! The root directory: its making, and whether Postgres' user can reach what is under it.
+//! Creates the root directory, and checks that Postgres' user can enter it.
 
 use std::path::PathBuf;
 
@@ -11,24 +11,25 @@ use super::with_hint;
 use crate::config::RuntimeKind;
 use crate::fsutil::{access, directory};
 
-/// Others pass through the root to their own directories, and do not list it.
+/// Other users pass through the root to their own directories, but cannot list it.
 const MODE: u32 = 0o711;
 
-/// Makes the root if it is missing; one that exists keeps its mode.
+/// Creates the root if it is missing; an existing one keeps its mode.
 ///
 /// # Errors
 ///
-/// It cannot be made, or Postgres' user could not reach it.
-pub(super) fn make(layout: &Layout, kind: RuntimeKind, owner: (u32, u32)) -> anyhow::Result<()> {
-    // First, so that a root that no server could use is not left behind.
+/// It cannot be created, or Postgres' user cannot enter it.
+pub(super) fn create(layout: &Layout, kind: RuntimeKind, owner: (u32, u32)) -> anyhow::Result<()> {
+    // First, so that an unusable root is not left behind.
     check_access(layout, kind, owner).map_err(|error| with_hint(&error))?;
     let root = layout.root();
-    directory::create_missing(root, MODE).with_context(|| format!("cannot make {}", root.display()))
+    directory::create_missing(root, MODE)
+        .with_context(|| format!("cannot create {}", root.display()))
 }
 
-/// Checks that Postgres' user can enter each directory that the servers need, and each one above it.
-/// Missing ones get the right mode when they are made. Containers get their directories by bind
-/// mounts, for which the engine needs no such right.
+/// Checks that Postgres' user can enter each directory that the servers need, and its parents. Missing
+/// ones get the right mode when they are created. Containers get their directories by bind mounts, which
+/// do not depend on the parents.
 ///
 /// # Errors
 ///

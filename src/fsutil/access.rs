@@ -13,12 +13,12 @@ use std::thread;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-/// The links that the kernel follows in one path (path_resolution(7)).
+/// The most links that the kernel follows in one path (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
-/// The first directory that this user and group cannot enter on the way to these, in their order;
-/// `None` if all can be reached. What does not exist is in nobody's way. A caller that is not root
-/// cannot change its identity and asks for itself.
+/// The first directory that this user and group cannot enter on the way to one of the paths; `None` if
+/// all can be reached. A missing directory counts as reached. A caller that is not root cannot change
+/// its identity, so its own is used.
 ///
 /// # Errors
 ///
@@ -38,22 +38,22 @@ pub fn first_unreachable(paths: &[PathBuf], (uid, gid): (u32, u32)) -> io::Resul
         .unwrap_or_else(|_| Err(io::Error::other("the thread that examines paths panicked")))
 }
 
-/// Changes the identity of this thread alone: the system calls, unlike those of libc, do that.
+/// Changes the identity of this thread only: libc's functions would change that of the process.
 fn take_identity(uid: u32, gid: u32) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    // As a server is started: without supplementary groups. The user last, for it gives up the right
-    // to change the others.
+    // A server is started without supplementary groups, too. The user is last, since changing it
+    // gives up the right to change the groups.
     set_thread_groups(&[])?;
     set_thread_res_gid(gid, gid, gid)?;
     set_thread_res_uid(uid, uid, uid)?;
     Ok(())
 }
 
-/// Walks to a directory and into it, by each link on the way, since a link's target may lie behind a
-/// directory that the path does not show.
+/// Walks to a directory and into it. Links are followed one by one, since a link's target may be behind
+/// a directory that the path does not name.
 fn blocked_on_the_way(path: &Path) -> io::Result<Option<PathBuf>> {
     let mut here = PathBuf::from("/");
     let mut ahead: VecDeque<OsString> = components(path);
@@ -73,7 +73,7 @@ fn blocked_on_the_way(path: &Path) -> io::Result<Option<PathBuf>> {
                 target.append(&mut ahead);
                 ahead = target;
             }
-            // `here` holds no link, so its parent is what ".." means.
+            // `here` has no links in it, so ".." is its parent.
             Ok(_) if name == ".." => {
                 here.pop();
             }
@@ -87,7 +87,7 @@ fn blocked_on_the_way(path: &Path) -> io::Result<Option<PathBuf>> {
     }
 }
 
-/// A path's names; "/" is the first of an absolute one, and takes the walk back to the start.
+/// The names in a path; the first one of an absolute path is "/", at which the walk starts again.
 fn components(path: &Path) -> VecDeque<OsString> {
     path.components()
         .filter(|component| *component != Component::CurDir)
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// `nobody`, who owns nothing here.
+    /// `nobody`, which owns none of the directories.
     const STRANGER: (u32, u32) = (65534, 65534);
 
     struct Directories(tempfile::TempDir);
@@ -135,7 +135,7 @@ mod tests {
         }
     }
 
-    /// An owner may enter by other bits than a stranger, so without root only his own can be tried.
+    /// Without root the tests run as the owner of the directories.
     fn closed() -> u32 {
         if rustix::process::geteuid().is_root() {
             0o700
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_directory_is_named_wherever_it_stands() {
+    fn a_closed_directory_is_named_at_any_depth() {
         let directories = Directories::new();
         directories
             .make("a", 0o711)
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_is_in_nobodys_way_but_its_parents_are() {
+    fn a_missing_directory_counts_as_reached_and_a_closed_parent_does_not() {
         let directories = Directories::new();
         directories.make("a", 0o711);
         assert_eq!(directories.unreachable(&["a/none/below"]), None);

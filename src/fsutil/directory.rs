@@ -1,4 +1,4 @@
-//! Directories that are made with their parents, whatever the umask.
+//! Creates directories with their parents, whatever the umask.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -7,12 +7,12 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-/// Makes a directory and its missing parents, each with this mode. A directory that exists is left
-/// as it is, since its mode is its owner's choice.
+/// Creates a directory and its missing parents, each with this mode. An existing directory keeps its
+/// mode, which is its owner's choice.
 ///
 /// # Errors
 ///
-/// One of them cannot be made.
+/// One of them cannot be created.
 pub fn create_missing(path: &Path, mode: u32) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -26,7 +26,7 @@ pub fn create_missing(path: &Path, mode: u32) -> io::Result<()> {
         }
         made => made?,
     }
-    // The umask may have taken bits away. By descriptor, and not through a link in its place.
+    // The umask may have removed bits. By descriptor, so that a link in its place is not followed.
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
     rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?;
@@ -58,9 +58,9 @@ mod tests {
     }
 
     #[test]
-    fn bits_that_the_umask_may_take_are_set() {
+    fn bits_that_the_umask_removes_are_set() {
         let directory = tempfile::tempdir().unwrap();
-        // Every usual umask takes the write bit from others.
+        // Every usual umask removes the write bit of others.
         let path = directory.path().join("open");
         create_missing(&path, 0o777).unwrap();
         assert_eq!(mode(&path), 0o777);

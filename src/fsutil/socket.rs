@@ -1,4 +1,4 @@
-//! Unix sockets that replace those of a daemon that has died.
+//! Listens on Unix sockets, in place of those of a dead daemon.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
@@ -8,10 +8,10 @@ use std::path::Path;
 
 use super::directory::create_missing;
 
-/// The mode of a socket's directory, where it is missing.
+/// The mode of a missing directory of a socket.
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// Listens on a path with this mode, in place of a socket on which nothing listens any more.
+/// Listens on a path. The socket gets this mode, and replaces one without a listener.
 ///
 /// # Errors
 ///

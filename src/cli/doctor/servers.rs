@@ -1,4 +1,4 @@
-//! What runs Postgres.
+//! The runtime of the Postgres servers.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use crate::runtime::binaries::Binaries;
 use crate::runtime::data_owner;
 use crate::runtime::docker::{default_socket, probe_engine};
 
-/// The runtime that `serve` would choose, and whether it can run what the snapshots need.
+/// The runtime that `serve` chooses, and whether it has the majors of the snapshots.
 pub(super) async fn examine(config: &Config, snapshots: &[SnapshotRecord]) -> Vec<Finding> {
     let kind = host::kind(config).await;
     let mut findings = Vec::new();
-    let mut programs_at = Vec::new();
+    let mut program_directories = Vec::new();
     match kind {
         RuntimeKind::Docker => findings.push(engine().await),
         RuntimeKind::Process => {
             let binaries = Binaries::search();
-            programs_at = binaries.directories();
+            program_directories = binaries.directories();
             findings.extend(programs(&binaries.majors(), snapshots));
         }
     }
@@ -30,7 +30,7 @@ pub(super) async fn examine(config: &Config, snapshots: &[SnapshotRecord]) -> Ve
             let layout = Layout::new(&config.root);
             let data = root::check_access(&layout, kind, owner);
             findings.extend(data.err().map(|error| failed("root", &error)));
-            let programs = root::check_directories(&programs_at, owner);
+            let programs = root::check_directories(&program_directories, owner);
             findings.extend(programs.err().map(|error| failed("runtime", &error)));
         }
         Err(error) => findings.push(failed("runtime", &error)),
@@ -60,7 +60,7 @@ async fn engine() -> Finding {
     }
 }
 
-/// The programs of the majors that are installed, and of those that are needed and are not.
+/// The installed majors, and the missing ones.
 fn programs(installed: &[u16], snapshots: &[SnapshotRecord]) -> Vec<Finding> {
     let mut needed: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
     for snapshot in snapshots {
@@ -70,8 +70,8 @@ fn programs(installed: &[u16], snapshots: &[SnapshotRecord]) -> Vec<Finding> {
     let mut findings = Vec::new();
     if installed.is_empty() {
         findings.push(
-            finding(Level::Fail, "process, but no PostgreSQL is installed")
-                .hint("Install one (on Debian: apt-get install postgresql), or run Docker."),
+            finding(Level::Fail, "process, but PostgreSQL is not installed")
+                .hint("Install it (on Debian: apt-get install postgresql), or run Docker."),
         );
     } else {
         let majors: Vec<_> = installed.iter().map(u16::to_string).collect();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_major_that_a_snapshot_needs_and_that_is_not_installed_is_found() {
+    fn a_missing_major_is_found_with_the_snapshots_that_need_it() {
         let snapshots = [snapshot("old", 9), snapshot("older", 9)];
         let findings = programs(&[15], &snapshots);
         let missing = findings.last().unwrap();
