@@ -14,6 +14,7 @@ use multidb_store::{InstanceRecord, InstanceUid, ProjectName, SnapshotRecord};
 use serde::Serialize;
 
 use crate::awake::AwakeReason;
+use crate::text::{disk_space, quoted};
 
 /// Where a running Postgres accepts connections.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -149,7 +150,7 @@ pub struct CloneReport {
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum CloneError {
     /// The file system has no room, or less than the reserve.
-    #[error("no disk space: {}", crate::text::disk_space(*.free_bytes, *.reserve_bytes))]
+    #[error("no disk space: {}", disk_space(*.free_bytes, *.reserve_bytes))]
     #[serde(rename = "no_disk_space")]
     NoSpace {
         /// The bytes that were free.
@@ -230,27 +231,27 @@ pub trait RevisionSource: Send + Sync + 'static {
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum RevisionError {
     /// No commit, branch or tag has this name.
-    #[error("revision \"{gitref}\" is unknown")]
+    #[error("revision {} is unknown", quoted(gitref))]
     #[serde(rename = "unknown_revision")]
     Unknown {
-        /// The revision as it was given.
+        /// The requested revision.
         gitref: String,
-        /// Why the remote could not help, if it was asked and failed. May hold a URL with credentials,
-        /// so it is for the log alone.
+        /// The error of the fetch from the remote, if it failed. May hold a URL with credentials, so it is
+        /// for the log alone.
         #[serde(skip)]
         fetch_failure: Option<String>,
     },
     /// Several commits have this abbreviation.
-    #[error("revision \"{gitref}\" is ambiguous")]
+    #[error("revision {} is ambiguous", quoted(gitref))]
     #[serde(rename = "ambiguous_revision")]
     Ambiguous {
-        /// The revision as it was given.
+        /// The requested revision.
         gitref: String,
         /// Some of the candidates.
         candidates: Vec<String>,
     },
     /// The revision has no listing file.
-    #[error("revision {commit} has no file \"{path}\"")]
+    #[error("revision {commit} has no migration listing {}", quoted(path))]
     ListingMissing {
         /// The commit.
         commit: String,
@@ -261,7 +262,7 @@ pub enum RevisionError {
     #[error("{message}")]
     #[serde(rename = "unreadable_repository")]
     Repository {
-        /// What failed, with its causes. May hold paths, so it is for the log alone.
+        /// The error with its causes. May hold paths, so it is for the log alone.
         #[serde(skip)]
         message: String,
     },

@@ -5,7 +5,6 @@ use multidb_store::{InstanceName, ProjectName};
 
 use super::ClientError;
 use crate::ports::RevisionError;
-use crate::request::Source;
 use crate::snapshot_index::ChooseError;
 use crate::snapshot_index::decision::NearestMiss;
 use crate::supervisor::AcquireError;
@@ -53,93 +52,56 @@ fn projects(known: &[ProjectName]) -> String {
 
 impl From<&ChooseError> for ClientError {
     fn from(error: &ChooseError) -> Self {
+        let message = error.to_string();
         match error {
-            ChooseError::NoSuchSnapshot { .. } => Self::new(
-                sqlstate::INVALID_CATALOG_NAME,
-                error.to_string(),
-            )
-            .hint("List snapshots with \"multidb snapshot ls\", or take the newest with \"snapshot:latest\"."),
-            ChooseError::NoSnapshots { .. } => {
-                Self::new(sqlstate::INVALID_CATALOG_NAME, error.to_string())
-                    .hint("Import one with \"multidb snapshot import\".")
+            ChooseError::NoSuchSnapshot { .. } => Self::new(sqlstate::INVALID_CATALOG_NAME, message)
+                .hint("List snapshots with \"multidb snapshot ls\", or take the newest with \"snapshot:latest\"."),
+            ChooseError::NoSnapshots { .. } => Self::new(sqlstate::INVALID_CATALOG_NAME, message)
+                .hint("Import one with \"multidb snapshot import\"."),
+            ChooseError::NoSnapshotAsOf { oldest, .. } => {
+                Self::new(sqlstate::INVALID_CATALOG_NAME, message)
+                    .detail(format!("Its oldest snapshot was taken at {oldest}."))
             }
-            ChooseError::NoSnapshotAsOf {
-                project,
-                time,
-                oldest,
-            } => Self::new(
-                sqlstate::INVALID_CATALOG_NAME,
-                format!(
-                    "project \"{project}\" has no snapshot taken on or before {}",
-                    Source::time_text(*time)
-                ),
-            )
-            .detail(format!("Its oldest snapshot was taken at {oldest}.")),
-            ChooseError::NoCompatibleSnapshot {
-                project,
-                gitref,
-                nearest,
-            } => no_compatible_snapshot(project, gitref, nearest),
+            ChooseError::NoCompatibleSnapshot { nearest, .. } => {
+                Self::new(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+                    .detail(missing_migrations(nearest))
+                    .hint("Rebase onto a revision that defines them, import an older snapshot, or choose one with \"snapshot:\" or \"asof:\".")
+            }
             ChooseError::IndexUnavailable => Self::internal(),
             ChooseError::Revision(error) => error.into(),
         }
     }
 }
 
-fn no_compatible_snapshot(
-    project: &ProjectName,
-    gitref: &str,
-    nearest: &NearestMiss,
-) -> ClientError {
+fn missing_migrations(nearest: &NearestMiss) -> String {
     let missing: Vec<String> = nearest.missing.iter().map(|m| quoted(m)).collect();
-    ClientError::new(
-        sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!(
-            "no snapshot of project \"{project}\" is compatible with revision {}",
-            quoted(gitref)
-        ),
-    )
-    .detail(format!(
+    format!(
         "The nearest is snapshot \"{}\", which has migrations that the revision does not define: {}.",
         nearest.snapshot,
         text::list_of(&missing, nearest.missing_total),
-    ))
-    .hint("Rebase onto a revision that defines them, import an older snapshot, or choose one with \"snapshot:\" or \"asof:\".")
+    )
 }
 
 impl From<&RevisionError> for ClientError {
     fn from(error: &RevisionError) -> Self {
+        let invalid = || Self::new(sqlstate::INVALID_PARAMETER_VALUE, error.to_string());
         match error {
             RevisionError::Unknown {
-                gitref,
-                fetch_failure,
-            } => {
-                let unknown = Self::new(
-                    sqlstate::INVALID_PARAMETER_VALUE,
-                    format!("revision {} is unknown", quoted(gitref)),
-                );
-                if fetch_failure.is_some() {
-                    unknown
-                        .detail("The git remote could not be reached; multidb's log has the cause.")
-                        .hint("Try again when the remote answers.")
-                } else {
-                    unknown.hint("Give a commit, branch or tag, and push it before you connect.")
-                }
-            }
-            RevisionError::Ambiguous { gitref, candidates } => Self::new(
-                sqlstate::INVALID_PARAMETER_VALUE,
-                format!("revision {} is ambiguous", quoted(gitref)),
-            )
-            .detail(format!("Candidates: {}.", text::list(candidates)))
-            .hint("Give more digits of the commit."),
-            RevisionError::ListingMissing { commit, path } => Self::new(
-                sqlstate::INVALID_PARAMETER_VALUE,
-                format!(
-                    "revision {commit} has no migration listing {}",
-                    quoted(path)
-                ),
-            )
-            .hint("Choose a revision that has the file, or a snapshot with \"snapshot:\" or \"asof:\"."),
+                fetch_failure: Some(_),
+                ..
+            } => invalid()
+                .detail("The git remote could not be reached; multidb's log has the cause.")
+                .hint("Try again when the remote answers."),
+            RevisionError::Unknown {
+                fetch_failure: None,
+                ..
+            } => invalid().hint("Give a commit, branch or tag, and push it before you connect."),
+            RevisionError::Ambiguous { candidates, .. } => invalid()
+                .detail(format!("Candidates: {}.", text::list(candidates)))
+                .hint("Give more digits of the commit."),
+            RevisionError::ListingMissing { .. } => invalid().hint(
+                "Choose a revision that has the file, or a snapshot with \"snapshot:\" or \"asof:\".",
+            ),
             RevisionError::Repository { .. } => {
                 Self::new(sqlstate::SYSTEM_ERROR, "the git repository cannot be read")
             }

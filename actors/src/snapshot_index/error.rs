@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use super::decision::NearestMiss;
 use crate::ports::RevisionError;
+use crate::request::Source;
+use crate::text::quoted;
 
 /// Why no snapshot was chosen for a new instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
@@ -26,7 +28,7 @@ pub enum ChooseError {
         project: ProjectName,
     },
     /// All snapshots of the project are newer than requested.
-    #[error("project \"{project}\" has no snapshot taken on or before {time}")]
+    #[error("project \"{project}\" has no snapshot taken on or before {}", Source::time_text(*.time))]
     NoSnapshotAsOf {
         /// The project.
         project: ProjectName,
@@ -36,7 +38,10 @@ pub enum ChooseError {
         oldest: Timestamp,
     },
     /// No snapshot of the project is compatible with the revision.
-    #[error("no snapshot of project \"{project}\" is compatible with revision \"{gitref}\"")]
+    #[error(
+        "no snapshot of project \"{project}\" is compatible with revision {}",
+        quoted(gitref)
+    )]
     NoCompatibleSnapshot {
         /// The project.
         project: ProjectName,
