@@ -1,14 +1,14 @@
-//! CloneWorker: a small pool of threads for what blocks: clones, deletions, measurements and the
-//! records that belong to them. It decides nothing; it keeps the order of intent, act and result.
+//! CloneWorker: a small pool of threads for blocking work: clones, deletions, measurements and their
+//! records. It makes no decisions; it keeps the order of intent, act and result.
 //!
-//! | message | does |
+//! | message | effect |
 //! | --- | --- |
 //! | [`MakeClone`] | writes the intent, clones, writes the result; all durable |
-//! | [`DiscardClone`] | deletes a clone that no record names any more |
+//! | [`DiscardClone`] | deletes a clone that no record names |
 //! | [`DeleteInstance`] | writes the intent, deletes the clone, removes the record |
-//! | [`Persist`] | writes a record, and its manifest where asked |
-//! | [`Measure`] | counts the bytes that only one clone holds |
-//! | [`LoadSnapshots`], [`DeleteSnapshot`] | reads and deletes snapshots |
+//! | [`Persist`] | writes a record, and its manifest on request |
+//! | [`Measure`] | measures the bytes exclusive to one clone |
+//! | [`LoadSnapshots`], [`DeleteSnapshot`] | read and delete snapshots |
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use multidb_store::{
 
 use crate::ports::{CloneError, CloneReport, Cloner, SnapshotCatalog};
 
-/// The threads of the pool. Clones are bound by the file system's log, not by processors; more
-/// threads only keep a long deletion from standing before a clone.
+/// The threads of the pool. Clones are bound by the file system's log, not by processors; more than one
+/// thread only keeps a long deletion from blocking a clone.
 pub const THREADS: usize = 4;
 
-/// What the workers share.
+/// A worker. Clones share the cloner, the catalog and the store.
 #[derive(Clone)]
 pub struct CloneWorker {
     /// Makes and deletes clones.
@@ -47,7 +47,7 @@ impl CloneWorker {
 
     fn storage_failed(&self, error: &StoreError) -> CloneError {
         if error.is_out_of_space() {
-            // The record is what had no room; the reserve is for the data.
+            // The record did not fit; the reserve applies to data only.
             return CloneError::NoSpace {
                 free_bytes: self.cloner.disk_free_bytes().unwrap_or(0),
                 reserve_bytes: 0,
@@ -63,13 +63,13 @@ impl Actor for CloneWorker {
     type Context = SyncContext<Self>;
 }
 
-/// Makes the clone that the record describes, and gives back the record as it then is.
+/// Makes the record's clone. Returns the record in its new phase.
 #[derive(Message)]
 #[rtype(result = "Result<(InstanceRecord, CloneReport), CloneError>")]
 pub struct MakeClone {
     /// The instance with its new clone.
     pub record: InstanceRecord,
-    /// Whether the name has a record already, which must stay until the new clone is complete.
+    /// Whether the name has a record already, which must be kept until the new clone is complete.
     pub replaces: bool,
 }
 
@@ -92,7 +92,7 @@ impl Handler<MakeClone> for CloneWorker {
     }
 }
 
-/// Deletes a clone that no record names any more.
+/// Deletes a clone that no record names.
 #[derive(Message)]
 #[rtype(result = "Result<(), CloneError>")]
 pub struct DiscardClone(pub InstanceUid);
@@ -121,7 +121,7 @@ impl Handler<DeleteInstance> for CloneWorker {
         record.phase = Phase::Deleting;
         self.put(&record)?;
         self.cloner.delete(record.uid)?;
-        // The data is gone, which is what counts: the intent is carried out to its end at the next start.
+        // The data is deleted. The recorded intent removes the record at the next start.
         if let Err(error) = self.store.remove(&record.name) {
             tracing::error!(
                 instance = %record.name,
@@ -133,12 +133,12 @@ impl Handler<DeleteInstance> for CloneWorker {
     }
 }
 
-/// Which copies of a record are written.
+/// The copies of a record to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copies {
     /// The record in the database.
     Database,
-    /// The manifest beside the data too: for what must survive the database's loss.
+    /// Also the manifest beside the data, for changes that must survive the loss of the database.
     DatabaseAndManifest,
 }
 
@@ -159,7 +159,7 @@ impl Handler<Persist> for CloneWorker {
     }
 }
 
-/// Counts the bytes that only this clone holds.
+/// Measures the bytes exclusive to this clone.
 #[derive(Message)]
 #[rtype(result = "Result<u64, CloneError>")]
 pub struct Measure(pub InstanceUid);
