@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::admin::server as admin;
 use crate::catalog::DiskCatalog;
+use crate::clock::SystemClock;
 use crate::clone::TreeCloner;
 use crate::config::{AuthMethod, Config};
 use crate::control::{Control, ControlDeps};
@@ -194,6 +195,7 @@ impl Services {
             index: index.clone(),
             projects: Arc::new(convert::project_settings(config)),
             limits: Arc::new(config.limits.clone()),
+            clock: Arc::new(SystemClock),
         })
         .start();
         let restore = Restore {
@@ -298,6 +300,7 @@ impl Actors {
             method,
             tls,
             default_user: config.auth.default_user.clone(),
+            clock: Arc::new(SystemClock),
         };
         (arbiters, Acceptors::new(handles, deps))
     }

@@ -13,12 +13,14 @@
 //! | [`tls`], [`users`], [`reload`] | certificates and users, reloaded when their files change |
 //! | [`mock_secret`] | the SCRAM challenge for unknown users |
 //! | [`fsutil`] | file-system idioms: replacing files and sockets, creating directories |
+//! | [`clock`] | the machine's date and time |
 //! | [`logging`] | format and destination of log lines |
 //! | [`import`] | making snapshots from dumps and data directories |
 
 pub mod admin;
 pub mod catalog;
 pub mod cli;
+pub mod clock;
 pub mod clone;
 pub mod config;
 pub mod control;

@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use jiff::Timestamp;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::client_error::ClientError;
 use crate::limits::{IdleLimits, Limits};
-use crate::ports::ServerProbe;
+use crate::ports::{Clock, ServerProbe};
 use crate::request;
 use crate::sessions::{ConnectionId, Session, SessionStats, SessionTable};
 use crate::snapshot_index::SnapshotIndex;
@@ -74,6 +73,8 @@ pub struct ConnectionDeps {
     pub tls: Option<Tls>,
     /// The user of clients that name none.
     pub default_user: String,
+    /// The date and time.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// One connection.
@@ -165,7 +166,7 @@ impl ConnectionActor {
             database: info.database,
             role: info.role,
             application_name: info.application_name,
-            connected_at: Timestamp::now(),
+            connected_at: self.deps.clock.now(),
             stats: stats.clone(),
             cancel_key,
             addr: ctx.address().recipient(),

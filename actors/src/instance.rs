@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
 use multidb_store::{InstanceRecord, InstanceUid};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, DiscardClone, MakeClone, Persist};
 use crate::limits::{Limits, STOP_TIMEOUT};
-use crate::ports::{CloneError, Endpoint, RunningPostgres, Runtime, ServerProbe};
+use crate::ports::{Clock, CloneError, Endpoint, RunningPostgres, Runtime, ServerProbe};
 use crate::slots::{MakeRoom, Slot, Slots};
 
 mod goals;
@@ -47,6 +46,8 @@ pub struct InstanceDeps {
     pub room: Recipient<MakeRoom>,
     /// The limits.
     pub limits: Arc<Limits>,
+    /// The date and time.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// How often the time of the last use is written at most.
@@ -282,7 +283,7 @@ impl InstanceActor {
 
     /// Notes that a session began, goes on or ended, and writes it down: at once, or soon after the last time.
     fn touch(&mut self, ctx: &mut Context<Self>) {
-        self.record.last_used_at = Timestamp::now();
+        self.record.last_used_at = self.deps.clock.now();
         match self.use_written {
             UseWritten::LongAgo => self.write_use(ctx),
             UseWritten::JustNow { .. } => self.use_written = UseWritten::JustNow { again: true },

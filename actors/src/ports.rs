@@ -10,11 +10,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use multidb_store::{InstanceRecord, InstanceUid, ProjectName, SnapshotRecord};
 use serde::Serialize;
 
 use crate::awake::AwakeReason;
 use crate::text::{disk_space, quoted};
+
+/// Tells the date and time. The actors read them through it alone, so that a test can set them.
+///
+/// For what lasts, an actor uses [`tokio::time::Instant`], which no change of the machine's date moves.
+pub trait Clock: Send + Sync + 'static {
+    /// The date and time now.
+    fn now(&self) -> Timestamp;
+}
 
 /// Where a running Postgres accepts connections.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use jiff::Timestamp;
 use multidb_store::{InstanceName, InstanceRecord, Phase, Pin, ProjectName};
 use tokio::sync::{oneshot, watch};
 
@@ -18,7 +17,7 @@ use crate::clone_worker::CloneWorker;
 use crate::instance::lifecycle::State;
 use crate::instance::{InstanceActor, InstanceDeps, InstanceStatus, Origin};
 use crate::limits::{IdleTimeouts, Limits};
-use crate::ports::{Freshness, Runtime, ServerProbe};
+use crate::ports::{Clock, Freshness, Runtime, ServerProbe};
 use crate::request::{ConnectRequest, Source};
 use crate::slots::Slots;
 use crate::snapshot_index::{Choice, Choose, ChooseError, SnapshotIndex};
@@ -68,6 +67,8 @@ pub struct SupervisorDeps {
     pub projects: Arc<HashMap<ProjectName, ProjectSettings>>,
     /// The limits.
     pub limits: Arc<Limits>,
+    /// The date and time.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// The keeper of all instances.
@@ -261,7 +262,7 @@ impl Supervisor {
         user: String,
         ctx: &mut Context<Self>,
     ) {
-        let now = Timestamp::now();
+        let now = self.deps.clock.now();
         let snapshot = choice.snapshot;
         let record = InstanceRecord {
             name,
@@ -329,6 +330,7 @@ impl Supervisor {
             slots: self.slots.clone(),
             room: ctx.address().recipient(),
             limits: self.deps.limits.clone(),
+            clock: self.deps.clock.clone(),
         };
         let (addr, status) = InstanceActor::launch(record, origin, deps);
         let mut watched = status.clone();
@@ -371,7 +373,7 @@ impl Supervisor {
 
     /// Deletes the instances that nobody used for the retention time.
     fn sweep(&mut self) {
-        let now = Timestamp::now();
+        let now = self.deps.clock.now();
         for entry in self.instances.values() {
             let status = entry.status.borrow();
             let resting = matches!(status.state, State::Stopped | State::Failed);

@@ -27,10 +27,12 @@ use crate::supervisor::{
     Acquire, AcquireError, Acquired, ProjectSettings, Supervisor, SupervisorDeps,
 };
 
+mod clock;
 pub mod fuzz;
 mod postgres;
 mod probe;
 
+pub use self::clock::FakeClock;
 pub use self::postgres::{FakePostgres, Login, error, message};
 pub use self::probe::FakeProbe;
 
@@ -313,8 +315,8 @@ pub fn record(name: &str, bits: u64, phase: Phase) -> InstanceRecord {
         created_by: "staff".to_owned(),
         postgres_major: 15,
         superuser: "postgres".to_owned(),
-        created_at: Timestamp::now(),
-        last_used_at: Timestamp::now(),
+        created_at: FakeClock::START,
+        last_used_at: FakeClock::START,
         pin: Pin::None,
     }
 }
@@ -334,6 +336,8 @@ pub struct Harness {
     pub cloner: Arc<FakeCloner>,
     /// The repository: `main` defines `a.1` and `a.2`, `old` only `a.1`, `empty` nothing.
     pub source: Arc<FakeSource>,
+    /// The date and time.
+    pub clock: Arc<FakeClock>,
     /// The store of records.
     pub store: Store,
     /// The pool of clone workers.
@@ -362,6 +366,7 @@ impl Harness {
         let probe = Arc::new(FakeProbe::default());
         let cloner = Arc::new(FakeCloner::default());
         let source = Arc::new(FakeSource::default());
+        let clock = Arc::new(FakeClock::default());
         for (gitref, listing, defined) in [
             ("main", "l2", &["a.1", "a.2"][..]),
             ("old", "l1", &["a.1"]),
@@ -396,6 +401,7 @@ impl Harness {
             index: index.clone(),
             projects: Arc::new(projects.map(|name| (name, settings.clone())).collect()),
             limits: Arc::new(limits),
+            clock: clock.clone(),
         })
         .start();
         Self {
@@ -403,6 +409,7 @@ impl Harness {
             probe,
             cloner,
             source,
+            clock,
             store,
             worker,
             index,

@@ -76,6 +76,7 @@ impl Fixture {
             method: Method::Trust,
             tls: None,
             default_user: "staff".to_owned(),
+            clock: actors.clock.clone(),
         };
         Self {
             actors,

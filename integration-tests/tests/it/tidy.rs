@@ -162,6 +162,19 @@ fn only_wire_and_client_error_name_sqlstates() {
 }
 
 #[test]
+fn actors_read_the_date_through_their_clock() {
+    let mut wrong = Vec::new();
+    for (path, text) in files("actors/src", ".rs") {
+        for (number, line) in text.lines().enumerate() {
+            if line.contains("Timestamp::now") || line.contains("SystemTime::now") {
+                wrong.push(format!("{}:{}: {line}", path.display(), number + 1));
+            }
+        }
+    }
+    assert_none("dates that no test can set: use ports::Clock", &wrong);
+}
+
+#[test]
 fn work_to_be_done_names_its_issue() {
     // Split, so that this file does not match itself.
     let marks = [

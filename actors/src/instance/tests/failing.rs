@@ -88,7 +88,6 @@ fn a_long_session_is_use_all_the_time() {
         while stored() != begun {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        // The clock of records is the real one, which does not pass with the paused one.
         while stored() == begun {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
