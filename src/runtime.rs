@@ -103,6 +103,10 @@ pub trait PostgresHost: Send + Sync + 'static {
     /// All running servers under this root.
     async fn running_servers(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError>;
 
+    /// The server with this uid, as [`running_servers`](Self::running_servers) would find it. Waits for a start or a
+    /// stop of it that is in progress. `None` means that nothing runs on the data of its instance.
+    async fn find_server(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError>;
+
     /// The last lines of a server's log, running or not; `log` as in its [`ServerSpec`].
     async fn server_logs(
         &self,
@@ -161,6 +165,10 @@ impl Runtime for InstanceRuntime {
             .into_iter()
             .filter(|(purpose, _)| *purpose == Purpose::Instance);
         Ok(instances.map(|(_, found)| found).collect())
+    }
+
+    async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {
+        self.host.find_server(uid).await
     }
 
     async fn logs(&self, uid: InstanceUid, lines: usize) -> Result<Vec<String>, RuntimeError> {

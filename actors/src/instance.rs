@@ -22,13 +22,15 @@ mod goals;
 mod jobs;
 pub mod lifecycle;
 mod messages;
+mod origin;
 mod status;
 
 pub use self::messages::{Attach, Control, RoomWanted, SetPin};
+pub use self::origin::{Found, Origin, origin};
 pub use self::status::{InstanceError, InstanceStatus, Lease};
 
 use self::goals::Goals;
-use self::lifecycle::{CloneReason, Effect, Event, Job, Lifecycle, Outcome, State, Then};
+use self::lifecycle::{CloneReason, Effect, Event, Job, Lifecycle, Outcome, State};
 use self::status::LeaseEnd;
 
 /// What all instances share.
@@ -112,20 +114,6 @@ struct Run {
     endpoint: Endpoint,
     /// Held until Postgres has stopped.
     _slot: Slot,
-}
-
-/// How an instance comes into memory.
-pub enum Origin {
-    /// It is new: its clone is to be made.
-    Create,
-    /// Its data is there and nothing runs.
-    Rest,
-    /// It was found running and has a place.
-    Adopt(RunningPostgres, Slot),
-    /// It was found running and has to stop: there is no place for it, or it is to be deleted.
-    Stop(Then),
-    /// Its deletion, or its first clone, was interrupted.
-    Delete,
 }
 
 impl InstanceActor {

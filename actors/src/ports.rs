@@ -56,6 +56,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// What of ours runs now, by the world's own word (labels, postmaster.pid), not by records.
     async fn running(&self) -> Result<Vec<FoundPostgres>, RuntimeError>;
 
+    /// The Postgres of ours that runs on this clone, as [`running`](Self::running) would find it. Where a start or
+    /// a stop of it is in progress, waits for that. `None` means that nothing runs on the data; an error, that
+    /// something may.
+    async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError>;
+
     /// The last `lines` lines that Postgres logged for this instance, over all its starts.
     async fn logs(&self, uid: InstanceUid, lines: usize) -> Result<Vec<String>, RuntimeError>;
 }

@@ -69,6 +69,8 @@ pub struct FakeRuntime {
     pub stop_gate: tokio::sync::RwLock<()>,
     /// The number of the next stops that fail.
     pub stop_failures: Mutex<usize>,
+    /// Whether a running Postgres cannot be looked for.
+    pub find_fails: Mutex<bool>,
 }
 
 impl FakeRuntime {
@@ -129,10 +131,7 @@ impl Runtime for FakeRuntime {
         let left = lock(&self.stop_failures).checked_sub(1);
         if let Some(left) = left {
             *lock(&self.stop_failures) = left;
-            return Err(RuntimeError {
-                message: "no engine answers".to_owned(),
-                hint: None,
-            });
+            return Err(no_engine());
         }
         lock(&self.stopped).push(uid);
         lock(&self.running).remove(&uid);
@@ -148,8 +147,26 @@ impl Runtime for FakeRuntime {
         Ok(uids.into_iter().map(found).collect())
     }
 
+    async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {
+        if *lock(&self.find_fails) {
+            return Err(no_engine());
+        }
+        let runs = lock(&self.running).contains_key(&uid);
+        Ok(runs.then(|| FoundPostgres {
+            uid,
+            postgres: self.run(uid),
+        }))
+    }
+
     async fn logs(&self, _: InstanceUid, _: usize) -> Result<Vec<String>, RuntimeError> {
         Ok(Vec::new())
+    }
+}
+
+fn no_engine() -> RuntimeError {
+    RuntimeError {
+        message: "no engine answers".to_owned(),
+        hint: None,
     }
 }
 
@@ -164,6 +181,12 @@ pub struct FakeCloner {
     pub delete_failure: Mutex<Option<CloneError>>,
     /// The deleted uids, in order.
     pub deleted: Mutex<Vec<InstanceUid>>,
+    /// The uids that were deleted while a Postgres ran on their data.
+    pub deleted_while_running: Mutex<Vec<InstanceUid>>,
+    /// Write-locked while deletions are to wait.
+    pub delete_gate: tokio::sync::RwLock<()>,
+    /// The runtime of the clones.
+    pub runtime: Arc<FakeRuntime>,
     /// The records of the rewritten manifests, in order.
     pub manifests: Mutex<Vec<InstanceRecord>>,
     /// Write-locked while writes of manifests are to wait.
@@ -190,7 +213,11 @@ impl Cloner for FakeCloner {
         if let Some(error) = lock(&self.delete_failure).clone() {
             return Err(error);
         }
+        if self.runtime.running_now().contains(&uid) {
+            lock(&self.deleted_while_running).push(uid);
+        }
         lock(&self.deleted).push(uid);
+        drop(self.delete_gate.blocking_read());
         Ok(())
     }
 
@@ -364,7 +391,10 @@ impl Harness {
             .store;
         let runtime = Arc::new(FakeRuntime::default());
         let probe = Arc::new(FakeProbe::default());
-        let cloner = Arc::new(FakeCloner::default());
+        let cloner = Arc::new(FakeCloner {
+            runtime: runtime.clone(),
+            ..FakeCloner::default()
+        });
         let source = Arc::new(FakeSource::default());
         let clock = Arc::new(FakeClock::default());
         for (gitref, listing, defined) in [

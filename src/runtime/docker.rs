@@ -183,6 +183,10 @@ impl PostgresHost for DockerHost {
         self.detached(|inner, _| inner.take_over()).await?
     }
 
+    async fn find_server(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {
+        self.detached(|inner, _| inner.find(uid)).await?
+    }
+
     async fn server_logs(
         &self,
         uid: InstanceUid,

@@ -126,6 +126,10 @@ impl PostgresHost for ProcessHost {
         self.take_over().await
     }
 
+    async fn find_server(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {
+        self.find(uid).await
+    }
+
     async fn server_logs(
         &self,
         _: InstanceUid,

@@ -1,21 +1,16 @@
-//! The start: records are claims, and the world is the truth. The store has made `ready` of a `cloning` whose clone is
-//! complete, and has records again for all complete data.
+//! The start: gives each record its actor, by [`origin`], and removes leftovers without a record.
 //!
-//! | record | world | what is done |
-//! | --- | --- | --- |
-//! | cloning | anything | stopped where it runs, and deleted: no client was told of it |
-//! | ready | runs | taken over, or stopped where there is no place |
-//! | ready | does not run | rests |
-//! | deleting | anything | stopped where it runs, and deleted |
-//! | none | runs, or a directory with our manifest | stopped, and deleted |
+//! The store has made `ready` of a `cloning` whose clone is complete, and has records again for all complete data.
+//! A Postgres or a directory without a record is therefore of a deletion that was interrupted.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use multidb_store::InstanceUid;
 
 use super::*;
 use crate::clone_worker::DiscardClone;
 use crate::instance::lifecycle::Then;
+use crate::instance::{Found, origin};
 use crate::limits::STOP_TIMEOUT;
 use crate::ports::FoundPostgres;
 
@@ -32,14 +27,6 @@ pub struct Restore {
     pub directories: Vec<InstanceUid>,
 }
 
-/// How an instance that does not run comes into memory.
-pub(super) fn origin_at_rest(record: &InstanceRecord) -> Origin {
-    match record.phase {
-        Phase::Ready => Origin::Rest,
-        Phase::Cloning | Phase::Deleting => Origin::Delete,
-    }
-}
-
 impl Handler<Restore> for Supervisor {
     type Result = ResponseFuture<()>;
 
@@ -50,34 +37,32 @@ impl Handler<Restore> for Supervisor {
             directories,
         } = message;
         let live: HashSet<_> = records.iter().map(|record| record.uid).collect();
-        let (mut running, strays): (Vec<_>, Vec<_>) = found
+        let mut running: HashMap<_, _> = found
             .into_iter()
-            .partition(|found| live.contains(&found.uid));
+            .map(|found| (found.uid, found.postgres))
+            .collect();
         for record in records {
-            let position = running.iter().position(|found| found.uid == record.uid);
-            let origin = match position.map(|position| running.swap_remove(position)) {
-                Some(found) if record.phase == Phase::Ready => match self.slots.try_acquire() {
-                    Some(slot) => Origin::Adopt(found.postgres, slot),
-                    None => {
-                        tracing::info!(instance = %record.name, "no place to go on running, it is stopped");
-                        Origin::Stop(Then::Rest)
-                    }
-                },
-                Some(_) => Origin::Stop(Then::Delete),
-                None => origin_at_rest(&record),
+            let found = match running.remove(&record.uid) {
+                Some(postgres) => Found::Running(postgres),
+                None => Found::NotRunning,
             };
+            let origin = origin(&record, found, self.slots.try_acquire());
+            if matches!(origin, Origin::Stop(Then::Rest)) {
+                tracing::info!(instance = %record.name, "no free slot, its postgres is stopped");
+            }
             self.launch(record, origin, Vec::new(), ctx);
         }
+        let strays: Vec<_> = running.into_keys().collect();
         let left_over: Vec<_> = directories
             .into_iter()
             .filter(|uid| !live.contains(uid))
             .collect();
         let (runtime, worker) = (self.deps.runtime.clone(), self.deps.worker.clone());
         Box::pin(async move {
-            for stray in strays {
-                tracing::warn!(uid = %stray.uid, "a postgres without a record is stopped");
-                if let Err(error) = runtime.stop(stray.uid, STOP_TIMEOUT).await {
-                    tracing::error!(uid = %stray.uid, error = multidb_store::error_chain(&error), "it was not stopped");
+            for uid in strays {
+                tracing::warn!(%uid, "a postgres without a record is stopped");
+                if let Err(error) = runtime.stop(uid, STOP_TIMEOUT).await {
+                    tracing::error!(%uid, error = multidb_store::error_chain(&error), "it was not stopped");
                 }
             }
             for uid in left_over {

@@ -6,11 +6,17 @@
 
 use std::time::Duration;
 
+use multidb_store::InstanceUid;
+
 use super::*;
+use crate::instance::{Found, origin};
+use crate::ports::{FoundPostgres, RuntimeError};
 
 /// So often an actor is rebuilt within [`REVIVALS_WINDOW`].
 const REVIVALS_MAX: usize = 5;
 const REVIVALS_WINDOW: Duration = Duration::from_secs(600);
+/// How long the runtime may take to answer: longer than the stop that it may have to wait for.
+const FIND_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Supervisor {
     pub(super) fn actor_ended(&mut self, name: &InstanceName, ctx: &mut Context<Self>) {
@@ -40,24 +46,44 @@ impl Supervisor {
         entry.revivals.push(now);
         let revivals = entry.revivals.clone();
         tracing::error!(instance = %name, state = status.state.name(), "an instance's actor ended, it is rebuilt");
+        let mut record = status.record;
+        if matches!(status.state, State::Deleting { .. }) {
+            // The deletion goes on in its worker.
+            record.phase = Phase::Deleting;
+        }
         let runtime = self.deps.runtime.clone();
-        let found = async move { runtime.running().await };
-        let found = found.into_actor(self).map(move |found, actor, ctx| {
-            let found = found.unwrap_or_else(|error| {
-                tracing::error!(
-                    error = multidb_store::error_chain(&error),
-                    "cannot tell what runs"
-                );
-                Vec::new()
-            });
-            let uid = status.record.uid;
-            let running = found.into_iter().find(|found| found.uid == uid);
-            let origin = match (running, actor.slots.try_acquire()) {
-                (Some(found), Some(slot)) => Origin::Adopt(found.postgres, slot),
-                _ => super::restore::origin_at_rest(&status.record),
+        let uid = record.uid;
+        let find = find(runtime, uid).into_actor(self);
+        ctx.spawn(find.map(move |answer, actor, ctx| {
+            let found = match answer {
+                Ok(Some(found)) => Found::Running(found.postgres),
+                Ok(None) => Found::NotRunning,
+                Err(error) => {
+                    tracing::error!(
+                        instance = %record.name,
+                        uid = %record.uid,
+                        error = multidb_store::error_chain(&error),
+                        "cannot tell whether postgres runs, it is stopped"
+                    );
+                    Found::Unknown
+                }
             };
-            actor.launch(status.record, origin, revivals, ctx);
-        });
-        ctx.spawn(found);
+            let origin = origin(&record, found, actor.slots.try_acquire());
+            actor.launch(record, origin, revivals, ctx);
+        }));
     }
+}
+
+/// Asks the runtime, and takes no answer for one that failed.
+async fn find(
+    runtime: Arc<dyn Runtime>,
+    uid: InstanceUid,
+) -> Result<Option<FoundPostgres>, RuntimeError> {
+    let answer = tokio::time::timeout(FIND_TIMEOUT, runtime.find(uid)).await;
+    answer.unwrap_or_else(|elapsed| {
+        Err(RuntimeError {
+            message: elapsed.to_string(),
+            hint: None,
+        })
+    })
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use multidb_store::{InstanceUid, Phase, Pin, SnapshotId};
+use tokio::sync::RwLockWriteGuard;
 
 use super::*;
 use crate::instance::lifecycle::Command;
-use crate::instance::{Attach, InstanceError, Lease};
+use crate::instance::{Attach, Control, InstanceError, Lease};
 use crate::ports::{FoundPostgres, RevisionError};
 use crate::request::SnapshotSelector;
 use crate::snapshot_index::decision::NearestMiss;
@@ -390,6 +391,98 @@ fn an_actor_that_panics_is_rebuilt_and_its_postgres_taken_over() {
         let again = attach(&world, "a").await.unwrap();
         assert_eq!(again.endpoint, lease.endpoint);
         assert_eq!(world.runtime.started.lock().unwrap().len(), 1);
+    });
+}
+
+async fn panics(world: &Harness, name: &str) {
+    let addr = world.acquire(name, None).await.unwrap().addr;
+    assert!(addr.send(Panic).await.is_err());
+}
+
+async fn until_state(world: &Harness, name: &str, state: &str) {
+    while status(world, name).await.unwrap().state.name() != state {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Deletes the instance while its Postgres cannot be stopped, and then opens the gate for the stop.
+async fn delete_and_check(world: &Harness, name: &str, gate: RwLockWriteGuard<'_, ()>) {
+    let uid = status(world, name).await.unwrap().record.uid;
+    let command = ControlInstance {
+        name: name.parse().unwrap(),
+        command: Command::Delete,
+    };
+    let deleted = tokio::spawn(world.supervisor.send(command));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(world.runtime.running_now().contains(&uid));
+    assert_eq!(*world.cloner.deleted.lock().unwrap(), []);
+    drop(gate);
+    // A stop that failed once more has answered the command, and the deletion follows all the same.
+    let _answer = deleted.await.unwrap().unwrap();
+    while status(world, name).await.is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!world.runtime.running_now().contains(&uid));
+    assert_eq!(*world.cloner.deleted.lock().unwrap(), [uid]);
+    assert_eq!(*world.cloner.deleted_while_running.lock().unwrap(), []);
+}
+
+#[test]
+fn rebuilt_instance_without_a_free_slot_stops_before_it_is_deleted() {
+    paused(async {
+        let world = Harness::new(Limits {
+            max_running: 1,
+            ..limits()
+        });
+        let records = vec![record("a", 1, Phase::Ready), record("b", 2, Phase::Ready)];
+        restore(&world, records, Vec::new(), Vec::new()).await;
+        let _held = attach(&world, "a").await.unwrap();
+        let other = world.acquire("b", None).await.unwrap().addr.send(Attach);
+        let other = tokio::spawn(other);
+        tokio::task::yield_now().await;
+        let gate = world.runtime.stop_gate.write().await;
+        // The slot of an actor that ended goes to the instance that waits for one.
+        panics(&world, "a").await;
+        let _other = other.await.unwrap().unwrap().unwrap();
+        until_state(&world, "a", "stopping").await;
+        delete_and_check(&world, "a", gate).await;
+    });
+}
+
+#[test]
+fn rebuilt_instance_whose_runtime_fails_stops_before_it_is_deleted() {
+    paused(async {
+        let world = Harness::new(limits());
+        let records = vec![record("a", 1, Phase::Ready)];
+        restore(&world, records, Vec::new(), Vec::new()).await;
+        let _held = attach(&world, "a").await.unwrap();
+        *world.runtime.find_fails.lock().unwrap() = true;
+        *world.runtime.stop_failures.lock().unwrap() = 2;
+        panics(&world, "a").await;
+        until_state(&world, "a", "stopping").await;
+        let gate = world.runtime.stop_gate.write().await;
+        delete_and_check(&world, "a", gate).await;
+        assert_eq!(*world.runtime.stop_failures.lock().unwrap(), 0);
+    });
+}
+
+#[test]
+fn rebuilt_instance_that_was_being_deleted_is_deleted() {
+    paused(async {
+        let world = Harness::new(limits());
+        let records = vec![record("a", 1, Phase::Ready)];
+        restore(&world, records, Vec::new(), Vec::new()).await;
+        let addr = world.acquire("a", None).await.unwrap().addr;
+        let gate = world.cloner.delete_gate.write().await;
+        let deleted = tokio::spawn(addr.send(Control(Command::Delete)));
+        until_state(&world, "a", "deleting").await;
+        panics(&world, "a").await;
+        drop(gate);
+        assert!(!matches!(deleted.await.unwrap(), Ok(Ok(()))));
+        while status(&world, "a").await.is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(world.store.instances().unwrap(), []);
     });
 }
 

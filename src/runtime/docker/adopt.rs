@@ -1,5 +1,6 @@
 //! The containers of an earlier daemon: servers to take over, and leftovers to remove.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use bollard::models::ContainerSummaryStateEnum;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::future::join_all;
 use multidb_actors::ports::{FoundPostgres, RuntimeError};
+use multidb_store::InstanceUid;
 use tokio::time::timeout;
 
 use super::Inner;
@@ -75,17 +77,52 @@ impl Inner {
         }
         let _lock = self.locks.lock(uid).await;
         let container = ContainerRef { uid, id, log };
+        match self.adopt(&container, &data_dir, running).await {
+            Ok(found) => found.map(|found| (purpose, found)),
+            Err(error) => {
+                tracing::warn!(
+                    %uid,
+                    error = error.message,
+                    "cannot remove a container, the next start or stop retries"
+                );
+                None
+            }
+        }
+    }
+
+    /// Takes over the server with this uid, or makes sure that its container is gone.
+    pub(super) async fn find(
+        self: Arc<Self>,
+        uid: InstanceUid,
+    ) -> Result<Option<FoundPostgres>, RuntimeError> {
+        let _lock = self.locks.lock(uid).await;
+        let Some(found) = self.inspect_server(uid).await? else {
+            return Ok(None);
+        };
+        self.adopt(&found.container, &found.data_dir, found.running)
+            .await
+    }
+
+    /// Takes over a server that accepts connections, and removes the container of any other. The caller holds
+    /// the lock.
+    async fn adopt(
+        self: &Arc<Self>,
+        container: &ContainerRef,
+        data_dir: &Path,
+        running: bool,
+    ) -> Result<Option<FoundPostgres>, RuntimeError> {
+        let uid = container.uid;
         let ready = running && {
-            let readiness = Readiness::of_running(&data_dir, &self.settings.layout.run_dir(uid));
+            let readiness = Readiness::of_running(data_dir, &self.settings.layout.run_dir(uid));
             let ready = self.ready(&container.id, &readiness);
             matches!(timeout(ADOPTION_TIMEOUT, ready).await, Ok(Ok(())))
         };
         if !ready {
             tracing::info!(%uid, running, "removing a container that accepts no connections");
-            self.clear_away_logged(&container).await;
-            return None;
+            self.clear_away(container).await?;
+            return Ok(None);
         }
-        let postgres = self.watched(&container);
-        Some((purpose, FoundPostgres { uid, postgres }))
+        let postgres = self.watched(container);
+        Ok(Some(FoundPostgres { uid, postgres }))
     }
 }

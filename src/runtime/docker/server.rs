@@ -61,6 +61,13 @@ pub(super) struct ContainerRef {
     pub(super) log: PathBuf,
 }
 
+/// A server's container as the engine shows it.
+pub(super) struct ServerContainer {
+    pub(super) container: ContainerRef,
+    pub(super) data_dir: PathBuf,
+    pub(super) running: bool,
+}
+
 /// A started server, which is ended unless its caller keeps it.
 pub(super) struct Started {
     postgres: Option<RunningPostgres>,
@@ -222,13 +229,28 @@ impl Inner {
 
     /// Ends and removes the server's container. The caller holds the lock.
     async fn end(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
-        let name = container_name(uid);
-        let Some(container) = self.engine.inspect(&name).await? else {
+        let Some(found) = self.inspect_server(uid).await? else {
             self.remove_run_dir(uid).await;
             return Ok(());
         };
+        if found.running {
+            self.shut_down(&found.container.id, timeout).await?;
+        }
+        self.clear_away(&found.container).await
+    }
+
+    /// The container of the server with this uid, if the engine has one.
+    pub(super) async fn inspect_server(
+        &self,
+        uid: InstanceUid,
+    ) -> Result<Option<ServerContainer>, RuntimeError> {
+        let name = container_name(uid);
+        let Some(container) = self.engine.inspect(&name).await? else {
+            return Ok(None);
+        };
         let labels = container.config.and_then(|c| c.labels).unwrap_or_default();
-        let (Some(Role::Server { log, .. }), Some(id)) = (self.labels.role(&labels), container.id)
+        let (Some(Role::Server { log, data_dir, .. }), Some(id)) =
+            (self.labels.role(&labels), container.id)
         else {
             return Err(RuntimeError {
                 message: format!("the container {name} does not belong to this root directory"),
@@ -238,10 +260,11 @@ impl Inner {
                 ),
             });
         };
-        if container.state.and_then(|state| state.running) == Some(true) {
-            self.shut_down(&id, timeout).await?;
-        }
-        self.clear_away(&ContainerRef { uid, id, log }).await
+        Ok(Some(ServerContainer {
+            container: ContainerRef { uid, id, log },
+            data_dir,
+            running: container.state.and_then(|state| state.running) == Some(true),
+        }))
     }
 
     /// Requests a fast shutdown, and after `timeout` an immediate one. The removal of the container
@@ -273,7 +296,7 @@ impl Inner {
 
     /// Saves the log and removes the container and the run directory, unless another container has
     /// replaced them. The caller holds the lock.
-    async fn clear_away(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
+    pub(super) async fn clear_away(&self, container: &ContainerRef) -> Result<(), RuntimeError> {
         if self.engine.inspect(&container.id).await?.is_none() {
             return Ok(());
         }

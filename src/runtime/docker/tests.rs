@@ -167,11 +167,38 @@ async fn a_second_daemon_takes_over_what_runs_and_removes_the_rest() {
 }
 
 #[tokio::test]
+async fn one_server_is_found_by_its_uid() {
+    let fixture = Fixture::new().await;
+    let (alive, dead) = (fixture.cluster(1).await, fixture.cluster(2).await);
+    let running = fixture.host.start_server(&alive).await.unwrap();
+    fixture.leave_exited(&dead).await;
+    let second = fixture.another_host().await;
+    let found = second.find_server(alive.uid).await.unwrap().unwrap();
+    assert_eq!(found.uid, alive.uid);
+    assert_eq!(found.postgres.endpoint, running.endpoint);
+    assert!(second.find_server(dead.uid).await.unwrap().is_none());
+    assert_eq!(
+        fixture.containers().await,
+        [format!("multidb-{}", alive.uid)]
+    );
+    second.stop_server(alive.uid, TIMEOUT).await.unwrap();
+    assert!(second.find_server(alive.uid).await.unwrap().is_none());
+    fixture.finish().await;
+}
+
+#[tokio::test]
 async fn another_roots_containers_are_not_ours() {
     let (ours, theirs) = (Fixture::new().await, Fixture::new().await);
     let spec = theirs.cluster(1).await;
     let running = theirs.host.start_server(&spec).await.unwrap();
     assert!(ours.host.running_servers().await.unwrap().is_empty());
+    let found = ours.host.find_server(spec.uid).await;
+    let error = found.err().expect("it is another root's container");
+    assert!(
+        error.message.contains("does not belong to this root"),
+        "{}",
+        error.message
+    );
     let error = ours.host.stop_server(spec.uid, TIMEOUT).await.unwrap_err();
     assert!(
         error.message.contains("does not belong to this root"),

@@ -39,6 +39,27 @@ impl ProcessHost {
         Ok(found)
     }
 
+    /// Takes over the server of one instance, or makes sure that none runs on its data.
+    pub(super) async fn find(
+        &self,
+        uid: InstanceUid,
+    ) -> Result<Option<FoundPostgres>, RuntimeError> {
+        let _lock = self.locks.lock(uid).await;
+        let found = self
+            .take_over_one(uid, &self.layout.run_dir(uid))
+            .await?
+            .map(|(_, found)| found);
+        if found.is_none() {
+            // A server whose run directory is gone is known by its data alone.
+            let data_dir = self.layout.instance_data(uid);
+            if let Some(postmaster) = Postmaster::find(&data_dir) {
+                stop(&postmaster, &data_dir, STOP_TIMEOUT).await?;
+            }
+            orphans::end(&data_dir).await?;
+        }
+        Ok(found)
+    }
+
     async fn take_over_one(
         &self,
         uid: InstanceUid,

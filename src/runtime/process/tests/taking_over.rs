@@ -24,6 +24,23 @@ async fn a_running_server_is_taken_over() {
 }
 
 #[tokio::test]
+async fn one_server_is_found_by_its_uid() {
+    let fixture = Fixture::new().await;
+    let other = fixture.another_host();
+    assert!(other.find_server(uid()).await.unwrap().is_none());
+    let first = fixture.start().await;
+    let reaped = tokio::spawn(first.exited);
+    let found = other.find_server(uid()).await.unwrap().unwrap();
+    assert_eq!(found.uid, uid());
+    assert_eq!(value(&found.postgres.endpoint, "select 'yes'").await, "yes");
+    // Without its run directory it has no socket, and its data is not free before it has stopped.
+    fs::remove_dir_all(fixture.layout.run_dir(uid())).unwrap();
+    assert!(other.find_server(uid()).await.unwrap().is_none());
+    reaped.await.unwrap();
+    assert!(fixture.is_clear());
+}
+
+#[tokio::test]
 async fn the_death_of_a_server_that_was_taken_over_is_noticed() {
     let fixture = Fixture::new().await;
     let first = fixture.start().await;
