@@ -138,10 +138,6 @@ impl InstanceRuntime {
 
 #[async_trait]
 impl Runtime for InstanceRuntime {
-    fn kind(&self) -> &'static str {
-        self.host.kind()
-    }
-
     async fn start(&self, record: &InstanceRecord) -> Result<RunningPostgres, StartError> {
         let spec = ServerSpec {
             uid: record.uid,
@@ -169,10 +165,5 @@ impl Runtime for InstanceRuntime {
 
     async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {
         self.host.find_server(uid).await
-    }
-
-    async fn logs(&self, uid: InstanceUid, lines: usize) -> Result<Vec<String>, RuntimeError> {
-        let log = self.layout.instance_log(uid);
-        self.host.server_logs(uid, &log, lines).await
     }
 }

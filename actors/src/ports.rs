@@ -37,9 +37,6 @@ pub enum Endpoint {
 /// Runs Postgres on instances' data: in a container, or as a local process.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
-    /// `docker` or `process`, as in the configuration.
-    fn kind(&self) -> &'static str;
-
     /// Starts Postgres on the instance's data and returns once it accepts connections.
     ///
     /// Leaves nothing running when it fails or when its future is dropped. Not bounded in time:
@@ -60,9 +57,6 @@ pub trait Runtime: Send + Sync + 'static {
     /// a stop of it is in progress, waits for that. `None` means that nothing runs on the data; an error, that
     /// something may.
     async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError>;
-
-    /// The last `lines` lines that Postgres logged for this instance, over all its starts.
-    async fn logs(&self, uid: InstanceUid, lines: usize) -> Result<Vec<String>, RuntimeError>;
 }
 
 /// A Postgres that accepts connections.

@@ -109,10 +109,6 @@ impl FakeRuntime {
 
 #[async_trait]
 impl Runtime for FakeRuntime {
-    fn kind(&self) -> &'static str {
-        "fake"
-    }
-
     async fn start(&self, record: &InstanceRecord) -> Result<RunningPostgres, StartError> {
         lock(&self.started).push(record.uid);
         let starts = *lock(&self.starts);
@@ -156,10 +152,6 @@ impl Runtime for FakeRuntime {
             uid,
             postgres: self.run(uid),
         }))
-    }
-
-    async fn logs(&self, _: InstanceUid, _: usize) -> Result<Vec<String>, RuntimeError> {
-        Ok(Vec::new())
     }
 }
 

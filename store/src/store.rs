@@ -131,15 +131,6 @@ impl Store {
         })
     }
 
-    /// One record.
-    ///
-    /// # Errors
-    ///
-    /// The database failed, or the record is broken.
-    pub fn get(&self, name: &InstanceName) -> Result<Option<InstanceRecord>, StoreError> {
-        self.run(|database| database.get(name))
-    }
-
     /// All records, ordered by name.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use crate::instance::lifecycle::{CloneReason, Command, State};
+use crate::instance::lifecycle::{Command, State};
 use crate::instance::status::InstanceError;
 
 type Reply = oneshot::Sender<Result<(), InstanceError>>;
@@ -68,14 +68,9 @@ fn result(
             Some(error @ InstanceError::Clone(_)) => Some(Err(error.clone())),
             _ => Some(Ok(())),
         },
-        (Command::Stop | Command::Start, State::Cloning { why, .. }) => match why {
-            CloneReason::Create | CloneReason::Reset => None,
-        },
         (Command::Start | Command::Stop, State::Starting { .. })
         | (Command::Stop, State::Running { .. })
-        | (Command::Reset, State::Cloning { .. })
-        | (Command::Delete, State::Cloning { .. })
-        | (_, State::Stopping { .. } | State::Deleting { .. }) => None,
-        (Command::Delete, State::Stopped | State::Starting { .. } | State::Running { .. }) => None,
+        | (Command::Delete, State::Stopped | State::Starting { .. } | State::Running { .. })
+        | (_, State::Cloning { .. } | State::Stopping { .. } | State::Deleting { .. }) => None,
     }
 }

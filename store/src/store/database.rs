@@ -101,13 +101,6 @@ impl Database {
         Ok(())
     }
 
-    pub(super) fn get(&self, name: &InstanceName) -> Result<Option<InstanceRecord>, StoreError> {
-        let found = self.instances.get(name.as_str()).map_err(failed("read"))?;
-        let decode = |bytes: sled::IVec| codec::decode(&bytes);
-        let record = found.map(decode).transpose();
-        record.map_err(|source| broken(name.as_str(), source))
-    }
-
     /// All records, ordered by name.
     pub(super) fn all(&self) -> Result<Vec<InstanceRecord>, StoreError> {
         let mut records = Vec::new();
