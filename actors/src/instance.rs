@@ -94,8 +94,6 @@ pub struct InstanceActor {
     ended_events: Option<mpsc::UnboundedReceiver<Job>>,
     /// Where the status is published.
     status: watch::Sender<InstanceStatus>,
-    /// The state that was published last, for the log.
-    shown: State,
     deps: InstanceDeps,
 }
 
@@ -157,7 +155,6 @@ impl InstanceActor {
         let (ended, ended_events) = mpsc::unbounded_channel();
         let addr = Self::create(|ctx| {
             let mut actor = Self {
-                shown: life.state(),
                 record,
                 life,
                 first,
@@ -187,9 +184,31 @@ impl InstanceActor {
 
     /// Feeds one event to the life cycle and does what it says.
     fn apply(&mut self, event: Event, ctx: &mut Context<Self>) {
-        let effects = self.life.step(event, Instant::now());
-        self.perform(effects, ctx);
+        self.step(event, ctx);
         self.settle(ctx);
+    }
+
+    fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let (before, now) = (self.life.state(), Instant::now());
+        let elapsed = self.life.elapsed(now);
+        let effects = self.life.step(event, now);
+        self.log_change(before, event, elapsed);
+        self.perform(effects, ctx);
+    }
+
+    fn log_change(&self, before: State, event: Event, elapsed: Duration) {
+        let after = self.life.state();
+        if std::mem::discriminant(&before) != std::mem::discriminant(&after) {
+            tracing::info!(
+                instance = %self.record.name,
+                uid = %self.record.uid,
+                from = before.name(),
+                to = if after == State::Gone { "gone" } else { after.name() },
+                cause = event.name(),
+                elapsed_ms = elapsed.as_millis() as u64,
+                "instance changed state"
+            );
+        }
     }
 
     fn perform(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
@@ -243,8 +262,8 @@ impl InstanceActor {
         if served > 0 {
             self.touch(ctx);
         }
-        let effects = self.life.served(job, served);
-        self.perform(effects, ctx);
+        let sessions = served;
+        self.step(Event::Served { run: job, sessions }, ctx);
     }
 
     fn refuse(&mut self, why: &InstanceError) {
@@ -304,20 +323,9 @@ impl InstanceActor {
         });
     }
 
-    /// Logs a change of state, publishes the status, and answers the commands that have their
-    /// result.
+    /// Publishes the status, and answers the commands that have their result.
     fn settle(&mut self, ctx: &mut Context<Self>) {
         let state = self.life.state();
-        if state.name() != self.shown.name() || state == State::Gone {
-            tracing::info!(
-                instance = %self.record.name,
-                uid = %self.record.uid,
-                from = self.shown.name(),
-                to = state.name(),
-                "instance changed state"
-            );
-        }
-        self.shown = state;
         self.status.send_replace(InstanceStatus {
             record: self.record.clone(),
             state,

@@ -31,6 +31,7 @@
 //! Each job (clone, start, stop, delete) and each idle period has a number. What comes back under
 //! an old number is stale and changes nothing.
 
+use std::mem::discriminant;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -46,7 +47,7 @@ pub use self::words::{AfterClone, CloneReason, Command, Effect, Event, Job, Outc
 pub struct Lifecycle {
     /// What the instance is doing.
     state: State,
-    /// Since when.
+    /// Since when, whatever changed within the state.
     since: Instant,
     /// The clients that wait. Some may have gone; that shows when they are served.
     waiting: usize,
@@ -124,26 +125,13 @@ impl Lifecycle {
         self.waiting == 0 && self.sessions == 0
     }
 
-    /// So many of the waiting clients were still there and now have sessions of the run. Where
-    /// there was none, an idle period begins.
-    #[must_use]
-    pub fn served(&mut self, run: Job, sessions: usize) -> Vec<Effect> {
-        self.waiting = 0;
-        match self.state {
-            State::Running { job, .. } if job == run => {
-                self.sessions += sessions;
-                self.note_idle(job)
-            }
-            _ => Vec::new(),
-        }
-    }
-
     /// Applies one event.
     #[must_use]
     pub fn step(&mut self, event: Event, now: Instant) -> Vec<Effect> {
         let before = self.state;
         let effects = match event {
             Event::ClientWaits => self.client_waits(),
+            Event::Served { run, sessions } => self.served(run, sessions),
             Event::SessionEnded { run } => self.session_ended(run),
             Event::CloneDone { job, outcome } => self.clone_done(job, outcome),
             Event::StartDone { job, outcome } => self.start_done(job, outcome),
@@ -155,7 +143,7 @@ impl Lifecycle {
             Event::RoomWanted => self.stop_if_unused(),
             Event::Command(command) => self.command(command),
         };
-        if before != self.state {
+        if discriminant(&before) != discriminant(&self.state) {
             self.since = now;
         }
         effects
@@ -178,6 +166,18 @@ impl Lifecycle {
             // Not yet gone, but it will be: the client is sent back when it is.
             State::Deleting { .. } => Vec::new(),
             State::Gone => self.redirect(),
+        }
+    }
+
+    /// The waiting clients that were still there have sessions now. Where there was none, an idle period begins.
+    fn served(&mut self, run: Job, sessions: usize) -> Vec<Effect> {
+        match self.state {
+            State::Running { job, .. } if job == run => {
+                self.waiting = 0;
+                self.sessions += sessions;
+                self.note_idle(job)
+            }
+            _ => Vec::new(),
         }
     }
 

@@ -38,12 +38,8 @@ impl Handler<Control> for InstanceActor {
             // An older failure is not this reset's.
             self.failure = None;
         }
-        let effects = self
-            .life
-            .step(Event::Command(command), tokio::time::Instant::now());
         self.goals.add(command, reply);
-        self.perform(effects, ctx);
-        self.settle(ctx);
+        self.apply(Event::Command(command), ctx);
         Box::pin(async move { answer.await.unwrap_or(Err(InstanceError::Died)) })
     }
 }

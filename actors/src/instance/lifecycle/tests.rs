@@ -110,8 +110,8 @@ impl World {
                     let served = waiting - std::mem::take(&mut self.starters);
                     self.served += served;
                     self.sessions.extend(std::iter::repeat_n(run, served));
-                    let more = self.life.served(run, served);
-                    self.perform(more);
+                    let sessions = served;
+                    self.event(Event::Served { run, sessions });
                 }
                 Effect::RefuseFailed | Effect::RefuseStopped | Effect::Redirect => {
                     let waiting = std::mem::take(&mut self.waiting);
@@ -232,6 +232,10 @@ impl World {
                         awake: Awake::Nothing,
                     },
                     Event::SessionEnded { run: job },
+                    Event::Served {
+                        run: job,
+                        sessions: 1,
+                    },
                 ] {
                     assert_eq!(self.life.step(event, self.now), Vec::new());
                 }
@@ -448,4 +452,47 @@ fn a_start_that_is_asked_for_during_a_stop_or_a_clone_follows_it() {
         assert!(world.life.is_unused());
         world.play(Step::Command(Command::Stop));
     }
+}
+
+#[test]
+fn time_in_a_state_does_not_begin_again_with_an_idle_period() {
+    let start = Instant::now();
+    let (mut life, run, _) = Lifecycle::adopt(start);
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let _serve = life.step(Event::ClientWaits, at(5));
+    let _none = life.step(Event::Served { run, sessions: 1 }, at(5));
+    let _arm = life.step(Event::SessionEnded { run }, at(7));
+    assert_eq!(life.elapsed(at(8)), Duration::from_secs(8));
+    let _stop = life.step(Event::RoomWanted, at(9));
+    assert_eq!(life.state().name(), "stopping");
+    assert_eq!(life.elapsed(at(11)), Duration::from_secs(2));
+}
+
+#[test]
+fn causes_of_changes_are_words() {
+    let (job, failed) = (Job(1), Outcome::Failed);
+    let names = [
+        Event::ClientWaits,
+        Event::CloneDone {
+            job,
+            outcome: failed,
+        },
+        Event::Asked {
+            idle: job,
+            awake: Awake::Nothing,
+        },
+        Event::RoomWanted,
+        Event::Command(Command::Stop),
+    ]
+    .map(Event::name);
+    assert_eq!(
+        names,
+        [
+            "client",
+            "clone_failed",
+            "idle",
+            "make_room",
+            "command_stop"
+        ]
+    );
 }

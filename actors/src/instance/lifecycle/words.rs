@@ -85,6 +85,13 @@ pub enum Then {
 pub enum Event {
     /// A client waits for the instance.
     ClientWaits,
+    /// Waiting clients were given the running Postgres.
+    Served {
+        /// The run.
+        run: Job,
+        /// The clients that were still there and have a session now.
+        sessions: usize,
+    },
     /// A session of the run ended.
     SessionEnded {
         /// The run that it was a session of.
@@ -178,8 +185,7 @@ pub enum Effect {
     StopAgain(Job),
     /// Delete the data and the record.
     Delete(Job),
-    /// Give all waiting clients the running Postgres. The caller tells the number of those that
-    /// were still there by `Lifecycle::served`.
+    /// Give all waiting clients the running Postgres. [`Event::Served`] follows.
     Serve(Job),
     /// Tell all waiting clients why the job failed.
     RefuseFailed,
@@ -204,6 +210,47 @@ impl State {
             Self::Stopping { .. } => "stopping",
             Self::Failed => "failed",
             Self::Deleting { .. } | Self::Gone => "deleting",
+        }
+    }
+}
+
+impl Event {
+    /// The event's name, as the cause of a change of state in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClientWaits => "client",
+            Self::Served { .. } => "served",
+            Self::SessionEnded { .. } => "session_ended",
+            Self::CloneDone { outcome, .. } => outcome.either("clone_done", "clone_failed"),
+            Self::StartDone { outcome, .. } => outcome.either("start_done", "start_failed"),
+            Self::StopDone { outcome, .. } => outcome.either("stop_done", "stop_failed"),
+            Self::DeleteDone { outcome, .. } => outcome.either("delete_done", "delete_failed"),
+            Self::Exited { .. } => "exited",
+            // Postgres is asked after each idle period, and stops by its answer.
+            Self::IdleElapsed { .. } | Self::Asked { .. } => "idle",
+            Self::RoomWanted => "make_room",
+            Self::Command(command) => command.cause(),
+        }
+    }
+}
+
+impl Outcome {
+    fn either(self, done: &'static str, failed: &'static str) -> &'static str {
+        match self {
+            Self::Done => done,
+            Self::Failed => failed,
+        }
+    }
+}
+
+impl Command {
+    fn cause(self) -> &'static str {
+        match self {
+            Self::Start => "command_start",
+            Self::Stop => "command_stop",
+            Self::Reset => "command_reset",
+            Self::Delete => "command_delete",
+            Self::Expire => "expired",
         }
     }
 }
