@@ -4,13 +4,14 @@
 //! at once; jobs come back as events under the number that they began with. After each change
 //! [`InstanceActor::settle`] logs, publishes and answers, once.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
 use multidb_store::{InstanceRecord, InstanceUid};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, DiscardClone, MakeClone, Persist};
@@ -23,6 +24,8 @@ mod jobs;
 pub mod lifecycle;
 mod messages;
 mod origin;
+mod persistence;
+mod record_writer;
 mod status;
 
 pub use self::messages::{Attach, Control, RoomWanted, SetPin};
@@ -31,6 +34,7 @@ pub use self::status::{InstanceError, InstanceStatus, Lease};
 
 use self::goals::Goals;
 use self::lifecycle::{CloneReason, Effect, Event, Job, Lifecycle, Outcome, State};
+use self::record_writer::{LockedJob, RecordWriter, WriterEvent};
 use self::status::LeaseEnd;
 
 /// What all instances share.
@@ -51,12 +55,6 @@ pub struct InstanceDeps {
     /// The date and time.
     pub clock: Arc<dyn Clock>,
 }
-
-/// How often the time of the last use is written at most.
-const USE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often it is written at least while there are sessions; more often where the retention is short. What
-/// a crash leaves of a session that lasted longer than the retention is not to expire.
-const USE_INTERVAL_OPEN: Duration = Duration::from_secs(60);
 
 /// One instance.
 pub struct InstanceActor {
@@ -80,31 +78,18 @@ pub struct InstanceActor {
     idle: Option<SpawnHandle>,
     /// How often in a row its Postgres could not be stopped.
     stop_failures: u32,
-    /// When its last use was written.
-    use_written: UseWritten,
-    /// Which copies of the record are out of date.
-    unwritten: Option<Copies>,
-    /// Held by the one job that writes the record: the workers are many, and of two writes in
-    /// progress the older could land last.
-    turn: Arc<Mutex<()>>,
-    /// Who waits for the next write.
-    pins: Vec<oneshot::Sender<Result<(), InstanceError>>>,
+    /// When the record is written.
+    writer: RecordWriter,
+    /// Why the last write failed.
+    write_failure: Option<CloneError>,
+    /// The callers that wait until their pin is durable, oldest first.
+    pins: VecDeque<oneshot::Sender<Result<(), InstanceError>>>,
     /// How leases say that their session ended.
     ended: mpsc::UnboundedSender<Job>,
     ended_events: Option<mpsc::UnboundedReceiver<Job>>,
     /// Where the status is published.
     status: watch::Sender<InstanceStatus>,
     deps: InstanceDeps,
-}
-
-/// When the time of the last use was written. Sessions can begin and end a thousand times a second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum UseWritten {
-    /// So long ago that the next use is written at once.
-    #[default]
-    LongAgo,
-    /// Within [`USE_INTERVAL`], and whether there was another use since.
-    JustNow { again: bool },
 }
 
 /// A Postgres that runs.
@@ -165,10 +150,9 @@ impl InstanceActor {
                 start: None,
                 idle: None,
                 stop_failures: 0,
-                use_written: UseWritten::default(),
-                unwritten: None,
-                turn: Arc::default(),
-                pins: Vec::new(),
+                writer: RecordWriter::default(),
+                write_failure: None,
+                pins: VecDeque::new(),
                 ended,
                 ended_events: Some(ended_events),
                 status,
@@ -214,11 +198,17 @@ impl InstanceActor {
     fn perform(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
         for effect in effects {
             match effect {
-                Effect::Clone(job, why) => self.begin_clone(job, why, ctx),
+                Effect::Clone(job, why) => {
+                    let clone = LockedJob::Clone(job, why);
+                    self.step_writer(WriterEvent::LockWanted(clone), ctx);
+                }
                 Effect::Start(job) => self.begin_start(job, ctx),
                 Effect::Stop(job) => self.begin_stop(job, Duration::ZERO, ctx),
                 Effect::StopAgain(job) => self.stop_again(job, ctx),
-                Effect::Delete(job) => self.begin_delete(job, ctx),
+                Effect::Delete(job) => {
+                    let deletion = LockedJob::Delete(job);
+                    self.step_writer(WriterEvent::LockWanted(deletion), ctx);
+                }
                 Effect::Serve(job) => self.serve(job, ctx),
                 Effect::RefuseFailed => {
                     let why = self.failure.clone().unwrap_or(InstanceError::Died);
@@ -286,41 +276,6 @@ impl InstanceActor {
         if let Some(older) = self.idle.replace(ctx.spawn(wait)) {
             ctx.cancel_future(older);
         }
-    }
-
-    /// Notes that a session began, goes on or ended, and writes it down: at once, or soon after the last time.
-    fn touch(&mut self, ctx: &mut Context<Self>) {
-        self.record.last_used_at = self.deps.clock.now();
-        match self.use_written {
-            UseWritten::LongAgo => self.write_use(ctx),
-            UseWritten::JustNow { .. } => self.use_written = UseWritten::JustNow { again: true },
-        }
-    }
-
-    /// Notes that the run's sessions go on, now and then until its end.
-    fn keep_touching(&mut self, run: Job, ctx: &mut Context<Self>) {
-        let interval = (self.deps.limits.retention / 10).min(USE_INTERVAL_OPEN);
-        ctx.run_later(interval.max(USE_INTERVAL), move |actor, ctx| {
-            if !matches!(actor.life.state(), State::Running { job, .. } if job == run) {
-                return;
-            }
-            if actor.life.sessions() > 0 {
-                actor.touch(ctx);
-                actor.settle(ctx);
-            }
-            actor.keep_touching(run, ctx);
-        });
-    }
-
-    fn write_use(&mut self, ctx: &mut Context<Self>) {
-        self.use_written = UseWritten::JustNow { again: false };
-        self.write(Copies::Database, ctx);
-        ctx.run_later(USE_INTERVAL, |actor, ctx| {
-            let written = std::mem::take(&mut actor.use_written);
-            if written == (UseWritten::JustNow { again: true }) {
-                actor.write_use(ctx);
-            }
-        });
     }
 
     /// Publishes the status, and answers the commands that have their result.

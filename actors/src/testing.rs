@@ -181,6 +181,8 @@ pub struct FakeCloner {
     pub runtime: Arc<FakeRuntime>,
     /// The records of the rewritten manifests, in order.
     pub manifests: Mutex<Vec<InstanceRecord>>,
+    /// The number of the next writes of manifests that fail.
+    pub manifest_failures: Mutex<usize>,
     /// Write-locked while writes of manifests are to wait.
     pub manifest_gate: tokio::sync::RwLock<()>,
 }
@@ -216,6 +218,12 @@ impl Cloner for FakeCloner {
     fn write_manifest(&self, record: &InstanceRecord) -> Result<(), CloneError> {
         lock(&self.manifests).push(record.clone());
         drop(self.manifest_gate.blocking_read());
+        let mut failures = lock(&self.manifest_failures);
+        if *failures > 0 {
+            *failures -= 1;
+            let message = "no space".to_owned();
+            return Err(CloneError::Failed { message });
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use multidb_store::Phase;
 
+use super::persistence::backoff;
 use super::*;
 use crate::awake::Awake;
 use crate::ports::RuntimeError;
@@ -26,13 +27,8 @@ impl InstanceActor {
             record.uid = crate::new_uid();
             record.generation += 1;
         }
-        let turn = self.turn.clone().lock_owned();
-        let worker = self.deps.worker.clone();
-        let made = async move {
-            let _turn = turn.await;
-            let replaces = why == CloneReason::Reset;
-            worker.send(MakeClone { record, replaces }).await
-        };
+        let replaces = why == CloneReason::Reset;
+        let made = self.deps.worker.send(MakeClone { record, replaces });
         let made = made.into_actor(self).map(move |result, actor, ctx| {
             let result = result.unwrap_or_else(|_| Err(worker_gone()));
             let outcome = match result {
@@ -46,9 +42,6 @@ impl InstanceActor {
                         "clone made"
                     );
                     let newest = std::mem::replace(&mut actor.record, record);
-                    if actor.record.pin != newest.pin {
-                        actor.unwritten = Some(Copies::DatabaseAndManifest);
-                    }
                     actor.record.pin = newest.pin;
                     actor.record.last_used_at = newest.last_used_at;
                     if why == CloneReason::Reset {
@@ -67,8 +60,9 @@ impl InstanceActor {
                     Outcome::Failed
                 }
             };
-            actor.write_on(ctx);
+            // The state first: a deletion that follows gets the lock before a write does.
             actor.apply(Event::CloneDone { job, outcome }, ctx);
+            actor.step_writer(WriterEvent::LockReleased(outcome), ctx);
         });
         ctx.spawn(made);
     }
@@ -190,11 +184,7 @@ impl InstanceActor {
         if let Some(idle) = self.idle.take() {
             ctx.cancel_future(idle);
         }
-        // The daemon may end when it has stopped.
-        if self.use_written == (UseWritten::JustNow { again: true }) {
-            self.use_written = UseWritten::JustNow { again: false };
-            self.write(Copies::Database, ctx);
-        }
+        self.step_writer(WriterEvent::Stopping, ctx);
         let runtime = self.deps.runtime.clone();
         let uid = self.record.uid;
         let stop = async move {
@@ -220,9 +210,8 @@ impl InstanceActor {
 
     /// Tries a stop again, each time after a longer pause.
     pub(super) fn stop_again(&mut self, job: Job, ctx: &mut Context<Self>) {
-        let doublings = self.stop_failures.saturating_sub(1).min(16);
-        let pause = STOP_PAUSE.saturating_mul(1 << doublings);
-        self.begin_stop(job, pause.min(STOP_PAUSE_MAX), ctx);
+        let pause = backoff(STOP_PAUSE, STOP_PAUSE_MAX, self.stop_failures);
+        self.begin_stop(job, pause, ctx);
     }
 
     /// Tells the operator, and whoever waits for what was to follow the stop.
@@ -243,19 +232,15 @@ impl InstanceActor {
 
     /// Deletes the clone and the record.
     pub(super) fn begin_delete(&mut self, job: Job, ctx: &mut Context<Self>) {
-        let turn = self.turn.clone().lock_owned();
-        let worker = self.deps.worker.clone();
         let record = self.record.clone();
-        let deleted = async move {
-            let _turn = turn.await;
-            worker.send(DeleteInstance(record)).await
-        };
+        let deleted = self.deps.worker.send(DeleteInstance(record));
         let deleted = deleted.into_actor(self).map(move |result, actor, ctx| {
             let outcome = match result.unwrap_or_else(|_| Err(worker_gone())) {
                 Ok(()) => Outcome::Done,
                 Err(error) => actor.note_delete_failure(error),
             };
             actor.apply(Event::DeleteDone { job, outcome }, ctx);
+            actor.step_writer(WriterEvent::LockReleased(outcome), ctx);
         });
         ctx.spawn(deleted);
     }
@@ -290,52 +275,9 @@ impl InstanceActor {
             }
         }));
     }
-
-    /// Writes the record, after the write in progress if there is one. Changes that come in the
-    /// meantime are written together.
-    pub(super) fn write(&mut self, copies: Copies, ctx: &mut Context<Self>) {
-        self.unwritten = Some(match self.unwritten {
-            Some(Copies::DatabaseAndManifest) => Copies::DatabaseAndManifest,
-            Some(Copies::Database) | None => copies,
-        });
-        self.write_on(ctx);
-    }
-
-    fn write_on(&mut self, ctx: &mut Context<Self>) {
-        if matches!(self.life.state(), State::Deleting { .. } | State::Gone) {
-            return;
-        }
-        let Ok(turn) = self.turn.clone().try_lock_owned() else {
-            return;
-        };
-        let Some(copies) = self.unwritten.take() else {
-            return;
-        };
-        let replies = std::mem::take(&mut self.pins);
-        let written = self.deps.worker.send(Persist(self.record.clone(), copies));
-        let written = written.into_actor(self).map(move |result, actor, ctx| {
-            drop(turn);
-            let result = result.unwrap_or_else(|_| Err(worker_gone()));
-            if let Err(error) = &result {
-                tracing::error!(
-                    instance = %actor.record.name,
-                    error = multidb_store::error_chain(error),
-                    "record was not written"
-                );
-            }
-            for reply in replies {
-                let result = result.clone().map_err(InstanceError::Storage);
-                if reply.send(result).is_err() {
-                    tracing::debug!("nobody waits for the pin any more");
-                }
-            }
-            actor.write_on(ctx);
-        });
-        ctx.spawn(written);
-    }
 }
 
-fn worker_gone() -> CloneError {
+pub(super) fn worker_gone() -> CloneError {
     CloneError::Failed {
         message: "the clone workers have ended".to_owned(),
     }

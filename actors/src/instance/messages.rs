@@ -4,8 +4,9 @@ use actix::prelude::*;
 use multidb_store::Pin;
 use tokio::sync::oneshot;
 
-use super::{Copies, Event, InstanceActor, InstanceError, Lease};
+use super::{Event, InstanceActor, InstanceError, Lease};
 use crate::instance::lifecycle::Command;
+use crate::instance::record_writer::WriterEvent;
 
 /// A client wants a session. Answered when Postgres accepts connections, or with the reason why
 /// it does not. A client that leaves drops its request; nothing is undone for it.
@@ -68,8 +69,8 @@ impl Handler<SetPin> for InstanceActor {
     fn handle(&mut self, SetPin(pin): SetPin, ctx: &mut Self::Context) -> Self::Result {
         let (reply, answer) = oneshot::channel();
         self.record.pin = pin;
-        self.pins.push(reply);
-        self.write(Copies::DatabaseAndManifest, ctx);
+        self.pins.push_back(reply);
+        self.step_writer(WriterEvent::PinSet, ctx);
         self.settle(ctx);
         Box::pin(async move { answer.await.unwrap_or(Err(InstanceError::Died)) })
     }

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use multidb_store::{Phase, Pin};
 
 use super::lifecycle::Command;
+use super::persistence::USE_INTERVAL;
 use super::*;
 use crate::awake::AwakeReason;
 use crate::ports::StartError;

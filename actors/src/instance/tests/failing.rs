@@ -94,3 +94,21 @@ fn a_long_session_is_use_all_the_time() {
         drop(lease);
     });
 }
+
+#[test]
+fn pin_that_was_not_written_is_refused_and_written_later() {
+    paused(async {
+        let universe = universe(Origin::Rest, limits());
+        let cloner = universe.world.cloner.clone();
+        *cloner.manifest_failures.lock().unwrap() = 2;
+        let pinned = universe.addr.send(SetPin(Pin::Forever)).await.unwrap();
+        let error = pinned.unwrap_err();
+        assert!(matches!(error, InstanceError::Storage(_)), "{error}");
+        while cloner.manifests.lock().unwrap().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let written = cloner.manifests.lock().unwrap();
+        assert!(written.iter().all(|record| record.pin == Pin::Forever));
+        assert_eq!(*cloner.manifest_failures.lock().unwrap(), 0);
+    });
+}

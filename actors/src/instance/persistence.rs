@@ -1,0 +1,114 @@
+//! Runs what the [`RecordWriter`](super::record_writer::RecordWriter) asks for.
+
+use std::time::Duration;
+
+use super::jobs::worker_gone;
+use super::record_writer::{LockedJob, Retry, WriterEffect, WriterEvent};
+use super::*;
+
+/// How often a change of the last use is written at most.
+pub(super) const USE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the last use is written at least while there are sessions; more often where the retention is short.
+/// An instance whose session lasted longer than the retention does not expire when the daemon dies in it.
+const USE_INTERVAL_OPEN: Duration = Duration::from_secs(60);
+/// The delay before a write that failed is tried again; it doubles each time.
+const WRITE_RETRY_DELAY: Duration = Duration::from_secs(1);
+const WRITE_RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
+
+impl InstanceActor {
+    /// Notes that a session began, goes on or ended.
+    pub(super) fn touch(&mut self, ctx: &mut Context<Self>) {
+        self.record.last_used_at = self.deps.clock.now();
+        self.step_writer(WriterEvent::Used, ctx);
+    }
+
+    /// Notes that the run's sessions go on, now and then until its end.
+    pub(super) fn keep_touching(&mut self, run: Job, ctx: &mut Context<Self>) {
+        let interval = (self.deps.limits.retention / 10).min(USE_INTERVAL_OPEN);
+        ctx.run_later(interval.max(USE_INTERVAL), move |actor, ctx| {
+            if !matches!(actor.life.state(), State::Running { job, .. } if job == run) {
+                return;
+            }
+            if actor.life.sessions() > 0 {
+                actor.touch(ctx);
+                actor.settle(ctx);
+            }
+            actor.keep_touching(run, ctx);
+        });
+    }
+
+    /// Feeds one event to the record writer and does what it says.
+    pub(super) fn step_writer(&mut self, event: WriterEvent, ctx: &mut Context<Self>) {
+        for effect in self.writer.step(event) {
+            match effect {
+                WriterEffect::Write(copies) => self.write(copies, ctx),
+                WriterEffect::Begin(LockedJob::Clone(job, why)) => self.begin_clone(job, why, ctx),
+                WriterEffect::Begin(LockedJob::Delete(job)) => self.begin_delete(job, ctx),
+                WriterEffect::ArmUseInterval => {
+                    ctx.run_later(USE_INTERVAL, |actor, ctx| {
+                        actor.step_writer(WriterEvent::UseIntervalElapsed, ctx);
+                    });
+                }
+                WriterEffect::ArmRetry { retry, failures } => {
+                    self.retry_write(retry, failures, ctx)
+                }
+                WriterEffect::AnswerPins { count, outcome } => {
+                    let result = match (outcome, &self.write_failure) {
+                        (Outcome::Failed, Some(error)) => {
+                            Err(InstanceError::Storage(error.clone()))
+                        }
+                        (Outcome::Failed, None) => Err(InstanceError::Died),
+                        (Outcome::Done, _) => Ok(()),
+                    };
+                    self.answer_pins(count, &result);
+                }
+                WriterEffect::RefusePins => {
+                    self.answer_pins(self.pins.len(), &Err(InstanceError::Deleted));
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, copies: Copies, ctx: &mut Context<Self>) {
+        let written = self.deps.worker.send(Persist(self.record.clone(), copies));
+        let written = written.into_actor(self).map(|result, actor, ctx| {
+            let result = result.unwrap_or_else(|_| Err(worker_gone()));
+            actor.write_failure = result.err();
+            let outcome = match actor.write_failure {
+                None => Outcome::Done,
+                Some(_) => Outcome::Failed,
+            };
+            actor.step_writer(WriterEvent::Written(outcome), ctx);
+        });
+        ctx.spawn(written);
+    }
+
+    fn retry_write(&mut self, retry: Retry, failures: u32, ctx: &mut Context<Self>) {
+        let delay = backoff(WRITE_RETRY_DELAY, WRITE_RETRY_DELAY_MAX, failures);
+        tracing::error!(
+            instance = %self.record.name,
+            uid = %self.record.uid,
+            attempts = failures,
+            delay_ms = delay.as_millis() as u64,
+            error = self.write_failure.as_ref().map(|error| multidb_store::error_chain(error)),
+            "record was not written, it is tried again"
+        );
+        ctx.run_later(delay, move |actor, ctx| {
+            actor.step_writer(WriterEvent::RetryElapsed(retry), ctx);
+        });
+    }
+
+    fn answer_pins(&mut self, count: usize, result: &Result<(), InstanceError>) {
+        for reply in self.pins.drain(..count.min(self.pins.len())) {
+            if reply.send(result.clone()).is_err() {
+                tracing::debug!("the caller that set a pin has gone");
+            }
+        }
+    }
+}
+
+/// The delay after so many failures in a row.
+pub(super) fn backoff(first: Duration, max: Duration, failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    first.saturating_mul(1 << doublings).min(max)
+}
