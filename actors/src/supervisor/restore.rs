@@ -53,28 +53,44 @@ impl Handler<Restore> for Supervisor {
             self.launch(record, origin, Vec::new(), ctx);
         }
         let strays: Vec<_> = running.into_keys().collect();
-        let left_over: Vec<_> = directories
+        let mut leftovers: Vec<_> = directories
             .into_iter()
             .filter(|uid| !live.contains(uid))
             .collect();
         let (runtime, worker) = (self.deps.runtime.clone(), self.deps.worker.clone());
         Box::pin(async move {
             for uid in strays {
-                tracing::warn!(%uid, "a postgres without a record is stopped");
-                if let Err(error) = runtime.stop(uid, STOP_TIMEOUT).await {
-                    tracing::error!(%uid, error = multidb_store::error_chain(&error), "it was not stopped");
+                if !stop_stray(&*runtime, uid).await {
+                    leftovers.retain(|leftover| *leftover != uid);
                 }
             }
-            for uid in left_over {
-                tracing::warn!(%uid, "a clone without a record is deleted");
-                match worker.send(DiscardClone(uid)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        tracing::error!(%uid, error = multidb_store::error_chain(&error), "it was not deleted");
-                    }
-                    Err(error) => tracing::error!(%uid, %error, "it was not deleted"),
-                }
+            for uid in leftovers {
+                delete_leftover(&worker, uid).await;
             }
         })
     }
+}
+
+/// Stops a Postgres without a record, and returns whether its data may be deleted.
+async fn stop_stray(runtime: &dyn Runtime, uid: InstanceUid) -> bool {
+    tracing::warn!(%uid, "a postgres without a record is stopped");
+    let stopped = runtime.stop(uid, STOP_TIMEOUT).await;
+    if let Err(error) = &stopped {
+        tracing::error!(
+            %uid,
+            error = multidb_store::error_chain(error),
+            "a postgres without a record was not stopped, the next start of multidb tries again"
+        );
+    }
+    stopped.is_ok()
+}
+
+async fn delete_leftover(worker: &Addr<CloneWorker>, uid: InstanceUid) {
+    tracing::warn!(%uid, "a clone without a record is deleted");
+    let error = match worker.send(DiscardClone(uid)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => multidb_store::error_chain(&error),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(%uid, error, "a clone without a record was not deleted");
 }

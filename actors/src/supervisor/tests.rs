@@ -365,6 +365,18 @@ fn what_runs_beyond_the_places_is_stopped_at_the_start() {
     });
 }
 
+#[test]
+fn data_of_a_postgres_that_does_not_stop_is_kept_at_the_start() {
+    paused(async {
+        let world = World::new(limits());
+        *world.runtime.stop_failures.lock().unwrap() = 1;
+        let uid = InstanceUid::from_bits;
+        restore(&world, Vec::new(), vec![uid(1)], vec![uid(1), uid(2)]).await;
+        assert_eq!(world.runtime.running_now(), [uid(1)].into());
+        assert_eq!(*world.cloner.deleted.lock().unwrap(), [uid(2)]);
+    });
+}
+
 /// Makes an instance's actor panic.
 #[derive(Message)]
 #[rtype(result = "()")]
