@@ -1,23 +1,25 @@
-//! Names and identifiers, each its own type, checked when it is made.
+//! Names and identifiers, each its own type, validated on construction.
 //!
-//! All names share one alphabet, so that each is safe as a path component and as a label.
+//! All names have the same alphabet, so that each is safe as a path component and as a label.
+//! Copies of a name share its text, since the tables of instances hold many of them.
 
 use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// The longest name, in bytes.
 pub const NAME_LENGTH_MAX: usize = 63;
 
-/// A text that is no name: what it was meant to name, and the rule it breaks.
+/// A string that is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} \"{text}\" is not a name: {rule}")]
 pub struct InvalidName {
-    /// What the text was meant to name, such as `instance`.
+    /// The kind of name, such as `instance`.
     pub kind: &'static str,
-    /// The text as it was given.
+    /// The string, cut off behind the longest name.
     pub text: String,
     /// The rule that it breaks.
     pub rule: &'static str,
@@ -54,7 +56,7 @@ macro_rules! name_type {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.
@@ -68,7 +70,7 @@ macro_rules! name_type {
 
             fn from_str(text: &str) -> Result<Self, InvalidName> {
                 check($kind, text)?;
-                Ok(Self(text.to_owned()))
+                Ok(Self(Arc::from(text)))
             }
         }
 
@@ -82,7 +84,7 @@ macro_rules! name_type {
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.0.as_ref().to_owned()
             }
         }
 
@@ -113,8 +115,8 @@ name_type!(
 /// The identity of one clone of a snapshot on disk, written as 12 hexadecimal digits.
 ///
 /// Paths, containers and labels use it instead of the instance's name: it is short enough for the
-/// path of a Unix socket (107 bytes at most) and never of a user's choosing. A reset gives an
-/// instance a new one.
+/// path of a Unix socket (107 bytes at most), and no user chooses it. A reset gives an instance a
+/// new one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct InstanceUid(u64);
