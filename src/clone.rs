@@ -7,6 +7,8 @@
 //! | `reflink` | a new tree whose files share all blocks | XFS: its log; others: `syncfs` |
 //! | `copy` | a full copy, only where the configuration asks for it | `syncfs` |
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -240,8 +242,12 @@ impl Cloner for TreeCloner {
         self.write_record(record)
     }
 
-    fn existing(&self) -> Result<Vec<InstanceUid>, CloneError> {
-        let found = manifest::scan::<InstanceRecord>(&self.layout.instances());
+    fn unknown_clones(&self, known: &HashSet<InstanceUid>) -> Result<Vec<InstanceUid>, CloneError> {
+        let is_unknown = |name: &OsStr| {
+            let uid = name.to_str().and_then(|name| name.parse().ok());
+            uid.is_none_or(|uid: InstanceUid| !known.contains(&uid))
+        };
+        let found = manifest::scan_some::<InstanceRecord>(&self.layout.instances(), is_unknown);
         let mut existing = Vec::new();
         for (directory, record) in found.map_err(|error| self.manifest_failed(&error))? {
             let name = directory.file_name().and_then(|name| name.to_str());

@@ -18,7 +18,7 @@ use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::{AddSnapshot, SnapshotIndex};
 use multidb_actors::supervisor::{Restore, Supervisor, SupervisorDeps};
 use multidb_store::store::{Opened, Recovery};
-use multidb_store::{Layout, Store, error_chain};
+use multidb_store::{InstanceRecord, Layout, Store, error_chain};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -57,6 +57,8 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
 struct Services {
     layout: Layout,
     store: Store,
+    /// All records, until the Supervisor takes them.
+    records: Vec<InstanceRecord>,
     cloner: Arc<TreeCloner>,
     catalog: Arc<DiskCatalog>,
     host: Arc<dyn PostgresHost>,
@@ -64,7 +66,7 @@ struct Services {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     open_files::raise_limit(&config.limits);
-    let services = Services::open(&config).await?;
+    let mut services = Services::open(&config).await?;
     services.clean_up().await?;
     let actors = services.start_actors(&config).await?;
     let users = live_users(&config)?;
@@ -116,7 +118,7 @@ impl Services {
         let kind = host::kind(config).await;
         let owner = data_owner(&config.runtime.user).map_err(|error| with_hint(&error))?;
         root::create(&layout, kind, owner)?;
-        let store = open_store(&layout)?;
+        let Opened { store, records, .. } = open_store(&layout)?;
         let host = host::build(config, &layout, kind, owner).await?;
         let cloner = TreeCloner::open(
             layout.clone(),
@@ -131,6 +133,7 @@ impl Services {
             catalog: Arc::new(DiskCatalog::new(layout.clone(), cloner.clone())),
             layout,
             store,
+            records,
             cloner,
             host,
         })
@@ -172,7 +175,7 @@ impl Services {
         ))
     }
 
-    async fn start_actors(&self, config: &Config) -> anyhow::Result<Actors> {
+    async fn start_actors(&mut self, config: &Config) -> anyhow::Result<Actors> {
         let worker = CloneWorker {
             cloner: self.cloner.clone(),
             catalog: self.catalog.clone(),
@@ -198,10 +201,12 @@ impl Services {
             clock: Arc::new(SystemClock),
         })
         .start();
+        let records = std::mem::take(&mut self.records);
+        let known = records.iter().map(|record| record.uid).collect();
         let restore = Restore {
-            records: self.store.instances()?,
+            records,
             found,
-            directories: self.cloner.existing()?,
+            directories: self.cloner.unknown_clones(&known)?,
         };
         supervisor.send(restore).await?;
         Ok(Actors {
@@ -306,9 +311,9 @@ impl Actors {
     }
 }
 
-fn open_store(layout: &Layout) -> anyhow::Result<Store> {
-    let Opened { store, recovery } = Store::open_or_rebuild(layout)?;
-    match recovery {
+fn open_store(layout: &Layout) -> anyhow::Result<Opened> {
+    let opened = Store::open_or_rebuild(layout)?;
+    match &opened.recovery {
         Recovery::None | Recovery::New => {}
         Recovery::Completed { finished, found } => {
             for instance in finished {
@@ -325,11 +330,11 @@ fn open_store(layout: &Layout) -> anyhow::Result<Store> {
         } => tracing::warn!(
             cause,
             instances,
-            moved_to = moved_to.map(|path| path.display().to_string()),
+            moved_to = moved_to.as_ref().map(|path| path.display().to_string()),
             "the database of records was rebuilt from the manifests, only the times of last use are lost"
         ),
     }
-    Ok(store)
+    Ok(opened)
 }
 
 fn ready(config: &Config, services: &Services) {

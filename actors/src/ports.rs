@@ -134,8 +134,8 @@ pub trait Cloner: Send + Sync + 'static {
     /// the live one.
     fn write_manifest(&self, record: &InstanceRecord) -> Result<(), CloneError>;
 
-    /// All directories of instances that have our manifest, whole or not.
-    fn existing(&self) -> Result<Vec<InstanceUid>, CloneError>;
+    /// The clones on disk, complete or not, other than the known ones. Only their manifests are read.
+    fn unknown_clones(&self, known: &HashSet<InstanceUid>) -> Result<Vec<InstanceUid>, CloneError>;
 
     /// The bytes that only this clone holds.
     fn exclusive_bytes(&self, uid: InstanceUid) -> Result<u64, CloneError>;

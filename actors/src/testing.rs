@@ -107,7 +107,7 @@ impl Cloner for FakeCloner {
         Ok(())
     }
 
-    fn existing(&self) -> Result<Vec<InstanceUid>, CloneError> {
+    fn unknown_clones(&self, _: &HashSet<InstanceUid>) -> Result<Vec<InstanceUid>, CloneError> {
         Ok(Vec::new())
     }
 

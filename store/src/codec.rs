@@ -1,4 +1,4 @@
-//! The envelope around each stored record.
+//! The encoding of stored records.
 //!
 //! ```text
 //! offset  bytes
@@ -8,9 +8,9 @@
 //!     10      …  payload: bincode 1.3, fixed-size integers, little endian
 //! ```
 //!
-//! bincode has no place for evolution: a new field reads old bytes wrong, a reordered enum gives
-//! another variant. So each version has one frozen type here, and the rest of the program knows
-//! only the newest form. A new version is a new type beside the old ones, and a conversion.
+//! bincode does not support evolution: a new field misreads old bytes, and a reordered enum decodes to another
+//! variant. So each version has one frozen type here, and the rest of the program has only the newest
+//! form. A new version is a new type beside the old ones, and a conversion.
 
 use bincode::Options;
 use jiff::Timestamp;
@@ -31,25 +31,25 @@ const RECORD_BYTES_MAX: usize = 64 << 10;
 /// The version that is written.
 const VERSION: u16 = 1;
 
-/// Why bytes are no record.
+/// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// They do not begin as a record does.
-    #[error("it is no record of multidb")]
+    /// They do not begin with [`MAGIC`].
+    #[error("it is not a multidb record")]
     Magic,
-    /// They are too many or too few.
-    #[error("it has {bytes} bytes, which no record has")]
+    /// There are too many or too few of them.
+    #[error("a record cannot have {bytes} bytes")]
     Length {
-        /// How many they are.
+        /// The number of bytes.
         bytes: usize,
     },
-    /// They are not as they were written.
+    /// They were damaged.
     #[error("its checksum is wrong")]
     Checksum,
     /// They were written by a newer multidb.
-    #[error("its version {version} is newer than this multidb, which knows {newest}")]
+    #[error("its version {version} is newer than {newest}, the newest one that this multidb reads")]
     Version {
-        /// The version that they claim.
+        /// Their version.
         version: u16,
         /// The newest version that this multidb knows.
         newest: u16,
@@ -57,7 +57,7 @@ pub enum CodecError {
     /// They are the record of another key.
     #[error("it belongs to another key")]
     Key,
-    /// They were written wrongly.
+    /// Their payload is not of their version.
     #[error("its payload cannot be decoded")]
     Payload(#[source] bincode::Error),
 }
@@ -333,27 +333,27 @@ pub(crate) mod tests {
             Just(Pin::Forever),
             any_time().prop_map(Pin::Until)
         ];
-        let who = (name, any::<u64>(), any::<u64>(), phase, name, name);
-        let what = (
+        let identity = (name, any::<u64>(), any::<u64>(), phase, name, name);
+        let details = (
             prop::option::of(".{0,40}"),
             prop::option::of("[0-9a-f]{40}"),
             ".{0,20}",
             any::<u16>(),
             ".{0,20}",
         );
-        (who, what, any_time(), any_time(), pin).prop_map(
-            |(who, what, created_at, last_used_at, pin)| InstanceRecord {
-                name: who.0.parse().unwrap(),
-                uid: InstanceUid::from_bits(who.1),
-                generation: who.2,
-                phase: who.3,
-                project: who.4.parse().unwrap(),
-                snapshot: who.5.parse().unwrap(),
-                gitref: what.0,
-                commit: what.1,
-                created_by: what.2,
-                postgres_major: what.3,
-                superuser: what.4,
+        (identity, details, any_time(), any_time(), pin).prop_map(
+            |(identity, details, created_at, last_used_at, pin)| InstanceRecord {
+                name: identity.0.parse().unwrap(),
+                uid: InstanceUid::from_bits(identity.1),
+                generation: identity.2,
+                phase: identity.3,
+                project: identity.4.parse().unwrap(),
+                snapshot: identity.5.parse().unwrap(),
+                gitref: details.0,
+                commit: details.1,
+                created_by: details.2,
+                postgres_major: details.3,
+                superuser: details.4,
                 created_at,
                 last_used_at,
                 pin,
@@ -363,7 +363,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_is_decoded(record in any_record()) {
+        fn encoded_record_is_decoded(record in any_record()) {
             prop_assert_eq!(decode(&encode(&record).unwrap()).unwrap(), record);
         }
 

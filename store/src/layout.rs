@@ -1,4 +1,4 @@
-//! Where everything lives under the root directory.
+//! The paths under the root directory.
 //!
 //! ```text
 //! root/
@@ -9,7 +9,7 @@
 //!   state/db/                                 sled
 //!   state/git/<project>/                      mirrors of remote repositories
 //!   state/templates/<major>/                  one empty cluster per major, for imports
-//!   trash/                                    what is being deleted
+//!   trash/                                    directories that are being deleted
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -68,22 +68,22 @@ impl Layout {
         self.instance(uid).join("data")
     }
 
-    /// What Postgres logged for one instance, over all its starts.
+    /// The Postgres log of one instance, over all its starts.
     pub fn instance_log(&self, uid: InstanceUid) -> PathBuf {
         self.instance(uid).join("postgres.log")
     }
 
-    /// All directories of running instances. Only the daemon and Postgres' user can enter it.
+    /// The parent of the run directories.
     pub fn run(&self) -> PathBuf {
         self.root.join("run")
     }
 
-    /// The directory of one running instance's socket.
+    /// The directory of one running instance's socket and settings.
     pub fn run_dir(&self, uid: InstanceUid) -> PathBuf {
         self.run().join(uid.to_string())
     }
 
-    /// What only the daemon reads.
+    /// The daemon's own files.
     pub fn state(&self) -> PathBuf {
         self.root.join("state")
     }
@@ -105,7 +105,7 @@ impl Layout {
             .join(postgres_major.to_string())
     }
 
-    /// What is being deleted.
+    /// The parent of directories that are being deleted.
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")
     }

@@ -1,17 +1,16 @@
-//! The vocabulary of multidb and its durable records.
+//! The identifiers of multidb and its durable records.
 //!
-//! This crate owns the identifiers, the record types, where each thing lives under the root
-//! directory, and the ways a record reaches the disk. It knows no async runtime, no actor, no
-//! Docker and no socket; its calls block.
+//! This crate owns the identifiers, the record types, the layout of the root directory, and the writing
+//! of records to disk. It has no async runtime, actor, Docker or socket; its calls block.
 //!
 //! | module | owns |
 //! | --- | --- |
 //! | [`atomic_file`] | small files that are replaced in one step |
-//! | [`ids`] | names and identifiers, checked when they are made |
-//! | [`records`] | what is stored: instances, snapshots and jobs |
+//! | [`ids`] | names and identifiers, validated on construction |
+//! | [`records`] | the stored types: instances, snapshots and jobs |
 //! | [`layout`] | the paths under the root directory |
-//! | [`codec`] | the envelope around each stored record, and its versions |
-//! | [`manifest`] | the small files beside the data, written atomically |
+//! | [`codec`] | the encoding of a stored record, and its versions |
+//! | [`manifest`] | the JSON files beside the data, written atomically |
 //! | [`store`] | the records in sled, and their recovery |
 
 pub mod atomic_file;
@@ -29,7 +28,7 @@ pub use records::{
 };
 pub use store::{Store, StoreError};
 
-/// An error with all its causes, in one line.
+/// An error and its causes in one line, separated by colons.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut chain = error.to_string();
     let mut source = error.source();

@@ -1,9 +1,10 @@
-//! The small files beside the data: what a directory is, without any database.
+//! The manifest in each directory of an instance or a snapshot.
 //!
 //! An instance's manifest repeats its record, so that a lost database can be rebuilt; a snapshot's
-//! manifest is its only record. Both are JSON, for people too. Only a directory with a manifest
-//! of ours is ever deleted.
+//! manifest is its only record. Both are JSON, so that people can read them. Only a directory with
+//! a manifest is ever deleted.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,13 +17,13 @@ use crate::records::{InstanceRecord, SnapshotRecord};
 
 /// The manifest's file name.
 pub const FILE_NAME: &str = "manifest.json";
-/// The name that a manifest has while it is written. A crash can leave it.
+/// The manifest's file name while it is written. A crash can leave such a file.
 pub const TEMPORARY_NAME: &str = ".manifest.json.new";
 /// Filtered by the umask: a manifest is not a secret.
 const MODE: u32 = 0o666;
-/// The version that is written. A new field with a default needs no new one.
+/// The version that is written. A new field with a default does not need a new version.
 const VERSION: u32 = 1;
-/// The largest manifest: a snapshot with a hundred thousand migrations has less.
+/// The largest manifest. A snapshot with 100,000 migrations has a smaller one.
 const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 
 /// Why a manifest was not read or written.
@@ -31,22 +32,22 @@ pub enum ManifestError {
     /// The file could not be read or written.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
         /// The path.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The file is no manifest of this kind.
-    #[error("{} is no manifest of {kind}", .path.display())]
+    /// The file is not a manifest of this kind.
+    #[error("{} is not a manifest of kind \"{kind}\"", .path.display())]
     Content {
         /// The path.
         path: PathBuf,
-        /// What it should describe.
+        /// The expected kind.
         kind: &'static str,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },
@@ -55,14 +56,14 @@ pub enum ManifestError {
     Version {
         /// The path.
         path: PathBuf,
-        /// The version that it claims.
+        /// Its version.
         version: u32,
     },
 }
 
-/// What a manifest describes.
+/// A type that is stored in a manifest.
 pub trait Described: Serialize + DeserializeOwned {
-    /// The word for it in the file.
+    /// Its kind, as in the file.
     const KIND: &'static str;
 }
 
@@ -108,9 +109,9 @@ pub fn write<T: Described>(directory: &Path, record: &T) -> Result<(), ManifestE
         .map_err(io_error("write", &path))
 }
 
-/// Writes the first manifest of a new directory, and gives back its file. Whoever looks finds it at
-/// once; it is durable when the caller has synced the file and the directory, which it may do while
-/// it makes the rest. Until then a crash of the machine can leave it empty.
+/// Writes the first manifest of a new directory, and returns its file. It is visible at once, and durable when
+/// the caller has synced the file and the directory, which it may do while it fills the directory. Until
+/// then a crash of the machine can leave it empty.
 ///
 /// # Errors
 ///
@@ -151,7 +152,7 @@ pub fn sync_directory(directory: &Path) -> Result<(), ManifestError> {
 ///
 /// # Errors
 ///
-/// There is none, or it is not one of this kind.
+/// There is none, or it is not of this kind.
 pub fn read<T: Described>(directory: &Path) -> Result<T, ManifestError> {
     let path = directory.join(FILE_NAME);
     let size = fs::metadata(&path).map_err(io_error("read", &path))?.len();
@@ -172,7 +173,7 @@ pub fn read<T: Described>(directory: &Path) -> Result<T, ManifestError> {
     }
     if header.kind != T::KIND {
         let other = <serde_json::Error as serde::de::Error>::custom(format!(
-            "it is a manifest of {}",
+            "it is of kind \"{}\"",
             header.kind
         ));
         return Err(content(other));
@@ -180,22 +181,34 @@ pub fn read<T: Described>(directory: &Path) -> Result<T, ManifestError> {
     serde_json::from_slice(&text).map_err(content)
 }
 
-/// The manifests of all directories in `parent`, each with its directory. Hidden directories are
-/// left out. What is no manifest is an error of its own and hides nothing else.
+/// A directory and its manifest, or the reason why it has none.
+pub type Scanned<T> = (PathBuf, Result<T, ManifestError>);
+
+/// The manifests of all directories in `parent`, by path. Hidden directories are left out.
 ///
 /// # Errors
 ///
 /// `parent` cannot be listed.
-#[expect(clippy::type_complexity, reason = "a list of a list's results")]
-pub fn scan<T: Described>(
+pub fn scan<T: Described>(parent: &Path) -> Result<Vec<Scanned<T>>, ManifestError> {
+    scan_some(parent, |_| true)
+}
+
+/// The manifests of the directories in `parent` whose names are wanted, by path. The others are not read.
+///
+/// # Errors
+///
+/// `parent` cannot be listed.
+pub fn scan_some<T: Described>(
     parent: &Path,
-) -> Result<Vec<(PathBuf, Result<T, ManifestError>)>, ManifestError> {
+    is_wanted: impl Fn(&OsStr) -> bool,
+) -> Result<Vec<Scanned<T>>, ManifestError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(parent).map_err(io_error("list", parent))? {
         let entry = entry.map_err(io_error("list", parent))?;
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let name = entry.file_name();
+        let is_hidden = name.as_encoded_bytes().starts_with(b".");
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if hidden || !is_directory {
+        if is_hidden || !is_directory || !is_wanted(&name) {
             continue;
         }
         let directory = entry.path();
@@ -233,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_before_the_rename_leaves_the_old_manifest() {
+    fn crash_before_the_rename_leaves_the_old_manifest() {
         let directory = tempfile::tempdir().unwrap();
         write(directory.path(), &example()).unwrap();
         fs::write(directory.path().join(TEMPORARY_NAME), b"{ half of it").unwrap();
@@ -274,7 +287,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read(record in any_record()) {
+        fn written_record_is_read_back(record in any_record()) {
             let directory = tempfile::tempdir().unwrap();
             write(directory.path(), &record).unwrap();
             prop_assert_eq!(read::<InstanceRecord>(directory.path()).unwrap(), record);

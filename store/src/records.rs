@@ -1,4 +1,4 @@
-//! The records of multidb: one for each instance and each job, and a manifest for each snapshot.
+//! The durable types: a record for each instance and each job, a manifest for each snapshot.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,49 +9,48 @@ mod job;
 
 pub use self::job::{JobFailure, JobKind, JobRecord, JobState};
 
-/// One instance, as sled holds it and as the manifest in its directory repeats it.
+/// One instance, stored in sled and again in the manifest in its directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceRecord {
     /// The name that clients use.
     pub name: InstanceName,
-    /// The clone that holds its data; a reset changes it.
+    /// The identity of its clone; a reset changes it.
     pub uid: InstanceUid,
-    /// Grows by one with each reset. Of two clones of one name, the higher one is the instance.
+    /// Grows by one with each reset. Of two clones with one name, the one with the higher generation is current.
     pub generation: u64,
-    /// What is being done with the clone: an intent, written before the act.
+    /// The operation on the clone, written before it begins.
     pub phase: Phase,
     /// The project that it belongs to.
     pub project: ProjectName,
     /// The snapshot that it was cloned from.
     pub snapshot: SnapshotId,
-    /// The revision that the client named at creation, if it chose by revision.
+    /// The revision that the client named at creation, if any.
     pub gitref: Option<String>,
-    /// The commit that the revision meant at creation, as 40 hexadecimal digits.
+    /// The commit of that revision at creation, as 40 hexadecimal digits.
     pub commit: Option<String>,
     /// The multidb user who created it.
     pub created_by: String,
     /// The major version of Postgres that its data needs.
     pub postgres_major: u16,
-    /// A superuser role of the cluster, for multidb's own questions to it.
+    /// A superuser role of the cluster, for multidb's own queries.
     pub superuser: String,
     /// When it was created; a reset does not change it.
     pub created_at: Timestamp,
-    /// When a session last began or ended, or was seen to go on. Written at these moments, so it is exact to
-    /// the last one that was flushed.
+    /// When a session last began or ended, or was last seen open.
     pub last_used_at: Timestamp,
     /// Whether retention may delete it.
     pub pin: Pin,
 }
 
-/// How far an instance's clone is, as the record claims it.
+/// The progress of an instance's clone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// The clone is being made; no client was told that it is there.
+    /// The clone is being made; no client has been told of it.
     Cloning,
     /// The clone is complete.
     Ready,
-    /// The clone is to be deleted.
+    /// The clone is being deleted.
     Deleting,
 }
 
@@ -59,7 +58,7 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pin {
-    /// It expires when it was not used for the retention time.
+    /// It expires after the retention time without use.
     None,
     /// It never expires.
     Forever,
@@ -84,10 +83,10 @@ pub struct SnapshotRecord {
     pub superuser: String,
     /// The sum of its files' sizes, in bytes.
     pub bytes: u64,
-    /// The number of its files: what a clone by reflink costs.
+    /// The number of its files, which determines the duration of a clone by reflink.
     pub files: u64,
     /// The applied migrations, sorted, each once.
     pub migrations: Vec<String>,
-    /// Where it came from, for people: `dump /backups/monday.dump`.
+    /// Its origin, for people: `dump /backups/monday.dump`.
     pub source: String,
 }

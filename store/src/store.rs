@@ -1,8 +1,8 @@
-//! The records of all instances, in sled; and their recovery from the manifests.
+//! The records of all instances, in sled, and their recovery from the manifests.
 //!
-//! sled 0.34 has open reports of corruption after an abrupt stop (spacejam/sled 1533), so it is
-//! never the only copy of the truth: a database that cannot be read is moved aside and rebuilt, and what is
-//! missing in one that can be read is added.
+//! sled 0.34 has open reports of corruption after an abrupt stop (spacejam/sled 1533), so it is never the only
+//! copy: a database that cannot be read is moved aside and rebuilt from the manifests, and a record that is
+//! missing is added from its manifest.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,7 +16,7 @@ mod error;
 mod jobs;
 mod recovery;
 
-use self::database::Database;
+use self::database::{Contents, Database};
 pub use self::error::StoreError;
 pub use self::jobs::{DamagedJob, StoredJobs};
 use self::recovery::Added;
@@ -25,86 +25,107 @@ use self::recovery::Added;
 #[derive(Clone)]
 pub struct Store {
     layout: Layout,
-    /// Nothing after a failure, until it could be opened again.
+    /// `None` after a failure, until it is open again.
     database: Arc<RwLock<Option<Database>>>,
 }
 
-/// A store and how it was opened.
+/// A store that was just opened.
 pub struct Opened {
     /// The store.
     pub store: Store,
-    /// What had to be done for it.
+    /// All records, by name.
+    pub records: Vec<InstanceRecord>,
+    /// The repairs that were needed.
     pub recovery: Recovery,
 }
 
-/// What opening the store had to do.
+/// The repairs that opening the store needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovery {
-    /// Nothing.
+    /// None.
     None,
-    /// The database was new, and no instance was there.
+    /// The database was created, and there were no instances.
     New,
     /// Records were added from the manifests.
     Completed {
-        /// The instances whose first clone a crash had left complete but for its record.
+        /// The instances whose first clone was complete and whose record was not, after a crash.
         finished: Vec<InstanceName>,
-        /// The instances whose records the database had lost.
+        /// The instances whose records were missing in the database.
         found: Vec<InstanceName>,
     },
     /// The database was lost or damaged, and was rebuilt from the manifests.
     Rebuilt {
         /// Where the damaged database is now, if there was one.
         moved_to: Option<PathBuf>,
-        /// What was wrong with it.
+        /// Why it could not be used.
         cause: String,
-        /// How many instances were found again.
+        /// The number of instances that were found.
         instances: usize,
     },
 }
 
 impl Store {
-    /// Opens the database, and adds from the manifests what it lacks; or rebuilds it from them where it is lost or
-    /// damaged. A damaged one is kept beside the new one.
+    /// Opens the database and adds the records that only the manifests have. A database that is missing or
+    /// damaged is rebuilt from the manifests; a damaged one is kept beside the new one.
     ///
     /// # Errors
     ///
-    /// Another process has it open, the machine has no room for it, or the directories cannot be read or
-    /// written.
+    /// Another process has it open, the disk is full, or the directories cannot be read or written.
     pub fn open_or_rebuild(layout: &Layout) -> Result<Opened, StoreError> {
         let existed = layout.db().exists();
-        let (database, moved_to, cause) = match Database::open_whole(layout) {
-            Ok((database, true)) => {
-                let Added { finished, found } = recovery::complete(&database, layout)?;
-                let recovery = match finished.is_empty() && found.is_empty() {
-                    true => Recovery::None,
-                    false => Recovery::Completed { finished, found },
+        match Database::open_and_read(layout) {
+            Ok(contents) if contents.is_complete => Self::complete(layout, contents),
+            Ok(Contents { database, .. }) => {
+                let cause = if existed {
+                    "the database was never filled"
+                } else {
+                    "there was no database"
                 };
-                return Ok(Opened::new(layout, database, recovery));
+                Self::rebuild(layout, database, None, cause.to_owned())
             }
-            Ok((database, false)) => {
-                let cause = match existed {
-                    true => "the database was never filled",
-                    false => "there was no database",
-                };
-                (database, None, cause.to_owned())
-            }
-            Err(error @ StoreError::Locked { .. }) => return Err(error),
-            Err(error) if !error.is_damage() => return Err(error),
+            Err(error @ StoreError::Locked { .. }) => Err(error),
+            Err(error) if !error.is_damage() => Err(error),
             Err(error) => {
                 let moved_to = recovery::move_aside(layout)?;
-                let (database, _) = Database::open_whole(layout)?;
-                (database, Some(moved_to), crate::error_chain(&error))
+                let database = Database::open_and_read(layout)?.database;
+                Self::rebuild(layout, database, Some(moved_to), crate::error_chain(&error))
             }
+        }
+    }
+
+    fn complete(layout: &Layout, contents: Contents) -> Result<Opened, StoreError> {
+        let Contents {
+            database,
+            mut records,
+            ..
+        } = contents;
+        let Added { finished, found } = recovery::complete(&database, layout, &records)?;
+        let recovery = if finished.is_empty() && found.is_empty() {
+            Recovery::None
+        } else {
+            records = database.all()?;
+            Recovery::Completed { finished, found }
         };
-        let recovery = match (recovery::rebuild(&database, layout)?, &moved_to) {
-            (0, None) => Recovery::New,
-            (instances, _) => Recovery::Rebuilt {
+        Ok(Opened::new(layout, database, records, recovery))
+    }
+
+    fn rebuild(
+        layout: &Layout,
+        database: Database,
+        moved_to: Option<PathBuf>,
+        cause: String,
+    ) -> Result<Opened, StoreError> {
+        let records = recovery::rebuild(&database, layout)?;
+        let recovery = if records.is_empty() && moved_to.is_none() {
+            Recovery::New
+        } else {
+            Recovery::Rebuilt {
                 moved_to,
                 cause,
-                instances,
-            },
+                instances: records.len(),
+            }
         };
-        Ok(Opened::new(layout, database, recovery))
+        Ok(Opened::new(layout, database, records, recovery))
     }
 
     /// Writes a record. Durable when it returns, against a crash and against a power cut.
@@ -131,7 +152,7 @@ impl Store {
         })
     }
 
-    /// All records, ordered by name.
+    /// All records, by name.
     ///
     /// # Errors
     ///
@@ -140,15 +161,15 @@ impl Store {
         self.run(Database::all)
     }
 
-    /// A sled that failed once, as on a full disk, refuses all that is asked of it from then on
-    /// (`Config::set_global_error`): it is opened again, and the action is tried once more.
+    /// Runs an action. A sled that failed once, as on a full disk, fails from then on
+    /// (`Config::set_global_error`), so it is opened again and the action is retried once.
     fn run<T>(&self, action: impl Fn(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(database) = &*open {
             match action(database) {
                 Err(error) if error.is_of_database() => tracing::warn!(
                     error = crate::error_chain(&error),
-                    "the database of records failed, it is opened again"
+                    "the database of records failed and is reopened"
                 ),
                 result => return result,
             }
@@ -158,21 +179,29 @@ impl Store {
             .database
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        // It is locked until it is closed.
+        // It holds its lock until it is closed.
         *open = None;
-        let (database, _) = Database::open_whole(&self.layout)?;
-        let database = open.insert(database);
+        let database = open.insert(Database::open_and_read(&self.layout)?.database);
         action(database)
     }
 }
 
 impl Opened {
-    fn new(layout: &Layout, database: Database, recovery: Recovery) -> Self {
+    fn new(
+        layout: &Layout,
+        database: Database,
+        records: Vec<InstanceRecord>,
+        recovery: Recovery,
+    ) -> Self {
         let store = Store {
             layout: layout.clone(),
             database: Arc::new(RwLock::new(Some(database))),
         };
-        Self { store, recovery }
+        Self {
+            store,
+            records,
+            recovery,
+        }
     }
 }
 

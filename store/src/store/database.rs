@@ -1,4 +1,4 @@
-//! sled itself: the one place that opens it, and knows how its writes become durable.
+//! sled: the only place that opens it and makes its writes durable.
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -11,13 +11,13 @@ use crate::ids::InstanceName;
 use crate::layout::Layout;
 use crate::records::InstanceRecord;
 
-/// A record for each instance, under its name.
+/// The tree of instances, by name.
 const INSTANCES: &str = "instances";
-/// A record for each job, under its number.
+/// The tree of jobs, by number.
 pub(super) const JOBS: &str = "jobs";
-/// Set once the database was filled, so that an empty one can be told from a lost one.
+/// The key that is set once the database was filled, which distinguishes an empty database from a lost one.
 const COMPLETE: &[u8] = b"complete";
-/// Enough for ten thousand records.
+/// The records are read once, at the start; afterwards the cache only serves writes.
 const CACHE_BYTES: u64 = 8 << 20;
 
 /// An open database.
@@ -30,16 +30,29 @@ pub(super) struct Database {
     file: File,
 }
 
+/// An open database and its contents.
+pub(super) struct Contents {
+    pub(super) database: Database,
+    /// All records, by name.
+    pub(super) records: Vec<InstanceRecord>,
+    /// Whether the database was ever filled.
+    pub(super) is_complete: bool,
+}
+
 impl Database {
-    /// Opens the database and reads every record; also says whether it was ever filled.
-    pub(super) fn open_whole(layout: &Layout) -> Result<(Self, bool), StoreError> {
-        let open = || -> Result<(Self, bool), StoreError> {
+    /// Opens the database and reads every record.
+    pub(super) fn open_and_read(layout: &Layout) -> Result<Contents, StoreError> {
+        let open = || -> Result<Contents, StoreError> {
             let database = Self::open(layout)?;
-            database.all()?;
-            let complete = database.db.contains_key(COMPLETE).map_err(failed("read"))?;
-            Ok((database, complete))
+            let records = database.all()?;
+            let is_complete = database.db.contains_key(COMPLETE).map_err(failed("read"))?;
+            Ok(Contents {
+                database,
+                records,
+                is_complete,
+            })
         };
-        // Nothing of a database that panicked is used again.
+        // A database that panicked is not used again.
         catch_panic(AssertUnwindSafe(open))
     }
 
@@ -55,7 +68,7 @@ impl Database {
         let opened = sled::Config::new()
             .path(&path)
             .cache_capacity(CACHE_BYTES)
-            // Every write is flushed by us, before anybody is told of it.
+            // Each write is flushed explicitly before it is acknowledged.
             .flush_every_ms(None)
             .open();
         let db = opened.map_err(|source| match &source {
@@ -80,7 +93,7 @@ impl Database {
         })
     }
 
-    /// Says that all records are there.
+    /// Marks the database as filled.
     pub(super) fn set_complete(&self) -> Result<(), StoreError> {
         self.db.insert(COMPLETE, b"1").map_err(failed("write"))?;
         self.flush()
@@ -101,7 +114,7 @@ impl Database {
         Ok(())
     }
 
-    /// All records, ordered by name.
+    /// All records, by name.
     pub(super) fn all(&self) -> Result<Vec<InstanceRecord>, StoreError> {
         let mut records = Vec::new();
         for entry in &self.instances {
@@ -112,8 +125,8 @@ impl Database {
         Ok(records)
     }
 
-    /// sled's flush reaches the page cache's writeback (`sync_file_range`), not the disk's own
-    /// cache: that is what the `fdatasync` is for.
+    /// Makes all writes durable. sled's own flush (`sync_file_range`) does not reach the disk's cache, so
+    /// `fdatasync` follows.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
         self.db.flush().map_err(failed("flush"))?;
         rustix::fs::fdatasync(&self.file).map_err(|error| StoreError::Io {
@@ -148,7 +161,7 @@ fn broken(key: &str, source: CodecError) -> StoreError {
     }
 }
 
-/// sled wraps the error of its `flock` in one of its own, with the cause only in the text.
+/// sled wraps the error of its `flock` in an error of its own that has the cause only in its text.
 fn is_lock_conflict(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::WouldBlock || error.to_string().contains("acquire lock")
 }

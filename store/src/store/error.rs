@@ -1,4 +1,4 @@
-//! Why the store fails, and what follows from it.
+//! The store's error, and its classification.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::codec::CodecError;
 use crate::manifest;
 
-/// Why the records cannot be read or written.
+/// A failure to read or write records.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has the database open.
@@ -18,16 +18,16 @@ pub enum StoreError {
     /// sled failed.
     #[error("the database failed to {action}")]
     Database {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: sled::Error,
     },
     /// sled panicked, which it does on some damage.
     #[error("the database is damaged: {message}")]
     Panicked {
-        /// What it said.
+        /// The message of the panic.
         message: String,
     },
     /// A record is broken.
@@ -37,18 +37,18 @@ pub enum StoreError {
         tree: &'static str,
         /// The key.
         key: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: CodecError,
     },
     /// A file could not be read, written or moved.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
         /// The path.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
@@ -58,7 +58,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether there was no room for a write.
+    /// Whether the disk was full.
     pub fn is_out_of_space(&self) -> bool {
         let kind = self.io().map(io::Error::kind);
         matches!(
@@ -71,7 +71,7 @@ impl StoreError {
         )
     }
 
-    /// Whether the database itself failed: it is of no use any more, and may be again once it is opened anew.
+    /// Whether the open database failed. It may work again once it is reopened.
     pub(super) fn is_of_database(&self) -> bool {
         matches!(
             self,
@@ -79,8 +79,8 @@ impl StoreError {
         )
     }
 
-    /// Whether another database in its place would help: not against a machine that has no room, no file
-    /// descriptor or no right for it.
+    /// Whether a new database in its place would help. It does not where the disk is full, or where file
+    /// descriptors or permissions are missing.
     pub(super) fn is_damage(&self) -> bool {
         let Some(error) = self.io() else {
             return true;

@@ -1,6 +1,7 @@
-//! What is done where sled does not have all records: the manifests beside the data have them too.
+//! Records that sled lacks are taken from the manifests beside the data.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 
@@ -8,43 +9,57 @@ use jiff::Timestamp;
 
 use super::StoreError;
 use super::database::Database;
-use crate::ids::InstanceName;
+use crate::ids::{InstanceName, InstanceUid};
 use crate::layout::Layout;
 use crate::manifest;
 use crate::records::{InstanceRecord, Phase};
 
-/// Fills an empty database from the manifests, and says how many instances there are.
-pub(super) fn rebuild(database: &Database, layout: &Layout) -> Result<usize, StoreError> {
-    let records = records_from_manifests(layout)?;
+/// Fills an empty database from the manifests, and returns its records by name.
+pub(super) fn rebuild(
+    database: &Database,
+    layout: &Layout,
+) -> Result<Vec<InstanceRecord>, StoreError> {
+    let records = records_from_manifests(layout, &HashSet::new())?;
     for record in records.values() {
         database.insert(record)?;
     }
     database.set_complete()?;
-    Ok(records.len())
+    Ok(records.into_values().collect())
 }
 
-/// What was added to a database from the manifests.
+/// The instances whose records were added from the manifests.
 #[derive(Default)]
 pub(super) struct Added {
-    /// The instances whose first clone was complete but for its record, as a crash leaves it.
+    /// Those whose first clone was complete and whose record was not, after a crash.
     pub(super) finished: Vec<InstanceName>,
-    /// The instances whose record was lost.
+    /// Those whose record was missing.
     pub(super) found: Vec<InstanceName>,
 }
 
-/// Adds the instances whose data is complete and whose record is not there, or is older than their data.
+/// Adds the instances that have complete data, and no record or one that is older than the data.
 ///
-/// sled drops the end of its log without a word where a page of it is damaged. An instance is deleted by moving its
-/// data away before its record goes, and a reset's new clone counts only when its record is written: so data
-/// without a record is data that a client may have been told of.
-pub(super) fn complete(database: &Database, layout: &Layout) -> Result<Added, StoreError> {
-    let records = database.all()?;
+/// sled drops the end of its log without an error where a page of it is damaged. An instance is deleted by
+/// moving its data away before its record is removed, and a reset's new clone counts only once its record is
+/// written, so a client may have been told of any data that has no record.
+///
+/// A clone whose record is `ready` or `deleting` needs nothing, so its manifest is not read: with 50,000
+/// instances that is most of the time of a start.
+pub(super) fn complete(
+    database: &Database,
+    layout: &Layout,
+    records: &[InstanceRecord],
+) -> Result<Added, StoreError> {
+    let settled = records
+        .iter()
+        .filter(|record| record.phase != Phase::Cloning)
+        .map(|record| record.uid)
+        .collect();
     let records: HashMap<_, _> = records
         .iter()
         .map(|record| (&record.name, record))
         .collect();
     let mut added = Added::default();
-    for (name, manifest) in records_from_manifests(layout)? {
+    for (name, manifest) in records_from_manifests(layout, &settled)? {
         let to = match records.get(&name) {
             None => &mut added.found,
             Some(record) if record.uid == manifest.uid => match record.phase {
@@ -55,10 +70,10 @@ pub(super) fn complete(database: &Database, layout: &Layout) -> Result<Added, St
                 let is_older = record.phase == Phase::Ready
                     && record.generation < manifest.generation
                     && !layout.instance_data(record.uid).is_dir();
-                match is_older {
-                    true => &mut added.found,
-                    false => continue,
+                if !is_older {
+                    continue;
                 }
+                &mut added.found
             }
         };
         to.push(name);
@@ -83,16 +98,22 @@ pub(super) fn move_aside(layout: &Layout) -> Result<PathBuf, StoreError> {
     Ok(moved_to)
 }
 
-/// The instances whose data is complete. Of two clones of one name, the one of the last reset
-/// counts. None is to expire by a time of last use that nobody knows, so that is now.
+/// The instances whose data is complete, but for these clones. Of two clones of one name, the one with the
+/// higher generation counts. The time of last use is not known, so it is now: no instance expires too early.
 fn records_from_manifests(
     layout: &Layout,
+    except: &HashSet<InstanceUid>,
 ) -> Result<BTreeMap<InstanceName, InstanceRecord>, StoreError> {
     let mut records: BTreeMap<InstanceName, InstanceRecord> = BTreeMap::new();
     if !layout.instances().exists() {
         return Ok(records);
     }
-    for (directory, record) in manifest::scan::<InstanceRecord>(&layout.instances())? {
+    let is_wanted = |name: &OsStr| {
+        let uid = name.to_str().and_then(|name| name.parse().ok());
+        uid.is_none_or(|uid: InstanceUid| !except.contains(&uid))
+    };
+    let found = manifest::scan_some::<InstanceRecord>(&layout.instances(), is_wanted)?;
+    for (directory, record) in found {
         let mut record = match record {
             Ok(record) => record,
             Err(error) => {

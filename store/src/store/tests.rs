@@ -65,10 +65,11 @@ fn records_survive_a_reopening() {
     let opened = open(&root.layout);
     assert_eq!(opened.recovery, Recovery::None);
     assert_eq!(opened.store.instances().unwrap(), [record(2)]);
+    assert_eq!(opened.records, [record(2)]);
 }
 
 #[test]
-fn a_second_daemon_on_the_same_root_is_told_so() {
+fn second_daemon_on_the_same_root_is_refused() {
     let root = root();
     let _held = open(&root.layout);
     let error = Store::open_or_rebuild(&root.layout).err().unwrap();
@@ -99,15 +100,14 @@ fn a_lost_database_is_rebuilt_from_the_manifests() {
             ..
         }
     ));
-    let records = opened.store.instances().unwrap();
-    let found = records.iter().find(|found| found.name == pinned.name);
+    let found = opened.records.iter().find(|r| r.name == pinned.name);
     let found = found.unwrap();
     assert_eq!(found.pin, Pin::Forever);
     assert!(found.last_used_at >= before, "it could expire by mistake");
 }
 
 #[test]
-fn unfinished_clones_and_those_that_a_reset_replaced_are_not_rebuilt() {
+fn unfinished_and_replaced_clones_are_not_rebuilt() {
     let root = root();
     make_clone(&root.layout, &record(1));
     let reset = InstanceRecord {
@@ -171,7 +171,7 @@ fn a_damaged_database_is_moved_aside_and_rebuilt() {
 }
 
 #[test]
-fn instances_whose_records_were_lost_without_a_word_are_found_again() {
+fn instances_whose_records_were_lost_silently_are_found_again() {
     let root = root();
     let opened = open(&root.layout);
     let reset = InstanceRecord {
@@ -231,7 +231,7 @@ fn instances_whose_records_were_lost_without_a_word_are_found_again() {
     assert_eq!(open(&root.layout).recovery, Recovery::None);
 }
 
-/// One damaged page is noticed by sled as the end of its log, and it says nothing.
+/// sled takes a damaged page for the end of its log, and returns no error.
 #[test]
 fn a_damaged_page_anywhere_loses_no_instance() {
     let root = root();
@@ -268,33 +268,33 @@ fn a_damaged_page_anywhere_loses_no_instance() {
     }
 }
 
-/// The child of the next test, whose files may not grow for a while.
+/// Set in the child of the next test, which limits the size of its files for a while.
 const FULL: &str = "MULTIDB_STORE_FULL_CHILD";
 
 #[test]
-fn a_database_that_failed_for_want_of_room_works_again_when_there_is_some() {
+fn database_that_failed_on_a_full_disk_works_again_when_there_is_space() {
     if let Ok(root) = std::env::var(FULL) {
-        return write_without_room(&Layout::new(root));
+        return write_to_a_full_disk(&Layout::new(root));
     }
     let root = root();
-    // Limits are those of a whole process, which other tests share.
-    // A write beyond the limit is a signal first, and an error only where that is ignored.
+    // A limit is that of the whole process, which other tests share. A write beyond it raises SIGXFSZ, and
+    // returns an error only where the signal is ignored.
     let output = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture"])
-        .arg("store::tests::a_database_that_failed_for_want_of_room_works_again_when_there_is_some")
+        .arg("store::tests::database_that_failed_on_a_full_disk_works_again_when_there_is_space")
         .env(FULL, root.layout.root())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && said.contains("went on"),
+        output.status.success() && printed.contains("continued"),
         "{output:?}"
     );
 }
 
-fn write_without_room(layout: &Layout) {
+fn write_to_a_full_disk(layout: &Layout) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let store = open(layout).store;
     store.put(&record(1)).unwrap();
@@ -311,14 +311,14 @@ fn write_without_room(layout: &Layout) {
     store.put(&record(2000)).unwrap();
     let found = names(&store);
     assert!(found.contains(&"i1".to_owned()) && found.contains(&"i2000".to_owned()));
-    writeln!(std::io::stdout(), "\nwent on").unwrap();
+    writeln!(std::io::stdout(), "\ncontinued").unwrap();
 }
 
-/// The child of the next test: writes records and says which are durable, until it is killed.
+/// Set in the child of the next test, which writes records and prints the durable ones until it is killed.
 const CHILD: &str = "MULTIDB_STORE_CRASH_CHILD";
 
 #[test]
-fn what_was_acknowledged_survives_a_kill_at_any_moment() {
+fn acknowledged_records_survive_a_kill_at_any_moment() {
     if let Ok(root) = std::env::var(CHILD) {
         return write_until_killed(&Layout::new(root));
     }
@@ -327,7 +327,7 @@ fn what_was_acknowledged_survives_a_kill_at_any_moment() {
     for _ in 0..20 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture"])
-            .arg("store::tests::what_was_acknowledged_survives_a_kill_at_any_moment")
+            .arg("store::tests::acknowledged_records_survive_a_kill_at_any_moment")
             .env(CHILD, root.layout.root())
             .stdout(Stdio::piped())
             .spawn()
