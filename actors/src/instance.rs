@@ -11,10 +11,11 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
 use multidb_store::{InstanceRecord, InstanceUid};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, DiscardClone, MakeClone, Persist};
+use crate::instance_table::StatusPublisher;
 use crate::limits::{Limits, STOP_TIMEOUT};
 use crate::ports::{Clock, CloneError, Endpoint, RunningPostgres, Runtime, ServerProbe};
 use crate::slots::{MakeRoom, Slot, Slots};
@@ -87,8 +88,8 @@ pub struct InstanceActor {
     /// How leases say that their session ended.
     ended: mpsc::UnboundedSender<Job>,
     ended_events: Option<mpsc::UnboundedReceiver<Job>>,
-    /// Where the status is published.
-    status: watch::Sender<InstanceStatus>,
+    /// Publishes the status.
+    status: StatusPublisher,
     deps: InstanceDeps,
 }
 
@@ -100,12 +101,13 @@ struct Run {
 }
 
 impl InstanceActor {
-    /// Starts the actor on this arbiter. The receiver shows its status, and closes when it ends.
+    /// Starts the actor on this arbiter, and publishes its first status.
     pub fn launch(
         record: InstanceRecord,
         origin: Origin,
         deps: InstanceDeps,
-    ) -> (Addr<Self>, watch::Receiver<InstanceStatus>) {
+        mut status: StatusPublisher,
+    ) -> Addr<Self> {
         let now = Instant::now();
         let mut adopted = None;
         let (life, first) = match origin {
@@ -129,8 +131,8 @@ impl InstanceActor {
                 (life, first)
             }
         };
-        let (status, published) = watch::channel(InstanceStatus {
-            record: record.clone(),
+        status.publish(&record, |record| InstanceStatus {
+            record,
             state: life.state(),
             sessions: 0,
             unused: true,
@@ -138,7 +140,7 @@ impl InstanceActor {
             failure: None,
         });
         let (ended, ended_events) = mpsc::unbounded_channel();
-        let addr = Self::create(|ctx| {
+        Self::create(|ctx| {
             let mut actor = Self {
                 record,
                 life,
@@ -162,8 +164,7 @@ impl InstanceActor {
                 actor.take_run(run, postgres, slot, ctx);
             }
             actor
-        });
-        (addr, published)
+        })
     }
 
     /// Feeds one event to the life cycle and does what it says.
@@ -281,8 +282,8 @@ impl InstanceActor {
     /// Publishes the status, and answers the commands that have their result.
     fn settle(&mut self, ctx: &mut Context<Self>) {
         let state = self.life.state();
-        self.status.send_replace(InstanceStatus {
-            record: self.record.clone(),
+        self.status.publish(&self.record, |record| InstanceStatus {
+            record,
             state,
             sessions: self.life.sessions(),
             unused: self.life.is_unused(),

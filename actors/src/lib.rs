@@ -7,7 +7,8 @@
 //! | [`connection`] | one client connection: login, relay, idleness |
 //! | [`snapshot_index`] | the snapshots, and the choice of one for a new instance |
 //! | [`clone_worker`] | the threads that clone, delete and write records |
-//! | [`sessions`], [`slots`], [`limits`] | what the actors share |
+//! | [`instance_table`] | the status of every instance, with counts and orders |
+//! | [`sessions`], [`slots`], [`limits`] | shared by the actors: open sessions, places to run, settings |
 //! | [`request`] | the overloaded user name |
 //! | [`auth`] | authentication, and the rights of users |
 //! | [`wire`] | the part of Postgres' protocol that a proxy must speak |
@@ -23,6 +24,7 @@ pub mod clone_worker;
 pub mod connection;
 pub mod endpoint;
 pub mod instance;
+pub mod instance_table;
 pub mod limits;
 pub mod ports;
 pub mod request;

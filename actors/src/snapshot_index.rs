@@ -318,15 +318,16 @@ impl Handler<AddSnapshot> for SnapshotIndex {
     }
 }
 
-/// Removes a snapshot before its deletion. Returns whether it existed.
+/// Removes a snapshot before its deletion. Returns whether it existed. Sent by the Supervisor alone, which
+/// knows the instances made from it.
 #[derive(Message)]
 #[rtype(result = "bool")]
-pub struct RemoveSnapshot(pub SnapshotId);
+pub struct ForgetSnapshot(pub SnapshotId);
 
-impl Handler<RemoveSnapshot> for SnapshotIndex {
+impl Handler<ForgetSnapshot> for SnapshotIndex {
     type Result = bool;
 
-    fn handle(&mut self, RemoveSnapshot(id): RemoveSnapshot, _: &mut Self::Context) -> bool {
+    fn handle(&mut self, ForgetSnapshot(id): ForgetSnapshot, _: &mut Self::Context) -> bool {
         let existed = self.snapshots.remove(&id).is_some();
         self.changed();
         existed

@@ -1,8 +1,11 @@
-//! Supervisor: the map from an instance's name to its actor, and what concerns all of them.
+//! Supervisor: the map from an instance's name to its actor, and the decisions that concern several instances.
 //!
-//! It creates instances, one at a time for each name; it rebuilds an actor that ended by a
-//! defect; it makes room at `max_running`; it lets unused instances expire. It touches neither
-//! Postgres nor files.
+//! It creates instances, one at a time for each name; it starts the actor of a stopped instance when
+//! somebody asks for it, and rebuilds one that panicked; it stops unused instances at `max_running`; it
+//! deletes expired ones. It touches neither Postgres nor files.
+//!
+//! Its decisions read the counts and orders of the [`InstanceTable`], so they cost the same with one other
+//! instance as with 50,000.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,12 +13,14 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use multidb_store::{InstanceName, InstanceRecord, Phase, Pin, ProjectName};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::auth::{DenyReason, Identity};
 use crate::clone_worker::CloneWorker;
-use crate::instance::lifecycle::State;
+use crate::instance::lifecycle::{State, StateName};
 use crate::instance::{InstanceActor, InstanceDeps, InstanceStatus, Origin};
+use crate::instance_table::{ActorEnded, InstanceTable, Timed};
 use crate::limits::{IdleTimeouts, Limits};
 use crate::ports::{Clock, Freshness, Runtime, ServerProbe};
 use crate::request::{ConnectRequest, Source};
@@ -24,22 +29,23 @@ use crate::snapshot_index::{Choice, Choose, ChooseError, SnapshotIndex};
 
 mod creations;
 mod error;
+mod expiry;
 mod messages;
+mod removals;
 mod restore;
 pub mod retention;
 mod revive;
 
 pub use self::error::AcquireError;
 pub use self::messages::{
-    Acquire, Acquired, ControlInstance, GetInstance, ListInstances, PinInstance, StopAll,
-    StopInstances,
+    Acquire, Acquired, ControlInstance, CountInstances, GetInstance, ListInstances, PinInstance,
+    RemoveSnapshot, StopAll, StopInstances,
 };
+pub use self::removals::RemoveSnapshotError;
 pub use self::restore::Restore;
 
 use self::creations::Creations;
-
-/// How often unused instances are looked for, at most; a short retention is looked at more often.
-const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(60);
+use self::removals::Removals;
 
 /// What a project means for its instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,23 +77,42 @@ pub struct SupervisorDeps {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The keeper of all instances.
+/// The Supervisor.
 pub struct Supervisor {
-    instances: HashMap<InstanceName, Entry>,
-    /// The names whose snapshot is being chosen, and who waits for that.
+    /// All instances.
+    table: InstanceTable,
+    /// The actors of the instances that were used since the start; all others are stopped.
+    actors: HashMap<InstanceName, Entry>,
+    /// Reports the end of each actor. One stream for all of them: a future for each would be polled
+    /// with every message.
+    ended: mpsc::UnboundedSender<ActorEnded>,
+    /// Taken when the Supervisor starts.
+    ended_events: Option<mpsc::UnboundedReceiver<ActorEnded>>,
+    /// The names whose snapshot is being chosen, and their waiters.
     choosing: HashMap<InstanceName, Vec<Waiter>>,
+    removals: Removals,
     slots: Slots,
     creations: Creations,
+    /// The last of the expired instances that the current sweep has reached.
+    swept_to: Option<Timed>,
     draining: bool,
     deps: SupervisorDeps,
 }
 
-/// One instance.
+/// The actor of one instance.
 struct Entry {
     addr: Addr<InstanceActor>,
-    status: watch::Receiver<InstanceStatus>,
-    /// When its actor was rebuilt after it had ended by a defect.
+    /// When it was rebuilt after it had ended by a defect.
     revivals: Vec<tokio::time::Instant>,
+}
+
+/// A new instance, before its snapshot is chosen.
+struct Creation {
+    name: InstanceName,
+    project: ProjectName,
+    source: Source,
+    /// The multidb user of the first client that asked for it.
+    user: String,
 }
 
 /// A client that waits until its instance has an actor.
@@ -100,11 +125,17 @@ struct Waiter {
 impl Supervisor {
     /// A Supervisor without instances: [`Restore`] gives it those that are recorded.
     pub fn new(deps: SupervisorDeps) -> Self {
+        let (ended, ended_events) = mpsc::unbounded_channel();
         Self {
-            instances: HashMap::new(),
+            table: InstanceTable::new(deps.limits.retention),
+            actors: HashMap::new(),
+            ended,
+            ended_events: Some(ended_events),
             choosing: HashMap::new(),
+            removals: Removals::default(),
             slots: Slots::new(deps.limits.max_running),
             creations: Creations::default(),
+            swept_to: None,
             draining: false,
             deps,
         }
@@ -116,14 +147,13 @@ impl Supervisor {
             return waiter.refuse(AcquireError::ShuttingDown);
         }
         let name = waiter.request.instance.clone();
-        if let Some(entry) = self.instances.get(&name) {
-            let record = entry.status.borrow().record.clone();
+        if let Some(InstanceStatus { record, .. }) = self.table.get(&name) {
             if let Some(project) = &waiter.request.project
                 && *project != record.project
             {
                 let error = AcquireError::InstanceOfOtherProject {
                     instance: name,
-                    project: record.project,
+                    project: record.project.clone(),
                     requested: project.clone(),
                 };
                 return waiter.refuse(error);
@@ -133,7 +163,7 @@ impl Supervisor {
                 return waiter.refuse(error.into());
             }
             return waiter.answer(Acquired {
-                addr: entry.addr.clone(),
+                addr: self.actor_of(&record, ctx),
                 settings,
                 record,
                 created: false,
@@ -158,9 +188,7 @@ impl Supervisor {
             waiter.admit(&project, settings)?;
         }
         let name = &waiter.identity.name;
-        let statuses = self.instances.values().map(|entry| entry.status.borrow());
-        let existing = statuses.filter(|status| status.record.created_by == *name);
-        let existing = existing.count();
+        let existing = self.table.count_created_by(name);
         let coming = self.choosing.values().filter_map(|waiting| waiting.first());
         let coming = coming.filter(|first| first.identity.name == *name).count();
         let recent = self.creations.recent(name);
@@ -219,53 +247,72 @@ impl Supervisor {
         source: Source,
         ctx: &mut Context<Self>,
     ) {
-        let name = waiter.request.instance.clone();
-        let gitref = match &source {
-            Source::GitRef(gitref) => Some(gitref.clone()),
-            Source::Snapshot(_) | Source::AsOf(_) => None,
-        };
-        let user = waiter.identity.name.clone();
-        self.choosing.insert(name.clone(), vec![waiter]);
-        let chosen = self.deps.index.send(Choose {
+        let creation = Creation {
+            name: waiter.request.instance.clone(),
             project,
             source,
+            user: waiter.identity.name.clone(),
+        };
+        self.choosing.insert(creation.name.clone(), vec![waiter]);
+        self.choose_for(creation, ctx);
+    }
+
+    fn choose_for(&self, creation: Creation, ctx: &mut Context<Self>) {
+        let number = self.removals.next_choice();
+        let chosen = self.deps.index.send(Choose {
+            project: creation.project.clone(),
+            source: creation.source.clone(),
             freshness: Freshness::Fetch,
         });
         let chosen = chosen.into_actor(self).map(move |result, actor, ctx| {
             let result = result.unwrap_or(Err(ChooseError::IndexUnavailable));
-            let waiting = actor.choosing.remove(&name).unwrap_or_default();
             match result {
-                Ok(choice) => {
-                    // A mistyped revision creates nothing, so it does not count.
-                    actor.creations.note(&user);
-                    actor.create(name, choice, gitref, user, ctx);
-                    actor.answer_created(waiting, ctx);
+                Ok(choice) if actor.removals.outdates(number, &choice.snapshot.id) => {
+                    actor.choose_for(creation, ctx);
                 }
-                // The others may have asked for something else.
-                Err(error) => {
-                    let mut waiting = waiting.into_iter();
-                    if let Some(first) = waiting.next() {
-                        first.refuse(error.into());
-                    }
-                    waiting.for_each(|other| actor.acquire(other, ctx));
-                }
+                result => actor.chosen(creation, result, ctx),
             }
         });
         ctx.spawn(chosen);
     }
 
-    fn create(
+    fn chosen(
         &mut self,
-        name: InstanceName,
-        choice: Choice,
-        gitref: Option<String>,
-        user: String,
+        creation: Creation,
+        result: Result<Choice, ChooseError>,
         ctx: &mut Context<Self>,
     ) {
+        let waiting = self.choosing.remove(&creation.name).unwrap_or_default();
+        if self.choosing.is_empty() {
+            self.removals.forget_confirmed();
+        }
+        match result {
+            Ok(choice) => {
+                // A mistyped revision creates nothing, so it does not count.
+                self.creations.note(&creation.user);
+                self.create(creation, choice, ctx);
+                self.answer_created(waiting, ctx);
+            }
+            // The others may have asked for something else.
+            Err(error) => {
+                let mut waiting = waiting.into_iter();
+                if let Some(first) = waiting.next() {
+                    first.refuse(error.into());
+                }
+                waiting.for_each(|other| self.acquire(other, ctx));
+            }
+        }
+    }
+
+    fn create(&mut self, creation: Creation, choice: Choice, ctx: &mut Context<Self>) {
         let now = self.deps.clock.now();
         let snapshot = choice.snapshot;
+        let gitref = match creation.source {
+            Source::GitRef(gitref) => Some(gitref),
+            Source::Snapshot(_) | Source::AsOf(_) => None,
+        };
         let record = InstanceRecord {
-            name,
+            name: creation.name,
             uid: crate::new_uid(),
             generation: 1,
             phase: Phase::Cloning,
@@ -273,7 +320,7 @@ impl Supervisor {
             snapshot: snapshot.id.clone(),
             gitref,
             commit: choice.commit,
-            created_by: user,
+            created_by: creation.user,
             postgres_major: snapshot.postgres_major,
             superuser: snapshot.superuser.clone(),
             created_at: now,
@@ -300,13 +347,13 @@ impl Supervisor {
                 self.acquire(waiter, ctx);
                 continue;
             }
-            let Some(entry) = self.instances.get(&waiter.request.instance) else {
+            let Some(status) = self.table.get(&waiter.request.instance) else {
                 waiter.refuse(AcquireError::Unanswered);
                 continue;
             };
-            let record = entry.status.borrow().record.clone();
+            let record = status.record;
             waiter.answer(Acquired {
-                addr: entry.addr.clone(),
+                addr: self.actor_of(&record, ctx),
                 settings: self.settings_of(&record),
                 record,
                 created: true,
@@ -314,14 +361,26 @@ impl Supervisor {
         }
     }
 
-    /// Starts the instance's actor, and watches for its end.
+    /// The actor of an instance. One that was not used since the start is stopped, and gets its actor now.
+    fn actor_of(
+        &mut self,
+        record: &InstanceRecord,
+        ctx: &mut Context<Self>,
+    ) -> Addr<InstanceActor> {
+        match self.actors.get(&record.name) {
+            Some(entry) => entry.addr.clone(),
+            None => self.launch(record.clone(), Origin::Rest, Vec::new(), ctx),
+        }
+    }
+
+    /// Starts the actor of an instance.
     fn launch(
         &mut self,
         record: InstanceRecord,
         origin: Origin,
         revivals: Vec<tokio::time::Instant>,
         ctx: &mut Context<Self>,
-    ) {
+    ) -> Addr<InstanceActor> {
         let name = record.name.clone();
         let deps = InstanceDeps {
             runtime: self.deps.runtime.clone(),
@@ -332,63 +391,26 @@ impl Supervisor {
             limits: self.deps.limits.clone(),
             clock: self.deps.clock.clone(),
         };
-        let (addr, status) = InstanceActor::launch(record, origin, deps);
-        let mut watched = status.clone();
+        let publisher = self.table.publisher(name.clone(), self.ended.clone());
+        let addr = InstanceActor::launch(record, origin, deps, publisher);
         let entry = Entry {
-            addr,
-            status,
+            addr: addr.clone(),
             revivals,
         };
-        self.instances.insert(name.clone(), entry);
-        let ended = async move { while watched.changed().await.is_ok() {} };
-        let ended = ended
-            .into_actor(self)
-            .map(move |(), actor, ctx| actor.actor_ended(&name, ctx));
-        ctx.spawn(ended);
+        self.actors.insert(name, entry);
+        addr
     }
 
     /// Stops the least recently used instance without sessions, unless enough are stopping.
     fn make_room(&mut self) {
-        let states: Vec<_> = self.instances.values().map(|e| e.status.borrow()).collect();
-        let stopping = states
-            .iter()
-            .filter(|status| matches!(status.state, State::Stopping { .. }))
-            .count();
-        if stopping >= self.slots.wanted() {
+        if self.table.count_in(StateName::Stopping) >= self.slots.wanted() {
             return;
         }
-        let oldest = states
-            .iter()
-            .filter(|status| matches!(status.state, State::Running { .. }) && status.unused)
-            .min_by_key(|status| status.record.last_used_at)
-            .map(|status| status.record.name.clone());
-        drop(states);
-        if let Some(entry) = oldest.and_then(|name| self.instances.get(&name)) {
-            // A full mailbox means that it is busy; the one who waits asks again.
+        let unused = self.table.least_recently_used();
+        if let Some(entry) = unused.and_then(|name| self.actors.get(&name)) {
+            // A full mailbox means that it is busy; the waiter asks again.
             if let Err(error) = entry.addr.try_send(crate::instance::RoomWanted) {
                 tracing::debug!(%error, "an instance did not take a request for room");
-            }
-        }
-    }
-
-    /// Deletes the instances that nobody used for the retention time.
-    fn sweep(&mut self) {
-        let now = self.deps.clock.now();
-        for entry in self.instances.values() {
-            let status = entry.status.borrow();
-            let resting = matches!(status.state, State::Stopped | State::Failed);
-            let expires_at = retention::expires_at(&status.record, self.deps.limits.retention);
-            if resting && status.unused && expires_at.is_some_and(|at| at <= now) {
-                tracing::info!(
-                    instance = %status.record.name,
-                    last_used_at = %status.record.last_used_at,
-                    "instance expires"
-                );
-                let expire = crate::instance::Control(crate::instance::lifecycle::Command::Expire);
-                // A full mailbox means that it is in use: the next sweep sees that.
-                if let Err(error) = entry.addr.try_send(expire) {
-                    tracing::debug!(%error, "an instance did not take its expiry");
-                }
             }
         }
     }
@@ -419,10 +441,20 @@ impl Actor for Supervisor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(1024);
-        let interval = (self.deps.limits.retention / 10).min(SWEEP_INTERVAL_MAX);
-        let interval = interval.max(Duration::from_millis(100));
-        ctx.run_interval(interval, |actor, _| actor.sweep());
+        if let Some(events) = self.ended_events.take() {
+            ctx.add_stream(UnboundedReceiverStream::new(events));
+        }
+        self.sweep_later(ctx);
     }
+}
+
+impl StreamHandler<ActorEnded> for Supervisor {
+    fn handle(&mut self, ActorEnded(name): ActorEnded, ctx: &mut Self::Context) {
+        self.actor_ended(&name, ctx);
+    }
+
+    // Never: the Supervisor holds a sender itself.
+    fn finished(&mut self, _: &mut Self::Context) {}
 }
 
 #[cfg(test)]

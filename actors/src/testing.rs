@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use multidb_store::{
     InstanceRecord, InstanceUid, Layout, Phase, Pin, ProjectName, SnapshotId, SnapshotRecord, Store,
 };
-use tokio::sync::watch;
 
 use crate::clone_worker::CloneWorker;
 use crate::limits::{IdleLimits, Limits};
@@ -346,16 +345,6 @@ impl Harness {
         let acquired = self.supervisor.send(Acquire { request, identity }).await;
         acquired.expect("the supervisor lives")
     }
-}
-
-/// Waits for a status, for at most an hour of paused time.
-pub async fn until<T: Clone>(
-    watched: &mut watch::Receiver<T>,
-    wanted: impl FnMut(&T) -> bool,
-) -> T {
-    let waited = tokio::time::timeout(Duration::from_secs(3600), watched.wait_for(wanted)).await;
-    let status = waited.expect("it happens within an hour");
-    status.expect("its actor lives").clone()
 }
 
 /// Runs a test in its own system with paused time.

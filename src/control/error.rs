@@ -8,6 +8,7 @@ use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::{CloneError, RuntimeError};
 use multidb_actors::sessions::ConnectionId;
 use multidb_actors::snapshot_index::ChooseError;
+use multidb_actors::supervisor::RemoveSnapshotError;
 use multidb_store::{InstanceName, ProjectName, SnapshotId};
 
 use crate::config::ConfigFaults;
@@ -46,8 +47,10 @@ pub enum ControlError {
     SnapshotInUse {
         /// The snapshot.
         snapshot: SnapshotId,
-        /// The instances.
+        /// The first of the instances, by name.
         instances: Vec<InstanceName>,
+        /// The number of all of them.
+        instances_total: usize,
     },
     /// A value of the request is invalid.
     #[error("{0}")]
@@ -78,6 +81,24 @@ pub enum ControlError {
     /// An actor or thread of the daemon ended by a defect; the log has the cause.
     #[error("internal error")]
     ActorEnded,
+}
+
+impl From<RemoveSnapshotError> for ControlError {
+    fn from(error: RemoveSnapshotError) -> Self {
+        match error {
+            RemoveSnapshotError::NoSuchSnapshot { snapshot } => Self::NoSuchSnapshot(snapshot),
+            RemoveSnapshotError::SnapshotInUse {
+                snapshot,
+                instances,
+                instances_total,
+            } => Self::SnapshotInUse {
+                snapshot,
+                instances,
+                instances_total,
+            },
+            RemoveSnapshotError::IndexUnavailable => Self::ActorEnded,
+        }
+    }
 }
 
 impl From<MailboxError> for ControlError {

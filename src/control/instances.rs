@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use multidb_actors::clone_worker::Measure;
 use multidb_actors::instance::InstanceStatus;
-use multidb_actors::instance::lifecycle::Command;
+use multidb_actors::instance::lifecycle::{Command, UnknownState};
+use multidb_actors::instance_table;
 use multidb_actors::supervisor::{
     ControlInstance, GetInstance, ListInstances, PinInstance, retention,
 };
@@ -23,12 +24,23 @@ impl Control {
         filter: &InstanceFilter,
         page: &Page,
     ) -> Result<Vec<InstanceView>, ControlError> {
-        let all = self.deps.supervisor.send(ListInstances).await?;
-        let selected = all.iter().filter(|status| {
-            caller.may_view(&status.record) && filter.selects(status) && page.begins_before(status)
-        });
-        let selected = selected.take(page.limit.unwrap_or(usize::MAX));
-        Ok(selected.map(|status| self.instance_view(status)).collect())
+        let mut filter = table_filter(filter, page)?;
+        let limit = page.limit.unwrap_or(usize::MAX);
+        let mut views = Vec::new();
+        // Instances that the caller may not see leave gaps in a page, which the next ones fill.
+        loop {
+            let list = ListInstances {
+                filter: filter.clone(),
+            };
+            let listed = self.deps.supervisor.send(list).await?;
+            let visible = listed.iter().filter(|one| caller.may_view(&*one.record));
+            let missing = limit - views.len();
+            views.extend(visible.take(missing).map(|one| self.instance_view(one)));
+            filter.after = listed.last().map(|one| one.record.name.clone());
+            if views.len() == limit || listed.len() < limit {
+                return Ok(views);
+            }
+        }
     }
 
     /// Shows one instance with its disk space and its reasons to stay awake.
@@ -38,7 +50,7 @@ impl Control {
         name: &InstanceName,
     ) -> Result<InstanceView, ControlError> {
         let status = self.instance(name).await?;
-        authorize(caller, Action::View, &status.record, "see instances")?;
+        authorize(caller, Action::View, &*status.record, "see instances")?;
         let mut shown = self.instance_view(&status);
         match self.deps.worker.send(Measure(status.record.uid)).await? {
             Ok(bytes) => shown.exclusive_bytes = Some(bytes),
@@ -122,7 +134,7 @@ impl Control {
         lines: usize,
     ) -> Result<LogsView, ControlError> {
         let status = self.instance(name).await?;
-        authorize(caller, Action::View, &status.record, "read logs")?;
+        authorize(caller, Action::View, &*status.record, "read logs")?;
         let uid = status.record.uid;
         let log = self.deps.layout.instance_log(uid);
         let lines = self.deps.host.server_logs(uid, &log, lines).await?;
@@ -142,7 +154,7 @@ impl Control {
         command: Command,
     ) -> Result<usize, ControlError> {
         let before = self.instance(name).await?;
-        authorize(caller, Action::Change, &before.record, "change instances")?;
+        authorize(caller, Action::Change, &*before.record, "change instances")?;
         tracing::info!(instance = %name, ?command, %caller, "command for an instance");
         let sent = self.deps.supervisor.send(ControlInstance {
             name: name.clone(),
@@ -170,7 +182,7 @@ impl Control {
         pin: Pin,
     ) -> Result<InstanceView, ControlError> {
         let status = self.instance(name).await?;
-        authorize(caller, Action::Change, &status.record, "pin instances")?;
+        authorize(caller, Action::Change, &*status.record, "pin instances")?;
         let sent = self.deps.supervisor.send(PinInstance {
             name: name.clone(),
             pin,
@@ -250,22 +262,18 @@ impl PinView {
     }
 }
 
-impl InstanceFilter {
-    fn selects(&self, status: &InstanceStatus) -> bool {
-        let record = &status.record;
-        self.project.as_ref().is_none_or(|p| *p == record.project)
-            && self.state.as_ref().is_none_or(|s| s == status.state.name())
-            && self
-                .created_by
-                .as_ref()
-                .is_none_or(|u| *u == record.created_by)
-    }
-}
-
-impl Page {
-    fn begins_before(&self, status: &InstanceStatus) -> bool {
-        self.after
-            .as_ref()
-            .is_none_or(|after| *after < status.record.name)
-    }
+/// The filter as the table of instances takes it.
+fn table_filter(
+    filter: &InstanceFilter,
+    page: &Page,
+) -> Result<instance_table::InstanceFilter, ControlError> {
+    let state = filter.state.as_ref().map(|state| state.parse());
+    let invalid = |error: UnknownState| ControlError::InvalidArgument(error.to_string());
+    Ok(instance_table::InstanceFilter {
+        project: filter.project.clone(),
+        state: state.transpose().map_err(invalid)?,
+        created_by: filter.created_by.clone(),
+        after: page.after.clone(),
+        limit: page.limit,
+    })
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use multidb_actors::clone_worker::DeleteSnapshot;
-use multidb_actors::instance::InstanceStatus;
+use multidb_actors::instance_table::InstanceCounts;
 use multidb_actors::snapshot_index::decision::Verdict;
-use multidb_actors::snapshot_index::{Explain, ListSnapshots, RemoveSnapshot};
-use multidb_actors::supervisor::ListInstances;
-use multidb_store::{InstanceName, ProjectName, SnapshotId, SnapshotRecord, error_chain};
+use multidb_actors::snapshot_index::{Explain, ListSnapshots};
+use multidb_actors::supervisor::{CountInstances, RemoveSnapshot};
+use multidb_store::{ProjectName, SnapshotId, SnapshotRecord, error_chain};
 
 use super::access::{Action, Caller, Resource, authorize};
 use super::model::{ExplainView, ImportOrder, SnapshotView, VerdictView};
@@ -20,11 +20,11 @@ const LATEST: &str = "latest";
 impl Control {
     /// Lists the snapshots in the order of their ids.
     pub async fn list_snapshots(&self, caller: &Caller) -> Result<Vec<SnapshotView>, ControlError> {
-        let instances = self.deps.supervisor.send(ListInstances).await?;
+        let counts = self.deps.supervisor.send(CountInstances).await?;
         let all = self.deps.index.send(ListSnapshots).await?;
         let visible = all.iter().filter(|snapshot| caller.may_view(&***snapshot));
         let view = |snapshot: &Arc<SnapshotRecord>| {
-            self.snapshot_view(snapshot, clones_of(&snapshot.id, &instances).count())
+            self.snapshot_view(snapshot, instances_of(&snapshot.id, &counts))
         };
         Ok(visible.map(view).collect())
     }
@@ -37,8 +37,8 @@ impl Control {
     ) -> Result<SnapshotView, ControlError> {
         let snapshot = self.snapshot(id).await?;
         authorize(caller, Action::View, &*snapshot, "see snapshots")?;
-        let instances = self.deps.supervisor.send(ListInstances).await?;
-        let mut shown = self.snapshot_view(&snapshot, clones_of(id, &instances).count());
+        let counts = self.deps.supervisor.send(CountInstances).await?;
+        let mut shown = self.snapshot_view(&snapshot, instances_of(id, &counts));
         shown.applied = Some(snapshot.migrations.clone());
         Ok(shown)
     }
@@ -52,18 +52,12 @@ impl Control {
     ) -> Result<(), ControlError> {
         let snapshot = self.snapshot(id).await?;
         authorize(caller, Action::Change, &*snapshot, "remove snapshots")?;
-        let instances = self.deps.supervisor.send(ListInstances).await?;
-        let clones: Vec<InstanceName> = clones_of(id, &instances)
-            .map(|status| status.record.name.clone())
-            .collect();
-        if !clones.is_empty() && !force {
-            return Err(ControlError::SnapshotInUse {
-                snapshot: id.clone(),
-                instances: clones,
-            });
-        }
+        let removed = self.deps.supervisor.send(RemoveSnapshot {
+            id: id.clone(),
+            force,
+        });
+        removed.await??;
         tracing::info!(snapshot = %id, force, %caller, "removing a snapshot");
-        self.deps.index.send(RemoveSnapshot(id.clone())).await?;
         Ok(self.deps.worker.send(DeleteSnapshot(id.clone())).await??)
     }
 
@@ -154,13 +148,8 @@ impl Control {
     }
 }
 
-fn clones_of<'a>(
-    id: &'a SnapshotId,
-    instances: &'a [InstanceStatus],
-) -> impl Iterator<Item = &'a InstanceStatus> {
-    instances
-        .iter()
-        .filter(move |status| status.record.snapshot == *id)
+fn instances_of(id: &SnapshotId, counts: &InstanceCounts) -> usize {
+    counts.by_snapshot.get(id).copied().unwrap_or(0)
 }
 
 fn verdict_view(verdict: &Verdict) -> VerdictView {

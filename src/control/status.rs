@@ -1,10 +1,8 @@
 //! The status of the daemon.
 
-use std::collections::BTreeMap;
-
 use multidb_actors::ports::Cloner;
 use multidb_actors::snapshot_index::ListSnapshots;
-use multidb_actors::supervisor::ListInstances;
+use multidb_actors::supervisor::CountInstances;
 
 use super::access::{Action, Caller, Resource, authorize};
 use super::model::StatusView;
@@ -15,12 +13,10 @@ impl Control {
     pub async fn status(&self, caller: &Caller) -> Result<StatusView, ControlError> {
         authorize(caller, Action::View, Resource::Daemon, "see the status")?;
         let deps = &self.deps;
-        let all = deps.supervisor.send(ListInstances).await?;
+        let counts = deps.supervisor.send(CountInstances).await?;
         let snapshots = deps.index.send(ListSnapshots).await?;
-        let mut instances = BTreeMap::new();
-        for status in all {
-            *instances.entry(status.state.name().to_owned()).or_insert(0) += 1;
-        }
+        let instances = counts.by_state.into_iter();
+        let instances = instances.map(|(state, count)| (state.to_string(), count));
         Ok(StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -28,7 +24,7 @@ impl Control {
             listen: deps.config.listen.iter().map(ToString::to_string).collect(),
             root: deps.config.root.clone(),
             runtime: deps.host.kind().to_owned(),
-            instances,
+            instances: instances.collect(),
             connections: *deps.sessions.count().borrow(),
             snapshots: snapshots.len(),
             clone_method: deps.cloner.method().to_owned(),

@@ -38,8 +38,10 @@ use tokio::time::Instant;
 
 use crate::awake::Awake;
 
+mod state_name;
 mod words;
 
+pub use self::state_name::{StateName, UnknownState};
 pub use self::words::{AfterClone, CloneReason, Command, Effect, Event, Job, Outcome, State, Then};
 
 /// The state of one instance, and what it needs to decide.

@@ -1,5 +1,7 @@
 //! What an instance shows of itself, and why it could not serve.
 
+use std::sync::Arc;
+
 use multidb_store::{InstanceRecord, InstanceUid};
 use serde::Serialize;
 
@@ -10,7 +12,7 @@ use crate::ports::{CloneError, Endpoint, RuntimeError, StartError};
 #[derive(Debug, Clone)]
 pub struct InstanceStatus {
     /// Its record.
-    pub record: InstanceRecord,
+    pub record: Arc<InstanceRecord>,
     /// What it is doing.
     pub state: State,
     /// Its open sessions.

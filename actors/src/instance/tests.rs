@@ -4,14 +4,15 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use multidb_store::{Phase, Pin};
+use multidb_store::{InstanceName, Phase, Pin};
 
 use super::lifecycle::Command;
 use super::persistence::USE_INTERVAL;
 use super::*;
 use crate::awake::AwakeReason;
+use crate::instance_table::{ActorEnded, InstanceTable};
 use crate::ports::StartError;
-use crate::testing::{Harness, Starts, limits, paused, record, until};
+use crate::testing::{Harness, Starts, limits, paused, record};
 
 mod failing;
 
@@ -19,7 +20,7 @@ struct Universe {
     world: Harness,
     slots: Slots,
     addr: Addr<InstanceActor>,
-    status: watch::Receiver<InstanceStatus>,
+    status: PublishedStatus,
 }
 
 fn universe(origin: Origin, limits: Limits) -> Universe {
@@ -38,13 +39,59 @@ fn universe(origin: Origin, limits: Limits) -> Universe {
         Origin::Create => Phase::Cloning,
         Origin::Rest | Origin::Adopt(..) | Origin::Stop(_) | Origin::Delete => Phase::Ready,
     };
-    let (addr, status) = InstanceActor::launch(record("i", 1, phase), origin, deps);
+    let (addr, status) = launch(record("i", 1, phase), origin, deps);
     Universe {
         world,
         slots,
         addr,
         status,
     }
+}
+
+/// The status that one actor has published.
+struct PublishedStatus {
+    table: InstanceTable,
+    name: InstanceName,
+    ended: mpsc::UnboundedReceiver<ActorEnded>,
+}
+
+impl PublishedStatus {
+    fn borrow(&self) -> InstanceStatus {
+        self.table
+            .get(&self.name)
+            .expect("a launched actor has published")
+    }
+
+    async fn until(&self, wanted: impl Fn(&InstanceStatus) -> bool) -> InstanceStatus {
+        let reached = async {
+            while !wanted(&self.borrow()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let limit = Duration::from_secs(3600);
+        tokio::time::timeout(limit, reached)
+            .await
+            .expect("it happens within an hour of paused time");
+        self.borrow()
+    }
+
+    async fn ended(&mut self) {
+        let ended = self.ended.recv().await;
+        assert_eq!(ended, Some(ActorEnded(self.name.clone())));
+    }
+}
+
+fn launch(
+    record: InstanceRecord,
+    origin: Origin,
+    deps: InstanceDeps,
+) -> (Addr<InstanceActor>, PublishedStatus) {
+    let table = InstanceTable::new(deps.limits.retention);
+    let name = record.name.clone();
+    let (sender, ended) = mpsc::unbounded_channel();
+    let publisher = table.publisher(name.clone(), sender);
+    let addr = InstanceActor::launch(record, origin, deps, publisher);
+    (addr, PublishedStatus { table, name, ended })
 }
 
 fn new() -> Universe {
@@ -61,7 +108,9 @@ impl Universe {
     }
 
     async fn until(&mut self, state: &str) -> InstanceStatus {
-        until(&mut self.status, |status| status.state.name() == state).await
+        self.status
+            .until(|status| status.state.name() == state)
+            .await
     }
 
     fn set(&self, starts: Starts) {
@@ -115,7 +164,7 @@ fn an_instance_that_works_for_itself_stops_later_and_not_never() {
     paused(async {
         let mut limits = limits();
         limits.instance_idle_timeout = Duration::from_secs(60);
-        let mut universe = universe(Origin::Create, limits);
+        let universe = universe(Origin::Create, limits);
         let reasons =
             |reasons: Vec<AwakeReason>| *universe.world.probe.reasons.lock().unwrap() = reasons;
         let autovacuum = AwakeReason::Autovacuum("autovacuum: VACUUM t".to_owned());
@@ -125,10 +174,8 @@ fn an_instance_that_works_for_itself_stops_later_and_not_never() {
             reasons(list);
             drop(universe.addr.send(Attach).await.unwrap().unwrap());
             let begin = Instant::now();
-            until(&mut universe.status, |status| {
-                status.state == State::Stopped
-            })
-            .await;
+            let stopped = |status: &InstanceStatus| status.state == State::Stopped;
+            universe.status.until(stopped).await;
             took.push(begin.elapsed().as_secs());
         }
         assert_eq!(took, [60, 120, 13 * 60]);
@@ -210,7 +257,7 @@ fn a_client_that_comes_while_postgres_stops_gets_the_next_one() {
 #[test]
 fn a_failed_clone_tells_all_and_leaves_no_record() {
     paused(async {
-        let universe = new();
+        let mut universe = new();
         *universe.world.cloner.failure.lock().unwrap() = Some(CloneError::NoSpace {
             free_bytes: 1,
             reserve_bytes: 2,
@@ -223,9 +270,8 @@ fn a_failed_clone_tells_all_and_leaves_no_record() {
                 "{error}"
             );
         }
-        let mut status = universe.status.clone();
-        while status.changed().await.is_ok() {}
-        assert_eq!(status.borrow().state, State::Gone);
+        universe.status.ended().await;
+        assert_eq!(universe.status.borrow().state, State::Gone);
         assert_eq!(universe.world.store.instances().unwrap(), []);
     });
 }
@@ -430,10 +476,10 @@ fn an_instance_that_was_taken_over_stops_when_nobody_comes() {
             clock: world.clock.clone(),
         };
         let origin = Origin::Adopt(postgres, slot);
-        let (addr, mut status) = InstanceActor::launch(record("i", 1, Phase::Ready), origin, deps);
+        let (addr, status) = launch(record("i", 1, Phase::Ready), origin, deps);
         drop(addr.send(Attach).await.unwrap().unwrap());
         assert!(slots.try_acquire().is_none());
-        until(&mut status, |status| status.state == State::Stopped).await;
+        status.until(|status| status.state == State::Stopped).await;
         assert!(slots.try_acquire().is_some());
     });
 }

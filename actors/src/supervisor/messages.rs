@@ -1,10 +1,17 @@
-//! What the Supervisor is asked.
+//! The messages that the Supervisor handles.
+
+use multidb_store::SnapshotId;
 
 use super::*;
 use crate::auth::Identity;
 use crate::instance::lifecycle::Command;
 use crate::instance::{Control, InstanceError, SetPin};
+use crate::instance_table::{InstanceCounts, InstanceFilter};
 use crate::slots::MakeRoom;
+use crate::snapshot_index::ForgetSnapshot;
+
+/// The instances that a refusal names.
+const INSTANCES_NAMED_MAX: usize = 20;
 
 /// A client asks for an instance, which is created if it does not exist.
 #[derive(Message)]
@@ -24,7 +31,7 @@ pub struct Acquired {
     /// Its project's settings.
     pub settings: ProjectSettings,
     /// Its record at this moment.
-    pub record: InstanceRecord,
+    pub record: Arc<InstanceRecord>,
     /// Whether this request created it.
     pub created: bool,
 }
@@ -52,22 +59,32 @@ impl Handler<MakeRoom> for Supervisor {
     }
 }
 
-/// All instances, ordered by name.
-#[derive(Message)]
+/// The instances that the filter lets through, by name.
+#[derive(Debug, Default, Message)]
 #[rtype(result = "Vec<InstanceStatus>")]
-pub struct ListInstances;
+pub struct ListInstances {
+    /// Which of them, and how many.
+    pub filter: InstanceFilter,
+}
 
 impl Handler<ListInstances> for Supervisor {
     type Result = MessageResult<ListInstances>;
 
-    fn handle(&mut self, _: ListInstances, _: &mut Self::Context) -> Self::Result {
-        let mut all: Vec<_> = self
-            .instances
-            .values()
-            .map(|entry| entry.status.borrow().clone())
-            .collect();
-        all.sort_by(|a, b| a.record.name.cmp(&b.record.name));
-        MessageResult(all)
+    fn handle(&mut self, message: ListInstances, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.table.list(&message.filter))
+    }
+}
+
+/// The numbers of instances by state and by snapshot.
+#[derive(Debug, Message)]
+#[rtype(result = "InstanceCounts")]
+pub struct CountInstances;
+
+impl Handler<CountInstances> for Supervisor {
+    type Result = MessageResult<CountInstances>;
+
+    fn handle(&mut self, _: CountInstances, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.table.counts())
     }
 }
 
@@ -80,8 +97,7 @@ impl Handler<GetInstance> for Supervisor {
     type Result = MessageResult<GetInstance>;
 
     fn handle(&mut self, GetInstance(name): GetInstance, _: &mut Self::Context) -> Self::Result {
-        let entry = self.instances.get(&name);
-        MessageResult(entry.map(|entry| entry.status.borrow().clone()))
+        MessageResult(self.table.get(&name))
     }
 }
 
@@ -98,9 +114,10 @@ pub struct ControlInstance {
 impl Handler<ControlInstance> for Supervisor {
     type Result = ResponseFuture<Option<Result<(), InstanceError>>>;
 
-    fn handle(&mut self, message: ControlInstance, _: &mut Self::Context) -> Self::Result {
-        let entry = self.instances.get(&message.name);
-        let sent = entry.map(|entry| entry.addr.send(Control(message.command)));
+    fn handle(&mut self, message: ControlInstance, ctx: &mut Self::Context) -> Self::Result {
+        let status = self.table.get(&message.name);
+        let actor = status.map(|status| self.actor_of(&status.record, ctx));
+        let sent = actor.map(|actor| actor.send(Control(message.command)));
         Box::pin(async move {
             let answer = sent?.await;
             Some(answer.unwrap_or(Err(InstanceError::Died)))
@@ -121,13 +138,57 @@ pub struct PinInstance {
 impl Handler<PinInstance> for Supervisor {
     type Result = ResponseFuture<Option<Result<(), InstanceError>>>;
 
-    fn handle(&mut self, message: PinInstance, _: &mut Self::Context) -> Self::Result {
-        let entry = self.instances.get(&message.name);
-        let sent = entry.map(|entry| entry.addr.send(SetPin(message.pin)));
+    fn handle(&mut self, message: PinInstance, ctx: &mut Self::Context) -> Self::Result {
+        let status = self.table.get(&message.name);
+        let actor = status.map(|status| self.actor_of(&status.record, ctx));
+        let sent = actor.map(|actor| actor.send(SetPin(message.pin)));
         Box::pin(async move {
             let answer = sent?.await;
             Some(answer.unwrap_or(Err(InstanceError::Died)))
         })
+    }
+}
+
+/// Makes a snapshot unavailable to new instances, after which the sender deletes its files. A snapshot that
+/// instances were made from is removed only by force: they keep their data, but cannot be reset.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), RemoveSnapshotError>")]
+pub struct RemoveSnapshot {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Whether one that is in use is removed, too.
+    pub force: bool,
+}
+
+impl Handler<RemoveSnapshot> for Supervisor {
+    type Result = ResponseActFuture<Self, Result<(), RemoveSnapshotError>>;
+
+    fn handle(&mut self, message: RemoveSnapshot, _: &mut Self::Context) -> Self::Result {
+        let RemoveSnapshot { id, force } = message;
+        let instances_total = self.table.count_of(&id);
+        if instances_total > 0 && !force {
+            let instances = self.table.names_of(&id, INSTANCES_NAMED_MAX);
+            let error = RemoveSnapshotError::SnapshotInUse {
+                snapshot: id,
+                instances,
+                instances_total,
+            };
+            return Box::pin(fut::ready(Err(error)));
+        }
+        self.removals.begin(id.clone());
+        let forgotten = self.deps.index.send(ForgetSnapshot(id.clone()));
+        let forgotten = forgotten.into_actor(self);
+        Box::pin(forgotten.map(move |known, actor, _| {
+            actor.removals.confirm(id.clone());
+            if actor.choosing.is_empty() {
+                actor.removals.forget_confirmed();
+            }
+            match known {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(RemoveSnapshotError::NoSuchSnapshot { snapshot: id }),
+                Err(_) => Err(RemoveSnapshotError::IndexUnavailable),
+            }
+        }))
     }
 }
 
@@ -155,8 +216,9 @@ impl Handler<StopAll> for Supervisor {
         self.draining = true;
         let stops: Vec<_> = match message.instances {
             StopInstances::Later => Vec::new(),
+            // An instance without an actor is stopped.
             StopInstances::Now => self
-                .instances
+                .actors
                 .values()
                 .map(|entry| entry.addr.send(Control(Command::Stop)))
                 .collect(),

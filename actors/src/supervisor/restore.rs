@@ -15,7 +15,7 @@ use crate::limits::STOP_TIMEOUT;
 use crate::ports::FoundPostgres;
 
 /// Gives the Supervisor what is recorded, what runs and what directories there are. Answered when
-/// every instance has its actor and all left-overs are gone.
+/// every instance is known and all left-overs are gone.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Restore {
@@ -47,10 +47,16 @@ impl Handler<Restore> for Supervisor {
                 None => Found::NotRunning,
             };
             let origin = origin(&record, found, self.slots.try_acquire());
-            if matches!(origin, Origin::Stop(Then::Rest)) {
-                tracing::info!(instance = %record.name, "no free slot, its postgres is stopped");
+            match origin {
+                // Its actor is started when a client or an administrator needs it.
+                Origin::Rest => self.table.insert_stopped(record),
+                origin => {
+                    if matches!(origin, Origin::Stop(Then::Rest)) {
+                        tracing::info!(instance = %record.name, "no free slot, its postgres is stopped");
+                    }
+                    self.launch(record, origin, Vec::new(), ctx);
+                }
             }
-            self.launch(record, origin, Vec::new(), ctx);
         }
         let strays: Vec<_> = running.into_keys().collect();
         let mut leftovers: Vec<_> = directories

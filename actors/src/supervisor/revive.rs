@@ -20,17 +20,20 @@ const FIND_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Supervisor {
     pub(super) fn actor_ended(&mut self, name: &InstanceName, ctx: &mut Context<Self>) {
-        let Some(entry) = self.instances.get_mut(name) else {
+        let Some(status) = self.table.get(name) else {
             return;
         };
-        let status = entry.status.borrow().clone();
         if status.state == State::Gone {
-            self.instances.remove(name);
+            self.table.remove(name);
+            self.actors.remove(name);
             return;
         }
         if self.draining {
             return;
         }
+        let Some(entry) = self.actors.get_mut(name) else {
+            return;
+        };
         let now = tokio::time::Instant::now();
         entry
             .revivals
@@ -46,7 +49,7 @@ impl Supervisor {
         entry.revivals.push(now);
         let revivals = entry.revivals.clone();
         tracing::error!(instance = %name, state = status.state.name(), "an instance's actor ended, it is rebuilt");
-        let mut record = status.record;
+        let mut record = Arc::unwrap_or_clone(status.record);
         if matches!(status.state, State::Deleting { .. }) {
             // The deletion goes on in its worker.
             record.phase = Phase::Deleting;

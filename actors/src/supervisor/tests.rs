@@ -7,14 +7,18 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use multidb_store::{InstanceUid, Phase, Pin, SnapshotId};
 
+use super::expiry::SWEEP_INTERVAL_MAX;
 use super::*;
 use crate::instance::lifecycle::Command;
 use crate::instance::{Attach, InstanceError, Lease};
 use crate::ports::{FoundPostgres, RevisionError};
 use crate::request::SnapshotSelector;
 use crate::snapshot_index::decision::NearestMiss;
-use crate::snapshot_index::{AddSnapshot, Choose, RemoveSnapshot};
+use crate::snapshot_index::{AddSnapshot, Choose, ForgetSnapshot};
 use crate::testing::{Harness, limits, paused, project, record, snapshot};
+
+mod removal;
+mod stopped;
 
 fn gitref(name: &str) -> Option<Source> {
     Some(Source::GitRef(name.to_owned()))
@@ -121,7 +125,8 @@ fn refused_source_says_why_and_creates_nothing() {
         for (source, expected) in cases {
             assert_eq!(refused(world.acquire("x", source).await), expected);
         }
-        assert_eq!(world.supervisor.send(ListInstances).await.unwrap().len(), 0);
+        let list = world.supervisor.send(ListInstances::default());
+        assert_eq!(list.await.unwrap().len(), 0);
     });
 }
 
@@ -173,7 +178,7 @@ fn a_listing_is_read_once_until_the_snapshots_change() {
         let acquired = world.acquire("c", gitref("old")).await.unwrap();
         assert_eq!((acquired.record.snapshot.as_str(), reads()), ("s3", 2));
         let id = "s3".parse().unwrap();
-        world.index.send(RemoveSnapshot(id)).await.unwrap();
+        world.index.send(ForgetSnapshot(id)).await.unwrap();
         let acquired = world.acquire("d", gitref("old")).await.unwrap();
         assert_eq!(acquired.record.snapshot.as_str(), "s1");
     });

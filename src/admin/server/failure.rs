@@ -114,8 +114,17 @@ fn detail(error: &ControlError) -> Option<String> {
         ControlError::NoSuchProject { known, .. } | ControlError::ProjectNeeded { known } => {
             Some(format!("The projects are {}.", list(known)))
         }
-        ControlError::SnapshotInUse { instances, .. } => {
-            Some(format!("Instances cloned from it: {}.", list(instances)))
+        ControlError::SnapshotInUse {
+            instances,
+            instances_total,
+            ..
+        } => {
+            let more = match instances_total.saturating_sub(instances.len()) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let named = list(instances);
+            Some(format!("Instances cloned from it: {named}{more}."))
         }
         ControlError::Instance(InstanceError::Start(StartError::Exited { log, .. }))
             if !log.is_empty() =>

@@ -1,5 +1,6 @@
 //! The words of the life cycle: its states, what happens to it, and what it asks for.
 
+use super::StateName;
 use crate::awake::Awake;
 
 /// The number of a job, of a run of Postgres or of an idle period.
@@ -202,15 +203,7 @@ pub enum Effect {
 impl State {
     /// The state's name, as in `multidb instance ls`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Cloning { .. } => "cloning",
-            Self::Stopped => "stopped",
-            Self::Starting { .. } => "starting",
-            Self::Running { .. } => "running",
-            Self::Stopping { .. } => "stopping",
-            Self::Failed => "failed",
-            Self::Deleting { .. } | Self::Gone => "deleting",
-        }
+        StateName::from(self).as_str()
     }
 }
 

@@ -15,7 +15,7 @@ fn a_stop_that_fails_is_told_and_tried_again_until_it_is_done() {
         let refused = universe.attach().await.unwrap_err();
         assert!(matches!(refused, InstanceError::Stop(_)), "{refused}");
         assert_eq!(universe.world.cloner.deleted.lock().unwrap().len(), 0);
-        while universe.status.changed().await.is_ok() {}
+        universe.status.ended().await;
         assert_eq!(universe.status.borrow().state, State::Gone);
         assert_eq!(*universe.world.runtime.stopped.lock().unwrap(), [lease.uid]);
         assert_eq!(*universe.world.cloner.deleted.lock().unwrap(), [lease.uid]);

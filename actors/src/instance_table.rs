@@ -1,0 +1,307 @@
+//! InstanceTable: the status of every instance, and the counts and orders by which the Supervisor decides.
+//!
+//! Each InstanceActor publishes its status here, through its [`StatusPublisher`]; the Supervisor reads. An instance
+//! that has not been used since the start has a row and no actor. No decision walks the rows: every change passes
+//! through [`Rows::replace`], which keeps the counts and the orders up to date.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use multidb_store::{InstanceName, InstanceRecord, ProjectName, SnapshotId};
+use tokio::sync::mpsc;
+
+use crate::instance::InstanceStatus;
+use crate::instance::lifecycle::{State, StateName};
+use crate::supervisor::retention;
+
+/// The table, shared by the Supervisor and the instances.
+#[derive(Debug, Clone)]
+pub struct InstanceTable(Arc<Mutex<Rows>>);
+
+/// An instance and the time by which it is ordered.
+pub type Timed = (Timestamp, InstanceName);
+
+/// Which instances a list has. The default is all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InstanceFilter {
+    /// Those of this project.
+    pub project: Option<ProjectName>,
+    /// Those in this state.
+    pub state: Option<StateName>,
+    /// Those that this multidb user created.
+    pub created_by: Option<String>,
+    /// Those whose names come after this one.
+    pub after: Option<InstanceName>,
+    /// At most this number of them, the first ones by name.
+    pub limit: Option<usize>,
+}
+
+/// The numbers of instances.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InstanceCounts {
+    /// In each state that has any.
+    pub by_state: BTreeMap<StateName, usize>,
+    /// Made from each snapshot that has any.
+    pub by_snapshot: BTreeMap<SnapshotId, usize>,
+}
+
+/// Publishes the status of one instance for its actor. Dropped with the actor, which is how the Supervisor
+/// learns that the actor has ended: in order, or by a panic.
+#[derive(Debug)]
+pub struct StatusPublisher {
+    name: InstanceName,
+    table: InstanceTable,
+    /// The record that was published last.
+    record: Option<Arc<InstanceRecord>>,
+    ended: mpsc::UnboundedSender<ActorEnded>,
+}
+
+/// The actor of this instance has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActorEnded(pub InstanceName);
+
+#[derive(Debug, Default)]
+struct Rows {
+    by_name: BTreeMap<InstanceName, InstanceStatus>,
+    counts: InstanceCounts,
+    by_creator: HashMap<String, usize>,
+    /// The running instances that are unused, by last use.
+    evictable: BTreeSet<Timed>,
+    /// The instances that expire if they stay as they are, by expiry.
+    expiring: BTreeSet<Timed>,
+    retention: Duration,
+}
+
+impl InstanceTable {
+    /// An empty table of instances that expire after this time without use.
+    pub fn new(retention: Duration) -> Self {
+        Self(Arc::new(Mutex::new(Rows {
+            retention,
+            ..Rows::default()
+        })))
+    }
+
+    /// The rows are consistent whenever the lock is free: nothing in [`Rows`] panics.
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an instance that does not run and has no actor.
+    pub fn insert_stopped(&self, record: InstanceRecord) {
+        let name = record.name.clone();
+        let status = InstanceStatus {
+            record: Arc::new(record),
+            state: State::Stopped,
+            sessions: 0,
+            unused: true,
+            endpoint: None,
+            failure: None,
+        };
+        self.rows().replace(&name, Some(status));
+    }
+
+    /// The publisher for the actor of an instance. It sends the name to `ended` when it is dropped.
+    pub fn publisher(
+        &self,
+        name: InstanceName,
+        ended: mpsc::UnboundedSender<ActorEnded>,
+    ) -> StatusPublisher {
+        StatusPublisher {
+            name,
+            table: self.clone(),
+            record: None,
+            ended,
+        }
+    }
+
+    /// Removes an instance that is gone.
+    pub fn remove(&self, name: &InstanceName) {
+        self.rows().replace(name, None);
+    }
+
+    /// The status of one instance.
+    pub fn get(&self, name: &InstanceName) -> Option<InstanceStatus> {
+        self.rows().by_name.get(name).cloned()
+    }
+
+    /// The numbers of instances by state and by snapshot.
+    pub fn counts(&self) -> InstanceCounts {
+        self.rows().counts.clone()
+    }
+
+    /// The number of instances in this state.
+    pub fn count_in(&self, state: StateName) -> usize {
+        let rows = self.rows();
+        rows.counts.by_state.get(&state).copied().unwrap_or(0)
+    }
+
+    /// The number of instances made from this snapshot.
+    pub fn count_of(&self, snapshot: &SnapshotId) -> usize {
+        let rows = self.rows();
+        rows.counts.by_snapshot.get(snapshot).copied().unwrap_or(0)
+    }
+
+    /// The number of instances that this user created.
+    pub fn count_created_by(&self, user: &str) -> usize {
+        self.rows().by_creator.get(user).copied().unwrap_or(0)
+    }
+
+    /// The first `max` instances made from this snapshot, by name. Walks the table.
+    pub fn names_of(&self, snapshot: &SnapshotId, max: usize) -> Vec<InstanceName> {
+        let rows = self.rows();
+        let made = rows.by_name.values();
+        let made = made.filter(|status| status.record.snapshot == *snapshot);
+        let names = made.map(|status| status.record.name.clone());
+        names.take(max).collect()
+    }
+
+    /// The instances that the filter lets through, by name. Walks the table from [`InstanceFilter::after`]
+    /// to the last one that is returned.
+    pub fn list(&self, filter: &InstanceFilter) -> Vec<InstanceStatus> {
+        let start = match &filter.after {
+            Some(after) => Bound::Excluded(after),
+            None => Bound::Unbounded,
+        };
+        let rows = self.rows();
+        let listed = rows.by_name.range((start, Bound::Unbounded));
+        let listed = listed.map(|(_, status)| status);
+        let listed = listed.filter(|status| filter.matches(status));
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        listed.take(limit).cloned().collect()
+    }
+
+    /// The running instance without use or waiting clients that was used least recently.
+    pub fn least_recently_used(&self) -> Option<InstanceName> {
+        let rows = self.rows();
+        rows.evictable.first().map(|(_, name)| name.clone())
+    }
+
+    /// At most `max` of the instances that expired before `now`, in order, from behind `after`.
+    pub fn expired(&self, now: Timestamp, after: Option<&Timed>, max: usize) -> Vec<Timed> {
+        let start = match after {
+            Some(after) => Bound::Excluded(after),
+            None => Bound::Unbounded,
+        };
+        let rows = self.rows();
+        let expiring = rows.expiring.range((start, Bound::Unbounded));
+        let expired = expiring.take_while(|(at, _)| *at <= now);
+        expired.take(max).cloned().collect()
+    }
+}
+
+impl InstanceFilter {
+    fn matches(&self, status: &InstanceStatus) -> bool {
+        let record = &status.record;
+        self.project.as_ref().is_none_or(|p| *p == record.project)
+            && self
+                .state
+                .is_none_or(|s| s == StateName::from(status.state))
+            && self
+                .created_by
+                .as_ref()
+                .is_none_or(|user| *user == record.created_by)
+    }
+}
+
+impl StatusPublisher {
+    /// Publishes the status of the instance, made with its record. A record that has not changed is
+    /// shared with the status that was published last.
+    pub fn publish(
+        &mut self,
+        record: &InstanceRecord,
+        status: impl FnOnce(Arc<InstanceRecord>) -> InstanceStatus,
+    ) {
+        let record = match &self.record {
+            Some(published) if **published == *record => published.clone(),
+            _ => self.record.insert(Arc::new(record.clone())).clone(),
+        };
+        let status = status(record);
+        self.table.rows().replace(&self.name, Some(status));
+    }
+}
+
+impl Drop for StatusPublisher {
+    fn drop(&mut self) {
+        // The channel is closed only when the Supervisor has ended.
+        let _closed = self.ended.send(ActorEnded(self.name.clone()));
+    }
+}
+
+impl Rows {
+    /// Gives an instance a status, or none if it is gone.
+    fn replace(&mut self, name: &InstanceName, status: Option<InstanceStatus>) {
+        if let Some(old) = self.by_name.remove(name) {
+            self.subtract(&old);
+        }
+        if let Some(new) = status {
+            self.add(&new);
+            self.by_name.insert(name.clone(), new);
+        }
+    }
+
+    fn add(&mut self, status: &InstanceStatus) {
+        let record = &status.record;
+        increment(&mut self.counts.by_state, StateName::from(status.state));
+        increment(&mut self.counts.by_snapshot, record.snapshot.clone());
+        *self
+            .by_creator
+            .entry(record.created_by.clone())
+            .or_default() += 1;
+        self.evictable.extend(evictable(status));
+        self.expiring.extend(expiring(status, self.retention));
+    }
+
+    fn subtract(&mut self, status: &InstanceStatus) {
+        let record = &status.record;
+        decrement(&mut self.counts.by_state, &StateName::from(status.state));
+        decrement(&mut self.counts.by_snapshot, &record.snapshot);
+        if let Some(count) = self.by_creator.get_mut(&record.created_by) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_creator.remove(&record.created_by);
+            }
+        }
+        if let Some(timed) = evictable(status) {
+            self.evictable.remove(&timed);
+        }
+        if let Some(timed) = expiring(status, self.retention) {
+            self.expiring.remove(&timed);
+        }
+    }
+}
+
+fn increment<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
+    *counts.entry(key).or_default() += 1;
+}
+
+fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+/// The place in the order of eviction; none for an instance that is not to be stopped for another one.
+fn evictable(status: &InstanceStatus) -> Option<Timed> {
+    let is_running = matches!(status.state, State::Running { .. });
+    let record = &status.record;
+    (is_running && status.unused).then(|| (record.last_used_at, record.name.clone()))
+}
+
+/// The place in the order of expiry; none for an instance that does not expire as it is.
+fn expiring(status: &InstanceStatus, retention: Duration) -> Option<Timed> {
+    let is_stopped = matches!(status.state, State::Stopped | State::Failed);
+    if !is_stopped || !status.unused {
+        return None;
+    }
+    let at = retention::expires_at(&status.record, retention)?;
+    Some((at, status.record.name.clone()))
+}
+
+#[cfg(test)]
+mod tests;
