@@ -3,7 +3,8 @@
 # clone, and Postgres started by hand on it. Prints a table; times are in milliseconds.
 #
 # usage: scripts/bench.sh [--gib N] [--runs N] [--method xfs|btrfs|all] [--runtime process|docker|all]
-#                         [--only SECTION[,SECTION...]] [--pgbench-seconds N] [--json FILE] [--dir DIR]
+#                         [--only SECTION[,SECTION...]] [--sleepers N] [--pgbench-seconds N] [--json FILE]
+#                         [--dir DIR]
 #
 #   --gib N              the snapshot's size; default 1
 #   --runs N             how often each start is measured; default 20
@@ -11,7 +12,9 @@
 #   --runtime R          local processes, Docker containers, or both; default all
 #   --only SECTION       only these: create (new, stopped, running; clone, stop, disk), crowd (15 new
 #                        ones at once), throughput (pgbench and COPY through proxies), handshakes (logins
-#                        with trust, SCRAM, and SCRAM in TLS), memory (of sessions)
+#                        with trust, SCRAM, and SCRAM in TLS), memory (of sessions), sleepers (start,
+#                        memory, connections and creations with many stopped instances)
+#   --sleepers N         the number of stopped instances; default 50000
 #   --pgbench-seconds N  how long each of pgbench's turns lasts; default 5
 #   --json FILE          write all samples there, too
 #   --dir DIR            where the file systems' images go; default ${TMPDIR:-/var/tmp}. It needs twice
@@ -55,7 +58,7 @@ parse() {
     while [ $# -gt 0 ]; do
         case $1 in
             --help | -h) usage && exit 0 ;;
-            --gib | --runs | --method | --runtime | --only | --pgbench-seconds | --json | --dir) ;;
+            --gib | --runs | --method | --runtime | --only | --sleepers | --pgbench-seconds | --json | --dir) ;;
             *) usage_error "unknown argument: $1" ;;
         esac
         [ $# -ge 2 ] || usage_error "$1 needs a value"

@@ -12,6 +12,7 @@
 //! | `crowd` | many new instances at once |
 //! | `handshakes` | logins by each method, and the first row behind them |
 //! | `memory` | what an idle session costs the daemon |
+//! | `sleepers` | start, memory, connections and creations with many stopped instances |
 //! | `proxies` | HAProxy, PgBouncer and multidb before one Postgres |
 //! | `throughput` | pgbench and COPY through each of these |
 //! | `turns` | the turns of several ways to do the same |
@@ -38,6 +39,7 @@ mod memory;
 mod options;
 mod proxies;
 mod report;
+mod sleepers;
 mod source;
 mod throughput;
 mod turns;
@@ -95,6 +97,9 @@ fn measure(
     report: &mut Report,
 ) {
     let wants = |section| options.sections.contains(&section);
+    if first && wants(Section::Sleepers) {
+        sleepers::measure(options, (disk, engine), source, report);
+    }
     let of_sessions = [Section::Memory, Section::Throughput, Section::Handshakes];
     let once = first && of_sessions.into_iter().any(wants);
     if !(once || wants(Section::Create) || wants(Section::Crowd)) {

@@ -120,6 +120,11 @@ fn drop_all(clients: Vec<Client>) {
     }
 }
 
+/// The resident memory of the daemon, in KiB, when it does nothing.
+pub(crate) fn resident_kib(bed: &Bed) -> u32 {
+    rest(bed).resident
+}
+
 /// Waits a moment, so that what the daemon does after a session's step is done; then looks.
 fn rest(bed: &Bed) -> Memory {
     std::thread::sleep(Duration::from_secs(2));

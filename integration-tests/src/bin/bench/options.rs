@@ -17,6 +17,8 @@ pub(crate) enum Section {
     Throughput,
     /// Logins.
     Handshakes,
+    /// The cost of many stopped instances.
+    Sleepers,
 }
 
 /// What to measure, and where.
@@ -28,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) gib: u32,
     /// How often each start is measured.
     pub(crate) runs: usize,
+    /// The number of stopped instances.
+    pub(crate) sleepers: u32,
     /// How long one run of pgbench lasts.
     pub(crate) pgbench_seconds: u32,
     /// The file systems.
@@ -48,6 +52,7 @@ impl Options {
             multidb: PathBuf::new(),
             gib: 1,
             runs: 20,
+            sleepers: 50_000,
             pgbench_seconds: 5,
             disks: vec![Disk::Xfs],
             engines: vec![Engine::Process],
@@ -57,6 +62,7 @@ impl Options {
                 Section::Throughput,
                 Section::Handshakes,
                 Section::Memory,
+                Section::Sleepers,
             ],
             json: None,
         };
@@ -67,6 +73,7 @@ impl Options {
                 "--json" => options.json = Some(PathBuf::from(value)),
                 "--gib" => options.gib = number(&name, &value)?,
                 "--runs" => options.runs = number(&name, &value)?,
+                "--sleepers" => options.sleepers = number(&name, &value)?,
                 "--pgbench-seconds" => options.pgbench_seconds = number(&name, &value)?,
                 "--method" => options.disks = disks(&value)?,
                 "--runtime" => options.engines = engines(&value)?,
@@ -121,8 +128,9 @@ fn sections(value: &str) -> Result<Vec<Section>, String> {
             "memory" => Ok(Section::Memory),
             "throughput" => Ok(Section::Throughput),
             "handshakes" => Ok(Section::Handshakes),
+            "sleepers" => Ok(Section::Sleepers),
             other => Err(format!(
-                "--only is create, crowd, throughput, handshakes or memory, not {other:?}"
+                "--only is create, crowd, throughput, handshakes, memory or sleepers, not {other:?}"
             )),
         })
         .collect()
