@@ -124,16 +124,16 @@ impl UsersFile {
         let directory = directory_of(path);
         // Before the first start this creates the root.
         create_missing(directory, 0o711)
-            .with_context(|| format!("{} cannot be made", directory.display()))?;
+            .with_context(|| format!("cannot create {}", directory.display()))?;
         let locked = File::open(directory)
             .and_then(|directory| {
                 flock(&directory, FlockOperation::LockExclusive)?;
                 Ok(directory)
             })
-            .with_context(|| format!("{} cannot be locked", directory.display()))?;
+            .with_context(|| format!("cannot lock {}", directory.display()))?;
         let text = match std::fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            read => read.with_context(|| format!("{} cannot be read", path.display()))?,
+            read => read.with_context(|| format!("cannot read {}", path.display()))?,
         };
         parse_users(path, &text)?;
         Ok(Self {
@@ -213,11 +213,14 @@ impl UsersFile {
                 return Ok(());
             }
             fchown(new, Some(owner.uid()), Some(owner.gid())).map_err(|error| {
-                io::Error::new(error.kind(), format!("it belongs to another user: {error}"))
+                io::Error::new(
+                    error.kind(),
+                    format!("the file belongs to another user: {error}"),
+                )
             })
         };
         atomic_file::replace(&self.path, text.as_bytes(), MODE, keep_owner)
-            .with_context(|| format!("{} cannot be replaced", self.path.display()))
+            .with_context(|| format!("cannot replace {}", self.path.display()))
     }
 }
 

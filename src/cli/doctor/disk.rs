@@ -13,6 +13,9 @@ use crate::clone::{Method, probe, snapshot_extents};
 use crate::config::Config;
 use crate::daemon::convert;
 
+/// The hint for a missing permission.
+const AS_DAEMON: &str = "Run this command as root or as the daemon's user.";
+
 /// Checks that the root exists, that its file system can clone, and that it has free space.
 pub(super) fn root(config: &Config) -> Vec<Finding> {
     let finding = |level, message: String| Finding::new(level, "root", message);
@@ -40,8 +43,6 @@ pub(super) fn root(config: &Config) -> Vec<Finding> {
         }
     }
 }
-
-const AS_DAEMON: &str = "Run this command as root or as the daemon's user.";
 
 /// Probes the real directories; before the first start, temporary ones in their place.
 fn probe_root(root: &Path) -> std::io::Result<probe::Findings> {
@@ -200,9 +201,8 @@ fn fragmentation(layout: &Layout, snapshot: &SnapshotRecord) -> Option<Finding> 
 mod tests {
     use multidb_store::manifest;
 
-    use crate::config::CloneMethod;
-
     use super::*;
+    use crate::config::CloneMethod;
 
     fn config(root: &Path) -> Config {
         Config {

@@ -38,8 +38,8 @@ pub(super) async fn examine(config: &Config, snapshots: &[SnapshotRecord]) -> Ve
     findings
 }
 
-fn finding(level: Level, what: impl Into<String>) -> Finding {
-    Finding::new(level, "runtime", what)
+fn finding(level: Level, message: impl Into<String>) -> Finding {
+    Finding::new(level, "runtime", message)
 }
 
 fn failed(subject: &str, error: &RuntimeError) -> Finding {
@@ -75,19 +75,19 @@ fn programs(installed: &[u16], snapshots: &[SnapshotRecord]) -> Vec<Finding> {
         );
     } else {
         let majors: Vec<_> = installed.iter().map(u16::to_string).collect();
-        let what = format!("process, with PostgreSQL {}", majors.join(", "));
-        findings.push(finding(Level::Ok, what));
+        let message = format!("process, with PostgreSQL {}", majors.join(", "));
+        findings.push(finding(Level::Ok, message));
     }
     for (major, of_major) in needed
         .iter()
         .filter(|(major, _)| !installed.contains(major))
     {
-        let what = format!(
+        let message = format!(
             "PostgreSQL {major} is not installed, but is needed for {}",
             of_major.join(", ")
         );
         let hint = format!("Install it (on Debian: apt-get install postgresql-{major}).");
-        findings.push(finding(Level::Fail, what).hint(hint));
+        findings.push(finding(Level::Fail, message).hint(hint));
     }
     findings
 }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_major_is_found_with_the_snapshots_that_need_it() {
+    fn missing_major_is_reported_with_its_snapshots() {
         let snapshots = [snapshot("old", 9), snapshot("older", 9)];
         let findings = programs(&[15], &snapshots);
         let missing = findings.last().unwrap();
