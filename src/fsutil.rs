@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | [`access`] | whether another user can reach a directory |
 //! | [`atomic_file`] | replacing small files in one step, durably |
-//! | [`directory`] | creating directories with their parents |
+//! | [`directory`] | creating directories, and renaming complete ones into place |
+//! | [`owner`] | giving files to the user of the servers |
 //! | [`socket`] | Unix sockets, in place of those of a dead daemon |
 
 pub mod access;
 pub mod directory;
+pub mod owner;
 pub mod socket;
 
 /// It is in the store crate, which needs it for manifests.

@@ -1,4 +1,4 @@
-//! The directories under the root, and who may enter them.
+//! The directories under the root, and their modes.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -10,8 +10,8 @@ use nix::unistd::Uid;
 
 use crate::fsutil::directory::create_missing;
 
-/// Makes the directories, and gives those that are there the modes that they need. Postgres' user
-/// passes through to its data; `run` is for it and for us; the rest is ours.
+/// Creates the directories, and sets the modes of existing ones. Postgres' user can pass through to its
+/// data, and can use `run`; the rest is for multidb alone.
 pub(super) fn prepare(layout: &Layout, (_, gid): (u32, u32)) -> Result<(), (PathBuf, io::Error)> {
     let root = layout.root();
     create_missing(root, 0o711).map_err(|error| (root.to_owned(), error))?;
@@ -19,7 +19,7 @@ pub(super) fn prepare(layout: &Layout, (_, gid): (u32, u32)) -> Result<(), (Path
         (layout.snapshots(), 0o711),
         (layout.instances(), 0o711),
         (layout.state(), 0o711),
-        // What the projects' users may not read, others may not read here.
+        // The contents of repositories are not for all users of the machine.
         (layout.state().join("git"), 0o700),
         (layout.trash(), 0o700),
         (layout.run(), 0o710),
@@ -32,7 +32,7 @@ pub(super) fn prepare(layout: &Layout, (_, gid): (u32, u32)) -> Result<(), (Path
     Ok(())
 }
 
-/// Makes a directory, with this mode whatever the umask is. It may be there already.
+/// Creates a directory, or sets the mode of an existing one, whatever the umask.
 pub(super) fn make(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),

@@ -1,11 +1,12 @@
-//! Creates directories with their parents, whatever the umask.
+//! Creates directories whatever the umask, and renames complete ones into place.
 
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use multidb_store::atomic_file;
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 
 /// Creates a directory and its missing parents, each with this mode. An existing directory keeps its
 /// mode, which is its owner's choice.
@@ -20,17 +21,35 @@ pub fn create_missing(path: &Path, mode: u32) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         create_missing(parent, mode)?;
     }
-    match DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
-            return Ok(());
-        }
-        made => made?,
+    match create_new(path, mode) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        created => created,
     }
+}
+
+/// Creates a directory with this mode.
+///
+/// # Errors
+///
+/// It exists, or cannot be created.
+pub fn create_new(path: &Path, mode: u32) -> io::Result<()> {
+    DirBuilder::new().mode(mode).create(path)?;
     // The umask may have removed bits. By descriptor, so that a link in its place is not followed.
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
     rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?;
     Ok(())
+}
+
+/// Renames a directory to a path that must not exist, durably. Its contents must be durable already,
+/// so that a crash at any moment leaves the complete directory there, or none.
+///
+/// # Errors
+///
+/// The path exists, or a step failed.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?;
+    atomic_file::sync_directory(atomic_file::directory_of(to))
 }
 
 #[cfg(test)]
@@ -64,6 +83,20 @@ mod tests {
         let path = directory.path().join("open");
         create_missing(&path, 0o777).unwrap();
         assert_eq!(mode(&path), 0o777);
+    }
+
+    #[test]
+    fn rename_new_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        create_new(&from, 0o700).unwrap();
+        fs::write(from.join("file"), "new").unwrap();
+        rename_new(&from, &to).unwrap();
+        assert!(!from.exists());
+        create_new(&from, 0o700).unwrap();
+        let error = rename_new(&from, &to).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(to.join("file")).unwrap(), b"new");
     }
 
     #[test]

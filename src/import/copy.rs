@@ -1,9 +1,9 @@
 //! Copies of data directories: by reflink where the file system can, and owned by the user of the
 //! servers.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use rustix::process::geteuid;
 
 use super::error::ImportError;
 use super::tree::{is_excluded, list};
+use crate::fsutil::{directory, owner};
 
 /// The bytes that are copied between two checks for a cancellation.
 const COPY_BYTES: usize = 8 << 20;
@@ -113,26 +114,21 @@ impl Copier<'_> {
 
 /// Creates a directory with this mode, regardless of the umask, and this owner.
 pub(super) fn make_dir(path: &Path, mode: u32, owner: (u32, u32)) -> Result<(), ImportError> {
-    let make = || -> io::Result<()> {
-        DirBuilder::new().mode(mode).create(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))
-    };
-    make().map_err(|source| ImportError::io("create", path, source))?;
+    directory::create_new(path, mode).map_err(|source| ImportError::io("create", path, source))?;
     set_owner(path, owner)
 }
 
-/// Changes the owner of a file or a directory, if multidb runs as root. Otherwise all files belong
-/// to the one user already.
-pub(super) fn set_owner(path: &Path, (uid, gid): (u32, u32)) -> Result<(), ImportError> {
-    if !geteuid().is_root() {
-        return Ok(());
-    }
-    std::os::unix::fs::lchown(path, Some(uid), Some(gid))
+/// Gives a file or a directory to this owner.
+pub(super) fn set_owner(path: &Path, owner: (u32, u32)) -> Result<(), ImportError> {
+    owner::set_owner(path, owner)
         .map_err(|source| ImportError::io("change the owner of", path, source))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::import::tree::{TreeSize, data_size};
 
@@ -148,7 +144,7 @@ mod tests {
         make_dir(&to, 0o700, owner()).unwrap();
         make_dir(&from.join("base"), 0o750, owner()).unwrap();
         fs::write(from.join("base/1"), vec![7; 100_000]).unwrap();
-        fs::set_permissions(from.join("base/1"), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(from.join("base/1"), Permissions::from_mode(0o640)).unwrap();
         fs::write(from.join("postmaster.opts"), "x").unwrap();
         let state = CopyState::default();
         copy_data(&from, &to, owner(), &state).unwrap();

@@ -4,18 +4,17 @@
 //! after everything in it is durable. A staging directory that a crash leaves is removed by the
 //! catalog at the next start.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use multidb_actors::ports::CloneError;
 use multidb_store::{Layout, SnapshotId, SnapshotRecord, manifest};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::error::ImportError;
 use super::tree::data_size;
 use crate::clone::TreeCloner;
+use crate::fsutil::directory;
 
 /// Lets the user of the servers pass through to the data.
 const MODE: u32 = 0o711;
@@ -25,8 +24,6 @@ const MODE: u32 = 0o711;
 pub(super) struct Staging {
     id: SnapshotId,
     path: PathBuf,
-    /// The directory of all snapshots.
-    snapshots: PathBuf,
     /// The path of the finished snapshot.
     published: PathBuf,
 }
@@ -36,7 +33,6 @@ impl Staging {
         Self {
             id: id.clone(),
             path: layout.snapshot_staging(id),
-            snapshots: layout.snapshots(),
             published: layout.snapshot(id),
         }
     }
@@ -57,9 +53,8 @@ impl Staging {
         if self.published.exists() {
             return Err(ImportError::Exists { id: id() });
         }
-        match fs::create_dir(&self.path) {
-            Ok(()) => fs::set_permissions(&self.path, Permissions::from_mode(MODE))
-                .map_err(|source| ImportError::io("prepare", &self.path, source)),
+        match directory::create_new(&self.path, MODE) {
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(ImportError::InProgress { id: id() })
             }
@@ -84,15 +79,8 @@ impl Staging {
         self.remove_all_but_data()?;
         manifest::write(&self.path, &record)?;
         cloner.sync(&self.path)?;
-        renameat_with(
-            CWD,
-            &self.path,
-            CWD,
-            &self.published,
-            RenameFlags::NOREPLACE,
-        )
-        .map_err(|error| ImportError::io("create", &self.published, error.into()))?;
-        manifest::sync_directory(&self.snapshots)?;
+        directory::rename_new(&self.path, &self.published)
+            .map_err(|error| ImportError::io("create", &self.published, error))?;
         Ok(record)
     }
 

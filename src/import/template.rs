@@ -4,21 +4,26 @@
 //! same cluster.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 
 use super::context::Context;
 use super::copy::make_dir;
 use super::error::ImportError;
 use super::program::failure;
 use super::server::SUPERUSER;
+use crate::fsutil::directory;
 use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun};
 
 /// The locales to try. Some systems lack C.UTF-8; C sorts text alike, but knows the case of ASCII
 /// letters only.
 const LOCALES: [&str; 2] = ["C.UTF-8", "C"];
+
+/// The errors of a rename to the cluster of another import.
+const EXISTS: [io::ErrorKind; 2] = [
+    io::ErrorKind::AlreadyExists,
+    io::ErrorKind::DirectoryNotEmpty,
+];
 
 /// The path of the template cluster, which is created in the staging directory if there is none.
 pub(super) async fn template(
@@ -84,10 +89,8 @@ fn publish(fresh: &Path, path: &Path) -> Result<(), ImportError> {
     fs::create_dir_all(parent).map_err(failed)?;
     let file = fs::File::open(fresh).map_err(failed)?;
     rustix::fs::syncfs(file).map_err(|error| failed(error.into()))?;
-    match renameat_with(CWD, fresh, CWD, path, RenameFlags::NOREPLACE) {
-        Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => {}
-        Err(error) => return Err(failed(error.into())),
+    match directory::rename_new(fresh, path) {
+        Err(error) if EXISTS.contains(&error.kind()) => Ok(()),
+        renamed => renamed.map_err(failed),
     }
-    multidb_store::manifest::sync_directory(parent)?;
-    Ok(())
 }
