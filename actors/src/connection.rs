@@ -82,7 +82,7 @@ pub struct ConnectionActor {
     id: ConnectionId,
     peer: Arc<str>,
     socket: Option<DetachedSocket>,
-    /// Held while the connection is open.
+    /// Returned when the connection ends.
     permit: Rc<Permit>,
     session: Option<OpenSession>,
     deps: ConnectionDeps,

@@ -123,7 +123,7 @@ impl Direction {
                 Poll::Ready(io::Result::Ok(()))
             });
             if copied.is_pending() {
-                // TLS streams buffer what they were given.
+                // A TLS stream has a buffer of its own.
                 ready!(Pin::new(&mut *to).poll_flush(cx))?;
             }
             ready!(copied)?;

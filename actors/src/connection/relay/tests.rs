@@ -9,7 +9,7 @@ use crate::sessions::SessionState;
 
 const IDLE: &[u8] = b"Z\0\0\0\x05I";
 
-/// What a pipe holds that is not read.
+/// The capacity of a pipe.
 const PIPE_BYTES: usize = 64 << 10;
 
 struct Session {
@@ -114,9 +114,9 @@ fn idle_session_is_ended_with_an_error_and_a_terminate_message() {
         session.client.read_to_end(&mut last).await.unwrap();
         let text = String::from_utf8_lossy(&last[IDLE.len()..]).into_owned();
         assert!(text.starts_with('E') && text.contains("57P05"), "{text}");
-        let mut goodbye = Vec::new();
-        session.backend.read_to_end(&mut goodbye).await.unwrap();
-        assert_eq!(goodbye, b"X\0\0\0\x04");
+        let mut terminate = Vec::new();
+        session.backend.read_to_end(&mut terminate).await.unwrap();
+        assert_eq!(terminate, b"X\0\0\0\x04");
     });
 }
 
@@ -137,9 +137,9 @@ fn end_of_a_session_does_not_wait_for_a_client_that_does_not_read() {
             chunks: session.stats.chunks(),
         });
         assert_eq!(session.relayed.await.unwrap().unwrap(), End::Ended);
-        let mut goodbye = Vec::new();
-        session.backend.read_to_end(&mut goodbye).await.unwrap();
-        assert_eq!(goodbye, b"X\0\0\0\x04");
+        let mut terminate = Vec::new();
+        session.backend.read_to_end(&mut terminate).await.unwrap();
+        assert_eq!(terminate, b"X\0\0\0\x04");
     });
 }
 
@@ -196,8 +196,8 @@ fn end_of_the_backend_ends_the_session_after_its_last_bytes() {
     });
 }
 
-/// Waits until nothing more passes, and asserts that no more did than can be held.
-async fn until_it_stands(count: impl Fn() -> u64) {
+/// Waits until no more bytes pass, and asserts that no more passed than the buffers hold.
+async fn until_blocked(count: impl Fn() -> u64) {
     settle().await;
     let mut passed = 0;
     while count() != passed {
@@ -219,7 +219,7 @@ fn client_that_does_not_read_holds_back_its_backend_but_can_still_send() {
         let (mut backend_in, mut backend_out) = tokio::io::split(session.backend);
         let rows = vec![7; 64 << 20];
         let sending = tokio::task::spawn_local(async move { backend_out.write_all(&rows).await });
-        until_it_stands(|| session.stats.from_backend_bytes()).await;
+        until_blocked(|| session.stats.from_backend_bytes()).await;
         assert!(!sending.is_finished());
         session.client.write_all(b"cancel").await.unwrap();
         let mut word = [0; 6];
@@ -236,7 +236,7 @@ fn backend_that_does_not_read_holds_back_its_client_but_can_still_send() {
         let (mut client_in, mut client_out) = tokio::io::split(session.client);
         let rows = vec![7; 64 << 20];
         let sending = tokio::task::spawn_local(async move { client_out.write_all(&rows).await });
-        until_it_stands(|| session.stats.from_client_bytes()).await;
+        until_blocked(|| session.stats.from_client_bytes()).await;
         assert!(!sending.is_finished());
         session.backend.write_all(b"error").await.unwrap();
         let mut word = [0; 5];

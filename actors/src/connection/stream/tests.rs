@@ -1,4 +1,4 @@
-//! Streams over real sockets, whose registrations the kernel tells.
+//! Streams over real sockets. The registrations are read from the kernel.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
