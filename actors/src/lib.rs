@@ -2,7 +2,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | [`supervisor`] | the map from an instance's name to its actor; creation, room, expiry |
+//! | [`supervisor`] | the map from an instance's name to its actor; creation, eviction, expiry |
 //! | [`instance`] | one instance: its life cycle, its waiters, its Postgres |
 //! | [`connection`] | one client connection: login, relay, idleness |
 //! | [`snapshot_index`] | the snapshots, and the choice of one for a new instance |
@@ -15,7 +15,7 @@
 //! | [`client_error`] | the only map from domain errors to a Postgres client's form |
 //! | [`awake`] | the activity of a Postgres without sessions that a stop would interrupt |
 //! | [`endpoint`] | connecting to a Postgres of ours |
-//! | [`ports`] | what the actors need from the world, as traits |
+//! | [`ports`] | the runtime, files, git and the clock, as traits |
 
 pub mod auth;
 pub mod awake;

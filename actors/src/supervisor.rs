@@ -1,7 +1,7 @@
 //! Supervisor: the map from an instance's name to its actor, and the decisions that concern several instances.
 //!
 //! It creates instances, one at a time for each name; it starts the actor of a stopped instance when
-//! somebody asks for it, and rebuilds one that panicked; it stops unused instances at `max_running`; it
+//! it is needed, and rebuilds one that panicked; it stops unused instances at `max_running`; it
 //! deletes expired ones. It touches neither Postgres nor files.
 //!
 //! Its decisions read the counts and orders of the [`InstanceTable`], so they cost the same with one other
@@ -340,7 +340,7 @@ impl Supervisor {
         self.launch(record, Origin::Create, Vec::new(), ctx);
     }
 
-    /// The first of those who waited created the instance, the others found it.
+    /// Answers the waiters: the first one created the instance, the others found it.
     fn answer_created(&mut self, waiting: Vec<Waiter>, ctx: &mut Context<Self>) {
         for (position, waiter) in waiting.into_iter().enumerate() {
             if position > 0 || self.draining {

@@ -1,4 +1,4 @@
-//! How many instances each user created within the last minute.
+//! The number of instances that each user created within the last minute.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// When each user created instances. Only those of the last minute are kept.
+/// The times of each user's creations within the last minute.
 #[derive(Debug, Default)]
 pub(super) struct Creations(HashMap<String, VecDeque<Instant>>);
 
 impl Creations {
-    /// How many the user created within the last minute.
+    /// The user's creations within the last minute.
     pub(super) fn recent(&mut self, user: &str) -> usize {
         self.0.retain(|_, times| {
             while times.front().is_some_and(|time| time.elapsed() >= WINDOW) {
@@ -23,7 +23,7 @@ impl Creations {
         self.0.get(user).map_or(0, VecDeque::len)
     }
 
-    /// Notes one more.
+    /// Adds a creation.
     pub(super) fn note(&mut self, user: &str) {
         let times = self.0.entry(user.to_owned()).or_default();
         times.push_back(Instant::now());

@@ -14,7 +14,7 @@ use crate::instance::{Found, origin};
 use crate::limits::STOP_TIMEOUT;
 use crate::ports::FoundPostgres;
 
-/// Gives the Supervisor what is recorded, what runs and what directories there are. Answered when
+/// Gives the Supervisor the records, the running Postgres servers and the unknown clones. Answered when
 /// every instance is known and all left-overs are gone.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -23,7 +23,7 @@ pub struct Restore {
     pub records: Vec<InstanceRecord>,
     /// All Postgres of ours that run.
     pub found: Vec<FoundPostgres>,
-    /// All directories with our manifest.
+    /// The clones on disk without a record.
     pub directories: Vec<InstanceUid>,
 }
 

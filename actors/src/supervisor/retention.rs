@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use multidb_store::{InstanceRecord, Pin};
 
-/// When the instance expires if nobody uses it until then; `None` for one that never does.
+/// When the instance expires if it stays unused; `None` for one that never does.
 pub fn expires_at(record: &InstanceRecord, retention: Duration) -> Option<Timestamp> {
     let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
     let unused = record.last_used_at.checked_add(retention);

@@ -176,7 +176,7 @@ impl Bed {
             .unwrap_or_else(|| panic!("the log does not tell how {name} was cloned:\n{log}"))
     }
 
-    /// Writes all that is dirty on the file system, so that nobody pays for what ran before.
+    /// Syncs the file system, so that a measurement does not pay for earlier writes.
     pub(crate) fn settle(&self) {
         let directory = File::open(self.dir()).expect("the daemon's directory can be opened");
         rustix::fs::syncfs(directory).expect("a file system can be synced");

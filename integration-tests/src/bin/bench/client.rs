@@ -1,4 +1,4 @@
-//! A client of Postgres that does nothing but what is measured.
+//! A minimal client of Postgres.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// As libpq reads, several messages at once.
 const READ_BYTES: usize = 16 << 10;
 
-/// Large enough that the client is not what a COPY waits for.
+/// Large enough that a COPY does not wait for the client.
 const COPY_READ_BYTES: usize = 256 << 10;
 
 /// ReadyForQuery outside a transaction. In the text form of COPY no byte is zero, so that no data can

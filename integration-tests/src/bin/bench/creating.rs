@@ -36,7 +36,7 @@ pub(crate) fn measure(bed: &Bed, runs: usize, report: &mut Report) {
     let (client, _) = bed.first_row("teacher");
     client.close();
     let floor = Floor::learn(bed, "teacher");
-    // The first ones find cold caches, and nobody waits for the first one of a day.
+    // The first run finds cold caches and does not count.
     floor.run();
     run(bed, "warm");
     let (mut ours, mut floors) = (Vec::new(), Vec::new());

@@ -1,6 +1,6 @@
 //! The floor: a bare clone of the same snapshot, and the same Postgres started on it by hand, to its
-//! first answer. No daemon, no records, no decision, no manifest; what can be known before the clock
-//! starts is. Only the ratio to it holds from one machine to another.
+//! first answer. No daemon, records, decisions or manifests; everything is prepared before the clock
+//! starts. Only the ratio to it holds from one machine to another.
 
 mod clone;
 mod server;
@@ -29,7 +29,7 @@ pub(crate) struct Run {
     pub(crate) stop: Duration,
 }
 
-/// How to make what multidb makes, without multidb.
+/// The steps of a new instance, without multidb.
 pub(crate) struct Floor<'a> {
     bed: &'a Bed,
     tree: Tree,

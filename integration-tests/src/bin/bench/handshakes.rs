@@ -113,7 +113,7 @@ pub(crate) fn measure(bed: &Bed, options: &Options, source: &Source, report: &mu
     bed.remove(INSTANCE);
 }
 
-/// A daemon that asks who it is, and has TLS for those who want it.
+/// A daemon with password authentication and optional TLS.
 fn asking(daemon: DaemonBuilder, identity: &Identity) -> DaemonBuilder {
     daemon
         .set("auth", "method", "scram-sha-256")
@@ -172,7 +172,7 @@ impl Servers<'_> {
         proxies.add("pgbouncer", login.clone(), |port| {
             pgbouncer(dir, &run_dir, port, &settings)
         });
-        // As multidb does, since a session that nobody had before is what its clients expect.
+        // As multidb does: each session has a fresh backend.
         let alone = format!("{settings}server_lifetime = 0\n");
         proxies.add("pgbouncer, a new session each", login, |port| {
             pgbouncer(dir, &run_dir, port, &alone)

@@ -1,4 +1,4 @@
-//! HTTP over a Unix socket: what multidb's admin socket and the Docker engine speak.
+//! HTTP over a Unix socket, for multidb's admin socket and the Docker engine.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

@@ -1,17 +1,17 @@
 //! The benchmark behind `scripts/bench.sh`: it drives a daemon from outside, by the wire protocol and
-//! the admin socket, and measures in the same run what the machine could do at best.
+//! the admin socket, and measures the best that the machine can do in the same run.
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `options` | what the script asks for |
-//! | `machine` | what this machine is |
+//! | `options` | the command line |
+//! | `machine` | the description of this machine |
 //! | `source` | the cluster that the snapshots are imported from |
 //! | `bed` | one daemon with its snapshot, in one environment |
 //! | `floor` | the least that a new instance and a wake can take here, without multidb |
 //! | `creating` | new, woken and running instances, clone, stop, disk; each beside its floor |
 //! | `crowd` | many new instances at once |
 //! | `handshakes` | logins by each method, and the first row behind them |
-//! | `memory` | what an idle session costs the daemon |
+//! | `memory` | the memory of idle sessions |
 //! | `sleepers` | start, memory, connections and creations with many stopped instances |
 //! | `proxies` | HAProxy, PgBouncer and multidb before one Postgres |
 //! | `throughput` | pgbench and COPY through each of these |
@@ -124,7 +124,7 @@ fn measure(
     }
 }
 
-/// Says on the terminal what is going on; the table alone goes to the standard output.
+/// Prints progress to the standard error; the standard output has the table alone.
 fn say(what: &str) {
     eprintln!("bench: {what}");
 }

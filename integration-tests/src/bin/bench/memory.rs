@@ -22,7 +22,7 @@ const OTHER_FILES: usize = 300;
 /// What a session may cost, in KiB.
 const SESSION_KIB_AIM: f64 = 16.0;
 
-/// What each session copies before it rests, in the last round: enough for the largest buffers.
+/// The COPY of each session before the last round: enough for the largest buffers.
 const BUSY_SQL: &str = "copy (select repeat('x', 1000) from generate_series(1, 4000)) to stdout";
 
 /// Memory of a process in KiB.
@@ -125,7 +125,7 @@ pub(crate) fn resident_kib(bed: &Bed) -> u32 {
     rest(bed).resident
 }
 
-/// Waits a moment, so that what the daemon does after a session's step is done; then looks.
+/// Reads the memory after a delay in which the daemon finishes its work.
 fn rest(bed: &Bed) -> Memory {
     std::thread::sleep(Duration::from_secs(2));
     let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", bed.daemon().pid()))

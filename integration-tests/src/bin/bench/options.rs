@@ -1,4 +1,4 @@
-//! What the script asks for. The script is the interface for people, and says what each option means.
+//! The command line. `scripts/bench.sh` is the interface for people and documents each option.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! HAProxy, PgBouncer and multidb before one Postgres, and what each costs in processor time.
+//! HAProxy, PgBouncer and multidb before one Postgres, and the processor time of each.
 
 use std::fs;
 use std::os::unix::process::CommandExt;

@@ -1,4 +1,4 @@
-//! Samples, and what is said of them: the table for people, the JSON for programs.
+//! Samples and their report: a table for people, JSON for programs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -76,7 +76,7 @@ impl Samples {
         Self::new(times.into_iter().map(milliseconds).collect())
     }
 
-    /// The least: what noise, which only adds, disturbed the least.
+    /// The least sample, which noise has disturbed least.
     pub(crate) fn min(&self) -> f64 {
         self.sorted[0]
     }

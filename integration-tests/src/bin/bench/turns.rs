@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::proxies::{Route, processor_time, ticks_per_second};
 use crate::report::{Aim, Report, Samples, Unit};
 
-/// One turn: what was done, in how much time, and the proxy's own processor time.
+/// One turn: the work done, its duration, and the proxy's processor time.
 pub(crate) struct Turn {
     done: f64,
     elapsed: Duration,
@@ -42,7 +42,7 @@ pub(crate) fn in_turns(
     turns
 }
 
-/// Adds the rate of each way, the first of which is the direct one, and what each costs its proxy.
+/// Adds the rate and the processor time of each way; the first one is direct.
 pub(crate) fn tell(
     section: &str,
     unit: Unit,
