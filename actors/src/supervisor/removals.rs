@@ -34,17 +34,6 @@ pub enum RemoveSnapshotError {
     IndexUnavailable,
 }
 
-impl RemoveSnapshotError {
-    /// The stable word for programs; `code` in the serialized form.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NoSuchSnapshot { .. } => "no_such_snapshot",
-            Self::SnapshotInUse { .. } => "snapshot_in_use",
-            Self::IndexUnavailable => "index_unavailable",
-        }
-    }
-}
-
 /// The point in the order of removals at which a choice began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ChoiceNumber(u64);
