@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use multidb_actors::instance::lifecycle::StateName;
 use multidb_store::{InstanceName, ProjectName};
 use serde_json::json;
 
@@ -86,8 +88,8 @@ pub(super) struct ListArgs {
     /// Only list instances of this project
     #[arg(long)]
     project: Option<ProjectName>,
-    /// Only list instances in this state, such as running
-    #[arg(long)]
+    /// Only list instances in this state
+    #[arg(long, value_parser = PossibleValuesParser::new(StateName::ALL.map(StateName::as_str)))]
     state: Option<String>,
     /// Only list instances that this multidb user created
     #[arg(long, value_name = "USER")]

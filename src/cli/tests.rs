@@ -81,6 +81,7 @@ fn wrong_usage_is_rejected() {
         "instance",
         "instance show ../etc",
         "instance ls --limit few",
+        "instance ls --state asleep",
         "instance ls --project ../etc",
         "instance show",
         "instance pin a --for 0s",

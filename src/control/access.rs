@@ -139,6 +139,14 @@ impl Caller {
     pub fn may_view<'a>(&self, resource: impl Into<Resource<'a>>) -> bool {
         permission(self, Action::View, resource.into()) == Permission::Granted
     }
+
+    /// The only user whose instances this caller may see; none if it may see those of all users.
+    pub(super) fn sees_instances_of(&self) -> Option<&str> {
+        match self {
+            Self::User(user) if !user.admin => Some(&user.name),
+            Self::User(_) | Self::Administrator => None,
+        }
+    }
 }
 
 /// The rule.

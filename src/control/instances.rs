@@ -5,15 +5,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use multidb_actors::clone_worker::Measure;
 use multidb_actors::instance::InstanceStatus;
-use multidb_actors::instance::lifecycle::{Command, UnknownState};
-use multidb_actors::instance_table;
+use multidb_actors::instance::lifecycle::Command;
 use multidb_actors::supervisor::{
     ControlInstance, GetInstance, ListInstances, PinInstance, retention,
 };
 use multidb_store::{InstanceName, Pin, error_chain};
 
 use super::access::{Action, Caller, authorize};
-use super::model::{DeletedView, InstanceFilter, InstanceView, LogsView, Page};
+use super::model::{DeletedView, InstanceFilter, InstanceView, LogsView};
 use super::{Control, ControlError};
 
 impl Control {
@@ -21,13 +20,12 @@ impl Control {
     pub async fn list_instances(
         &self,
         caller: &Caller,
-        filter: &InstanceFilter,
-        page: &Page,
+        filter: InstanceFilter,
     ) -> Result<Vec<InstanceView>, ControlError> {
-        let mut filter = table_filter(filter, page)?;
-        let limit = page.limit.unwrap_or(usize::MAX);
+        let mut filter = narrowed(filter, caller);
+        let limit = filter.limit.unwrap_or(usize::MAX);
         let mut views = Vec::new();
-        // Instances that the caller may not see leave gaps in a page, which the next ones fill.
+        // Hidden instances leave gaps in a page, which the next pages fill.
         loop {
             let list = ListInstances {
                 filter: filter.clone(),
@@ -262,18 +260,11 @@ impl PinView {
     }
 }
 
-/// The filter as the table of instances takes it.
-fn table_filter(
-    filter: &InstanceFilter,
-    page: &Page,
-) -> Result<instance_table::InstanceFilter, ControlError> {
-    let state = filter.state.as_ref().map(|state| state.parse());
-    let invalid = |error: UnknownState| ControlError::InvalidArgument(error.to_string());
-    Ok(instance_table::InstanceFilter {
-        project: filter.project.clone(),
-        state: state.transpose().map_err(invalid)?,
-        created_by: filter.created_by.clone(),
-        after: page.after.clone(),
-        limit: page.limit,
-    })
+/// Restricts a list to the caller's own instances if it may see no others, so that the Supervisor does
+/// not list the rest.
+fn narrowed(mut filter: InstanceFilter, caller: &Caller) -> InstanceFilter {
+    if let Some(owner) = caller.sees_instances_of() {
+        filter.created_by.get_or_insert_with(|| owner.to_owned());
+    }
+    filter
 }

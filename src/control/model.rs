@@ -7,30 +7,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use multidb_store::{InstanceName, ProjectName, SnapshotId};
+use multidb_store::{ProjectName, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 use crate::import::ImportSource;
 
-/// Selects instances. An empty filter selects all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct InstanceFilter {
-    /// Instances of this project.
-    pub project: Option<ProjectName>,
-    /// Instances in this state, by its name in [`InstanceView::state`].
-    pub state: Option<String>,
-    /// Instances that this user created.
-    pub created_by: Option<String>,
-}
-
-/// A part of a list that is ordered by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
-    /// Only instances whose names sort after this one.
-    pub after: Option<InstanceName>,
-    /// The longest answer; unlimited without it.
-    pub limit: Option<usize>,
-}
+pub use multidb_actors::instance_table::InstanceFilter;
 
 /// A snapshot to import.
 #[derive(Debug, Clone, PartialEq, Eq)]

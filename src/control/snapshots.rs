@@ -52,12 +52,13 @@ impl Control {
     ) -> Result<(), ControlError> {
         let snapshot = self.snapshot(id).await?;
         authorize(caller, Action::Change, &*snapshot, "remove snapshots")?;
+        tracing::info!(snapshot = %id, force, %caller, "removing a snapshot");
+        // No instance is created from it after this, so its files can go.
         let removed = self.deps.supervisor.send(RemoveSnapshot {
             id: id.clone(),
             force,
         });
         removed.await??;
-        tracing::info!(snapshot = %id, force, %caller, "removing a snapshot");
         Ok(self.deps.worker.send(DeleteSnapshot(id.clone())).await??)
     }
 

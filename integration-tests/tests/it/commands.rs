@@ -239,6 +239,11 @@ fn error_on_the_admin_socket_has_a_stable_code() {
     for (path, status, code) in [
         ("/v1/instances/x", "404 Not Found", "no_such_instance"),
         ("/v1/instances/-", "400 Bad Request", "invalid_argument"),
+        (
+            "/v1/instances?state=asleep",
+            "400 Bad Request",
+            "invalid_argument",
+        ),
         ("/v1/snapshots/x", "404 Not Found", "no_such_snapshot"),
         (
             "/v1/snapshots/explain?gitref=no-such",

@@ -8,7 +8,7 @@ use multidb_store::InstanceName;
 use super::failure::{Answer, Failure, no_such_command, parse, parse_optional};
 use super::{CALLER, Service};
 use crate::admin::api::{InstancesQuery, LogsQuery, PinBody};
-use crate::control::model::{DeletedView, InstanceFilter, InstanceView, LogsView, Page};
+use crate::control::model::{DeletedView, InstanceFilter, InstanceView, LogsView};
 
 /// The lines of a log in an answer to a request without a number.
 const LOG_LINES: usize = 200;
@@ -28,14 +28,12 @@ async fn list(query: web::Query<InstancesQuery>, control: Service) -> Answer<Vec
     let query = query.into_inner();
     let filter = InstanceFilter {
         project: parse_optional(query.project.as_deref())?,
-        state: query.state,
+        state: parse_optional(query.state.as_deref())?,
         created_by: query.created_by,
-    };
-    let page = Page {
         after: parse_optional(query.after.as_deref())?,
         limit: query.limit,
     };
-    let instances = control.list_instances(&CALLER, &filter, &page).await?;
+    let instances = control.list_instances(&CALLER, filter).await?;
     Ok(web::Json(instances))
 }
 

@@ -61,6 +61,13 @@ fn each_caller_has_the_rights_of_the_table() {
 }
 
 #[test]
+fn plain_user_sees_only_its_own_instances() {
+    assert_eq!(user(None, false).sees_instances_of(), Some("alice"));
+    assert_eq!(user(None, true).sees_instances_of(), None);
+    assert_eq!(Caller::Administrator.sees_instances_of(), None);
+}
+
+#[test]
 fn hidden_resource_is_reported_as_missing() {
     let (project, name) = ("shop".parse().unwrap(), "testdb".parse().unwrap());
     let of_bob = Resource::Instance {
