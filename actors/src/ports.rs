@@ -1,7 +1,7 @@
-//! What the actors need from the world, as traits. The root package implements them; the tests
+//! The actors' interfaces to everything outside, as traits. The root package implements them; the tests
 //! have fakes.
 //!
-//! A port's errors are typed by what the actors decide on, and carry the text of the rest.
+//! A port's error has a variant for each case that the actors distinguish, and a text for the rest.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -17,15 +17,15 @@ use serde::Serialize;
 use crate::awake::AwakeReason;
 use crate::text::{disk_space, quoted};
 
-/// Tells the date and time. The actors read them through it alone, so that a test can set them.
+/// The date and time. The actors read them only through this trait, so that a test can set them.
 ///
-/// For what lasts, an actor uses [`tokio::time::Instant`], which no change of the machine's date moves.
+/// Durations are measured with [`tokio::time::Instant`], which ignores changes of the machine's clock.
 pub trait Clock: Send + Sync + 'static {
-    /// The date and time now.
+    /// The current date and time.
     fn now(&self) -> Timestamp;
 }
 
-/// Where a running Postgres accepts connections.
+/// The address of a running Postgres.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// The path of a Unix socket.
@@ -39,39 +39,37 @@ pub enum Endpoint {
 pub trait Runtime: Send + Sync + 'static {
     /// Starts Postgres on the instance's data and returns once it accepts connections.
     ///
-    /// Leaves nothing running when it fails or when its future is dropped. Not bounded in time:
-    /// the caller sets the limit.
+    /// Leaves nothing running when it fails or when its future is dropped. Has no time limit of its own:
+    /// the caller sets one.
     async fn start(&self, record: &InstanceRecord) -> Result<RunningPostgres, StartError>;
 
     /// Shuts Postgres down and returns once it has exited and its container is removed.
     ///
-    /// `Fast` is Postgres' fast shutdown (SIGINT: sessions end with 57P01, the data is clean);
-    /// only after `patience` it is made to quit immediately. Stopping what does not run is done
-    /// at once, and no error.
-    async fn stop(&self, uid: InstanceUid, patience: Duration) -> Result<(), RuntimeError>;
+    /// Begins with Postgres' fast shutdown (SIGINT: sessions end with 57P01, the data is clean), and
+    /// follows with an immediate one after `timeout`. Returns at once if nothing runs.
+    async fn stop(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError>;
 
-    /// What of ours runs now, by the world's own word (labels, postmaster.pid), not by records.
+    /// The running servers of multidb, by container labels or postmaster.pid, not by records.
     async fn running(&self) -> Result<Vec<FoundPostgres>, RuntimeError>;
 
-    /// The Postgres of ours that runs on this clone, as [`running`](Self::running) would find it. Where a start or
-    /// a stop of it is in progress, waits for that. `None` means that nothing runs on the data; an error, that
-    /// something may.
+    /// The running server of this clone, as [`running`](Self::running) would find it. Waits for a start or
+    /// stop of it in progress. `None` means that nothing runs on the data; an error, that something may.
     async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError>;
 }
 
 /// A Postgres that accepts connections.
 pub struct RunningPostgres {
-    /// Where.
+    /// Its address.
     pub endpoint: Endpoint,
-    /// Resolves when it has exited, with a sentence about how, for the log.
+    /// Resolves when it has exited, with a description of the exit for the log.
     pub exited: BoxFuture<'static, String>,
 }
 
-/// A Postgres of ours that was found running.
+/// A server of multidb that was found running.
 pub struct FoundPostgres {
     /// The clone that it runs on.
     pub uid: InstanceUid,
-    /// The Postgres itself, to take over.
+    /// The server, to take over.
     pub postgres: RunningPostgres,
 }
 
@@ -83,12 +81,12 @@ pub enum StartError {
     #[error("postgres exited: {status}")]
     #[serde(rename = "postgres_exited")]
     Exited {
-        /// How it exited.
+        /// Its exit status.
         status: String,
         /// The last lines of its log, oldest first.
         log: Vec<String>,
     },
-    /// The runtime could not even try. The serialized form leaves the cause to the log.
+    /// The runtime failed before Postgres ran. The serialized form leaves the cause to the log.
     #[error(transparent)]
     #[serde(rename = "start_failed")]
     Runtime(
@@ -112,9 +110,9 @@ impl StartError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RuntimeError {
-    /// What failed, with its causes, in one line.
+    /// The error with its causes, in one line.
     pub message: String,
-    /// What an operator can do about it.
+    /// Advice for an operator.
     pub hint: Option<String>,
 }
 
@@ -123,33 +121,32 @@ pub trait Cloner: Send + Sync + 'static {
     /// `btrfs-snapshot`, `reflink` or `copy`, as probed on the real directories.
     fn method(&self) -> &'static str;
 
-    /// Makes the instance's directory: manifest and data. The clone is complete and durable when
-    /// this returns; where it fails, nothing of it is left. Doing it twice is no error.
+    /// Makes the instance's directory: manifest and data. The clone is complete and durable on return; a
+    /// failure leaves nothing. Idempotent.
     fn create(&self, record: &InstanceRecord) -> Result<CloneReport, CloneError>;
 
-    /// Deletes an instance's directory, by way of the trash. What is not there is deleted.
+    /// Deletes an instance's directory, by way of the trash. Idempotent.
     fn delete(&self, uid: InstanceUid) -> Result<(), CloneError>;
 
-    /// Writes the instance's manifest again, durably: after a pin, or when a reset made a clone
-    /// the live one.
+    /// Rewrites the instance's manifest durably: after a pin, or after a reset to a new clone.
     fn write_manifest(&self, record: &InstanceRecord) -> Result<(), CloneError>;
 
     /// The clones on disk, complete or not, other than the known ones. Only their manifests are read.
     fn unknown_clones(&self, known: &HashSet<InstanceUid>) -> Result<Vec<InstanceUid>, CloneError>;
 
-    /// The bytes that only this clone holds.
+    /// The bytes exclusive to this clone.
     fn exclusive_bytes(&self, uid: InstanceUid) -> Result<u64, CloneError>;
 
     /// The bytes free on the root's file system.
     fn disk_free_bytes(&self) -> Result<u64, CloneError>;
 }
 
-/// What a clone cost.
+/// The cost of a clone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloneReport {
-    /// The files cloned; 0 where the file system cloned the tree in one step.
+    /// The number of cloned files; 0 if the file system cloned the tree in one step.
     pub files: u64,
-    /// How long it took.
+    /// The duration.
     pub elapsed: Duration,
 }
 
@@ -157,29 +154,29 @@ pub struct CloneReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum CloneError {
-    /// The file system has no room, or less than the reserve.
+    /// The file system is full, or has less free space than the reserve.
     #[error("no disk space: {}", disk_space(*.free_bytes, *.reserve_bytes))]
     #[serde(rename = "no_disk_space")]
     NoSpace {
-        /// The bytes that were free.
+        /// The free bytes.
         free_bytes: u64,
         /// The configured reserve.
         reserve_bytes: u64,
     },
-    /// The snapshot is not what its manifest says.
+    /// The snapshot does not match its manifest.
     #[error("snapshot \"{snapshot}\" is damaged: {message}")]
     SnapshotDamaged {
         /// The snapshot.
         snapshot: String,
-        /// What is wrong with it.
+        /// The fault.
         #[serde(skip)]
         message: String,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("{message}")]
     #[serde(rename = "clone_failed")]
     Failed {
-        /// What failed, on which path, with its causes.
+        /// The error with its path and causes.
         #[serde(skip)]
         message: String,
     },
@@ -199,14 +196,14 @@ impl CloneError {
 /// Whether a revision may be looked up on the remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// Only in the local repository or mirror: no network, well under a millisecond, and perhaps as it was
-    /// a second ago.
+    /// Only in the local repository or mirror: without network, well under a millisecond, and up to a
+    /// second old.
     Local,
-    /// A missing revision, or a branch that was not looked at for a while, is fetched first.
+    /// A missing revision, or a branch that was not fetched recently, is fetched first.
     Fetch,
 }
 
-/// A revision of a project, and its migration listing there.
+/// A revision of a project, and its migration listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revision {
     /// The commit, as 40 hexadecimal digits.
@@ -218,7 +215,7 @@ pub struct Revision {
 /// Reads projects' repositories. Never writes to a user's repository.
 #[async_trait]
 pub trait RevisionSource: Send + Sync + 'static {
-    /// The commit that `gitref` names, and its listing.
+    /// Resolves `gitref` to a commit and its listing.
     async fn resolve(
         &self,
         project: &ProjectName,
@@ -226,7 +223,7 @@ pub trait RevisionSource: Send + Sync + 'static {
         freshness: Freshness,
     ) -> Result<Revision, RevisionError>;
 
-    /// The migrations that a listing defines: its lines, without blank ones and `#` comments.
+    /// The migrations that a listing defines: its lines, except blank ones and `#` comments.
     async fn defined_migrations(
         &self,
         project: &ProjectName,
@@ -288,10 +285,11 @@ impl RevisionError {
     }
 }
 
-/// Asks a running Postgres about itself.
+/// Queries a running Postgres about its state.
 #[async_trait]
 pub trait ServerProbe: Send + Sync + 'static {
-    /// What the backends with these process ids do, by `pg_stat_activity`. One that is gone is left out.
+    /// The activity of the backends with these process ids, by `pg_stat_activity`, except those that have
+    /// ended.
     async fn backend_activities(
         &self,
         endpoint: &Endpoint,
@@ -299,14 +297,14 @@ pub trait ServerProbe: Send + Sync + 'static {
         process_ids: &[i32],
     ) -> Result<HashMap<i32, BackendActivity>, RuntimeError>;
 
-    /// What Postgres does of its own accord that a stop would cut.
+    /// The activity outside sessions that a stop would interrupt.
     async fn awake_reasons(
         &self,
         endpoint: &Endpoint,
         superuser: &str,
     ) -> Result<Vec<AwakeReason>, RuntimeError>;
 
-    /// Ends the backend with this process id by `pg_terminate_backend`: it sends its client 57P01.
+    /// Ends the backend with this process id by `pg_terminate_backend`; it sends 57P01 to its client.
     async fn terminate_backend(
         &self,
         endpoint: &Endpoint,
@@ -315,7 +313,7 @@ pub trait ServerProbe: Send + Sync + 'static {
     ) -> Result<(), RuntimeError>;
 }
 
-/// What a backend does.
+/// The activity of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendActivity {
     /// It waits for its client, outside any transaction.
@@ -324,19 +322,19 @@ pub enum BackendActivity {
     Listening,
     /// It waits for its client, inside a transaction.
     IdleInTransaction,
-    /// It is in a COPY.
+    /// It executes a COPY.
     InCopy {
         /// Whether it waits for its client to send more.
         waits: bool,
     },
-    /// It sends its client what is written: a WAL sender.
+    /// It is a WAL sender that streams to its client.
     Replicating,
-    /// It works.
+    /// It executes a statement.
     Active,
 }
 
 impl BackendActivity {
-    /// What its session does, in the words of `multidb connection ls`.
+    /// The activity as shown by `multidb connection ls`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -351,7 +349,7 @@ impl BackendActivity {
 
 /// The snapshots on disk. Its calls block.
 pub trait SnapshotCatalog: Send + Sync + 'static {
-    /// All complete snapshots. A directory that is damaged is left out, with a line in the log.
+    /// All complete snapshots, except damaged ones, which are logged.
     fn load(&self) -> Result<Vec<SnapshotRecord>, CloneError>;
 
     /// Deletes a snapshot, by way of the trash.
