@@ -15,6 +15,7 @@
 //! | [`fsutil`] | file-system idioms: replacing files and sockets, creating directories |
 //! | [`clock`] | the machine's date and time |
 //! | [`logging`] | format and destination of log lines |
+//! | [`jobs`] | long work that outlives the command that began it |
 //! | [`import`] | making snapshots from dumps and data directories |
 
 pub mod admin;
@@ -28,6 +29,7 @@ pub mod daemon;
 pub mod fsutil;
 pub mod git;
 pub mod import;
+pub mod jobs;
 pub mod logging;
 pub mod mock_secret;
 pub mod probe;
