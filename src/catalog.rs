@@ -10,6 +10,7 @@ use multidb_store::manifest::ManifestError;
 use multidb_store::{Layout, SnapshotId, SnapshotRecord, error_chain, manifest};
 
 use crate::clone::TreeCloner;
+use crate::import::release_programs;
 
 /// The prefix of the directories in which imports prepare snapshots.
 const STAGING_PREFIX: &[u8] = b".staging-";
@@ -42,6 +43,7 @@ impl DiskCatalog {
                 continue;
             }
             let path = entry.path();
+            release_programs(&path);
             match self.cloner.remove_tree(&path) {
                 Ok(()) => {
                     tracing::info!(path = %path.display(), "staging directory of an interrupted import removed");

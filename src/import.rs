@@ -56,6 +56,7 @@ mod workflow;
 
 pub use self::error::ImportError;
 pub use self::progress::{Progress, Step};
+pub use self::restore::release_programs;
 pub use self::script::ScriptError;
 pub use self::source::ImportSource;
 

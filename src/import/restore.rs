@@ -16,6 +16,7 @@ mod script_writer;
 use std::path::Path;
 use std::time::Duration;
 
+pub use self::fifos::release_programs;
 use self::fifos::{Fifos, open_writer};
 pub(super) use self::pg_restore::can_read_directory;
 use self::script_writer::{FeedError, ScriptWriter};
@@ -49,7 +50,7 @@ pub(super) async fn restore(
     target: &RestoreTarget<'_>,
 ) -> Result<(), ImportError> {
     let host = target.server.host.as_ref();
-    let fifos = Fifos::create(&target.staging.join("pipes"), host.data_owner())?;
+    let fifos = Fifos::create(&target.staging.join(fifos::DIRECTORY), host.data_owner())?;
     let rewriter = Rewriter::new(ScriptTarget {
         database: target.project.database.clone(),
         roles: vec![SUPERUSER.to_owned(), target.project.role.clone()],

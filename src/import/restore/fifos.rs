@@ -4,16 +4,20 @@
 //! an open: it opens the end of a reader before the writer starts, and the end of a writer once
 //! there is a reader.
 
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::net::unix::pipe;
 
 use crate::import::copy::{make_dir, set_owner};
 use crate::import::error::ImportError;
 
+/// Their directory in the staging directory.
+pub(super) const DIRECTORY: &str = "pipes";
 /// How often a FIFO is checked for a reader.
 const READER_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -48,6 +52,24 @@ impl Fifos {
     }
 }
 
+/// Ends the programs of a restore whose daemon died before it opened their FIFOs: they wait in an
+/// open, for ever. To open both ends wakes them, and to close them is the end of their data.
+pub fn release_programs(staging: &Path) {
+    // Without the directory there was no restore.
+    let entries = fs::read_dir(staging.join(DIRECTORY));
+    for entry in entries.into_iter().flatten().flatten() {
+        if !entry.file_type().is_ok_and(|kind| kind.is_fifo()) {
+            continue;
+        }
+        // The user of the programs may have put a link in its place meanwhile.
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Err(error) = rustix::fs::open(entry.path(), flags, Mode::empty()) {
+            let path = entry.path();
+            tracing::warn!(path = %path.display(), %error, "cannot release the programs of an interrupted import");
+        }
+    }
+}
+
 /// Opens a FIFO for writing once it has a reader.
 pub(super) async fn open_writer(path: &Path) -> Result<pipe::Sender, ImportError> {
     loop {
@@ -73,6 +95,27 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn programs_of_a_dead_daemon_are_released() {
+        let staging = tempfile::tempdir().unwrap();
+        let owner = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        let fifos = Fifos::create(&staging.path().join(DIRECTORY), owner).unwrap();
+        let (script, restored) = (fifos.script, fifos.restored);
+        let psql = std::thread::spawn(move || fs::read(script).map(|read| read.len()));
+        let pg_restore =
+            std::thread::spawn(move || fs::OpenOptions::new().write(true).open(restored));
+        // They may not wait yet.
+        while !psql.is_finished() || !pg_restore.is_finished() {
+            release_programs(staging.path());
+            std::thread::yield_now();
+        }
+        assert_eq!(psql.join().unwrap().unwrap(), 0);
+        pg_restore.join().unwrap().unwrap();
+    }
+
     #[tokio::test]
     async fn writer_opens_once_there_is_a_reader() {
         let directory = tempfile::tempdir().unwrap();
@@ -80,7 +123,7 @@ mod tests {
             rustix::process::geteuid().as_raw(),
             rustix::process::getegid().as_raw(),
         );
-        let fifos = Fifos::create(&directory.path().join("pipes"), owner).unwrap();
+        let fifos = Fifos::create(&directory.path().join(DIRECTORY), owner).unwrap();
         let path = fifos.script.clone();
         let reader = tokio::task::spawn_blocking(move || std::fs::read(path));
         let mut writer = open_writer(&fifos.script).await.unwrap();
