@@ -11,7 +11,9 @@ mod doctor;
 mod errors;
 mod import;
 mod instance;
+mod job;
 mod output;
+mod progress;
 mod serve;
 mod snapshot;
 mod status;
@@ -91,6 +93,9 @@ enum Command {
     /// List, show, start, stop, reset, pin and delete instances
     #[command(subcommand)]
     Instance(instance::InstanceCommand),
+    /// List, show, wait for and cancel jobs, such as imports
+    #[command(subcommand)]
+    Job(job::JobCommand),
     /// Add, list and remove users; change passwords
     #[command(subcommand)]
     User(user::UserCommand),
@@ -137,6 +142,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status => wait(status::run(&invocation)),
         Command::Snapshot(command) => wait(snapshot::run(command, &invocation)),
         Command::Instance(command) => wait(instance::run(command, &invocation)),
+        Command::Job(command) => wait(job::run(&command, &invocation)),
         Command::User(command) => wait(user::run(command, &invocation)),
         Command::Connection(command) => wait(connection::run(&command, &invocation)),
     }

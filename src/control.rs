@@ -9,7 +9,7 @@
 //! | [`access`] | the rights of callers |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `snapshots`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `snapshots`, `jobs`, `connections`, `users` | the requests, by noun |
 
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ use multidb_store::{Layout, ProjectName};
 
 use crate::clone::TreeCloner;
 use crate::config::Config;
+use crate::import::Importer;
+use crate::jobs::Registry;
 use crate::runtime::PostgresHost;
 use crate::users::LiveUsers;
 
@@ -31,6 +33,7 @@ pub mod access;
 mod connections;
 pub mod error;
 mod instances;
+mod jobs;
 pub mod model;
 mod snapshots;
 mod status;
@@ -38,6 +41,7 @@ mod users;
 
 pub use self::access::{Caller, CallingUser};
 pub use self::error::ControlError;
+pub use self::jobs::JobUpdates;
 
 /// The service. Clones share their parts.
 #[derive(Clone)]
@@ -65,6 +69,10 @@ pub struct ControlDeps {
     pub worker: Addr<CloneWorker>,
     /// The open sessions.
     pub sessions: SessionTable,
+    /// Long work.
+    pub jobs: Registry,
+    /// Does the work of imports.
+    pub importer: Arc<Importer>,
     /// The users; none with `auth.method = "trust"`.
     pub users: Option<Arc<LiveUsers>>,
     /// When the daemon started.

@@ -20,8 +20,9 @@ use multidb_actors::supervisor::{Restore, Supervisor, SupervisorDeps};
 use multidb_store::store::{Opened, Recovery};
 use multidb_store::{InstanceRecord, Layout, Store, error_chain};
 use sd_notify::NotifyState;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::admin::server as admin;
 use crate::catalog::DiskCatalog;
@@ -31,6 +32,7 @@ use crate::config::{AuthMethod, Config};
 use crate::control::{Control, ControlDeps};
 use crate::git::GitSource;
 use crate::import::Importer;
+use crate::jobs::Registry;
 use crate::probe::PgProbe;
 use crate::proxy::{Acceptors, Proxy};
 use crate::reload::WatchedFiles;
@@ -71,6 +73,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let actors = services.start_actors(&config).await?;
     let users = live_users(&config)?;
     let importer = services.importer(actors.index.clone());
+    let job_runtime = Arbiter::new();
+    let jobs = services.jobs(&job_runtime).await?;
     let control = Control::new(ControlDeps {
         config: Arc::new(config.clone()),
         layout: services.layout.clone(),
@@ -81,10 +85,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
         index: actors.index.clone(),
         worker: actors.worker.clone(),
         sessions: actors.sessions.clone(),
+        jobs: jobs.clone(),
+        importer: importer.clone(),
         users: users.clone(),
         started_at: Timestamp::now(),
     });
-    let admin = admin::serve(&config.admin_socket, control, importer.clone())
+    let admin = admin::serve(&config.admin_socket, control)
         .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
     handle_hangups()?;
     let proxy = Proxy::bind(&config.listen)?;
@@ -102,10 +108,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
         &actors.sessions,
         config.limits.shutdown_grace,
     );
-    tokio::join!(importer.stop(), drained);
+    tokio::join!(jobs.stop(), drained);
     admin.stop(false).await;
     services.host.close().await;
-    for arbiter in arbiters {
+    for arbiter in arbiters.into_iter().chain([job_runtime]) {
         arbiter.stop();
     }
     tracing::info!("stopped");
@@ -156,6 +162,17 @@ impl Services {
             }
         });
         Ok(())
+    }
+
+    /// The registry of jobs. Its jobs run on a thread of their own, since a restore rewrites its dump
+    /// there.
+    async fn jobs(&self, runtime: &Arbiter) -> anyhow::Result<Registry> {
+        let (sender, handle) = oneshot::channel();
+        runtime.spawn(async move {
+            let _receiver_waits = sender.send(Handle::current());
+        });
+        let handle = handle.await.context("the thread of jobs ended")?;
+        Ok(Registry::open(self.store.clone(), handle))
     }
 
     fn importer(&self, index: Addr<SnapshotIndex>) -> Arc<Importer> {

@@ -11,8 +11,12 @@
 //! | `GET /v1/snapshots` | list of [`SnapshotView`] |
 //! | `GET /v1/snapshots/{id}` | [`SnapshotView`] with `applied` |
 //! | `DELETE /v1/snapshots/{id}?force=true` | nothing |
-//! | `POST /v1/snapshots/import` | takes an [`ImportBody`]; a line of JSON for each [`ImportEvent`] |
+//! | `POST /v1/snapshots/import` | takes an [`ImportBody`]; the [`JobView`] of its job, with status 202 |
 //! | `GET /v1/snapshots/explain?project=P&gitref=REF` | [`ExplainView`] |
+//! | `GET /v1/jobs` | list of [`JobView`] in the order of their numbers |
+//! | `GET /v1/jobs/{id}` | [`JobView`] |
+//! | `GET /v1/jobs/{id}/events` | a line of JSON for each change, at least each second, until the job has ended: [`JobView`] |
+//! | `POST /v1/jobs/{id}/cancel` | [`JobView`] after the job was cleaned up |
 //! | `GET /v1/connections` | list of [`ConnectionView`] |
 //! | `DELETE /v1/connections/{id}` | nothing |
 //! | `POST /v1/users/reload` | [`UsersView`] after the file of users was read again |
@@ -24,6 +28,8 @@
 //! [`InstanceView`]: crate::control::model::InstanceView
 //! [`DeletedView`]: crate::control::model::DeletedView
 //! [`LogsView`]: crate::control::model::LogsView
+//! [`SnapshotView`]: crate::control::model::SnapshotView
+//! [`JobView`]: crate::control::model::JobView
 //! [`ExplainView`]: crate::control::model::ExplainView
 //! [`ConnectionView`]: crate::control::model::ConnectionView
 //! [`UsersView`]: crate::control::model::UsersView
@@ -32,8 +38,6 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-
-use crate::control::model::SnapshotView;
 
 /// The query of `GET /v1/instances`. Without a limit, the answer has all selected instances.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -112,31 +116,6 @@ pub enum ImportSource {
     Dump(PathBuf),
 }
 
-/// One line of an import's answer. The last one is `done` or `failed`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "lowercase")]
-pub enum ImportEvent {
-    /// It advances.
-    Progress {
-        /// The current step, for people.
-        step: String,
-        /// The bytes done in this step.
-        done: u64,
-        /// The bytes of this step, if known.
-        total: Option<u64>,
-    },
-    /// The snapshot is complete.
-    Done {
-        /// The snapshot.
-        snapshot: SnapshotView,
-    },
-    /// Nothing was imported.
-    Failed {
-        /// The error.
-        error: ErrorInfo,
-    },
-}
-
 /// The body of a failed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
@@ -181,19 +160,5 @@ mod tests {
         let short = json!({"id": "i", "project": "p", "source": {"dump": "/x"}});
         let source = from_value::<ImportBody>(short).unwrap().source;
         assert_eq!(source, ImportSource::Dump(PathBuf::from("/x")));
-    }
-
-    #[test]
-    fn import_event_has_its_name() {
-        let event = ImportEvent::Progress {
-            step: "restore".to_owned(),
-            done: 1,
-            total: None,
-        };
-        let expected = json!({"event": "progress", "step": "restore", "done": 1, "total": null});
-        assert_eq!(to_value(event).unwrap(), expected);
-        let failed = json!({"event": "failed", "error": {"message": "disk full"}});
-        let event: ImportEvent = from_value(failed).unwrap();
-        assert!(matches!(event, ImportEvent::Failed { error } if error.message == "disk full"));
     }
 }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
@@ -14,9 +14,11 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
-use super::api::{ErrorBody, ErrorInfo, ImportBody, ImportEvent};
+use super::api::{ErrorBody, ErrorInfo};
 
-/// The longest answer, and the longest line of an import's answer.
+mod jobs;
+
+/// The longest answer, and the longest line of a job's events.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// The default time limit of a request. A start waits for a free slot and for Postgres, a stop for
@@ -152,46 +154,6 @@ impl AdminClient {
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, AdminError> {
         let body = self.request(Method::DELETE, path, Bytes::new()).await?;
         decode(path, &body)
-    }
-
-    /// Imports a snapshot and reports each event; the last one is `Done` or `Failed`. The daemon ends
-    /// the import when the future is dropped.
-    pub async fn import(
-        &self,
-        body: &ImportBody,
-        mut on_event: impl FnMut(ImportEvent),
-    ) -> Result<(), AdminError> {
-        const PATH: &str = "/v1/snapshots/import";
-        let body = encode(PATH, body)?;
-        let opened = self.open(Method::POST, PATH, body);
-        let (response, _connection) = self.in_time(opened).await??;
-        let mut stream = accepted(response).await?.into_body();
-        let mut buffer = BytesMut::new();
-        while let Some(frame) = stream.frame().await {
-            let frame = frame.map_err(|error| AdminError::Broken(error.into()))?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            buffer.extend_from_slice(&data);
-            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-                let line = buffer.split_to(end);
-                buffer.advance(1);
-                if !line.trim_ascii().is_empty() {
-                    let event: ImportEvent = decode(PATH, &line)?;
-                    let last = !matches!(event, ImportEvent::Progress { .. });
-                    on_event(event);
-                    if last {
-                        return Ok(());
-                    }
-                }
-            }
-            if buffer.len() > ANSWER_BYTES_MAX {
-                break;
-            }
-        }
-        Err(AdminError::Broken(
-            "the import's answer ended without a result; the daemon's log says more".into(),
-        ))
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, AdminError> {

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, get, post, web};
@@ -11,12 +10,11 @@ use actix_web::{App, HttpServer, get, post, web};
 use crate::control::model::{StatusView, UsersView};
 use crate::control::{Caller, Control};
 use crate::fsutil::socket;
-use crate::import::Importer;
 
 mod connections;
 mod failure;
-mod imports;
 mod instances;
+mod jobs;
 mod snapshots;
 
 use self::failure::Answer;
@@ -34,21 +32,19 @@ type Service = web::Data<Control>;
 /// # Errors
 ///
 /// The socket cannot be created.
-pub fn serve(path: &Path, control: Control, importer: Arc<Importer>) -> io::Result<ServerHandle> {
+pub fn serve(path: &Path, control: Control) -> io::Result<ServerHandle> {
     let listener = socket::listen(path, SOCKET_MODE)?;
     let control = web::Data::new(control);
-    let importer = web::Data::from(importer);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(control.clone())
-            .app_data(importer.clone())
             .app_data(web::JsonConfig::default().error_handler(failure::bad_json))
             .app_data(web::QueryConfig::default().error_handler(failure::bad_query))
             .service(status)
             .service(reload_users)
             .configure(instances::routes)
-            .service(imports::import)
             .configure(snapshots::routes)
+            .configure(jobs::routes)
             .configure(connections::routes)
             .default_service(web::to(failure::no_such_path))
     })

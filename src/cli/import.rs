@@ -1,22 +1,23 @@
 //! `multidb snapshot import`.
 
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use multidb_store::{ProjectName, SnapshotId};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Invocation;
-use super::table::{moment, printable, size};
-use crate::admin::api::{ImportBody, ImportEvent, ImportSource};
-use crate::admin::client::AdminError;
-use crate::control::model::SnapshotView;
+use super::table::{moment, size};
+use super::{Invocation, job, progress};
+use crate::admin::api::{ImportBody, ImportSource};
+use crate::admin::client::{AdminClient, escaped};
+use crate::control::model::{JobView, SnapshotView};
+
+/// Starts an import.
+const IMPORT: &str = "/v1/snapshots/import";
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
@@ -34,6 +35,9 @@ pub(super) struct ImportArgs {
     /// The major version of Postgres to restore a dump into
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(9..=99))]
     postgres_major: Option<u16>,
+    /// Print the job that imports, and do not wait for it
+    #[arg(long)]
+    detach: bool,
 }
 
 #[derive(Debug, Args)]
@@ -93,21 +97,63 @@ pub(super) async fn run(args: ImportArgs, invocation: &Invocation) -> anyhow::Re
         taken_at: args.taken_at,
         postgres_major: args.postgres_major,
     };
-    let mut display = Display::new();
-    let mut result = None;
     let client = invocation.client()?;
-    let imported = client.import(&body, |event| match event {
-        ImportEvent::Progress { step, done, total } => display.progress(&step, done, total),
-        ImportEvent::Done { snapshot } => result = Some(Ok(snapshot)),
-        ImportEvent::Failed { error } => result = Some(Err(AdminError::Refused(error))),
-    });
-    let imported = imported.await;
-    display.end();
-    imported?;
-    let Some(result) = result else {
-        bail!("the import ended without a result");
+    if args.detach {
+        let job: JobView = client.post(IMPORT, &body).await?;
+        return invocation.output.show(&job, job::summary);
+    }
+    // Before the job starts: a signal that comes meanwhile is seen once its number is known.
+    let mut interrupts = Interrupts::listen()?;
+    let started: JobView = client.post(IMPORT, &body).await?;
+    let followed = tokio::select! {
+        followed = progress::follow(&client, started.id) => followed?,
+        () = interrupts.next() => return cancel(&client, started.id, &mut interrupts).await,
     };
-    invocation.output.show(&result?, summary)
+    if let Some(error) = job::failure(&followed) {
+        return Err(error);
+    }
+    let path = format!("/v1/snapshots/{}", escaped(&body.id));
+    let imported: SnapshotView = client.get(&path).await?;
+    let snapshot = SnapshotView {
+        applied: None,
+        ..imported
+    };
+    invocation.output.show(&snapshot, summary)
+}
+
+/// Cancels the import after a Ctrl-C. A second one ends the wait for the clean-up.
+async fn cancel(client: &AdminClient, job: u64, interrupts: &mut Interrupts) -> anyhow::Result<()> {
+    let path = format!("/v1/jobs/{job}/cancel");
+    let cancelled = client.post::<JobView>(&path, &());
+    tokio::select! {
+        cancelled = cancelled => cancelled?,
+        () = interrupts.next() => bail!("job {job} is still being cancelled"),
+    };
+    bail!("job {job} was cancelled, nothing was imported")
+}
+
+/// SIGINT and SIGTERM.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// Resolves at the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 pub(super) fn summary(snapshot: &SnapshotView) -> String {
@@ -119,59 +165,4 @@ pub(super) fn summary(snapshot: &SnapshotView) -> String {
         size(snapshot.bytes),
         snapshot.migrations
     )
-}
-
-/// How progress is shown: a bar on a terminal, else a line for each step.
-enum Display {
-    Bar(ProgressBar),
-    Lines { step: String },
-}
-
-impl Display {
-    fn new() -> Self {
-        if !std::io::stderr().is_terminal() {
-            return Self::Lines {
-                step: String::new(),
-            };
-        }
-        let bar = ProgressBar::no_length();
-        bar.enable_steady_tick(Duration::from_millis(120));
-        Self::Bar(bar)
-    }
-
-    fn progress(&mut self, step: &str, done: u64, total: Option<u64>) {
-        let step = printable(step);
-        match self {
-            Self::Bar(bar) => {
-                bar.set_style(style(total.is_some()));
-                bar.set_message(step.into_owned());
-                if let Some(total) = total {
-                    bar.set_length(total);
-                }
-                bar.set_position(done);
-            }
-            Self::Lines { step: last } if *last == step => {}
-            Self::Lines { step: last } => {
-                *last = step.into_owned();
-                // Where nobody reads it, there is nobody to tell.
-                let _unread = writeln!(std::io::stderr(), "{last}");
-            }
-        }
-    }
-
-    fn end(self) {
-        if let Self::Bar(bar) = self {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-fn style(bounded: bool) -> ProgressStyle {
-    let template = if bounded {
-        "{spinner} {msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {eta}"
-    } else {
-        "{spinner} {msg} {elapsed}"
-    };
-    // The templates are constants: the default style is never needed.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

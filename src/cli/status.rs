@@ -40,6 +40,7 @@ pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
         ("clone method", status.clone_method.clone()),
         ("disk free", size(status.disk_free_bytes)),
         ("snapshots", status.snapshots.to_string()),
+        ("jobs running", status.jobs.to_string()),
         ("instances", instances),
         ("connections", status.connections.to_string()),
     ])

@@ -47,6 +47,7 @@ fn documented_commands_parse() {
         "snapshot import monday --project p --data-dir /d --taken-at 2026-03-01",
         "snapshot import monday --project p --dump f --postgres-major 15",
         "snapshot import monday --project p --from-url postgres://h/d",
+        "snapshot import monday --project p --dump f --detach --json",
         "snapshot ls",
         "snapshot show monday",
         "snapshot rm monday --force",
@@ -67,6 +68,10 @@ fn documented_commands_parse() {
         "instance logs a --lines 5",
         "--json connection ls",
         "connection kill 17",
+        "job ls --json",
+        "job show 7",
+        "job wait 7",
+        "job cancel 7",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");
@@ -95,6 +100,8 @@ fn wrong_usage_is_rejected() {
         "snapshot import monday --project p --dump f --postgres-major 15.3",
         "snapshot explain",
         "connection kill all",
+        "job cancel all",
+        "job wait",
         "serve --log-format xml",
     ] {
         assert!(parse(line).is_err(), "{line}");
@@ -314,6 +321,7 @@ fn status_is_shown() {
         instances: [("running".to_owned(), 2), ("stopped".to_owned(), 40)].into(),
         connections: 5,
         snapshots: 3,
+        jobs: 1,
         clone_method: "reflink".to_owned(),
         disk_free_bytes: 107_374_182_400,
     };

@@ -5,16 +5,19 @@
 //! | daemon | yes | no |
 //! | project | if allowed to use it | no |
 //! | snapshot | of an allowed project | no |
+//! | job | of an allowed project | no |
 //! | instance | if created by the user, in an allowed project | likewise |
 //! | connection | if opened by the user | likewise |
 //!
-//! The administrator, and users with `admin`, may do everything. Instances, snapshots and
+//! The administrator, and users with `admin`, may do everything. Instances, snapshots, jobs and
 //! connections that a user may not view are reported as missing.
 
 use std::fmt;
 
 use multidb_actors::sessions::{ConnectionId, Session};
-use multidb_store::{InstanceName, InstanceRecord, ProjectName, SnapshotId, SnapshotRecord};
+use multidb_store::{
+    InstanceName, InstanceRecord, JobId, JobRecord, ProjectName, SnapshotId, SnapshotRecord,
+};
 
 use super::ControlError;
 
@@ -59,6 +62,13 @@ pub enum Resource<'a> {
         /// Its id.
         id: &'a SnapshotId,
         /// Its project.
+        project: &'a ProjectName,
+    },
+    /// A job.
+    Job {
+        /// Its number.
+        id: JobId,
+        /// The project that it works for.
         project: &'a ProjectName,
     },
     /// An instance.
@@ -118,6 +128,15 @@ impl<'a> From<&'a SnapshotRecord> for Resource<'a> {
     }
 }
 
+impl<'a> From<&'a JobRecord> for Resource<'a> {
+    fn from(record: &'a JobRecord) -> Self {
+        Self::Job {
+            id: record.id,
+            project: &record.project,
+        }
+    }
+}
+
 impl<'a> From<&'a Session> for Resource<'a> {
     fn from(session: &'a Session) -> Self {
         Self::Connection {
@@ -160,9 +179,13 @@ pub fn permission(caller: &Caller, action: Action, resource: Resource<'_>) -> Pe
         Resource::Daemon if viewing => Permission::Granted,
         Resource::Project(project) if viewing && user.may_use(project) => Permission::Granted,
         Resource::Daemon | Resource::Project(_) => Permission::Denied,
-        Resource::Snapshot { project, .. } if !user.may_use(project) => Permission::Hidden,
-        Resource::Snapshot { .. } if viewing => Permission::Granted,
-        Resource::Snapshot { .. } => Permission::Denied,
+        Resource::Snapshot { project, .. } | Resource::Job { project, .. }
+            if !user.may_use(project) =>
+        {
+            Permission::Hidden
+        }
+        Resource::Snapshot { .. } | Resource::Job { .. } if viewing => Permission::Granted,
+        Resource::Snapshot { .. } | Resource::Job { .. } => Permission::Denied,
         Resource::Instance {
             project,
             created_by,
@@ -188,6 +211,7 @@ pub(super) fn authorize<'a>(
         (Permission::Hidden, Resource::Snapshot { id, .. }) => {
             Err(ControlError::NoSuchSnapshot(id.clone()))
         }
+        (Permission::Hidden, Resource::Job { id, .. }) => Err(ControlError::NoSuchJob(id)),
         (Permission::Hidden, Resource::Instance { name, .. }) => {
             Err(ControlError::NoSuchInstance(name.clone()))
         }

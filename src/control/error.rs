@@ -9,9 +9,10 @@ use multidb_actors::ports::{CloneError, RuntimeError};
 use multidb_actors::sessions::ConnectionId;
 use multidb_actors::snapshot_index::ChooseError;
 use multidb_actors::supervisor::RemoveSnapshotError;
-use multidb_store::{InstanceName, ProjectName, SnapshotId};
+use multidb_store::{InstanceName, JobId, ProjectName, SnapshotId};
 
 use crate::config::ConfigFaults;
+use crate::jobs::JobError;
 
 /// The reason why a request was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub enum ControlError {
     /// There is no snapshot of this id, or the caller may not know of it.
     #[error("snapshot \"{0}\" does not exist")]
     NoSuchSnapshot(SnapshotId),
+    /// There is no job of this number, or the caller may not know of it.
+    #[error("job {0} does not exist")]
+    NoSuchJob(JobId),
     /// There is no session of this number, or the caller may not know of it.
     #[error("connection {0} does not exist")]
     NoSuchConnection(ConnectionId),
@@ -52,6 +56,12 @@ pub enum ControlError {
         /// The number of all of them.
         instances_total: usize,
     },
+    /// The id of the new snapshot is taken.
+    #[error("snapshot \"{0}\" exists")]
+    SnapshotExists(SnapshotId),
+    /// The registry of jobs did not carry out the request.
+    #[error(transparent)]
+    Job(JobError),
     /// A value of the request is invalid.
     #[error("{0}")]
     InvalidArgument(String),
@@ -108,17 +118,33 @@ impl From<MailboxError> for ControlError {
     }
 }
 
+impl From<JobError> for ControlError {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::NotFound { id } => Self::NoSuchJob(id),
+            error => Self::Job(error),
+        }
+    }
+}
+
 impl ControlError {
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoSuchInstance(_) => "no_such_instance",
             Self::NoSuchSnapshot(_) => "no_such_snapshot",
+            Self::NoSuchJob(_) | Self::Job(JobError::NotFound { .. }) => "no_such_job",
             Self::NoSuchConnection(_) => "no_such_connection",
             Self::NoSuchProject { .. } => "no_such_project",
             Self::NoProject => "no_project",
             Self::ProjectNeeded { .. } => "project_needed",
             Self::SnapshotInUse { .. } => "snapshot_in_use",
+            Self::SnapshotExists(_) => "snapshot_exists",
+            Self::Job(JobError::Ended { .. }) => "job_ended",
+            Self::Job(JobError::SnapshotBusy { .. }) => "snapshot_busy",
+            Self::Job(JobError::QueueFull { .. }) => "job_queue_full",
+            Self::Job(JobError::Stopping) => "daemon_stopping",
+            Self::Job(JobError::Store(_)) => "storage_failed",
             Self::InvalidArgument(_) => "invalid_argument",
             Self::Denied { .. } => "denied",
             Self::Instance(error) => error.code(),

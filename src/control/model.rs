@@ -50,6 +50,8 @@ pub struct StatusView {
     pub connections: usize,
     /// The number of snapshots.
     pub snapshots: usize,
+    /// The number of jobs that run.
+    pub jobs: usize,
     /// `btrfs-snapshot`, `reflink` or `copy`.
     pub clone_method: String,
     /// The bytes free on the root's file system.
@@ -192,6 +194,55 @@ pub struct VerdictView {
     pub missing_total: usize,
     /// The first of them.
     pub missing: Vec<String>,
+}
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its number.
+    pub id: u64,
+    /// The kind of its work: `import`.
+    pub kind: String,
+    /// The project that it works for.
+    pub project: String,
+    /// The snapshot that it makes, if it makes one.
+    pub snapshot: Option<String>,
+    /// `queued`, `running`, `done`, `failed` or `cancelled`.
+    pub state: String,
+    /// Its current or last step, for people.
+    pub step: Option<String>,
+    /// The bytes done in this step.
+    pub bytes_done: u64,
+    /// The bytes of this step, if known.
+    pub bytes_total: Option<u64>,
+    /// When it began to run; none while it is queued.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Why it failed; none unless it did.
+    pub error: Option<JobErrorView>,
+    /// Remarks that are no failure, oldest first.
+    pub warnings: Vec<String>,
+}
+
+/// Why a job failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobErrorView {
+    /// A stable word in `snake_case`, for programs.
+    pub code: String,
+    /// The message, in one line.
+    pub message: String,
+    /// More about it.
+    pub detail: Option<String>,
+    /// Advice, in a sentence.
+    pub hint: Option<String>,
+}
+
+impl JobView {
+    /// Whether it has ended. It does not change afterwards.
+    pub fn is_ended(&self) -> bool {
+        self.ended_at.is_some()
+    }
 }
 
 /// One open session.

@@ -91,7 +91,7 @@ impl Control {
     }
 
     /// Checks an order for an import, and completes it by the project's settings.
-    pub fn import_request(
+    pub(super) fn import_request(
         &self,
         caller: &Caller,
         order: ImportOrder,
@@ -131,7 +131,7 @@ impl Control {
     }
 
     /// A snapshot as an answer shows it.
-    pub fn snapshot_view(&self, snapshot: &SnapshotRecord, instances: usize) -> SnapshotView {
+    fn snapshot_view(&self, snapshot: &SnapshotRecord, instances: usize) -> SnapshotView {
         SnapshotView {
             id: snapshot.id.to_string(),
             project: snapshot.project.to_string(),

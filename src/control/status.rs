@@ -27,6 +27,7 @@ impl Control {
             instances: instances.collect(),
             connections: *deps.sessions.count().borrow(),
             snapshots: snapshots.len(),
+            jobs: deps.jobs.running(),
             clone_method: deps.cloner.method().to_owned(),
             disk_free_bytes: deps.cloner.disk_free_bytes()?,
         })

@@ -2,13 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::time::Duration;
+use std::process::Command;
 
-use multidb_integration_tests::{
-    CliOutput, Daemon, Disk, Engine, Fixture, TUESDAY_ROWS, eventually, run,
-};
-use rustix::process::Signal;
+use multidb_integration_tests::{CliOutput, Daemon, Disk, Engine, Fixture, TUESDAY_ROWS, run};
 
 use crate::{daemon, daemon_on};
 
@@ -187,60 +183,4 @@ fn snapshot_id_that_is_taken_is_refused() {
         daemon.json(&["snapshot", "show", "monday"])["migrations"],
         2
     );
-}
-
-/// Begins to import a dump that takes its time.
-fn slow_import(daemon: &Daemon, path: &Path) -> Child {
-    let path = path.display().to_string();
-    let mut command = daemon.cli_command(&[
-        "snapshot",
-        "import",
-        "slow",
-        "--project",
-        "demo",
-        "--dump",
-        &path,
-    ]);
-    command.spawn().expect("it can be run")
-}
-
-#[test]
-fn import_that_is_interrupted_leaves_nothing() {
-    let daemon = daemon().without_snapshots().start();
-    let fifo = daemon.dir().join("slow.sql");
-    run(Command::new("mkfifo").arg(&fifo)).ok();
-    // Held open and never written to, so that the import waits for the rest of its dump.
-    let keeper = fs::OpenOptions::new().read(true).write(true).open(&fifo);
-    let mut import = slow_import(&daemon, &fifo);
-    eventually("it began", Duration::from_secs(30), || {
-        import.try_wait().ok().flatten().is_some()
-            || fs::read_dir(daemon.root().join("snapshots"))
-                .is_ok_and(|mut all| all.next().is_some())
-    });
-    let pid = rustix::process::Pid::from_child(&import);
-    let _ = rustix::process::kill_process(pid, Signal::INT);
-    import.wait().expect("it can be waited for");
-    drop(keeper);
-    daemon.expect_log("slow");
-    eventually("nothing is left", Duration::from_secs(30), || {
-        fs::read_dir(daemon.root().join("snapshots")).is_ok_and(|mut all| all.next().is_none())
-    });
-    assert_nothing_left(&daemon);
-}
-
-#[test]
-fn daemon_that_stops_during_an_import_leaves_neither_its_server_nor_its_files() {
-    let daemon = daemon().without_snapshots().start();
-    let dump = daemon.dir().join("slow.sql");
-    fs::write(&dump, "SELECT pg_sleep(600);\n").expect("it can be written");
-    let mut import = slow_import(&daemon, &dump);
-    let servers = || fs::read_dir(daemon.root().join("run")).map_or(0, Iterator::count);
-    eventually("its server runs", Duration::from_secs(60), || servers() > 0);
-    assert!(daemon.stop().success());
-    let failed = import.wait().expect("it can be waited for");
-    assert_eq!(failed.code(), Some(1));
-    // The harness looks for processes that are left.
-    assert_eq!(servers(), 0);
-    let snapshots = fs::read_dir(daemon.root().join("snapshots"));
-    assert_eq!(snapshots.expect("it can be listed").count(), 0);
 }

@@ -21,6 +21,7 @@ mod git_remote;
 mod idling;
 mod importing;
 mod isolation;
+mod jobs;
 mod max_running;
 mod options;
 mod passing_through;

@@ -2,7 +2,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
 use super::*;
-use crate::admin::api::ImportSource;
 use crate::control::model::LogsView;
 
 /// Serves one client these pieces of an answer. Returns the request.
@@ -22,16 +21,6 @@ fn answer(dir: &Path, pieces: &'static [&'static str]) -> (AdminClient, JoinHand
         String::from_utf8(asked).unwrap()
     });
     (AdminClient::new(socket), served)
-}
-
-fn body() -> ImportBody {
-    ImportBody {
-        id: "i".to_owned(),
-        project: "p".to_owned(),
-        source: ImportSource::Dump(PathBuf::from("/d")),
-        taken_at: None,
-        postgres_major: None,
-    }
 }
 
 #[tokio::test]
@@ -83,43 +72,44 @@ async fn error_without_json_has_its_status() {
 }
 
 #[tokio::test]
-async fn events_are_read_across_any_chunks() {
+async fn job_is_followed_across_any_chunks() {
     let dir = tempfile::tempdir().unwrap();
-    let (client, _served) = answer(
+    let (client, served) = answer(
         dir.path(),
         &[
-            "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"event\":\"prog",
-            "ress\",\"step\":\"restore\",\"done\":1,\"total\":2}\n\n{\"event\":\"failed\",",
-            "\"error\":{\"message\":\"disk full\"}}\n",
+            "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"id\":7,\"kind\":\"import\",\"project\":\"p\",",
+            "\"state\":\"running\",\"step\":\"restore\",\"bytes_done\":1,\"bytes_total\":2,\"warnings\":[]}\n\n",
+            "{\"id\":7,\"kind\":\"import\",\"project\":\"p\",\"state\":\"failed\",\"bytes_done\":0,\"warnings\":[],",
+            "\"ended_at\":\"2026-03-10T12:00:00Z\",\"error\":{\"code\":\"x\",\"message\":\"disk full\"}}\nmore",
         ],
     );
-    let mut events = Vec::new();
-    client
-        .import(&body(), |event| events.push(event))
-        .await
-        .unwrap();
-    assert!(matches!(
-        &events[0],
-        ImportEvent::Progress {
-            done: 1,
-            total: Some(2),
-            ..
-        }
-    ));
-    assert!(matches!(&events[1], ImportEvent::Failed { error } if error.message == "disk full"));
-    assert_eq!(events.len(), 2);
+    let mut statuses = Vec::new();
+    let followed = client.follow_job(7, |status| statuses.push(status.clone()));
+    let last = followed.await.unwrap();
+    assert_eq!(statuses.len(), 2);
+    assert_eq!(
+        (statuses[0].bytes_done, statuses[0].bytes_total),
+        (1, Some(2))
+    );
+    assert_eq!(statuses[1], last);
+    assert_eq!(last.error.unwrap().message, "disk full");
+    let asked = served.await.unwrap();
+    assert!(
+        asked.starts_with("GET /v1/jobs/7/events HTTP/1.1\r\n"),
+        "{asked}"
+    );
 }
 
 #[tokio::test]
-async fn import_without_a_result_is_an_error() {
+async fn job_whose_events_stop_before_its_end_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (client, _served) = answer(
         dir.path(),
         &[
-            "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"event\":\"progress\",\"step\":\"a\",\"done\":1,\"total\":2}\n",
+            "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"id\":7,\"kind\":\"import\",\"project\":\"p\",\"state\":\"queued\",\"bytes_done\":0,\"warnings\":[]}\n",
         ],
     );
-    let error = client.import(&body(), |_| {}).await.unwrap_err();
+    let error = client.follow_job(7, |_| {}).await.unwrap_err();
     assert!(matches!(error, AdminError::Broken(_)), "{error:?}");
 }
 

@@ -13,6 +13,7 @@ use multidb_store::error_chain;
 
 use crate::admin::api::{ErrorBody, ErrorInfo};
 use crate::control::ControlError;
+use crate::jobs::JobError;
 
 /// The detail of an error whose cause is for the log alone.
 const IN_LOG: &str = "The log of multidb has the cause.";
@@ -63,20 +64,30 @@ fn status(error: &ControlError) -> StatusCode {
     match error {
         ControlError::NoSuchInstance(_)
         | ControlError::NoSuchSnapshot(_)
+        | ControlError::NoSuchJob(_)
         | ControlError::NoSuchConnection(_)
         | ControlError::NoSuchProject { .. }
+        | ControlError::Job(JobError::NotFound { .. })
         | ControlError::Instance(InstanceError::Deleted) => StatusCode::NOT_FOUND,
         ControlError::ProjectNeeded { .. } | ControlError::InvalidArgument(_) => {
             StatusCode::BAD_REQUEST
         }
         ControlError::NoProject
         | ControlError::SnapshotInUse { .. }
+        | ControlError::SnapshotExists(_)
+        | ControlError::Job(
+            JobError::Ended { .. }
+            | JobError::SnapshotBusy { .. }
+            | JobError::QueueFull { .. }
+            | JobError::Stopping,
+        )
         | ControlError::Instance(InstanceError::Stopped) => StatusCode::CONFLICT,
         ControlError::Denied { .. } => StatusCode::FORBIDDEN,
         ControlError::Choose(error) => choose_status(error),
         ControlError::Instance(_)
         | ControlError::Runtime(_)
         | ControlError::Storage(_)
+        | ControlError::Job(JobError::Store(_))
         | ControlError::Users(_)
         | ControlError::ActorEnded => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -150,6 +161,11 @@ fn hint(error: &ControlError) -> Option<String> {
     let hint = match error {
         ControlError::NoSuchInstance(_) => "\"multidb instance ls\" lists the instances.",
         ControlError::NoSuchSnapshot(_) => "\"multidb snapshot ls\" lists the snapshots.",
+        ControlError::NoSuchJob(_) => "\"multidb job ls\" lists the jobs.",
+        ControlError::SnapshotExists(_) => "Choose another id, or remove that snapshot first.",
+        ControlError::Job(JobError::SnapshotBusy { .. }) => {
+            "Wait for that job with \"multidb job wait\", or choose another id."
+        }
         ControlError::NoSuchConnection(_) => "\"multidb connection ls\" lists the connections.",
         ControlError::NoProject => "Add a [project.NAME] section to the configuration.",
         ControlError::ProjectNeeded { .. } => "Name one with --project.",

@@ -24,6 +24,10 @@ fn each_caller_has_the_rights_of_the_table() {
         ("shop".parse().unwrap(), "wiki".parse().unwrap());
     let (id, name) = ("monday".parse().unwrap(), "testdb".parse().unwrap());
     let snapshot = |project| Resource::Snapshot { id: &id, project };
+    let job = |project| Resource::Job {
+        id: JobId::FIRST,
+        project,
+    };
     let instance = |project, created_by| Resource::Instance {
         name: &name,
         project,
@@ -46,6 +50,8 @@ fn each_caller_has_the_rights_of_the_table() {
         (Resource::Project(&wiki), "+++-", "++--"),
         (snapshot(&shop), "++++", "++--"),
         (snapshot(&wiki), "+++.", "++-."),
+        (job(&shop), "++++", "++--"),
+        (job(&wiki), "+++.", "++-."),
         (instance(&shop, "alice"), "++++", "++++"),
         (instance(&wiki, "alice"), "+++.", "+++."),
         (instance(&shop, "bob"), "++..", "++.."),
