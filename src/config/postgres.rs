@@ -1,6 +1,6 @@
 //! `[postgres]`: settings of every Postgres server.
 
-use super::section::{Origin, Report, Section, kind};
+use super::section::{Entry, Origin, Report, Section, kind};
 use super::value::quoted;
 
 /// Settings that multidb passes on each server's command line. A configuration may not set them.
@@ -19,7 +19,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> Vec<(String, St
     let entries = section.section("settings", report).into_entries();
     section.close(report);
     let mut settings = Vec::new();
-    for (key, name, value) in entries {
+    for Entry { key, name, value } in entries {
         match postgres_setting(&name, &value) {
             Ok(text) => {
                 report.setting(&key, quoted(&text), Origin::File);

@@ -63,6 +63,14 @@ impl Report {
     }
 }
 
+/// A key whose name the user chooses.
+pub(super) struct Entry {
+    /// The name with those of its sections.
+    pub(super) key: String,
+    pub(super) name: String,
+    pub(super) value: toml::Value,
+}
+
 /// A section. Keys are removed as they are read, so the rest is unknown.
 #[derive(Debug)]
 pub(super) struct Section {
@@ -122,12 +130,16 @@ impl Section {
     }
 
     /// All keys, for a section with names of the user's choice.
-    pub(super) fn into_entries(self) -> Vec<(String, String, toml::Value)> {
+    pub(super) fn into_entries(self) -> Vec<Entry> {
         let Self { path, table, .. } = self;
         let names = Self::at(path, toml::Table::new());
         let entries = table.into_iter();
         entries
-            .map(|(name, value)| (names.key(&name), name, value))
+            .map(|(name, value)| Entry {
+                key: names.key(&name),
+                name,
+                value,
+            })
             .collect()
     }
 
@@ -135,7 +147,7 @@ impl Section {
     pub(super) fn into_sections(self, report: &mut Report) -> Vec<(String, Section)> {
         let entries = self.into_entries().into_iter();
         entries
-            .map(|(key, name, value)| (name, Self::from_value(key, value, report)))
+            .map(|Entry { key, name, value }| (name, Self::from_value(key, value, report)))
             .collect()
     }
 

@@ -134,25 +134,26 @@ impl DockerHost {
     }
 
     /// Runs `work` in a separate task, with a token that is cancelled when the caller gives up.
-    async fn detached<T, F>(
+    async fn detached<T, E, F>(
         &self,
         work: impl FnOnce(Arc<Inner>, CancellationToken) -> F,
-    ) -> Result<T, RuntimeError>
+    ) -> Result<T, E>
     where
         T: Send + 'static,
-        F: Future<Output = T> + Send + 'static,
+        E: From<RuntimeError> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let given_up = CancellationToken::new();
         let _guard = given_up.clone().drop_guard();
         let task = work(Arc::clone(&self.inner), given_up);
-        self.inner
-            .tasks
-            .spawn(task)
-            .await
-            .map_err(|error| RuntimeError {
+        let done = self.inner.tasks.spawn(task).await;
+        done.unwrap_or_else(|error| {
+            let error = RuntimeError {
                 message: format!("a task of the docker runtime failed: {error}"),
                 hint: None,
-            })
+            };
+            Err(error.into())
+        })
     }
 }
 
@@ -170,21 +171,21 @@ impl PostgresHost for DockerHost {
         let spec = spec.clone();
         let started = self
             .detached(|inner, given_up| inner.start(spec, given_up))
-            .await??;
+            .await?;
         Ok(started.keep())
     }
 
     async fn stop_server(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
         self.detached(|inner, _| async move { inner.stop(uid, timeout).await })
-            .await?
+            .await
     }
 
     async fn running_servers(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError> {
-        self.detached(|inner, _| inner.take_over()).await?
+        self.detached(|inner, _| inner.take_over()).await
     }
 
     async fn find_server(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {
-        self.detached(|inner, _| inner.find(uid)).await?
+        self.detached(|inner, _| inner.find(uid)).await
     }
 
     async fn server_logs(
@@ -199,12 +200,12 @@ impl PostgresHost for DockerHost {
     async fn run_program(&self, run: &ProgramRun) -> Result<ProgramOutput, RuntimeError> {
         let run = run.clone();
         self.detached(|inner, given_up| inner.run_program(run, given_up))
-            .await?
+            .await
     }
 
     async fn close(&self) {
         if let Err(error) = self.inner.pause.remove(&self.inner.engine).await {
-            tracing::warn!(%error, "the pause container was not removed, the next daemon uses it");
+            tracing::warn!(%error, "cannot remove the pause container, the next daemon uses it");
         }
     }
 }
