@@ -18,23 +18,23 @@ use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, DiscardClone, Mak
 use crate::instance_table::StatusPublisher;
 use crate::limits::{Limits, STOP_TIMEOUT};
 use crate::ports::{Clock, CloneError, Endpoint, RunningPostgres, Runtime, ServerProbe};
-use crate::slots::{MakeRoom, Slot, Slots};
+use crate::slots::{FreeSlot, Slot, Slots};
 
-mod goals;
 mod jobs;
 pub mod lifecycle;
 mod messages;
 mod origin;
+mod pending_commands;
 mod persistence;
 mod record_writer;
 mod status;
 
-pub use self::messages::{Attach, Control, RoomWanted, SetPin};
+pub use self::messages::{Attach, Control, SetPin, SlotWanted};
 pub use self::origin::{Found, Origin, origin};
 pub use self::status::{InstanceError, InstanceStatus, Lease};
 
-use self::goals::Goals;
 use self::lifecycle::{CloneReason, Effect, Event, Job, Lifecycle, Outcome, State};
+use self::pending_commands::PendingCommands;
 use self::record_writer::{LockedJob, RecordWriter, WriterEvent};
 use self::status::LeaseEnd;
 
@@ -50,7 +50,7 @@ pub struct InstanceDeps {
     /// The places to run in.
     pub slots: Slots,
     /// Who makes room where all places are taken.
-    pub room: Recipient<MakeRoom>,
+    pub free_slot: Recipient<FreeSlot>,
     /// The limits.
     pub limits: Arc<Limits>,
     /// The date and time.
@@ -72,7 +72,7 @@ pub struct InstanceActor {
     /// The clients that wait.
     waiters: Vec<oneshot::Sender<Result<Lease, InstanceError>>>,
     /// The commands that wait for their result.
-    goals: Goals,
+    pending_commands: PendingCommands,
     /// The start in progress, to be given up when it is told to stop.
     start: Option<SpawnHandle>,
     /// The idle period that is being waited out.
@@ -115,7 +115,7 @@ impl InstanceActor {
                 let (life, effect) = Lifecycle::create(now);
                 (life, vec![effect])
             }
-            Origin::Rest => (Lifecycle::rest(now), Vec::new()),
+            Origin::Stopped => (Lifecycle::stopped(now), Vec::new()),
             Origin::Adopt(postgres, slot) => {
                 let (life, run, effect) = Lifecycle::adopt(now);
                 adopted = Some((run, postgres, slot));
@@ -126,7 +126,7 @@ impl InstanceActor {
                 (life, vec![effect])
             }
             Origin::Delete => {
-                let mut life = Lifecycle::rest(now);
+                let mut life = Lifecycle::stopped(now);
                 let first = life.step(Event::Command(lifecycle::Command::Delete), now);
                 (life, first)
             }
@@ -148,7 +148,7 @@ impl InstanceActor {
                 run: None,
                 failure: None,
                 waiters: Vec::new(),
-                goals: Goals::default(),
+                pending_commands: PendingCommands::default(),
                 start: None,
                 idle: None,
                 stop_failures: 0,
@@ -267,7 +267,7 @@ impl InstanceActor {
 
     fn arm_idle(&mut self, idle: Job, ctx: &mut Context<Self>) {
         if self.deps.slots.wanted() > 0 {
-            ctx.notify(RoomWanted);
+            ctx.notify(SlotWanted);
         }
         let over = tokio::time::sleep(self.deps.limits.instance_idle_timeout);
         let wait = over.into_actor(self).map(move |(), actor, ctx| {
@@ -290,7 +290,7 @@ impl InstanceActor {
             endpoint: self.run.as_ref().map(|run| run.endpoint.clone()),
             failure: self.failure.clone(),
         });
-        self.goals.answer(state, self.failure.as_ref());
+        self.pending_commands.answer(state, self.failure.as_ref());
         if state == State::Gone {
             ctx.stop();
         }

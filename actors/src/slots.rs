@@ -29,7 +29,7 @@ pub struct Slots {
 /// Asks the Supervisor to stop an unused instance.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct MakeRoom;
+pub struct FreeSlot;
 
 impl Slots {
     /// `max` free slots.
@@ -57,7 +57,7 @@ impl Slots {
     }
 
     /// A slot, or `None` if all stay taken for `limit`.
-    pub async fn acquire(&self, limit: Duration, room: Recipient<MakeRoom>) -> Option<Slot> {
+    pub async fn acquire(&self, limit: Duration, supervisor: Recipient<FreeSlot>) -> Option<Slot> {
         if let Some(slot) = self.try_acquire() {
             return Some(slot);
         }
@@ -65,7 +65,7 @@ impl Slots {
         let semaphore = self.semaphore.clone();
         let ask = async {
             loop {
-                if let Err(error) = room.send(MakeRoom).await {
+                if let Err(error) = supervisor.send(FreeSlot).await {
                     tracing::debug!(%error, "supervisor did not answer a request for a slot");
                 }
                 tokio::time::sleep(ASK_INTERVAL).await;

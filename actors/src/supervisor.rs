@@ -369,7 +369,7 @@ impl Supervisor {
     ) -> Addr<InstanceActor> {
         match self.actors.get(&record.name) {
             Some(entry) => entry.addr.clone(),
-            None => self.launch(record.clone(), Origin::Rest, Vec::new(), ctx),
+            None => self.launch(record.clone(), Origin::Stopped, Vec::new(), ctx),
         }
     }
 
@@ -387,7 +387,7 @@ impl Supervisor {
             probe: self.deps.probe.clone(),
             worker: self.deps.worker.clone(),
             slots: self.slots.clone(),
-            room: ctx.address().recipient(),
+            free_slot: ctx.address().recipient(),
             limits: self.deps.limits.clone(),
             clock: self.deps.clock.clone(),
         };
@@ -409,7 +409,7 @@ impl Supervisor {
         let unused = self.table.least_recently_used();
         if let Some(entry) = unused.and_then(|name| self.actors.get(&name)) {
             // A full mailbox means that it is busy; the waiter asks again.
-            if let Err(error) = entry.addr.try_send(crate::instance::RoomWanted) {
+            if let Err(error) = entry.addr.try_send(crate::instance::SlotWanted) {
                 tracing::debug!(%error, "an instance did not take a request for room");
             }
         }

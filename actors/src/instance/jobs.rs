@@ -10,10 +10,10 @@ use crate::awake::Awake;
 use crate::ports::RuntimeError;
 
 /// How long Postgres may take to say what it does.
-const ASK_PATIENCE: Duration = Duration::from_secs(10);
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause before a stop that failed is tried again; it doubles each time.
-const STOP_PAUSE: Duration = Duration::from_secs(1);
-const STOP_PAUSE_MAX: Duration = Duration::from_secs(60);
+const STOP_RETRY_DELAY: Duration = Duration::from_secs(1);
+const STOP_RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// What a start gives: Postgres and the place that it runs in.
 type Started = Result<(RunningPostgres, Slot), InstanceError>;
@@ -76,7 +76,7 @@ impl InstanceActor {
         let asked = async move {
             let endpoint = endpoint?;
             let asked = probe.awake_reasons(&endpoint, &superuser);
-            tokio::time::timeout(ASK_PATIENCE, asked).await.ok()
+            tokio::time::timeout(ASK_TIMEOUT, asked).await.ok()
         };
         let asked = asked.into_actor(self).map(move |answer, actor, ctx| {
             let instance = &actor.record.name;
@@ -103,7 +103,7 @@ impl InstanceActor {
         let record = self.record.clone();
         let start = async move {
             let limit = deps.limits.start_timeout;
-            let slot = deps.slots.acquire(limit, deps.room).await;
+            let slot = deps.slots.acquire(limit, deps.free_slot).await;
             let slot = slot.ok_or(InstanceError::NoSlot {
                 max: deps.slots.max(),
                 waited: limit,
@@ -210,7 +210,7 @@ impl InstanceActor {
 
     /// Tries a stop again, each time after a longer pause.
     pub(super) fn stop_again(&mut self, job: Job, ctx: &mut Context<Self>) {
-        let pause = backoff(STOP_PAUSE, STOP_PAUSE_MAX, self.stop_failures);
+        let pause = backoff(STOP_RETRY_DELAY, STOP_RETRY_DELAY_MAX, self.stop_failures);
         self.begin_stop(job, pause, ctx);
     }
 
@@ -226,7 +226,7 @@ impl InstanceActor {
             "postgres was not stopped, it is tried again"
         );
         let failure = InstanceError::Stop(error);
-        self.goals.fail(&failure);
+        self.pending_commands.fail(&failure);
         self.failure = Some(failure);
     }
 

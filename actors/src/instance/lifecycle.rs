@@ -38,11 +38,13 @@ use tokio::time::Instant;
 
 use crate::awake::Awake;
 
+mod model;
 mod state_name;
-mod words;
 
+pub use self::model::{
+    AfterClone, AfterStop, CloneReason, Command, Effect, Event, Job, Outcome, State,
+};
 pub use self::state_name::{StateName, UnknownState};
-pub use self::words::{AfterClone, CloneReason, Command, Effect, Event, Job, Outcome, State, Then};
 
 /// The state of one instance, and what it needs to decide.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub struct Lifecycle {
     /// The sessions of the current run.
     sessions: usize,
     /// How often a stop was put off since there was a session.
-    put_off: u32,
+    postponed: u32,
     /// The last number given to a job.
     last_job: u64,
 }
@@ -64,32 +66,32 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// A new instance, and the effect that makes its clone.
     pub fn create(now: Instant) -> (Self, Effect) {
-        let mut new = Self::rest(now);
+        let mut new = Self::stopped(now);
         let job = new.next_job();
         let why = CloneReason::Create;
         new.state = State::Cloning {
             job,
             why,
-            then: AfterClone::Rest,
+            then: AfterClone::Stopped,
         };
         (new, Effect::Clone(job, why))
     }
 
     /// An instance whose data is there and that does not run.
-    pub fn rest(now: Instant) -> Self {
+    pub fn stopped(now: Instant) -> Self {
         Self {
             state: State::Stopped,
             since: now,
             waiting: 0,
             sessions: 0,
-            put_off: 0,
+            postponed: 0,
             last_job: 0,
         }
     }
 
     /// An instance that was found running, without sessions, and what to do first.
     pub fn adopt(now: Instant) -> (Self, Job, Effect) {
-        let mut found = Self::rest(now);
+        let mut found = Self::stopped(now);
         let run = found.next_job();
         let idle = found.next_job();
         found.state = State::Running {
@@ -100,8 +102,8 @@ impl Lifecycle {
     }
 
     /// An instance that was found running and has to stop.
-    pub fn stop_found(then: Then, now: Instant) -> (Self, Effect) {
-        let mut found = Self::rest(now);
+    pub fn stop_found(then: AfterStop, now: Instant) -> (Self, Effect) {
+        let mut found = Self::stopped(now);
         let job = found.next_job();
         found.state = State::Stopping { job, then };
         (found, Effect::Stop(job))
@@ -142,7 +144,7 @@ impl Lifecycle {
             Event::Exited { run } => self.exited(run),
             Event::IdleElapsed { idle } => self.idle_elapsed(idle),
             Event::Asked { idle, awake } => self.asked(idle, awake),
-            Event::RoomWanted => self.stop_if_unused(),
+            Event::SlotWanted => self.stop_if_unused(),
             Event::Command(command) => self.command(command),
         };
         if discriminant(&before) != discriminant(&self.state) {
@@ -197,7 +199,7 @@ impl Lifecycle {
         if self.sessions > 0 {
             return Vec::new();
         }
-        self.put_off = 0;
+        self.postponed = 0;
         self.begin_idle(run)
     }
 
@@ -218,7 +220,7 @@ impl Lifecycle {
             return Vec::new();
         }
         match (outcome, why, then) {
-            (Outcome::Failed, CloneReason::Create, AfterClone::Rest) => {
+            (Outcome::Failed, CloneReason::Create, AfterClone::Stopped) => {
                 self.waiting = 0;
                 let mut effects = vec![Effect::RefuseFailed];
                 effects.extend(self.delete());
@@ -226,8 +228,10 @@ impl Lifecycle {
             }
             (_, _, AfterClone::Delete) => self.delete(),
             // After a reset that failed, the old data is still there for those who wait.
-            (Outcome::Done, _, AfterClone::Rest)
-            | (Outcome::Failed, CloneReason::Reset, AfterClone::Rest) => self.rest_or_start(),
+            (Outcome::Done, _, AfterClone::Stopped)
+            | (Outcome::Failed, CloneReason::Reset, AfterClone::Stopped) => {
+                self.start_if_clients_wait()
+            }
         }
     }
 
@@ -259,9 +263,9 @@ impl Lifecycle {
                     effects.push(Effect::StopAgain(job));
                     effects
                 }
-                (Outcome::Done, Then::Rest) => self.rest_or_start(),
-                (Outcome::Done, Then::Reset) => self.begin_reset(),
-                (Outcome::Done, Then::Delete) => self.delete(),
+                (Outcome::Done, AfterStop::Stopped) => self.start_if_clients_wait(),
+                (Outcome::Done, AfterStop::Reset) => self.begin_reset(),
+                (Outcome::Done, AfterStop::Delete) => self.delete(),
             },
             _ => Vec::new(),
         }
@@ -293,7 +297,7 @@ impl Lifecycle {
     /// removed as by a stop.
     fn exited(&mut self, run: Job) -> Vec<Effect> {
         match self.state {
-            State::Running { job, .. } if job == run => self.stop(Then::Rest),
+            State::Running { job, .. } if job == run => self.stop(AfterStop::Stopped),
             _ => Vec::new(),
         }
     }
@@ -314,10 +318,10 @@ impl Lifecycle {
                 job,
                 idle: Some(idle),
             } if idle == over => {
-                if self.put_off >= awake.periods_max() {
+                if self.postponed >= awake.periods_max() {
                     return self.stop_if_unused();
                 }
-                self.put_off += 1;
+                self.postponed += 1;
                 self.begin_idle(job)
             }
             _ => Vec::new(),
@@ -326,7 +330,7 @@ impl Lifecycle {
 
     fn stop_if_unused(&mut self) -> Vec<Effect> {
         match self.state {
-            State::Running { .. } if self.is_unused() => self.stop(Then::Rest),
+            State::Running { .. } if self.is_unused() => self.stop(AfterStop::Stopped),
             _ => Vec::new(),
         }
     }
@@ -335,8 +339,8 @@ impl Lifecycle {
         match command {
             Command::Start => self.command_start(),
             Command::Stop => self.command_stop(),
-            Command::Reset => self.end_run(Then::Reset),
-            Command::Delete => self.end_run(Then::Delete),
+            Command::Reset => self.end_run(AfterStop::Reset),
+            Command::Delete => self.end_run(AfterStop::Delete),
             Command::Expire => match self.state {
                 State::Stopped | State::Failed if self.is_unused() => self.delete(),
                 _ => Vec::new(),
@@ -349,11 +353,11 @@ impl Lifecycle {
         match self.state {
             State::Stopped | State::Failed => self.start(),
             State::Cloning {
-                then: AfterClone::Rest,
+                then: AfterClone::Stopped,
                 ..
             }
             | State::Stopping {
-                then: Then::Rest | Then::Reset,
+                then: AfterStop::Stopped | AfterStop::Reset,
                 ..
             } => {
                 self.waiting += 1;
@@ -364,7 +368,8 @@ impl Lifecycle {
                 ..
             }
             | State::Stopping {
-                then: Then::Delete, ..
+                then: AfterStop::Delete,
+                ..
             }
             | State::Starting { .. }
             | State::Running { .. }
@@ -376,7 +381,7 @@ impl Lifecycle {
     fn command_stop(&mut self) -> Vec<Effect> {
         match self.state {
             State::Running { .. } | State::Starting { .. } => {
-                let mut effects = self.stop(Then::Rest);
+                let mut effects = self.stop(AfterStop::Stopped);
                 if self.waiting > 0 {
                     self.waiting = 0;
                     effects.insert(0, Effect::RefuseStopped);
@@ -397,22 +402,22 @@ impl Lifecycle {
     }
 
     /// Whatever it does now, it ends in a reset or a deletion.
-    fn end_run(&mut self, then: Then) -> Vec<Effect> {
+    fn end_run(&mut self, then: AfterStop) -> Vec<Effect> {
         match self.state {
             State::Running { .. } | State::Starting { .. } => self.stop(then),
             State::Stopped | State::Failed => match then {
-                Then::Reset => self.begin_reset(),
-                Then::Delete => self.delete(),
-                Then::Rest => Vec::new(),
+                AfterStop::Reset => self.begin_reset(),
+                AfterStop::Delete => self.delete(),
+                AfterStop::Stopped => Vec::new(),
             },
             State::Stopping {
                 job,
-                then: Then::Rest | Then::Reset,
+                then: AfterStop::Stopped | AfterStop::Reset,
             } => {
                 self.state = State::Stopping { job, then };
                 Vec::new()
             }
-            State::Cloning { job, why, .. } if then == Then::Delete => {
+            State::Cloning { job, why, .. } if then == AfterStop::Delete => {
                 let then = AfterClone::Delete;
                 self.state = State::Cloning { job, why, then };
                 Vec::new()
@@ -420,7 +425,8 @@ impl Lifecycle {
             // A clone in progress is fresh already.
             State::Cloning { .. }
             | State::Stopping {
-                then: Then::Delete, ..
+                then: AfterStop::Delete,
+                ..
             }
             | State::Deleting { .. }
             | State::Gone => Vec::new(),
@@ -433,7 +439,7 @@ impl Lifecycle {
         vec![Effect::Start(job)]
     }
 
-    fn stop(&mut self, then: Then) -> Vec<Effect> {
+    fn stop(&mut self, then: AfterStop) -> Vec<Effect> {
         let job = self.next_job();
         self.sessions = 0;
         self.state = State::Stopping { job, then };
@@ -452,12 +458,12 @@ impl Lifecycle {
         self.state = State::Cloning {
             job,
             why,
-            then: AfterClone::Rest,
+            then: AfterClone::Stopped,
         };
         vec![Effect::Clone(job, why)]
     }
 
-    fn rest_or_start(&mut self) -> Vec<Effect> {
+    fn start_if_clients_wait(&mut self) -> Vec<Effect> {
         if self.waiting > 0 {
             return self.start();
         }

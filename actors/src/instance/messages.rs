@@ -39,7 +39,7 @@ impl Handler<Control> for InstanceActor {
             // An older failure is not this reset's.
             self.failure = None;
         }
-        self.goals.add(command, reply);
+        self.pending_commands.add(command, reply);
         self.apply(Event::Command(command), ctx);
         Box::pin(async move { answer.await.unwrap_or(Err(InstanceError::Died)) })
     }
@@ -48,13 +48,13 @@ impl Handler<Control> for InstanceActor {
 /// Another instance needs a place: stop if nobody uses this one.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct RoomWanted;
+pub struct SlotWanted;
 
-impl Handler<RoomWanted> for InstanceActor {
+impl Handler<SlotWanted> for InstanceActor {
     type Result = ();
 
-    fn handle(&mut self, _: RoomWanted, ctx: &mut Self::Context) {
-        self.apply(Event::RoomWanted, ctx);
+    fn handle(&mut self, _: SlotWanted, ctx: &mut Self::Context) {
+        self.apply(Event::SlotWanted, ctx);
     }
 }
 

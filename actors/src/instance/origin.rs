@@ -16,7 +16,7 @@
 
 use multidb_store::{InstanceRecord, Phase};
 
-use crate::instance::lifecycle::Then;
+use crate::instance::lifecycle::AfterStop;
 use crate::ports::RunningPostgres;
 use crate::slots::Slot;
 
@@ -25,11 +25,11 @@ pub enum Origin {
     /// It is new: its clone is to be made.
     Create,
     /// Its data is complete and nothing runs on it.
-    Rest,
+    Stopped,
     /// Its Postgres runs and has a slot.
     Adopt(RunningPostgres, Slot),
     /// Its Postgres runs, or may run, and has to stop.
-    Stop(Then),
+    Stop(AfterStop),
     /// Its deletion, or its first clone, was interrupted.
     Delete,
 }
@@ -48,11 +48,11 @@ pub enum Found {
 pub fn origin(record: &InstanceRecord, found: Found, slot: Option<Slot>) -> Origin {
     match (record.phase, found, slot) {
         (Phase::Ready, Found::Running(postgres), Some(slot)) => Origin::Adopt(postgres, slot),
-        (Phase::Ready, Found::Running(_), None) => Origin::Stop(Then::Rest),
-        (Phase::Ready, Found::Unknown, _) => Origin::Stop(Then::Rest),
-        (Phase::Ready, Found::NotRunning, _) => Origin::Rest,
+        (Phase::Ready, Found::Running(_), None) => Origin::Stop(AfterStop::Stopped),
+        (Phase::Ready, Found::Unknown, _) => Origin::Stop(AfterStop::Stopped),
+        (Phase::Ready, Found::NotRunning, _) => Origin::Stopped,
         (Phase::Cloning | Phase::Deleting, Found::Running(_) | Found::Unknown, _) => {
-            Origin::Stop(Then::Delete)
+            Origin::Stop(AfterStop::Delete)
         }
         (Phase::Cloning | Phase::Deleting, Found::NotRunning, _) => Origin::Delete,
     }
@@ -88,11 +88,11 @@ mod tests {
     fn name(origin: &Origin) -> &'static str {
         match origin {
             Origin::Create => "create",
-            Origin::Rest => "rest",
+            Origin::Stopped => "rest",
             Origin::Adopt(..) => "adopt",
-            Origin::Stop(Then::Rest) => "stop",
-            Origin::Stop(Then::Reset) => "stop, reset",
-            Origin::Stop(Then::Delete) => "stop, delete",
+            Origin::Stop(AfterStop::Stopped) => "stop",
+            Origin::Stop(AfterStop::Reset) => "stop, reset",
+            Origin::Stop(AfterStop::Delete) => "stop, delete",
             Origin::Delete => "delete",
         }
     }
@@ -149,9 +149,9 @@ mod tests {
                     prop_assert!(matches!(origin, Origin::Adopt(..) | Origin::Stop(_)));
                 }
                 if phase == Phase::Ready {
-                    prop_assert!(!matches!(origin, Origin::Delete | Origin::Stop(Then::Delete)));
+                    prop_assert!(!matches!(origin, Origin::Delete | Origin::Stop(AfterStop::Delete)));
                 } else {
-                    prop_assert!(matches!(origin, Origin::Delete | Origin::Stop(Then::Delete)));
+                    prop_assert!(matches!(origin, Origin::Delete | Origin::Stop(AfterStop::Delete)));
                 }
                 if let Origin::Adopt(_, slot) = origin {
                     prop_assert!(is_free && server == "running");

@@ -31,13 +31,13 @@ fn universe(origin: Origin, limits: Limits) -> Universe {
         probe: world.probe.clone(),
         worker: world.worker.clone(),
         slots: slots.clone(),
-        room: world.supervisor.clone().recipient(),
+        free_slot: world.supervisor.clone().recipient(),
         limits: Arc::new(limits),
         clock: world.clock.clone(),
     };
     let phase = match origin {
         Origin::Create => Phase::Cloning,
-        Origin::Rest | Origin::Adopt(..) | Origin::Stop(_) | Origin::Delete => Phase::Ready,
+        Origin::Stopped | Origin::Adopt(..) | Origin::Stop(_) | Origin::Delete => Phase::Ready,
     };
     let (addr, status) = launch(record("i", 1, phase), origin, deps);
     Universe {
@@ -297,7 +297,7 @@ fn a_failed_start_is_told_with_its_log_and_the_next_client_tries_again() {
 fn a_start_that_hangs_is_given_up() {
     paused(async {
         // Without a clone: a thread that works does not hold paused time back.
-        let universe = universe(Origin::Rest, limits());
+        let universe = universe(Origin::Stopped, limits());
         universe.set(Starts::Hang);
         let began = Instant::now();
         let error = universe.attach().await.unwrap_err();
@@ -366,7 +366,7 @@ fn a_reset_keeps_the_name_and_changes_the_clone() {
 #[test]
 fn a_reset_waits_for_the_write_before_it() {
     paused(async {
-        let universe = universe(Origin::Rest, limits());
+        let universe = universe(Origin::Stopped, limits());
         let cloner = universe.world.cloner.clone();
         let gate = cloner.manifest_gate.write().await;
         let pinned = universe.addr.send(SetPin(Pin::Forever));
@@ -443,7 +443,7 @@ fn a_deletion_ends_everything() {
 #[test]
 fn a_pin_is_durable_before_it_is_answered() {
     paused(async {
-        let universe = universe(Origin::Rest, limits());
+        let universe = universe(Origin::Stopped, limits());
         universe
             .addr
             .send(SetPin(Pin::Forever))
@@ -471,7 +471,7 @@ fn an_instance_that_was_taken_over_stops_when_nobody_comes() {
             probe: world.probe.clone(),
             worker: world.worker.clone(),
             slots: slots.clone(),
-            room: world.supervisor.clone().recipient(),
+            free_slot: world.supervisor.clone().recipient(),
             limits: Arc::new(limits()),
             clock: world.clock.clone(),
         };

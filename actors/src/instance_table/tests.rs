@@ -6,7 +6,7 @@ use multidb_store::{Phase, Pin};
 use proptest::prelude::*;
 
 use super::*;
-use crate::instance::lifecycle::{Job, Then};
+use crate::instance::lifecycle::{AfterStop, Job};
 use crate::testing::record;
 
 const RETENTION: Duration = Duration::from_secs(100);
@@ -32,7 +32,7 @@ fn any_state() -> impl Strategy<Value = State> {
         3 => Just(State::Stopped),
         3 => Just(State::Running { job, idle: None }),
         1 => Just(State::Starting { job }),
-        1 => Just(State::Stopping { job, then: Then::Rest }),
+        1 => Just(State::Stopping { job, then: AfterStop::Stopped }),
         1 => Just(State::Failed),
         1 => Just(State::Deleting { job }),
         1 => Just(State::Gone),

@@ -7,7 +7,7 @@ use crate::auth::Identity;
 use crate::instance::lifecycle::Command;
 use crate::instance::{Control, InstanceError, SetPin};
 use crate::instance_table::{InstanceCounts, InstanceFilter};
-use crate::slots::MakeRoom;
+use crate::slots::FreeSlot;
 use crate::snapshot_index::ForgetSnapshot;
 
 /// The instances that a refusal names.
@@ -51,10 +51,10 @@ impl Handler<Acquire> for Supervisor {
     }
 }
 
-impl Handler<MakeRoom> for Supervisor {
+impl Handler<FreeSlot> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, _: MakeRoom, _: &mut Self::Context) {
+    fn handle(&mut self, _: FreeSlot, _: &mut Self::Context) {
         self.make_room();
     }
 }

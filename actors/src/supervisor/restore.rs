@@ -9,7 +9,7 @@ use multidb_store::InstanceUid;
 
 use super::*;
 use crate::clone_worker::DiscardClone;
-use crate::instance::lifecycle::Then;
+use crate::instance::lifecycle::AfterStop;
 use crate::instance::{Found, origin};
 use crate::limits::STOP_TIMEOUT;
 use crate::ports::FoundPostgres;
@@ -49,9 +49,9 @@ impl Handler<Restore> for Supervisor {
             let origin = origin(&record, found, self.slots.try_acquire());
             match origin {
                 // Its actor is started when a client or an administrator needs it.
-                Origin::Rest => self.table.insert_stopped(record),
+                Origin::Stopped => self.table.insert_stopped(record),
                 origin => {
-                    if matches!(origin, Origin::Stop(Then::Rest)) {
+                    if matches!(origin, Origin::Stop(AfterStop::Stopped)) {
                         tracing::info!(instance = %record.name, "no free slot, its postgres is stopped");
                     }
                     self.launch(record, origin, Vec::new(), ctx);

@@ -23,7 +23,7 @@ struct World {
     /// The questions to Postgres that are not answered.
     asked: Vec<Job>,
     /// How often a stop was put off since there was a session.
-    put_off: u32,
+    postponed: u32,
     refused: usize,
     served: usize,
 }
@@ -79,7 +79,7 @@ impl World {
             sessions: Vec::new(),
             idle: Vec::new(),
             asked: Vec::new(),
-            put_off: 0,
+            postponed: 0,
             refused: 0,
             served: 0,
         }
@@ -105,7 +105,7 @@ impl World {
                         Some(run),
                         "served by a postgres that does not run"
                     );
-                    self.put_off = 0;
+                    self.postponed = 0;
                     let waiting = std::mem::take(&mut self.waiting);
                     let served = waiting - std::mem::take(&mut self.starters);
                     self.served += served;
@@ -171,11 +171,11 @@ impl World {
         {
             assert_eq!(self.life, before, "a stale answer changed something");
         } else if matches!(self.life.state(), State::Running { .. }) {
-            self.put_off += 1;
-            assert!(self.put_off <= awake.periods_max(), "put off without end");
+            self.postponed += 1;
+            assert!(self.postponed <= awake.periods_max(), "put off without end");
         } else {
             assert_eq!(before.sessions(), 0, "an instance in use was stopped");
-            assert!(self.put_off >= awake.periods_max(), "stopped too early");
+            assert!(self.postponed >= awake.periods_max(), "stopped too early");
         }
     }
 
@@ -215,7 +215,7 @@ impl World {
                     self.event(Event::Exited { run });
                 }
             }
-            Step::Room => self.event(Event::RoomWanted),
+            Step::Room => self.event(Event::SlotWanted),
             Step::Command(command) => self.command(command),
             Step::Stale => {
                 let before = self.life.clone();
@@ -463,7 +463,7 @@ fn time_in_a_state_does_not_begin_again_with_an_idle_period() {
     let _none = life.step(Event::Served { run, sessions: 1 }, at(5));
     let _arm = life.step(Event::SessionEnded { run }, at(7));
     assert_eq!(life.elapsed(at(8)), Duration::from_secs(8));
-    let _stop = life.step(Event::RoomWanted, at(9));
+    let _stop = life.step(Event::SlotWanted, at(9));
     assert_eq!(life.state().name(), "stopping");
     assert_eq!(life.elapsed(at(11)), Duration::from_secs(2));
 }
@@ -481,7 +481,7 @@ fn causes_of_changes_are_words() {
             idle: job,
             awake: Awake::Nothing,
         },
-        Event::RoomWanted,
+        Event::SlotWanted,
         Event::Command(Command::Stop),
     ]
     .map(Event::name);

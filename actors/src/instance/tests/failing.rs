@@ -98,7 +98,7 @@ fn a_long_session_is_use_all_the_time() {
 #[test]
 fn pin_that_was_not_written_is_refused_and_written_later() {
     paused(async {
-        let universe = universe(Origin::Rest, limits());
+        let universe = universe(Origin::Stopped, limits());
         let cloner = universe.world.cloner.clone();
         *cloner.manifest_failures.lock().unwrap() = 2;
         let pinned = universe.addr.send(SetPin(Pin::Forever)).await.unwrap();

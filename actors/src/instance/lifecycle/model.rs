@@ -39,7 +39,7 @@ pub enum State {
         /// The stop's job.
         job: Job,
         /// What follows.
-        then: Then,
+        then: AfterStop,
     },
     /// The last start, or a deletion, failed.
     Failed,
@@ -65,16 +65,16 @@ pub enum CloneReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterClone {
     /// Rest, or start if clients wait.
-    Rest,
+    Stopped,
     /// Delete everything.
     Delete,
 }
 
 /// What follows a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub enum AfterStop {
     /// Rest, or start again if clients wait.
-    Rest,
+    Stopped,
     /// Make a fresh clone.
     Reset,
     /// Delete everything.
@@ -144,7 +144,7 @@ pub enum Event {
         awake: Awake,
     },
     /// Another instance needs the place.
-    RoomWanted,
+    SlotWanted,
     /// An administrator, or the end of the daemon.
     Command(Command),
 }
@@ -221,7 +221,7 @@ impl Event {
             Self::Exited { .. } => "exited",
             // Postgres is asked after each idle period, and stops by its answer.
             Self::IdleElapsed { .. } | Self::Asked { .. } => "idle",
-            Self::RoomWanted => "make_room",
+            Self::SlotWanted => "make_room",
             Self::Command(command) => command.cause(),
         }
     }

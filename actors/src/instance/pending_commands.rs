@@ -9,9 +9,9 @@ type Reply = oneshot::Sender<Result<(), InstanceError>>;
 
 /// The commands that were given and not yet answered.
 #[derive(Debug, Default)]
-pub(super) struct Goals(Vec<(Command, Reply)>);
+pub(super) struct PendingCommands(Vec<(Command, Reply)>);
 
-impl Goals {
+impl PendingCommands {
     /// Waits for what the command asks for.
     pub(super) fn add(&mut self, command: Command, reply: Reply) {
         self.0.push((command, reply));
