@@ -103,8 +103,8 @@ pub trait PostgresHost: Send + Sync + 'static {
     /// All running servers under this root.
     async fn running_servers(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError>;
 
-    /// The server with this uid, as [`running_servers`](Self::running_servers) would find it. Waits for a start or a
-    /// stop of it that is in progress. `None` means that nothing runs on the data of its instance.
+    /// The running server with this uid. Waits for a start or a stop of it that is in progress. `None` means that
+    /// nothing runs on the data of its instance.
     async fn find_server(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError>;
 
     /// The last lines of a server's log, running or not; `log` as in its [`ServerSpec`].

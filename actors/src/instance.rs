@@ -38,18 +38,18 @@ use self::pending_commands::PendingCommands;
 use self::record_writer::{LockedJob, RecordWriter, WriterEvent};
 use self::status::LeaseEnd;
 
-/// What all instances share.
+/// The dependencies of all instances.
 #[derive(Clone)]
 pub struct InstanceDeps {
     /// Runs Postgres.
     pub runtime: Arc<dyn Runtime>,
-    /// Asks it.
+    /// Asks Postgres about itself.
     pub probe: Arc<dyn ServerProbe>,
     /// Clones, deletes and records.
     pub worker: Addr<CloneWorker>,
-    /// The places to run in.
+    /// The slots of running instances.
     pub slots: Slots,
-    /// Who makes room where all places are taken.
+    /// The Supervisor, which stops an unused instance when all slots are in use.
     pub free_slot: Recipient<FreeSlot>,
     /// The limits.
     pub limits: Arc<Limits>,
@@ -61,31 +61,31 @@ pub struct InstanceDeps {
 pub struct InstanceActor {
     /// The record as it is, or will be once the write in progress ends.
     record: InstanceRecord,
-    /// What it is doing.
+    /// Its life cycle.
     life: Lifecycle,
-    /// What to do when the actor has started.
+    /// The effects to run when the actor has started.
     first: Vec<Effect>,
-    /// The Postgres that runs, and its place.
+    /// The running Postgres and its slot.
     run: Option<Run>,
-    /// Why the last job failed.
+    /// The error of the last job, if it failed.
     failure: Option<InstanceError>,
-    /// The clients that wait.
+    /// The waiting clients.
     waiters: Vec<oneshot::Sender<Result<Lease, InstanceError>>>,
-    /// The commands that wait for their result.
+    /// The commands that are not carried out yet.
     pending_commands: PendingCommands,
-    /// The start in progress, to be given up when it is told to stop.
+    /// The start in progress, which a stop cancels.
     start: Option<SpawnHandle>,
-    /// The idle period that is being waited out.
+    /// The timer of the idle period.
     idle: Option<SpawnHandle>,
-    /// How often in a row its Postgres could not be stopped.
+    /// The number of failed stops in a row.
     stop_failures: u32,
-    /// When the record is written.
+    /// Decides when the record is written.
     writer: RecordWriter,
-    /// Why the last write failed.
+    /// The error of the last write, if it failed.
     write_failure: Option<CloneError>,
-    /// The callers that wait until their pin is durable, oldest first.
+    /// The callers of pins that are not durable yet, oldest first.
     pins: VecDeque<oneshot::Sender<Result<(), InstanceError>>>,
-    /// How leases say that their session ended.
+    /// The channel on which leases report the end of their session.
     ended: mpsc::UnboundedSender<Job>,
     ended_events: Option<mpsc::UnboundedReceiver<Job>>,
     /// Publishes the status.
@@ -93,7 +93,7 @@ pub struct InstanceActor {
     deps: InstanceDeps,
 }
 
-/// A Postgres that runs.
+/// A running Postgres.
 struct Run {
     endpoint: Endpoint,
     /// Held until Postgres has stopped.
@@ -101,7 +101,7 @@ struct Run {
 }
 
 impl InstanceActor {
-    /// Starts the actor on this arbiter, and publishes its first status.
+    /// Starts the actor on this arbiter and publishes its first status.
     pub fn launch(
         record: InstanceRecord,
         origin: Origin,
@@ -167,7 +167,7 @@ impl InstanceActor {
         })
     }
 
-    /// Feeds one event to the life cycle and does what it says.
+    /// Applies one event to the life cycle, runs the effects and publishes the new status.
     fn apply(&mut self, event: Event, ctx: &mut Context<Self>) {
         self.step(event, ctx);
         self.settle(ctx);
@@ -223,7 +223,7 @@ impl InstanceActor {
         }
     }
 
-    /// Gives each client that still waits a lease on the running Postgres.
+    /// Gives each waiting client a lease on the running Postgres.
     fn serve(&mut self, job: Job, ctx: &mut Context<Self>) {
         if let Some(idle) = self.idle.take() {
             ctx.cancel_future(idle);
@@ -260,7 +260,7 @@ impl InstanceActor {
     fn refuse(&mut self, why: &InstanceError) {
         for waiter in self.waiters.drain(..) {
             if waiter.send(Err(why.clone())).is_err() {
-                tracing::debug!(instance = %self.record.name, "a client left before its refusal");
+                tracing::debug!(instance = %self.record.name, "a waiting client has gone");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The jobs of an instance: each is spawned, bounded, and comes back as an event.
+//! The jobs of an instance. Each is spawned, is bounded in time and ends in an event.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use super::*;
 use crate::awake::Awake;
 use crate::ports::RuntimeError;
 
-/// How long Postgres may take to say what it does.
+/// The longest time to wait for Postgres' answer about its own work.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause before a stop that failed is tried again; it doubles each time.
+/// The delay before a failed stop is retried; it doubles each time.
 const STOP_RETRY_DELAY: Duration = Duration::from_secs(1);
 const STOP_RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// What a start gives: Postgres and the place that it runs in.
+/// The result of a start: Postgres and its slot.
 type Started = Result<(RunningPostgres, Slot), InstanceError>;
 
 impl InstanceActor {
@@ -60,15 +60,14 @@ impl InstanceActor {
                     Outcome::Failed
                 }
             };
-            // The state first: a deletion that follows gets the lock before a write does.
+            // In this order, since a deletion that follows must get the write lock before a write does.
             actor.apply(Event::CloneDone { job, outcome }, ctx);
             actor.step_writer(WriterEvent::LockReleased(outcome), ctx);
         });
         ctx.spawn(made);
     }
 
-    /// Asks Postgres what it does of its own accord. One that does not answer is stopped, as that
-    /// is no reason to run.
+    /// Asks Postgres for work of its own, such as autovacuum. One that does not answer is treated as idle.
     pub(super) fn ask(&mut self, idle: Job, ctx: &mut Context<Self>) {
         let endpoint = self.run.as_ref().map(|run| run.endpoint.clone());
         let probe = self.deps.probe.clone();
@@ -83,7 +82,7 @@ impl InstanceActor {
             let reasons = match answer {
                 Some(Ok(reasons)) => reasons,
                 Some(Err(error)) => {
-                    tracing::info!(%instance, %error, "postgres does not say what it does");
+                    tracing::info!(%instance, %error, "postgres did not answer whether it is busy");
                     Vec::new()
                 }
                 None => Vec::new(),
@@ -97,7 +96,7 @@ impl InstanceActor {
         ctx.spawn(asked);
     }
 
-    /// Waits for a place, then starts Postgres; both are bounded by `start_timeout`.
+    /// Waits for a slot, then starts Postgres; each may take `start_timeout`.
     pub(super) fn begin_start(&mut self, job: Job, ctx: &mut Context<Self>) {
         let deps = self.deps.clone();
         let record = self.record.clone();
@@ -135,13 +134,13 @@ impl InstanceActor {
         self.start = Some(ctx.spawn(start));
     }
 
-    /// A full house is no defect: who waits is told, and an operator sees it in the numbers.
+    /// Without a free slot nothing is wrong with the instance, so that is not a warning.
     fn log_start_failure(&self, error: &InstanceError) {
         let instance = &self.record.name;
         let chain = multidb_store::error_chain(error);
         match error {
             InstanceError::NoSlot { .. } => {
-                tracing::info!(%instance, error = chain, "no place to start postgres in");
+                tracing::info!(%instance, error = chain, "no free slot to start postgres in");
             }
             _ => tracing::warn!(%instance, error = chain, "postgres did not start"),
         }
@@ -167,7 +166,7 @@ impl InstanceActor {
                     instance = %actor.record.name,
                     uid = %actor.record.uid,
                     how,
-                    "postgres exited by itself, its next connection starts it again"
+                    "postgres exited unexpectedly, the next connection starts it again"
                 );
             }
             actor.apply(Event::Exited { run }, ctx);
@@ -176,7 +175,7 @@ impl InstanceActor {
         self.keep_touching(run, ctx);
     }
 
-    /// Stops Postgres after a pause, or gives up its start. The place is given back when it has stopped.
+    /// Stops Postgres after a delay, or cancels its start. The slot is released when Postgres has stopped.
     pub(super) fn begin_stop(&mut self, job: Job, pause: Duration, ctx: &mut Context<Self>) {
         if let Some(start) = self.start.take() {
             ctx.cancel_future(start);
@@ -208,13 +207,13 @@ impl InstanceActor {
         ctx.spawn(stop);
     }
 
-    /// Tries a stop again, each time after a longer pause.
+    /// Retries a stop, each time after a longer delay.
     pub(super) fn stop_again(&mut self, job: Job, ctx: &mut Context<Self>) {
         let pause = backoff(STOP_RETRY_DELAY, STOP_RETRY_DELAY_MAX, self.stop_failures);
         self.begin_stop(job, pause, ctx);
     }
 
-    /// Tells the operator, and whoever waits for what was to follow the stop.
+    /// Logs the failure and answers the pending commands, which have to wait for the stop.
     fn note_stop_failure(&mut self, error: RuntimeError) {
         self.stop_failures = self.stop_failures.saturating_add(1);
         tracing::error!(
@@ -223,7 +222,7 @@ impl InstanceActor {
             attempts = self.stop_failures,
             error = multidb_store::error_chain(&error),
             hint = error.hint.as_deref(),
-            "postgres was not stopped, it is tried again"
+            "postgres could not be stopped, retrying"
         );
         let failure = InstanceError::Stop(error);
         self.pending_commands.fail(&failure);
@@ -245,8 +244,8 @@ impl InstanceActor {
         ctx.spawn(deleted);
     }
 
-    /// What was complete still is, and can be used and deleted again. What never was, or was deleted before
-    /// a restart, is as good as gone.
+    /// A complete clone can still be used, and deleted again. An incomplete one, or one whose deletion began before
+    /// a restart, is removed by the next start of the daemon.
     fn note_delete_failure(&mut self, error: CloneError) -> Outcome {
         let outcome = match self.record.phase {
             Phase::Ready => Outcome::Failed,
@@ -256,7 +255,7 @@ impl InstanceActor {
             instance = %self.record.name,
             uid = %self.record.uid,
             error = multidb_store::error_chain(&error),
-            "instance was not deleted wholly, the next start of multidb tries again"
+            "instance was not deleted completely, the next start of multidb retries"
         );
         self.failure = Some(InstanceError::Delete(error));
         outcome
@@ -270,7 +269,7 @@ impl InstanceActor {
                 tracing::warn!(
                     %uid,
                     error = multidb_store::error_chain(&error),
-                    "a replaced clone was not deleted, the next start of multidb tries again"
+                    "a replaced clone was not deleted, the next start of multidb retries"
                 );
             }
         }));

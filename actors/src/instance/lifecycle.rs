@@ -1,5 +1,5 @@
-//! The life of one instance, as a pure function: `step(event, now)` changes the state and says
-//! what is to be done. No clock, no actor, no I/O.
+//! The life cycle of one instance, as a pure function: `step(event, now)` changes the state and returns the effects.
+//! No clock, no actor, no I/O.
 //!
 //! ```text
 //!            create                    a client waits
@@ -19,17 +19,17 @@
 //!
 //! - **Cloning**: the data is being made, first or by a reset. Clients wait.
 //! - **Stopped**: data only. The next client starts it.
-//! - **Starting**: waits for one of the `max_running` places, then for Postgres. Clients wait.
-//! - **Running**: serves. Without sessions for `instance_idle_timeout`, Postgres is asked what it
-//!   does of its own accord; the stop is put off for it, a bounded number of times.
-//! - **Stopping**: Postgres shuts down, or what is left of a crashed one is removed. Clients wait
-//!   and are served by the next start, so none is refused for bad timing. A stop that fails is tried
-//!   again, and nothing else is done to the data before: something may still run on it.
-//! - **Failed**: the last start failed, or a deletion did. As `Stopped`, the next client tries again.
-//! - **Deleting**, **Gone**: clients are sent back to the Supervisor, which may create anew.
+//! - **Starting**: waits for one of the `max_running` slots, then for Postgres. Clients wait.
+//! - **Running**: serves. Without sessions for `instance_idle_timeout`, Postgres is asked for work of its own, which
+//!   postpones the stop a bounded number of times.
+//! - **Stopping**: Postgres shuts down, or the leftovers of a crashed one are removed. Clients wait and are served by
+//!   the next start, so none is refused for bad timing. A stop that fails is retried, and nothing else is done to the
+//!   data before it succeeds, since Postgres may still run on it.
+//! - **Failed**: the last start or deletion failed. As with `Stopped`, the next client starts it.
+//! - **Deleting**, **Gone**: clients are sent back to the Supervisor, which may create the instance again.
 //!
-//! Each job (clone, start, stop, delete) and each idle period has a number. What comes back under
-//! an old number is stale and changes nothing.
+//! Each job (clone, start, stop, delete) and each idle period has a number. An event with an old number is stale and
+//! changes nothing.
 
 use std::mem::discriminant;
 use std::time::Duration;
@@ -46,20 +46,19 @@ pub use self::model::{
 };
 pub use self::state_name::{StateName, UnknownState};
 
-/// The state of one instance, and what it needs to decide.
+/// The state of one instance, with the counts that decide its transitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lifecycle {
-    /// What the instance is doing.
     state: State,
-    /// Since when, whatever changed within the state.
+    /// When the state began. A change of its data does not count.
     since: Instant,
-    /// The clients that wait. Some may have gone; that shows when they are served.
+    /// The waiting clients, and those of them that have gone since.
     waiting: usize,
     /// The sessions of the current run.
     sessions: usize,
-    /// How often a stop was put off since there was a session.
+    /// How often the idle stop was postponed since the last session.
     postponed: u32,
-    /// The last number given to a job.
+    /// The number of the last job or idle period.
     last_job: u64,
 }
 
@@ -77,7 +76,7 @@ impl Lifecycle {
         (new, Effect::Clone(job, why))
     }
 
-    /// An instance whose data is there and that does not run.
+    /// An instance with complete data and no Postgres.
     pub fn stopped(now: Instant) -> Self {
         Self {
             state: State::Stopped,
@@ -89,7 +88,7 @@ impl Lifecycle {
         }
     }
 
-    /// An instance that was found running, without sessions, and what to do first.
+    /// An instance that was found running, without sessions; the number of its run; and the first effect.
     pub fn adopt(now: Instant) -> (Self, Job, Effect) {
         let mut found = Self::stopped(now);
         let run = found.next_job();
@@ -101,7 +100,7 @@ impl Lifecycle {
         (found, run, Effect::ArmIdle(idle))
     }
 
-    /// An instance that was found running and has to stop.
+    /// An instance whose Postgres was found running and has to stop, and the first effect.
     pub fn stop_found(then: AfterStop, now: Instant) -> (Self, Effect) {
         let mut found = Self::stopped(now);
         let job = found.next_job();
@@ -109,7 +108,7 @@ impl Lifecycle {
         (found, Effect::Stop(job))
     }
 
-    /// What the instance is doing.
+    /// The current state.
     pub fn state(&self) -> State {
         self.state
     }
@@ -124,7 +123,7 @@ impl Lifecycle {
         now.saturating_duration_since(self.since)
     }
 
-    /// Whether nobody uses the instance or waits for it.
+    /// Whether the instance has no sessions and no waiting clients.
     pub fn is_unused(&self) -> bool {
         self.waiting == 0 && self.sessions == 0
     }
@@ -167,7 +166,7 @@ impl Lifecycle {
                 vec![Effect::Serve(job)]
             }
             State::Cloning { .. } | State::Starting { .. } | State::Stopping { .. } => Vec::new(),
-            // Not yet gone, but it will be: the client is sent back when it is.
+            // The client is sent back when the deletion has ended.
             State::Deleting { .. } => Vec::new(),
             State::Gone => self.redirect(),
         }
@@ -227,7 +226,7 @@ impl Lifecycle {
                 effects
             }
             (_, _, AfterClone::Delete) => self.delete(),
-            // After a reset that failed, the old data is still there for those who wait.
+            // After a failed reset the old data serves the waiting clients.
             (Outcome::Done, _, AfterClone::Stopped)
             | (Outcome::Failed, CloneReason::Reset, AfterClone::Stopped) => {
                 self.start_if_clients_wait()
@@ -293,8 +292,7 @@ impl Lifecycle {
         vec![Effect::RefuseFailed]
     }
 
-    /// Its sessions end by themselves, since their sockets close. What is left of the run is
-    /// removed as by a stop.
+    /// A stop removes the leftovers of the run. Its sessions end as their sockets close.
     fn exited(&mut self, run: Job) -> Vec<Effect> {
         match self.state {
             State::Running { job, .. } if job == run => self.stop(AfterStop::Stopped),
@@ -311,7 +309,7 @@ impl Lifecycle {
         }
     }
 
-    /// Stops, or puts the stop off by another period, as often as what Postgres does may.
+    /// Stops, or postpones the stop by another period if Postgres' work may do that once more.
     fn asked(&mut self, over: Job, awake: Awake) -> Vec<Effect> {
         match self.state {
             State::Running {
@@ -348,7 +346,7 @@ impl Lifecycle {
         }
     }
 
-    /// Who asks for a start waits for it as a client does, and then has no session.
+    /// The caller counts as a waiting client until the start has ended, and then has no session.
     fn command_start(&mut self) -> Vec<Effect> {
         match self.state {
             State::Stopped | State::Failed => self.start(),
@@ -401,7 +399,7 @@ impl Lifecycle {
         }
     }
 
-    /// Whatever it does now, it ends in a reset or a deletion.
+    /// Ends the current run, if there is one, in a reset or a deletion.
     fn end_run(&mut self, then: AfterStop) -> Vec<Effect> {
         match self.state {
             State::Running { .. } | State::Starting { .. } => self.stop(then),
@@ -422,7 +420,7 @@ impl Lifecycle {
                 self.state = State::Cloning { job, why, then };
                 Vec::new()
             }
-            // A clone in progress is fresh already.
+            // A clone in progress has fresh data already.
             State::Cloning { .. }
             | State::Stopping {
                 then: AfterStop::Delete,

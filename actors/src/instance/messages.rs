@@ -1,4 +1,4 @@
-//! What an instance is told.
+//! The messages to an instance.
 
 use actix::prelude::*;
 use multidb_store::Pin;
@@ -45,7 +45,7 @@ impl Handler<Control> for InstanceActor {
     }
 }
 
-/// Another instance needs a place: stop if nobody uses this one.
+/// Another instance waits for a slot: stop if this one is unused.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct SlotWanted;

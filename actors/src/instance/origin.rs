@@ -88,7 +88,7 @@ mod tests {
     fn name(origin: &Origin) -> &'static str {
         match origin {
             Origin::Create => "create",
-            Origin::Stopped => "rest",
+            Origin::Stopped => "stopped",
             Origin::Adopt(..) => "adopt",
             Origin::Stop(AfterStop::Stopped) => "stop",
             Origin::Stop(AfterStop::Reset) => "stop, reset",
@@ -102,9 +102,9 @@ mod tests {
         let mut table = Vec::new();
         for phase in PHASES {
             for server in FOUND {
-                for places in [1, 0] {
-                    let slot = Slots::new(places).try_acquire();
-                    table.push((phase, server, places, name(&decide(phase, server, slot))));
+                for slots in [1, 0] {
+                    let slot = Slots::new(slots).try_acquire();
+                    table.push((phase, server, slots, name(&decide(phase, server, slot))));
                 }
             }
         }
@@ -117,8 +117,8 @@ mod tests {
             (Phase::Cloning, "unknown", 0, "stop, delete"),
             (Phase::Ready, "running", 1, "adopt"),
             (Phase::Ready, "running", 0, "stop"),
-            (Phase::Ready, "not running", 1, "rest"),
-            (Phase::Ready, "not running", 0, "rest"),
+            (Phase::Ready, "not running", 1, "stopped"),
+            (Phase::Ready, "not running", 0, "stopped"),
             (Phase::Ready, "unknown", 1, "stop"),
             (Phase::Ready, "unknown", 0, "stop"),
             (Phase::Deleting, "running", 1, "stop, delete"),

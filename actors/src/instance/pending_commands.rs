@@ -1,4 +1,4 @@
-//! Commands that wait for what they asked for.
+//! The commands that are not carried out yet, and their replies.
 
 use tokio::sync::oneshot;
 
@@ -7,33 +7,33 @@ use crate::instance::status::InstanceError;
 
 type Reply = oneshot::Sender<Result<(), InstanceError>>;
 
-/// The commands that were given and not yet answered.
+/// The commands without a reply so far.
 #[derive(Debug, Default)]
 pub(super) struct PendingCommands(Vec<(Command, Reply)>);
 
 impl PendingCommands {
-    /// Waits for what the command asks for.
+    /// Adds a command, to be answered when it is carried out.
     pub(super) fn add(&mut self, command: Command, reply: Reply) {
         self.0.push((command, reply));
     }
 
-    /// Answers all commands with a failure that keeps them from being carried out soon.
+    /// Answers all commands with an error that delays them for an unknown time.
     pub(super) fn fail(&mut self, failure: &InstanceError) {
         for (command, reply) in self.0.drain(..) {
             if reply.send(Err(failure.clone())).is_err() {
-                tracing::debug!(?command, "nobody waits for the command any more");
+                tracing::debug!(?command, "the caller of a command has gone");
             }
         }
     }
 
-    /// Answers each command that has its result in this state.
+    /// Answers the commands that are carried out, or cannot be, in this state.
     pub(super) fn answer(&mut self, state: State, failure: Option<&InstanceError>) {
         let waiting = std::mem::take(&mut self.0);
         for (command, reply) in waiting {
             match result(command, state, failure) {
                 Some(result) => {
                     if reply.send(result).is_err() {
-                        tracing::debug!(?command, "nobody waits for the command any more");
+                        tracing::debug!(?command, "the caller of a command has gone");
                     }
                 }
                 None => self.0.push((command, reply)),
@@ -54,13 +54,12 @@ fn result(
         | (Command::Stop, State::Stopped | State::Failed)
         | (Command::Delete, State::Gone)
         | (Command::Expire, _) => Some(Ok(())),
-        // Asked for, and yet there is something: it could not be deleted.
         (Command::Start | Command::Delete, State::Failed) => failed(),
         (Command::Start, State::Stopped) => Some(Err(InstanceError::Stopped)),
         (Command::Start | Command::Stop | Command::Reset, State::Gone) => {
             Some(Err(InstanceError::Deleted))
         }
-        // A reset has ended when the instance is past its clone.
+        // A reset ends with its clone.
         (
             Command::Reset,
             State::Stopped | State::Starting { .. } | State::Running { .. } | State::Failed,

@@ -1,4 +1,4 @@
-//! Runs what the [`RecordWriter`](super::record_writer::RecordWriter) asks for.
+//! Runs the effects of the [`RecordWriter`](super::record_writer::RecordWriter).
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use super::jobs::worker_gone;
 use super::record_writer::{LockedJob, Retry, WriterEffect, WriterEvent};
 use super::*;
 
-/// How often a change of the last use is written at most.
+/// The shortest interval between two writes of the time of last use.
 pub(super) const USE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the last use is written at least while there are sessions; more often where the retention is short.
-/// An instance whose session lasted longer than the retention does not expire when the daemon dies in it.
+/// The longest interval between two writes of the time of last use while there are sessions, unless the retention
+/// is short. Without them, an instance with one long session could expire after a crash of the daemon.
 const USE_INTERVAL_OPEN: Duration = Duration::from_secs(60);
-/// The delay before a write that failed is tried again; it doubles each time.
+/// The delay before a failed write is retried; it doubles each time.
 const WRITE_RETRY_DELAY: Duration = Duration::from_secs(1);
 const WRITE_RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
 impl InstanceActor {
-    /// Notes that a session began, goes on or ended.
+    /// Updates the time of last use.
     pub(super) fn touch(&mut self, ctx: &mut Context<Self>) {
         self.record.last_used_at = self.deps.clock.now();
         self.step_writer(WriterEvent::Used, ctx);
     }
 
-    /// Notes that the run's sessions go on, now and then until its end.
+    /// Updates the time of last use regularly while the run has sessions.
     pub(super) fn keep_touching(&mut self, run: Job, ctx: &mut Context<Self>) {
         let interval = (self.deps.limits.retention / 10).min(USE_INTERVAL_OPEN);
         ctx.run_later(interval.max(USE_INTERVAL), move |actor, ctx| {
@@ -37,7 +37,7 @@ impl InstanceActor {
         });
     }
 
-    /// Feeds one event to the record writer and does what it says.
+    /// Applies one event to the record writer and runs the effects.
     pub(super) fn step_writer(&mut self, event: WriterEvent, ctx: &mut Context<Self>) {
         for effect in self.writer.step(event) {
             match effect {
@@ -91,7 +91,7 @@ impl InstanceActor {
             attempts = failures,
             delay_ms = delay.as_millis() as u64,
             error = self.write_failure.as_ref().map(|error| multidb_store::error_chain(error)),
-            "record was not written, it is tried again"
+            "record was not written, retrying"
         );
         ctx.run_later(delay, move |actor, ctx| {
             actor.step_writer(WriterEvent::RetryElapsed(retry), ctx);
@@ -101,13 +101,13 @@ impl InstanceActor {
     fn answer_pins(&mut self, count: usize, result: &Result<(), InstanceError>) {
         for reply in self.pins.drain(..count.min(self.pins.len())) {
             if reply.send(result.clone()).is_err() {
-                tracing::debug!("the caller that set a pin has gone");
+                tracing::debug!("the caller of a pin has gone");
             }
         }
     }
 }
 
-/// The delay after so many failures in a row.
+/// The delay after this number of failures in a row.
 pub(super) fn backoff(first: Duration, max: Duration, failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     first.saturating_mul(1 << doublings).min(max)

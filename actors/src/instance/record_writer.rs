@@ -1,4 +1,4 @@
-//! When an instance's record is written, as a pure function: `step(event)` says what is to be done. No clock, no
+//! When the record of an instance is written, as a pure function: `step(event)` returns the effects. No clock, no
 //! actor, no I/O.
 //!
 //! ```text
@@ -11,17 +11,16 @@
 //!
 //! - One write at a time, always of the newest record: the workers are a pool, so of two writes in progress the
 //!   older could land last. Changes during a write are written together by the next one.
-//! - A clone and a deletion write the record themselves. Each gets the write lock when the write in progress has
-//!   ended, and no write begins before it is released. After a deletion nothing is written.
+//! - A clone and a deletion write the record themselves. Each gets the write lock at the end of the write in
+//!   progress, and no write begins before the lock is released. After a deletion nothing is written.
 //! - A pin is acknowledged by the write that has it. A change of the last use is written at most once in
 //!   [`USE_INTERVAL`](super::persistence::USE_INTERVAL), since sessions begin and end a thousand times a second.
-//! - A write that fails is told to the callers that wait for it, and tried again: after a delay, or as soon as
-//!   there is another reason to write.
+//! - A failed write is reported to the callers that wait for it and retried: after a delay, or with the next pin.
 
 use crate::clone_worker::Copies;
 use crate::instance::lifecycle::{CloneReason, Job, Outcome};
 
-/// What of one record is written, being written and waiting to be.
+/// The changes of one record that are not durable yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct RecordWriter {
     /// The copies that are out of date and in no write in progress.
@@ -36,7 +35,7 @@ pub(super) struct RecordWriter {
     wanted: Option<LockedJob>,
     /// The delay after a failed write.
     retry: Option<Retry>,
-    /// How many writes failed since one succeeded.
+    /// The number of failed writes since the last one that succeeded.
     failures: u32,
     /// The last number given to a retry.
     last_retry: u64,
@@ -78,7 +77,7 @@ pub(super) enum LockedJob {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Retry(u64);
 
-/// What happened.
+/// An event of the record writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriterEvent {
     /// A session began, goes on or ended.
@@ -99,7 +98,7 @@ pub(super) enum WriterEvent {
     LockReleased(Outcome),
 }
 
-/// What is to be done.
+/// An effect that the actor runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriterEffect {
     /// Write the record as it is now.
@@ -209,7 +208,7 @@ impl RecordWriter {
         effects.push(WriterEffect::ArmUseInterval);
     }
 
-    /// Writes what is left to write at once.
+    /// Writes all changes at once.
     fn stopping(&mut self) {
         if self.last_use == (LastUse::Recent { again: true }) {
             self.last_use = LastUse::Recent { again: false };

@@ -1,4 +1,4 @@
-//! What an instance shows of itself, and why it could not serve.
+//! The published status of an instance, its errors, and the lease of a session.
 
 use std::sync::Arc;
 
@@ -8,24 +8,24 @@ use serde::Serialize;
 use crate::instance::lifecycle::State;
 use crate::ports::{CloneError, Endpoint, RuntimeError, StartError};
 
-/// What an instance shows of itself: published as a whole after each change, by its actor alone.
+/// The status of an instance, published by its actor after each change.
 #[derive(Debug, Clone)]
 pub struct InstanceStatus {
     /// Its record.
     pub record: Arc<InstanceRecord>,
-    /// What it is doing.
+    /// Its state.
     pub state: State,
-    /// Its open sessions.
+    /// The number of its open sessions.
     pub sessions: usize,
     /// Whether no session is open and no client waits.
     pub unused: bool,
-    /// Where its Postgres accepts connections, when it runs.
+    /// The address of its Postgres while it runs.
     pub endpoint: Option<Endpoint>,
-    /// Why its last job failed, if it did.
+    /// The error of its last job, if that failed.
     pub failure: Option<InstanceError>,
 }
 
-/// Why an instance did not serve a client or do what it was told.
+/// The reason why an instance did not serve a client or carry out a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum InstanceError {
@@ -35,17 +35,17 @@ pub enum InstanceError {
         /// The limit.
         limit: std::time::Duration,
     },
-    /// All places to run in stayed taken.
-    #[error("all {max} places to run in are in use")]
+    /// No slot became free in time.
+    #[error("all {max} slots for running instances are in use")]
     #[serde(rename = "too_many_running")]
     NoSlot {
         /// `max_running`.
         max: usize,
-        /// How long the instance waited for a place.
+        /// How long the instance waited for a slot.
         waited: std::time::Duration,
     },
-    /// Its Postgres could not be stopped, which is tried again.
-    #[error("postgres was not stopped, which is tried again")]
+    /// Its Postgres could not be stopped. The stop is retried.
+    #[error("postgres could not be stopped, retrying")]
     #[serde(rename = "stop_failed")]
     Stop(
         #[source]
@@ -60,7 +60,7 @@ pub enum InstanceError {
     #[error("the instance was deleted")]
     #[serde(rename = "instance_deleted")]
     Deleted,
-    /// Its actor ended without an answer: a defect, which the log has.
+    /// Its actor panicked; the log has the cause.
     #[error("the instance's actor ended")]
     #[serde(rename = "actor_ended")]
     Died,

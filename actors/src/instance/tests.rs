@@ -16,32 +16,32 @@ use crate::testing::{Harness, Starts, limits, paused, record};
 
 mod failing;
 
-struct Universe {
-    world: Harness,
+struct Fixture {
+    actors: Harness,
     slots: Slots,
     addr: Addr<InstanceActor>,
     status: PublishedStatus,
 }
 
-fn universe(origin: Origin, limits: Limits) -> Universe {
-    let world = Harness::new(limits.clone());
+fn fixture_of(origin: Origin, limits: Limits) -> Fixture {
+    let actors = Harness::new(limits.clone());
     let slots = Slots::new(limits.max_running);
     let deps = InstanceDeps {
-        runtime: world.runtime.clone(),
-        probe: world.probe.clone(),
-        worker: world.worker.clone(),
+        runtime: actors.runtime.clone(),
+        probe: actors.probe.clone(),
+        worker: actors.worker.clone(),
         slots: slots.clone(),
-        free_slot: world.supervisor.clone().recipient(),
+        free_slot: actors.supervisor.clone().recipient(),
         limits: Arc::new(limits),
-        clock: world.clock.clone(),
+        clock: actors.clock.clone(),
     };
     let phase = match origin {
         Origin::Create => Phase::Cloning,
         Origin::Stopped | Origin::Adopt(..) | Origin::Stop(_) | Origin::Delete => Phase::Ready,
     };
     let (addr, status) = launch(record("i", 1, phase), origin, deps);
-    Universe {
-        world,
+    Fixture {
+        actors,
         slots,
         addr,
         status,
@@ -94,11 +94,11 @@ fn launch(
     (addr, PublishedStatus { table, name, ended })
 }
 
-fn new() -> Universe {
-    universe(Origin::Create, limits())
+fn new_instance() -> Fixture {
+    fixture_of(Origin::Create, limits())
 }
 
-impl Universe {
+impl Fixture {
     async fn attach(&self) -> Result<Lease, InstanceError> {
         self.addr.send(Attach).await.unwrap()
     }
@@ -114,155 +114,155 @@ impl Universe {
     }
 
     fn set(&self, starts: Starts) {
-        *self.world.runtime.starts.lock().unwrap() = starts;
+        *self.actors.runtime.starts.lock().unwrap() = starts;
     }
 
     fn made(&self) -> usize {
-        self.world.cloner.made.lock().unwrap().len()
+        self.actors.cloner.made.lock().unwrap().len()
     }
 
     fn started(&self) -> usize {
-        self.world.runtime.started.lock().unwrap().len()
+        self.actors.runtime.started.lock().unwrap().len()
     }
 }
 
 #[test]
-fn twenty_clients_of_a_new_instance_cost_one_clone_and_one_start() {
+fn twenty_clients_of_a_new_instance_need_one_clone_and_one_start() {
     paused(async {
-        let universe = new();
-        let clients = (0..20).map(|_| universe.attach());
+        let fixture = new_instance();
+        let clients = (0..20).map(|_| fixture.attach());
         let leases = futures_util::future::join_all(clients).await;
         assert!(leases.iter().all(Result::is_ok));
-        assert_eq!((universe.made(), universe.started()), (1, 1));
-        assert_eq!(universe.status.borrow().sessions, 20);
-        let stored = universe.world.store.instances().unwrap();
+        assert_eq!((fixture.made(), fixture.started()), (1, 1));
+        assert_eq!(fixture.status.borrow().sessions, 20);
+        let stored = fixture.actors.store.instances().unwrap();
         assert_eq!(stored[0].phase, Phase::Ready);
     });
 }
 
 #[test]
-fn an_instance_stops_when_its_last_client_has_left_for_long_enough() {
+fn idle_instance_stops_after_its_last_session() {
     paused(async {
-        let mut universe = new();
-        let first = universe.attach().await.unwrap();
-        let second = universe.attach().await.unwrap();
+        let mut fixture = new_instance();
+        let first = fixture.attach().await.unwrap();
+        let second = fixture.attach().await.unwrap();
         drop(first);
         tokio::time::sleep(Duration::from_secs(3000)).await;
-        assert_eq!(universe.status.borrow().state.name(), "running");
+        assert_eq!(fixture.status.borrow().state.name(), "running");
         drop(second);
         tokio::time::sleep(Duration::from_secs(290)).await;
-        assert_eq!(universe.status.borrow().state.name(), "running");
-        universe.until("stopped").await;
-        assert!(universe.world.runtime.running_now().is_empty());
-        universe.attach().await.unwrap();
-        assert_eq!((universe.made(), universe.started()), (1, 2));
+        assert_eq!(fixture.status.borrow().state.name(), "running");
+        fixture.until("stopped").await;
+        assert!(fixture.actors.runtime.running_now().is_empty());
+        fixture.attach().await.unwrap();
+        assert_eq!((fixture.made(), fixture.started()), (1, 2));
     });
 }
 
 #[test]
-fn an_instance_that_works_for_itself_stops_later_and_not_never() {
+fn busy_instance_without_sessions_stops_later() {
     paused(async {
         let mut limits = limits();
         limits.instance_idle_timeout = Duration::from_secs(60);
-        let universe = universe(Origin::Create, limits);
+        let fixture = fixture_of(Origin::Create, limits);
         let reasons =
-            |reasons: Vec<AwakeReason>| *universe.world.probe.reasons.lock().unwrap() = reasons;
+            |reasons: Vec<AwakeReason>| *fixture.actors.probe.reasons.lock().unwrap() = reasons;
         let autovacuum = AwakeReason::Autovacuum("autovacuum: VACUUM t".to_owned());
         let prepared = AwakeReason::PreparedTransaction("p".to_owned());
         let mut took = Vec::new();
         for list in [vec![], vec![autovacuum], vec![prepared.clone()]] {
             reasons(list);
-            drop(universe.addr.send(Attach).await.unwrap().unwrap());
+            drop(fixture.addr.send(Attach).await.unwrap().unwrap());
             let begin = Instant::now();
             let stopped = |status: &InstanceStatus| status.state == State::Stopped;
-            universe.status.until(stopped).await;
+            fixture.status.until(stopped).await;
             took.push(begin.elapsed().as_secs());
         }
         assert_eq!(took, [60, 120, 13 * 60]);
         // It stops a period after the work has ended.
         reasons(vec![prepared]);
-        drop(universe.addr.send(Attach).await.unwrap().unwrap());
+        drop(fixture.addr.send(Attach).await.unwrap().unwrap());
         tokio::time::sleep(Duration::from_secs(400)).await;
-        assert_eq!(universe.status.borrow().state.name(), "running");
+        assert_eq!(fixture.status.borrow().state.name(), "running");
         reasons(vec![]);
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(universe.status.borrow().state.name(), "stopped");
+        assert_eq!(fixture.status.borrow().state.name(), "stopped");
     });
 }
 
 #[test]
-fn a_postgres_that_does_not_answer_is_stopped() {
+fn unresponsive_postgres_is_stopped() {
     paused(async {
-        let mut universe = new();
-        *universe.world.probe.unreachable.lock().unwrap() = true;
-        drop(universe.attach().await.unwrap());
-        universe.until("stopped").await;
-        *universe.world.probe.unreachable.lock().unwrap() = false;
-        let gate = universe.world.probe.clone();
+        let mut fixture = new_instance();
+        *fixture.actors.probe.unreachable.lock().unwrap() = true;
+        drop(fixture.attach().await.unwrap());
+        fixture.until("stopped").await;
+        *fixture.actors.probe.unreachable.lock().unwrap() = false;
+        let gate = fixture.actors.probe.clone();
         let _closed = gate.answer_gate.write().await;
-        drop(universe.attach().await.unwrap());
-        universe.until("stopped").await;
+        drop(fixture.attach().await.unwrap());
+        fixture.until("stopped").await;
     });
 }
 
 #[test]
-fn a_client_that_comes_while_postgres_is_asked_is_served() {
+fn client_is_served_while_postgres_is_asked_for_its_work() {
     paused(async {
-        let universe = new();
-        let probe = universe.world.probe.clone();
-        drop(universe.attach().await.unwrap());
+        let fixture = new_instance();
+        let probe = fixture.actors.probe.clone();
+        drop(fixture.attach().await.unwrap());
         let closed = probe.answer_gate.write().await;
         tokio::time::sleep(Duration::from_secs(305)).await;
-        let lease = universe.attach().await.unwrap();
+        let lease = fixture.attach().await.unwrap();
         drop(closed);
         tokio::time::sleep(Duration::from_secs(3000)).await;
-        assert_eq!(universe.status.borrow().state.name(), "running");
-        assert_eq!(universe.started(), 1);
+        assert_eq!(fixture.status.borrow().state.name(), "running");
+        assert_eq!(fixture.started(), 1);
         drop(lease);
     });
 }
 
 #[test]
-fn a_client_that_leaves_while_it_waits_costs_nothing() {
+fn waiting_client_that_leaves_does_not_count() {
     paused(async {
-        let mut universe = new();
+        let mut fixture = new_instance();
         {
-            let waiting = universe.addr.send(Attach);
+            let waiting = fixture.addr.send(Attach);
             tokio::pin!(waiting);
             let polled = futures_util::poll!(waiting.as_mut());
             assert!(polled.is_pending());
         }
-        let lease = universe.attach().await.unwrap();
+        let lease = fixture.attach().await.unwrap();
         drop(lease);
-        universe.until("stopped").await;
-        assert_eq!(universe.status.borrow().sessions, 0);
+        fixture.until("stopped").await;
+        assert_eq!(fixture.status.borrow().sessions, 0);
     });
 }
 
 #[test]
-fn a_client_that_comes_while_postgres_stops_gets_the_next_one() {
+fn client_during_a_stop_gets_the_next_postgres() {
     paused(async {
-        let mut universe = new();
-        drop(universe.attach().await.unwrap());
-        let runtime = universe.world.runtime.clone();
+        let mut fixture = new_instance();
+        drop(fixture.attach().await.unwrap());
+        let runtime = fixture.actors.runtime.clone();
         let gate = runtime.stop_gate.write().await;
-        universe.until("stopping").await;
-        let attached = universe.addr.send(Attach);
+        fixture.until("stopping").await;
+        let attached = fixture.addr.send(Attach);
         drop(gate);
         attached.await.unwrap().unwrap();
-        assert_eq!(universe.started(), 2);
+        assert_eq!(fixture.started(), 2);
     });
 }
 
 #[test]
-fn a_failed_clone_tells_all_and_leaves_no_record() {
+fn failed_clone_refuses_all_clients_and_leaves_no_record() {
     paused(async {
-        let mut universe = new();
-        *universe.world.cloner.failure.lock().unwrap() = Some(CloneError::NoSpace {
+        let mut fixture = new_instance();
+        *fixture.actors.cloner.failure.lock().unwrap() = Some(CloneError::NoSpace {
             free_bytes: 1,
             reserve_bytes: 2,
         });
-        let (a, b) = tokio::join!(universe.attach(), universe.attach());
+        let (a, b) = tokio::join!(fixture.attach(), fixture.attach());
         for attached in [a, b] {
             let error = attached.unwrap_err();
             assert!(
@@ -270,37 +270,37 @@ fn a_failed_clone_tells_all_and_leaves_no_record() {
                 "{error}"
             );
         }
-        universe.status.ended().await;
-        assert_eq!(universe.status.borrow().state, State::Gone);
-        assert_eq!(universe.world.store.instances().unwrap(), []);
+        fixture.status.ended().await;
+        assert_eq!(fixture.status.borrow().state, State::Gone);
+        assert_eq!(fixture.actors.store.instances().unwrap(), []);
     });
 }
 
 #[test]
-fn a_failed_start_is_told_with_its_log_and_the_next_client_tries_again() {
+fn failed_start_is_reported_with_its_log_and_the_next_client_retries() {
     paused(async {
-        let mut universe = new();
-        universe.set(Starts::Fail);
-        let error = universe.attach().await.unwrap_err();
+        let mut fixture = new_instance();
+        fixture.set(Starts::Fail);
+        let error = fixture.attach().await.unwrap_err();
         let InstanceError::Start(StartError::Exited { log, .. }) = error else {
             panic!("{error}");
         };
         assert_eq!(log, ["FATAL:  no"]);
-        universe.until("failed").await;
-        universe.set(Starts::Succeed);
-        universe.attach().await.unwrap();
-        assert!(universe.status.borrow().failure.is_none());
+        fixture.until("failed").await;
+        fixture.set(Starts::Succeed);
+        fixture.attach().await.unwrap();
+        assert!(fixture.status.borrow().failure.is_none());
     });
 }
 
 #[test]
-fn a_start_that_hangs_is_given_up() {
+fn hanging_start_times_out() {
     paused(async {
-        // Without a clone: a thread that works does not hold paused time back.
-        let universe = universe(Origin::Stopped, limits());
-        universe.set(Starts::Hang);
+        // Without a clone, since paused time advances while a worker thread is busy.
+        let fixture = fixture_of(Origin::Stopped, limits());
+        fixture.set(Starts::Hang);
         let began = Instant::now();
-        let error = universe.attach().await.unwrap_err();
+        let error = fixture.attach().await.unwrap_err();
         assert!(
             matches!(error, InstanceError::StartTimeout { .. }),
             "{error}"
@@ -310,15 +310,15 @@ fn a_start_that_hangs_is_given_up() {
 }
 
 #[test]
-fn a_stop_by_command_ends_a_hanging_start_and_tells_who_waits() {
+fn stop_command_cancels_a_hanging_start_and_refuses_waiting_clients() {
     paused(async {
-        let universe = new();
-        universe.set(Starts::Hang);
-        let (attached, stopped) = tokio::join!(universe.attach(), async {
-            while universe.started() == 0 {
+        let fixture = new_instance();
+        fixture.set(Starts::Hang);
+        let (attached, stopped) = tokio::join!(fixture.attach(), async {
+            while fixture.started() == 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            universe.control(Command::Stop).await
+            fixture.control(Command::Stop).await
         });
         stopped.unwrap();
         assert!(matches!(attached, Err(InstanceError::Stopped)));
@@ -326,85 +326,85 @@ fn a_stop_by_command_ends_a_hanging_start_and_tells_who_waits() {
 }
 
 #[test]
-fn a_crash_is_noticed_and_cleaned_up_after() {
+fn crashed_postgres_is_cleaned_up() {
     paused(async {
-        let mut universe = new();
-        let lease = universe.attach().await.unwrap();
-        universe.world.runtime.crash(lease.uid);
-        universe.until("stopped").await;
-        assert_eq!(*universe.world.runtime.stopped.lock().unwrap(), [lease.uid]);
+        let mut fixture = new_instance();
+        let lease = fixture.attach().await.unwrap();
+        fixture.actors.runtime.crash(lease.uid);
+        fixture.until("stopped").await;
+        assert_eq!(*fixture.actors.runtime.stopped.lock().unwrap(), [lease.uid]);
         drop(lease);
-        universe.attach().await.unwrap();
-        assert_eq!(universe.status.borrow().sessions, 1);
+        fixture.attach().await.unwrap();
+        assert_eq!(fixture.status.borrow().sessions, 1);
     });
 }
 
 #[test]
-fn a_reset_keeps_the_name_and_changes_the_clone() {
+fn reset_keeps_the_name_and_replaces_the_clone() {
     paused(async {
-        let universe = new();
-        let old = universe.attach().await.unwrap().uid;
-        universe.control(Command::Reset).await.unwrap();
-        let status = universe.status.borrow().clone();
+        let fixture = new_instance();
+        let old = fixture.attach().await.unwrap().uid;
+        fixture.control(Command::Reset).await.unwrap();
+        let status = fixture.status.borrow().clone();
         assert_eq!(
             (status.record.name.as_str(), status.record.generation),
             ("i", 2)
         );
         assert_ne!(status.record.uid, old);
         assert_eq!(
-            universe.world.store.instances().unwrap()[0].uid,
+            fixture.actors.store.instances().unwrap()[0].uid,
             status.record.uid
         );
-        while universe.world.cloner.deleted.lock().unwrap().is_empty() {
+        while fixture.actors.cloner.deleted.lock().unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!(*universe.world.cloner.deleted.lock().unwrap(), [old]);
-        assert_eq!(universe.attach().await.unwrap().uid, status.record.uid);
+        assert_eq!(*fixture.actors.cloner.deleted.lock().unwrap(), [old]);
+        assert_eq!(fixture.attach().await.unwrap().uid, status.record.uid);
     });
 }
 
 #[test]
-fn a_reset_waits_for_the_write_before_it() {
+fn reset_waits_for_the_write_in_progress() {
     paused(async {
-        let universe = universe(Origin::Stopped, limits());
-        let cloner = universe.world.cloner.clone();
+        let fixture = fixture_of(Origin::Stopped, limits());
+        let cloner = fixture.actors.cloner.clone();
         let gate = cloner.manifest_gate.write().await;
-        let pinned = universe.addr.send(SetPin(Pin::Forever));
+        let pinned = fixture.addr.send(SetPin(Pin::Forever));
         let pinned = tokio::spawn(pinned);
         while cloner.manifests.lock().unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let reset = tokio::spawn(universe.addr.send(Control(Command::Reset)));
+        let reset = tokio::spawn(fixture.addr.send(Control(Command::Reset)));
         tokio::task::yield_now().await;
-        // The workers live in real time: this is long enough for one that did not wait.
+        // The worker threads run in real time; 50 ms suffice for a clone that did not wait.
         std::thread::sleep(Duration::from_millis(50));
-        assert_eq!(universe.made(), 0);
+        assert_eq!(fixture.made(), 0);
         drop(gate);
         pinned.await.unwrap().unwrap().unwrap();
         reset.await.unwrap().unwrap().unwrap();
-        let record = &universe.world.store.instances().unwrap()[0];
+        let record = &fixture.actors.store.instances().unwrap()[0];
         assert_eq!((record.generation, record.pin), (2, Pin::Forever));
     });
 }
 
 #[test]
-fn sessions_in_quick_succession_are_written_down_together() {
+fn sessions_in_quick_succession_share_one_write() {
     paused(async {
-        let universe = new();
-        let a_minute_passes = || universe.world.clock.advance(SignedDuration::from_mins(1));
+        let fixture = new_instance();
+        let a_minute_passes = || fixture.actors.clock.advance(SignedDuration::from_mins(1));
         a_minute_passes();
-        let lease = universe.attach().await.unwrap();
+        let lease = fixture.attach().await.unwrap();
         let first = Instant::now();
-        let written = || universe.world.store.instances().unwrap()[0].last_used_at;
-        while written() != universe.status.borrow().record.last_used_at {
+        let written = || fixture.actors.store.instances().unwrap()[0].last_used_at;
+        while written() != fixture.status.borrow().record.last_used_at {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         a_minute_passes();
         drop(lease);
-        while universe.status.borrow().sessions > 0 {
+        while fixture.status.borrow().sessions > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        while written() != universe.status.borrow().record.last_used_at {
+        while written() != fixture.status.borrow().record.last_used_at {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert!(first.elapsed() >= USE_INTERVAL);
@@ -412,68 +412,68 @@ fn sessions_in_quick_succession_are_written_down_together() {
 }
 
 #[test]
-fn a_reset_that_fails_keeps_the_old_clone() {
+fn failed_reset_keeps_the_old_clone() {
     paused(async {
-        let universe = new();
-        let old = universe.attach().await.unwrap().uid;
-        *universe.world.cloner.failure.lock().unwrap() = Some(CloneError::Failed {
+        let fixture = new_instance();
+        let old = fixture.attach().await.unwrap().uid;
+        *fixture.actors.cloner.failure.lock().unwrap() = Some(CloneError::Failed {
             message: "no".to_owned(),
         });
-        let error = universe.control(Command::Reset).await.unwrap_err();
+        let error = fixture.control(Command::Reset).await.unwrap_err();
         assert!(matches!(error, InstanceError::Clone(_)), "{error}");
-        assert_eq!(universe.attach().await.unwrap().uid, old);
-        let deleted = universe.world.cloner.deleted.lock();
+        assert_eq!(fixture.attach().await.unwrap().uid, old);
+        let deleted = fixture.actors.cloner.deleted.lock();
         assert!(deleted.unwrap_or_else(PoisonError::into_inner).is_empty());
     });
 }
 
 #[test]
-fn a_deletion_ends_everything() {
+fn deletion_removes_postgres_data_and_record() {
     paused(async {
-        let universe = new();
-        let lease = universe.attach().await.unwrap();
-        universe.control(Command::Delete).await.unwrap();
-        assert!(universe.world.runtime.running_now().is_empty());
-        assert_eq!(*universe.world.cloner.deleted.lock().unwrap(), [lease.uid]);
-        assert_eq!(universe.world.store.instances().unwrap(), []);
-        assert!(universe.addr.send(Attach).await.is_err());
+        let fixture = new_instance();
+        let lease = fixture.attach().await.unwrap();
+        fixture.control(Command::Delete).await.unwrap();
+        assert!(fixture.actors.runtime.running_now().is_empty());
+        assert_eq!(*fixture.actors.cloner.deleted.lock().unwrap(), [lease.uid]);
+        assert_eq!(fixture.actors.store.instances().unwrap(), []);
+        assert!(fixture.addr.send(Attach).await.is_err());
     });
 }
 
 #[test]
-fn a_pin_is_durable_before_it_is_answered() {
+fn pin_is_durable_before_it_is_acknowledged() {
     paused(async {
-        let universe = universe(Origin::Stopped, limits());
-        universe
+        let fixture = fixture_of(Origin::Stopped, limits());
+        fixture
             .addr
             .send(SetPin(Pin::Forever))
             .await
             .unwrap()
             .unwrap();
         assert_eq!(
-            universe.world.store.instances().unwrap()[0].pin,
+            fixture.actors.store.instances().unwrap()[0].pin,
             Pin::Forever
         );
-        let manifests = universe.world.cloner.manifests.lock().unwrap();
+        let manifests = fixture.actors.cloner.manifests.lock().unwrap();
         assert_eq!(manifests.last().unwrap().pin, Pin::Forever);
     });
 }
 
 #[test]
-fn an_instance_that_was_taken_over_stops_when_nobody_comes() {
+fn adopted_instance_stops_when_idle() {
     paused(async {
-        let world = Harness::new(limits());
-        let postgres = world.runtime.run(record("i", 1, Phase::Ready).uid);
+        let actors = Harness::new(limits());
+        let postgres = actors.runtime.run(record("i", 1, Phase::Ready).uid);
         let slots = Slots::new(1);
         let slot = slots.try_acquire().unwrap();
         let deps = InstanceDeps {
-            runtime: world.runtime.clone(),
-            probe: world.probe.clone(),
-            worker: world.worker.clone(),
+            runtime: actors.runtime.clone(),
+            probe: actors.probe.clone(),
+            worker: actors.worker.clone(),
             slots: slots.clone(),
-            free_slot: world.supervisor.clone().recipient(),
+            free_slot: actors.supervisor.clone().recipient(),
             limits: Arc::new(limits()),
-            clock: world.clock.clone(),
+            clock: actors.clock.clone(),
         };
         let origin = Origin::Adopt(postgres, slot);
         let (addr, status) = launch(record("i", 1, Phase::Ready), origin, deps);

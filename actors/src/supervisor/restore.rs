@@ -15,13 +15,13 @@ use crate::limits::STOP_TIMEOUT;
 use crate::ports::FoundPostgres;
 
 /// Gives the Supervisor the records, the running Postgres servers and the unknown clones. Answered when
-/// every instance is known and all left-overs are gone.
+/// every instance is known and the leftovers are removed.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Restore {
     /// All records.
     pub records: Vec<InstanceRecord>,
-    /// All Postgres of ours that run.
+    /// All running Postgres of this root.
     pub found: Vec<FoundPostgres>,
     /// The clones on disk without a record.
     pub directories: Vec<InstanceUid>,
@@ -85,7 +85,7 @@ async fn stop_stray(runtime: &dyn Runtime, uid: InstanceUid) -> bool {
         tracing::error!(
             %uid,
             error = multidb_store::error_chain(error),
-            "a postgres without a record was not stopped, the next start of multidb tries again"
+            "a postgres without a record was not stopped, the next start of multidb retries"
         );
     }
     stopped.is_ok()

@@ -1,4 +1,4 @@
-//! When an instance expires: pure.
+//! The expiry of instances, as a pure function.
 
 use std::time::Duration;
 
@@ -45,13 +45,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unpinned_instance_expires_after_the_retention() {
+    fn unpinned_instance_expires_after_the_retention() {
         let expires = expires_at(&record(Pin::None), Duration::from_secs(60));
         assert_eq!(expires, Some(at(60)));
     }
 
     #[test]
-    fn a_pin_only_ever_makes_it_later() {
+    fn pin_only_delays_the_expiry() {
         let retention = Duration::from_secs(60);
         assert_eq!(
             expires_at(&record(Pin::Until(at(90))), retention),
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retention_past_the_end_of_time_is_the_end_of_time() {
+    fn retention_is_capped_at_the_last_timestamp() {
         let expires = expires_at(&record(Pin::None), Duration::MAX);
         assert_eq!(expires, Some(Timestamp::MAX));
     }

@@ -1,8 +1,7 @@
-//! What happens when an instance's actor has ended.
+//! The end of an instance's actor.
 //!
-//! In order when the instance is gone. Otherwise by a defect (a panic in a handler ends that actor
-//! only), and it is rebuilt from what it last showed and from what runs; a bounded number of
-//! times, so that a defect that repeats itself does not spin.
+//! After a deletion the instance is forgotten. After a panic, which ends that actor only, the actor is rebuilt from its
+//! last status and from the running Postgres, a bounded number of times.
 
 use std::time::Duration;
 
@@ -12,10 +11,10 @@ use super::*;
 use crate::instance::{Found, origin};
 use crate::ports::{FoundPostgres, RuntimeError};
 
-/// So often an actor is rebuilt within [`REVIVALS_WINDOW`].
+/// How often an actor is rebuilt within [`REVIVALS_WINDOW`].
 const REVIVALS_MAX: usize = 5;
 const REVIVALS_WINDOW: Duration = Duration::from_secs(600);
-/// How long the runtime may take to answer: longer than the stop that it may have to wait for.
+/// The longest time for the runtime's answer: longer than a stop in progress, for which it waits.
 const FIND_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Supervisor {
@@ -42,16 +41,16 @@ impl Supervisor {
             tracing::error!(
                 instance = %name,
                 revivals = REVIVALS_MAX,
-                "an instance's actor keeps ending, restart multidb and report this defect"
+                "an instance's actor keeps panicking, restart multidb and report this defect"
             );
             return;
         }
         entry.revivals.push(now);
         let revivals = entry.revivals.clone();
-        tracing::error!(instance = %name, state = status.state.name(), "an instance's actor ended, it is rebuilt");
+        tracing::error!(instance = %name, state = status.state.name(), "an instance's actor panicked, it is rebuilt");
         let mut record = Arc::unwrap_or_clone(status.record);
         if matches!(status.state, State::Deleting { .. }) {
-            // The deletion goes on in its worker.
+            // The worker continues the deletion.
             record.phase = Phase::Deleting;
         }
         let runtime = self.deps.runtime.clone();
@@ -77,7 +76,7 @@ impl Supervisor {
     }
 }
 
-/// Asks the runtime, and takes no answer for one that failed.
+/// Asks the runtime for the Postgres of this clone. A timeout is an error.
 async fn find(
     runtime: Arc<dyn Runtime>,
     uid: InstanceUid,

@@ -29,7 +29,7 @@ fn client_waits_for_a_slot_and_is_then_refused() {
         .set_raw("limits", "max_running", "1")
         .limit("start_timeout", "5s")
         .start();
-    daemon.expect_log("places to run in are in use");
+    daemon.expect_log("slots for running instances are in use");
     let holder = daemon.connect("instance:holder,snapshot:monday");
     let failure = daemon.refused("instance:waiter,snapshot:monday");
     assert_eq!(failure.sqlstate(), "53300", "{failure:?}");

@@ -89,7 +89,7 @@ fn check(daemon: &Daemon, told: &BTreeMap<String, u64>) {
 /// and that no directory is left over.
 fn weather(daemon: &Daemon, storm: &Storm) {
     // A server that was stopping when its daemon was killed exits while the next daemon runs.
-    daemon.expect_log("exited by itself");
+    daemon.expect_log("exited unexpectedly");
     let config = daemon.config("");
     let (told, stop) = (Told::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The words of the life cycle: its states, what happens to it, and what it asks for.
+//! The types of the life cycle: states, events and effects.
 
 use super::StateName;
 use crate::awake::Awake;
@@ -7,19 +7,19 @@ use crate::awake::Awake;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Job(pub(super) u64);
 
-/// What an instance is doing.
+/// The state of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// A clone is being made.
     Cloning {
         /// The clone's job.
         job: Job,
-        /// What the clone is for.
+        /// The reason for the clone.
         why: CloneReason,
-        /// What follows.
+        /// The next step.
         then: AfterClone,
     },
-    /// Nothing runs; the data is there.
+    /// The data is complete and nothing runs.
     Stopped,
     /// Postgres is being started.
     Starting {
@@ -30,15 +30,14 @@ pub enum State {
     Running {
         /// The number of this run.
         job: Job,
-        /// The idle period that is being waited out, or after which Postgres is being asked, if
-        /// there are no sessions.
+        /// The current idle period, or the one after which Postgres is being asked; `None` while there are sessions.
         idle: Option<Job>,
     },
     /// Postgres is being stopped.
     Stopping {
         /// The stop's job.
         job: Job,
-        /// What follows.
+        /// The next step.
         then: AfterStop,
     },
     /// The last start, or a deletion, failed.
@@ -48,32 +47,32 @@ pub enum State {
         /// The deletion's job.
         job: Job,
     },
-    /// Nothing is left.
+    /// The instance is deleted.
     Gone,
 }
 
-/// What a clone is for.
+/// The reason for a clone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloneReason {
-    /// The instance is new. If the clone fails, it never was.
+    /// The instance is new. If the clone fails, the instance is removed.
     Create,
-    /// The instance gets fresh data. If the clone fails, it keeps what it has.
+    /// The instance gets fresh data. If the clone fails, it keeps the old data.
     Reset,
 }
 
-/// What follows a clone. Its worker cannot be interrupted, so a deletion waits for it.
+/// The step after a clone. A clone cannot be interrupted, so a deletion waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterClone {
-    /// Rest, or start if clients wait.
+    /// Start if clients wait, else stay stopped.
     Stopped,
     /// Delete everything.
     Delete,
 }
 
-/// What follows a stop.
+/// The step after a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterStop {
-    /// Rest, or start again if clients wait.
+    /// Start again if clients wait, else stay stopped.
     Stopped,
     /// Make a fresh clone.
     Reset,
@@ -81,7 +80,7 @@ pub enum AfterStop {
     Delete,
 }
 
-/// What happened.
+/// An event in the life of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// A client waits for the instance.
@@ -95,14 +94,14 @@ pub enum Event {
     },
     /// A session of the run ended.
     SessionEnded {
-        /// The run that it was a session of.
+        /// The run of the session.
         run: Job,
     },
     /// A clone ended.
     CloneDone {
         /// Its job.
         job: Job,
-        /// Whether there is a clone.
+        /// Whether the clone is complete.
         outcome: Outcome,
     },
     /// A start ended.
@@ -116,17 +115,17 @@ pub enum Event {
     StopDone {
         /// Its job.
         job: Job,
-        /// Whether nothing runs any more.
+        /// Whether Postgres has stopped.
         outcome: Outcome,
     },
     /// A deletion ended.
     DeleteDone {
         /// Its job.
         job: Job,
-        /// Whether nothing is left that could be used.
+        /// Whether the data is deleted.
         outcome: Outcome,
     },
-    /// Postgres exited by itself.
+    /// Postgres exited without a stop.
     Exited {
         /// The run that ended.
         run: Job,
@@ -136,14 +135,14 @@ pub enum Event {
         /// The period.
         idle: Job,
     },
-    /// Postgres has said what it does of its own accord.
+    /// Postgres has answered whether it is busy without sessions.
     Asked {
         /// The period after which it was asked.
         idle: Job,
-        /// What it does.
+        /// The strongest reason to keep it running.
         awake: Awake,
     },
-    /// Another instance needs the place.
+    /// Another instance waits for a slot.
     SlotWanted,
     /// An administrator, or the end of the daemon.
     Command(Command),
@@ -152,13 +151,13 @@ pub enum Event {
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It did what it was to do.
+    /// It succeeded.
     Done,
-    /// It did not, and left nothing of it.
+    /// It failed and left nothing behind.
     Failed,
 }
 
-/// What an administrator asks for.
+/// A command of an administrator or of the Supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Start it, without a client.
@@ -169,34 +168,34 @@ pub enum Command {
     Reset,
     /// Delete it and end its sessions.
     Delete,
-    /// Delete it if nobody uses it now.
+    /// Delete it if it is stopped and unused.
     Expire,
 }
 
-/// What is to be done.
+/// An effect that the actor runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Make a clone.
     Clone(Job, CloneReason),
     /// Start Postgres.
     Start(Job),
-    /// Stop Postgres; a start in progress is given up first.
+    /// Stop Postgres; a start in progress is cancelled first.
     Stop(Job),
-    /// Stop Postgres, after a pause: it could not be stopped.
+    /// Retry a failed stop after a delay.
     StopAgain(Job),
     /// Delete the data and the record.
     Delete(Job),
     /// Give all waiting clients the running Postgres. [`Event::Served`] follows.
     Serve(Job),
-    /// Tell all waiting clients why the job failed.
+    /// Refuse all waiting clients with the error of the job.
     RefuseFailed,
-    /// Tell all waiting clients that an administrator stopped it.
+    /// Refuse all waiting clients, since an administrator stopped the instance.
     RefuseStopped,
     /// Send all waiting clients back to the Supervisor.
     Redirect,
-    /// Wait out the idle period.
+    /// Begin the timer of the idle period.
     ArmIdle(Job),
-    /// Ask Postgres whether a stop would cut something.
+    /// Ask Postgres whether it is busy without sessions.
     Ask(Job),
 }
 

@@ -1,12 +1,11 @@
-//! Random sequences of events against a model of the world, and the transitions that matter one
-//! by one.
+//! Random sequences of events against a model of the environment, and the important transitions one by one.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// What a life cycle believes it asked for, played by a world that answers in any order.
-struct World {
+/// A simulated environment, which ends the requested jobs in any order.
+struct Environment {
     life: Lifecycle,
     now: Instant,
     /// Jobs that were asked for and not answered.
@@ -15,20 +14,20 @@ struct World {
     running: Option<Job>,
     /// Whether there is data.
     data: bool,
-    /// Who waits, and how many of them only asked for a start.
+    /// The waiting clients, and how many of them only asked for a start.
     waiting: usize,
     starters: usize,
     sessions: Vec<Job>,
     idle: Vec<Job>,
-    /// The questions to Postgres that are not answered.
+    /// The unanswered questions to Postgres.
     asked: Vec<Job>,
-    /// How often a stop was put off since there was a session.
+    /// How often the stop was postponed since the last session.
     postponed: u32,
     refused: usize,
     served: usize,
 }
 
-/// What happens next.
+/// One step of a random sequence.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Client,
@@ -64,7 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-impl World {
+impl Environment {
     fn new() -> Self {
         let now = Instant::now();
         let (life, effect) = Lifecycle::create(now);
@@ -172,7 +171,10 @@ impl World {
             assert_eq!(self.life, before, "a stale answer changed something");
         } else if matches!(self.life.state(), State::Running { .. }) {
             self.postponed += 1;
-            assert!(self.postponed <= awake.periods_max(), "put off without end");
+            assert!(
+                self.postponed <= awake.periods_max(),
+                "postponed without end"
+            );
         } else {
             assert_eq!(before.sessions(), 0, "an instance in use was stopped");
             assert!(self.postponed >= awake.periods_max(), "stopped too early");
@@ -182,7 +184,7 @@ impl World {
     fn command(&mut self, command: Command) {
         let before = self.life.waiting;
         self.event(Event::Command(command));
-        // Who asks for a start may wait like a client.
+        // The caller of a start may wait like a client.
         if command == Command::Start {
             let more = self.life.waiting.saturating_sub(before);
             self.waiting += more;
@@ -247,7 +249,10 @@ impl World {
 
     fn check(&self) {
         assert!(self.jobs.len() <= 1, "two jobs at once: {:?}", self.jobs);
-        assert_eq!(self.life.waiting, self.waiting, "miscounted who waits");
+        assert_eq!(
+            self.life.waiting, self.waiting,
+            "miscounted waiting clients"
+        );
         let jobs_expected = match self.life.state() {
             State::Stopped | State::Failed | State::Running { .. } | State::Gone => 0,
             State::Cloning { .. }
@@ -279,178 +284,187 @@ proptest! {
     fn every_sequence_of_events_keeps_the_invariants(
         steps in prop::collection::vec(step(), 1..120)
     ) {
-        let mut world = World::new();
+        let mut environment = Environment::new();
         for step in steps {
-            world.play(step);
+            environment.play(step);
         }
-        // When all jobs end well, nobody waits any more.
+        // When all jobs have succeeded, no client waits.
         for _ in 0..16 {
-            world.play(Step::JobEnds(Outcome::Done));
+            environment.play(Step::JobEnds(Outcome::Done));
         }
-        assert_eq!(world.waiting, 0, "a client waits for ever");
+        assert_eq!(environment.waiting, 0, "a client waits for ever");
     }
 }
 
-fn resting() -> World {
-    let mut world = World::new();
-    world.play(Step::JobEnds(Outcome::Done));
-    assert_eq!(world.life.state(), State::Stopped);
-    world
+fn stopped() -> Environment {
+    let mut environment = Environment::new();
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(environment.life.state(), State::Stopped);
+    environment
 }
 
 #[test]
-fn clients_that_come_during_the_clone_are_served_by_one_start() {
-    let mut world = World::new();
+fn clients_during_the_clone_are_served_by_one_start() {
+    let mut environment = Environment::new();
     for _ in 0..20 {
-        world.play(Step::Client);
+        environment.play(Step::Client);
     }
-    world.play(Step::JobEnds(Outcome::Done));
-    world.play(Step::JobEnds(Outcome::Done));
-    assert_eq!((world.served, world.life.sessions()), (20, 20));
+    environment.play(Step::JobEnds(Outcome::Done));
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!((environment.served, environment.life.sessions()), (20, 20));
 }
 
 #[test]
-fn a_client_that_comes_while_it_stops_is_served_by_the_next_start() {
-    let mut world = resting();
-    world.play(Step::Client);
-    world.play(Step::JobEnds(Outcome::Done));
-    world.play(Step::SessionEnds);
-    world.play(Step::Idle);
-    world.play(Step::Answer(Awake::Nothing));
-    assert_eq!(world.life.state().name(), "stopping");
-    world.play(Step::Client);
-    world.play(Step::JobEnds(Outcome::Done));
-    world.play(Step::JobEnds(Outcome::Done));
-    assert_eq!((world.served, world.refused), (2, 0));
+fn client_during_a_stop_is_served_by_the_next_start() {
+    let mut environment = stopped();
+    environment.play(Step::Client);
+    environment.play(Step::JobEnds(Outcome::Done));
+    environment.play(Step::SessionEnds);
+    environment.play(Step::Idle);
+    environment.play(Step::Answer(Awake::Nothing));
+    assert_eq!(environment.life.state().name(), "stopping");
+    environment.play(Step::Client);
+    environment.play(Step::JobEnds(Outcome::Done));
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!((environment.served, environment.refused), (2, 0));
 }
 
 #[test]
-fn a_stop_is_put_off_a_bounded_number_of_times_and_from_each_session_anew() {
-    let mut world = resting();
+fn stop_is_postponed_a_bounded_number_of_times_after_each_session() {
+    let mut environment = stopped();
     for _ in 0..3 {
-        world.play(Step::Client);
-        if world.running.is_none() {
-            world.play(Step::JobEnds(Outcome::Done));
+        environment.play(Step::Client);
+        if environment.running.is_none() {
+            environment.play(Step::JobEnds(Outcome::Done));
         }
-        world.play(Step::SessionEnds);
+        environment.play(Step::SessionEnds);
         for _ in 0..Awake::Work.periods_max() {
-            world.play(Step::Idle);
-            world.play(Step::Answer(Awake::Work));
-            assert_eq!(world.life.state().name(), "running");
+            environment.play(Step::Idle);
+            environment.play(Step::Answer(Awake::Work));
+            assert_eq!(environment.life.state().name(), "running");
         }
     }
-    // What may put it off less often than it was put off already does not put it off.
-    world.play(Step::Idle);
-    world.play(Step::Answer(Awake::Autovacuum));
-    assert_eq!(world.life.state().name(), "stopping");
+    // Autovacuum may postpone a stop once, which other work has used up.
+    environment.play(Step::Idle);
+    environment.play(Step::Answer(Awake::Autovacuum));
+    assert_eq!(environment.life.state().name(), "stopping");
 }
 
 #[test]
-fn room_is_made_whatever_postgres_does() {
-    let mut world = resting();
-    world.play(Step::Client);
-    world.play(Step::JobEnds(Outcome::Done));
-    world.play(Step::SessionEnds);
-    world.play(Step::Idle);
-    world.play(Step::Room);
-    assert_eq!(world.life.state().name(), "stopping");
-    world.play(Step::Answer(Awake::Work));
-    assert_eq!(world.life.state().name(), "stopping");
+fn slot_is_released_however_busy_postgres_is() {
+    let mut environment = stopped();
+    environment.play(Step::Client);
+    environment.play(Step::JobEnds(Outcome::Done));
+    environment.play(Step::SessionEnds);
+    environment.play(Step::Idle);
+    environment.play(Step::Room);
+    assert_eq!(environment.life.state().name(), "stopping");
+    environment.play(Step::Answer(Awake::Work));
+    assert_eq!(environment.life.state().name(), "stopping");
 }
 
 #[test]
-fn a_failed_start_refuses_who_waits_and_the_next_client_tries_again() {
-    let mut world = resting();
-    world.play(Step::Client);
-    world.play(Step::JobEnds(Outcome::Failed));
-    assert_eq!((world.life.state(), world.refused), (State::Failed, 1));
-    world.play(Step::Client);
-    world.play(Step::JobEnds(Outcome::Done));
-    assert_eq!(world.served, 1);
+fn failed_start_refuses_waiting_clients_and_the_next_client_retries() {
+    let mut environment = stopped();
+    environment.play(Step::Client);
+    environment.play(Step::JobEnds(Outcome::Failed));
+    assert_eq!(
+        (environment.life.state(), environment.refused),
+        (State::Failed, 1)
+    );
+    environment.play(Step::Client);
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(environment.served, 1);
 }
 
 #[test]
-fn a_failed_first_clone_leaves_no_instance() {
-    let mut world = World::new();
-    world.play(Step::Client);
-    world.play(Step::JobEnds(Outcome::Failed));
-    world.play(Step::JobEnds(Outcome::Done));
-    assert_eq!((world.life.state(), world.refused), (State::Gone, 1));
+fn failed_first_clone_leaves_no_instance() {
+    let mut environment = Environment::new();
+    environment.play(Step::Client);
+    environment.play(Step::JobEnds(Outcome::Failed));
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(
+        (environment.life.state(), environment.refused),
+        (State::Gone, 1)
+    );
 }
 
 #[test]
-fn a_failed_reset_keeps_the_old_data() {
-    let mut world = resting();
-    world.play(Step::Command(Command::Reset));
-    world.play(Step::JobEnds(Outcome::Failed));
-    assert_eq!(world.life.state(), State::Stopped);
+fn failed_reset_keeps_the_old_data() {
+    let mut environment = stopped();
+    environment.play(Step::Command(Command::Reset));
+    environment.play(Step::JobEnds(Outcome::Failed));
+    assert_eq!(environment.life.state(), State::Stopped);
 }
 
 #[test]
-fn a_deletion_waits_for_the_clone_in_progress() {
-    let mut world = World::new();
-    world.play(Step::Command(Command::Delete));
-    assert_eq!(world.life.state().name(), "cloning");
-    world.play(Step::JobEnds(Outcome::Done));
-    assert_eq!(world.life.state().name(), "deleting");
+fn deletion_waits_for_the_clone_in_progress() {
+    let mut environment = Environment::new();
+    environment.play(Step::Command(Command::Delete));
+    assert_eq!(environment.life.state().name(), "cloning");
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(environment.life.state().name(), "deleting");
 }
 
 #[test]
-fn an_expiry_spares_an_instance_that_is_in_use() {
-    let mut world = resting();
-    world.play(Step::Client);
-    world.play(Step::Command(Command::Expire));
-    world.play(Step::JobEnds(Outcome::Done));
-    assert_eq!(world.life.state().name(), "running");
+fn instance_in_use_does_not_expire() {
+    let mut environment = stopped();
+    environment.play(Step::Client);
+    environment.play(Step::Command(Command::Expire));
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(environment.life.state().name(), "running");
 }
 
 #[test]
-fn a_stop_that_fails_is_tried_again_before_anything_else_is_done() {
+fn failed_stop_is_retried_before_anything_else_is_done() {
     for (command, after) in [
         (Command::Stop, "stopped"),
         (Command::Reset, "cloning"),
         (Command::Delete, "deleting"),
     ] {
-        let mut world = resting();
-        world.play(Step::Client);
-        world.play(Step::JobEnds(Outcome::Done));
-        world.play(Step::Command(command));
-        world.play(Step::Client);
+        let mut environment = stopped();
+        environment.play(Step::Client);
+        environment.play(Step::JobEnds(Outcome::Done));
+        environment.play(Step::Command(command));
+        environment.play(Step::Client);
         for refused in 1..=3 {
-            world.play(Step::JobEnds(Outcome::Failed));
-            assert_eq!(world.life.state().name(), "stopping");
-            assert_eq!(world.refused, refused);
-            world.play(Step::Client);
+            environment.play(Step::JobEnds(Outcome::Failed));
+            assert_eq!(environment.life.state().name(), "stopping");
+            assert_eq!(environment.refused, refused);
+            environment.play(Step::Client);
         }
-        world.play(Step::JobEnds(Outcome::Failed));
-        world.play(Step::JobEnds(Outcome::Done));
-        assert_eq!(world.life.state().name(), after);
+        environment.play(Step::JobEnds(Outcome::Failed));
+        environment.play(Step::JobEnds(Outcome::Done));
+        assert_eq!(environment.life.state().name(), after);
     }
 }
 
 #[test]
-fn a_deletion_that_fails_leaves_an_instance_that_can_be_used() {
-    let mut world = resting();
-    world.play(Step::Command(Command::Delete));
-    world.play(Step::Client);
-    world.play(Step::JobEnds(Outcome::Failed));
-    assert_eq!((world.life.state(), world.refused), (State::Failed, 1));
-    world.play(Step::Client);
-    world.play(Step::JobEnds(Outcome::Done));
-    assert_eq!(world.served, 1);
+fn failed_deletion_leaves_a_usable_instance() {
+    let mut environment = stopped();
+    environment.play(Step::Command(Command::Delete));
+    environment.play(Step::Client);
+    environment.play(Step::JobEnds(Outcome::Failed));
+    assert_eq!(
+        (environment.life.state(), environment.refused),
+        (State::Failed, 1)
+    );
+    environment.play(Step::Client);
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(environment.served, 1);
 }
 
 #[test]
-fn a_start_that_is_asked_for_during_a_stop_or_a_clone_follows_it() {
-    let mut world = World::new();
+fn start_command_during_a_stop_or_a_clone_is_carried_out_after_it() {
+    let mut environment = Environment::new();
     for _ in 0..2 {
-        world.play(Step::Command(Command::Start));
-        world.play(Step::JobEnds(Outcome::Done));
-        assert_eq!(world.life.state().name(), "starting");
-        world.play(Step::JobEnds(Outcome::Done));
-        assert_eq!(world.life.state().name(), "running");
-        assert!(world.life.is_unused());
-        world.play(Step::Command(Command::Stop));
+        environment.play(Step::Command(Command::Start));
+        environment.play(Step::JobEnds(Outcome::Done));
+        assert_eq!(environment.life.state().name(), "starting");
+        environment.play(Step::JobEnds(Outcome::Done));
+        assert_eq!(environment.life.state().name(), "running");
+        assert!(environment.life.is_unused());
+        environment.play(Step::Command(Command::Stop));
     }
 }
 

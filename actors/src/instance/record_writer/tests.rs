@@ -29,7 +29,7 @@ struct Model {
     database_writes: usize,
 }
 
-/// What happens next.
+/// One step of a random sequence.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Use,
@@ -87,7 +87,7 @@ impl Model {
                     (None, None),
                     "a job beside a write"
                 );
-                assert!(std::mem::take(&mut self.wanted), "a job that nobody wants");
+                assert!(std::mem::take(&mut self.wanted), "a job without a request");
                 self.job = Some((job, self.newest));
             }
             WriterEffect::ArmUseInterval => {

@@ -6,7 +6,7 @@ use super::*;
 use crate::instance::Control;
 
 #[test]
-fn a_start_puts_right_what_it_finds() {
+fn start_adopts_running_instances_and_removes_leftovers() {
     paused(async {
         let world = Harness::new(limits());
         let uid = InstanceUid::from_bits;
@@ -41,7 +41,7 @@ fn a_start_puts_right_what_it_finds() {
 }
 
 #[test]
-fn what_runs_beyond_the_places_is_stopped_at_the_start() {
+fn start_stops_instances_without_a_slot() {
     paused(async {
         let world = Harness::new(Limits {
             max_running: 1,
@@ -58,7 +58,7 @@ fn what_runs_beyond_the_places_is_stopped_at_the_start() {
 }
 
 #[test]
-fn data_of_a_postgres_that_does_not_stop_is_kept_at_the_start() {
+fn start_keeps_the_data_of_a_postgres_that_does_not_stop() {
     paused(async {
         let world = Harness::new(limits());
         *world.runtime.stop_failures.lock().unwrap() = 1;
@@ -83,7 +83,7 @@ impl Handler<Panic> for InstanceActor {
 }
 
 #[test]
-fn an_actor_that_panics_is_rebuilt_and_its_postgres_taken_over() {
+fn panicked_actor_is_rebuilt_and_adopts_its_postgres() {
     paused(async {
         let world = Harness::new(limits());
         let acquired = world.acquire("a", latest()).await.unwrap();
