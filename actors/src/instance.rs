@@ -85,9 +85,6 @@ pub struct InstanceActor {
     write_failure: Option<CloneError>,
     /// The callers of pins that are not durable yet, oldest first.
     pins: VecDeque<oneshot::Sender<Result<(), InstanceError>>>,
-    /// The channel on which leases report the end of their session.
-    ended: mpsc::UnboundedSender<Job>,
-    ended_events: Option<mpsc::UnboundedReceiver<Job>>,
     /// Publishes the status.
     status: StatusPublisher,
     deps: InstanceDeps,
@@ -96,6 +93,8 @@ pub struct InstanceActor {
 /// A running Postgres.
 struct Run {
     endpoint: Endpoint,
+    /// The channel on which leases report the end of their session. A stopped instance has none, to save memory.
+    ended: mpsc::UnboundedSender<Job>,
     /// Held until Postgres has stopped.
     _slot: Slot,
 }
@@ -139,7 +138,6 @@ impl InstanceActor {
             endpoint: None,
             failure: None,
         });
-        let (ended, ended_events) = mpsc::unbounded_channel();
         Self::create(|ctx| {
             let mut actor = Self {
                 record,
@@ -155,8 +153,6 @@ impl InstanceActor {
                 writer: RecordWriter::default(),
                 write_failure: None,
                 pins: VecDeque::new(),
-                ended,
-                ended_events: Some(ended_events),
                 status,
                 deps,
             };
@@ -237,7 +233,7 @@ impl InstanceActor {
         for waiter in waiters {
             let end = LeaseEnd {
                 run: job,
-                to: self.ended.clone(),
+                to: run.ended.clone(),
             };
             let lease = Lease::new(run.endpoint.clone(), &self.record, end);
             // A client that is gone drops the lease, and its end is counted like any other.
@@ -301,9 +297,6 @@ impl Actor for InstanceActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        if let Some(events) = self.ended_events.take() {
-            ctx.add_stream(tokio_stream::wrappers::UnboundedReceiverStream::new(events));
-        }
         let first = std::mem::take(&mut self.first);
         self.perform(first, ctx);
         self.settle(ctx);
@@ -320,7 +313,7 @@ impl StreamHandler<Job> for InstanceActor {
         self.apply(Event::SessionEnded { run }, ctx);
     }
 
-    // Never: the actor holds a sender itself.
+    // The run has ended, and all its leases are dropped. The default would stop the actor.
     fn finished(&mut self, _: &mut Self::Context) {}
 }
 

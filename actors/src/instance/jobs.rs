@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use multidb_store::Phase;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::persistence::backoff;
 use super::*;
@@ -155,8 +156,11 @@ impl InstanceActor {
         ctx: &mut Context<Self>,
     ) {
         let RunningPostgres { endpoint, exited } = postgres;
+        let (ended, events) = mpsc::unbounded_channel();
+        ctx.add_stream(UnboundedReceiverStream::new(events));
         self.run = Some(Run {
             endpoint,
+            ended,
             _slot: slot,
         });
         let exited: BoxFuture<'static, String> = exited;
