@@ -64,8 +64,10 @@ impl PublishedStatus {
 
     async fn until(&self, wanted: impl Fn(&InstanceStatus) -> bool) -> InstanceStatus {
         let reached = async {
+            let mut interval = Duration::from_millis(1);
             while !wanted(&self.borrow()) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                tokio::time::sleep(interval).await;
+                interval = (2 * interval).min(Duration::from_millis(100));
             }
         };
         let limit = Duration::from_secs(3600);
