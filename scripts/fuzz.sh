@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes what multidb reads from strangers: the startup packet, the user name, the options, the
+# Fuzzes the parsers of unauthenticated input: the startup packet, the user name, the options, the
 # messages of SCRAM, and the idle detector.
 #
 # usage: scripts/fuzz.sh [SECONDS] [TARGET...]

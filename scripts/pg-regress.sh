@@ -5,7 +5,7 @@
 # usage: scripts/pg-regress.sh [--dir DIR] [--keep DIR] [TEST...]
 #
 #   --dir DIR   where the work goes; default ${TMPDIR:-/var/tmp}. It needs 3 GiB
-#   --keep DIR  put what both runs wrote there: what they said, their results, and their differences, if any
+#   --keep DIR  keep the output of both runs there: logs, results, and differences, if any
 #   TEST        only these tests, one after the other, such as `boolean`; default is the whole parallel
 #               schedule. Most tests need `test_setup` before them
 #

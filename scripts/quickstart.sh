@@ -104,7 +104,7 @@ fail() {
     exit 1
 }
 
-# Runs a quiet command; shows what it said only if it failed.
+# Runs a command; shows its output only if it failed.
 quietly() {
     local log=$dir/last-step.log
     # In the background, since `set -e` does not hold in a function whose result is tested.
@@ -182,7 +182,7 @@ import() {
     say "$id, taken at $taken_at, in $(($(milliseconds) - begin)) ms"
 }
 
-# Connects, and says what that made. A field of the JSON has its value on the same line or the next.
+# Connects, and describes the new instance. A field of the JSON has its value on the same line or the next.
 show() {
     local instance=$1 gitref=$2 sql=$3 begin answer took snapshot was=created
     if "$multidb" instance show "$instance" >/dev/null 2>&1; then

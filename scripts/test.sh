@@ -99,7 +99,7 @@ run_tests() {
     fi
 }
 
-# Twice, since the second run finds what the first one left.
+# Twice, since the second run finds the files of the first.
 run_quickstart() {
     local dir=$work/demo port run
     for run in first second; do

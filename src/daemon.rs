@@ -1,8 +1,8 @@
 //! The daemon: the only place that builds the parts, joins them, and ends them in order.
 //!
-//! Start: the root, if it is missing; the records, since their lock keeps a second daemon from the
-//! root; then what clones and what runs Postgres; what an interrupted run left is put right; then the actors, the
-//! admin socket and the listeners. The end is the reverse, see [`drain`].
+//! Start order: the root, if it is missing; the records, whose lock keeps a second daemon from the
+//! root; the runtime and the cloner; the clean-up after an interrupted run; the actors; the admin
+//! socket; the listeners. The stop order is the reverse, see [`drain`].
 
 use std::sync::Arc;
 

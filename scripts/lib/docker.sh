@@ -76,7 +76,7 @@ multidb_docker_launch() {
     return 1
 }
 
-# Without systemd nobody may have mounted the control groups that limit containers.
+# Without systemd the control groups that limit containers may not be mounted.
 multidb_docker_mount_cgroups() {
     if [ -e /sys/fs/cgroup/cgroup.controllers ] || [ -d /sys/fs/cgroup/memory ]; then
         return 0

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Debian packages, installed only where what they bring is missing. To be sourced; the caller sets
+# Debian packages, installed only where their programs are missing. To be sourced; the caller sets
 # `set -euo pipefail`.
 #
 #   multidb_as_root COMMAND...      runs a command as root: directly, or by sudo
-#   multidb_install_packages SET... installs what is missing of these sets:
+#   multidb_install_packages SET... installs the missing packages of these sets:
 #       build      what `cargo build` needs beside Rust itself: a C compiler and C's headers
 #       git        the git client
 #       postgres   the Postgres server of this Debian, with no cluster and nothing that listens
@@ -12,7 +12,7 @@
 #       tools      zstd, which compresses a test's dump
 #       proxies    HAProxy and PgBouncer, to be measured beside multidb, as no services
 #       lint       shellcheck
-#       source     what Postgres' own source is unpacked and built with
+#       source     the tools that unpack and build Postgres' own source
 #       drivers    Postgres' drivers for Python, Java and Node, for the tests
 #   multidb_debian_mirror LABEL     prints the URI of a mirror, as this machine's apt is configured: LABEL is
 #                                   Debian or Debian-Security. Fetches apt's lists where there are none
@@ -106,7 +106,7 @@ multidb_unpack_node_postgres() {
     [ -d "$to/usr/share/nodejs/pg" ]
 }
 
-# Debian starts what it installs, and PgBouncer's port is multidb's.
+# Debian starts installed services, and PgBouncer's port is multidb's.
 multidb_disable_services() {
     local package
     if [ ! -d /run/systemd/system ]; then
@@ -156,7 +156,7 @@ multidb_apt_install() {
 
 multidb_apt_run() {
     # postgresql would make a cluster and start it on port 5432. It reads this while it is installed;
-    # whoever installs Postgres for themselves later gets Debian's usual behaviour.
+    # a later installation of Postgres has Debian's usual behaviour.
     local no_cluster=/etc/postgresql-common/createcluster.d/multidb-install.conf result=0
     multidb_as_root mkdir --parents "$(dirname "$no_cluster")" || return 1
     echo 'create_main_cluster = false' | multidb_as_root tee "$no_cluster" >/dev/null || return 1

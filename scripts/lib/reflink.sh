@@ -6,7 +6,7 @@
 #   multidb_mount_image KIND IMAGE DIR SIZE   mounts IMAGE at DIR; makes it first (xfs or btrfs, sparse,
 #                                             SIZE as truncate reads it, at least 512M) if it is not there
 #   multidb_unmount_image DIR                 unmounts DIR, which may not be mounted at all; IMAGE stays
-#   multidb_kill_users_of DIR                 ends what still runs on files below DIR
+#   multidb_kill_users_of DIR                 ends the processes that use files below DIR
 
 multidb_can_reflink() {
     local dir=$1 probe result=0
