@@ -15,10 +15,10 @@ use multidb_actors::clone_worker::CloneWorker;
 use multidb_actors::connection::{AdmissionControl, ConnectionDeps, Method, Tls};
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
-use multidb_actors::snapshot_index::{AddSnapshot, SnapshotIndex};
+use multidb_actors::snapshot_index::{AddSnapshot, ListSnapshots, SnapshotIndex};
 use multidb_actors::supervisor::{Restore, Supervisor, SupervisorDeps};
 use multidb_store::store::{Opened, Recovery};
-use multidb_store::{InstanceRecord, Layout, Store, error_chain};
+use multidb_store::{InstanceRecord, Layout, SnapshotRecord, Store, error_chain};
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -71,10 +71,11 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let mut services = Services::open(&config).await?;
     services.clean_up().await?;
     let actors = services.start_actors(&config).await?;
-    let users = live_users(&config)?;
+    let Authentication { method, users } = authentication(&config, &services.layout)?;
     let importer = services.importer(actors.index.clone());
     let job_runtime = Arbiter::new();
-    let jobs = services.jobs(&job_runtime).await?;
+    let snapshots = actors.index.send(ListSnapshots).await?;
+    let jobs = services.jobs(&job_runtime, &snapshots).await?;
     let control = Control::new(ControlDeps {
         config: Arc::new(config.clone()),
         layout: services.layout.clone(),
@@ -87,7 +88,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         sessions: actors.sessions.clone(),
         jobs: jobs.clone(),
         importer: importer.clone(),
-        users: users.clone(),
+        users,
         started_at: Timestamp::now(),
     });
     let admin = admin::serve(&config.admin_socket, control)
@@ -95,7 +96,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
     handle_hangups()?;
     let proxy = Proxy::bind(&config.listen)?;
     let tls = secure(&config)?;
-    let method = authentication(users.as_deref(), &services.layout)?;
     let (arbiters, acceptors) = actors.acceptors(&config, tls, method);
     let accepting = actix_rt::spawn(proxy.serve(acceptors));
     ready(&config, &services);
@@ -132,7 +132,7 @@ impl Services {
             config.disk_reserve_bytes,
             owner,
         )?;
-        // A second time, since a directory under the root may be a link.
+        // Now that the directories have their modes; one may be a link.
         root::check_access(&layout, kind, owner).map_err(|error| with_hint(&error))?;
         let cloner = Arc::new(cloner);
         Ok(Self {
@@ -147,7 +147,7 @@ impl Services {
 
     /// Removes the leftovers of imports and deletions that an earlier daemon did not finish.
     async fn clean_up(&self) -> anyhow::Result<()> {
-        for (purpose, found) in self.host.running_servers().await? {
+        for (purpose, found) in self.host.running_servers().await?.found {
             if purpose == Purpose::Import {
                 tracing::info!(uid = %found.uid, "stopping the server of an interrupted import");
                 let timeout = multidb_actors::limits::STOP_TIMEOUT;
@@ -166,13 +166,19 @@ impl Services {
 
     /// The registry of jobs. Its jobs run on a thread of their own, since a restore rewrites its dump
     /// there.
-    async fn jobs(&self, runtime: &Arbiter) -> anyhow::Result<Registry> {
+    async fn jobs(
+        &self,
+        runtime: &Arbiter,
+        snapshots: &[Arc<SnapshotRecord>],
+    ) -> anyhow::Result<Registry> {
         let (sender, handle) = oneshot::channel();
         runtime.spawn(async move {
             let _receiver_waits = sender.send(Handle::current());
         });
         let handle = handle.await.context("the thread of jobs ended")?;
-        Ok(Registry::open(self.store.clone(), handle))
+        let snapshots = snapshots.iter().map(|snapshot| snapshot.id.clone());
+        let store = self.store.clone();
+        Ok(Registry::open(store, handle, &snapshots.collect()))
     }
 
     fn importer(&self, index: Addr<SnapshotIndex>) -> Arc<Importer> {
@@ -251,31 +257,38 @@ fn secure(config: &Config) -> anyhow::Result<Option<Tls>> {
     }))
 }
 
-/// The users, which are read again when they change; none if clients are trusted.
-fn live_users(config: &Config) -> anyhow::Result<Option<Arc<LiveUsers>>> {
+/// The method of authentication.
+struct Authentication {
+    /// The method, as the connections use it.
+    method: Method,
+    /// The users, which are read again when they change; none if clients are trusted.
+    users: Option<Arc<LiveUsers>>,
+}
+
+fn authentication(config: &Config, layout: &Layout) -> anyhow::Result<Authentication> {
     if config.auth.method == AuthMethod::Trust {
-        return Ok(None);
+        return Ok(Authentication {
+            method: Method::Trust,
+            users: None,
+        });
     }
     let watched = WatchedFiles::new(vec![config.auth.users_file.clone()])?;
     let users = LiveUsers::open(config.auth.clone()).context("cannot read the users")?;
     let users = Arc::new(users);
-    if users.subscribe().borrow().is_empty() {
+    // Before the file is watched, which ends when there is no receiver.
+    let receiver = users.subscribe();
+    if receiver.borrow().is_empty() {
         tracing::warn!("there are no users, no client can log in before multidb user add");
     }
-    let keeping = users.clone();
-    actix_rt::spawn(async move { keeping.keep_fresh(watched).await });
-    Ok(Some(users))
-}
-
-/// The method of authentication.
-fn authentication(users: Option<&LiveUsers>, layout: &Layout) -> anyhow::Result<Method> {
-    let Some(users) = users else {
-        return Ok(Method::Trust);
-    };
-    Ok(Method::Scram {
-        users: users.subscribe(),
-        secret: crate::mock_secret::load(layout)?,
-        attempts: Attempts::default(),
+    let watching = users.clone();
+    actix_rt::spawn(async move { watching.keep_fresh(watched).await });
+    Ok(Authentication {
+        method: Method::Scram {
+            users: receiver,
+            secret: crate::mock_secret::load(layout)?,
+            attempts: Attempts::default(),
+        },
+        users: Some(users),
     })
 }
 

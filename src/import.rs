@@ -21,14 +21,12 @@
 //! once everything in it is durable. So a snapshot exists completely or not at all.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use multidb_store::{Layout, ProjectName, SnapshotId, SnapshotRecord};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::clone::TreeCloner;
 use crate::runtime::PostgresHost;
@@ -62,9 +60,6 @@ pub use self::source::ImportSource;
 
 use self::context::Context;
 use self::progress::ProgressSender;
-
-/// The time for the cleanup of all imports when the daemon stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The request for a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,10 +108,6 @@ pub struct Importer {
     cloner: Arc<TreeCloner>,
     layout: Layout,
     announce: Announce,
-    /// The imports that run or are being cleaned up.
-    imports: TaskTracker,
-    /// Cancelled when the daemon stops.
-    stopping: CancellationToken,
 }
 
 impl Importer {
@@ -132,8 +123,6 @@ impl Importer {
             cloner,
             layout,
             announce,
-            imports: TaskTracker::new(),
-            stopping: CancellationToken::new(),
         }
     }
 
@@ -154,10 +143,10 @@ impl Importer {
         cancelled: CancellationToken,
     ) -> Result<SnapshotRecord, ImportError> {
         let (sender, mut events) = ProgressSender::channel();
-        let cancel = self.stopping.child_token();
+        let cancel = CancellationToken::new();
         let _cancel_on_drop = cancel.clone().drop_guard();
         let context = Context::new(self.clone(), request, sender);
-        let task = self.imports.spawn(workflow::run(context, cancel.clone()));
+        let task = tokio::spawn(workflow::run(context, cancel.clone()));
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -168,20 +157,5 @@ impl Importer {
             }
         }
         task.await.unwrap_or_else(|error| Err(error.into()))
-    }
-
-    /// Cancels all imports, and returns when their servers and files are gone.
-    pub async fn stop(&self) {
-        self.stopping.cancel();
-        self.imports.close();
-        if tokio::time::timeout(STOP_TIMEOUT, self.imports.wait())
-            .await
-            .is_err()
-        {
-            tracing::error!(
-                timeout = ?STOP_TIMEOUT,
-                "the cleanup of an import takes too long, the next start of multidb does the rest"
-            );
-        }
     }
 }

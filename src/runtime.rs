@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use multidb_actors::ports::{FoundPostgres, RunningPostgres, Runtime, RuntimeError, StartError};
+use multidb_actors::ports::{
+    FoundPostgres, FoundServers, RunningPostgres, Runtime, RuntimeError, StartError,
+};
 use multidb_store::{InstanceRecord, InstanceUid, Layout};
 use serde::{Deserialize, Serialize};
 
@@ -100,8 +102,8 @@ pub trait PostgresHost: Send + Sync + 'static {
     /// exited and nothing of it is left. A server that does not run counts as stopped.
     async fn stop_server(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError>;
 
-    /// All running servers under this root.
-    async fn running_servers(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError>;
+    /// All servers under this root.
+    async fn running_servers(&self) -> Result<RunningServers, RuntimeError>;
 
     /// The running server with this uid. Waits for a start or a stop of it that is in progress. `None` means that
     /// nothing runs on the data of its instance.
@@ -121,6 +123,15 @@ pub trait PostgresHost: Send + Sync + 'static {
 
     /// Releases what the servers share. Called after the last of them has stopped.
     async fn close(&self);
+}
+
+/// The servers under a root.
+#[derive(Default)]
+pub struct RunningServers {
+    /// Those that accept connections.
+    pub found: Vec<(Purpose, FoundPostgres)>,
+    /// Those of which the host cannot tell whether they run.
+    pub undecided: Vec<InstanceUid>,
 }
 
 /// The actors' port: instances on a host.
@@ -155,12 +166,16 @@ impl Runtime for InstanceRuntime {
         self.host.stop_server(uid, timeout).await
     }
 
-    async fn running(&self) -> Result<Vec<FoundPostgres>, RuntimeError> {
+    async fn running(&self) -> Result<FoundServers, RuntimeError> {
         let servers = self.host.running_servers().await?;
         let instances = servers
+            .found
             .into_iter()
             .filter(|(purpose, _)| *purpose == Purpose::Instance);
-        Ok(instances.map(|(_, found)| found).collect())
+        Ok(FoundServers {
+            running: instances.map(|(_, found)| found).collect(),
+            undecided: servers.undecided,
+        })
     }
 
     async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {

@@ -49,8 +49,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// follows with an immediate one after `timeout`. Returns at once if nothing runs.
     async fn stop(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError>;
 
-    /// The running servers of multidb, by container labels or postmaster.pid, not by records.
-    async fn running(&self) -> Result<Vec<FoundPostgres>, RuntimeError>;
+    /// The servers of multidb, by container labels or postmaster.pid, not by records.
+    async fn running(&self) -> Result<FoundServers, RuntimeError>;
 
     /// The running server of this clone, as [`running`](Self::running) would find it. Waits for a start or
     /// stop of it in progress. `None` means that nothing runs on the data; an error, that something may.
@@ -71,6 +71,15 @@ pub struct FoundPostgres {
     pub uid: InstanceUid,
     /// The server, to take over.
     pub postgres: RunningPostgres,
+}
+
+/// The servers that an earlier daemon left.
+#[derive(Default)]
+pub struct FoundServers {
+    /// The running ones.
+    pub running: Vec<FoundPostgres>,
+    /// The clones on which a Postgres may run: the runtime cannot tell.
+    pub undecided: Vec<InstanceUid>,
 }
 
 /// Why Postgres did not start.

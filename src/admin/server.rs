@@ -40,6 +40,7 @@ pub fn serve(path: &Path, control: Control) -> io::Result<ServerHandle> {
             .app_data(control.clone())
             .app_data(web::JsonConfig::default().error_handler(failure::bad_json))
             .app_data(web::QueryConfig::default().error_handler(failure::bad_query))
+            .app_data(web::PathConfig::default().error_handler(failure::bad_path))
             .service(status)
             .service(reload_users)
             .configure(instances::routes)

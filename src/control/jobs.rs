@@ -20,10 +20,10 @@ impl JobUpdates {
         view(&self.status.borrow_and_update())
     }
 
-    /// Resolves when there is a later status than [`latest`](Self::latest) gave, and at once after the job's end.
-    pub async fn changed(&mut self) {
-        // The sender ends after the last status.
-        let _ended = self.status.changed().await;
+    /// Resolves when there is a later status than [`latest`](Self::latest) gave, with `false` when there will be
+    /// none.
+    pub async fn changed(&mut self) -> bool {
+        self.status.changed().await.is_ok()
     }
 }
 

@@ -20,9 +20,12 @@ const MODE: u32 = 0o711;
 ///
 /// It cannot be created, or Postgres' user cannot enter it.
 pub(super) fn create(layout: &Layout, kind: RuntimeKind, owner: (u32, u32)) -> anyhow::Result<()> {
-    // First, so that an unusable root is not left behind.
-    check_access(layout, kind, owner).map_err(|error| with_hint(&error))?;
     let root = layout.root();
+    if kind == RuntimeKind::Process {
+        // First, so that an unusable root is not left behind. The directories under the root get their
+        // modes later, and are checked after that.
+        check_directories(&[root.to_owned()], owner).map_err(|error| with_hint(&error))?;
+    }
     directory::create_missing(root, MODE)
         .with_context(|| format!("cannot create {}", root.display()))
 }

@@ -1,11 +1,16 @@
 //! The records of earlier jobs, read at the start of the daemon.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
-use multidb_store::{JobFailure, JobRecord, Store, error_chain};
+use multidb_store::{JobFailure, JobRecord, JobState, SnapshotId, Store, error_chain};
 
 /// Reads all jobs. Those that had not ended have failed: their work ended with the last daemon.
 /// Nothing here is an error, since the daemon serves its clients without a history as well.
-pub(super) fn load(store: &Store) -> Vec<JobRecord> {
+///
+/// An import whose snapshot is there was done: it published the snapshot and was killed before its record
+/// was written. No job starts for the id of an existing snapshot.
+pub(super) fn load(store: &Store, snapshots: &HashSet<SnapshotId>) -> Vec<JobRecord> {
     let stored = match store.jobs() {
         Ok(stored) => stored,
         Err(error) => {
@@ -26,8 +31,14 @@ pub(super) fn load(store: &Store) -> Vec<JobRecord> {
     let mut records = stored.records;
     for record in &mut records {
         if !record.state.is_ended() {
-            fail(record);
-            tracing::info!(job = %record.id, kind = record.kind.name(), "a job ended with the last daemon");
+            let published = |id: &SnapshotId| snapshots.contains(id);
+            if record.snapshot.as_ref().is_some_and(published) {
+                record.end(JobState::Done, Timestamp::now());
+            } else {
+                fail(record);
+            }
+            let state = record.state.name();
+            tracing::info!(job = %record.id, kind = record.kind.name(), state, "a job ended with the last daemon");
             warn_if_failed(store.put_job(record));
         }
     }

@@ -1,6 +1,6 @@
 //! All jobs of the daemon: the queue, the running ones and the history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -67,10 +67,11 @@ struct Job {
 impl Registry {
     /// Opens the history; jobs will run on this runtime. Blocks while it reads and writes.
     ///
-    /// A job that had not ended has failed: its work ended with the last daemon.
-    pub fn open(store: Store, runtime: Handle) -> Self {
+    /// A job that had not ended has failed, since its work ended with the last daemon, unless its snapshot is
+    /// one of these.
+    pub fn open(store: Store, runtime: Handle, snapshots: &HashSet<SnapshotId>) -> Self {
         let stopping = CancellationToken::new();
-        let records = history::load(&store);
+        let records = history::load(&store, snapshots);
         let next = records.iter().map(|record| record.id).max();
         let mut jobs = Jobs {
             next: next.map_or(JobId::FIRST, JobId::next),

@@ -1,6 +1,6 @@
 //! The registry over a real store, with work that ends on command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Fixture {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self {
-            registry: Registry::open(open(&directory), Handle::current()),
+            registry: Registry::open(open(&directory), Handle::current(), &HashSet::new()),
             directory,
             working: Arc::default(),
         }
@@ -107,7 +107,7 @@ impl Fixture {
         self.registry.stop().await;
         drop(self.registry);
         Self {
-            registry: Registry::open(open(&self.directory), Handle::current()),
+            registry: Registry::open(open(&self.directory), Handle::current(), &HashSet::new()),
             directory: self.directory,
             working: self.working,
         }
@@ -318,7 +318,7 @@ async fn job_that_a_killed_daemon_left_has_failed() {
         }
         store.put_job(&record).unwrap();
     }
-    let registry = Registry::open(store, Handle::current());
+    let registry = Registry::open(store, Handle::current(), &HashSet::new());
     for id in [1, 2].map(JobId::from_number) {
         let job = registry.wait(id).await.unwrap();
         assert_eq!(job.state, JobState::Failed);
@@ -328,6 +328,23 @@ async fn job_that_a_killed_daemon_left_has_failed() {
     }
     let stored = registry.store().jobs().unwrap().records;
     assert!(stored.iter().all(|job| job.state == JobState::Failed));
+}
+
+#[tokio::test]
+async fn job_whose_snapshot_a_killed_daemon_published_is_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    for (number, snapshot) in [(1, "published"), (2, "interrupted")] {
+        let new = new_job(Some(snapshot));
+        let id = JobId::from_number(number);
+        let mut record = JobRecord::queued(id, new.kind, new.project, new.snapshot);
+        record.begin(Timestamp::now());
+        store.put_job(&record).unwrap();
+    }
+    let snapshots = HashSet::from(["published".parse().unwrap()]);
+    let registry = Registry::open(store, Handle::current(), &snapshots);
+    let states: Vec<_> = registry.list().iter().map(|job| job.state).collect();
+    assert_eq!(states, [JobState::Done, JobState::Failed]);
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ use self::pause::Pause;
 use crate::fsutil::atomic_file;
 use crate::fsutil::directory::create_missing;
 use crate::runtime::locks::Locks;
-use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec};
+use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, RunningServers, ServerSpec};
 
 /// The network of the servers' containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl PostgresHost for DockerHost {
             .await
     }
 
-    async fn running_servers(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError> {
+    async fn running_servers(&self) -> Result<RunningServers, RuntimeError> {
         self.detached(|inner, _| inner.take_over()).await
     }
 

@@ -27,7 +27,7 @@ use super::postmaster::Postmaster;
 use super::program;
 use super::run_dir::remove_run_dir;
 use super::settings::SOCKET_NAME;
-use super::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec, log_tail};
+use super::{PostgresHost, ProgramOutput, ProgramRun, RunningServers, ServerSpec, log_tail};
 
 /// Local processes.
 #[derive(Debug)]
@@ -122,8 +122,13 @@ impl PostgresHost for ProcessHost {
         })
     }
 
-    async fn running_servers(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError> {
-        self.take_over().await
+    async fn running_servers(&self) -> Result<RunningServers, RuntimeError> {
+        // A server that can be neither taken over nor stopped is an error of the whole.
+        let found = self.take_over().await?;
+        Ok(RunningServers {
+            found,
+            undecided: Vec::new(),
+        })
     }
 
     async fn find_server(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {

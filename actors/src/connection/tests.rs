@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::ports::FoundServers;
 use crate::sessions::{EndConnection, EndReason, SessionState};
 use crate::supervisor::Restore;
 use crate::testing::{FakePostgres, FakeProbe, Harness, limits, message, record};
@@ -61,7 +62,7 @@ impl Fixture {
         let records = vec![record("a", 1, Phase::Ready), record("b", 2, Phase::Ready)];
         let restore = Restore {
             records,
-            found: Vec::new(),
+            found: FoundServers::default(),
             directories: Vec::new(),
         };
         actors.supervisor.send(restore).await.unwrap();

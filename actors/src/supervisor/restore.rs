@@ -12,7 +12,7 @@ use crate::clone_worker::DiscardClone;
 use crate::instance::lifecycle::AfterStop;
 use crate::instance::{Found, origin};
 use crate::limits::STOP_TIMEOUT;
-use crate::ports::FoundPostgres;
+use crate::ports::FoundServers;
 
 /// Gives the Supervisor the records, the running Postgres servers and the unknown clones. Answered when
 /// every instance is known and the leftovers are removed.
@@ -21,8 +21,8 @@ use crate::ports::FoundPostgres;
 pub struct Restore {
     /// All records.
     pub records: Vec<InstanceRecord>,
-    /// All running Postgres of this root.
-    pub found: Vec<FoundPostgres>,
+    /// The Postgres servers of this root.
+    pub found: FoundServers,
     /// The clones on disk without a record.
     pub directories: Vec<InstanceUid>,
 }
@@ -37,28 +37,26 @@ impl Handler<Restore> for Supervisor {
             directories,
         } = message;
         let live: HashSet<_> = records.iter().map(|record| record.uid).collect();
-        let mut running: HashMap<_, _> = found
-            .into_iter()
-            .map(|found| (found.uid, found.postgres))
+        let running = found.running.into_iter();
+        let mut servers: HashMap<_, _> = running
+            .map(|found| (found.uid, Found::Running(found.postgres)))
             .collect();
+        servers.extend(found.undecided.into_iter().map(|uid| (uid, Found::Unknown)));
         for record in records {
-            let found = match running.remove(&record.uid) {
-                Some(postgres) => Found::Running(postgres),
-                None => Found::NotRunning,
-            };
+            let found = servers.remove(&record.uid).unwrap_or(Found::NotRunning);
             let origin = origin(&record, found, self.slots.try_acquire());
             match origin {
                 // Its actor is started when a client or an administrator needs it.
                 Origin::Stopped => self.table.insert_stopped(record),
                 origin => {
                     if matches!(origin, Origin::Stop(AfterStop::Stopped)) {
-                        tracing::info!(instance = %record.name, "no free slot, its postgres is stopped");
+                        tracing::info!(instance = %record.name, "its postgres is stopped: no slot is free, or its state is unknown");
                     }
                     self.launch(record, origin, Vec::new(), ctx);
                 }
             }
         }
-        let strays: Vec<_> = running.into_keys().collect();
+        let strays: Vec<_> = servers.into_keys().collect();
         let mut leftovers: Vec<_> = directories
             .into_iter()
             .filter(|uid| !live.contains(uid))

@@ -70,7 +70,13 @@ impl Supervisor {
                     Found::Unknown
                 }
             };
-            let origin = origin(&record, found, actor.slots.try_acquire());
+            // A draining daemon has told its instances to stop, and would not wait for this one.
+            let slot = if actor.draining {
+                None
+            } else {
+                actor.slots.try_acquire()
+            };
+            let origin = origin(&record, found, slot);
             actor.launch(record, origin, revivals, ctx);
         }));
     }

@@ -11,7 +11,7 @@ use super::expiry::SWEEP_INTERVAL_MAX;
 use super::*;
 use crate::instance::lifecycle::Command;
 use crate::instance::{Attach, InstanceError, Lease};
-use crate::ports::{FoundPostgres, RevisionError};
+use crate::ports::{FoundPostgres, FoundServers, RevisionError};
 use crate::request::SnapshotSelector;
 use crate::snapshot_index::decision::NearestMiss;
 use crate::snapshot_index::{AddSnapshot, Choose, ForgetSnapshot};
@@ -313,7 +313,10 @@ async fn restore(
     };
     let restore = Restore {
         records,
-        found: running.into_iter().map(found).collect(),
+        found: FoundServers {
+            running: running.into_iter().map(found).collect(),
+            undecided: Vec::new(),
+        },
         directories,
     };
     world.supervisor.send(restore).await.unwrap();

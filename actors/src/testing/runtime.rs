@@ -9,7 +9,9 @@ use multidb_store::{InstanceRecord, InstanceUid};
 use tokio::sync::oneshot;
 
 use super::lock;
-use crate::ports::{Endpoint, FoundPostgres, RunningPostgres, Runtime, RuntimeError, StartError};
+use crate::ports::{
+    Endpoint, FoundPostgres, FoundServers, RunningPostgres, Runtime, RuntimeError, StartError,
+};
 
 /// The outcome of the next starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,13 +107,16 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    async fn running(&self) -> Result<Vec<FoundPostgres>, RuntimeError> {
+    async fn running(&self) -> Result<FoundServers, RuntimeError> {
         let uids = self.running_now();
         let found = |uid| FoundPostgres {
             uid,
             postgres: self.run(uid),
         };
-        Ok(uids.into_iter().map(found).collect())
+        Ok(FoundServers {
+            running: uids.into_iter().map(found).collect(),
+            undecided: Vec::new(),
+        })
     }
 
     async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {

@@ -1,11 +1,17 @@
 //! A job, followed to its end.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::Method;
+use tokio::time::timeout;
 
 use super::{ANSWER_BYTES_MAX, AdminClient, AdminError, accepted, decode};
 use crate::control::model::JobView;
+
+/// The daemon repeats a job's status every second; one that is silent for so long hangs.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 impl AdminClient {
     /// Follows a job until it has ended, and reports each status as it comes; returns the last one.
@@ -21,7 +27,7 @@ impl AdminClient {
         let (response, _carrier) = self.in_time(opened).await??;
         let mut stream = accepted(response).await?.into_body();
         let mut buffer = BytesMut::new();
-        while let Some(frame) = stream.frame().await {
+        while let Some(frame) = timeout(SILENCE_MAX, stream.frame()).await.unwrap_or(None) {
             let frame = frame.map_err(|error| AdminError::Broken(error.into()))?;
             let Ok(data) = frame.into_data() else {
                 continue;

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
-use actix_web::error::{JsonPayloadError, QueryPayloadError};
+use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use multidb_actors::instance::InstanceError;
@@ -233,6 +233,11 @@ pub(super) fn bad_json(error: JsonPayloadError, _: &HttpRequest) -> actix_web::E
 
 /// The answer to a query of another form than expected.
 pub(super) fn bad_query(error: QueryPayloadError, _: &HttpRequest) -> actix_web::Error {
+    bad_request(error_chain(&error)).into()
+}
+
+/// The answer to an id in the path that is not one.
+pub(super) fn bad_path(error: PathError, _: &HttpRequest) -> actix_web::Error {
     bad_request(error_chain(&error)).into()
 }
 

@@ -83,7 +83,9 @@ fn lines(updates: JobUpdates) -> impl Stream<Item = Result<Bytes, serde_json::Er
             Next::Now(updates) => updates,
             Next::Later(mut updates) => {
                 // Without a change, the last status is repeated.
-                let _changed = tokio::time::timeout(HEARTBEAT, updates.changed()).await;
+                if let Ok(false) = tokio::time::timeout(HEARTBEAT, updates.changed()).await {
+                    return None;
+                }
                 updates
             }
             Next::None => return None,

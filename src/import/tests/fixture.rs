@@ -258,7 +258,7 @@ impl Fixture {
         };
         let deadline = tokio::time::Instant::now() + TIMEOUT;
         loop {
-            let servers = self.host.running_servers().await.unwrap();
+            let servers = self.host.running_servers().await.unwrap().found;
             let imports = servers
                 .iter()
                 .filter(|(purpose, _)| *purpose == Purpose::Import)

@@ -14,18 +14,26 @@ use tokio::time::timeout;
 use super::Inner;
 use super::labels::Role;
 use super::server::ContainerRef;
-use crate::runtime::Purpose;
 use crate::runtime::readiness::Readiness;
+use crate::runtime::{Purpose, RunningServers};
 
 /// The limit for a server of a killed daemon to become ready, after which it is ended.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A container of an earlier daemon, after a look at it.
+enum TakenOver {
+    /// Its server accepts connections.
+    Running(Purpose, FoundPostgres),
+    /// It could not be removed, and its server may run.
+    Undecided(InstanceUid),
+    /// It is not a server's, or is gone.
+    Nothing,
+}
+
 impl Inner {
     /// Takes over the running servers, and removes the other containers of this root: exited servers,
     /// and programs of a killed daemon.
-    pub(super) async fn take_over(
-        self: Arc<Self>,
-    ) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError> {
+    pub(super) async fn take_over(self: Arc<Self>) -> Result<RunningServers, RuntimeError> {
         let options = ListContainersOptionsBuilder::new()
             .all(true)
             .filters(&self.labels.filter())
@@ -42,16 +50,18 @@ impl Inner {
             let running = container.state == Some(ContainerSummaryStateEnum::RUNNING);
             Some(self.take_over_one(container.id?, role, running))
         });
-        let found: Vec<_> = join_all(handled).await;
-        Ok(found.into_iter().flatten().collect())
+        let mut servers = RunningServers::default();
+        for taken_over in join_all(handled).await {
+            match taken_over {
+                TakenOver::Running(purpose, found) => servers.found.push((purpose, found)),
+                TakenOver::Undecided(uid) => servers.undecided.push(uid),
+                TakenOver::Nothing => {}
+            }
+        }
+        Ok(servers)
     }
 
-    async fn take_over_one(
-        self: &Arc<Self>,
-        id: String,
-        role: Role,
-        running: bool,
-    ) -> Option<(Purpose, FoundPostgres)> {
+    async fn take_over_one(self: &Arc<Self>, id: String, role: Role, running: bool) -> TakenOver {
         let (uid, purpose, data_dir, log) = match role {
             Role::Server {
                 uid,
@@ -67,25 +77,26 @@ impl Inner {
                         "cannot remove the container of a program"
                     );
                 }
-                return None;
+                return TakenOver::Nothing;
             }
-            Role::Program { .. } | Role::Pause => return None,
+            Role::Program { .. } | Role::Pause => return TakenOver::Nothing,
         };
         if self.locks.is_locked(uid) {
             // This daemon is starting or stopping it.
-            return None;
+            return TakenOver::Nothing;
         }
         let _lock = self.locks.lock(uid).await;
         let container = ContainerRef { uid, id, log };
         match self.adopt(&container, &data_dir, running).await {
-            Ok(found) => found.map(|found| (purpose, found)),
+            Ok(Some(found)) => TakenOver::Running(purpose, found),
+            Ok(None) => TakenOver::Nothing,
             Err(error) => {
                 tracing::warn!(
                     %uid,
                     error = error.message,
-                    "cannot remove a container, the next start or stop retries"
+                    "cannot remove a container, its stop is retried"
                 );
-                None
+                TakenOver::Undecided(uid)
             }
         }
     }

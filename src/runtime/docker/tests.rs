@@ -150,7 +150,7 @@ async fn a_second_daemon_takes_over_what_runs_and_removes_the_rest() {
     fixture.leave_exited(&dead).await;
 
     let second = fixture.another_host().await;
-    let found = second.running_servers().await.unwrap();
+    let found = second.running_servers().await.unwrap().found;
     assert_eq!(found.len(), 1);
     let (purpose, found) = found.into_iter().next().unwrap();
     assert_eq!((purpose, found.uid), (Purpose::Instance, alive.uid));
@@ -191,7 +191,7 @@ async fn another_roots_containers_are_not_ours() {
     let (ours, theirs) = (Fixture::new().await, Fixture::new().await);
     let spec = theirs.cluster(1).await;
     let running = theirs.host.start_server(&spec).await.unwrap();
-    assert!(ours.host.running_servers().await.unwrap().is_empty());
+    assert!(ours.host.running_servers().await.unwrap().found.is_empty());
     let found = ours.host.find_server(spec.uid).await;
     let error = found.err().expect("it is another root's container");
     assert!(

@@ -69,6 +69,35 @@ fn start_keeps_the_data_of_a_postgres_that_does_not_stop() {
     });
 }
 
+#[test]
+fn start_stops_what_may_run_before_anything_else_is_done_to_its_data() {
+    paused(async {
+        let world = Harness::new(limits());
+        let kept = record("kept", 1, Phase::Ready);
+        world.store.put(&kept).unwrap();
+        let uid = InstanceUid::from_bits;
+        drop(world.runtime.run(uid(1)));
+        drop(world.runtime.run(uid(2)));
+        let gate = world.runtime.stop_gate.write().await;
+        let restore = Restore {
+            records: vec![kept],
+            found: FoundServers {
+                running: Vec::new(),
+                undecided: vec![uid(1), uid(2)],
+            },
+            directories: vec![uid(2)],
+        };
+        let restored = tokio::spawn(world.supervisor.send(restore));
+        until_state(&world, "kept", "stopping").await;
+        assert!(world.cloner.deleted.lock().unwrap().is_empty());
+        drop(gate);
+        restored.await.unwrap().unwrap();
+        until_state(&world, "kept", "stopped").await;
+        assert!(world.runtime.running_now().is_empty());
+        assert_eq!(*world.cloner.deleted.lock().unwrap(), [uid(2)]);
+    });
+}
+
 /// Makes an instance's actor panic.
 #[derive(Message)]
 #[rtype(result = "()")]

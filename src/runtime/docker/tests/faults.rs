@@ -162,7 +162,7 @@ async fn an_engine_that_goes_and_comes_back_is_found_again() {
     );
 
     let _relay = self::relay(&socket);
-    assert_eq!(fixture.host.running_servers().await.unwrap().len(), 1);
+    assert_eq!(fixture.host.running_servers().await.unwrap().found.len(), 1);
     fixture
         .host
         .stop_server(spec.uid, Duration::from_secs(30))

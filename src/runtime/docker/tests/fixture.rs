@@ -154,7 +154,7 @@ impl Fixture {
 
     /// Stops everything, and fails if something is left.
     pub(super) async fn finish(self) {
-        for (_, found) in self.host.running_servers().await.unwrap() {
+        for (_, found) in self.host.running_servers().await.unwrap().found {
             self.host.stop_server(found.uid, TIMEOUT).await.unwrap();
         }
         self.host.close().await;

@@ -1,13 +1,14 @@
 //! Taking over servers after a restart of the daemon.
 
 use super::*;
+use crate::runtime::Purpose;
 
 #[tokio::test]
 async fn a_running_server_is_taken_over() {
     let fixture = Fixture::new().await;
     let first = fixture.start().await;
     let second = fixture.another_host();
-    let mut found = second.running_servers().await.unwrap();
+    let mut found = second.running_servers().await.unwrap().found;
     assert_eq!(found.len(), 1);
     let (purpose, found) = found.remove(0);
     assert_eq!((purpose, found.uid), (Purpose::Instance, uid()));
@@ -20,7 +21,7 @@ async fn a_running_server_is_taken_over() {
     found.postgres.exited.await;
     reaped.await.unwrap();
     assert_eq!(fixture.state().await, "shut down");
-    assert!(second.running_servers().await.unwrap().is_empty());
+    assert!(second.running_servers().await.unwrap().found.is_empty());
 }
 
 #[tokio::test]
@@ -45,7 +46,12 @@ async fn the_death_of_a_server_that_was_taken_over_is_noticed() {
     let fixture = Fixture::new().await;
     let first = fixture.start().await;
     let reaped = tokio::spawn(first.exited);
-    let mut found = fixture.another_host().running_servers().await.unwrap();
+    let mut found = fixture
+        .another_host()
+        .running_servers()
+        .await
+        .unwrap()
+        .found;
     let (_, found) = found.remove(0);
     fixture.kill_postmaster();
     let exited = tokio::time::timeout(TIMEOUT, found.postgres.exited).await;
@@ -65,7 +71,7 @@ async fn a_server_of_an_import_is_found_as_such() {
     let running = fixture.host.start_server(&spec).await.unwrap();
     let reaped = tokio::spawn(running.exited);
     let second = fixture.another_host();
-    let found = second.running_servers().await.unwrap();
+    let found = second.running_servers().await.unwrap().found;
     assert!(matches!(&found[..], [(Purpose::Import, found)] if found.uid == uid()));
     second.stop_server(uid(), TIMEOUT).await.unwrap();
     assert_eq!(reaped.await.unwrap(), "exit status 0");
@@ -77,7 +83,12 @@ async fn a_server_without_a_run_directory_is_stopped() {
     let first = fixture.start().await;
     let reaped = tokio::spawn(first.exited);
     fs::remove_dir_all(fixture.layout.run_dir(uid())).unwrap();
-    let found = fixture.another_host().running_servers().await.unwrap();
+    let found = fixture
+        .another_host()
+        .running_servers()
+        .await
+        .unwrap()
+        .found;
     assert!(found.is_empty());
     reaped.await.unwrap();
     assert!(fixture.is_clear());
@@ -100,7 +111,12 @@ async fn a_server_that_is_shutting_down_is_stopped() {
         fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("stopping"))
     })
     .await;
-    let found = fixture.another_host().running_servers().await.unwrap();
+    let found = fixture
+        .another_host()
+        .running_servers()
+        .await
+        .unwrap()
+        .found;
     assert!(found.is_empty());
     assert_eq!(reaped.await.unwrap(), "exit status 0");
     assert!(fixture.is_clear());
@@ -113,7 +129,12 @@ async fn leftovers_of_a_killed_server_are_not_taken_for_a_server() {
     fixture.kill_postmaster();
     first.exited.await;
     assert!(fixture.spec().data_dir.join("postmaster.pid").exists());
-    let found = fixture.another_host().running_servers().await.unwrap();
+    let found = fixture
+        .another_host()
+        .running_servers()
+        .await
+        .unwrap()
+        .found;
     assert!(found.is_empty());
     assert!(!fixture.layout.run_dir(uid()).exists());
 }
