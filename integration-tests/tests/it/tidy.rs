@@ -1,6 +1,7 @@
 //! House rules that no lint checks.
 
 mod dependencies;
+mod names;
 
 use std::fs;
 use std::path::{Path, PathBuf};
