@@ -28,7 +28,7 @@ pub use builder::{DaemonBuilder, Engine};
 pub(crate) const DATABASE: &str = "app";
 
 /// The limit for a daemon's start or end, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The result of a command of the program.
 pub type CliOutput = ProgramOutput;
@@ -145,7 +145,7 @@ impl Daemon {
     /// Waits until an instance is in this state; `""` means that it is gone.
     #[track_caller]
     pub fn wait_state(&self, name: &str, state: &str) {
-        poll(&format!("instance {name} is {state:?}"), PATIENCE, || {
+        poll(&format!("instance {name} is {state:?}"), WAIT_TIMEOUT, || {
             let found = self.state(name);
             if found == state { Ok(()) } else { Err(found) }
         });
@@ -246,7 +246,7 @@ impl Daemon {
 
     #[track_caller]
     fn wait_ready(&self) {
-        poll("the daemon answers on its admin socket", PATIENCE, || {
+        poll("the daemon answers on its admin socket", WAIT_TIMEOUT, || {
             if let Some(status) = self.exit_status() {
                 panic!("the daemon exited, {status}; its log:\n{}", self.log());
             }
@@ -299,7 +299,7 @@ impl Daemon {
     /// Waits until the daemon has exited.
     #[track_caller]
     pub fn wait_exit(&self) -> ExitStatus {
-        poll("the daemon exits", PATIENCE, || {
+        poll("the daemon exits", WAIT_TIMEOUT, || {
             self.exit_status().ok_or("it runs")
         })
     }
@@ -337,7 +337,7 @@ impl Daemon {
     /// Waits until a line of the log contains this text.
     #[track_caller]
     pub fn wait_log(&self, text: &str) {
-        eventually(&format!("the log contains {text:?}"), PATIENCE, || {
+        eventually(&format!("the log contains {text:?}"), WAIT_TIMEOUT, || {
             self.log().contains(text)
         });
     }

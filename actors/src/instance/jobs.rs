@@ -180,7 +180,7 @@ impl InstanceActor {
     }
 
     /// Stops Postgres after a delay, or cancels its start. The slot is released when Postgres has stopped.
-    pub(super) fn begin_stop(&mut self, job: Job, pause: Duration, ctx: &mut Context<Self>) {
+    pub(super) fn begin_stop(&mut self, job: Job, delay: Duration, ctx: &mut Context<Self>) {
         if let Some(start) = self.start.take() {
             ctx.cancel_future(start);
         }
@@ -191,7 +191,7 @@ impl InstanceActor {
         let runtime = self.deps.runtime.clone();
         let uid = self.record.uid;
         let stop = async move {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(delay).await;
             runtime.stop(uid, STOP_TIMEOUT).await
         };
         let stop = stop.into_actor(self).map(move |stopped, actor, ctx| {
@@ -213,8 +213,8 @@ impl InstanceActor {
 
     /// Retries a stop, each time after a longer delay.
     pub(super) fn stop_again(&mut self, job: Job, ctx: &mut Context<Self>) {
-        let pause = backoff(STOP_RETRY_DELAY, STOP_RETRY_DELAY_MAX, self.stop_failures);
-        self.begin_stop(job, pause, ctx);
+        let delay = backoff(STOP_RETRY_DELAY, STOP_RETRY_DELAY_MAX, self.stop_failures);
+        self.begin_stop(job, delay, ctx);
     }
 
     /// Logs the failure and answers the pending commands, which have to wait for the stop.

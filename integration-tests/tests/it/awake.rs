@@ -11,7 +11,7 @@ use tokio_postgres::Config;
 use crate::daemon;
 
 /// The limit for every wait, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A daemon with a short `instance_idle_timeout`.
 fn hasty() -> DaemonBuilder {
@@ -26,7 +26,7 @@ fn awake_because(daemon: &Daemon, instance: &str) -> Value {
 #[track_caller]
 fn wait_put_off(daemon: &Daemon, instance: &str, times: usize) {
     let line = format!("instance={instance} ");
-    eventually("the stop is put off", PATIENCE, || {
+    eventually("the stop is put off", WAIT_TIMEOUT, || {
         let log = daemon.log();
         let put_off = log
             .lines()
@@ -114,7 +114,7 @@ fn replication_slot_in_use_keeps_its_instance_awake_and_an_unused_one_does_not()
     let session = daemon.connect("instance:a,snapshot:monday");
     let receiver = Receiver::start(&daemon, "a");
     let expected = json!(["1 session", "replication slot \"reader\" in use"]);
-    eventually("the slot is in use", PATIENCE, || {
+    eventually("the slot is in use", WAIT_TIMEOUT, || {
         awake_because(&daemon, "a") == expected
     });
     drop(session);
@@ -152,7 +152,7 @@ fn background_worker_of_an_extension_keeps_its_instance_awake_until_it_ends() {
     let worker = "background worker \"autoprewarm worker\"";
     let prepared = "prepared transaction \"first\"";
     let is_awake_for = |reasons: Value| {
-        poll("the worker waits", PATIENCE, || {
+        poll("the worker waits", WAIT_TIMEOUT, || {
             let found = awake_because(&daemon, "a");
             if found == reasons { Ok(()) } else { Err(found) }
         });

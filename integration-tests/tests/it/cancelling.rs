@@ -6,7 +6,7 @@ use multidb_integration_tests::eventually;
 
 use crate::daemon;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 const ACTIVE: &str =
     "select count(*) from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()
@@ -22,7 +22,7 @@ fn cancel_ends_the_query_and_keeps_the_session() {
         session.start("select pg_sleep(60)"),
         other.start("select pg_sleep(5)"),
     );
-    eventually("the query runs", PATIENCE, || observer.one(ACTIVE) == "1");
+    eventually("the query runs", WAIT_TIMEOUT, || observer.one(ACTIVE) == "1");
     session.cancel();
     let failure = mine.wait().expect_err("it was cancelled");
     assert_eq!(failure.sqlstate(), "57014", "{failure:?}");
@@ -82,9 +82,9 @@ fn query_of_a_client_that_vanishes_ends() {
     for client in [&mut hangs_up, &mut resets] {
         client.send(b"Q\0\0\0\x19select pg_sleep(600)\0");
     }
-    eventually("both queries run", PATIENCE, || sleeping() == "2");
+    eventually("both queries run", WAIT_TIMEOUT, || sleeping() == "2");
     drop((hangs_up, resets));
-    eventually("both queries have ended", PATIENCE, || sleeping() == "0");
+    eventually("both queries have ended", WAIT_TIMEOUT, || sleeping() == "0");
 }
 
 #[test]

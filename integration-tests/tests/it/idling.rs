@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::daemon;
 
 /// The limit for every wait, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sleeps in another session, by Postgres' clock.
 fn pass_time(daemon: &Daemon, seconds: u32) {
@@ -32,9 +32,9 @@ fn idle_session_ends_with_its_sqlstate() {
     let daemon = daemon().limit("session_idle_timeout", "1s").start();
     let session = daemon.connect("instance:idle,snapshot:monday");
     session.one("select 1");
-    let end = session.wait_end(PATIENCE);
+    let end = session.wait_end(WAIT_TIMEOUT);
     assert_eq!(end.sqlstate(), "57P05", "{end:?}");
-    eventually("its backend is gone too", PATIENCE, || {
+    eventually("its backend is gone too", WAIT_TIMEOUT, || {
         daemon
             .connect("instance:idle")
             .one("select count(*) from pg_stat_activity where backend_type = 'client backend'")
@@ -76,7 +76,7 @@ fn transaction_has_a_limit_of_its_own() {
         !session.has_ended(),
         "a transaction was cut as if it were idle"
     );
-    session.wait_end(PATIENCE);
+    session.wait_end(WAIT_TIMEOUT);
     assert!(begin.elapsed() >= Duration::from_secs(4));
 }
 
@@ -90,7 +90,7 @@ fn client_or_project_sets_how_long_a_session_may_be_idle() {
     config.options("-c multidb.session_idle_timeout=10m -c geqo=off");
     let long = Session::connect(&config).expect("it connects");
     let short = daemon.connect("instance:idle");
-    let end = short.wait_end(PATIENCE);
+    let end = short.wait_end(WAIT_TIMEOUT);
     assert_eq!(end.sqlstate(), "57P05", "{end:?}");
     pass_time(&daemon, 2);
     assert_eq!(long.one("show geqo"), "off");
@@ -151,7 +151,7 @@ fn listener_stays_while_its_instance_runs_for_others() {
         .expect("a running query is not idle");
     assert!(!listener.has_ended(), "a listener was ended");
     drop(other);
-    let end = listener.wait_end(PATIENCE);
+    let end = listener.wait_end(WAIT_TIMEOUT);
     assert_eq!(end.sqlstate(), "57P05", "{end:?}");
 }
 
@@ -206,9 +206,9 @@ fn each_state_of_a_session_is_shown() {
         "in COPY",
         "replicating",
     ];
-    eventually("each state is shown", PATIENCE, || states() == expected);
+    eventually("each state is shown", WAIT_TIMEOUT, || states() == expected);
     drop(busy);
-    eventually("those who left are gone", PATIENCE, || {
+    eventually("those who left are gone", WAIT_TIMEOUT, || {
         states() == ["active"]
     });
 }

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::daemon;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A daemon with a certificate for `localhost` in its own directory.
 struct Secured {
@@ -134,14 +134,14 @@ fn changed_certificate_is_used_for_new_clients_and_an_invalid_one_never() {
     let session = daemon.connect("instance:a,gitref:main");
     assert!(secured.shows_the_file());
     secured.authority.issue("localhost", &["localhost"]);
-    eventually("the new certificate is shown", PATIENCE, || {
+    eventually("the new certificate is shown", WAIT_TIMEOUT, || {
         secured.shows_the_file()
     });
     // The file is unchanged, so only the signal causes another read.
     let reads = || daemon.log().matches("certificate reloaded").count();
     let before = reads();
     daemon.signal(Signal::HUP);
-    eventually("it is read again", PATIENCE, || reads() > before);
+    eventually("it is read again", WAIT_TIMEOUT, || reads() > before);
 
     daemon.expect_log("certificate was not reloaded");
     let cert = secured.authority.cert().with_file_name("localhost.pem");

@@ -232,11 +232,11 @@ impl Client {
         }
     }
 
-    /// Says goodbye, and waits until the server has ended its side.
+    /// Sends Terminate, and waits until the server has ended its side.
     pub(crate) fn close(mut self) {
-        let goodbye = [b'X', 0, 0, 0, 4];
+        let terminate = [b'X', 0, 0, 0, 4];
         let mut rest = [0; 64];
-        if self.stream.write_all(&goodbye).is_ok() {
+        if self.stream.write_all(&terminate).is_ok() {
             while self.stream.read(&mut rest).is_ok_and(|length| length > 0) {}
         }
     }

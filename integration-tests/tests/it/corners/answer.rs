@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 /// The limit for every answer, on a slow and busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client's next step.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub(super) enum Step {
 pub(super) fn answer(port: u16, steps: &[Step]) -> String {
     let socket = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
     socket
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(WAIT_TIMEOUT))
         .expect("a timeout can be set");
     let mut talk = Talk {
         socket,
