@@ -10,7 +10,7 @@
 #   --runs N             how often each start is measured; default 20
 #   --method M           XFS with reflinks, Btrfs with snapshots, or both; default all
 #   --runtime R          local processes, Docker containers, or both; default all
-#   --only SECTION       only these: create (new, stopped, running; clone, stop, disk), crowd (15 new
+#   --only SECTION       only these: create (new, stopped, running; clone, stop, disk), concurrent (15 new
 #                        ones at once), throughput (pgbench and COPY through proxies), handshakes (logins
 #                        with trust, SCRAM, and SCRAM in TLS), memory (of sessions), sleepers (start,
 #                        memory, connections and creations with many stopped instances)

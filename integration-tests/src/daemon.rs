@@ -145,10 +145,14 @@ impl Daemon {
     /// Waits until an instance is in this state; `""` means that it is gone.
     #[track_caller]
     pub fn wait_state(&self, name: &str, state: &str) {
-        poll(&format!("instance {name} is {state:?}"), WAIT_TIMEOUT, || {
-            let found = self.state(name);
-            if found == state { Ok(()) } else { Err(found) }
-        });
+        poll(
+            &format!("instance {name} is {state:?}"),
+            WAIT_TIMEOUT,
+            || {
+                let found = self.state(name);
+                if found == state { Ok(()) } else { Err(found) }
+            },
+        );
     }
 
     /// The instance's data directory.
@@ -246,17 +250,21 @@ impl Daemon {
 
     #[track_caller]
     fn wait_ready(&self) {
-        poll("the daemon answers on its admin socket", WAIT_TIMEOUT, || {
-            if let Some(status) = self.exit_status() {
-                panic!("the daemon exited, {status}; its log:\n{}", self.log());
-            }
-            let status = self.cli(&["status", "--json"]);
-            if status.code == Some(0) {
-                Ok(())
-            } else {
-                Err(status)
-            }
-        });
+        poll(
+            "the daemon answers on its admin socket",
+            WAIT_TIMEOUT,
+            || {
+                if let Some(status) = self.exit_status() {
+                    panic!("the daemon exited, {status}; its log:\n{}", self.log());
+                }
+                let status = self.cli(&["status", "--json"]);
+                if status.code == Some(0) {
+                    Ok(())
+                } else {
+                    Err(status)
+                }
+            },
+        );
     }
 
     /// Starts the daemon's process by this command without waiting for it.

@@ -22,7 +22,9 @@ fn cancel_ends_the_query_and_keeps_the_session() {
         session.start("select pg_sleep(60)"),
         other.start("select pg_sleep(5)"),
     );
-    eventually("the query runs", WAIT_TIMEOUT, || observer.one(ACTIVE) == "1");
+    eventually("the query runs", WAIT_TIMEOUT, || {
+        observer.one(ACTIVE) == "1"
+    });
     session.cancel();
     let failure = mine.wait().expect_err("it was cancelled");
     assert_eq!(failure.sqlstate(), "57014", "{failure:?}");
@@ -84,7 +86,9 @@ fn query_of_a_client_that_vanishes_ends() {
     }
     eventually("both queries run", WAIT_TIMEOUT, || sleeping() == "2");
     drop((hangs_up, resets));
-    eventually("both queries have ended", WAIT_TIMEOUT, || sleeping() == "0");
+    eventually("both queries have ended", WAIT_TIMEOUT, || {
+        sleeping() == "0"
+    });
 }
 
 #[test]

@@ -92,7 +92,13 @@ fn container_has_only_the_privileges_that_postgres_needs() {
     );
     assert_ne!(container["Config"]["User"], "0:0");
 
-    // By default it joins the pause container's network namespace, which has only loopback.
+    assert_network_is_that_of_the_pause_container(host);
+    assert_mounts_are_data_and_sockets(&daemon, &intruder, &container);
+    assert_kernel_confines(&intruder);
+}
+
+/// By default a container joins the pause container's network namespace, which has only loopback.
+fn assert_network_is_that_of_the_pause_container(host: &Value) {
     let mode = host["NetworkMode"].as_str().expect("a text");
     let pause = mode
         .strip_prefix("container:")
@@ -100,8 +106,10 @@ fn container_has_only_the_privileges_that_postgres_needs() {
     let format = "{{.HostConfig.NetworkMode}}";
     let network = run(Command::new("docker").args(["inspect", "--format", format, pause]));
     assert_eq!(network.ok(), "none");
+}
 
-    // Its only mounts of the host are its own data and its own socket directory.
+/// The only mounts of the host are the instance's own data and its own socket directory.
+fn assert_mounts_are_data_and_sockets(daemon: &Daemon, intruder: &Intruder, container: &Value) {
     let mut binds: Vec<_> = container["Mounts"]
         .as_array()
         .expect("a list")
@@ -118,13 +126,15 @@ fn container_has_only_the_privileges_that_postgres_needs() {
     binds.sort();
     let mut expected = vec![
         (PathBuf::from("/etc/passwd"), false),
-        (run_dir(&daemon, &intruder.data), true),
+        (run_dir(daemon, &intruder.data), true),
         (intruder.data.clone(), true),
     ];
     expected.sort();
     assert_eq!(binds, expected);
+}
 
-    // Also as the kernel reports it.
+/// The limits of the container as the kernel reports them.
+fn assert_kernel_confines(intruder: &Intruder) {
     let status = intruder.can("cat /proc/self/status");
     for line in [
         "CapEff:\t0000000000000000",

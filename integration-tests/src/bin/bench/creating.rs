@@ -1,16 +1,16 @@
 //! New, woken and running instances, their clone, stop and disk; each run of multidb beside one of
-//! the floor, so that noise meets both.
+//! the lower bound, so that noise meets both.
 
 use std::time::Duration;
 
-use crate::bed::Bed;
 use crate::client::{Client, Endpoint, Login};
-use crate::floor::{self, Floor};
+use crate::environment::Environment;
+use crate::lower_bound::{self, LowerBound};
 use crate::report::{Aim, Report, Samples, Unit, milliseconds};
 use crate::say;
 
-/// The most that a new instance and a wake may take, as multiples of the floor.
-const FLOOR_AIM: f64 = 1.25;
+/// The most that a new instance and a wake may take, as multiples of the lower bound.
+const LOWER_BOUND_AIM: f64 = 1.25;
 
 /// The most disk that a new instance may take, in MiB.
 const DISK_MIB_AIM: f64 = 3.0;
@@ -28,54 +28,54 @@ struct Run {
 }
 
 /// Measures `runs` times.
-pub(crate) fn measure(bed: &Bed, runs: usize, report: &mut Report) {
+pub(crate) fn measure(environment: &Environment, runs: usize, report: &mut Report) {
     say(&format!(
         "new, stopped and running instances ({})",
-        bed.name()
+        environment.name()
     ));
-    let (client, _) = bed.first_row("teacher");
+    let (client, _) = environment.first_row("teacher");
     client.close();
-    let floor = Floor::learn(bed, "teacher");
+    let bound = LowerBound::learn(environment, "teacher");
     // The first run finds cold caches and does not count.
-    floor.run();
-    run(bed, "warm");
-    let (mut ours, mut floors) = (Vec::new(), Vec::new());
+    bound.run();
+    run(environment, "warm");
+    let (mut ours, mut bounds) = (Vec::new(), Vec::new());
     for number in 0..runs {
         let name = format!("new{number}");
         if number.is_multiple_of(2) {
-            ours.push(run(bed, &name));
-            floors.push(floor.run());
+            ours.push(run(environment, &name));
+            bounds.push(bound.run());
         } else {
-            floors.push(floor.run());
-            ours.push(run(bed, &name));
+            bounds.push(bound.run());
+            ours.push(run(environment, &name));
         }
     }
-    drop(floor);
-    bed.stop("teacher");
-    bed.remove("teacher");
-    tell_connecting(bed, &ours, &floors, report);
-    tell_the_rest(bed, &ours, &floors, report);
+    drop(bound);
+    environment.stop("teacher");
+    environment.remove("teacher");
+    tell_connecting(environment, &ours, &bounds, report);
+    tell_the_rest(environment, &ours, &bounds, report);
 }
 
 /// One instance, from its first connection to its deletion.
-fn run(bed: &Bed, name: &str) -> Run {
-    bed.settle();
-    let (client, new) = bed.first_row(name);
+fn run(environment: &Environment, name: &str) -> Run {
+    environment.settle();
+    let (client, new) = environment.first_row(name);
     client.close();
-    let (client, running) = bed.first_row(name);
+    let (client, running) = environment.first_row(name);
     client.close();
-    let running_unix = time(&bed.unix_endpoint(), &Bed::user(name));
-    let socket = bed.run_dir(name).join(".s.PGSQL.5432");
+    let running_unix = time(&environment.unix_endpoint(), &Environment::user(name));
+    let socket = environment.run_dir(name).join(".s.PGSQL.5432");
     let direct = time(&Endpoint::Unix(socket), "postgres");
-    let stop = bed.stop(name);
-    bed.settle();
-    let shown = bed.instance(name);
+    let stop = environment.stop(name);
+    environment.settle();
+    let shown = environment.instance(name);
     let exclusive_bytes = shown["exclusive_bytes"].as_f64();
-    let (client, wake) = bed.first_row(name);
+    let (client, wake) = environment.first_row(name);
     client.close();
-    bed.stop(name);
-    let clone_milliseconds = bed.clone_milliseconds(name);
-    bed.remove(name);
+    environment.stop(name);
+    let clone_milliseconds = environment.clone_milliseconds(name);
+    environment.remove(name);
     Run {
         new,
         running,
@@ -100,30 +100,35 @@ fn of<R>(runs: &[R], get: fn(&R) -> Duration) -> Samples {
     Samples::of_times(runs.iter().map(get))
 }
 
-fn tell_connecting(bed: &Bed, ours: &[Run], floors: &[floor::Run], report: &mut Report) {
-    let section = format!("connect to first row ({})", bed.name());
+fn tell_connecting(
+    environment: &Environment,
+    ours: &[Run],
+    bounds: &[lower_bound::Run],
+    report: &mut Report,
+) {
+    let section = format!("connect to first row ({})", environment.name());
     let ms = Unit::Milliseconds;
     let pairs = [
         (
             "a new instance",
             of(ours, |run| run.new),
-            of(floors, |run| run.new),
+            of(bounds, |run| run.new),
         ),
         (
             "a stopped instance",
             of(ours, |run| run.wake),
-            of(floors, |run| run.wake),
+            of(bounds, |run| run.wake),
         ),
     ];
-    for (what, ours, floor) in pairs {
-        let ratio = ours.median() / floor.median();
+    for (what, ours, bound) in pairs {
+        let ratio = ours.median() / bound.median();
         report.add(&section, what, ms, ours);
-        report.ratio("of the floor", ratio, Aim::AtMost(FLOOR_AIM));
+        report.ratio("of the lower bound", ratio, Aim::AtMost(LOWER_BOUND_AIM));
         report.add(
             &section,
-            &format!("  its floor: {what}, by hand"),
+            &format!("  its lower bound: {what}, by hand"),
             ms,
-            floor,
+            bound,
         );
     }
     let direct = of(ours, |run| run.direct);
@@ -141,20 +146,30 @@ fn tell_connecting(bed: &Bed, ours: &[Run], floors: &[floor::Run], report: &mut 
     report.add(&section, "the same Postgres, direct", ms, direct);
 }
 
-fn tell_the_rest(bed: &Bed, ours: &[Run], floors: &[floor::Run], report: &mut Report) {
-    let section = format!("clone, stop, disk ({})", bed.name());
+fn tell_the_rest(
+    environment: &Environment,
+    ours: &[Run],
+    bounds: &[lower_bound::Run],
+    report: &mut Report,
+) {
+    let section = format!("clone, stop, disk ({})", environment.name());
     let ms = Unit::Milliseconds;
     let clone = Samples::new(ours.iter().map(|run| run.clone_milliseconds).collect());
-    let bare = of(floors, |run| run.clone);
+    let bare = of(bounds, |run| run.clone);
     let ratio = clone.median() / bare.median();
     report.add(&section, "clone alone, by the daemon's log", ms, clone);
     report.ratio("of the bare loop", ratio, Aim::None);
-    report.add(&section, "  its floor: a bare loop, one fsync", ms, bare);
-    let (stop, by_hand) = (of(ours, |run| run.stop), of(floors, |run| run.stop));
+    report.add(
+        &section,
+        "  its lower bound: a bare loop, one fsync",
+        ms,
+        bare,
+    );
+    let (stop, by_hand) = (of(ours, |run| run.stop), of(bounds, |run| run.stop));
     let ratio = stop.median() / by_hand.median();
     report.add(&section, "stop of an unused instance", ms, stop);
-    report.ratio("of the floor", ratio, Aim::None);
-    report.add(&section, "  its floor: SIGINT, by hand", ms, by_hand);
+    report.ratio("of the lower bound", ratio, Aim::None);
+    report.add(&section, "  its lower bound: SIGINT, by hand", ms, by_hand);
     let mib = |run: &Run| run.exclusive_bytes / f64::from(1 << 20);
     let disk = Samples::new(ours.iter().map(mib).collect());
     let median = disk.median();
@@ -162,7 +177,7 @@ fn tell_the_rest(bed: &Bed, ours: &[Run], floors: &[floor::Run], report: &mut Re
     report.add(&section, what, Unit::MiB, disk);
     report.ratio("MiB", median, Aim::AtMost(DISK_MIB_AIM));
     let over =
-        |(ours, floor): (&Run, &floor::Run)| milliseconds(ours.new) - milliseconds(floor.new);
-    let over = Samples::new(ours.iter().zip(floors).map(over).collect());
-    report.add(&section, "a new instance, over its pair's floor", ms, over);
+        |(ours, bound): (&Run, &lower_bound::Run)| milliseconds(ours.new) - milliseconds(bound.new);
+    let over = Samples::new(ours.iter().zip(bounds).map(over).collect());
+    report.add(&section, "a new instance, over its lower bound", ms, over);
 }

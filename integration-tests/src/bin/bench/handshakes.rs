@@ -14,19 +14,19 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::time::Instant;
 
-use crate::bed::Bed;
 use crate::client::{Client, Endpoint, Login, PASSWORD, USER, VERIFIER};
+use crate::environment::Environment;
 use crate::options::Options;
 use crate::proxies::{Proxies, Route, TRUST, pgbouncer};
 use crate::report::{Aim, Report, Samples, Unit};
+use crate::rounds::{interleaved, tell};
 use crate::say;
 use crate::source::Source;
-use crate::turns::{in_turns, tell};
 
-/// How often each way has its turn.
+/// The rounds of each way.
 const ROUNDS: usize = 5;
 
-/// The logins of a turn.
+/// The logins of a round.
 const LOGINS: u32 = 1_000;
 
 /// The clients that log in at a time.
@@ -66,51 +66,56 @@ impl Method {
 /// All that clients log in to.
 struct Servers<'a> {
     direct: PlainPostgres,
-    trusting: &'a Bed,
-    asking: Bed,
+    trusting: &'a Environment,
+    asking: Environment,
     identity: Identity,
     tls: Arc<rustls::ClientConfig>,
 }
 
 /// Measures all ways by all methods.
-pub(crate) fn measure(bed: &Bed, options: &Options, source: &Source, report: &mut Report) {
+pub(crate) fn measure(
+    environment: &Environment,
+    options: &Options,
+    source: &Source,
+    report: &mut Report,
+) {
     say("handshakes");
-    let dir = bed.dir().join("handshakes");
+    let dir = environment.dir().join("handshakes");
     fs::create_dir(&dir).expect("a directory can be made");
     let authority = Authority::create(&dir);
     let identity = authority.issue("localhost", &["localhost"]);
     let servers = Servers {
         direct: PlainPostgres::start_secured(&identity, USER, VERIFIER),
-        trusting: bed,
-        asking: Bed::prepare(
+        trusting: environment,
+        asking: Environment::prepare(
             &options.multidb,
-            bed.disk(),
-            bed.engine(),
+            environment.disk(),
+            environment.engine(),
             source,
             |daemon| asking(daemon, &identity),
         ),
         tls: client_config(&authority.cert()),
         identity,
     };
-    bed.first_row(INSTANCE).0.close();
+    environment.first_row(INSTANCE).0.close();
     for method in [Method::Trust, Method::Scram, Method::TlsScram] {
         let proxies = servers.routes(method, &dir);
-        let section = format!("logins with {} ({})", method.name(), bed.name());
-        let turns = in_turns(&proxies.routes, ROUNDS, log_in);
+        let section = format!("logins with {} ({})", method.name(), environment.name());
+        let rounds = interleaved(&proxies.routes, ROUNDS, log_in);
         tell(
             &section,
             Unit::HandshakesPerSecond,
-            &turns,
+            &rounds,
             &proxies.routes,
             report,
         );
         if method != Method::Scram {
-            let section = format!("first row with {} ({})", method.name(), bed.name());
+            let section = format!("first row with {} ({})", method.name(), environment.name());
             first_rows(&section, &proxies.routes, options.runs, report);
         }
     }
-    bed.stop(INSTANCE);
-    bed.remove(INSTANCE);
+    environment.stop(INSTANCE);
+    environment.remove(INSTANCE);
 }
 
 /// A daemon with password authentication and optional TLS.
@@ -141,14 +146,14 @@ fn client_config(authority: &Path) -> Arc<rustls::ClientConfig> {
 impl Servers<'_> {
     /// The ways by one method.
     fn routes(&self, method: Method, dir: &Path) -> Proxies {
-        let bed = match method {
+        let environment = match method {
             Method::Trust => self.trusting,
             Method::Scram | Method::TlsScram => &self.asking,
         };
         let (role, user) = match method {
-            Method::Trust => ("postgres", Bed::user(INSTANCE)),
+            Method::Trust => ("postgres", Environment::user(INSTANCE)),
             Method::Scram | Method::TlsScram => {
-                (USER, format!("{},user:{USER}", Bed::user(INSTANCE)))
+                (USER, format!("{},user:{USER}", Environment::user(INSTANCE)))
             }
         };
         let mut proxies = Proxies::none();
@@ -161,9 +166,9 @@ impl Servers<'_> {
             },
             Route {
                 name: "multidb",
-                endpoint: bed.endpoint(),
+                endpoint: environment.endpoint(),
                 login: method.login(&user, &self.tls),
-                pid: Some(bed.daemon().pid().cast_unsigned()),
+                pid: Some(environment.daemon().pid().cast_unsigned()),
             },
         ];
         let run_dir = self.trusting.run_dir(INSTANCE);
@@ -199,7 +204,7 @@ impl Servers<'_> {
     }
 }
 
-/// The logins of one turn, several at a time.
+/// The logins of one round, several at a time.
 fn log_in(route: &Route) -> (f64, Duration) {
     let begin = Instant::now();
     thread::scope(|scope| {

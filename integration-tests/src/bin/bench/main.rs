@@ -6,16 +6,16 @@
 //! | `options` | the command line |
 //! | `machine` | the description of this machine |
 //! | `source` | the cluster that the snapshots are imported from |
-//! | `bed` | one daemon with its snapshot, in one environment |
-//! | `floor` | the least that a new instance and a wake can take here, without multidb |
-//! | `creating` | new, woken and running instances, clone, stop, disk; each beside its floor |
-//! | `crowd` | many new instances at once |
+//! | `environment` | one daemon with its snapshot, on one file system with one runtime |
+//! | `lower_bound` | the least that a new instance and a wake can take here, without multidb |
+//! | `creating` | new, woken and running instances, clone, stop, disk; each beside its lower bound |
+//! | `concurrent` | many new instances at once |
 //! | `handshakes` | logins by each method, and the first row behind them |
 //! | `memory` | the memory of idle sessions |
 //! | `sleepers` | start, memory, connections and creations with many stopped instances |
 //! | `proxies` | HAProxy, PgBouncer and multidb before one Postgres |
 //! | `throughput` | pgbench and COPY through each of these |
-//! | `turns` | the turns of several ways to do the same |
+//! | `rounds` | the rounds of several ways to do the same |
 //! | `client`, `http` | the two protocols, with nothing between the clock and the socket |
 //! | `report` | samples, the table, the JSON |
 //!
@@ -27,24 +27,24 @@
     reason = "it is a program, and its table is what it is for"
 )]
 
-mod bed;
 mod client;
+mod concurrent;
 mod creating;
-mod crowd;
-mod floor;
+mod environment;
 mod handshakes;
 mod http;
+mod lower_bound;
 mod machine;
 mod memory;
 mod options;
 mod proxies;
 mod report;
+mod rounds;
 mod sleepers;
 mod source;
 mod throughput;
-mod turns;
 
-use bed::Bed;
+use environment::Environment;
 use multidb_integration_tests::{Disk, Engine};
 use options::{Options, Section};
 use report::Report;
@@ -102,25 +102,25 @@ fn measure(
     }
     let of_sessions = [Section::Memory, Section::Throughput, Section::Handshakes];
     let once = first && of_sessions.into_iter().any(wants);
-    if !(once || wants(Section::Create) || wants(Section::Crowd)) {
+    if !(once || wants(Section::Create) || wants(Section::Concurrent)) {
         return;
     }
-    let bed = Bed::prepare(&options.multidb, disk, engine, source, |daemon| daemon);
-    report.snapshot(bed.snapshot());
+    let environment = Environment::prepare(&options.multidb, disk, engine, source, |daemon| daemon);
+    report.snapshot(environment.snapshot());
     if wants(Section::Create) {
-        creating::measure(&bed, options.runs, report);
+        creating::measure(&environment, options.runs, report);
     }
-    if wants(Section::Crowd) {
-        crowd::measure(&bed, options.runs, report);
+    if wants(Section::Concurrent) {
+        concurrent::measure(&environment, options.runs, report);
     }
     if first && wants(Section::Throughput) {
-        throughput::measure(&bed, options, report);
+        throughput::measure(&environment, options, report);
     }
     if first && wants(Section::Handshakes) {
-        handshakes::measure(&bed, options, source, report);
+        handshakes::measure(&environment, options, source, report);
     }
     if first && wants(Section::Memory) {
-        memory::measure(&bed, report);
+        memory::measure(&environment, report);
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use multidb_integration_tests::{SimulatedBackends, raise_file_limit};
 
-use crate::bed::Bed;
 use crate::client::{Client, Login};
+use crate::environment::Environment;
 use crate::report::{Aim, Report, Samples, Unit};
 use crate::say;
 
@@ -14,7 +14,7 @@ use crate::say;
 const SESSIONS: u32 = 200;
 
 /// As many, or as many as this machine lets a process open.
-const CROWD: u32 = 10_000;
+const CONCURRENT: u32 = 10_000;
 
 /// What a process has open besides its sessions.
 const OTHER_FILES: usize = 300;
@@ -34,17 +34,17 @@ struct Memory {
 }
 
 /// Measures in a daemon that was just started.
-pub(crate) fn measure(bed: &Bed, report: &mut Report) {
+pub(crate) fn measure(environment: &Environment, report: &mut Report) {
     say("memory of the daemon");
-    bed.daemon().restart();
+    environment.daemon().restart();
     for name in instances() {
-        bed.first_row(&name).0.close();
+        environment.first_row(&name).0.close();
     }
-    let section = format!("memory of the daemon ({})", bed.name());
-    let empty = rest(bed);
+    let section = format!("memory of the daemon ({})", environment.name());
+    let empty = rest(environment);
     add(report, &section, "no session", empty);
-    let open = sessions(bed, None);
-    let full = rest(bed);
+    let open = sessions(environment, None);
+    let full = rest(environment);
     add(report, &section, &format!("{SESSIONS} idle sessions"), full);
     each(
         report,
@@ -54,10 +54,10 @@ pub(crate) fn measure(bed: &Bed, report: &mut Report) {
         SESSIONS,
     );
     drop_all(open);
-    let again = rest(bed);
+    let again = rest(environment);
     add(report, &section, "none again", again);
-    let open = sessions(bed, Some(BUSY_SQL));
-    let busy = rest(bed);
+    let open = sessions(environment, Some(BUSY_SQL));
+    let busy = rest(environment);
     each(
         report,
         &section,
@@ -66,33 +66,36 @@ pub(crate) fn measure(bed: &Bed, report: &mut Report) {
         SESSIONS,
     );
     drop_all(open);
-    crowd(bed, &section, report);
+    concurrent(environment, &section, report);
     for name in instances() {
-        bed.stop(&name);
-        bed.remove(&name);
+        environment.stop(&name);
+        environment.remove(&name);
     }
 }
 
 /// Many more sessions, on backends that cost nothing.
-fn crowd(bed: &Bed, section: &str, report: &mut Report) {
+fn concurrent(environment: &Environment, section: &str, report: &mut Report) {
     // A session has two sockets in the daemon, and two in this process.
     let most = (raise_file_limit() - OTHER_FILES) / 2;
-    let sessions = u32::try_from(most).map_or(CROWD, |most| most.min(CROWD));
+    let sessions = u32::try_from(most).map_or(CONCURRENT, |most| most.min(CONCURRENT));
     let [name, _] = instances();
-    bed.daemon().restart();
-    bed.first_row(&name).0.close();
-    let backends = SimulatedBackends::in_place_of(&bed.run_dir(&name).join(".s.PGSQL.5432"));
-    let empty = rest(bed);
+    environment.daemon().restart();
+    environment.first_row(&name).0.close();
+    let backends =
+        SimulatedBackends::in_place_of(&environment.run_dir(&name).join(".s.PGSQL.5432"));
+    let empty = rest(environment);
     let login = Login::trusted(format!("instance:{name}"));
     let open: Vec<Client> = (0..sessions)
-        .map(|_| Client::connect(&bed.endpoint(), &login).expect("there is room for a session"))
+        .map(|_| {
+            Client::connect(&environment.endpoint(), &login).expect("there is room for a session")
+        })
         .collect();
-    let full = rest(bed);
+    let full = rest(environment);
     add(report, section, &format!("{sessions} idle sessions"), full);
     let what = format!("each of {sessions}");
     each(report, section, &what, (empty, full), sessions);
     drop_all(open);
-    bed.daemon().restart();
+    environment.daemon().restart();
     drop(backends);
 }
 
@@ -101,11 +104,11 @@ fn instances() -> [String; 2] {
 }
 
 /// Opens the sessions, each with its first query done.
-fn sessions(bed: &Bed, sql: Option<&str>) -> Vec<Client> {
+fn sessions(environment: &Environment, sql: Option<&str>) -> Vec<Client> {
     let names = instances();
     (0..SESSIONS as usize)
         .map(|number| {
-            let (mut client, _) = bed.first_row(&names[number % names.len()]);
+            let (mut client, _) = environment.first_row(&names[number % names.len()]);
             if let Some(sql) = sql {
                 client.copy_out(sql).expect("a session can copy");
             }
@@ -121,14 +124,14 @@ fn drop_all(clients: Vec<Client>) {
 }
 
 /// The resident memory of the daemon, in KiB, when it does nothing.
-pub(crate) fn resident_kib(bed: &Bed) -> u32 {
-    rest(bed).resident
+pub(crate) fn resident_kib(environment: &Environment) -> u32 {
+    rest(environment).resident
 }
 
 /// Reads the memory after a delay in which the daemon finishes its work.
-fn rest(bed: &Bed) -> Memory {
+fn rest(environment: &Environment) -> Memory {
     std::thread::sleep(Duration::from_secs(2));
-    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", bed.daemon().pid()))
+    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", environment.daemon().pid()))
         .expect("the daemon's memory can be read");
     let sum = |names: &[&str]| {
         let of = |line: &str| {

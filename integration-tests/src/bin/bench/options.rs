@@ -7,10 +7,10 @@ use multidb_integration_tests::{Disk, Engine};
 /// A part of the benchmark that can run alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Section {
-    /// New, woken and running instances, each beside its floor.
+    /// New, woken and running instances, each beside its lower bound.
     Create,
     /// Many new instances at once.
-    Crowd,
+    Concurrent,
     /// Memory for each session.
     Memory,
     /// Transactions and bytes through proxies.
@@ -58,7 +58,7 @@ impl Options {
             engines: vec![Engine::Process],
             sections: vec![
                 Section::Create,
-                Section::Crowd,
+                Section::Concurrent,
                 Section::Throughput,
                 Section::Handshakes,
                 Section::Memory,
@@ -124,13 +124,13 @@ fn sections(value: &str) -> Result<Vec<Section>, String> {
         .split(',')
         .map(|name| match name {
             "create" => Ok(Section::Create),
-            "crowd" => Ok(Section::Crowd),
+            "concurrent" => Ok(Section::Concurrent),
             "memory" => Ok(Section::Memory),
             "throughput" => Ok(Section::Throughput),
             "handshakes" => Ok(Section::Handshakes),
             "sleepers" => Ok(Section::Sleepers),
             other => Err(format!(
-                "--only is create, crowd, throughput, handshakes, memory or sleepers, not {other:?}"
+                "--only is create, concurrent, throughput, handshakes, memory or sleepers, not {other:?}"
             )),
         })
         .collect()

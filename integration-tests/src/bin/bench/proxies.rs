@@ -9,8 +9,8 @@ use std::time::Duration;
 use multidb_integration_tests::{Port, eventually, postgres_ids, run};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::bed::Bed;
 use crate::client::{Client, Endpoint, Login, USER, VERIFIER};
+use crate::environment::Environment;
 
 /// A way to the Postgres.
 pub(crate) struct Route {
@@ -43,8 +43,8 @@ impl Proxies {
     }
 
     /// Starts the proxies before the Postgres of an instance.
-    pub(crate) fn start(bed: &Bed, instance: &str) -> Self {
-        let run_dir = bed.run_dir(instance);
+    pub(crate) fn start(environment: &Environment, instance: &str) -> Self {
+        let run_dir = environment.run_dir(instance);
         let mut proxies = Self::none();
         proxies.routes = vec![
             Route {
@@ -55,12 +55,12 @@ impl Proxies {
             },
             Route {
                 name: "multidb",
-                endpoint: bed.endpoint(),
+                endpoint: environment.endpoint(),
                 login: Login::trusted(format!("instance:{instance}")),
-                pid: Some(bed.daemon().pid().cast_unsigned()),
+                pid: Some(environment.daemon().pid().cast_unsigned()),
             },
         ];
-        let dir = bed.dir().join("proxies");
+        let dir = environment.dir().join("proxies");
         fs::create_dir(&dir).expect("a directory can be made");
         let login = Login::trusted("postgres");
         proxies.add("haproxy", login.clone(), |port| {

@@ -11,8 +11,8 @@ use multidb_integration_tests::{Disk, Engine};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::bed::Bed;
 use crate::client::{Client, Login};
+use crate::environment::Environment;
 use crate::memory;
 use crate::options::Options;
 use crate::proxies::{processor_time, ticks_per_second};
@@ -46,7 +46,7 @@ struct Costs {
     creation_elapsed: Vec<Duration>,
 }
 
-/// Measures both daemons, in turn.
+/// Measures both daemons in interleaved rounds.
 pub(crate) fn measure(
     options: &Options,
     (disk, engine): (Disk, Engine),
@@ -55,12 +55,13 @@ pub(crate) fn measure(
 ) {
     let count = options.sleepers;
     let daemon = || {
-        let bed = Bed::prepare(&options.multidb, disk, engine, source, |daemon| daemon);
+        let environment =
+            Environment::prepare(&options.multidb, disk, engine, source, |daemon| daemon);
         for name in [RUNNING, COPIED] {
-            bed.first_row(name).0.close();
+            environment.first_row(name).0.close();
         }
-        bed.stop(COPIED);
-        bed
+        environment.stop(COPIED);
+        environment
     };
     let (none, many) = (daemon(), daemon());
     report.snapshot(none.snapshot());
@@ -72,9 +73,9 @@ pub(crate) fn measure(
     let section = format!("{count} stopped instances ({})", none.name());
     tell_start(&section, &none, &many, report);
     let (mut costs_none, mut costs_many) = (Costs::default(), Costs::default());
-    for bed in [&none, &many] {
+    for environment in [&none, &many] {
         // A restart has left it running; the first connections warm up.
-        round(bed, "warm", &mut Costs::default());
+        round(environment, "warm", &mut Costs::default());
     }
     for number in 0..ROUNDS {
         let name = format!("round{number}");
@@ -84,13 +85,13 @@ pub(crate) fn measure(
     tell_costs(&section, costs_none, costs_many, report);
 }
 
-fn round(bed: &Bed, name: &str, costs: &mut Costs) {
+fn round(environment: &Environment, name: &str, costs: &mut Costs) {
     let ticks = ticks_per_second();
-    let pid = bed.daemon().pid().cast_unsigned();
+    let pid = environment.daemon().pid().cast_unsigned();
     let login = Login::trusted(format!("instance:{RUNNING}"));
     let begin = processor_time(pid, ticks);
     for _ in 0..CONNECTIONS {
-        Client::connect(&bed.endpoint(), &login)
+        Client::connect(&environment.endpoint(), &login)
             .unwrap_or_else(|failure| panic!("{RUNNING}: {failure}"))
             .close();
     }
@@ -99,10 +100,10 @@ fn round(bed: &Bed, name: &str, costs: &mut Costs) {
         .connection
         .push(spent.as_secs_f64() * 1e6 / f64::from(CONNECTIONS));
     let names: Vec<_> = (0..CREATIONS).map(|n| format!("{name}-{n}")).collect();
-    bed.settle();
+    environment.settle();
     let begin = processor_time(pid, ticks);
     for name in &names {
-        let (client, elapsed) = bed.first_row(name);
+        let (client, elapsed) = environment.first_row(name);
         client.close();
         costs.creation_elapsed.push(elapsed);
     }
@@ -111,14 +112,14 @@ fn round(bed: &Bed, name: &str, costs: &mut Costs) {
         .creation
         .push(spent.as_secs_f64() * 1e6 / f64::from(CREATIONS));
     for name in &names {
-        bed.stop(name);
-        bed.remove(name);
+        environment.stop(name);
+        environment.remove(name);
     }
 }
 
 /// Copies the manifest and an almost empty data directory of one instance to many new ones.
-fn copy_instances(bed: &Bed, count: u32) {
-    let instances = bed.daemon().root().join("instances");
+fn copy_instances(environment: &Environment, count: u32) {
+    let instances = environment.daemon().root().join("instances");
     let manifest = fs::read_dir(&instances)
         .expect("the instances can be listed")
         .flatten()
@@ -161,7 +162,7 @@ fn copy_instance(directory: &Path, manifest: &Value, (uid, gid): (u32, u32)) {
     made.unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
 }
 
-fn tell_start(section: &str, none: &Bed, many: &Bed, report: &mut Report) {
+fn tell_start(section: &str, none: &Environment, many: &Environment, report: &mut Report) {
     let (mut starts_none, mut starts_many) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         starts_none.push(restart(none));
@@ -187,16 +188,16 @@ fn tell_start(section: &str, none: &Bed, many: &Bed, report: &mut Report) {
 }
 
 /// Restarts the daemon, and returns the time from its launch to its first answer.
-fn restart(bed: &Bed) -> Duration {
-    bed.daemon().stop();
+fn restart(environment: &Environment) -> Duration {
+    environment.daemon().stop();
     let begin = Instant::now();
-    bed.daemon().start();
+    environment.daemon().start();
     begin.elapsed()
 }
 
 /// The number of the daemon's instances, by its own count.
-fn instances(bed: &Bed) -> u32 {
-    let status = bed.daemon().json(&["status"]);
+fn instances(environment: &Environment) -> u32 {
+    let status = environment.daemon().json(&["status"]);
     let states = status["instances"].as_object();
     let counts = states.expect("the status has counts").values();
     let count: u64 = counts.filter_map(Value::as_u64).sum();

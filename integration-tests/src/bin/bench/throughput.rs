@@ -1,4 +1,4 @@
-//! Transactions and bytes through each proxy, in turns.
+//! Transactions and bytes through each proxy, in interleaved rounds.
 
 use std::process::Command;
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use multidb_integration_tests::{postgres_bin, run};
 use tokio::time::Instant;
 
-use crate::bed::Bed;
 use crate::client::{Client, DATABASE, Endpoint};
+use crate::environment::Environment;
 use crate::options::Options;
 use crate::proxies::{Proxies, Route};
 use crate::report::{Report, Unit};
+use crate::rounds::{interleaved, tell};
 use crate::say;
-use crate::turns::{in_turns, tell};
 
-/// How often each way has its turn.
+/// The rounds of each way.
 const ROUNDS: usize = 3;
 
-/// How often each way has its turn at a COPY, which takes a second or two.
+/// The rounds of a COPY, which takes a second or two.
 const COPY_ROUNDS: usize = 5;
 
 const CLIENTS: [u32; 2] = [1, 8];
@@ -35,40 +35,40 @@ const COPIES: [(&str, &str); 2] = [
 ];
 
 /// Measures all ways to one instance.
-pub(crate) fn measure(bed: &Bed, options: &Options, report: &mut Report) {
+pub(crate) fn measure(environment: &Environment, options: &Options, report: &mut Report) {
     say("throughput through each proxy");
     let name = "throughput";
-    bed.first_row(name).0.close();
-    let proxies = Proxies::start(bed, name);
+    environment.first_row(name).0.close();
+    let proxies = Proxies::start(environment, name);
     let seconds = options.pgbench_seconds;
     for clients in CLIENTS {
         let what = format!("pgbench -S, clients: {clients}");
-        let turns = in_turns(&proxies.routes, ROUNDS, |route| {
+        let rounds = interleaved(&proxies.routes, ROUNDS, |route| {
             pgbench(route, clients, seconds)
         });
-        let section = format!("{what} ({})", bed.name());
+        let section = format!("{what} ({})", environment.name());
         tell(
             &section,
             Unit::TransactionsPerSecond,
-            &turns,
+            &rounds,
             &proxies.routes,
             report,
         );
     }
     for (what, sql) in COPIES {
-        let turns = in_turns(&proxies.routes, COPY_ROUNDS, |route| copy(route, sql));
-        let section = format!("{what} ({})", bed.name());
+        let rounds = interleaved(&proxies.routes, COPY_ROUNDS, |route| copy(route, sql));
+        let section = format!("{what} ({})", environment.name());
         tell(
             &section,
             Unit::MegabytesPerSecond,
-            &turns,
+            &rounds,
             &proxies.routes,
             report,
         );
     }
     drop(proxies);
-    bed.stop(name);
-    bed.remove(name);
+    environment.stop(name);
+    environment.remove(name);
 }
 
 /// The transactions that pgbench made. Its own word for how long they took leaves connecting out.

@@ -149,10 +149,7 @@ impl Environment {
             Effect::Delete(job) => {
                 assert_eq!(self.running, None, "deleted under a running postgres");
                 // Where there is no data, there is nothing left to use whatever fails.
-                let outcome = match self.data {
-                    true => outcome,
-                    false => Outcome::Done,
-                };
+                let outcome = if self.data { outcome } else { Outcome::Done };
                 self.data &= outcome == Outcome::Failed;
                 self.event(Event::DeleteDone { job, outcome });
             }

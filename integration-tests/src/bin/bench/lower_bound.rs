@@ -1,4 +1,4 @@
-//! The floor: a bare clone of the same snapshot, and the same Postgres started on it by hand, to its
+//! The lower bound: a bare clone of the same snapshot, and the same Postgres started on it by hand, to its
 //! first answer. No daemon, records, decisions or manifests; everything is prepared before the clock
 //! starts. Only the ratio to it holds from one machine to another.
 
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::bed::Bed;
 use crate::client::{Client, Endpoint, Login};
+use crate::environment::Environment;
 
 use clone::Tree;
 use server::{Recipe, Server};
 
-/// What one run of the floor took.
+/// What one run of the lower bound took.
 pub(crate) struct Run {
     /// The clone alone.
     pub(crate) clone: Duration,
@@ -30,22 +30,22 @@ pub(crate) struct Run {
 }
 
 /// The steps of a new instance, without multidb.
-pub(crate) struct Floor<'a> {
-    bed: &'a Bed,
+pub(crate) struct LowerBound<'a> {
+    environment: &'a Environment,
     tree: Tree,
     recipe: Recipe,
     dir: PathBuf,
 }
 
-impl<'a> Floor<'a> {
+impl<'a> LowerBound<'a> {
     /// Learns it from an instance that runs.
-    pub(crate) fn learn(bed: &'a Bed, instance: &str) -> Self {
-        let dir = bed.dir().join("floor");
-        fs::create_dir(&dir).expect("the floor's directory can be made");
+    pub(crate) fn learn(environment: &'a Environment, instance: &str) -> Self {
+        let dir = environment.dir().join("bound");
+        fs::create_dir(&dir).expect("the lower bound's directory can be made");
         Self {
-            bed,
-            tree: Tree::read(&bed.snapshot_data()),
-            recipe: Recipe::read(bed, instance, &dir),
+            environment,
+            tree: Tree::read(&environment.snapshot_data()),
+            recipe: Recipe::read(environment, instance, &dir),
             dir,
         }
     }
@@ -54,7 +54,7 @@ impl<'a> Floor<'a> {
     pub(crate) fn run(&self) -> Run {
         let data = self.dir.join("data");
         self.recipe.prepare();
-        self.bed.settle();
+        self.environment.settle();
         let begin = Instant::now();
         self.tree.clone_to(&data);
         let clone = begin.elapsed();
@@ -66,14 +66,14 @@ impl<'a> Floor<'a> {
         server.stop();
         let stop = begin.elapsed();
         self.recipe.prepare();
-        self.bed.settle();
+        self.environment.settle();
         let begin = Instant::now();
         let server = self.recipe.start(&data);
         let client = self.first_row(&server);
         let wake = begin.elapsed();
         client.close();
         server.stop();
-        fs::remove_dir_all(&data).expect("the floor's clone can be deleted");
+        fs::remove_dir_all(&data).expect("the lower bound's clone can be deleted");
         Run {
             clone,
             new,
@@ -86,12 +86,12 @@ impl<'a> Floor<'a> {
         server.wait_ready();
         let socket = Endpoint::Unix(self.recipe.socket());
         let (client, _) = Client::first_row(&socket, &Login::trusted("postgres"))
-            .unwrap_or_else(|failure| panic!("the floor's postgres: {failure}"));
+            .unwrap_or_else(|failure| panic!("the lower bound's postgres: {failure}"));
         client
     }
 }
 
-impl Drop for Floor<'_> {
+impl Drop for LowerBound<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
     }

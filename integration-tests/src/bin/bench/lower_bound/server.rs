@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::bed::Bed;
+use crate::environment::Environment;
 use crate::http::Http;
 
 /// The Docker engine's own socket.
@@ -57,9 +57,9 @@ enum Running {
 
 impl Recipe {
     /// Reads how an instance was started, with other directories in the place of its own.
-    pub(super) fn read(bed: &Bed, instance: &str, dir: &Path) -> Self {
-        let data = bed.data_dir(instance);
-        let theirs = bed.run_dir(instance);
+    pub(super) fn read(environment: &Environment, instance: &str, dir: &Path) -> Self {
+        let data = environment.data_dir(instance);
+        let theirs = environment.run_dir(instance);
         let run_dir = dir.join("run");
         let replace = |text: &str| {
             text.replace(
@@ -71,7 +71,7 @@ impl Recipe {
                 &run_dir.display().to_string(),
             )
         };
-        let how = match bed.engine() {
+        let how = match environment.engine() {
             Engine::Process => {
                 let pid = postmaster_pid(&data).expect("the instance runs");
                 let line = fs::read_to_string(format!("/proc/{pid}/cmdline"))
@@ -81,7 +81,7 @@ impl Recipe {
             }
             Engine::Docker => {
                 let engine = Http::new(Path::new(ENGINE));
-                let shown = bed.instance(instance);
+                let shown = environment.instance(instance);
                 let uid = shown["uid"].as_str().expect("an instance has a uid");
                 let path = format!("{API}/containers/multidb-{uid}/json");
                 let body = container_body(&engine.request("GET", &path, None), dir);
@@ -165,7 +165,7 @@ impl Server {
             }
             assert!(
                 begin.elapsed() < LIMIT,
-                "the floor's postgres does not start"
+                "the lower bound's postgres does not start"
             );
             std::thread::sleep(Duration::from_micros(500));
         }

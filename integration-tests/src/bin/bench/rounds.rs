@@ -1,37 +1,37 @@
-//! Several ways to do the same, in turns, so that noise meets all of them.
+//! Interleaved rounds of several ways to do the same, so that noise affects all of them.
 
 use std::time::Duration;
 
 use crate::proxies::{Route, processor_time, ticks_per_second};
 use crate::report::{Aim, Report, Samples, Unit};
 
-/// One turn: the work done, its duration, and the proxy's processor time.
-pub(crate) struct Turn {
+/// One round: the work done, its duration, and the proxy's processor time.
+pub(crate) struct Round {
     done: f64,
     elapsed: Duration,
     processor: Duration,
 }
 
-/// The turns of each way; the first round only warms up.
-pub(crate) fn in_turns(
+/// The rounds of each way; the first one only warms up.
+pub(crate) fn interleaved(
     routes: &[Route],
     rounds: usize,
-    mut turn: impl FnMut(&Route) -> (f64, Duration),
-) -> Vec<Vec<Turn>> {
+    mut measure: impl FnMut(&Route) -> (f64, Duration),
+) -> Vec<Vec<Round>> {
     let ticks = ticks_per_second();
     let processor = |route: &Route| {
         route
             .pid
             .map_or(Duration::ZERO, |pid| processor_time(pid, ticks))
     };
-    let mut turns: Vec<Vec<Turn>> = routes.iter().map(|_| Vec::new()).collect();
-    for round in 0..=rounds {
-        for (route, turns) in routes.iter().zip(&mut turns) {
+    let mut measured: Vec<Vec<Round>> = routes.iter().map(|_| Vec::new()).collect();
+    for number in 0..=rounds {
+        for (route, rounds) in routes.iter().zip(&mut measured) {
             let before = processor(route);
-            let (done, elapsed) = turn(route);
+            let (done, elapsed) = measure(route);
             let processor = processor(route).saturating_sub(before);
-            if round > 0 {
-                turns.push(Turn {
+            if number > 0 {
+                rounds.push(Round {
                     done,
                     elapsed,
                     processor,
@@ -39,22 +39,22 @@ pub(crate) fn in_turns(
             }
         }
     }
-    turns
+    measured
 }
 
 /// Adds the rate and the processor time of each way; the first one is direct.
 pub(crate) fn tell(
     section: &str,
     unit: Unit,
-    turns: &[Vec<Turn>],
+    rounds: &[Vec<Round>],
     routes: &[Route],
     report: &mut Report,
 ) {
-    let rates: Vec<Samples> = turns
+    let rates: Vec<Samples> = rounds
         .iter()
-        .map(|turns| {
-            let rate = |turn: &Turn| turn.done / turn.elapsed.as_secs_f64();
-            Samples::new(turns.iter().map(rate).collect())
+        .map(|rounds| {
+            let rate = |round: &Round| round.done / round.elapsed.as_secs_f64();
+            Samples::new(rounds.iter().map(rate).collect())
         })
         .collect();
     let direct = rates[0].median();
@@ -71,11 +71,11 @@ pub(crate) fn tell(
     }
     let costs: Vec<Option<Samples>> = routes
         .iter()
-        .zip(turns)
-        .map(|(route, turns)| {
+        .zip(rounds)
+        .map(|(route, rounds)| {
             route.pid?;
-            let cost = |turn: &Turn| turn.processor.as_secs_f64() * 1e6 / turn.done;
-            Some(Samples::new(turns.iter().map(cost).collect()))
+            let cost = |round: &Round| round.processor.as_secs_f64() * 1e6 / round.done;
+            Some(Samples::new(rounds.iter().map(cost).collect()))
         })
         .collect();
     let (per, yardstick, whose) = match unit {

@@ -17,14 +17,14 @@ use crate::source::Source;
 const SNAPSHOT: &str = "bench";
 
 /// A daemon. Dropping it stops it and deletes all of it.
-pub(crate) struct Bed {
+pub(crate) struct Environment {
     daemon: Daemon,
     admin: Http,
     disk: Disk,
     engine: Engine,
 }
 
-impl Bed {
+impl Environment {
     /// Starts a daemon and imports the snapshot.
     pub(crate) fn prepare(
         multidb: &Path,
@@ -44,15 +44,16 @@ impl Bed {
             .start();
         // Warnings are for the scenarios to judge.
         daemon.expect_log("");
-        let bed = Self {
+        let environment = Self {
             admin: Http::new(&daemon.admin_socket()),
             daemon,
             disk,
             engine,
         };
-        say(&format!("importing the snapshot ({})", bed.name()));
+        say(&format!("importing the snapshot ({})", environment.name()));
         let from = source.data_dir().display().to_string();
-        bed.daemon
+        environment
+            .daemon
             .cli(&[
                 "snapshot",
                 "import",
@@ -63,7 +64,7 @@ impl Bed {
                 &from,
             ])
             .ok();
-        bed
+        environment
     }
 
     /// What the table calls this environment.
@@ -91,7 +92,7 @@ impl Bed {
         &self.daemon
     }
 
-    /// A directory for the floor's own files, on the same file system.
+    /// A directory for the lower bound's own files, on the same file system.
     pub(crate) fn dir(&self) -> &Path {
         self.daemon.dir()
     }
