@@ -1,4 +1,4 @@
-//! Runs the effects of the [`RecordWriter`](super::record_writer::RecordWriter).
+//! Runs the effects of the [`RecordWriter`].
 
 use std::time::Duration;
 
