@@ -15,8 +15,8 @@
 //!
 //! A job belongs to the daemon: it ends by itself, by [`Registry::cancel`] or with the daemon.
 //! Its state is durable when it is queued, when it begins and before anyone is told of its end. A
-//! job that was not ended when the daemon died is failed after the next start; its leftovers are
-//! removed by the clean-up of the start, which knows nothing of jobs.
+//! job that was not ended when the daemon died is failed after the next start, unless its snapshot
+//! had been published; its leftovers are removed by the clean-up of the start, which knows nothing of jobs.
 
 mod context;
 mod error;
