@@ -202,7 +202,7 @@ impl Services {
         let worker = CloneWorker {
             cloner: self.cloner.clone(),
             catalog: self.catalog.clone(),
-            store: self.store.clone(),
+            records: Arc::new(self.store.clone()),
         }
         .start_pool();
         let source: Arc<dyn RevisionSource> = Arc::new(GitSource::new(

@@ -13,17 +13,15 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use multidb_store::{
-    InstanceRecord, InstanceUid, Phase, SnapshotId, SnapshotRecord, Store, StoreError,
-};
+use multidb_store::{InstanceRecord, InstanceUid, Phase, SnapshotId, SnapshotRecord, StoreError};
 
-use crate::ports::{CloneError, CloneReport, Cloner, SnapshotCatalog};
+use crate::ports::{CloneError, CloneReport, Cloner, Records, SnapshotCatalog};
 
 /// The threads of the pool. Clones are bound by the file system's log, not by processors; more than one
 /// thread only keeps a long deletion from blocking a clone.
 pub const THREADS: usize = 4;
 
-/// A worker. Clones share the cloner, the catalog and the store.
+/// A worker. Clones share the cloner, the catalog and the records.
 #[derive(Clone)]
 pub struct CloneWorker {
     /// Makes and deletes clones.
@@ -31,7 +29,7 @@ pub struct CloneWorker {
     /// Reads and deletes snapshots.
     pub catalog: Arc<dyn SnapshotCatalog>,
     /// The records.
-    pub store: Store,
+    pub records: Arc<dyn Records>,
 }
 
 impl CloneWorker {
@@ -41,7 +39,7 @@ impl CloneWorker {
     }
 
     fn put(&self, record: &InstanceRecord) -> Result<(), CloneError> {
-        let put = self.store.put(record);
+        let put = self.records.put(record);
         put.map_err(|error| self.storage_failed(&error))
     }
 
@@ -122,7 +120,7 @@ impl Handler<DeleteInstance> for CloneWorker {
         self.put(&record)?;
         self.cloner.delete(record.uid)?;
         // The data is deleted. The recorded intent removes the record at the next start.
-        if let Err(error) = self.store.remove(&record.name) {
+        if let Err(error) = self.records.remove(&record.name) {
             tracing::error!(
                 instance = %record.name,
                 error = multidb_store::error_chain(&error),

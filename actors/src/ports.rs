@@ -11,7 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use multidb_store::{InstanceRecord, InstanceUid, ProjectName, SnapshotRecord};
+use multidb_store::{
+    InstanceName, InstanceRecord, InstanceUid, ProjectName, SnapshotRecord, Store, StoreError,
+};
 use serde::Serialize;
 
 use crate::awake::AwakeReason;
@@ -23,6 +25,28 @@ use crate::text::{disk_space, quoted};
 pub trait Clock: Send + Sync + 'static {
     /// The current date and time.
     fn now(&self) -> Timestamp;
+
+    /// The time since the machine started, as `CLOCK_BOOTTIME`: it never jumps, and counts a suspend.
+    fn since_boot(&self) -> Duration;
+}
+
+/// Keeps the records of instances. Its calls block, and are durable when they return.
+pub trait Records: Send + Sync + 'static {
+    /// Writes the record under its name.
+    fn put(&self, record: &InstanceRecord) -> Result<(), StoreError>;
+
+    /// Removes the record of this name.
+    fn remove(&self, name: &InstanceName) -> Result<(), StoreError>;
+}
+
+impl Records for Store {
+    fn put(&self, record: &InstanceRecord) -> Result<(), StoreError> {
+        Self::put(self, record)
+    }
+
+    fn remove(&self, name: &InstanceName) -> Result<(), StoreError> {
+        Self::remove(self, name)
+    }
 }
 
 /// The address of a running Postgres.

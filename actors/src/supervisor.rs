@@ -314,7 +314,8 @@ impl Supervisor {
         let record = InstanceRecord {
             name: creation.name,
             uid: crate::new_uid(),
-            generation: 1,
+            epoch: 1,
+            sequence: 0,
             phase: Phase::Cloning,
             project: snapshot.project.clone(),
             snapshot: snapshot.id.clone(),
@@ -325,7 +326,10 @@ impl Supervisor {
             superuser: snapshot.superuser.clone(),
             created_at: now,
             last_used_at: now,
+            last_used_observed: multidb_store::ObservedTime::default(),
+            marked: None,
             pin: Pin::None,
+            runtime: None,
         };
         tracing::info!(
             instance = %record.name,

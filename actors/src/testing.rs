@@ -212,7 +212,8 @@ pub fn record(name: &str, bits: u64, phase: Phase) -> InstanceRecord {
     InstanceRecord {
         name: name.parse().expect("a test names instances well"),
         uid: InstanceUid::from_bits(bits),
-        generation: 1,
+        epoch: 1,
+        sequence: 0,
         phase,
         project: project(),
         snapshot: "s1".parse().expect("it is a name"),
@@ -223,7 +224,10 @@ pub fn record(name: &str, bits: u64, phase: Phase) -> InstanceRecord {
         superuser: "postgres".to_owned(),
         created_at: FakeClock::START,
         last_used_at: FakeClock::START,
+        last_used_observed: multidb_store::ObservedTime::default(),
+        marked: None,
         pin: Pin::None,
+        runtime: None,
     }
 }
 
@@ -289,7 +293,7 @@ impl Harness {
         let worker = CloneWorker {
             cloner: cloner.clone(),
             catalog: Arc::new(FakeCatalog),
-            store: store.clone(),
+            records: Arc::new(store.clone()),
         }
         .start_pool();
         let snapshots = vec![

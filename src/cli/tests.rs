@@ -141,7 +141,7 @@ fn instance() -> InstanceView {
         runtime: "process".to_owned(),
         data_dir: PathBuf::from("/var/lib/multidb/instances/00000000002a/data"),
         uid: "00000000002a".to_owned(),
-        generation: 1,
+        epoch: 1,
         created_by: "staff".to_owned(),
         failure: None,
         exclusive_bytes: Some(2_621_440),

@@ -97,7 +97,8 @@ fn instance(bits: u64) -> InstanceRecord {
     InstanceRecord {
         name: "testdb".parse().unwrap(),
         uid: InstanceUid::from_bits(bits),
-        generation: 1,
+        epoch: 1,
+        sequence: 0,
         phase: multidb_store::Phase::Ready,
         project: "p".parse().unwrap(),
         snapshot: "monday".parse().unwrap(),
@@ -108,7 +109,10 @@ fn instance(bits: u64) -> InstanceRecord {
         superuser: "postgres".to_owned(),
         created_at: jiff::Timestamp::UNIX_EPOCH,
         last_used_at: jiff::Timestamp::UNIX_EPOCH,
+        last_used_observed: multidb_store::ObservedTime::default(),
+        marked: None,
         pin: multidb_store::Pin::None,
+        runtime: None,
     }
 }
 

@@ -233,7 +233,7 @@ impl Control {
             runtime: deps.host.kind().to_owned(),
             data_dir: deps.layout.instance_data(record.uid),
             uid: record.uid.to_string(),
-            generation: record.generation,
+            epoch: record.epoch,
             created_by: record.created_by.clone(),
             failure: failure.map(|failure| error_chain(failure)),
             exclusive_bytes: None,

@@ -94,7 +94,7 @@ pub struct InstanceView {
     /// The identity of its clone, which names directories and containers.
     pub uid: String,
     /// Grows by one with each reset.
-    pub generation: u64,
+    pub epoch: u64,
     /// The multidb user that created it.
     pub created_by: String,
     /// The error of its last job, if that failed.

@@ -13,15 +13,15 @@
 //! form. A new version is a new type beside the old ones, and a conversion.
 
 use bincode::Options;
-use jiff::Timestamp;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use crate::ids::{InstanceName, InstanceUid, ProjectName, SnapshotId};
-use crate::records::{InstanceRecord, Phase, Pin};
+use crate::records::InstanceRecord;
 
+mod instance;
 mod job;
 
+use self::instance::{InstanceRecordV1, InstanceRecordV2};
 pub use self::job::{decode_job, encode_job};
 
 const MAGIC: [u8; 4] = *b"mdb\x1a";
@@ -29,7 +29,7 @@ const HEADER_BYTES: usize = 10;
 /// The largest record. Real ones have some hundred bytes.
 const RECORD_BYTES_MAX: usize = 64 << 10;
 /// The version that is written.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
@@ -60,97 +60,6 @@ pub enum CodecError {
     /// Their payload is not of their version.
     #[error("its payload cannot be decoded")]
     Payload(#[source] bincode::Error),
-}
-
-/// The first form of an instance's record. Frozen: never change it, add a second one.
-#[derive(Serialize, Deserialize)]
-struct InstanceRecordV1 {
-    name: InstanceName,
-    uid: InstanceUid,
-    generation: u64,
-    phase: PhaseV1,
-    project: ProjectName,
-    snapshot: SnapshotId,
-    gitref: Option<String>,
-    commit: Option<String>,
-    created_by: String,
-    postgres_major: u16,
-    superuser: String,
-    created_at: Timestamp,
-    last_used_at: Timestamp,
-    pin: PinV1,
-}
-
-#[derive(Serialize, Deserialize)]
-enum PhaseV1 {
-    Cloning,
-    Ready,
-    Deleting,
-}
-
-#[derive(Serialize, Deserialize)]
-enum PinV1 {
-    None,
-    Forever,
-    Until(Timestamp),
-}
-
-impl From<InstanceRecord> for InstanceRecordV1 {
-    fn from(record: InstanceRecord) -> Self {
-        Self {
-            name: record.name,
-            uid: record.uid,
-            generation: record.generation,
-            phase: match record.phase {
-                Phase::Cloning => PhaseV1::Cloning,
-                Phase::Ready => PhaseV1::Ready,
-                Phase::Deleting => PhaseV1::Deleting,
-            },
-            project: record.project,
-            snapshot: record.snapshot,
-            gitref: record.gitref,
-            commit: record.commit,
-            created_by: record.created_by,
-            postgres_major: record.postgres_major,
-            superuser: record.superuser,
-            created_at: record.created_at,
-            last_used_at: record.last_used_at,
-            pin: match record.pin {
-                Pin::None => PinV1::None,
-                Pin::Forever => PinV1::Forever,
-                Pin::Until(until) => PinV1::Until(until),
-            },
-        }
-    }
-}
-
-impl From<InstanceRecordV1> for InstanceRecord {
-    fn from(record: InstanceRecordV1) -> Self {
-        Self {
-            name: record.name,
-            uid: record.uid,
-            generation: record.generation,
-            phase: match record.phase {
-                PhaseV1::Cloning => Phase::Cloning,
-                PhaseV1::Ready => Phase::Ready,
-                PhaseV1::Deleting => Phase::Deleting,
-            },
-            project: record.project,
-            snapshot: record.snapshot,
-            gitref: record.gitref,
-            commit: record.commit,
-            created_by: record.created_by,
-            postgres_major: record.postgres_major,
-            superuser: record.superuser,
-            created_at: record.created_at,
-            last_used_at: record.last_used_at,
-            pin: match record.pin {
-                PinV1::None => Pin::None,
-                PinV1::Forever => Pin::Forever,
-                PinV1::Until(until) => Pin::Until(until),
-            },
-        }
-    }
 }
 
 fn options() -> impl Options {
@@ -220,7 +129,7 @@ impl Envelope<'_> {
 ///
 /// The record is larger than any should be.
 pub fn encode(record: &InstanceRecord) -> Result<Vec<u8>, CodecError> {
-    seal(VERSION, &InstanceRecordV1::from(record.clone()))
+    seal(VERSION, &InstanceRecordV2::from(record.clone()))
 }
 
 /// The record in these bytes.
@@ -232,6 +141,7 @@ pub fn decode(bytes: &[u8]) -> Result<InstanceRecord, CodecError> {
     let envelope = open(bytes)?;
     match envelope.version {
         1 => Ok(envelope.decode::<InstanceRecordV1>()?.into()),
+        2 => Ok(envelope.decode::<InstanceRecordV2>()?.into()),
         version => Err(CodecError::Version {
             version,
             newest: VERSION,
@@ -241,16 +151,20 @@ pub fn decode(bytes: &[u8]) -> Result<InstanceRecord, CodecError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::*;
     pub(crate) use crate::codec::job::tests::example_job;
+    use crate::ids::InstanceUid;
+    use crate::records::{Mark, ObservedTime, Phase, Pin, RuntimeKind};
 
     pub(crate) fn example() -> InstanceRecord {
         InstanceRecord {
             name: "testdb".parse().unwrap(),
             uid: "0123456789ab".parse().unwrap(),
-            generation: 3,
+            epoch: 3,
+            sequence: 8,
             phase: Phase::Ready,
             project: "mathspace".parse().unwrap(),
             snapshot: "monday".parse().unwrap(),
@@ -261,7 +175,13 @@ pub(crate) mod tests {
             superuser: "postgres".to_owned(),
             created_at: Timestamp::from_second(1_700_000_000).unwrap(),
             last_used_at: Timestamp::from_second(1_700_000_060).unwrap(),
+            last_used_observed: ObservedTime::from_millis(60_000),
+            marked: Some(Mark {
+                at: Timestamp::from_second(1_700_000_070).unwrap(),
+                observed: ObservedTime::from_millis(70_000),
+            }),
             pin: Pin::Until(Timestamp::from_second(1_800_000_000).unwrap()),
+            runtime: Some(RuntimeKind::Docker),
         }
     }
 
@@ -280,27 +200,40 @@ pub(crate) mod tests {
     }
 
     /// Written by the first release. If this fails, records on users' disks cannot be read.
-    const GOLDEN: &str = include_str!("codec/instance-v1.hex");
+    const GOLDEN_V1: &str = include_str!("codec/instance-v1.hex");
+    const GOLDEN_V2: &str = include_str!("codec/instance-v2.hex");
 
     #[test]
-    fn the_first_version_is_read_and_written_for_ever() {
-        let golden: String = GOLDEN.split_whitespace().collect();
+    fn the_first_version_is_read_for_ever() {
+        let first = InstanceRecord {
+            sequence: 0,
+            last_used_observed: ObservedTime::default(),
+            marked: None,
+            runtime: None,
+            ..example()
+        };
+        assert_eq!(decode(&unhex(GOLDEN_V1)).unwrap(), first);
+    }
+
+    #[test]
+    fn the_second_version_is_read_and_written_for_ever() {
+        let golden: String = GOLDEN_V2.split_whitespace().collect();
         assert_eq!(hex(&encode(&example()).unwrap()), golden);
-        assert_eq!(decode(&unhex(GOLDEN)).unwrap(), example());
+        assert_eq!(decode(&unhex(GOLDEN_V2)).unwrap(), example());
     }
 
     #[test]
     fn a_newer_version_is_refused_by_its_number() {
         let payload = &encode(&example()).unwrap()[HEADER_BYTES..];
-        let version = 2u16.to_le_bytes();
+        let version = (VERSION + 1).to_le_bytes();
         let bytes = [&MAGIC[..], &version, &checksum(version, payload), payload].concat();
         let error = decode(&bytes).unwrap_err();
         assert!(
             matches!(
                 error,
                 CodecError::Version {
-                    version: 2,
-                    newest: 1
+                    version: 3,
+                    newest: VERSION
                 }
             ),
             "{error}"
@@ -333,7 +266,20 @@ pub(crate) mod tests {
             Just(Pin::Forever),
             any_time().prop_map(Pin::Until)
         ];
-        let identity = (name, any::<u64>(), any::<u64>(), phase, name, name);
+        let numbers = (any::<u64>(), any::<u64>(), any::<u64>());
+        let identity = (name, numbers, phase, name, name);
+        let mark = (any_time(), any::<u64>()).prop_map(|(at, millis)| Mark {
+            at,
+            observed: ObservedTime::from_millis(millis),
+        });
+        let runtime = prop_oneof![Just(RuntimeKind::Docker), Just(RuntimeKind::Process)];
+        let times = (
+            any_time(),
+            any_time(),
+            any::<u64>(),
+            prop::option::of(mark),
+            prop::option::of(runtime),
+        );
         let details = (
             prop::option::of(".{0,40}"),
             prop::option::of("[0-9a-f]{40}"),
@@ -341,24 +287,26 @@ pub(crate) mod tests {
             any::<u16>(),
             ".{0,20}",
         );
-        (identity, details, any_time(), any_time(), pin).prop_map(
-            |(identity, details, created_at, last_used_at, pin)| InstanceRecord {
-                name: identity.0.parse().unwrap(),
-                uid: InstanceUid::from_bits(identity.1),
-                generation: identity.2,
-                phase: identity.3,
-                project: identity.4.parse().unwrap(),
-                snapshot: identity.5.parse().unwrap(),
-                gitref: details.0,
-                commit: details.1,
-                created_by: details.2,
-                postgres_major: details.3,
-                superuser: details.4,
-                created_at,
-                last_used_at,
-                pin,
-            },
-        )
+        (identity, details, times, pin).prop_map(|(identity, details, times, pin)| InstanceRecord {
+            name: identity.0.parse().unwrap(),
+            uid: InstanceUid::from_bits(identity.1.0),
+            epoch: identity.1.1,
+            sequence: identity.1.2,
+            phase: identity.2,
+            project: identity.3.parse().unwrap(),
+            snapshot: identity.4.parse().unwrap(),
+            gitref: details.0,
+            commit: details.1,
+            created_by: details.2,
+            postgres_major: details.3,
+            superuser: details.4,
+            created_at: times.0,
+            last_used_at: times.1,
+            last_used_observed: ObservedTime::from_millis(times.2),
+            marked: times.3,
+            pin,
+            runtime: times.4,
+        })
     }
 
     proptest! {

@@ -24,7 +24,8 @@ pub mod store;
 pub use ids::{InstanceName, InstanceUid, InvalidName, JobId, ProjectName, SnapshotId};
 pub use layout::Layout;
 pub use records::{
-    InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Phase, Pin, SnapshotRecord,
+    InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Mark, ObservedTime, Phase, Pin,
+    RuntimeKind, SnapshotRecord,
 };
 pub use store::{Store, StoreError};
 

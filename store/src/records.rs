@@ -1,5 +1,7 @@
 //! The durable types: a record for each instance and each job, a manifest for each snapshot.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +18,15 @@ pub struct InstanceRecord {
     pub name: InstanceName,
     /// The identity of its clone; a reset changes it.
     pub uid: InstanceUid,
-    /// Grows by one with each reset. Of two clones with one name, the one with the higher generation is current.
-    pub generation: u64,
+    /// The number of its clone in the root's order of creation. Each creation and each reset takes a higher one
+    /// than any before, also of deleted instances, so of two clones with one name the one with the higher epoch
+    /// is current. Manifests of the first version call it `generation`.
+    #[serde(alias = "generation")]
+    pub epoch: u64,
+    /// Grows by one with each change that is written. Of two copies of the record of one clone, the one with the
+    /// higher sequence number is newer.
+    #[serde(default)]
+    pub sequence: u64,
     /// The operation on the clone, written before it begins.
     pub phase: Phase,
     /// The project that it belongs to.
@@ -36,10 +45,90 @@ pub struct InstanceRecord {
     pub superuser: String,
     /// When it was created; a reset does not change it.
     pub created_at: Timestamp,
-    /// When a session last began or ended, or was last seen open.
+    /// When a session last began or ended, or was last seen open, or an administrator last asked for it. For
+    /// people: the clock may have been wrong. Never goes back.
     pub last_used_at: Timestamp,
+    /// The same moment in observed time, by which it expires.
+    #[serde(default)]
+    pub last_used_observed: ObservedTime,
+    /// Set while it is marked as expired.
+    #[serde(default)]
+    pub marked: Option<Mark>,
     /// Whether retention may delete it.
     pub pin: Pin,
+    /// What runs its Postgres. `None` in a record of the first version, until a start has decided it.
+    #[serde(default)]
+    pub runtime: Option<RuntimeKind>,
+}
+
+/// A moment in observed time: the time that daemons of this root have spent running, by the boot-time clock.
+/// It never jumps, whatever the wall clock does, and stands still while no daemon runs.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct ObservedTime(u64);
+
+impl ObservedTime {
+    /// The moment after this many milliseconds.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// The milliseconds before this moment.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The time from `earlier` to this moment; zero if `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl std::ops::Add<Duration> for ObservedTime {
+    type Output = Self;
+
+    /// Saturates.
+    fn add(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+}
+
+/// The first phase of an expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When it was marked, for people.
+    pub at: Timestamp,
+    /// The same moment in observed time.
+    pub observed: ObservedTime,
+}
+
+/// What runs an instance's Postgres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuntimeKind {
+    /// A container.
+    Docker,
+    /// A local process.
+    Process,
+}
+
+impl RuntimeKind {
+    /// The word of the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Process => "process",
+        }
+    }
+}
+
+impl std::fmt::Display for RuntimeKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// The progress of an instance's clone.

@@ -26,7 +26,7 @@ impl InstanceActor {
         let mut record = self.record.clone();
         if why == CloneReason::Reset {
             record.uid = crate::new_uid();
-            record.generation += 1;
+            record.epoch += 1;
         }
         let replaces = why == CloneReason::Reset;
         let made = self.deps.worker.send(MakeClone { record, replaces });

@@ -348,10 +348,7 @@ fn reset_keeps_the_name_and_replaces_the_clone() {
         let old = fixture.attach().await.unwrap().uid;
         fixture.control(Command::Reset).await.unwrap();
         let status = fixture.status.borrow().clone();
-        assert_eq!(
-            (status.record.name.as_str(), status.record.generation),
-            ("i", 2)
-        );
+        assert_eq!((status.record.name.as_str(), status.record.epoch), ("i", 2));
         assert_ne!(status.record.uid, old);
         assert_eq!(
             fixture.actors.store.instances().unwrap()[0].uid,
@@ -385,7 +382,7 @@ fn reset_waits_for_the_write_in_progress() {
         pinned.await.unwrap().unwrap().unwrap();
         reset.await.unwrap().unwrap().unwrap();
         let record = &fixture.actors.store.instances().unwrap()[0];
-        assert_eq!((record.generation, record.pin), (2, Pin::Forever));
+        assert_eq!((record.epoch, record.pin), (2, Pin::Forever));
     });
 }
 

@@ -25,7 +25,8 @@ mod tests {
         InstanceRecord {
             name: "a".parse().unwrap(),
             uid: "0123456789ab".parse().unwrap(),
-            generation: 1,
+            epoch: 1,
+            sequence: 0,
             phase: multidb_store::Phase::Ready,
             project: "p".parse().unwrap(),
             snapshot: "s".parse().unwrap(),
@@ -36,7 +37,10 @@ mod tests {
             superuser: "postgres".to_owned(),
             created_at: Timestamp::UNIX_EPOCH,
             last_used_at: Timestamp::UNIX_EPOCH,
+            last_used_observed: multidb_store::ObservedTime::default(),
+            marked: None,
             pin,
+            runtime: None,
         }
     }
 

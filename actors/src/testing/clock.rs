@@ -1,6 +1,7 @@
 //! A clock that tests set.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -42,5 +43,9 @@ impl Clock for FakeClock {
         let elapsed = elapsed.unwrap_or(SignedDuration::MAX);
         let now = Self::START.saturating_add(elapsed.saturating_add(*lock(&self.ahead)));
         now.unwrap_or(Timestamp::MAX)
+    }
+
+    fn since_boot(&self) -> Duration {
+        self.created.elapsed()
     }
 }

@@ -10,7 +10,7 @@ fn page(names: &[&str]) -> String {
             "commit": null, "created_at": "2026-03-08T11:00:00Z", "last_used_at":
             "2026-03-08T11:00:00Z", "expires_at": null, "pinned": false, "pinned_until": null,
             "connections": 0, "postgres_major": 15, "runtime": "process", "data_dir": "/d",
-            "uid": "00000000002a", "generation": 1, "created_by": "staff", "failure": null,
+            "uid": "00000000002a", "epoch": 1, "created_by": "staff", "failure": null,
         })
     };
     let instances: Vec<_> = names.iter().map(instance).collect();

@@ -120,6 +120,6 @@ pub(in crate::cli) fn one(instance: &InstanceView, now: Timestamp) -> String {
         ("exclusive", or_none(instance.exclusive_bytes.map(size))),
         ("data", instance.data_dir.display().to_string()),
         ("uid", instance.uid.clone()),
-        ("generation", instance.generation.to_string()),
+        ("epoch", instance.epoch.to_string()),
     ])
 }

@@ -68,7 +68,7 @@ pub(super) fn complete(
             },
             Some(record) => {
                 let is_older = record.phase == Phase::Ready
-                    && record.generation < manifest.generation
+                    && record.epoch < manifest.epoch
                     && !layout.instance_data(record.uid).is_dir();
                 if !is_older {
                     continue;
@@ -99,7 +99,7 @@ pub(super) fn move_aside(layout: &Layout) -> Result<PathBuf, StoreError> {
 }
 
 /// The instances whose data is complete, but for these clones. Of two clones of one name, the one with the
-/// higher generation counts. The time of last use is not known, so it is now: no instance expires too early.
+/// higher epoch counts. The time of last use is not known, so it is now: no instance expires too early.
 fn records_from_manifests(
     layout: &Layout,
     except: &HashSet<InstanceUid>,
@@ -127,7 +127,7 @@ fn records_from_manifests(
         };
         let is_complete = layout.instance_data(record.uid).is_dir();
         let older = records.get(&record.name);
-        if !is_complete || older.is_some_and(|older| older.generation > record.generation) {
+        if !is_complete || older.is_some_and(|older| older.epoch > record.epoch) {
             continue;
         }
         record.phase = Phase::Ready;

@@ -33,7 +33,7 @@ fn record(number: u64) -> InstanceRecord {
     InstanceRecord {
         name: format!("i{number}").parse().unwrap(),
         uid: crate::InstanceUid::from_bits(number),
-        generation: 1,
+        epoch: 1,
         ..example()
     }
 }
@@ -112,7 +112,7 @@ fn unfinished_and_replaced_clones_are_not_rebuilt() {
     make_clone(&root.layout, &record(1));
     let reset = InstanceRecord {
         uid: crate::InstanceUid::from_bits(99),
-        generation: 2,
+        epoch: 2,
         ..record(1)
     };
     make_clone(&root.layout, &reset);
@@ -176,7 +176,7 @@ fn instances_whose_records_were_lost_silently_are_found_again() {
     let opened = open(&root.layout);
     let reset = InstanceRecord {
         uid: crate::InstanceUid::from_bits(99),
-        generation: 2,
+        epoch: 2,
         ..record(1)
     };
     for number in [1, 2, 3, 4, 5] {
@@ -196,7 +196,7 @@ fn instances_whose_records_were_lost_silently_are_found_again() {
     make_clone(&root.layout, &record(4));
     let unannounced = InstanceRecord {
         uid: crate::InstanceUid::from_bits(98),
-        generation: 2,
+        epoch: 2,
         ..record(4)
     };
     make_clone(&root.layout, &unannounced);
