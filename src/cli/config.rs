@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use multidb_store::error_chain;
 use serde::Serialize;
 
 use super::Invocation;
 use super::table::{Align, table};
 use crate::config::{ConfigFaults, Fault, Loaded, Origin, Setting};
+use crate::daemon::convert;
+use crate::tls::TlsError;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -51,8 +54,32 @@ pub(super) fn run(command: &ConfigCommand, invocation: &Invocation) -> anyhow::R
                 .show(&settings, |settings| shown(settings))?;
             Ok(ExitCode::SUCCESS)
         }
-        ConfigCommand::Check => check(loaded, invocation),
+        ConfigCommand::Check => check(loaded.and_then(with_certificate), invocation),
     }
+}
+
+/// Also reads the files of `[tls]`, as the daemon does at its start.
+fn with_certificate(loaded: Loaded) -> Result<Loaded, ConfigFaults> {
+    let Some(tls) = &loaded.config.tls else {
+        return Ok(loaded);
+    };
+    let Err(error) = convert::tls_files(tls).load() else {
+        return Ok(loaded);
+    };
+    let key = match &error {
+        TlsError::File { path, .. } if *path == tls.cert => "tls.cert",
+        TlsError::File { path, .. } if *path == tls.key => "tls.key",
+        TlsError::File { .. } => "tls.client_ca",
+        TlsError::Pair { .. } => "tls.key",
+    };
+    Err(ConfigFaults {
+        file: loaded.file,
+        faults: vec![Fault {
+            key: key.to_owned(),
+            message: error_chain(&error),
+            line: None,
+        }],
+    })
 }
 
 fn check(

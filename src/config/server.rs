@@ -51,6 +51,11 @@ pub(super) fn root(top: &mut Section, report: &mut Report) -> PathBuf {
     if root.components().any(|part| part == Component::ParentDir) {
         report.fault("root", "must not contain \"..\"");
     }
+    if root.as_os_str().as_encoded_bytes().contains(&b',') {
+        let message = "must not contain a comma, which separates the directories of sockets in Postgres' \
+            unix_socket_directories and in the host of psql";
+        report.fault("root", message);
+    }
     root
 }
 

@@ -65,6 +65,15 @@ database = "polls"
 "#;
 
 #[test]
+fn root_with_a_comma_is_refused() {
+    let text = faults("root = \"/srv/a,b\"");
+    assert!(
+        text.starts_with("root (line 1): must not contain a comma"),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_empty_file_means_the_defaults() {
     let loaded = parse("").unwrap();
     assert_eq!(loaded.config, Config::default());

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::error::TerminationReason;
 use crate::client_error::ClientError;
@@ -73,6 +74,15 @@ impl RelayControl {
     }
 }
 
+/// The side that failed.
+#[derive(Debug)]
+enum CopyError {
+    /// The one that is read.
+    Read(io::Error),
+    /// The one that is written to.
+    Write(io::Error),
+}
+
 /// One direction of the copy.
 #[derive(Debug, Default)]
 struct Direction {
@@ -82,33 +92,34 @@ struct Direction {
 }
 
 impl Direction {
-    /// Copies until one side blocks; ready when `from` has closed and all is written.
+    /// Copies until one side blocks; ready when `from` has closed and all is written. Says which side failed.
     fn poll_copy<F, T>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut F,
         to: &mut T,
         mut passed: impl FnMut(&[u8]),
-    ) -> Poll<io::Result<()>>
+    ) -> Poll<Result<(), CopyError>>
     where
         F: AsyncRead + Unpin,
         T: AsyncWrite + Unpin,
     {
+        use CopyError::{Read, Write};
         loop {
             while self.unwritten.has_remaining() {
-                let written = ready!(poll_write_some(cx, to, &self.unwritten))?;
+                let written = ready!(poll_write_some(cx, to, &self.unwritten)).map_err(Write)?;
                 self.unwritten.advance(written);
                 if self.unwritten.is_empty() {
                     self.unwritten = BytesMut::new();
                 }
             }
             if self.ended {
-                ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Write)?;
                 return Poll::Ready(Ok(()));
             }
             let copied = BUFFER.with_borrow_mut(|buffer| {
                 let mut chunk = ReadBuf::new(buffer);
-                ready!(Pin::new(&mut *from).poll_read(cx, &mut chunk))?;
+                ready!(Pin::new(&mut *from).poll_read(cx, &mut chunk)).map_err(Read)?;
                 let chunk = chunk.filled();
                 if chunk.is_empty() {
                     self.ended = true;
@@ -116,15 +127,15 @@ impl Direction {
                 }
                 passed(chunk);
                 let written = match poll_write_some(cx, to, chunk) {
-                    Poll::Ready(written) => written?,
+                    Poll::Ready(written) => written.map_err(Write)?,
                     Poll::Pending => 0,
                 };
                 self.unwritten.extend_from_slice(&chunk[written..]);
-                Poll::Ready(io::Result::Ok(()))
+                Poll::Ready(Ok(()))
             });
             if copied.is_pending() {
                 // A TLS stream has a buffer of its own.
-                ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Write)?;
             }
             ready!(copied)?;
         }
@@ -149,6 +160,8 @@ fn poll_write_some<T: AsyncWrite + Unpin>(
 enum Interruption {
     /// The client has closed its sending side.
     ClientClosed,
+    /// The backend reads no more. What it has sent, such as its last error, is still to be copied.
+    BackendStoppedReading,
     /// The backend has closed, and the client has all of its bytes.
     BackendClosed,
     /// The actor has requested the end. It is to be looked at again.
@@ -162,9 +175,12 @@ enum Interruption {
 /// A client that only closes its sending side, as some do after their last query, still gets its
 /// answer: the backend's side is closed likewise, and the other direction continues.
 ///
+/// A backend that reads no more, as after `pg_terminate_backend`, may have sent its last error, which its
+/// client still gets.
+///
 /// # Errors
 ///
-/// A socket failed, mostly since its peer has disconnected.
+/// The client's socket failed, mostly since it has disconnected.
 pub async fn relay<C, B>(
     client: &mut C,
     backend: &mut B,
@@ -178,16 +194,19 @@ where
 {
     let mut upstream = Direction::default();
     let mut downstream = Direction::default();
-    let mut client_closed = false;
+    let mut is_upstream_open = true;
+    // Set once the backend reads no more: its end is near, or it hangs.
+    let mut last_bytes_until: Option<Instant> = None;
     loop {
         let interruption = {
             let changed = control.changed.notified();
             tokio::pin!(changed);
-            poll_fn(|cx| {
-                if !client_closed {
+            let interrupted = poll_fn(|cx| {
+                if is_upstream_open {
                     let passed = |chunk: &[u8]| stats.client_sent(chunk.len());
-                    if upstream.poll_copy(cx, client, backend, passed)?.is_ready() {
-                        return Poll::Ready(io::Result::Ok(Interruption::ClientClosed));
+                    let copied = upstream.poll_copy(cx, client, backend, passed);
+                    if let Poll::Ready(copied) = copied {
+                        return Poll::Ready(upstream_ended(copied));
                     }
                 }
                 let passed = |chunk: &[u8]| {
@@ -195,11 +214,8 @@ where
                     stats.note_answer(chunk);
                     stats.backend_sent(chunk.len(), &tail);
                 };
-                if downstream
-                    .poll_copy(cx, backend, client, passed)?
-                    .is_ready()
-                {
-                    return Poll::Ready(Ok(Interruption::BackendClosed));
+                if let Poll::Ready(copied) = downstream.poll_copy(cx, backend, client, passed) {
+                    return Poll::Ready(downstream_ended(copied));
                 }
                 let pending =
                     upstream.unwritten.has_remaining() || downstream.unwritten.has_remaining();
@@ -210,13 +226,25 @@ where
                     .as_mut()
                     .poll(cx)
                     .map(|()| Ok(Interruption::EndRequested))
-            })
-            .await?
+            });
+            match last_bytes_until {
+                None => interrupted.await?,
+                Some(deadline) => tokio::time::timeout_at(deadline, interrupted)
+                    .await
+                    .unwrap_or(Ok(Interruption::BackendClosed))?,
+            }
         };
         match interruption {
             Interruption::ClientClosed => {
-                client_closed = true;
-                backend.shutdown().await?;
+                is_upstream_open = false;
+                if backend.shutdown().await.is_err() {
+                    last_bytes_until = Some(Instant::now() + CLOSE_TIMEOUT);
+                }
+            }
+            Interruption::BackendStoppedReading => {
+                is_upstream_open = false;
+                upstream = Direction::default();
+                last_bytes_until = Some(Instant::now() + CLOSE_TIMEOUT);
             }
             Interruption::EndRequested => {}
             Interruption::BackendClosed => {
@@ -231,6 +259,22 @@ where
                 return ended.unwrap_or(Ok(())).map(|()| End::Ended);
             }
         }
+    }
+}
+
+fn upstream_ended(copied: Result<(), CopyError>) -> io::Result<Interruption> {
+    match copied {
+        Ok(()) => Ok(Interruption::ClientClosed),
+        Err(CopyError::Read(error)) => Err(error),
+        Err(CopyError::Write(_)) => Ok(Interruption::BackendStoppedReading),
+    }
+}
+
+fn downstream_ended(copied: Result<(), CopyError>) -> io::Result<Interruption> {
+    match copied {
+        // A backend that ends with bytes unread resets its socket, after its last byte.
+        Ok(()) | Err(CopyError::Read(_)) => Ok(Interruption::BackendClosed),
+        Err(CopyError::Write(error)) => Err(error),
     }
 }
 

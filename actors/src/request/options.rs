@@ -116,7 +116,7 @@ fn takes_next_word(word: &[u8]) -> bool {
 
 /// Parses `name=value` if the name has multidb's prefix.
 ///
-/// Like Postgres, accepts the name in any case.
+/// Like Postgres, accepts the name in any case, and `-` for `_` (`ParseLongOption`).
 fn multidb_setting(setting: &[u8]) -> Result<Option<(String, String)>, RequestError> {
     let has_prefix = setting
         .get(..PREFIX.len())
@@ -130,7 +130,7 @@ fn multidb_setting(setting: &[u8]) -> Result<Option<(String, String)>, RequestEr
             name: setting.to_owned(),
         });
     };
-    let key = name[PREFIX.len()..].to_ascii_lowercase();
+    let key = name[PREFIX.len()..].to_ascii_lowercase().replace('-', "_");
     let value = pairs::decode(&key, value)?.into_owned();
     Ok(Some((key, value)))
 }

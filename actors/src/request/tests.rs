@@ -301,6 +301,12 @@ const OPTIONS: &[(&str, &str, &str)] = &[
         "-c multidb.branch=y",
         "unknown key \"branch\" in the options",
     ),
+    // As Postgres reads names.
+    (
+        "instance:x",
+        "--multidb.Some-Key=y",
+        "unknown key \"some_key\" in the options",
+    ),
     (
         "instance:x",
         "-c multidb.gitref",

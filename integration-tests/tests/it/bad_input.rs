@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use multidb_integration_tests::{Daemon, eventually};
+use multidb_integration_tests::{Authority, Daemon, Identity, eventually};
 
 use crate::daemon;
 
@@ -117,6 +117,35 @@ fn configuration_with_several_faults_reports_all_of_them() {
                 output.stderr
             );
         }
+    }
+}
+
+#[test]
+fn configuration_whose_certificate_cannot_be_used_is_not_valid() {
+    let daemon = daemon().without_snapshots().prepare();
+    let authority = Authority::create(daemon.dir());
+    let Identity { cert, key } = authority.issue("localhost", &["localhost"]);
+    let tls = format!(
+        "\n[tls]\ncert = {:?}\nkey = {:?}\n",
+        cert.display().to_string(),
+        key.display().to_string()
+    );
+    let config = std::fs::read_to_string(daemon.config_file()).expect("it is there");
+    std::fs::write(daemon.config_file(), config + &tls).expect("it can be written");
+    let check = || daemon.cli(&["config", "check"]);
+    assert_eq!(check().code, Some(0), "{:?}", check());
+    let pem = std::fs::read_to_string(&key).expect("it is there");
+    let other = authority.issue("other", &["localhost"]);
+    let other = std::fs::read_to_string(other.key).expect("it is there");
+    for (text, fault) in [
+        (&pem[..pem.len() / 2], "is not a private key in PEM"),
+        (&other, "cannot be used together"),
+    ] {
+        std::fs::write(&key, text).expect("it can be written");
+        let output = check();
+        assert_eq!(output.code, Some(1), "{output:?}");
+        assert!(output.stderr.contains("tls.key"), "{output:?}");
+        assert!(output.stderr.contains(fault), "{output:?}");
     }
 }
 

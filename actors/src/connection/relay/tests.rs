@@ -262,3 +262,83 @@ fn reader_of_single_bytes_gets_all_of_them_in_order() {
         assert_eq!(session.relayed.await.unwrap().unwrap(), End::Closed);
     });
 }
+
+/// A backend that has sent its last bytes, and whose socket then fails both ways.
+struct EndedBackend {
+    last: &'static [u8],
+}
+
+impl AsyncRead for EndedBackend {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.last.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        buffer.put_slice(std::mem::take(&mut self.last));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for EndedBackend {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+    }
+}
+
+#[test]
+fn last_error_of_a_backend_that_reads_no_more_reaches_the_client() {
+    local(async {
+        let (mut client, mut near_client) = tokio::io::duplex(PIPE_BYTES);
+        client
+            .write_all(b"a query that nobody reads")
+            .await
+            .unwrap();
+        let mut backend = EndedBackend { last: b"57P01" };
+        let (stats, control) = (SessionStats::default(), Rc::new(RelayControl::default()));
+        let ended = relay(
+            &mut near_client,
+            &mut backend,
+            &stats,
+            Tail::default(),
+            control,
+        );
+        assert_eq!(ended.await.unwrap(), End::Closed);
+        drop(near_client);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"57P01");
+    });
+}
+
+#[test]
+fn backend_that_reads_no_more_and_hangs_is_given_up() {
+    local(async {
+        let (mut client, mut near_client) = tokio::io::duplex(PIPE_BYTES);
+        let (backend_reader, _backend_writer) = tokio::io::simplex(PIPE_BYTES);
+        let mut backend = tokio::io::join(backend_reader, EndedBackend { last: b"" });
+        client
+            .write_all(b"a query that nobody reads")
+            .await
+            .unwrap();
+        let (stats, control) = (SessionStats::default(), Rc::new(RelayControl::default()));
+        let ended = relay(
+            &mut near_client,
+            &mut backend,
+            &stats,
+            Tail::default(),
+            control,
+        );
+        assert_eq!(ended.await.unwrap(), End::Closed);
+    });
+}

@@ -102,7 +102,7 @@ fn every_dependency_is_used() {
 /// The imports of these modules of the root package that name another than the allowed ones.
 fn foreign_imports(module: &str, allowed: &[&str]) -> Vec<String> {
     let mut sources = files(&format!("src/{module}"), ".rs");
-    sources.extend(files("src", &format!("/{module}.rs")));
+    sources.extend(files("src", &format!("/src/{module}.rs")));
     let mut wrong = Vec::new();
     for (path, text) in sources {
         for line in code(&text).filter(|line| line.contains("crate::")) {
