@@ -242,6 +242,17 @@ impl Cloner for TreeCloner {
         self.write_record(record)
     }
 
+    fn read_manifest(&self, uid: InstanceUid) -> Result<Option<InstanceRecord>, CloneError> {
+        let directory = self.layout.instance(uid);
+        if fs::symlink_metadata(&directory).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            return Ok(None);
+        }
+        let record = manifest::read::<InstanceRecord>(&directory);
+        record
+            .map(Some)
+            .map_err(|error| self.manifest_failed(&error))
+    }
+
     fn unknown_clones(&self, known: &HashSet<InstanceUid>) -> Result<Vec<InstanceUid>, CloneError> {
         let is_unknown = |name: &OsStr| {
             let uid = name.to_str().and_then(|name| name.parse().ok());

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use multidb_actors::auth::Attempts;
 use multidb_actors::clone_worker::CloneWorker;
 use multidb_actors::connection::{AdmissionControl, ConnectionDeps, Method, Tls};
+use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::{AddSnapshot, ListSnapshots, SnapshotIndex};
@@ -61,6 +62,7 @@ struct Services {
     store: Store,
     /// All records, until the Supervisor takes them.
     records: Vec<InstanceRecord>,
+    clock: ObservedClock,
     cloner: Arc<TreeCloner>,
     catalog: Arc<DiskCatalog>,
     host: Arc<dyn PostgresHost>,
@@ -124,7 +126,13 @@ impl Services {
         let kind = host::kind(config).await;
         let owner = data_owner(&config.runtime.user).map_err(|error| with_hint(&error))?;
         root::create(&layout, kind, owner)?;
-        let Opened { store, records, .. } = open_store(&layout)?;
+        let Opened {
+            store,
+            records,
+            observed,
+            ..
+        } = open_store(&layout)?;
+        let clock = ObservedClock::new(Arc::new(SystemClock), observed);
         let host = host::build(config, &layout, kind, owner).await?;
         let cloner = TreeCloner::open(
             layout.clone(),
@@ -140,6 +148,7 @@ impl Services {
             layout,
             store,
             records,
+            clock,
             cloner,
             host,
         })
@@ -221,7 +230,7 @@ impl Services {
             index: index.clone(),
             projects: Arc::new(convert::project_settings(config)),
             limits: Arc::new(config.limits.clone()),
-            clock: Arc::new(SystemClock),
+            clock: self.clock.clone(),
         })
         .start();
         let records = std::mem::take(&mut self.records);

@@ -7,13 +7,18 @@
 //! | [`DiscardClone`] | deletes a clone that no record names |
 //! | [`DeleteInstance`] | writes the intent, deletes the clone, removes the record |
 //! | [`Persist`] | writes a record, and its manifest on request |
+//! | [`ReadManifest`] | reads the record beside a clone's data |
+//! | [`PutTime`] | writes a moment in observed time |
 //! | [`Measure`] | measures the bytes exclusive to one clone |
 //! | [`LoadSnapshots`], [`DeleteSnapshot`] | read and delete snapshots |
 
 use std::sync::Arc;
 
 use actix::prelude::*;
-use multidb_store::{InstanceRecord, InstanceUid, Phase, SnapshotId, SnapshotRecord, StoreError};
+use multidb_store::{
+    InstanceRecord, InstanceUid, ObservedTime, Phase, SnapshotId, SnapshotRecord, StoreError,
+    StoredTime,
+};
 
 use crate::ports::{CloneError, CloneReport, Cloner, Records, SnapshotCatalog};
 
@@ -154,6 +159,33 @@ impl Handler<Persist> for CloneWorker {
             Copies::Database => Ok(()),
             Copies::DatabaseAndManifest => self.cloner.write_manifest(&record),
         }
+    }
+}
+
+/// Reads the record in a clone's manifest; `None` where the clone has no directory.
+#[derive(Message)]
+#[rtype(result = "Result<Option<InstanceRecord>, CloneError>")]
+pub struct ReadManifest(pub InstanceUid);
+
+impl Handler<ReadManifest> for CloneWorker {
+    type Result = Result<Option<InstanceRecord>, CloneError>;
+
+    fn handle(&mut self, ReadManifest(uid): ReadManifest, _: &mut Self::Context) -> Self::Result {
+        self.cloner.read_manifest(uid)
+    }
+}
+
+/// Writes a moment in observed time durably.
+#[derive(Message)]
+#[rtype(result = "Result<(), CloneError>")]
+pub struct PutTime(pub StoredTime, pub ObservedTime);
+
+impl Handler<PutTime> for CloneWorker {
+    type Result = Result<(), CloneError>;
+
+    fn handle(&mut self, PutTime(which, time): PutTime, _: &mut Self::Context) -> Self::Result {
+        let put = self.records.put_time(which, time);
+        put.map_err(|error| self.storage_failed(&error))
     }
 }
 

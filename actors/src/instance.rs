@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, DiscardClone, MakeClone, Persist};
 use crate::instance_table::StatusPublisher;
 use crate::limits::{Limits, STOP_TIMEOUT};
-use crate::ports::{Clock, CloneError, Endpoint, RunningPostgres, Runtime, ServerProbe};
+use crate::observed_clock::ObservedClock;
+use crate::ports::{CloneError, Endpoint, RunningPostgres, Runtime, ServerProbe};
 use crate::slots::{FreeSlot, Slot, Slots};
 
 mod jobs;
@@ -53,8 +54,8 @@ pub struct InstanceDeps {
     pub free_slot: Recipient<FreeSlot>,
     /// The limits.
     pub limits: Arc<Limits>,
-    /// The date and time.
-    pub clock: Arc<dyn Clock>,
+    /// The root's clock.
+    pub clock: ObservedClock,
 }
 
 /// One instance.

@@ -26,6 +26,7 @@ pub mod endpoint;
 pub mod instance;
 pub mod instance_table;
 pub mod limits;
+pub mod observed_clock;
 pub mod ports;
 pub mod request;
 pub mod sessions;

@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use multidb_store::{
-    InstanceName, InstanceRecord, InstanceUid, ProjectName, SnapshotRecord, Store, StoreError,
+    InstanceName, InstanceRecord, InstanceUid, ObservedTime, ProjectName, SnapshotRecord, Store,
+    StoreError, StoredTime,
 };
 use serde::Serialize;
 
@@ -37,6 +38,9 @@ pub trait Records: Send + Sync + 'static {
 
     /// Removes the record of this name.
     fn remove(&self, name: &InstanceName) -> Result<(), StoreError>;
+
+    /// Writes a moment in observed time.
+    fn put_time(&self, which: StoredTime, time: ObservedTime) -> Result<(), StoreError>;
 }
 
 impl Records for Store {
@@ -46,6 +50,10 @@ impl Records for Store {
 
     fn remove(&self, name: &InstanceName) -> Result<(), StoreError> {
         Self::remove(self, name)
+    }
+
+    fn put_time(&self, which: StoredTime, time: ObservedTime) -> Result<(), StoreError> {
+        Self::put_time(self, which, time)
     }
 }
 
@@ -163,6 +171,9 @@ pub trait Cloner: Send + Sync + 'static {
 
     /// Rewrites the instance's manifest durably: after a pin, or after a reset to a new clone.
     fn write_manifest(&self, record: &InstanceRecord) -> Result<(), CloneError>;
+
+    /// The record in the clone's manifest; `None` where the clone has no directory.
+    fn read_manifest(&self, uid: InstanceUid) -> Result<Option<InstanceRecord>, CloneError>;
 
     /// The clones on disk, complete or not, other than the known ones. Only their manifests are read.
     fn unknown_clones(&self, known: &HashSet<InstanceUid>) -> Result<Vec<InstanceUid>, CloneError>;

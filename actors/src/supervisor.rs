@@ -22,7 +22,8 @@ use crate::instance::lifecycle::{State, StateName};
 use crate::instance::{InstanceActor, InstanceDeps, InstanceStatus, Origin};
 use crate::instance_table::{ActorEnded, InstanceTable, Timed};
 use crate::limits::{IdleTimeouts, Limits};
-use crate::ports::{Clock, Freshness, Runtime, ServerProbe};
+use crate::observed_clock::ObservedClock;
+use crate::ports::{Freshness, Runtime, ServerProbe};
 use crate::request::{ConnectRequest, Source};
 use crate::slots::Slots;
 use crate::snapshot_index::{Choice, Choose, ChooseError, SnapshotIndex};
@@ -73,8 +74,8 @@ pub struct SupervisorDeps {
     pub projects: Arc<HashMap<ProjectName, ProjectSettings>>,
     /// The limits.
     pub limits: Arc<Limits>,
-    /// The date and time.
-    pub clock: Arc<dyn Clock>,
+    /// The root's clock.
+    pub clock: ObservedClock,
 }
 
 /// The Supervisor.
@@ -324,9 +325,9 @@ impl Supervisor {
             created_by: creation.user,
             postgres_major: snapshot.postgres_major,
             superuser: snapshot.superuser.clone(),
-            created_at: now,
-            last_used_at: now,
-            last_used_observed: multidb_store::ObservedTime::default(),
+            created_at: now.wall,
+            last_used_at: now.wall,
+            last_used_observed: now.observed,
             marked: None,
             pin: Pin::None,
             runtime: None,

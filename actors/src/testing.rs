@@ -16,6 +16,7 @@ use multidb_store::{
 
 use crate::clone_worker::CloneWorker;
 use crate::limits::{IdleLimits, Limits};
+use crate::observed_clock::ObservedClock;
 use crate::ports::{
     CloneError, CloneReport, Cloner, Freshness, Revision, RevisionError, RevisionSource,
     SnapshotCatalog,
@@ -104,6 +105,13 @@ impl Cloner for FakeCloner {
             return Err(CloneError::Failed { message });
         }
         Ok(())
+    }
+
+    /// The manifest that was written last, if any.
+    fn read_manifest(&self, uid: InstanceUid) -> Result<Option<InstanceRecord>, CloneError> {
+        let manifests = lock(&self.manifests);
+        let written = manifests.iter().rev().find(|record| record.uid == uid);
+        Ok(written.cloned())
     }
 
     fn unknown_clones(&self, _: &HashSet<InstanceUid>) -> Result<Vec<InstanceUid>, CloneError> {
@@ -314,7 +322,7 @@ impl Harness {
             index: index.clone(),
             projects: Arc::new(projects.map(|name| (name, settings.clone())).collect()),
             limits: Arc::new(limits),
-            clock: clock.clone(),
+            clock: ObservedClock::new(clock.clone(), multidb_store::ObservedTime::default()),
         })
         .start();
         Self {
@@ -329,6 +337,11 @@ impl Harness {
             supervisor,
             _root: root,
         }
+    }
+
+    /// A clock of observed time over the fake one.
+    pub fn observed_clock(&self) -> ObservedClock {
+        ObservedClock::new(self.clock.clone(), multidb_store::ObservedTime::default())
     }
 
     /// Requests an instance.

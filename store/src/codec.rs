@@ -16,7 +16,7 @@ use bincode::Options;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::records::InstanceRecord;
+use crate::records::{InstanceRecord, ObservedTime};
 
 mod instance;
 mod job;
@@ -145,6 +145,34 @@ pub fn decode(bytes: &[u8]) -> Result<InstanceRecord, CodecError> {
         version => Err(CodecError::Version {
             version,
             newest: VERSION,
+        }),
+    }
+}
+
+/// The version of a moment's payload, its milliseconds.
+const TIME_VERSION: u16 = 1;
+
+/// A moment in its envelope.
+///
+/// # Errors
+///
+/// None in practice: a moment has eight bytes.
+pub fn encode_time(time: ObservedTime) -> Result<Vec<u8>, CodecError> {
+    seal(TIME_VERSION, &time.as_millis())
+}
+
+/// The moment in these bytes.
+///
+/// # Errors
+///
+/// The bytes are not a whole, undamaged moment of a version that is known.
+pub fn decode_time(bytes: &[u8]) -> Result<ObservedTime, CodecError> {
+    let envelope = open(bytes)?;
+    match envelope.version {
+        TIME_VERSION => Ok(ObservedTime::from_millis(envelope.decode()?)),
+        version => Err(CodecError::Version {
+            version,
+            newest: TIME_VERSION,
         }),
     }
 }

@@ -27,7 +27,7 @@ pub use records::{
     InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Mark, ObservedTime, Phase, Pin,
     RuntimeKind, SnapshotRecord,
 };
-pub use store::{Store, StoreError};
+pub use store::{Store, StoreError, StoredTime};
 
 /// An error and its causes in one line, separated by colons.
 pub fn error_chain(error: &dyn std::error::Error) -> String {

@@ -9,17 +9,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::ids::InstanceName;
 use crate::layout::Layout;
-use crate::records::InstanceRecord;
+use crate::records::{InstanceRecord, ObservedTime};
 
 mod database;
 mod error;
 mod jobs;
 mod recovery;
+mod times;
 
 use self::database::{Contents, Database};
 pub use self::error::StoreError;
 pub use self::jobs::{DamagedJob, StoredJobs};
 use self::recovery::Added;
+pub use self::times::StoredTime;
 
 /// The records. Clones share one database.
 #[derive(Clone)]
@@ -37,6 +39,10 @@ pub struct Opened {
     pub records: Vec<InstanceRecord>,
     /// The repairs that were needed.
     pub recovery: Recovery,
+    /// The observed time from which this root's clock goes on.
+    pub observed: ObservedTime,
+    /// When a deletion by expiry last began.
+    pub last_expiry: Option<ObservedTime>,
 }
 
 /// The repairs that opening the store needed.
@@ -106,7 +112,7 @@ impl Store {
             records = database.all()?;
             Recovery::Completed { finished, found }
         };
-        Ok(Opened::new(layout, database, records, recovery))
+        Opened::new(layout, database, records, recovery)
     }
 
     fn rebuild(
@@ -125,7 +131,7 @@ impl Store {
                 instances: records.len(),
             }
         };
-        Ok(Opened::new(layout, database, records, recovery))
+        Opened::new(layout, database, records, recovery)
     }
 
     /// Writes a record. Durable when it returns, against a crash and against a power cut.
@@ -192,16 +198,20 @@ impl Opened {
         database: Database,
         records: Vec<InstanceRecord>,
         recovery: Recovery,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
+        let observed = times::latest(&database, &records)?;
+        let last_expiry = database.time(StoredTime::LastExpiry)?;
         let store = Store {
             layout: layout.clone(),
             database: Arc::new(RwLock::new(Some(database))),
         };
-        Self {
+        Ok(Self {
             store,
             records,
             recovery,
-        }
+            observed,
+            last_expiry,
+        })
     }
 }
 

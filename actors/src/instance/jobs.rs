@@ -45,6 +45,8 @@ impl InstanceActor {
                     let newest = std::mem::replace(&mut actor.record, record);
                     actor.record.pin = newest.pin;
                     actor.record.last_used_at = newest.last_used_at;
+                    actor.record.last_used_observed = newest.last_used_observed;
+                    actor.record.marked = newest.marked;
                     if why == CloneReason::Reset {
                         actor.discard(old, ctx);
                     }

@@ -16,9 +16,18 @@ const WRITE_RETRY_DELAY: Duration = Duration::from_secs(1);
 const WRITE_RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
 impl InstanceActor {
-    /// Updates the time of last use.
+    /// Notes in the record that a client or an administrator uses the instance now.
+    pub(super) fn note_use(&mut self) {
+        let now = self.deps.clock.now();
+        let record = &mut self.record;
+        record.last_used_at = record.last_used_at.max(now.wall);
+        record.last_used_observed = record.last_used_observed.max(now.observed);
+        record.marked = None;
+    }
+
+    /// Notes a use, and writes it at most once in [`USE_INTERVAL`].
     pub(super) fn touch(&mut self, ctx: &mut Context<Self>) {
-        self.record.last_used_at = self.deps.clock.now();
+        self.note_use();
         self.step_writer(WriterEvent::Used, ctx);
     }
 

@@ -3,7 +3,6 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use multidb_store::{InstanceName, Phase, Pin};
 
 use super::lifecycle::Command;
@@ -33,7 +32,7 @@ fn fixture_of(origin: Origin, limits: Limits) -> Fixture {
         slots: slots.clone(),
         free_slot: actors.supervisor.clone().recipient(),
         limits: Arc::new(limits),
-        clock: actors.clock.clone(),
+        clock: actors.observed_clock(),
     };
     let phase = match origin {
         Origin::Create => Phase::Cloning,
@@ -390,7 +389,7 @@ fn reset_waits_for_the_write_in_progress() {
 fn sessions_in_quick_succession_share_one_write() {
     paused(async {
         let fixture = new_instance();
-        let a_minute_passes = || fixture.actors.clock.advance(SignedDuration::from_mins(1));
+        let a_minute_passes = || fixture.actors.clock.pass(Duration::from_secs(60));
         a_minute_passes();
         let lease = fixture.attach().await.unwrap();
         let first = Instant::now();
@@ -472,7 +471,7 @@ fn adopted_instance_stops_when_idle() {
             slots: slots.clone(),
             free_slot: actors.supervisor.clone().recipient(),
             limits: Arc::new(limits()),
-            clock: actors.clock.clone(),
+            clock: actors.observed_clock(),
         };
         let origin = Origin::Adopt(postgres, slot);
         let (addr, status) = launch(record("i", 1, Phase::Ready), origin, deps);

@@ -27,7 +27,7 @@ impl Supervisor {
         let deleting = self.table.count_in(StateName::Deleting);
         let max = DELETIONS_MAX.saturating_sub(deleting);
         let after = self.swept_to.as_ref();
-        let expired = self.table.expired(self.deps.clock.now(), after, max);
+        let expired = self.table.expired(self.deps.clock.now().wall, after, max);
         for (_, name) in &expired {
             self.expire(name, ctx);
         }

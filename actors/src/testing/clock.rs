@@ -9,11 +9,13 @@ use tokio::time::Instant;
 use super::lock;
 use crate::ports::Clock;
 
-/// Begins at [`FakeClock::START`], and advances with tokio's clock, paused or not. A test changes the date
-/// without letting that time pass.
+/// Begins at [`FakeClock::START`], and advances with tokio's clock, paused or not. A test lets time pass for both clocks
+/// without any timer, or sets the wall clock alone.
 pub struct FakeClock {
     created: Instant,
-    /// What tests added to the date.
+    /// The time that passed without tokio's clock.
+    passed: Mutex<Duration>,
+    /// How far the wall clock is ahead of the truth.
     ahead: Mutex<SignedDuration>,
 }
 
@@ -21,10 +23,15 @@ impl FakeClock {
     /// The date at which each test begins.
     pub const START: Timestamp = Timestamp::constant(1_768_000_000, 0);
 
-    /// Advances the date, and nothing else: no timer fires.
-    pub fn advance(&self, by: SignedDuration) {
-        let mut ahead = lock(&self.ahead);
-        *ahead += by;
+    /// Lets time pass for both clocks, as a suspended machine does: no timer fires.
+    pub fn pass(&self, time: Duration) {
+        let mut passed = lock(&self.passed);
+        *passed = passed.saturating_add(time);
+    }
+
+    /// Sets the wall clock ahead of the truth by this time, or behind it. The boot-time clock does not change.
+    pub fn set_wall_ahead(&self, by: SignedDuration) {
+        *lock(&self.ahead) = by;
     }
 }
 
@@ -32,6 +39,7 @@ impl Default for FakeClock {
     fn default() -> Self {
         Self {
             created: Instant::now(),
+            passed: Mutex::default(),
             ahead: Mutex::default(),
         }
     }
@@ -39,13 +47,13 @@ impl Default for FakeClock {
 
 impl Clock for FakeClock {
     fn now(&self) -> Timestamp {
-        let elapsed = SignedDuration::try_from(self.created.elapsed());
+        let elapsed = SignedDuration::try_from(self.since_boot());
         let elapsed = elapsed.unwrap_or(SignedDuration::MAX);
         let now = Self::START.saturating_add(elapsed.saturating_add(*lock(&self.ahead)));
         now.unwrap_or(Timestamp::MAX)
     }
 
     fn since_boot(&self) -> Duration {
-        self.created.elapsed()
+        self.created.elapsed().saturating_add(*lock(&self.passed))
     }
 }

@@ -22,7 +22,7 @@ const CACHE_BYTES: u64 = 8 << 20;
 
 /// An open database.
 pub(super) struct Database {
-    db: sled::Db,
+    pub(super) db: sled::Db,
     pub(super) instances: sled::Tree,
     /// A record for each job, under [`JobId::to_key`](crate::JobId::to_key).
     pub(super) jobs: sled::Tree,

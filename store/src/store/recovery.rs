@@ -9,18 +9,21 @@ use jiff::Timestamp;
 
 use super::StoreError;
 use super::database::Database;
+use super::times;
 use crate::ids::{InstanceName, InstanceUid};
 use crate::layout::Layout;
 use crate::manifest;
-use crate::records::{InstanceRecord, Phase};
+use crate::records::{InstanceRecord, ObservedTime, Phase};
 
 /// Fills an empty database from the manifests, and returns its records by name.
 pub(super) fn rebuild(
     database: &Database,
     layout: &Layout,
 ) -> Result<Vec<InstanceRecord>, StoreError> {
-    let records = records_from_manifests(layout, &HashSet::new())?;
-    for record in records.values() {
+    let mut records = records_from_manifests(layout, &HashSet::new())?;
+    let observed = times::latest(database, records.values())?;
+    for record in records.values_mut() {
+        count_as_used(record, observed);
         database.insert(record)?;
     }
     database.set_complete()?;
@@ -54,12 +57,14 @@ pub(super) fn complete(
         .filter(|record| record.phase != Phase::Cloning)
         .map(|record| record.uid)
         .collect();
+    let from_manifests = records_from_manifests(layout, &settled)?;
+    let observed = times::latest(database, records.iter().chain(from_manifests.values()))?;
     let records: HashMap<_, _> = records
         .iter()
         .map(|record| (&record.name, record))
         .collect();
     let mut added = Added::default();
-    for (name, manifest) in records_from_manifests(layout, &settled)? {
+    for (name, mut manifest) in from_manifests {
         let to = match records.get(&name) {
             None => &mut added.found,
             Some(record) if record.uid == manifest.uid => match record.phase {
@@ -77,12 +82,21 @@ pub(super) fn complete(
             }
         };
         to.push(name);
+        count_as_used(&mut manifest, observed);
         database.insert(&manifest)?;
     }
     if !added.finished.is_empty() || !added.found.is_empty() {
         database.flush()?;
     }
     Ok(added)
+}
+
+/// The last use of an instance whose record comes from its manifest is not known, so it is now: it does not expire
+/// too early.
+fn count_as_used(record: &mut InstanceRecord, observed: ObservedTime) {
+    record.last_used_at = Timestamp::now();
+    record.last_used_observed = observed;
+    record.marked = None;
 }
 
 /// Keeps a damaged database beside the new one.
@@ -99,7 +113,7 @@ pub(super) fn move_aside(layout: &Layout) -> Result<PathBuf, StoreError> {
 }
 
 /// The instances whose data is complete, but for these clones. Of two clones of one name, the one with the
-/// higher epoch counts. The time of last use is not known, so it is now: no instance expires too early.
+/// higher epoch counts.
 fn records_from_manifests(
     layout: &Layout,
     except: &HashSet<InstanceUid>,
@@ -131,7 +145,6 @@ fn records_from_manifests(
             continue;
         }
         record.phase = Phase::Ready;
-        record.last_used_at = Timestamp::now();
         records.insert(record.name.clone(), record);
     }
     Ok(records)
