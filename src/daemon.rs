@@ -1,8 +1,8 @@
 //! The daemon: the only place that builds the parts, joins them, and ends them in order.
 //!
-//! Start order: the root, if it is missing; the records, whose lock keeps a second daemon from the
-//! root; the runtime and the cloner; the clean-up after an interrupted run; the actors; the admin
-//! socket; the listeners. The stop order is the reverse, see [`drain`].
+//! Start order: the root, whose lock keeps a second daemon from it; the records; the runtime and the
+//! cloner; the clean-up after an interrupted run; the actors; the admin socket; the listeners. The
+//! stop order is the reverse, see [`drain`].
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::{AddSnapshot, ListSnapshots, SnapshotIndex};
 use multidb_actors::supervisor::{Restore, Supervisor, SupervisorDeps};
 use multidb_store::store::{Opened, Recovery};
-use multidb_store::{InstanceRecord, Layout, SnapshotRecord, Store, error_chain};
+use multidb_store::{InstanceRecord, Layout, RootId, SnapshotRecord, Store, error_chain};
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,6 +59,8 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
 /// The services that the actors use.
 struct Services {
     layout: Layout,
+    /// The identity of the root.
+    root: RootId,
     store: Store,
     /// All records, until the Supervisor takes them.
     records: Vec<InstanceRecord>,
@@ -125,7 +127,7 @@ impl Services {
         let layout = Layout::new(&config.root);
         let kind = host::kind(config).await;
         let owner = data_owner(&config.runtime.user).map_err(|error| with_hint(&error))?;
-        root::create(&layout, kind, owner)?;
+        let id = root::open(&layout, kind, owner)?;
         let Opened {
             store,
             records,
@@ -146,6 +148,7 @@ impl Services {
         Ok(Self {
             catalog: Arc::new(DiskCatalog::new(layout.clone(), cloner.clone())),
             layout,
+            root: id,
             store,
             records,
             clock,
@@ -381,6 +384,7 @@ fn ready(config: &Config, services: &Services) {
     tracing::info!(
         listen = listen.join(" "),
         root = %config.root.display(),
+        id = %services.root,
         runtime = services.host.kind(),
         clone_method = services.cloner.method(),
         version = env!("CARGO_PKG_VERSION"),

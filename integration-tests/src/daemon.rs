@@ -248,8 +248,14 @@ impl Daemon {
         self.wait_ready();
     }
 
+    /// Starts the daemon's process without waiting for it.
+    pub fn launch_only(&self) {
+        self.launch(Command::new(&self.binary), &[]);
+    }
+
+    /// Waits until the daemon answers.
     #[track_caller]
-    fn wait_ready(&self) {
+    pub fn wait_ready(&self) {
         poll(
             "the daemon answers on its admin socket",
             WAIT_TIMEOUT,

@@ -1,10 +1,12 @@
-//! Creates the root directory, and checks that Postgres' user can enter it.
+//! Opens the root directory: recognizes or creates it, checks that Postgres' user can enter it, and locks it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use multidb_actors::ports::RuntimeError;
-use multidb_store::Layout;
+use multidb_store::root::{self, RootError};
+use multidb_store::{Layout, RootId, RootLock, error_chain};
 use nix::unistd::{Uid, User};
 
 use super::with_hint;
@@ -14,20 +16,41 @@ use crate::fsutil::{access, directory};
 /// Other users pass through the root to their own directories, but cannot list it.
 const MODE: u32 = 0o711;
 
-/// Creates the root if it is missing; an existing one keeps its mode.
+/// A process that was just killed can have left the lock with a child for some milliseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Creates the root if it is missing, takes its lock for as long as this process lives, and returns its identity.
+/// An existing root keeps its mode. Nothing is changed in a directory that is not multidb's.
 ///
 /// # Errors
 ///
-/// It cannot be created, or Postgres' user cannot enter it.
-pub(super) fn create(layout: &Layout, kind: RuntimeKind, owner: (u32, u32)) -> anyhow::Result<()> {
-    let root = layout.root();
+/// The directory belongs to something else, it cannot be created, Postgres' user cannot enter it, or another
+/// daemon serves it.
+pub(super) fn open(
+    layout: &Layout,
+    kind: RuntimeKind,
+    owner: (u32, u32),
+) -> anyhow::Result<RootId> {
+    root::inspect(layout).map_err(|error| advised(&error))?;
+    let directory = layout.root();
     if kind == RuntimeKind::Process {
         // First, so that an unusable root is not left behind. The directories under the root get their
         // modes later, and are checked after that.
-        check_directories(&[root.to_owned()], owner).map_err(|error| with_hint(&error))?;
+        check_directories(&[directory.to_owned()], owner).map_err(|error| with_hint(&error))?;
     }
-    directory::create_missing(root, MODE)
-        .with_context(|| format!("cannot create {}", root.display()))
+    directory::create_missing(directory, MODE)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    let lock = RootLock::acquire(layout, LOCK_TIMEOUT).map_err(|error| advised(&error))?;
+    lock.hold_for_life();
+    root::identify(layout).map_err(|error| advised(&error))
+}
+
+fn advised(error: &RootError) -> anyhow::Error {
+    let message = error_chain(error);
+    match error.hint() {
+        Some(hint) => anyhow!("{message}\nhint: {hint}"),
+        None => anyhow!(message),
+    }
 }
 
 /// Checks that Postgres' user can enter each directory that the servers need, and its parents. Missing

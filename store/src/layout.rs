@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! root/
+//!   root.json                                 the root's identity
+//!   lock                                      locked by the daemon that serves the root
 //!   snapshots/<id>/manifest.json, data/       immutable
 //!   snapshots/.staging-<id>/                  an import that is not finished
 //!   instances/<uid>/manifest.json, data/, postgres.log
@@ -31,6 +33,16 @@ impl Layout {
     /// The root directory itself.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The file with the root's identity.
+    pub fn marker(&self) -> PathBuf {
+        self.root.join("root.json")
+    }
+
+    /// The file that the daemon locks.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("lock")
     }
 
     /// All snapshots.

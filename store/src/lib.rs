@@ -11,6 +11,7 @@
 //! | [`layout`] | the paths under the root directory |
 //! | [`codec`] | the encoding of a stored record, and its versions |
 //! | [`manifest`] | the JSON files beside the data, written atomically |
+//! | [`root`] | the identity of a root directory, and the daemon's lock |
 //! | [`store`] | the records in sled, and their recovery |
 
 pub mod atomic_file;
@@ -19,6 +20,7 @@ pub mod ids;
 pub mod layout;
 pub mod manifest;
 pub mod records;
+pub mod root;
 pub mod store;
 
 pub use ids::{InstanceName, InstanceUid, InvalidName, JobId, ProjectName, SnapshotId};
@@ -27,6 +29,7 @@ pub use records::{
     InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Mark, ObservedTime, Phase, Pin,
     RuntimeKind, SnapshotRecord,
 };
+pub use root::{RootId, RootLock};
 pub use store::{Store, StoreError, StoredTime};
 
 /// An error and its causes in one line, separated by colons.

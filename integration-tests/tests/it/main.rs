@@ -27,6 +27,7 @@ mod options;
 mod passing_through;
 mod platforms;
 mod retention;
+mod root;
 mod securing;
 mod shutting_down;
 mod surviving;

@@ -35,6 +35,10 @@ pub(super) fn root(config: &Config) -> Vec<Finding> {
             return vec![failed.hint(AS_DAEMON)];
         }
     }
+    if let Err(error) = multidb_store::root::inspect(&Layout::new(&config.root)) {
+        let failed = finding(Level::Fail, multidb_store::error_chain(&error));
+        return vec![failed.hint(error.hint().unwrap_or(AS_DAEMON))];
+    }
     match probe_root(&config.root) {
         Ok(found) => vec![clones(config, &found), free_space(config, found.free_bytes)],
         Err(error) => {
