@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use multidb_actors::auth::Attempts;
-use multidb_actors::clone_worker::CloneWorker;
+use multidb_actors::clone_worker::{CloneWorker, CloneWorkerDeps, WorkerThreads};
 use multidb_actors::connection::{AdmissionControl, ConnectionDeps, Method, Tls};
 use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
@@ -211,12 +211,13 @@ impl Services {
     }
 
     async fn start_actors(&mut self, config: &Config) -> anyhow::Result<Actors> {
-        let worker = CloneWorker {
+        let worker = CloneWorker::new(CloneWorkerDeps {
             cloner: self.cloner.clone(),
             catalog: self.catalog.clone(),
             records: Arc::new(self.store.clone()),
-        }
-        .start_pool();
+            executor: Arc::new(WorkerThreads::start()),
+        })
+        .start();
         let source: Arc<dyn RevisionSource> = Arc::new(GitSource::new(
             &self.layout,
             convert::git_projects(config),

@@ -1,5 +1,5 @@
-//! CloneWorker: a small pool of threads for blocking work: clones, deletions, measurements and their
-//! records. It makes no decisions; it keeps the order of intent, act and result.
+//! CloneWorker: the blocking work: clones, deletions, measurements and their records. It makes no decisions; it keeps
+//! the order of intent, act and result.
 //!
 //! | message | effect |
 //! | --- | --- |
@@ -10,60 +10,105 @@
 //! | [`ReadManifest`] | reads the record beside a clone's data |
 //! | [`PutTime`] | writes a moment in observed time |
 //! | [`Measure`] | measures the bytes exclusive to one clone |
-//! | [`LoadSnapshots`], [`DeleteSnapshot`] | read and delete snapshots |
+//! | [`DeleteSnapshot`] | deletes a snapshot |
+//!
+//! Each step is work of one [`Lane`], which has threads of its own: a record is written beside any number of clones,
+//! and a clone is made beside any number of deletions. A message has its position among the records when it is
+//! handled, so the changes of one sender keep their order.
 
 use std::sync::Arc;
 
 use actix::prelude::*;
-use multidb_store::{
-    InstanceRecord, InstanceUid, ObservedTime, Phase, SnapshotId, SnapshotRecord, StoreError,
-    StoredTime,
-};
+use futures_util::future::BoxFuture;
+use multidb_store::{InstanceRecord, InstanceUid, ObservedTime, Phase, SnapshotId, StoredTime};
+use tokio::sync::oneshot;
 
-use crate::ports::{CloneError, CloneReport, Cloner, Records, SnapshotCatalog};
+use crate::ports::{CloneError, CloneReport, Cloner, RecordChange, Records, SnapshotCatalog};
 
-/// The threads of the pool. Clones are bound by the file system's log, not by processors; more than one
-/// thread only keeps a long deletion from blocking a clone.
-pub const THREADS: usize = 4;
+mod executor;
+mod measurements;
+mod record_queue;
 
-/// A worker. Clones share the cloner, the catalog and the records.
+pub use self::executor::{Executor, Lane, WorkerThreads};
+
+use self::measurements::Measurements;
+use self::record_queue::RecordQueue;
+
+/// The dependencies of the CloneWorker.
 #[derive(Clone)]
-pub struct CloneWorker {
+pub struct CloneWorkerDeps {
     /// Makes and deletes clones.
     pub cloner: Arc<dyn Cloner>,
-    /// Reads and deletes snapshots.
+    /// Deletes snapshots.
     pub catalog: Arc<dyn SnapshotCatalog>,
     /// The records.
     pub records: Arc<dyn Records>,
+    /// Runs the steps that block.
+    pub executor: Arc<dyn Executor>,
+}
+
+/// The CloneWorker.
+pub struct CloneWorker {
+    records: RecordQueue,
+    measurements: Measurements,
+    deps: CloneWorkerDeps,
 }
 
 impl CloneWorker {
-    /// Starts the pool.
-    pub fn start_pool(self) -> Addr<Self> {
-        SyncArbiter::start(THREADS, move || self.clone())
-    }
-
-    fn put(&self, record: &InstanceRecord) -> Result<(), CloneError> {
-        let put = self.records.put(record);
-        put.map_err(|error| self.storage_failed(&error))
-    }
-
-    fn storage_failed(&self, error: &StoreError) -> CloneError {
-        if error.is_out_of_space() {
-            // The record did not fit; the reserve applies to data only.
-            return CloneError::NoSpace {
-                free_bytes: self.cloner.disk_free_bytes().unwrap_or(0),
-                reserve_bytes: 0,
-            };
-        }
-        CloneError::Failed {
-            message: multidb_store::error_chain(error),
+    /// A CloneWorker without work.
+    pub fn new(deps: CloneWorkerDeps) -> Self {
+        let CloneWorkerDeps {
+            cloner,
+            records,
+            executor,
+            ..
+        } = deps.clone();
+        Self {
+            records: RecordQueue::new(records, cloner, executor),
+            measurements: Measurements::default(),
+            deps,
         }
     }
 }
 
 impl Actor for CloneWorker {
-    type Context = SyncContext<Self>;
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // More senders wait, which is in order: nothing here takes long.
+        ctx.set_mailbox_capacity(1024);
+    }
+}
+
+impl CloneWorkerDeps {
+    /// Runs one step that blocks.
+    fn run<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        work: impl FnOnce() -> Result<T, CloneError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, CloneError>> {
+        let (reply, answer) = oneshot::channel();
+        let work = move || {
+            if reply.send(work()).is_err() {
+                tracing::debug!("the sender of work for the clone worker has gone");
+            }
+        };
+        self.executor.run(lane, Box::new(work));
+        // The reply is dropped by a panic, and at the end of the threads.
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(worker_ended())) })
+    }
+
+    fn delete(&self, uid: InstanceUid) -> BoxFuture<'static, Result<(), CloneError>> {
+        let cloner = self.cloner.clone();
+        self.run(Lane::Deletions, move || cloner.delete(uid))
+    }
+}
+
+/// The error for work whose thread panicked or has ended.
+pub(crate) fn worker_ended() -> CloneError {
+    CloneError::Failed {
+        message: "the clone worker panicked or has ended".to_owned(),
+    }
 }
 
 /// Makes the record's clone. Returns the record in its new phase.
@@ -77,21 +122,29 @@ pub struct MakeClone {
 }
 
 impl Handler<MakeClone> for CloneWorker {
-    type Result = Result<(InstanceRecord, CloneReport), CloneError>;
+    type Result = ResponseFuture<Result<(InstanceRecord, CloneReport), CloneError>>;
 
     fn handle(&mut self, message: MakeClone, _: &mut Self::Context) -> Self::Result {
         let MakeClone {
             mut record,
             replaces,
         } = message;
-        if !replaces {
+        let intent = (!replaces).then(|| {
             record.phase = Phase::Cloning;
-            self.put(&record)?;
-        }
-        record.phase = Phase::Ready;
-        let report = self.cloner.create(&record)?;
-        self.put(&record)?;
-        Ok((record, report))
+            self.records.write(RecordChange::put(&record))
+        });
+        let (records, deps) = (self.records.clone(), self.deps.clone());
+        Box::pin(async move {
+            if let Some(intent) = intent {
+                intent.await?;
+            }
+            record.phase = Phase::Ready;
+            let (cloner, ready) = (deps.cloner.clone(), record.clone());
+            let cloned = deps.run(Lane::Clones, move || cloner.create(&ready));
+            let report = cloned.await?;
+            records.write(RecordChange::put(&record)).await?;
+            Ok((record, report))
+        })
     }
 }
 
@@ -101,10 +154,11 @@ impl Handler<MakeClone> for CloneWorker {
 pub struct DiscardClone(pub InstanceUid);
 
 impl Handler<DiscardClone> for CloneWorker {
-    type Result = Result<(), CloneError>;
+    type Result = ResponseFuture<Result<(), CloneError>>;
 
     fn handle(&mut self, DiscardClone(uid): DiscardClone, _: &mut Self::Context) -> Self::Result {
-        self.cloner.delete(uid)
+        self.measurements.forget(uid);
+        self.deps.delete(uid)
     }
 }
 
@@ -114,7 +168,7 @@ impl Handler<DiscardClone> for CloneWorker {
 pub struct DeleteInstance(pub InstanceRecord);
 
 impl Handler<DeleteInstance> for CloneWorker {
-    type Result = Result<(), CloneError>;
+    type Result = ResponseFuture<Result<(), CloneError>>;
 
     fn handle(
         &mut self,
@@ -122,17 +176,23 @@ impl Handler<DeleteInstance> for CloneWorker {
         _: &mut Self::Context,
     ) -> Self::Result {
         record.phase = Phase::Deleting;
-        self.put(&record)?;
-        self.cloner.delete(record.uid)?;
-        // The data is deleted. The recorded intent removes the record at the next start.
-        if let Err(error) = self.records.remove(&record.name) {
-            tracing::error!(
-                instance = %record.name,
-                error = multidb_store::error_chain(&error),
-                "the record of a deleted instance was not removed, the next start of multidb tries again"
-            );
-        }
-        Ok(())
+        self.measurements.forget(record.uid);
+        let intent = self.records.write(RecordChange::put(&record));
+        let (records, deps) = (self.records.clone(), self.deps.clone());
+        Box::pin(async move {
+            intent.await?;
+            deps.delete(record.uid).await?;
+            // The data is deleted. The recorded intent removes the record at the next start.
+            let removed = records.write(RecordChange::Remove(record.name.clone()));
+            if let Err(error) = removed.await {
+                tracing::error!(
+                    instance = %record.name,
+                    error = multidb_store::error_chain(&error),
+                    "the record of a deleted instance was not removed, the next start of multidb tries again"
+                );
+            }
+            Ok(())
+        })
     }
 }
 
@@ -151,14 +211,22 @@ pub enum Copies {
 pub struct Persist(pub InstanceRecord, pub Copies);
 
 impl Handler<Persist> for CloneWorker {
-    type Result = Result<(), CloneError>;
+    type Result = ResponseFuture<Result<(), CloneError>>;
 
     fn handle(&mut self, Persist(record, copies): Persist, _: &mut Self::Context) -> Self::Result {
-        self.put(&record)?;
-        match copies {
-            Copies::Database => Ok(()),
-            Copies::DatabaseAndManifest => self.cloner.write_manifest(&record),
-        }
+        let written = self.records.write(RecordChange::put(&record));
+        let deps = self.deps.clone();
+        Box::pin(async move {
+            written.await?;
+            match copies {
+                Copies::Database => Ok(()),
+                Copies::DatabaseAndManifest => {
+                    let cloner = deps.cloner.clone();
+                    let written = deps.run(Lane::Manifests, move || cloner.write_manifest(&record));
+                    written.await
+                }
+            }
+        })
     }
 }
 
@@ -168,10 +236,12 @@ impl Handler<Persist> for CloneWorker {
 pub struct ReadManifest(pub InstanceUid);
 
 impl Handler<ReadManifest> for CloneWorker {
-    type Result = Result<Option<InstanceRecord>, CloneError>;
+    type Result = ResponseFuture<Result<Option<InstanceRecord>, CloneError>>;
 
     fn handle(&mut self, ReadManifest(uid): ReadManifest, _: &mut Self::Context) -> Self::Result {
-        self.cloner.read_manifest(uid)
+        let cloner = self.deps.cloner.clone();
+        self.deps
+            .run(Lane::Manifests, move || cloner.read_manifest(uid))
     }
 }
 
@@ -181,37 +251,25 @@ impl Handler<ReadManifest> for CloneWorker {
 pub struct PutTime(pub StoredTime, pub ObservedTime);
 
 impl Handler<PutTime> for CloneWorker {
-    type Result = Result<(), CloneError>;
+    type Result = ResponseFuture<Result<(), CloneError>>;
 
     fn handle(&mut self, PutTime(which, time): PutTime, _: &mut Self::Context) -> Self::Result {
-        let put = self.records.put_time(which, time);
-        put.map_err(|error| self.storage_failed(&error))
+        Box::pin(self.records.write(RecordChange::PutTime(which, time)))
     }
 }
 
-/// Measures the bytes exclusive to this clone.
+/// Measures the bytes exclusive to this clone. Answered soon: with the last result if a new one takes longer, and
+/// with none before the first.
 #[derive(Message)]
-#[rtype(result = "Result<u64, CloneError>")]
+#[rtype(result = "Option<u64>")]
 pub struct Measure(pub InstanceUid);
 
 impl Handler<Measure> for CloneWorker {
-    type Result = Result<u64, CloneError>;
+    type Result = ResponseFuture<Option<u64>>;
 
     fn handle(&mut self, Measure(uid): Measure, _: &mut Self::Context) -> Self::Result {
-        self.cloner.exclusive_bytes(uid)
-    }
-}
-
-/// Reads all snapshots.
-#[derive(Message)]
-#[rtype(result = "Result<Vec<SnapshotRecord>, CloneError>")]
-pub struct LoadSnapshots;
-
-impl Handler<LoadSnapshots> for CloneWorker {
-    type Result = Result<Vec<SnapshotRecord>, CloneError>;
-
-    fn handle(&mut self, _: LoadSnapshots, _: &mut Self::Context) -> Self::Result {
-        self.catalog.load()
+        let cloner = self.deps.cloner.clone();
+        Box::pin(self.measurements.measure(uid, cloner, &*self.deps.executor))
     }
 }
 
@@ -221,13 +279,17 @@ impl Handler<LoadSnapshots> for CloneWorker {
 pub struct DeleteSnapshot(pub SnapshotId);
 
 impl Handler<DeleteSnapshot> for CloneWorker {
-    type Result = Result<(), CloneError>;
+    type Result = ResponseFuture<Result<(), CloneError>>;
 
     fn handle(
         &mut self,
         DeleteSnapshot(id): DeleteSnapshot,
         _: &mut Self::Context,
     ) -> Self::Result {
-        self.catalog.delete(&id)
+        let catalog = self.deps.catalog.clone();
+        self.deps.run(Lane::Deletions, move || catalog.delete(&id))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,9 @@ use multidb_store::{InstanceRecord, InstanceUid};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, DiscardClone, MakeClone, Persist};
+use crate::clone_worker::{
+    CloneWorker, Copies, DeleteInstance, DiscardClone, MakeClone, Persist, worker_ended,
+};
 use crate::instance_table::StatusPublisher;
 use crate::limits::{Limits, STOP_TIMEOUT};
 use crate::observed_clock::ObservedClock;

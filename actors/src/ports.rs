@@ -31,6 +31,24 @@ pub trait Clock: Send + Sync + 'static {
     fn since_boot(&self) -> Duration;
 }
 
+/// A change of the records.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RecordChange {
+    /// The record is written under its name.
+    Put(Box<InstanceRecord>),
+    /// The record of this name is removed.
+    Remove(InstanceName),
+    /// A moment in observed time is written.
+    PutTime(StoredTime, ObservedTime),
+}
+
+impl RecordChange {
+    /// The record is written under its name.
+    pub fn put(record: &InstanceRecord) -> Self {
+        Self::Put(Box::new(record.clone()))
+    }
+}
+
 /// Keeps the records of instances. Its calls block, and are durable when they return.
 pub trait Records: Send + Sync + 'static {
     /// Writes the record under its name.
@@ -41,6 +59,15 @@ pub trait Records: Send + Sync + 'static {
 
     /// Writes a moment in observed time.
     fn put_time(&self, which: StoredTime, time: ObservedTime) -> Result<(), StoreError>;
+
+    /// Makes these changes in order. After an error any of them may have been made.
+    fn write(&self, changes: &[RecordChange]) -> Result<(), StoreError> {
+        changes.iter().try_for_each(|change| match change {
+            RecordChange::Put(record) => self.put(record),
+            RecordChange::Remove(name) => self.remove(name),
+            RecordChange::PutTime(which, time) => self.put_time(*which, *time),
+        })
+    }
 }
 
 impl Records for Store {
@@ -54,6 +81,18 @@ impl Records for Store {
 
     fn put_time(&self, which: StoredTime, time: ObservedTime) -> Result<(), StoreError> {
         Self::put_time(self, which, time)
+    }
+
+    fn write(&self, changes: &[RecordChange]) -> Result<(), StoreError> {
+        let mut batch = self.batch();
+        for change in changes {
+            match change {
+                RecordChange::Put(record) => batch.put(record),
+                RecordChange::Remove(name) => batch.remove(name),
+                RecordChange::PutTime(which, time) => batch.put_time(*which, *time),
+            }
+        }
+        batch.write()
     }
 }
 

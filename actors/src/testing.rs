@@ -14,7 +14,7 @@ use multidb_store::{
     InstanceRecord, InstanceUid, Layout, Phase, Pin, ProjectName, SnapshotId, SnapshotRecord, Store,
 };
 
-use crate::clone_worker::CloneWorker;
+use crate::clone_worker::{CloneWorker, CloneWorkerDeps, WorkerThreads};
 use crate::limits::{IdleLimits, Limits};
 use crate::observed_clock::ObservedClock;
 use crate::ports::{
@@ -258,7 +258,7 @@ pub struct Harness {
     pub clock: Arc<FakeClock>,
     /// The store of records.
     pub store: Store,
-    /// The pool of clone workers.
+    /// The clone worker.
     pub worker: Addr<CloneWorker>,
     /// The index of the snapshots `s1` with `a.1`, `s2` with `a.1` and `a.2`, taken later.
     pub index: Addr<SnapshotIndex>,
@@ -298,12 +298,13 @@ impl Harness {
             let defined = defined.iter().map(|m| (*m).to_owned()).collect();
             lock(&source.listings).insert(listing.to_owned(), defined);
         }
-        let worker = CloneWorker {
+        let worker = CloneWorker::new(CloneWorkerDeps {
             cloner: cloner.clone(),
             catalog: Arc::new(FakeCatalog),
             records: Arc::new(store.clone()),
-        }
-        .start_pool();
+            executor: Arc::new(WorkerThreads::start()),
+        })
+        .start();
         let snapshots = vec![
             snapshot("s1", 100, &["a.1"]),
             snapshot("s2", 200, &["a.1", "a.2"]),

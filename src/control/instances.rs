@@ -50,11 +50,8 @@ impl Control {
         let status = self.instance(name).await?;
         authorize(caller, Action::View, &*status.record, "see instances")?;
         let mut shown = self.instance_view(&status);
-        match self.deps.worker.send(Measure(status.record.uid)).await? {
-            Ok(bytes) => shown.exclusive_bytes = Some(bytes),
-            // Files come and go under a running Postgres.
-            Err(error) => tracing::debug!(%error, "an instance was not measured"),
-        }
+        let measured = self.deps.worker.send(Measure(status.record.uid));
+        shown.exclusive_bytes = measured.await?;
         shown.awake_because = Some(self.awake_reasons(&status).await);
         Ok(shown)
     }

@@ -11,12 +11,14 @@ use crate::ids::InstanceName;
 use crate::layout::Layout;
 use crate::records::{InstanceRecord, ObservedTime};
 
+mod batch;
 mod database;
 mod error;
 mod jobs;
 mod recovery;
 mod times;
 
+pub use self::batch::Batch;
 use self::database::{Contents, Database};
 pub use self::error::StoreError;
 pub use self::jobs::{DamagedJob, StoredJobs};
@@ -156,6 +158,14 @@ impl Store {
             database.remove(name)?;
             database.flush()
         })
+    }
+
+    /// An empty batch of changes.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch {
+            store: self,
+            changes: Vec::new(),
+        }
     }
 
     /// All records, by name.

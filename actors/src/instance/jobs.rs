@@ -31,7 +31,7 @@ impl InstanceActor {
         let replaces = why == CloneReason::Reset;
         let made = self.deps.worker.send(MakeClone { record, replaces });
         let made = made.into_actor(self).map(move |result, actor, ctx| {
-            let result = result.unwrap_or_else(|_| Err(worker_gone()));
+            let result = result.unwrap_or_else(|_| Err(worker_ended()));
             let outcome = match result {
                 Ok((record, report)) => {
                     tracing::info!(
@@ -240,7 +240,7 @@ impl InstanceActor {
         let record = self.record.clone();
         let deleted = self.deps.worker.send(DeleteInstance(record));
         let deleted = deleted.into_actor(self).map(move |result, actor, ctx| {
-            let outcome = match result.unwrap_or_else(|_| Err(worker_gone())) {
+            let outcome = match result.unwrap_or_else(|_| Err(worker_ended())) {
                 Ok(()) => Outcome::Done,
                 Err(error) => actor.note_delete_failure(error),
             };
@@ -271,7 +271,7 @@ impl InstanceActor {
     fn discard(&mut self, uid: InstanceUid, ctx: &mut Context<Self>) {
         let discarded = self.deps.worker.send(DiscardClone(uid)).into_actor(self);
         ctx.spawn(discarded.map(move |result, _, _| {
-            if let Err(error) = result.unwrap_or_else(|_| Err(worker_gone())) {
+            if let Err(error) = result.unwrap_or_else(|_| Err(worker_ended())) {
                 tracing::warn!(
                     %uid,
                     error = multidb_store::error_chain(&error),
@@ -279,11 +279,5 @@ impl InstanceActor {
                 );
             }
         }));
-    }
-}
-
-pub(super) fn worker_gone() -> CloneError {
-    CloneError::Failed {
-        message: "the clone workers have ended".to_owned(),
     }
 }

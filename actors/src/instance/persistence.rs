@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::jobs::worker_gone;
 use super::record_writer::{LockedJob, Retry, WriterEffect, WriterEvent};
 use super::*;
 
@@ -81,7 +80,7 @@ impl InstanceActor {
     fn write(&mut self, copies: Copies, ctx: &mut Context<Self>) {
         let written = self.deps.worker.send(Persist(self.record.clone(), copies));
         let written = written.into_actor(self).map(|result, actor, ctx| {
-            let result = result.unwrap_or_else(|_| Err(worker_gone()));
+            let result = result.unwrap_or_else(|_| Err(worker_ended()));
             actor.write_failure = result.err();
             let outcome = match actor.write_failure {
                 None => Outcome::Done,

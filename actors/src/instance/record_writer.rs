@@ -9,8 +9,8 @@
 //!                 └──retry delay── failed
 //! ```
 //!
-//! - One write at a time, always of the newest record: the workers are a pool, so of two writes in progress the
-//!   older could land last. Changes during a write are written together by the next one.
+//! - One write at a time, always of the newest record: of two writes in progress the older could land last, since a
+//!   manifest is written by several threads. Changes during a write are written together by the next one.
 //! - A clone and a deletion write the record themselves. Each gets the write lock at the end of the write in
 //!   progress, and no write begins before the lock is released. After a deletion nothing is written.
 //! - A pin is acknowledged by the write that has it. A change of the last use is written at most once in

@@ -69,6 +69,23 @@ fn records_survive_a_reopening() {
 }
 
 #[test]
+fn batch_is_written_in_order() {
+    let root = root();
+    let opened = open(&root.layout);
+    opened.store.put(&record(1)).unwrap();
+    let mut pinned = record(2);
+    pinned.pin = Pin::Forever;
+    let (first, second) = (record(1), record(2));
+    let mut batch = opened.store.batch();
+    batch.put(&second);
+    batch.remove(&first.name);
+    batch.put(&pinned);
+    batch.write().unwrap();
+    drop(opened);
+    assert_eq!(open(&root.layout).records, [pinned]);
+}
+
+#[test]
 fn second_daemon_on_the_same_root_is_refused() {
     let root = root();
     let _held = open(&root.layout);

@@ -31,16 +31,25 @@ impl Store {
     ///
     /// The database failed.
     pub fn put_time(&self, which: StoredTime, time: ObservedTime) -> Result<(), StoreError> {
-        let bytes = codec::encode_time(time).map_err(|source| broken(which, source))?;
         self.run(|database| {
-            let inserted = database.db.insert(which.key(), bytes.as_slice());
-            inserted.map_err(failed("write"))?;
+            database.insert_time(which, time)?;
             database.flush()
         })
     }
 }
 
 impl Database {
+    pub(super) fn insert_time(
+        &self,
+        which: StoredTime,
+        time: ObservedTime,
+    ) -> Result<(), StoreError> {
+        let bytes = codec::encode_time(time).map_err(|source| broken(which, source))?;
+        let inserted = self.db.insert(which.key(), bytes.as_slice());
+        inserted.map_err(failed("write"))?;
+        Ok(())
+    }
+
     /// A moment, if it was ever written.
     pub(super) fn time(&self, which: StoredTime) -> Result<Option<ObservedTime>, StoreError> {
         let bytes = self.db.get(which.key()).map_err(failed("read"))?;
