@@ -11,6 +11,7 @@
 //! | [`layout`] | the paths under the root directory |
 //! | [`codec`] | the encoding of a stored record, and its versions |
 //! | [`manifest`] | the JSON files beside the data, written atomically |
+//! | [`recovery`] | the rule of a start: what is served, kept and deleted |
 //! | [`root`] | the identity of a root directory, and the daemon's lock |
 //! | [`store`] | the records in sled, and their recovery |
 
@@ -20,6 +21,7 @@ pub mod ids;
 pub mod layout;
 pub mod manifest;
 pub mod records;
+pub mod recovery;
 pub mod root;
 pub mod store;
 

@@ -1,0 +1,301 @@
+//! The rule by a table of cases, and by random histories.
+
+use super::*;
+use crate::codec::tests::example;
+
+mod histories;
+
+const LAST_USE: LastUse = LastUse {
+    at: Timestamp::UNIX_EPOCH,
+    observed: ObservedTime::from_millis(1_000_000),
+};
+
+fn record(name: &str, uid: u64, epoch: u64, phase: Phase) -> InstanceRecord {
+    InstanceRecord {
+        name: name.parse().unwrap(),
+        uid: InstanceUid::from_bits(uid),
+        epoch,
+        phase,
+        marked: None,
+        pin: Pin::None,
+        ..example()
+    }
+}
+
+fn ready(uid: u64, epoch: u64) -> InstanceRecord {
+    record("x", uid, epoch, Phase::Ready)
+}
+
+fn clone_of(manifest: &InstanceRecord, has_data: bool) -> FoundClone {
+    FoundClone {
+        uid: manifest.uid,
+        manifest: FoundManifest::Record(Box::new(manifest.clone())),
+        has_data,
+    }
+}
+
+fn found(records: &[InstanceRecord], clones: &[FoundClone]) -> Found {
+    Found {
+        records: records.to_vec(),
+        clones: clones.to_vec(),
+        trashed: Vec::new(),
+        epoch: 0,
+        last_use: LAST_USE,
+    }
+}
+
+/// The plan in short: `serve 1 Database; delete 2`.
+fn told(plan: &Plan) -> String {
+    let number = |uid: InstanceUid| uid.to_string().trim_start_matches('0').to_owned();
+    let mut parts = Vec::new();
+    for instance in &plan.instances {
+        let Recovered {
+            record,
+            origin,
+            unusable,
+            mends_manifest,
+        } = instance;
+        assert_eq!(
+            record.phase,
+            if unusable.is_some() {
+                record.phase
+            } else {
+                Phase::Ready
+            }
+        );
+        let mends = if *mends_manifest { " mend" } else { "" };
+        let uid = number(record.uid);
+        parts.push(match unusable {
+            None => format!("serve {uid} {origin:?}{mends}"),
+            Some(_) => format!("fail {uid}"),
+        });
+    }
+    parts.extend(plan.removed.iter().map(|_| "remove record".to_owned()));
+    for Leftover { uid, action } in &plan.leftovers {
+        let action = match action {
+            LeftoverAction::Delete => "delete",
+            LeftoverAction::Quarantine(_) => "quarantine",
+        };
+        parts.push(format!("{action} {}", number(*uid)));
+    }
+    let left = plan.left_alone.iter();
+    parts.extend(left.map(|(uid, _)| format!("leave {}", number(*uid))));
+    parts.join("; ")
+}
+
+/// A case, the record of `x` as phase, clone and epoch, its clones, and the plan.
+const CASES: &str = "
+nothing happened                               | ready 1 1    | full 1 1             | serve 1 Database
+removed, created anew, records of before       | ready 1 1    | full 2 2             | serve 2 Manifest
+likewise, while the first was deleted          | deleting 1 1 | full 2 2             | serve 2 Manifest
+likewise, in a root of an earlier version      | deleting 1 1 | full 2 1             | serve 2 Manifest
+likewise, while the first was cloned           | cloning 1 1  | full 2 2             | serve 2 Manifest
+likewise, and the first is still there         | ready 1 1    | full 1 1, full 2 2   | serve 2 Manifest; delete 1
+no records                                     |              | full 1 1             | serve 1 Manifest
+no records, a replaced clone                   |              | full 1 1, full 2 2   | serve 2 Manifest; delete 1
+no records, two clones of one epoch            |              | full 1 1, full 2 1   | serve 2 Manifest; quarantine 1
+a deletion failed, or was interrupted          | deleting 1 1 | full 1 1             | serve 1 Kept
+a deletion moved the data                      | deleting 1 1 |                      | remove record
+a deletion left the directory                  | deleting 1 1 | partial 1 1          | remove record; delete 1
+a deletion, and an older clone                 | deleting 2 2 | full 1 1             | remove record; quarantine 1
+a creation was interrupted                     | cloning 1 1  | partial 1 1          | remove record; delete 1
+a creation was complete but for its record     | cloning 1 1  | full 1 1             | serve 1 Finished
+a reset was interrupted                        | ready 1 1    | full 1 1, partial 2 2| serve 1 Database; delete 2
+a reset was complete but for its record        | ready 1 1    | full 1 1, full 2 2   | serve 2 Manifest; delete 1
+a reset left the replaced clone                | ready 2 2    | full 1 1, full 2 2   | serve 2 Database; delete 1
+a reset's clone was lost, the replaced one not | ready 2 2    | full 1 1             | serve 1 Manifest
+the data is gone                               | ready 1 1    |                      | fail 1
+the data is gone, the directory is there       | ready 1 1    | partial 1 1          | fail 1
+";
+
+/// The items of a column: a word, a uid and an epoch each.
+fn items(column: &str) -> impl Iterator<Item = (&str, u64, u64)> {
+    let items = column.split(',').filter(|item| !item.trim().is_empty());
+    items.map(|item| {
+        let words: Vec<&str> = item.split_whitespace().collect();
+        let [word, uid, epoch] = words[..] else {
+            panic!("{item}");
+        };
+        (word, uid.parse().unwrap(), epoch.parse().unwrap())
+    })
+}
+
+#[test]
+fn each_case_has_its_result() {
+    for case in CASES.lines().filter(|line| !line.is_empty()) {
+        let columns: Vec<&str> = case.split('|').map(str::trim).collect();
+        let records: Vec<_> = items(columns[1])
+            .map(|(phase, uid, epoch)| match phase {
+                "ready" => record("x", uid, epoch, Phase::Ready),
+                "cloning" => record("x", uid, epoch, Phase::Cloning),
+                _ => record("x", uid, epoch, Phase::Deleting),
+            })
+            .collect();
+        let clones: Vec<_> = items(columns[2])
+            .map(|(data, uid, epoch)| clone_of(&ready(uid, epoch), data == "full"))
+            .collect();
+        assert_eq!(told(&plan(found(&records, &clones))), columns[3], "{case}");
+    }
+}
+
+#[test]
+fn unreadable_manifest_beside_complete_data_is_kept_and_shown() {
+    let with = |manifest: FoundManifest, has_data| FoundClone {
+        uid: InstanceUid::from_bits(1),
+        manifest,
+        has_data,
+    };
+    let why = || "why".to_owned();
+    for (manifest, has_data, unnamed, named) in [
+        (
+            FoundManifest::Damaged(why()),
+            true,
+            "quarantine 1",
+            "serve 1 Database mend",
+        ),
+        (FoundManifest::Damaged(why()), false, "leave 1", "fail 1"),
+        (
+            FoundManifest::Unreadable(why()),
+            true,
+            "leave 1",
+            "serve 1 Database",
+        ),
+        (
+            FoundManifest::Missing,
+            true,
+            "leave 1",
+            "serve 1 Database mend",
+        ),
+        (FoundManifest::Missing, false, "leave 1", "fail 1"),
+        (FoundManifest::Foreign(why()), true, "leave 1", "fail 1"),
+        (FoundManifest::Unfinished, false, "delete 1", "fail 1"),
+    ] {
+        let clone = [with(manifest, has_data)];
+        assert_eq!(told(&plan(found(&[], &clone))), unnamed, "{clone:?}");
+        assert_eq!(
+            told(&plan(found(&[ready(1, 1)], &clone))),
+            named,
+            "{clone:?}"
+        );
+    }
+}
+
+#[test]
+fn clone_in_the_trash_is_of_a_deletion_and_no_failure() {
+    let mut found = found(&[ready(2, 2)], &[]);
+    found.trashed = vec![ready(2, 2).uid];
+    assert_eq!(told(&plan(found.clone())), "remove record");
+    found.clones = vec![clone_of(&ready(1, 1), true)];
+    assert_eq!(told(&plan(found)), "remove record; quarantine 1");
+}
+
+#[test]
+fn two_records_of_one_clone_do_not_share_it() {
+    let (x, y) = (
+        record("x", 1, 1, Phase::Ready),
+        record("y", 1, 1, Phase::Ready),
+    );
+    let clones = [clone_of(&y, true)];
+    assert_eq!(
+        told(&plan(found(&[x.clone(), y], &clones))),
+        "fail 1; serve 1 Database"
+    );
+    // A record is believed where no other claims the clone.
+    assert_eq!(told(&plan(found(&[x], &clones))), "serve 1 Database");
+}
+
+#[test]
+fn newer_copy_wins_and_at_a_tie_the_stronger_pin() {
+    let until = |second| Pin::Until(Timestamp::from_second(second).unwrap());
+    let copy = |sequence, pin| InstanceRecord {
+        sequence,
+        pin,
+        ..ready(1, 1)
+    };
+    for (in_database, in_manifest, expected, origin) in [
+        (
+            copy(1, Pin::None),
+            copy(2, Pin::Forever),
+            Pin::Forever,
+            RecordOrigin::Updated,
+        ),
+        (
+            copy(2, Pin::Forever),
+            copy(3, Pin::None),
+            Pin::None,
+            RecordOrigin::Updated,
+        ),
+        (
+            copy(2, Pin::None),
+            copy(1, Pin::Forever),
+            Pin::None,
+            RecordOrigin::Database,
+        ),
+        (
+            copy(1, Pin::None),
+            copy(1, Pin::Forever),
+            Pin::Forever,
+            RecordOrigin::Updated,
+        ),
+        (
+            copy(1, Pin::None),
+            copy(1, until(9)),
+            until(9),
+            RecordOrigin::Updated,
+        ),
+        (
+            copy(1, until(9)),
+            copy(1, until(5)),
+            until(9),
+            RecordOrigin::Database,
+        ),
+        (
+            copy(1, until(9)),
+            copy(1, Pin::Forever),
+            Pin::Forever,
+            RecordOrigin::Updated,
+        ),
+    ] {
+        let plan = plan(found(
+            std::slice::from_ref(&in_database),
+            &[clone_of(&in_manifest, true)],
+        ));
+        let [instance] = &plan.instances[..] else {
+            panic!("{plan:?}");
+        };
+        assert_eq!((instance.record.pin, instance.origin), (expected, origin));
+        let newest = in_database.sequence.max(in_manifest.sequence);
+        assert_eq!(instance.record.sequence, newest);
+        assert!(instance.record.last_used_at >= in_database.last_used_at);
+    }
+}
+
+#[test]
+fn last_use_never_goes_back_and_is_now_where_it_was_lost() {
+    let mut older = ready(1, 1);
+    older.last_used_observed = ObservedTime::from_millis(2_000_000);
+    let newer = InstanceRecord {
+        sequence: older.sequence + 1,
+        last_used_observed: ObservedTime::from_millis(5),
+        ..ready(1, 1)
+    };
+    let used = |records: &[InstanceRecord], manifest: &InstanceRecord| {
+        let plan = plan(found(records, &[clone_of(manifest, true)]));
+        plan.instances[0].record.last_used_observed
+    };
+    assert_eq!(used(&[older.clone()], &newer), older.last_used_observed);
+    assert_eq!(used(&[], &newer), LAST_USE.observed);
+    assert_eq!(
+        used(std::slice::from_ref(&newer), &older),
+        newer.last_used_observed
+    );
+}
+
+#[test]
+fn epoch_is_the_highest_of_all() {
+    let mut all = found(&[ready(1, 3)], &[clone_of(&ready(2, 7), false)]);
+    all.epoch = 5;
+    assert_eq!(plan(all.clone()).epoch, 7);
+    all.epoch = 9;
+    assert_eq!(plan(all).epoch, 9);
+}
