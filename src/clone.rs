@@ -19,7 +19,6 @@ use multidb_store::{InstanceRecord, InstanceUid, Layout, error_chain};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-mod btrfs;
 mod copy;
 mod create;
 mod error;
@@ -36,6 +35,7 @@ pub use self::tree::TreeSize;
 use self::copy::FileCopy;
 use self::error::failed;
 use self::tree::TreeError;
+use crate::fsutil::btrfs;
 
 /// How data directories are cloned, as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -20,7 +20,9 @@ use multidb_store::{InstanceRecord, InstanceUid, SnapshotRecord, manifest};
 
 use super::copy::{self, FileCopy};
 use super::error::failed;
-use super::{Method, TreeCloner, btrfs, probe, root, tree};
+use super::{Method, TreeCloner, probe, root, tree};
+use crate::fsutil::beneath::Directory;
+use crate::fsutil::btrfs;
 
 /// The name of an incomplete clone.
 pub(super) const PARTIAL: &str = "data.partial";
@@ -70,7 +72,9 @@ impl TreeCloner {
             let files =
                 files.map_err(|error| self.tree_failed(error, Some(snapshot.id.as_str())))?;
             check_count(snapshot, files)?;
-            btrfs::snapshot(&from, &data)
+            Directory::open(&from)
+                .map_err(io::Error::from)
+                .and_then(|from| btrfs::snapshot(&from, &data))
                 .map_err(|error| self.io_failed("clone", &data, &error))?;
             return Ok(0);
         }

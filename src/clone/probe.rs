@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use multidb_actors::ports::CloneError;
 use multidb_store::Layout;
 
-use super::{Method, btrfs};
+use super::Method;
+use crate::fsutil::beneath::{self, Directory};
+use crate::fsutil::btrfs;
 
 /// `XFS_SUPER_MAGIC`.
 const XFS: i64 = 0x5846_5342;
@@ -149,21 +151,16 @@ fn try_subvolumes(from: &Path, to: &Path) -> io::Result<()> {
         return Err(io::Error::other("it is not Btrfs"));
     }
     btrfs::create_subvolume(from)?;
-    btrfs::snapshot(from, to)
+    btrfs::snapshot(&Directory::open(from)?, to)
 }
 
-/// Removes a file or an empty subvolume, if it exists.
+/// Removes a file or a subvolume, if it exists. Its directory may be a link to another file system.
 fn remove(path: &Path) -> io::Result<()> {
-    let removed = if btrfs::is_subvolume(path) {
-        // Without root a subvolume cannot be deleted, but an empty one can be removed.
-        btrfs::delete_subvolume(path).or_else(|_| fs::remove_dir(path))
-    } else {
-        fs::remove_file(path)
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    let (parent, name) = (
+        path.parent().unwrap_or(path),
+        path.file_name().unwrap_or_default(),
+    );
+    Ok(beneath::remove(&parent.canonicalize()?.join(name))?)
 }
 
 impl Findings {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
-use super::btrfs;
+use crate::fsutil::beneath;
 
 /// The prefix of the names that this process gives, which its own sweep skips.
 static OWN_PREFIX: LazyLock<String> = LazyLock::new(|| {
@@ -27,7 +27,7 @@ pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed?,
     }
-    delete(&doomed)
+    Ok(beneath::remove(&doomed)?)
 }
 
 /// Deletes the leftovers of earlier processes, and returns those that it could not delete.
@@ -42,32 +42,9 @@ pub(super) fn sweep(trash: &Path) -> io::Result<Vec<(PathBuf, io::Error)>> {
         if is_own {
             continue;
         }
-        if let Err(error) = delete(&entry.path()) {
-            left.push((entry.path(), error));
+        if let Err(error) = beneath::remove(&entry.path()) {
+            left.push((entry.path(), error.into()));
         }
     }
     Ok(left)
-}
-
-/// Deletes a tree. Subvolumes at its top or directly below are deleted by one call each. Where that is
-/// not permitted, and deeper down, the kernel lets an empty subvolume be removed like a directory
-/// (since 4.18).
-fn delete(path: &Path) -> io::Result<()> {
-    if !fs::symlink_metadata(path)?.is_dir() {
-        return fs::remove_file(path);
-    }
-    if btrfs::is_btrfs(path) {
-        if btrfs::is_subvolume(path) && btrfs::delete_subvolume(path).is_ok() {
-            return Ok(());
-        }
-        for entry in fs::read_dir(path)? {
-            let inner = entry?.path();
-            if btrfs::is_subvolume(&inner)
-                && let Err(error) = btrfs::delete_subvolume(&inner)
-            {
-                tracing::debug!(path = %inner.display(), %error, "deleting a subvolume file by file");
-            }
-        }
-    }
-    fs::remove_dir_all(path)
 }

@@ -79,3 +79,29 @@ fn sweep_and_deletions_can_run_in_parallel() {
     });
     root.assert_no_trace();
 }
+
+/// Any user can make a subvolume in a directory of its own, and make it read-only.
+#[test]
+fn subvolumes_that_a_stranger_nested_are_deleted() {
+    let root = root(BTRFS);
+    let cloner = root.open(Method::Auto);
+    root.snapshot(&cloner, 10);
+    cloner.create(&instance(1)).unwrap();
+    let inner = root.data(1).join("base/inner");
+    let innermost = inner.join("directory/innermost");
+    btrfs::create_subvolume(&inner).unwrap();
+    fs::create_dir(inner.join("directory")).unwrap();
+    btrfs::create_subvolume(&innermost).unwrap();
+    for subvolume in [&innermost, &inner] {
+        fs::write(subvolume.join("file"), "x").unwrap();
+        let status = std::process::Command::new("btrfs")
+            .args(["property", "set", "-ts"])
+            .arg(subvolume)
+            .args(["ro", "true"])
+            .status();
+        assert!(status.unwrap().success());
+        fs::write(subvolume.join("other"), "x").unwrap_err();
+    }
+    cloner.delete(instance(1).uid).unwrap();
+    root.assert_no_trace();
+}

@@ -1,19 +1,23 @@
 //! Btrfs subvolumes: created, cloned and deleted by ioctls of `linux/btrfs.h`.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::fs::{Mode, Stat, fchmod, fstatfs};
 use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
+
+use super::beneath::Directory;
 
 /// `BTRFS_IOCTL_MAGIC`.
 const MAGIC: u8 = 0x94;
 /// `BTRFS_FIRST_FREE_OBJECTID`: the inode number of each subvolume's root.
 const SUBVOLUME_INODE: u64 = 256;
 /// `BTRFS_SUPER_MAGIC`.
-pub(super) const FILE_SYSTEM: i64 = 0x9123_683E;
+pub const FILE_SYSTEM: i64 = 0x9123_683E;
 
 /// `struct btrfs_ioctl_vol_args`.
 #[repr(C)]
@@ -35,25 +39,34 @@ struct VolArgsV2 {
 const SNAP_DESTROY: Opcode = opcode::write::<VolArgs>(MAGIC, 15);
 const SNAP_CREATE_V2: Opcode = opcode::write::<VolArgsV2>(MAGIC, 23);
 const SUBVOL_CREATE_V2: Opcode = opcode::write::<VolArgsV2>(MAGIC, 24);
+const SUBVOL_SETFLAGS: Opcode = opcode::write::<u64>(MAGIC, 26);
 
 /// Whether the path is on Btrfs.
-pub(super) fn is_btrfs(path: &Path) -> bool {
+pub fn is_btrfs(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == FILE_SYSTEM)
 }
 
 /// Whether the path is the root of a subvolume.
-pub(super) fn is_subvolume(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = std::fs::symlink_metadata(path);
-    metadata.is_ok_and(|m| m.is_dir() && m.ino() == SUBVOLUME_INODE) && is_btrfs(path)
+pub fn is_subvolume(path: &Path) -> bool {
+    let opened = Directory::open(path);
+    opened.is_ok_and(|directory| {
+        let stat = directory.stat();
+        stat.is_ok_and(|stat| is_subvolume_root(&directory, &stat))
+    })
 }
 
-/// Creates an empty subvolume.
+/// Whether this open directory is the root of a subvolume.
+pub fn is_subvolume_root(directory: impl AsFd, stat: &Stat) -> bool {
+    stat.st_ino == SUBVOLUME_INODE
+        && fstatfs(directory).is_ok_and(|stat| stat.f_type == FILE_SYSTEM)
+}
+
+/// Creates an empty subvolume for its owner alone. Only multidb can write the directory that it is in.
 ///
 /// # Errors
 ///
 /// The path exists, its parent does not, or it is not on Btrfs.
-pub(super) fn create_subvolume(path: &Path) -> io::Result<()> {
+pub fn create_subvolume(path: &Path) -> io::Result<()> {
     let (parent, name) = split::<4040>(path)?;
     let args = VolArgsV2 {
         fd: 0,
@@ -64,8 +77,8 @@ pub(super) fn create_subvolume(path: &Path) -> io::Result<()> {
     };
     // SAFETY: the opcode takes exactly this structure, whose name ends in a zero byte.
     unsafe { ioctl(&parent, Setter::<SUBVOL_CREATE_V2, _>::new(args)) }?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    std::fs::set_permissions(path, mode)
+    let made = Directory::open(path)?;
+    Ok(fchmod(&made, Mode::from_raw_mode(0o700))?)
 }
 
 /// Creates a writable snapshot of a subvolume, in one step. It is durable when this returns, like all
@@ -75,11 +88,10 @@ pub(super) fn create_subvolume(path: &Path) -> io::Result<()> {
 /// # Errors
 ///
 /// `from` is not a subvolume, `to` exists, or there is no space.
-pub(super) fn snapshot(from: &Path, to: &Path) -> io::Result<()> {
-    let source = File::open(from)?;
+pub fn snapshot(from: &Directory, to: &Path) -> io::Result<()> {
     let (parent, name) = split::<4040>(to)?;
     let args = VolArgsV2 {
-        fd: i64::from(source.as_raw_fd()),
+        fd: i64::from(from.as_fd().as_raw_fd()),
         transid: 0,
         flags: 0,
         unused: [0; 4],
@@ -94,26 +106,41 @@ pub(super) fn snapshot(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// The path is not a subvolume, contains another one, or is mounted; or multidb does not run as root
+/// The name is not a subvolume, contains another one, or is mounted; or multidb does not run as root
 /// and the file system is not mounted with `user_subvol_rm_allowed`.
-pub(super) fn delete_subvolume(path: &Path) -> io::Result<()> {
-    let (parent, name) = split::<4088>(path)?;
+pub fn delete_subvolume(parent: impl AsFd, name: &OsStr) -> io::Result<()> {
+    let name = terminated::<4088>(name)?;
     let args = VolArgs { fd: 0, name };
     // SAFETY: the opcode takes exactly this structure, whose name ends in a zero byte.
-    Ok(unsafe { ioctl(&parent, Setter::<SNAP_DESTROY, _>::new(args)) }?)
+    Ok(unsafe { ioctl(parent, Setter::<SNAP_DESTROY, _>::new(args)) }?)
 }
 
-/// The open parent directory of a path, and its last name as a zero-terminated array.
+/// Makes a subvolume writable, which its owner may have made read-only.
+///
+/// # Errors
+///
+/// It is no subvolume, or belongs to somebody else.
+pub fn make_writable(subvolume: impl AsFd) -> io::Result<()> {
+    // SAFETY: the opcode takes 64 bits of flags.
+    Ok(unsafe { ioctl(subvolume, Setter::<SUBVOL_SETFLAGS, _>::new(0_u64)) }?)
+}
+
+/// The open parent directory of a path, and its last name.
 fn split<const N: usize>(path: &Path) -> io::Result<(File, [u8; N])> {
     let (Some(parent), Some(last)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let bytes = last.as_bytes();
-    let mut name = [0; N];
+    Ok((File::open(parent)?, terminated(last)?))
+}
+
+/// A name as a zero-terminated array.
+fn terminated<const N: usize>(name: &OsStr) -> io::Result<[u8; N]> {
+    let bytes = name.as_bytes();
+    let mut array = [0; N];
     // The last byte stays zero.
     if bytes.len() >= N {
         return Err(io::ErrorKind::InvalidFilename.into());
     }
-    name[..bytes.len()].copy_from_slice(bytes);
-    Ok((File::open(parent)?, name))
+    array[..bytes.len()].copy_from_slice(bytes);
+    Ok(array)
 }
