@@ -78,6 +78,8 @@ pub struct InstanceActor {
     pending_commands: PendingCommands,
     /// The start in progress, which a stop cancels.
     start: Option<SpawnHandle>,
+    /// Whether the start in progress waits for a slot.
+    waits_for_slot: bool,
     /// The timer of the idle period.
     idle: Option<SpawnHandle>,
     /// The number of failed stops in a row.
@@ -98,6 +100,8 @@ struct Run {
     endpoint: Endpoint,
     /// The channel on which leases report the end of their session. A stopped instance has none, to save memory.
     ended: mpsc::UnboundedSender<Job>,
+    /// When it may be stopped for another instance.
+    resident_until: Instant,
     /// Held until Postgres has stopped.
     _slot: Slot,
 }
@@ -140,6 +144,8 @@ impl InstanceActor {
             unused: true,
             endpoint: None,
             failure: None,
+            waits_for_slot: false,
+            resident_until: None,
         });
         Self::create(|ctx| {
             let mut actor = Self {
@@ -151,6 +157,7 @@ impl InstanceActor {
                 waiters: Vec::new(),
                 pending_commands: PendingCommands::default(),
                 start: None,
+                waits_for_slot: false,
                 idle: None,
                 stop_failures: 0,
                 writer: RecordWriter::default(),
@@ -160,7 +167,8 @@ impl InstanceActor {
                 deps,
             };
             if let Some((run, postgres, slot)) = adopted {
-                actor.take_run(run, postgres, slot, ctx);
+                // Nobody waits for it to earn its start.
+                actor.take_run(run, postgres, slot, now, ctx);
             }
             actor
         })
@@ -265,8 +273,11 @@ impl InstanceActor {
     }
 
     fn arm_idle(&mut self, idle: Job, ctx: &mut Context<Self>) {
-        if self.deps.slots.wanted() > 0 {
-            ctx.notify(SlotWanted);
+        if self.deps.slots.wanted() > 0
+            && let Err(error) = self.deps.free_slot.try_send(FreeSlot)
+        {
+            // The waiting instances ask, too.
+            tracing::debug!(%error, "the supervisor did not take a request for a slot");
         }
         let over = tokio::time::sleep(self.deps.limits.instance_idle_timeout);
         let wait = over.into_actor(self).map(move |(), actor, ctx| {
@@ -288,6 +299,8 @@ impl InstanceActor {
             unused: self.life.is_unused(),
             endpoint: self.run.as_ref().map(|run| run.endpoint.clone()),
             failure: self.failure.clone(),
+            waits_for_slot: self.waits_for_slot,
+            resident_until: self.run.as_ref().map(|run| run.resident_until),
         });
         self.pending_commands.answer(state, self.failure.as_ref());
         if state == State::Gone {

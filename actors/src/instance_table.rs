@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use multidb_store::{InstanceName, InstanceRecord, ProjectName, SnapshotId};
+use multidb_store::{InstanceName, InstanceRecord, ObservedTime, ProjectName, SnapshotId};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use crate::instance::InstanceStatus;
 use crate::instance::lifecycle::{State, StateName};
+use crate::instance::{InstanceError, InstanceStatus};
 use crate::supervisor::retention;
 
 /// The table, shared by the Supervisor and the instances.
@@ -68,8 +69,10 @@ struct Rows {
     by_name: BTreeMap<InstanceName, InstanceStatus>,
     counts: InstanceCounts,
     by_creator: HashMap<String, usize>,
-    /// The running instances that are unused, by last use.
-    evictable: BTreeSet<Timed>,
+    /// The running instances that are unused, by last use in observed time.
+    evictable: BTreeSet<(ObservedTime, InstanceName)>,
+    /// The number of instances that stop, without those whose stop failed.
+    releasing: usize,
     /// The instances that expire if they stay as they are, by expiry.
     expiring: BTreeSet<Timed>,
     retention: Duration,
@@ -99,6 +102,8 @@ impl InstanceTable {
             unused: true,
             endpoint: None,
             failure: None,
+            waits_for_slot: false,
+            resident_until: None,
         };
         self.rows().replace(&name, Some(status));
     }
@@ -173,10 +178,22 @@ impl InstanceTable {
         listed.take(limit).cloned().collect()
     }
 
-    /// The running instance without use or waiting clients that was used least recently.
-    pub fn least_recently_used(&self) -> Option<InstanceName> {
+    /// The running instances without use or waiting clients whose residency is over, the least recently used one
+    /// first. At most `max_running`.
+    pub fn evictable(&self, now: Instant) -> Vec<InstanceName> {
         let rows = self.rows();
-        rows.evictable.first().map(|(_, name)| name.clone())
+        let evictable = rows.evictable.iter().map(|(_, name)| name);
+        let evictable = evictable.filter(|name| {
+            let status = rows.by_name.get(*name);
+            let until = status.and_then(|status| status.resident_until);
+            until.is_none_or(|until| until <= now)
+        });
+        evictable.cloned().collect()
+    }
+
+    /// The number of instances that stop and will release their slots. One whose stop failed may never do so.
+    pub fn count_releasing(&self) -> usize {
+        self.rows().releasing
     }
 
     /// At most `max` of the instances that expired before `now`, in order, from behind `after`.
@@ -251,6 +268,7 @@ impl Rows {
             .entry(record.created_by.clone())
             .or_default() += 1;
         self.evictable.extend(evictable(status));
+        self.releasing += usize::from(is_releasing(status));
         self.expiring.extend(expiring(status, self.retention));
     }
 
@@ -264,9 +282,10 @@ impl Rows {
                 self.by_creator.remove(&record.created_by);
             }
         }
-        if let Some(timed) = evictable(status) {
-            self.evictable.remove(&timed);
+        if let Some(used) = evictable(status) {
+            self.evictable.remove(&used);
         }
+        self.releasing -= usize::from(is_releasing(status));
         if let Some(timed) = expiring(status, self.retention) {
             self.expiring.remove(&timed);
         }
@@ -287,10 +306,15 @@ fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
 }
 
 /// The place in the order of eviction; none for an instance that is not to be stopped for another one.
-fn evictable(status: &InstanceStatus) -> Option<Timed> {
+fn evictable(status: &InstanceStatus) -> Option<(ObservedTime, InstanceName)> {
     let is_running = matches!(status.state, State::Running { .. });
     let record = &status.record;
-    (is_running && status.unused).then(|| (record.last_used_at, record.name.clone()))
+    (is_running && status.unused).then(|| (record.last_used_observed, record.name.clone()))
+}
+
+fn is_releasing(status: &InstanceStatus) -> bool {
+    let is_stopping = matches!(status.state, State::Stopping { .. });
+    is_stopping && !matches!(status.failure, Some(InstanceError::Stop(_)))
 }
 
 /// The place in the order of expiry; none for an instance that does not expire as it is.

@@ -3,6 +3,9 @@
 //! An instance acquires a slot before its start and releases it when its Postgres has stopped. If all
 //! are taken, it asks the Supervisor to stop the least recently used instance without sessions, and
 //! repeats that until a slot is free, since that instance may just have got a client.
+//!
+//! Waiting instances get slots in the order in which they began to wait. Each instance keeps its slot for a
+//! residency: six busy instances in five slots otherwise start and stop most of the time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +16,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The interval of requests to the Supervisor while an instance waits for a slot.
 const ASK_INTERVAL: Duration = Duration::from_millis(25);
+
+/// The shortest residency, in which a running instance is not stopped for another one.
+const RESIDENCY_MIN: Duration = Duration::from_millis(250);
+/// The longest residency, for an instance whose start was slow by chance.
+const RESIDENCY_MAX: Duration = Duration::from_secs(2);
+
+/// The residency of an instance whose start took this long: it serves for at least twice the time.
+pub(crate) fn residency(start: Duration) -> Duration {
+    (start * 2).clamp(RESIDENCY_MIN, RESIDENCY_MAX)
+}
 
 /// One slot, released on drop.
 #[derive(Debug)]

@@ -30,6 +30,7 @@ use crate::snapshot_index::{Choice, Choose, ChooseError, SnapshotIndex};
 
 mod creations;
 mod error;
+mod eviction;
 mod expiry;
 mod messages;
 mod removals;
@@ -404,20 +405,6 @@ impl Supervisor {
         };
         self.actors.insert(name, entry);
         addr
-    }
-
-    /// Stops the least recently used instance without sessions, unless enough are stopping.
-    fn make_room(&mut self) {
-        if self.table.count_in(StateName::Stopping) >= self.slots.wanted() {
-            return;
-        }
-        let unused = self.table.least_recently_used();
-        if let Some(entry) = unused.and_then(|name| self.actors.get(&name)) {
-            // A full mailbox means that it is busy; the waiter asks again.
-            if let Err(error) = entry.addr.try_send(crate::instance::SlotWanted) {
-                tracing::debug!(%error, "an instance did not take a request for room");
-            }
-        }
     }
 }
 

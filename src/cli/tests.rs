@@ -128,6 +128,7 @@ fn instance() -> InstanceView {
         name: "testdb".to_owned(),
         project: "polls".to_owned(),
         state: "running".to_owned(),
+        waiting_for: None,
         snapshot: "monday".to_owned(),
         gitref: Some("feature/tags".to_owned()),
         commit: Some("abcde12345".repeat(4)),
@@ -169,6 +170,16 @@ fn pinned() -> InstanceView {
     }
 }
 
+fn waiting() -> InstanceView {
+    InstanceView {
+        name: "b".to_owned(),
+        state: "starting".to_owned(),
+        waiting_for: Some("slot".to_owned()),
+        connections: 0,
+        ..instance()
+    }
+}
+
 fn snapshot() -> SnapshotView {
     SnapshotView {
         id: "monday".to_owned(),
@@ -193,7 +204,7 @@ fn snapshot() -> SnapshotView {
 fn instances_are_shown() {
     insta::assert_snapshot!(
         "instance_ls",
-        instance::text::list(&[instance(), pinned()], now())
+        instance::text::list(&[instance(), pinned(), waiting()], now())
     );
     insta::assert_snapshot!("instance_ls_empty", instance::text::list(&[], now()));
     insta::assert_snapshot!("instance_show", instance::text::one(&instance(), now()));

@@ -217,6 +217,7 @@ impl Control {
             name: record.name.to_string(),
             project: record.project.to_string(),
             state: status.state.name().to_owned(),
+            waiting_for: status.waits_for_slot.then(|| "slot".to_owned()),
             snapshot: record.snapshot.to_string(),
             gitref: record.gitref.clone(),
             commit: record.commit.clone(),

@@ -67,6 +67,8 @@ pub struct InstanceView {
     pub project: String,
     /// `cloning`, `stopped`, `starting`, `running`, `stopping`, `failed` or `deleting`.
     pub state: String,
+    /// What its start waits for: `slot` while `max_running` instances run; none otherwise.
+    pub waiting_for: Option<String>,
     /// The snapshot that it was cloned from.
     pub snapshot: String,
     /// The revision that the client named at creation.

@@ -9,6 +9,7 @@ use super::persistence::backoff;
 use super::*;
 use crate::awake::Awake;
 use crate::ports::RuntimeError;
+use crate::slots::residency;
 
 /// The longest time to wait for Postgres' answer about its own work.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,15 +102,41 @@ impl InstanceActor {
 
     /// Waits for a slot, then starts Postgres; each may take `start_timeout`.
     pub(super) fn begin_start(&mut self, job: Job, ctx: &mut Context<Self>) {
+        if let Some(slot) = self.deps.slots.try_acquire() {
+            return self.start_postgres(job, slot, ctx);
+        }
+        self.waits_for_slot = true;
+        let InstanceDeps {
+            slots,
+            free_slot,
+            limits,
+            ..
+        } = self.deps.clone();
+        let limit = limits.start_timeout;
+        let acquired = async move { slots.acquire(limit, free_slot).await };
+        let acquired = acquired.into_actor(self).map(move |slot, actor, ctx| {
+            actor.waits_for_slot = false;
+            match slot {
+                Some(slot) => {
+                    actor.start_postgres(job, slot, ctx);
+                    actor.settle(ctx);
+                }
+                None => {
+                    let max = actor.deps.slots.max();
+                    let error = InstanceError::NoSlot { max, waited: limit };
+                    actor.note_started(job, Err(error), Duration::ZERO, ctx);
+                }
+            }
+        });
+        self.start = Some(ctx.spawn(acquired));
+    }
+
+    fn start_postgres(&mut self, job: Job, slot: Slot, ctx: &mut Context<Self>) {
         let deps = self.deps.clone();
         let record = self.record.clone();
+        let began = Instant::now();
         let start = async move {
             let limit = deps.limits.start_timeout;
-            let slot = deps.slots.acquire(limit, deps.free_slot).await;
-            let slot = slot.ok_or(InstanceError::NoSlot {
-                max: deps.slots.max(),
-                waited: limit,
-            })?;
             match tokio::time::timeout(limit, deps.runtime.start(&record)).await {
                 Ok(Ok(postgres)) => Ok((postgres, slot)),
                 Ok(Err(error)) => Err(InstanceError::Start(error)),
@@ -119,22 +146,33 @@ impl InstanceActor {
         let start = start
             .into_actor(self)
             .map(move |started: Started, actor, ctx| {
-                actor.start = None;
-                let outcome = match started {
-                    Ok((postgres, slot)) => {
-                        actor.failure = None;
-                        actor.take_run(job, postgres, slot, ctx);
-                        Outcome::Done
-                    }
-                    Err(error) => {
-                        actor.log_start_failure(&error);
-                        actor.failure = Some(error);
-                        Outcome::Failed
-                    }
-                };
-                actor.apply(Event::StartDone { job, outcome }, ctx);
+                actor.note_started(job, started, began.elapsed(), ctx);
             });
         self.start = Some(ctx.spawn(start));
+    }
+
+    fn note_started(
+        &mut self,
+        job: Job,
+        started: Started,
+        elapsed: Duration,
+        ctx: &mut Context<Self>,
+    ) {
+        self.start = None;
+        let outcome = match started {
+            Ok((postgres, slot)) => {
+                self.failure = None;
+                let resident_until = Instant::now() + residency(elapsed);
+                self.take_run(job, postgres, slot, resident_until, ctx);
+                Outcome::Done
+            }
+            Err(error) => {
+                self.log_start_failure(&error);
+                self.failure = Some(error);
+                Outcome::Failed
+            }
+        };
+        self.apply(Event::StartDone { job, outcome }, ctx);
     }
 
     /// Without a free slot nothing is wrong with the instance, so that is not a warning.
@@ -155,6 +193,7 @@ impl InstanceActor {
         run: Job,
         postgres: RunningPostgres,
         slot: Slot,
+        resident_until: Instant,
         ctx: &mut Context<Self>,
     ) {
         let RunningPostgres { endpoint, exited } = postgres;
@@ -163,6 +202,7 @@ impl InstanceActor {
         self.run = Some(Run {
             endpoint,
             ended,
+            resident_until,
             _slot: slot,
         });
         let exited: BoxFuture<'static, String> = exited;
@@ -186,6 +226,7 @@ impl InstanceActor {
         if let Some(start) = self.start.take() {
             ctx.cancel_future(start);
         }
+        self.waits_for_slot = false;
         if let Some(idle) = self.idle.take() {
             ctx.cancel_future(idle);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use multidb_store::{InstanceRecord, InstanceUid};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::instance::lifecycle::State;
 use crate::ports::{CloneError, Endpoint, RuntimeError, StartError};
@@ -23,6 +24,10 @@ pub struct InstanceStatus {
     pub endpoint: Option<Endpoint>,
     /// The error of its last job, if that failed.
     pub failure: Option<InstanceError>,
+    /// Whether its start waits for a slot.
+    pub waits_for_slot: bool,
+    /// When its residency ends: from then on it may be stopped for another instance. None before its first run.
+    pub resident_until: Option<Instant>,
 }
 
 /// The reason why an instance did not serve a client or carry out a command.

@@ -1,5 +1,6 @@
 //! The counts and orders against a naive recount, over random sequences of changes.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use multidb_store::{Phase, Pin};
@@ -7,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::instance::lifecycle::{AfterStop, Job};
+use crate::ports::RuntimeError;
 use crate::testing::record;
 
 const RETENTION: Duration = Duration::from_secs(100);
@@ -47,15 +49,29 @@ fn any_pin() -> impl Strategy<Value = Pin> {
     ]
 }
 
+/// The beginning of all residencies.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn stop_failure() -> InstanceError {
+    InstanceError::Stop(RuntimeError {
+        message: "no".to_owned(),
+        hint: None,
+    })
+}
+
 fn any_status() -> impl Strategy<Value = InstanceStatus> {
     let of_record = (0..8u8, "[ab]", "[st]", "[pq]", 0..200i64, any_pin());
-    (of_record, any_state(), any::<bool>()).prop_map(|(of_record, state, unused)| {
+    let until = prop::option::of(0..3u64);
+    let of_run = (any_state(), any::<bool>(), any::<bool>(), until);
+    (of_record, of_run).prop_map(|(of_record, (state, unused, stop_failed, until))| {
+        let resident_until = until.map(|seconds| *START + Duration::from_secs(seconds));
         let (number, created_by, snapshot, project, last_used, pin) = of_record;
         let mut record = record(name(number).as_str(), 1, Phase::Ready);
         record.created_by = created_by;
         record.snapshot = snapshot.parse().unwrap();
         record.project = project.parse().unwrap();
         record.last_used_at = at(last_used);
+        record.last_used_observed = ObservedTime::from_millis(last_used.unsigned_abs());
         record.pin = pin;
         InstanceStatus {
             record: Arc::new(record),
@@ -63,7 +79,9 @@ fn any_status() -> impl Strategy<Value = InstanceStatus> {
             sessions: 0,
             unused,
             endpoint: None,
-            failure: None,
+            failure: stop_failed.then(stop_failure),
+            waits_for_slot: false,
+            resident_until,
         }
     })
 }
@@ -138,12 +156,20 @@ fn check(table: &InstanceTable, model: &BTreeMap<InstanceName, InstanceStatus>) 
         let created = statuses.iter().filter(|s| s.record.created_by == user);
         assert_eq!(table.count_created_by(user), created.count());
     }
-    let evictable = statuses
+    for now in (0..4).map(|seconds| *START + Duration::from_secs(seconds)) {
+        let mut evictable: Vec<_> = statuses
+            .iter()
+            .filter(|s| matches!(s.state, State::Running { .. }) && s.unused)
+            .filter(|s| s.resident_until.is_none_or(|until| until <= now))
+            .collect();
+        evictable.sort_by_key(|s| (s.record.last_used_observed, s.record.name.clone()));
+        let evictable = evictable.iter().map(|s| s.record.name.clone());
+        assert_eq!(table.evictable(now), evictable.collect::<Vec<_>>());
+    }
+    let releasing = statuses
         .iter()
-        .filter(|s| matches!(s.state, State::Running { .. }) && s.unused);
-    let oldest = evictable.min_by_key(|s| (s.record.last_used_at, s.record.name.clone()));
-    let oldest = oldest.map(|status| status.record.name.clone());
-    assert_eq!(table.least_recently_used(), oldest);
+        .filter(|s| matches!(s.state, State::Stopping { .. }) && s.failure.is_none());
+    assert_eq!(table.count_releasing(), releasing.count());
     for now in [0, 100, 200, 301].map(at) {
         let expected = expired(&statuses, now);
         assert_eq!(table.expired(now, None, usize::MAX), expected);
@@ -235,6 +261,8 @@ fn end_of_an_actor_is_sent_and_its_row_stays() {
         unused: true,
         endpoint: None,
         failure: None,
+        waits_for_slot: false,
+        resident_until: None,
     };
     publisher.publish(&record, status);
     let first = table.get(&name(1)).unwrap().record;

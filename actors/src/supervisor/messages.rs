@@ -55,7 +55,7 @@ impl Handler<FreeSlot> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, _: FreeSlot, _: &mut Self::Context) {
-        self.make_room();
+        self.free_slot();
     }
 }
 

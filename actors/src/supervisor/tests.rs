@@ -17,6 +17,7 @@ use crate::snapshot_index::decision::NearestMiss;
 use crate::snapshot_index::{AddSnapshot, Choose, ForgetSnapshot};
 use crate::testing::{Harness, limits, paused, project, record, snapshot};
 
+mod eviction;
 mod removal;
 mod stopped;
 

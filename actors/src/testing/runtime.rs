@@ -42,6 +42,8 @@ pub struct FakeRuntime {
     pub stop_gate: tokio::sync::RwLock<()>,
     /// The number of the next stops that fail.
     pub stop_failures: Mutex<usize>,
+    /// Write-locked while answers to the search for a running Postgres are to wait.
+    pub find_gate: tokio::sync::RwLock<()>,
     /// Whether a running Postgres cannot be looked for.
     pub find_fails: Mutex<bool>,
 }
@@ -120,6 +122,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {
+        let _open = self.find_gate.read().await;
         if *lock(&self.find_fails) {
             return Err(no_engine());
         }

@@ -43,11 +43,18 @@ fn waiting_client_is_served_when_an_instance_becomes_unused() {
     let config = daemon.config("instance:waiter,snapshot:monday");
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| multidb_integration_tests::Session::connect(&config));
-        eventually("the waiter has asked", Duration::from_secs(30), || {
-            !daemon.state("waiter").is_empty()
-        });
+        eventually(
+            "the waiter waits for a slot",
+            Duration::from_secs(30),
+            || {
+                let listed = daemon.json(&["instance", "ls", "--state", "starting"]);
+                listed[0]["name"] == "waiter" && listed[0]["waiting_for"] == "slot"
+            },
+        );
         drop(holder);
         let session = waiter.join().expect("no panic").expect("it is served");
         assert_eq!(session.one("select 1"), "1");
+        let shown = daemon.json(&["instance", "show", "waiter"]);
+        assert!(shown["waiting_for"].is_null(), "{shown}");
     });
 }

@@ -67,7 +67,7 @@ pub(in crate::cli) fn list(instances: &[InstanceView], now: Timestamp) -> String
         [
             instance.name.clone(),
             instance.project.clone(),
-            instance.state.clone(),
+            state(instance),
             instance.snapshot.clone(),
             or_none(instance.gitref.as_ref()),
             instance.created_by.clone(),
@@ -78,6 +78,14 @@ pub(in crate::cli) fn list(instances: &[InstanceView], now: Timestamp) -> String
         ]
     });
     table(columns, rows)
+}
+
+/// The state, and what it waits for.
+fn state(instance: &InstanceView) -> String {
+    match &instance.waiting_for {
+        Some(what) => format!("{} (waits for a {what})", instance.state),
+        None => instance.state.clone(),
+    }
 }
 
 fn expiry(instance: &InstanceView, now: Timestamp) -> String {
@@ -103,7 +111,7 @@ pub(in crate::cli) fn one(instance: &InstanceView, now: Timestamp) -> String {
     fields([
         ("name", instance.name.clone()),
         ("project", instance.project.clone()),
-        ("state", instance.state.clone()),
+        ("state", state(instance)),
         ("failure", or_none(instance.failure.as_ref())),
         ("snapshot", instance.snapshot.clone()),
         ("gitref", or_none(instance.gitref.as_ref())),

@@ -127,7 +127,7 @@ fn panicked_actor_is_rebuilt_and_adopts_its_postgres() {
     });
 }
 
-async fn panics(world: &Harness, name: &str) {
+pub(super) async fn panics(world: &Harness, name: &str) {
     let addr = world.acquire(name, None).await.unwrap().addr;
     assert!(addr.send(Panic).await.is_err());
 }
