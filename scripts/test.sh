@@ -7,6 +7,8 @@
 #   FILTER           only the tests whose names contain one of these (the quickstart is left out)
 #   --no-quickstart  leave the quickstart out
 #
+# Without a FILTER it ends with as many seeds of scripts/simulate.sh as fit in a minute.
+#
 # Needs Debian 12 with a Rust toolchain, and root or sudo. Installs what is missing (Postgres,
 # xfsprogs, btrfs-progs, docker.io, debootstrap, git, zstd, a C compiler, Postgres' drivers for Python, Java
 # and Node with a JDK and Node), starts a Docker engine where none answers and builds its Postgres image,
@@ -80,6 +82,7 @@ main() {
         run_quickstart || demo=1
     fi
     run_tests || result=$?
+    run_simulation || result=$?
     if [ "$demo" -ne 0 ]; then
         echo "quickstart: failed; see above"
         return 1
@@ -96,6 +99,12 @@ run_tests() {
         cargo nextest run --workspace --locked --no-fail-fast "${filters[@]}"
     else
         cargo test --workspace --locked --no-fail-fast -- "${filters[@]}"
+    fi
+}
+
+run_simulation() {
+    if [ ${#filters[@]} -eq 0 ]; then
+        "$repo/scripts/simulate.sh" --seconds 60
     fi
 }
 

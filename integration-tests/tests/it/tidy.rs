@@ -40,10 +40,16 @@ fn collect(directory: &Path, suffix: &str, found: &mut Vec<(PathBuf, String)>) {
 }
 
 fn rust_files() -> Vec<(PathBuf, String)> {
-    ["src", "actors/src", "store/src", "integration-tests"]
-        .into_iter()
-        .flat_map(|directory| files(directory, ".rs"))
-        .collect()
+    [
+        "src",
+        "actors/src",
+        "actors/tests",
+        "store/src",
+        "integration-tests",
+    ]
+    .into_iter()
+    .flat_map(|directory| files(directory, ".rs"))
+    .collect()
 }
 
 #[track_caller]

@@ -7,7 +7,7 @@ use super::{assert_none, files, repository};
 /// A crate: its manifest, and its sources, with those of its tests that are elsewhere.
 const CRATES: [(&str, &[&str]); 4] = [
     ("Cargo.toml", &["src", "integration-tests/tests"]),
-    ("actors/Cargo.toml", &["actors/src"]),
+    ("actors/Cargo.toml", &["actors/src", "actors/tests"]),
     ("store/Cargo.toml", &["store/src"]),
     ("integration-tests/Cargo.toml", &["integration-tests/src"]),
 ];

@@ -1,0 +1,312 @@
+//! The course of a simulation: lives of the daemon and what ends them, then a calm end at which everything has to
+//! come to rest.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, Once, OnceLock};
+use std::time::Duration;
+
+use actix::Addr;
+use multidb_actors::instance::lifecycle::State;
+use multidb_actors::supervisor::{CountInstances, ListInstances, Supervisor};
+use multidb_store::InstanceName;
+use tokio::task::LocalSet;
+
+use crate::administrator;
+use crate::client::{self, Client, Reply};
+use crate::daemon::Daemon;
+use crate::entropy::{Chance, seed_thread};
+use crate::oracle::Counts;
+use crate::ports::PANIC;
+use crate::settings::Settings;
+use crate::trace::Recorder;
+use crate::world::{Life, World, lock};
+
+/// The time in which everything comes to rest once nothing fails: longer than each delay of a retry, and than
+/// the idle time.
+const REST: Duration = Duration::from_secs(2 * 3600);
+
+/// What a simulation came to.
+pub struct Report {
+    pub failure: Option<String>,
+    pub simulated: Duration,
+    pub events: u64,
+    pub hash: u64,
+    pub tail: Vec<String>,
+    pub counts: Counts,
+}
+
+/// Runs one seed, on a thread of its own.
+pub fn simulate(seed: u64) -> Report {
+    // One at a time, since the servers' sockets have the same names in each.
+    static RUNNING: Mutex<()> = Mutex::new(());
+    static DIRECTORY: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let _one = lock(&RUNNING);
+    DIRECTORY.get_or_init(|| {
+        let directory = tempfile::tempdir().expect("there is room for a directory");
+        // Relative paths are short, and the same in each run.
+        std::env::set_current_dir(directory.path()).expect("a new directory can be entered");
+        directory
+    });
+    std::fs::create_dir("s").expect("it was removed");
+    let thread = std::thread::spawn(move || on_this_thread(seed));
+    let report = thread.join();
+    std::fs::remove_dir_all("s").expect("it can be removed");
+    report.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn on_this_thread(seed: u64) -> Report {
+    seed_thread(seed);
+    let mut chance = Chance::new(seed);
+    let settings = Settings::new(&mut chance);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .expect("a runtime is built");
+    let world = {
+        let _entered = runtime.enter();
+        World::new(settings, Path::new("s").to_owned(), chance)
+    };
+    note_panics(&world);
+    let recorder = Recorder(Arc::downgrade(&world));
+    let recorded = tracing::subscriber::set_default(recorder);
+    world.trace(format_args!("{:?}", world.settings));
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = world.failed() => {}
+            () = course(&world) => {}
+        }
+        // Outside a runtime the clock is the machine's.
+        world.end_time();
+    });
+    world.set_daemon(None);
+    // Before the world goes, since its tasks log as they end.
+    drop(recorded);
+    drop(runtime);
+    let trace = world.trace_log();
+    Report {
+        failure: world.failure(),
+        simulated: world.elapsed(),
+        events: trace.count,
+        hash: trace.hash(),
+        tail: trace.tail(),
+        counts: world.oracle().counts,
+    }
+}
+
+thread_local! {
+    static WORLD: std::cell::RefCell<std::sync::Weak<World>> = const { std::cell::RefCell::new(std::sync::Weak::new()) };
+}
+
+/// A panic that is not part of the simulation is a fault.
+fn note_panics(world: &Arc<World>) {
+    static HOOK: Once = Once::new();
+    WORLD.set(Arc::downgrade(world));
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let world = WORLD.try_with(|world| world.borrow().upgrade());
+            match world {
+                Ok(Some(world)) => {
+                    if panic.payload().downcast_ref::<&str>() != Some(&PANIC) {
+                        world.violated(format_args!("panic: {panic}"));
+                    }
+                }
+                _ => before(panic),
+            }
+        }));
+    });
+}
+
+async fn course(world: &Arc<World>) {
+    let names = (0..world.settings.pace.names).map(|number| format!("i{number}"));
+    let names: Vec<InstanceName> = names
+        .map(|name| name.parse().expect("it is a name"))
+        .collect();
+    for _ in 0..world.settings.pace.clients {
+        tokio::spawn(client::live(world.clone(), names.clone()));
+    }
+    for _ in 0..world.settings.pace.administrators {
+        tokio::spawn(administrator::live(world.clone(), names.clone()));
+    }
+    tokio::spawn(weather(world.clone()));
+    for number in 1..=world.settings.pace.lives {
+        live(world, number).await;
+        between_lives(world).await;
+    }
+    world.trace(format_args!("nothing fails from now on"));
+    world.calm_down();
+    world.servers().away = false;
+    rest(world).await;
+}
+
+/// What happens to the machine and the servers whether a daemon runs or not.
+async fn weather(world: Arc<World>) {
+    let most = world.settings.pace.life.1;
+    loop {
+        tokio::time::sleep(world.time(500, most)).await;
+        if world.is_calm() {
+            return;
+        }
+        let faults = &world.settings.faults;
+        let choice = world.chance().below(2);
+        match choice {
+            0 if faults.engine_away => {
+                world.trace(format_args!("the engine is away"));
+                world.servers().away = true;
+                tokio::time::sleep(world.time(100, 600_000)).await;
+                world.servers().away = false;
+                world.trace(format_args!("the engine is back"));
+            }
+            1 if world.fails(faults.server_exits.saturating_mul(5)) => {
+                let uids: Vec<_> = world.servers().by_uid.keys().copied().collect();
+                if !uids.is_empty() {
+                    let uid = *world.chance().pick(&uids);
+                    world.trace(format_args!("the server on {uid} crashes"));
+                    world.end_server(uid);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One process of the daemon, from its start to its end.
+async fn live(world: &Arc<World>, number: u64) {
+    let life = Life::new();
+    world.oracle().counts.lives += 1;
+    world.trace(format_args!("daemon {number} starts"));
+    let (least, most) = world.settings.pace.life;
+    let lifetime = world.time(least, most);
+    let is_killed = world.chance().below(3) > 0;
+    let tasks = LocalSet::new();
+    world.daemon_begins();
+    let living = tasks.run_until(async {
+        let daemon = tokio::select! {
+            biased;
+            () = life.over() => None,
+            daemon = Daemon::start(world, &life) => daemon,
+        };
+        let Some(daemon) = daemon else { return };
+        tokio::select! {
+            biased;
+            () = life.over() => return,
+            () = tokio::time::sleep(lifetime) => {}
+        }
+        if !is_killed {
+            world.trace(format_args!("the daemon is told to stop"));
+            tokio::select! {
+                biased;
+                () = life.over() => {}
+                () = daemon.drain() => {}
+                // systemd's patience.
+                () = tokio::time::sleep(Duration::from_secs(90)) => {}
+            }
+        }
+    });
+    living.await;
+    life.end();
+    world.set_daemon(None);
+    drop(tasks);
+    world.daemon_ends();
+    world.trace(format_args!("daemon {number} has ended"));
+    let mut chance = world.chance();
+    world.records().crash(&mut chance);
+}
+
+/// What happens to the records and the machine while no daemon runs.
+async fn between_lives(world: &Arc<World>) {
+    let faults = &world.settings.faults;
+    if faults.power_cuts && world.chance().below(4) == 0 {
+        world.trace(format_args!("the machine loses power"));
+        let uids: Vec<_> = world.servers().by_uid.keys().copied().collect();
+        uids.into_iter().for_each(|uid| world.end_server(uid));
+        world.disk().lose_power(|| world.chance().next());
+        world.reboot();
+    }
+    let down = world.time(10, 60_000);
+    tokio::time::sleep(down).await;
+}
+
+/// The end: a daemon without faults, at which everything comes to rest and everything promised is served.
+async fn rest(world: &Arc<World>) {
+    let life = Life::new();
+    let tasks = LocalSet::new();
+    world.daemon_begins();
+    let resting = tasks.run_until(async {
+        let Some(daemon) = Daemon::start(world, &life).await else {
+            return world.violated(format_args!("the daemon does not start"));
+        };
+        tokio::time::sleep(REST).await;
+        check_rest(world, &daemon.supervisor).await;
+        serve_all(world).await;
+        tokio::time::sleep(REST).await;
+        check_rest(world, &daemon.supervisor).await;
+    });
+    resting.await;
+    life.end();
+    world.set_daemon(None);
+    drop(tasks);
+    world.daemon_ends();
+}
+
+/// Nothing runs, nothing is under way, the counts are right, and each directory has its record.
+async fn check_rest(world: &Arc<World>, supervisor: &Addr<Supervisor>) {
+    let running: Vec<_> = world.servers().by_uid.keys().copied().collect();
+    if !running.is_empty() {
+        world.violated(format_args!("servers run at rest: {running:?}"));
+    }
+    let listed = supervisor.send(ListInstances::default()).await;
+    let counts = supervisor.send(CountInstances).await;
+    let (Ok(listed), Ok(counts)) = (listed, counts) else {
+        return world.violated(format_args!("the supervisor does not answer"));
+    };
+    let mut recount = std::collections::BTreeMap::new();
+    for status in &listed {
+        *recount.entry(status.state.into()).or_insert(0_usize) += 1;
+        if !matches!(status.state, State::Stopped | State::Failed) {
+            world.violated(format_args!(
+                "{} is {:?} at rest",
+                status.record.name, status.state
+            ));
+        }
+        let uid = status.record.uid;
+        if status.state == State::Stopped && world.disk().data(uid).is_none() {
+            let name = &status.record.name;
+            world.violated(format_args!("{name} is stopped and has no data"));
+        }
+        if status.sessions > 0 || !status.unused {
+            world.violated(format_args!("{} has sessions at rest", status.record.name));
+        }
+    }
+    if recount != counts.by_state {
+        world.violated(format_args!(
+            "the counts {:?} are not those of a recount, {recount:?}",
+            counts.by_state
+        ));
+    }
+}
+
+/// Each promised instance is served, as many at a time as there are slots.
+async fn serve_all(world: &Arc<World>) {
+    let held = world.oracle().held();
+    for some in held.chunks(world.settings.limits.max_running) {
+        let served = some.iter().map(|(name, _)| async move {
+            let user = client::user(name, None);
+            let Some(mut client) = Client::connect(world, &user).await else {
+                return world.violated(format_args!("nobody serves at rest"));
+            };
+            let mut reply = client.logged_in().await;
+            if reply == Reply::Ready {
+                reply = client.query(&format!("hello {name}")).await;
+            }
+            if reply != Reply::Ready {
+                world.violated(format_args!("{name} is not served at rest: {reply:?}"));
+            }
+            // The others need their slots at the same time.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        });
+        futures_util::future::join_all(served).await;
+    }
+}

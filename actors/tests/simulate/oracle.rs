@@ -1,0 +1,368 @@
+//! What the people outside were told, and so may rely on.
+//!
+//! A clone that a server served to a client under a name is promised: it stays the clone of that name until a
+//! deletion or a reset was asked for, or until it was unused for long enough. Such a *licence* ends where the
+//! command was answered with an error, or not at all, and the clone was served again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use multidb_actors::instance::InstanceStatus;
+use multidb_actors::instance::lifecycle::Command;
+use multidb_store::{InstanceName, InstanceUid, Pin};
+
+use crate::world::World;
+
+/// What the daemon counts as disuse may be longer than the real one by the last use that a crash forgot.
+const LAST_USE_TOLERANCE: Duration = Duration::from_secs(120);
+
+#[derive(Default)]
+pub struct Oracle {
+    promises: BTreeMap<InstanceName, Promise>,
+    /// The committed writes of each clone.
+    writes: BTreeMap<InstanceUid, BTreeSet<u64>>,
+    pub counts: Counts,
+}
+
+/// What happened, for the report.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counts {
+    pub served: u64,
+    pub refused: u64,
+    pub lost: u64,
+    pub commits: u64,
+    pub commands: u64,
+    pub lives: u64,
+    pub destroyed: u64,
+    pub expired: u64,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Promise {
+    /// The clone that was served last, unless it was destroyed in order.
+    clone: Option<InstanceUid>,
+    /// The clones whose end was acknowledged.
+    ended: BTreeSet<InstanceUid>,
+    /// The deletions and resets that are not answered.
+    outstanding: u32,
+    /// Whether the clone may be destroyed or replaced.
+    licence: bool,
+    /// Grows with each change of the promise.
+    version: u64,
+    /// Open sessions.
+    sessions: u32,
+    /// The last use, in the time that daemons have run.
+    used: Duration,
+    pin: Option<PinPromise>,
+}
+
+/// A pin that was asked for.
+#[derive(Debug, Clone, Copy)]
+struct PinPromise {
+    pin: Pin,
+    /// The clone that its instance had then.
+    clone: Option<InstanceUid>,
+    acknowledged: bool,
+}
+
+/// A command, and what it may end.
+pub struct Asked {
+    name: InstanceName,
+    command: Command,
+    clone: Option<InstanceUid>,
+}
+
+/// What is promised of a name at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expectation {
+    version: u64,
+    pub clone: Option<InstanceUid>,
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    Done,
+    Failed,
+    /// The daemon died, or the caller left.
+    Unknown,
+}
+
+impl Promise {
+    fn changed(&mut self) {
+        self.version += 1;
+    }
+
+    /// What has to be there.
+    fn held(&self) -> Option<InstanceUid> {
+        if self.licence { None } else { self.clone }
+    }
+}
+
+impl Oracle {
+    fn promise(&mut self, name: &InstanceName) -> &mut Promise {
+        self.promises.entry(name.clone()).or_default()
+    }
+
+    /// What a client that asks for this instance may expect.
+    pub fn expectation(&mut self, name: &InstanceName) -> Expectation {
+        let promise = self.promise(name);
+        Expectation {
+            version: promise.version,
+            clone: promise.held(),
+        }
+    }
+
+    /// The clones that have to be there now, by name.
+    pub fn held(&self) -> Vec<(InstanceName, InstanceUid)> {
+        let each = self.promises.iter();
+        each.filter_map(|(name, promise)| Some((name.clone(), promise.held()?)))
+            .collect()
+    }
+
+    pub fn session_ended(&mut self, name: &InstanceName, observed: Duration) {
+        let promise = self.promise(name);
+        promise.sessions = promise.sessions.saturating_sub(1);
+        promise.used = observed;
+    }
+
+    /// A command was sent.
+    pub fn asked(&mut self, name: &InstanceName, command: Command) -> Asked {
+        self.counts.commands += 1;
+        let promise = self.promise(name);
+        if matches!(command, Command::Delete | Command::Reset) {
+            promise.outstanding += 1;
+            promise.licence = true;
+            promise.changed();
+        }
+        Asked {
+            name: name.clone(),
+            command,
+            clone: promise.clone,
+        }
+    }
+
+    /// A command was answered, or never will be.
+    pub fn answered(&mut self, asked: &Asked, answer: Answer, observed: Duration) {
+        let promise = self.promise(&asked.name);
+        if answer == Answer::Done {
+            promise.used = observed;
+        }
+        if !matches!(asked.command, Command::Delete | Command::Reset) {
+            return;
+        }
+        promise.outstanding -= 1;
+        promise.changed();
+        if answer != Answer::Done {
+            return;
+        }
+        if let Some(clone) = asked.clone {
+            promise.ended.insert(clone);
+            if promise.clone == Some(clone) {
+                promise.clone = None;
+            }
+        }
+        if asked.command == Command::Delete {
+            promise.pin = None;
+        }
+    }
+
+    pub fn pin_asked(&mut self, name: &InstanceName, pin: Pin) {
+        let promise = self.promise(name);
+        promise.pin = Some(PinPromise {
+            pin,
+            clone: promise.clone,
+            acknowledged: false,
+        });
+    }
+
+    /// A pin was acknowledged. Another one that was asked for meanwhile may have come after it.
+    pub fn pin_done(&mut self, name: &InstanceName, pin: Pin) {
+        let promise = self.promise(name);
+        if let Some(promised) = &mut promise.pin
+            && promised.pin == pin
+        {
+            promised.acknowledged = true;
+        }
+    }
+
+    /// The pin that an instance has to have.
+    fn pin_of(&self, name: &InstanceName) -> Option<Pin> {
+        let promise = self.promises.get(name)?;
+        let promised = promise.pin?;
+        let is_known = promised.acknowledged && promised.clone == promise.clone;
+        is_known.then_some(promised.pin)
+    }
+
+    /// The name under which this clone is promised.
+    fn name_of(&self, clone: InstanceUid) -> Option<InstanceName> {
+        let mut promises = self.promises.iter();
+        let found = promises.find(|(_, promise)| promise.clone == Some(clone));
+        found.map(|(name, _)| name.clone())
+    }
+}
+
+impl World {
+    /// A server's first query from a client of this instance.
+    pub fn served(&self, name: &InstanceName, clone: InstanceUid) {
+        let observed = self.observed();
+        self.trace(format_args!("{name} is served by {clone}"));
+        let mut oracle = self.oracle();
+        oracle.counts.served += 1;
+        let promised = oracle.writes.get(&clone).cloned().unwrap_or_default();
+        let promise = oracle.promise(name);
+        promise.sessions += 1;
+        promise.used = observed;
+        let before = promise.clone;
+        let (was_ended, licence) = (promise.ended.contains(&clone), promise.licence);
+        if before != Some(clone) {
+            promise.clone = Some(clone);
+        }
+        if promise.outstanding == 0 {
+            promise.licence = false;
+        }
+        promise.changed();
+        drop(oracle);
+        if was_ended {
+            self.violated(format_args!(
+                "{name} is served by {clone}, whose end was acknowledged"
+            ));
+        }
+        if let Some(before) = before
+            && before != clone
+            && !licence
+        {
+            self.violated(format_args!(
+                "{name} is served by {clone} in place of {before}, whose end nobody asked for"
+            ));
+        }
+        let has = self.disk().data(clone).map(|data| data.writes.clone());
+        if !has.is_some_and(|has| has.is_superset(&promised)) {
+            self.violated(format_args!(
+                "{name} is served by {clone} without its writes"
+            ));
+        }
+    }
+
+    /// A write was committed.
+    pub fn committed(&self, clone: InstanceUid, write: u64) {
+        let stored = self
+            .disk()
+            .data(clone)
+            .map(|data| data.writes.insert(write));
+        if stored.is_none() {
+            self.violated(format_args!("{clone} has a server and no data"));
+        }
+        let mut oracle = self.oracle();
+        oracle.counts.commits += 1;
+        oracle.writes.entry(clone).or_default().insert(write);
+    }
+
+    /// The data of this clone was destroyed.
+    pub fn destroyed(&self, clone: InstanceUid) {
+        self.trace(format_args!("the data of {clone} is destroyed"));
+        let observed = self.observed();
+        let retention = self.settings.limits.retention;
+        let mut oracle = self.oracle();
+        oracle.counts.destroyed += 1;
+        let Some(name) = oracle.name_of(clone) else {
+            return;
+        };
+        let pin = oracle.pin_of(&name);
+        let promise = oracle.promise(&name);
+        let disuse = observed.saturating_sub(promise.used) + LAST_USE_TOLERANCE;
+        let sessions = promise.sessions;
+        let licence = promise.licence;
+        promise.clone = None;
+        promise.pin = None;
+        promise.changed();
+        if !licence {
+            oracle.counts.expired += 1;
+        }
+        drop(oracle);
+        if licence {
+            return;
+        }
+        if pin.is_some_and(|pin| pin != Pin::None) {
+            self.violated(format_args!(
+                "{name}, {clone}, is destroyed though it is pinned"
+            ));
+        }
+        if disuse < retention || sessions > 0 {
+            self.violated(format_args!(
+                "{name}, {clone}, is destroyed, and nobody asked for that; unused for {disuse:?} \
+                 of {retention:?}, {sessions} sessions"
+            ));
+        }
+    }
+
+    /// A restarted daemon has this instance, or none of the name.
+    pub fn restored(
+        &self,
+        name: &InstanceName,
+        expected: Expectation,
+        status: Option<&InstanceStatus>,
+    ) {
+        let mut oracle = self.oracle();
+        let Some(clone) = expected.clone else { return };
+        if oracle.expectation(name) != expected {
+            return;
+        }
+        let pin = oracle.pin_of(name);
+        drop(oracle);
+        let Some(status) = status else {
+            return self.violated(format_args!("{name}, {clone}, is gone after a restart"));
+        };
+        let record = &status.record;
+        if record.uid != clone {
+            self.violated(format_args!(
+                "{name} has the clone {} after a restart in place of {clone}",
+                record.uid
+            ));
+        }
+        let snapshot = self.disk().data(clone).map(|data| data.snapshot.clone());
+        if snapshot.as_ref() != Some(&record.snapshot) {
+            self.violated(format_args!(
+                "{name}, {clone}, has the data of {snapshot:?} after a restart, not of {}",
+                record.snapshot
+            ));
+        }
+        if pin.is_some_and(|pin| pin != record.pin) {
+            self.violated(format_args!(
+                "{name} has the pin {:?} after a restart in place of {pin:?}",
+                record.pin
+            ));
+        }
+    }
+
+    /// A client that named no source was told that the instance does not exist.
+    pub fn denied(&self, name: &InstanceName, expected: Expectation) {
+        let now = self.oracle().expectation(name);
+        if expected == now
+            && let Some(clone) = now.clone
+        {
+            self.violated(format_args!(
+                "a client was told that {name}, {clone}, does not exist"
+            ));
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} lives, {} sessions, {} refusals, {} connections lost, {} commits, {} commands, {} clones destroyed, {} \
+             of them by expiry",
+            self.lives,
+            self.served,
+            self.refused,
+            self.lost,
+            self.commits,
+            self.commands,
+            self.destroyed,
+            self.expired
+        )
+    }
+}

@@ -1,0 +1,151 @@
+//! The records: writes that a crash forgets where they were not flushed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+
+use multidb_actors::ports::{RecordChange, Records};
+use multidb_store::{InstanceName, InstanceRecord, ObservedTime, StoreError, StoredTime};
+
+use crate::entropy::Chance;
+use crate::ports::Ports;
+use crate::world::World;
+
+/// The last writes that are kept apart.
+const LOG_MAX: usize = 40;
+
+/// A database that is a log.
+#[derive(Default)]
+pub struct RecordLog {
+    /// The effect of the writes before those of the log.
+    base: Contents,
+    log: VecDeque<Write>,
+    /// The writes of the log that are flushed.
+    flushed: usize,
+}
+
+/// What the database holds.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    pub instances: BTreeMap<InstanceName, InstanceRecord>,
+    /// The observed time.
+    pub observed: ObservedTime,
+    /// The last expiry, in observed time.
+    pub last_expiry: ObservedTime,
+}
+
+#[derive(Clone)]
+enum Write {
+    Put(Box<InstanceRecord>),
+    Remove(InstanceName),
+    Time(StoredTime, ObservedTime),
+}
+
+impl Write {
+    fn apply(self, contents: &mut Contents) {
+        match self {
+            Self::Put(record) => {
+                contents.instances.insert(record.name.clone(), *record);
+            }
+            Self::Remove(name) => {
+                contents.instances.remove(&name);
+            }
+            Self::Time(StoredTime::Observed, time) => contents.observed = time,
+            Self::Time(StoredTime::LastExpiry, time) => contents.last_expiry = time,
+        }
+    }
+}
+
+impl RecordLog {
+    fn append(&mut self, write: Write) {
+        self.log.push_back(write);
+    }
+
+    fn flush(&mut self) {
+        self.flushed = self.log.len();
+        while self.flushed > LOG_MAX {
+            if let Some(write) = self.log.pop_front() {
+                write.apply(&mut self.base);
+            }
+            self.flushed -= 1;
+        }
+    }
+
+    pub fn contents(&self) -> Contents {
+        let mut contents = self.base.clone();
+        for write in &self.log {
+            write.clone().apply(&mut contents);
+        }
+        contents
+    }
+
+    /// The daemon has died: some of what was not flushed is lost.
+    pub fn crash(&mut self, chance: &mut Chance) {
+        let unflushed = self.log.len() - self.flushed;
+        let kept = self.flushed + chance.below(unflushed as u64 + 1) as usize;
+        self.log.truncate(kept);
+        self.flushed = kept;
+    }
+}
+
+fn failed(action: &'static str) -> StoreError {
+    StoreError::Io {
+        action,
+        path: PathBuf::from("db"),
+        source: io::Error::other("simulated"),
+    }
+}
+
+impl Write {
+    fn new(change: &RecordChange) -> Self {
+        match change {
+            RecordChange::Put(record) => Self::Put(record.clone()),
+            RecordChange::Remove(name) => Self::Remove(name.clone()),
+            RecordChange::PutTime(which, time) => Self::Time(*which, *time),
+        }
+    }
+
+    fn trace(&self, world: &World) {
+        match self {
+            Self::Put(record) => world.trace(format_args!(
+                "record {} {} epoch {} sequence {} {:?} {:?}",
+                record.name, record.uid, record.epoch, record.sequence, record.phase, record.pin
+            )),
+            Self::Remove(name) => world.trace(format_args!("record {name} removed")),
+            Self::Time(..) => {}
+        }
+    }
+}
+
+impl Records for Ports {
+    fn put(&self, record: &InstanceRecord) -> Result<(), StoreError> {
+        self.write(&[RecordChange::Put(Box::new(record.clone()))])
+    }
+
+    fn remove(&self, name: &InstanceName) -> Result<(), StoreError> {
+        self.write(&[RecordChange::Remove(name.clone())])
+    }
+
+    fn put_time(&self, which: StoredTime, time: ObservedTime) -> Result<(), StoreError> {
+        self.write(&[RecordChange::PutTime(which, time)])
+    }
+
+    fn write(&self, changes: &[RecordChange]) -> Result<(), StoreError> {
+        self.step("records: begin").map_err(|_| failed("write"))?;
+        for change in changes {
+            if self.world.fails(self.world.settings.faults.records) {
+                return Err(failed("write"));
+            }
+            let write = Write::new(change);
+            write.trace(&self.world);
+            self.world.records().append(write);
+            self.step("records: appended")
+                .map_err(|_| failed("flush"))?;
+        }
+        if self.world.fails(self.world.settings.faults.records) {
+            return Err(failed("flush"));
+        }
+        self.world.records().flush();
+        self.step("records: flushed").map_err(|_| failed("answer"))
+    }
+}

@@ -1,0 +1,252 @@
+//! The world around the daemon, which goes on while the daemon is dead: time, chance, the disk, the records, the
+//! servers, and what the people outside were told.
+//!
+//! Everything is on one thread. The locks only satisfy the ports' bounds, and none is held across an await.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+use jiff::{SignedDuration, Timestamp};
+use multidb_actors::connection::DetachedSocket;
+use multidb_actors::supervisor::Supervisor;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::disk::Disk;
+use crate::entropy::Chance;
+use crate::oracle::Oracle;
+use crate::records::RecordLog;
+use crate::servers::Servers;
+use crate::settings::Settings;
+use crate::trace::Trace;
+
+/// The date at which each simulation begins.
+const START: Timestamp = Timestamp::constant(1_768_000_000, 0);
+
+pub struct World {
+    pub settings: Settings,
+    /// The directory of the servers' sockets, relative to the working directory.
+    pub sockets: PathBuf,
+    chance: Mutex<Chance>,
+    trace: Mutex<Trace>,
+    /// The first violation.
+    failure: Mutex<Option<String>>,
+    disk: Mutex<Disk>,
+    records: Mutex<RecordLog>,
+    servers: Mutex<Servers>,
+    oracle: Mutex<Oracle>,
+    clocks: Mutex<Clocks>,
+    /// How to reach the daemon, while one serves.
+    daemon: Mutex<Option<Reachable>>,
+    /// Whether nothing fails by itself any more.
+    calm: AtomicBool,
+    failed: watch::Sender<bool>,
+}
+
+struct Clocks {
+    began: Instant,
+    booted: Instant,
+    /// The time that daemons have run, up to the current one's beginning.
+    observed: Duration,
+    /// When the current daemon began.
+    daemon_began: Option<Instant>,
+    /// The time at the end.
+    ended: Option<Duration>,
+}
+
+/// A daemon that accepts clients.
+#[derive(Clone)]
+pub struct Reachable {
+    pub life: Arc<Life>,
+    pub supervisor: Addr<Supervisor>,
+    pub clients: mpsc::UnboundedSender<DetachedSocket>,
+}
+
+/// One process of the daemon.
+pub struct Life {
+    died: watch::Sender<bool>,
+}
+
+impl Life {
+    pub fn new() -> Arc<Self> {
+        let died = watch::channel(false).0;
+        Arc::new(Self { died })
+    }
+
+    /// Whether the process has ended: nothing that it does counts any more.
+    pub fn is_over(&self) -> bool {
+        *self.died.borrow()
+    }
+
+    pub fn end(&self) {
+        self.died.send_replace(true);
+    }
+
+    /// Resolves when the process has ended.
+    pub async fn over(&self) {
+        let mut died = self.died.subscribe();
+        // The sender is in this struct.
+        let _open = died.wait_for(|died| *died).await;
+    }
+}
+
+impl World {
+    pub fn new(settings: Settings, sockets: PathBuf, chance: Chance) -> Arc<Self> {
+        let now = Instant::now();
+        let clocks = Clocks {
+            began: now,
+            booted: now,
+            observed: Duration::ZERO,
+            daemon_began: None,
+            ended: None,
+        };
+        Arc::new(Self {
+            settings,
+            sockets,
+            chance: Mutex::new(chance),
+            trace: Mutex::default(),
+            failure: Mutex::default(),
+            disk: Mutex::default(),
+            records: Mutex::default(),
+            servers: Mutex::default(),
+            oracle: Mutex::default(),
+            clocks: Mutex::new(clocks),
+            daemon: Mutex::default(),
+            calm: AtomicBool::new(false),
+            failed: watch::channel(false).0,
+        })
+    }
+
+    pub fn disk(&self) -> MutexGuard<'_, Disk> {
+        lock(&self.disk)
+    }
+
+    pub fn records(&self) -> MutexGuard<'_, RecordLog> {
+        lock(&self.records)
+    }
+
+    pub fn servers(&self) -> MutexGuard<'_, Servers> {
+        lock(&self.servers)
+    }
+
+    pub fn oracle(&self) -> MutexGuard<'_, Oracle> {
+        lock(&self.oracle)
+    }
+
+    pub fn chance(&self) -> MutexGuard<'_, Chance> {
+        lock(&self.chance)
+    }
+
+    pub fn trace(&self, line: fmt::Arguments<'_>) {
+        lock(&self.trace).add(self.elapsed(), line);
+    }
+
+    pub fn trace_log(&self) -> MutexGuard<'_, Trace> {
+        lock(&self.trace)
+    }
+
+    /// Notes that an invariant is broken, which ends the simulation.
+    pub fn violated(&self, invariant: fmt::Arguments<'_>) {
+        self.trace(format_args!("VIOLATED: {invariant}"));
+        lock(&self.failure).get_or_insert_with(|| invariant.to_string());
+        self.failed.send_replace(true);
+    }
+
+    pub fn failure(&self) -> Option<String> {
+        lock(&self.failure).clone()
+    }
+
+    /// Resolves at the first violation.
+    pub async fn failed(&self) {
+        let mut failed = self.failed.subscribe();
+        // The sender is in this struct.
+        let _open = failed.wait_for(|failed| *failed).await;
+    }
+
+    /// Whether something fails that does in this many cases of a million.
+    pub fn fails(&self, of_million: u32) -> bool {
+        of_million > 0 && !self.is_calm() && self.chance().happens(of_million)
+    }
+
+    pub fn time(&self, from: u64, to: u64) -> Duration {
+        self.chance().time(from, to)
+    }
+
+    /// From now on nothing fails by itself.
+    pub fn calm_down(&self) {
+        self.calm.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Relaxed)
+    }
+
+    pub fn daemon(&self) -> Option<Reachable> {
+        lock(&self.daemon).clone()
+    }
+
+    pub fn set_daemon(&self, daemon: Option<Reachable>) {
+        let before = std::mem::replace(&mut *lock(&self.daemon), daemon);
+        drop(before);
+    }
+}
+
+/// Time.
+impl World {
+    /// The time since the beginning, which never jumps.
+    pub fn elapsed(&self) -> Duration {
+        let clocks = lock(&self.clocks);
+        clocks.ended.unwrap_or_else(|| clocks.began.elapsed())
+    }
+
+    /// No time passes any more.
+    pub fn end_time(&self) {
+        let mut clocks = lock(&self.clocks);
+        clocks.ended = Some(clocks.began.elapsed());
+    }
+
+    /// What the wall clock shows.
+    pub fn wall(&self) -> Timestamp {
+        let clocks = lock(&self.clocks);
+        let elapsed = SignedDuration::try_from(clocks.began.elapsed());
+        let since = elapsed.unwrap_or(SignedDuration::MAX);
+        START.saturating_add(since).unwrap_or(Timestamp::MAX)
+    }
+
+    pub fn since_boot(&self) -> Duration {
+        // A machine has run for a while when its daemon starts.
+        lock(&self.clocks).booted.elapsed() + Duration::from_secs(20)
+    }
+
+    pub fn reboot(&self) {
+        lock(&self.clocks).booted = Instant::now();
+    }
+
+    /// The time that daemons have run so far.
+    pub fn observed(&self) -> Duration {
+        let clocks = lock(&self.clocks);
+        clocks.observed
+            + clocks
+                .daemon_began
+                .map_or(Duration::ZERO, |at| at.elapsed())
+    }
+
+    pub fn daemon_begins(&self) {
+        lock(&self.clocks).daemon_began = Some(Instant::now());
+    }
+
+    pub fn daemon_ends(&self) {
+        let mut clocks = lock(&self.clocks);
+        if let Some(began) = clocks.daemon_began.take() {
+            clocks.observed += began.elapsed();
+        }
+    }
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
