@@ -34,7 +34,7 @@ pub use self::tree::TreeSize;
 
 use self::copy::FileCopy;
 use self::error::failed;
-use self::tree::TreeError;
+use crate::fsutil::beneath::{Directory, TreeError};
 use crate::fsutil::btrfs;
 
 /// How data directories are cloned, as configured.
@@ -90,14 +90,14 @@ pub struct TreeCloner {
 /// It cannot be read.
 pub fn snapshot_extents(data_dir: &Path) -> Result<Extents, CloneError> {
     extents::of_tree(data_dir).map_err(|error| match error {
-        TreeError::Foreign { path, kind } => CloneError::Failed {
-            message: format!("{} is a {kind}", path.display()),
-        },
         TreeError::Io {
             action,
             path,
             source,
         } => failed(action, &path, &source),
+        other => CloneError::Failed {
+            message: other.to_string(),
+        },
     })
 }
 
@@ -210,7 +210,7 @@ impl TreeCloner {
     ///
     /// The file system failed.
     pub fn sync(&self, path: &Path) -> Result<(), CloneError> {
-        let sync = || -> io::Result<()> { Ok(rustix::fs::syncfs(fs::File::open(path)?)?) };
+        let sync = || -> io::Result<()> { Ok(rustix::fs::syncfs(Directory::open(path)?)?) };
         sync().map_err(|error| self.io_failed("sync", path, &error))
     }
 }
@@ -278,7 +278,7 @@ impl Cloner for TreeCloner {
     }
 
     fn exclusive_bytes(&self, uid: InstanceUid) -> Result<u64, CloneError> {
-        let extents = extents::of_tree(&self.layout.instance(uid));
+        let extents = extents::of_tree(&self.layout.instance_data(uid));
         let extents = extents.map_err(|error| self.tree_failed(error, None))?;
         Ok(extents.exclusive_bytes)
     }

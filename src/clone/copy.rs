@@ -4,20 +4,17 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, openat};
+use rustix::fs::{CWD, Mode, OFlags, Stat, fchmod, fchown, openat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use super::Sharing;
-use super::tree::{TreeError, TreeSize, entries, foreign, io_error, is_excluded, open_directory};
-
-/// The bits of a mode that are copied.
-const PERMISSIONS: u32 = 0o7777;
+use super::tree::{TreeSize, is_excluded};
+use crate::fsutil::beneath::{Directory, Kind, PERMISSIONS, TreeError, Walk};
 
 /// How the contents of a file are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +27,7 @@ pub(super) enum FileCopy {
     Full,
 }
 
-struct Walk<'a> {
-    root: &'a Path,
+struct Copier {
     how: FileCopy,
     /// The owner of the files that this process creates.
     creator: (u32, u32),
@@ -41,14 +37,14 @@ struct Walk<'a> {
     sharing: Sharing,
 }
 
-/// Copies a tree. `to` must not exist, or be an empty directory.
+/// Copies a tree, without setuid, setgid and sticky bits. `to` must not exist, or be an empty directory
+/// that only multidb can write.
 pub(super) fn copy(
     from: &Path,
     to: &Path,
     how: FileCopy,
 ) -> Result<(TreeSize, Sharing), TreeError> {
-    let mut walk = Walk {
-        root: from,
+    let mut copier = Copier {
         how,
         creator: (
             rustix::process::geteuid().as_raw(),
@@ -56,78 +52,70 @@ pub(super) fn copy(
         ),
         umask: umask(),
         size: TreeSize::default(),
-        sharing: Sharing::Shared,
+        sharing: match how {
+            FileCopy::Full => Sharing::Copied,
+            FileCopy::Reflink | FileCopy::ReflinkOrFull => Sharing::Shared,
+        },
     };
-    if how == FileCopy::Full {
-        walk.sharing = Sharing::Copied;
-    }
-    let source = open_directory(CWD, from, from)?;
-    let target = walk.make_directory(CWD, to, &stat(&source, from)?, to)?;
-    walk.directory(&source, &target, from)?;
-    Ok((walk.size, walk.sharing))
+    let source = Directory::open(from)?;
+    let target = copier.make_directory(CWD, to.as_os_str(), &source.stat()?, from)?;
+    copier.copy_entries(source, target)?;
+    Ok((copier.size, copier.sharing))
 }
 
-impl Walk<'_> {
-    fn directory(&mut self, from: &OwnedFd, to: &OwnedFd, path: &Path) -> Result<(), TreeError> {
-        for entry in entries(from, path)? {
-            let (name, kind) = entry?;
-            let name = OsStr::from_bytes(&name);
-            if is_excluded(self.root, path, name) {
+impl Copier {
+    fn copy_entries(&mut self, source: Directory, target: OwnedFd) -> Result<(), TreeError> {
+        let mut walk = Walk::new(source)?;
+        // The copies of the directories that the walk is in.
+        let mut targets = vec![target];
+        while let Some(kind) = walk.advance()? {
+            if kind == Kind::End {
+                targets.pop();
                 continue;
             }
-            let path = path.join(name);
+            let Some(target) = targets.last().filter(|_| !is_excluded(&walk)) else {
+                continue;
+            };
             match kind {
-                FileType::Directory => {
-                    let source = open_directory(from, Path::new(name), &path)?;
-                    let like = stat(&source, &path)?;
-                    let made = self.make_directory(to, Path::new(name), &like, &path)?;
-                    self.directory(&source, &made, &path)?;
+                Kind::Directory => {
+                    let like = walk.enter()?;
+                    let path = walk.path();
+                    let made = self.make_directory(target, walk.name(), &like, &path)?;
+                    targets.push(made);
                 }
-                FileType::RegularFile => self.file(from, to, name, &path)?,
-                other => return Err(foreign(path, other)),
+                Kind::File => self.file(&walk, target)?,
+                Kind::Other | Kind::End => return Err(walk.foreign()),
             }
         }
         Ok(())
     }
 
-    fn file(
-        &mut self,
-        from: &OwnedFd,
-        to: &OwnedFd,
-        name: &OsStr,
-        path: &Path,
-    ) -> Result<(), TreeError> {
-        let failed = |action| io_error(action, path);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let source = openat(from, name, flags, Mode::empty()).map_err(failed("open"))?;
-        let like = fstat(&source).map_err(failed("stat"))?;
+    fn file(&mut self, walk: &Walk, to: &OwnedFd) -> Result<(), TreeError> {
+        let (source, like) = walk.open()?;
+        let failed = |action| move |error: Errno| io_error(action, &walk.path(), error.into());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(like.st_mode & PERMISSIONS);
-        let target = openat(to, name, flags, mode).map_err(failed("create the copy of"))?;
+        let target = openat(to, walk.name(), flags, mode).map_err(failed("create the copy of"))?;
         if (like.st_uid, like.st_gid) != self.creator {
             self.set_owner(&target, &like)
                 .map_err(failed("set the owner of"))?;
         }
-        if like.st_mode & self.umask != 0 {
+        if like.st_mode & PERMISSIONS & self.umask != 0 {
             fchmod(&target, mode).map_err(failed("set the mode of"))?;
         }
         if like.st_size > 0 {
-            self.contents(source, target)
-                .map_err(|(action, source)| TreeError::Io {
-                    action,
-                    path: path.to_owned(),
-                    source,
-                })?;
+            self.contents(source, File::from(target), like.st_size as u64)
+                .map_err(|(action, source)| io_error(action, &walk.path(), source))?;
         }
-        self.size.files += 1;
-        self.size.bytes += like.st_size as u64;
+        self.size.add(&like);
         Ok(())
     }
 
     fn contents(
         &mut self,
-        source: OwnedFd,
-        target: OwnedFd,
+        source: File,
+        mut target: File,
+        bytes: u64,
     ) -> Result<(), (&'static str, io::Error)> {
         if self.how != FileCopy::Full {
             match rustix::fs::ioctl_ficlone(&target, &source) {
@@ -141,7 +129,8 @@ impl Walk<'_> {
             }
             self.sharing = Sharing::Copied;
         }
-        match io::copy(&mut File::from(source), &mut File::from(target)) {
+        // No more than it had, should somebody write to it.
+        match io::copy(&mut source.take(bytes), &mut target) {
             Ok(_) => Ok(()),
             Err(error) => Err(("copy", error)),
         }
@@ -150,20 +139,23 @@ impl Walk<'_> {
     fn make_directory(
         &self,
         at: impl AsFd,
-        name: &Path,
+        name: &OsStr,
         like: &Stat,
         path: &Path,
     ) -> Result<OwnedFd, TreeError> {
         let mode = Mode::from_raw_mode(like.st_mode & PERMISSIONS);
         let made = rustix::fs::mkdirat(&at, name, mode);
+        let failed = |action| move |error: Errno| io_error(action, path, error.into());
         if made != Err(Errno::EXIST) {
-            made.map_err(io_error("create", path))?;
+            made.map_err(failed("create the copy of"))?;
         }
-        let directory = open_directory(at, name, path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory =
+            openat(at, name, flags, Mode::empty()).map_err(failed("open the copy of"))?;
         self.set_owner(&directory, like)
-            .map_err(io_error("set the owner of", path))?;
-        if made.is_err() || like.st_mode & self.umask != 0 {
-            fchmod(&directory, mode).map_err(io_error("set the mode of", path))?;
+            .map_err(failed("set the owner of"))?;
+        if made.is_err() || like.st_mode & PERMISSIONS & self.umask != 0 {
+            fchmod(&directory, mode).map_err(failed("set the mode of"))?;
         }
         Ok(directory)
     }
@@ -193,6 +185,10 @@ fn umask() -> u32 {
     bits.unwrap_or(0o777)
 }
 
-fn stat(file: &OwnedFd, path: &Path) -> Result<Stat, TreeError> {
-    fstat(file).map_err(io_error("stat", path))
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> TreeError {
+    TreeError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
 }

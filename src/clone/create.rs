@@ -16,7 +16,7 @@ use std::path::Path;
 use std::thread;
 
 use multidb_actors::ports::CloneError;
-use multidb_store::{InstanceRecord, InstanceUid, SnapshotRecord, manifest};
+use multidb_store::{InstanceRecord, InstanceUid, SnapshotRecord, error_chain, manifest};
 
 use super::copy::{self, FileCopy};
 use super::error::failed;
@@ -26,6 +26,8 @@ use crate::fsutil::btrfs;
 
 /// The name of an incomplete clone.
 pub(super) const PARTIAL: &str = "data.partial";
+/// The most that is read of a `PG_VERSION`.
+const VERSION_BYTES_MAX: u64 = 64;
 
 impl TreeCloner {
     /// Creates the clone and returns the number of cloned files: 0 if it is a Btrfs snapshot or
@@ -116,14 +118,19 @@ impl TreeCloner {
     fn check_snapshot(&self, record: &InstanceRecord) -> Result<SnapshotRecord, CloneError> {
         let id = record.snapshot.as_str();
         let directory = self.layout.snapshot(&record.snapshot);
-        let snapshot: SnapshotRecord = manifest::read(&directory)
-            .map_err(|error| damaged(id, multidb_store::error_chain(&error)))?;
+        let snapshot: SnapshotRecord =
+            manifest::read(&directory).map_err(|error| damaged(id, error_chain(&error)))?;
         let data = self.layout.snapshot_data(&record.snapshot);
-        if !data.is_dir() {
-            return Err(damaged(id, "its data directory is missing".to_owned()));
-        }
-        let version = fs::read_to_string(data.join("PG_VERSION"))
-            .map_err(|error| damaged(id, format!("cannot read its PG_VERSION: {error}")))?;
+        let missing = || damaged(id, "its data directory is missing".to_owned());
+        let data = Directory::open(&data).map_err(|_| missing())?;
+        let version = match data.read("PG_VERSION", VERSION_BYTES_MAX) {
+            Ok(Some(version)) => String::from_utf8_lossy(&version).into_owned(),
+            Ok(None) => return Err(damaged(id, "it has no PG_VERSION".to_owned())),
+            Err(error) => {
+                let message = format!("cannot read its PG_VERSION: {}", error_chain(&error));
+                return Err(damaged(id, message));
+            }
+        };
         if version.trim() != snapshot.postgres_major.to_string() {
             let message = format!(
                 "its data is from PostgreSQL {}, but its manifest says {}",
@@ -183,7 +190,7 @@ impl TreeCloner {
             Ok(record) if record.uid == uid => return Ok(()),
             Ok(record) => format!("its manifest names the clone {}", record.uid),
             Err(_) if is_unfinished(directory) => return Ok(()),
-            Err(error) => multidb_store::error_chain(&error),
+            Err(error) => error_chain(&error),
         };
         Err(CloneError::Failed {
             message: format!(

@@ -7,20 +7,13 @@ use multidb_actors::ports::CloneError;
 use multidb_store::error_chain;
 use multidb_store::manifest::ManifestError;
 
-use super::tree::TreeError;
 use super::{TreeCloner, probe};
+use crate::fsutil::beneath::TreeError;
 
 impl TreeCloner {
     /// The error of a walk; `snapshot` is the one that is walked, if any.
     pub(super) fn tree_failed(&self, error: TreeError, snapshot: Option<&str>) -> CloneError {
         match (error, snapshot) {
-            (TreeError::Foreign { path, kind }, Some(snapshot)) => CloneError::SnapshotDamaged {
-                snapshot: snapshot.to_owned(),
-                message: format!("{} is a {kind}", path.display()),
-            },
-            (TreeError::Foreign { path, kind }, None) => CloneError::Failed {
-                message: format!("cannot clone {}: it is a {kind}", path.display()),
-            },
             (
                 TreeError::Io {
                     action,
@@ -29,6 +22,13 @@ impl TreeCloner {
                 },
                 _,
             ) => self.io_failed(action, &path, &source),
+            (error, Some(snapshot)) => CloneError::SnapshotDamaged {
+                snapshot: snapshot.to_owned(),
+                message: error.to_string(),
+            },
+            (error, None) => CloneError::Failed {
+                message: format!("cannot clone it: {error}"),
+            },
         }
     }
 

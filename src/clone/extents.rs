@@ -1,17 +1,17 @@
 //! The extents of files: how many there are, and how many bytes of them no other file shares. Read by
 //! the FIEMAP ioctl (`linux/fiemap.h`), whose SHARED flag is exact on XFS and Btrfs.
 
-use std::ffi::OsStr;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, fstat, openat};
+use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
-use super::tree::{self, TreeError};
+use super::tree;
+use crate::fsutil::beneath::TreeError;
 
 /// The extents that one call returns.
 const BATCH: usize = 128;
@@ -74,21 +74,18 @@ impl Extents {
 /// The extents of all files of a tree.
 pub(super) fn of_tree(root: &Path) -> Result<Extents, TreeError> {
     let mut sum = Extents::default();
-    let mut add = |directory: &OwnedFd, name: &OsStr, path: &Path| -> Result<(), TreeError> {
-        // Without blocking, in case a superuser replaces the file by a FIFO at this moment.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let extents = openat(directory, name, flags, Mode::empty()).and_then(|file| of_file(&file));
-        let extents = extents.map_err(|error| TreeError::Io {
+    tree::visit(root, |walk| {
+        let (file, _) = walk.open()?;
+        let extents = of_file(&file).map_err(|error| TreeError::Io {
             action: "map the blocks of",
-            path: path.to_owned(),
+            path: walk.path(),
             source: io::Error::from(error),
         })?;
         sum.files += 1;
         sum.count += extents.count;
         sum.exclusive_bytes += extents.exclusive_bytes;
         Ok(())
-    };
-    tree::visit(root, &mut add)?;
+    })?;
     Ok(sum)
 }
 

@@ -140,9 +140,17 @@ type Damage = (&'static str, fn(&Path));
 
 #[test]
 fn damaged_snapshot_is_refused_and_leaves_nothing() {
-    let damage: [Damage; 6] = [
-        ("cannot read its PG_VERSION", |data| {
+    let damage: [Damage; 9] = [
+        ("it has no PG_VERSION", |data| {
             fs::remove_file(data.join("PG_VERSION")).unwrap();
+        }),
+        ("PG_VERSION is a FIFO", |data| {
+            fs::remove_file(data.join("PG_VERSION")).unwrap();
+            fifo(&data.join("PG_VERSION"));
+        }),
+        ("base/fifo is a FIFO", |data| fifo(&data.join("base/fifo"))),
+        ("is nested more than 32 directories deep", |data| {
+            fs::create_dir_all(data.join("d/".repeat(40))).unwrap();
         }),
         ("its data is from PostgreSQL 9", |data| {
             fs::write(data.join("PG_VERSION"), "9").unwrap();
@@ -175,6 +183,43 @@ fn damaged_snapshot_is_refused_and_leaves_nothing() {
         );
         assert!(error.to_string().contains(expected), "{error}");
         root.assert_no_trace();
+    }
+}
+
+fn fifo(path: &Path) {
+    let mode = rustix::fs::Mode::RUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+/// Its files would be missing in a snapshot of the subvolume that it is in.
+#[test]
+fn snapshot_with_a_nested_subvolume_is_refused() {
+    let root = root(BTRFS);
+    let cloner = root.open(Method::Auto);
+    let snapshot = root.snapshot(&cloner, 10);
+    let inner = root.layout.snapshot_data(&snapshot.id).join("base/inner");
+    btrfs::create_subvolume(&inner).unwrap();
+    let error = cloner.create(&instance(1)).unwrap_err();
+    assert!(
+        error.to_string().contains("base/inner is a subvolume"),
+        "{error}"
+    );
+    root.assert_no_trace();
+}
+
+#[test]
+fn clone_has_no_setuid_bits() {
+    let root = root(XFS);
+    let cloner = root.open(Method::Auto);
+    let snapshot = root.snapshot(&cloner, 10);
+    let data = root.layout.snapshot_data(&snapshot.id);
+    for (name, mode) in [("base/5/3", 0o6755), ("base", 0o3755)] {
+        fs::set_permissions(data.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    cloner.create(&instance(1)).unwrap();
+    for name in ["base/5/3", "base"] {
+        let mode = fs::metadata(root.data(1).join(name)).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o755, "{name}");
     }
 }
 

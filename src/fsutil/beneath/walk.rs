@@ -33,6 +33,8 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Walk {
     top: PathBuf,
+    /// The device of all its directories. Each Btrfs subvolume is one of its own.
+    device: u64,
     /// The open directories, from the top to the one that is listed.
     levels: Vec<Dir>,
     /// The last entry; `None` before the first and after the end of a directory.
@@ -49,9 +51,11 @@ impl Walk {
     ///
     /// The directory cannot be listed.
     pub fn new(top: Directory) -> Result<Self, TreeError> {
+        let device = top.stat()?.st_dev;
         let listing = Dir::new(top.fd).map_err(|e| TreeError::of_call("list", &top.path, e))?;
         Ok(Self {
             top: top.path,
+            device,
             levels: vec![listing],
             entry: None,
             file_type: FileType::Unknown,
@@ -120,6 +124,12 @@ impl Walk {
             });
         }
         let (inner, stat) = self.open_as(DIRECTORY)?;
+        if stat.st_dev != self.device {
+            return Err(TreeError::Foreign {
+                path: self.path(),
+                kind: "subvolume or a mount point",
+            });
+        }
         let listing = Dir::new(inner).map_err(self.failed("list"))?;
         self.levels.push(listing);
         self.entry = None;
@@ -157,18 +167,27 @@ impl Walk {
         delete::remove_at(self.parent(), self.name(), &self.path())
     }
 
+    /// Whether the entry that the walk is at is a symbolic link.
+    pub fn is_link(&self) -> bool {
+        self.file_type == FileType::Symlink
+    }
+
     /// The error of an entry that is neither a file nor a directory.
     pub fn foreign(&self) -> TreeError {
         TreeError::foreign(&self.path(), self.file_type)
     }
 
-    /// The name of the entry that the walk is at.
+    /// The name of the entry that the walk is at, or of the directory that it has just entered.
     pub fn name(&self) -> &OsStr {
-        let name = self
-            .entry
-            .as_ref()
-            .map(|entry| entry.file_name().to_bytes());
-        os_str(name.unwrap_or_default())
+        match &self.entry {
+            Some(entry) => os_str(entry.file_name().to_bytes()),
+            None => self.relative.file_name().unwrap_or_default(),
+        }
+    }
+
+    /// Whether the entry that the walk is at is directly in the top.
+    pub fn is_at_top(&self) -> bool {
+        self.levels.len() == 1
     }
 
     /// The path below the top of the entry that the walk is at.
