@@ -16,6 +16,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use jiff::Timestamp;
 use multidb_actors::clone_worker::CloneWorker;
+use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::ServerProbe;
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::SnapshotIndex;
@@ -75,6 +76,8 @@ pub struct ControlDeps {
     pub importer: Arc<Importer>,
     /// The users; none with `auth.method = "trust"`.
     pub users: Option<Arc<LiveUsers>>,
+    /// The root's clock.
+    pub clock: ObservedClock,
     /// When the daemon started.
     pub started_at: Timestamp,
 }

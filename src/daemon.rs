@@ -19,7 +19,9 @@ use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::{AddSnapshot, ListSnapshots, SnapshotIndex};
 use multidb_actors::supervisor::{Restore, Supervisor, SupervisorDeps};
 use multidb_store::store::{Opened, Recovery};
-use multidb_store::{InstanceRecord, Layout, RootId, SnapshotRecord, Store, error_chain};
+use multidb_store::{
+    InstanceRecord, Layout, ObservedTime, RootId, SnapshotRecord, Store, StoredTime, error_chain,
+};
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -65,6 +67,8 @@ struct Services {
     /// All records, until the Supervisor takes them.
     records: Vec<InstanceRecord>,
     clock: ObservedClock,
+    /// When an instance was last deleted by expiry.
+    last_expiry: Option<ObservedTime>,
     cloner: Arc<TreeCloner>,
     catalog: Arc<DiskCatalog>,
     host: Arc<dyn PostgresHost>,
@@ -93,6 +97,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         jobs: jobs.clone(),
         importer: importer.clone(),
         users,
+        clock: services.clock.clone(),
         started_at: Timestamp::now(),
     });
     let admin = admin::serve(&config.admin_socket, control)
@@ -115,6 +120,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tokio::join!(jobs.stop(), drained);
     admin.stop(false).await;
     services.host.close().await;
+    services.store_observed_time();
     for arbiter in arbiters.into_iter().chain([job_runtime]) {
         arbiter.stop();
     }
@@ -132,6 +138,7 @@ impl Services {
             store,
             records,
             observed,
+            last_expiry,
             ..
         } = open_store(&layout)?;
         let clock = ObservedClock::new(Arc::new(SystemClock), observed);
@@ -152,9 +159,21 @@ impl Services {
             store,
             records,
             clock,
+            last_expiry,
             cloner,
             host,
         })
+    }
+
+    /// Writes the observed time at the end, so that the next start goes on from it.
+    fn store_observed_time(&self) {
+        let now = self.clock.now().observed;
+        if let Err(error) = self.store.put_time(StoredTime::Observed, now) {
+            tracing::warn!(
+                error = error_chain(&error),
+                "the observed time was not written, so up to a minute does not count for expiry"
+            );
+        }
     }
 
     /// Removes the leftovers of imports and deletions that an earlier daemon did not finish.
@@ -235,6 +254,7 @@ impl Services {
             projects: Arc::new(convert::project_settings(config)),
             limits: Arc::new(config.limits.clone()),
             clock: self.clock.clone(),
+            last_expiry: self.last_expiry,
         })
         .start();
         let records = std::mem::take(&mut self.records);

@@ -23,6 +23,7 @@ use crate::observed_clock::ObservedClock;
 use crate::ports::{CloneError, Endpoint, RunningPostgres, Runtime, ServerProbe};
 use crate::slots::{FreeSlot, Slot, Slots};
 
+mod expiring;
 mod jobs;
 pub mod lifecycle;
 mod messages;
@@ -32,6 +33,7 @@ mod persistence;
 mod record_writer;
 mod status;
 
+pub use self::expiring::{Expire, ExpiryAnswer};
 pub use self::messages::{Attach, Control, SetPin, SlotWanted};
 pub use self::origin::{Found, Origin, origin};
 pub use self::status::{InstanceError, InstanceStatus, Lease};
@@ -88,7 +90,9 @@ pub struct InstanceActor {
     writer: RecordWriter,
     /// The error of the last write, if it failed.
     write_failure: Option<CloneError>,
-    /// The callers of pins that are not durable yet, oldest first.
+    /// Whether the stored record may have the mark of an expiry.
+    mark_may_be_stored: bool,
+    /// The callers that wait for a pin, or for the removal of a mark, to be durable, oldest first.
     pins: VecDeque<oneshot::Sender<Result<(), InstanceError>>>,
     /// Publishes the status.
     status: StatusPublisher,
@@ -115,6 +119,7 @@ impl InstanceActor {
         mut status: StatusPublisher,
     ) -> Addr<Self> {
         let now = Instant::now();
+        let mark_may_be_stored = record.marked.is_some();
         let mut adopted = None;
         let (life, first) = match origin {
             Origin::Create => {
@@ -160,6 +165,7 @@ impl InstanceActor {
                 waits_for_slot: false,
                 idle: None,
                 stop_failures: 0,
+                mark_may_be_stored,
                 writer: RecordWriter::default(),
                 write_failure: None,
                 pins: VecDeque::new(),
@@ -315,6 +321,10 @@ impl Actor for InstanceActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         let first = std::mem::take(&mut self.first);
         self.perform(first, ctx);
+        if self.run.is_some() && self.record.marked.take().is_some() {
+            // Somebody used it after it was marked: the record was restored from before.
+            self.step_writer(WriterEvent::Changed(Copies::Database), ctx);
+        }
         self.settle(ctx);
     }
 

@@ -7,23 +7,21 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use jiff::Timestamp;
 use multidb_store::{InstanceName, InstanceRecord, ObservedTime, ProjectName, SnapshotId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::instance::lifecycle::{State, StateName};
 use crate::instance::{InstanceError, InstanceStatus};
-use crate::supervisor::retention;
+use crate::supervisor::retention::{self, Due, ExpiryPeriods, ExpiryStep};
 
 /// The table, shared by the Supervisor and the instances.
 #[derive(Debug, Clone)]
 pub struct InstanceTable(Arc<Mutex<Rows>>);
 
 /// An instance and the time by which it is ordered.
-pub type Timed = (Timestamp, InstanceName);
+pub type Timed = (ObservedTime, InstanceName);
 
 /// Which instances a list has. The default is all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -70,19 +68,23 @@ struct Rows {
     counts: InstanceCounts,
     by_creator: HashMap<String, usize>,
     /// The running instances that are unused, by last use in observed time.
-    evictable: BTreeSet<(ObservedTime, InstanceName)>,
+    evictable: BTreeSet<Timed>,
     /// The number of instances that stop, without those whose stop failed.
     releasing: usize,
-    /// The instances that expire if they stay as they are, by expiry.
-    expiring: BTreeSet<Timed>,
-    retention: Duration,
+    /// The instances that expire if they stay as they are, by the time of the next step: those that are to be marked,
+    /// and the marked ones that are to be deleted.
+    to_mark: BTreeSet<Timed>,
+    to_delete: BTreeSet<Timed>,
+    /// The number of records with a mark.
+    marked: usize,
+    periods: ExpiryPeriods,
 }
 
 impl InstanceTable {
-    /// An empty table of instances that expire after this time without use.
-    pub fn new(retention: Duration) -> Self {
+    /// An empty table of instances that expire after these periods without use.
+    pub fn new(periods: ExpiryPeriods) -> Self {
         Self(Arc::new(Mutex::new(Rows {
-            retention,
+            periods,
             ..Rows::default()
         })))
     }
@@ -130,6 +132,16 @@ impl InstanceTable {
     /// The status of one instance.
     pub fn get(&self, name: &InstanceName) -> Option<InstanceStatus> {
         self.rows().by_name.get(name).cloned()
+    }
+
+    /// The number of all instances.
+    pub fn count(&self) -> usize {
+        self.rows().by_name.len()
+    }
+
+    /// The number of instances that are marked as expired.
+    pub fn count_marked(&self) -> usize {
+        self.rows().marked
     }
 
     /// The numbers of instances by state and by snapshot.
@@ -196,16 +208,29 @@ impl InstanceTable {
         self.rows().releasing
     }
 
-    /// At most `max` of the instances that expired before `now`, in order, from behind `after`.
-    pub fn expired(&self, now: Timestamp, after: Option<&Timed>, max: usize) -> Vec<Timed> {
+    /// At most `max` of the instances for which this step of their expiry is due, in order, from behind `after`.
+    pub fn due(
+        &self,
+        step: ExpiryStep,
+        now: ObservedTime,
+        after: Option<&Timed>,
+        max: usize,
+    ) -> Vec<Timed> {
         let start = match after {
             Some(after) => Bound::Excluded(after),
             None => Bound::Unbounded,
         };
-        let rows = self.rows();
-        let expiring = rows.expiring.range((start, Bound::Unbounded));
-        let expired = expiring.take_while(|(at, _)| *at <= now);
-        expired.take(max).cloned().collect()
+        let mut rows = self.rows();
+        let expiring = rows.expiring(step).range((start, Bound::Unbounded));
+        let due = expiring.take_while(|(at, _)| *at <= now);
+        due.take(max).cloned().collect()
+    }
+
+    /// The number of instances for which this step is due. Walks them.
+    pub fn count_due(&self, step: ExpiryStep, now: ObservedTime) -> usize {
+        let mut rows = self.rows();
+        let expiring = rows.expiring(step).iter();
+        expiring.take_while(|(at, _)| *at <= now).count()
     }
 }
 
@@ -269,7 +294,18 @@ impl Rows {
             .or_default() += 1;
         self.evictable.extend(evictable(status));
         self.releasing += usize::from(is_releasing(status));
-        self.expiring.extend(expiring(status, self.retention));
+        self.marked += usize::from(record.marked.is_some());
+        if let Some((step, timed)) = expiring(status, self.periods) {
+            self.expiring(step).insert(timed);
+        }
+    }
+
+    /// The instances in the order of this step.
+    fn expiring(&mut self, step: ExpiryStep) -> &mut BTreeSet<Timed> {
+        match step {
+            ExpiryStep::Mark => &mut self.to_mark,
+            ExpiryStep::Delete => &mut self.to_delete,
+        }
     }
 
     fn subtract(&mut self, status: &InstanceStatus) {
@@ -286,8 +322,9 @@ impl Rows {
             self.evictable.remove(&used);
         }
         self.releasing -= usize::from(is_releasing(status));
-        if let Some(timed) = expiring(status, self.retention) {
-            self.expiring.remove(&timed);
+        self.marked -= usize::from(record.marked.is_some());
+        if let Some((step, timed)) = expiring(status, self.periods) {
+            self.expiring(step).remove(&timed);
         }
     }
 }
@@ -317,14 +354,14 @@ fn is_releasing(status: &InstanceStatus) -> bool {
     is_stopping && !matches!(status.failure, Some(InstanceError::Stop(_)))
 }
 
-/// The place in the order of expiry; none for an instance that does not expire as it is.
-fn expiring(status: &InstanceStatus, retention: Duration) -> Option<Timed> {
+/// The next step of the expiry and the place in its order; none for an instance that does not expire as it is.
+fn expiring(status: &InstanceStatus, periods: ExpiryPeriods) -> Option<(ExpiryStep, Timed)> {
     let is_stopped = matches!(status.state, State::Stopped | State::Failed);
     if !is_stopped || !status.unused {
         return None;
     }
-    let at = retention::expires_at(&status.record, retention)?;
-    Some((at, status.record.name.clone()))
+    let Due { step, at } = retention::due(&status.record, periods)?;
+    Some((step, (at, status.record.name.clone())))
 }
 
 #[cfg(test)]

@@ -13,8 +13,10 @@ pub struct Limits {
     pub idle: IdleLimits,
     /// An instance without sessions is stopped after this time.
     pub instance_idle_timeout: Duration,
-    /// An instance that was unused for this time is deleted.
+    /// An instance that was unused for this observed time is marked as expired.
     pub retention: Duration,
+    /// A marked instance that is unused for this observed time is deleted.
+    pub expiry_grace: Duration,
     /// A client waits this long for a slot to run in, and again for Postgres to start.
     pub start_timeout: Duration,
     /// A client has this long to send its startup packet and to authenticate.
@@ -27,6 +29,15 @@ pub struct Limits {
     pub max_connections: usize,
     /// The most unauthenticated connections at the same time.
     pub max_unauthenticated: usize,
+}
+
+impl Limits {
+    /// The hour in which at most a tenth of the instances expires, and for which the clocks must have agreed. No longer
+    /// than the retention, where that is shorter.
+    pub fn expiry_window(&self) -> Duration {
+        const HOUR: Duration = Duration::from_secs(3600);
+        HOUR.min(self.retention)
+    }
 }
 
 /// The idle limits of one session. A session is idle while no byte passes in either direction.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use multidb_store::{InstanceName, InstanceRecord, Phase, Pin, ProjectName};
+use multidb_store::{InstanceName, InstanceRecord, ObservedTime, Phase, Pin, ProjectName};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -28,7 +28,9 @@ use crate::request::{ConnectRequest, Source};
 use crate::slots::Slots;
 use crate::snapshot_index::{Choice, Choose, ChooseError, SnapshotIndex};
 
+mod clock_watch;
 mod creations;
+mod deletion_rate;
 mod error;
 mod eviction;
 mod expiry;
@@ -39,15 +41,18 @@ pub mod retention;
 mod revive;
 
 pub use self::error::AcquireError;
+pub use self::expiry::ExpiryStatus;
 pub use self::messages::{
-    Acquire, Acquired, ControlInstance, CountInstances, GetInstance, ListInstances, PinInstance,
-    RemoveSnapshot, StopAll, StopInstances,
+    Acquire, Acquired, ControlInstance, CountInstances, GetExpiryStatus, GetInstance,
+    ListInstances, PinInstance, RemoveSnapshot, StopAll, StopInstances,
 };
 pub use self::removals::RemoveSnapshotError;
 pub use self::restore::Restore;
 
 use self::creations::Creations;
+use self::expiry::Expiry;
 use self::removals::Removals;
+use self::retention::ExpiryPeriods;
 
 /// What a project means for its instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +82,8 @@ pub struct SupervisorDeps {
     pub limits: Arc<Limits>,
     /// The root's clock.
     pub clock: ObservedClock,
+    /// When an earlier daemon last deleted an instance by expiry.
+    pub last_expiry: Option<ObservedTime>,
 }
 
 /// The Supervisor.
@@ -95,8 +102,7 @@ pub struct Supervisor {
     removals: Removals,
     slots: Slots,
     creations: Creations,
-    /// The last of the expired instances that the current sweep has reached.
-    swept_to: Option<Timed>,
+    expiry: Expiry,
     draining: bool,
     deps: SupervisorDeps,
 }
@@ -129,7 +135,7 @@ impl Supervisor {
     pub fn new(deps: SupervisorDeps) -> Self {
         let (ended, ended_events) = mpsc::unbounded_channel();
         Self {
-            table: InstanceTable::new(deps.limits.retention),
+            table: InstanceTable::new(ExpiryPeriods::from(&*deps.limits)),
             actors: HashMap::new(),
             ended,
             ended_events: Some(ended_events),
@@ -137,7 +143,7 @@ impl Supervisor {
             removals: Removals::default(),
             slots: Slots::new(deps.limits.max_running),
             creations: Creations::default(),
-            swept_to: None,
+            expiry: Expiry::new(&deps.limits, deps.clock.now(), deps.last_expiry),
             draining: false,
             deps,
         }

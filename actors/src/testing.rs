@@ -65,6 +65,12 @@ pub struct FakeCloner {
     pub manifest_failures: Mutex<usize>,
     /// Write-locked while writes of manifests are to wait.
     pub manifest_gate: tokio::sync::RwLock<()>,
+    /// The number of times that a manifest was to be read.
+    pub reads: Mutex<usize>,
+    /// Write-locked while reading a manifest is to wait.
+    pub read_gate: tokio::sync::RwLock<()>,
+    /// The error of the next readings of manifests, if they fail.
+    pub read_failure: Mutex<Option<CloneError>>,
 }
 
 impl Cloner for FakeCloner {
@@ -109,6 +115,11 @@ impl Cloner for FakeCloner {
 
     /// The manifest that was written last, if any.
     fn read_manifest(&self, uid: InstanceUid) -> Result<Option<InstanceRecord>, CloneError> {
+        *lock(&self.reads) += 1;
+        drop(self.read_gate.blocking_read());
+        if let Some(error) = lock(&self.read_failure).clone() {
+            return Err(error);
+        }
         let manifests = lock(&self.manifests);
         let written = manifests.iter().rev().find(|record| record.uid == uid);
         Ok(written.cloned())
@@ -190,6 +201,7 @@ pub fn limits() -> Limits {
         idle: IdleLimits::default(),
         instance_idle_timeout: Duration::from_secs(300),
         retention: Duration::from_secs(30 * 86_400),
+        expiry_grace: Duration::from_secs(86_400),
         start_timeout: Duration::from_secs(30),
         login_timeout: Duration::from_secs(10),
         shutdown_grace: Duration::from_secs(10),
@@ -254,8 +266,10 @@ pub struct Harness {
     pub cloner: Arc<FakeCloner>,
     /// The repository: `main` defines `a.1` and `a.2`, `old` only `a.1`, `empty` nothing.
     pub source: Arc<FakeSource>,
-    /// The date and time.
+    /// Both clocks, to set them.
     pub clock: Arc<FakeClock>,
+    /// The root's clock over them, which began at zero.
+    pub root_clock: ObservedClock,
     /// The store of records.
     pub store: Store,
     /// The clone worker.
@@ -288,6 +302,8 @@ impl Harness {
         });
         let source = Arc::new(FakeSource::default());
         let clock = Arc::new(FakeClock::default());
+        let start = multidb_store::ObservedTime::default();
+        let root_clock = ObservedClock::new(clock.clone(), start);
         for (gitref, listing, defined) in [
             ("main", "l2", &["a.1", "a.2"][..]),
             ("old", "l1", &["a.1"]),
@@ -323,7 +339,8 @@ impl Harness {
             index: index.clone(),
             projects: Arc::new(projects.map(|name| (name, settings.clone())).collect()),
             limits: Arc::new(limits),
-            clock: ObservedClock::new(clock.clone(), multidb_store::ObservedTime::default()),
+            clock: root_clock.clone(),
+            last_expiry: None,
         })
         .start();
         Self {
@@ -332,17 +349,13 @@ impl Harness {
             cloner,
             source,
             clock,
+            root_clock,
             store,
             worker,
             index,
             supervisor,
             _root: root,
         }
-    }
-
-    /// A clock of observed time over the fake one.
-    pub fn observed_clock(&self) -> ObservedClock {
-        ObservedClock::new(self.clock.clone(), multidb_store::ObservedTime::default())
     }
 
     /// Requests an instance.

@@ -38,6 +38,7 @@ mod raw;
 mod session;
 mod simulated_backends;
 mod terminal;
+mod wall_clock;
 
 pub use certificates::{Authority, Identity};
 pub use daemon::{CliOutput, Daemon, DaemonBuilder, Engine};
@@ -54,3 +55,4 @@ pub use raw::{RawClient, startup_packet};
 pub use session::{PendingQuery, PgFailure, Session};
 pub use simulated_backends::SimulatedBackends;
 pub use terminal::run_on_terminal;
+pub use wall_clock::WallClock;

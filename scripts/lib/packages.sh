@@ -9,7 +9,7 @@
 #       postgres   the Postgres server of this Debian, with no cluster and nothing that listens
 #       xfs btrfs  the programs that make these file systems
 #       docker     the engine, its client, and debootstrap for an image without a registry
-#       tools      zstd, which compresses a test's dump
+#       tools      zstd, which compresses a test's dump, and libfaketime, which sets the clock of a test's daemon
 #       proxies    HAProxy and PgBouncer, to be measured beside multidb, as no services
 #       lint       shellcheck
 #       source     the tools that unpack and build Postgres' own source
@@ -48,7 +48,10 @@ multidb_install_packages() {
                 { multidb_has docker && multidb_has dockerd; } || missing+=(docker.io)
                 multidb_has debootstrap || missing+=(debootstrap)
                 ;;
-            tools) multidb_has zstd || missing+=(zstd) ;;
+            tools)
+                multidb_has zstd || missing+=(zstd)
+                multidb_has faketime || missing+=(faketime)
+                ;;
             proxies)
                 multidb_has haproxy || missing+=(haproxy)
                 multidb_has pgbouncer || missing+=(pgbouncer)

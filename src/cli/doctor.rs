@@ -136,6 +136,14 @@ async fn daemon(invocation: &Invocation) -> Finding {
         }
     };
     match client.get::<StatusView>("/v1/status").await {
+        Ok(StatusView {
+            expiry_paused_seconds: Some(_),
+            ..
+        }) => finding(
+            Level::Warn,
+            "running, but the wall clock jumped, so no instance expires for now".to_owned(),
+        )
+        .hint("Check the machine's clock and its synchronization, such as by timedatectl."),
         Ok(status) if status.version == env!("CARGO_PKG_VERSION") => {
             finding(Level::Ok, format!("running, version {}", status.version))
         }

@@ -1,11 +1,12 @@
 //! `multidb status`: the daemon's status.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::Invocation;
-use super::table::{ago, fields, size};
+use super::table::{ago, coarse, fields, size};
 use crate::control::model::StatusView;
 
 pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
@@ -15,6 +16,20 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
         .output
         .show(&status, |status| text(status, now))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn expiry(status: &StatusView) -> String {
+    let marked = match status.marked {
+        0 => "none marked".to_owned(),
+        marked => format!("{marked} marked"),
+    };
+    match status.expiry_paused_seconds {
+        None => marked,
+        Some(seconds) => {
+            let time = coarse(Duration::from_secs(seconds));
+            format!("{marked}, paused for {time} since the wall clock jumped")
+        }
+    }
 }
 
 pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
@@ -42,6 +57,7 @@ pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
         ("snapshots", status.snapshots.to_string()),
         ("jobs running", status.jobs.to_string()),
         ("instances", instances),
+        ("expiry", expiry(status)),
         ("connections", status.connections.to_string()),
     ])
 }

@@ -135,6 +135,7 @@ fn instance() -> InstanceView {
         created_at: at("2026-03-08T11:00:00Z"),
         last_used_at: at("2026-03-10T11:57:30.25Z"),
         expires_at: Some(at("2026-04-09T11:57:30Z")),
+        marked_at: None,
         pinned: false,
         pinned_until: None,
         connections: 2,
@@ -180,6 +181,17 @@ fn waiting() -> InstanceView {
     }
 }
 
+fn marked() -> InstanceView {
+    InstanceView {
+        name: "old".to_owned(),
+        state: "stopped".to_owned(),
+        expires_at: Some(at("2026-03-11T11:00:00Z")),
+        marked_at: Some(at("2026-03-10T11:00:00Z")),
+        connections: 0,
+        ..instance()
+    }
+}
+
 fn snapshot() -> SnapshotView {
     SnapshotView {
         id: "monday".to_owned(),
@@ -204,7 +216,7 @@ fn snapshot() -> SnapshotView {
 fn instances_are_shown() {
     insta::assert_snapshot!(
         "instance_ls",
-        instance::text::list(&[instance(), pinned(), waiting()], now())
+        instance::text::list(&[instance(), pinned(), waiting(), marked()], now())
     );
     insta::assert_snapshot!("instance_ls_empty", instance::text::list(&[], now()));
     insta::assert_snapshot!("instance_show", instance::text::one(&instance(), now()));
@@ -335,6 +347,8 @@ fn status_is_shown() {
         jobs: 1,
         clone_method: "reflink".to_owned(),
         disk_free_bytes: 107_374_182_400,
+        marked: 3,
+        expiry_paused_seconds: Some(3000),
     };
     insta::assert_snapshot!("status", status::text(&status, now()));
 }

@@ -23,6 +23,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> LimitsSection {
     let mut time = |name, default| positive_time(&mut section, name, default, report);
     let instance_idle_timeout = time("instance_idle_timeout", 5 * MINUTE);
     let retention = time("retention", 30 * DAY);
+    let expiry_grace = time("expiry_grace", DAY);
     let start_timeout = time("start_timeout", 30);
     let login_timeout = time("login_timeout", 10);
     let fetch_timeout = time("fetch_timeout", 20);
@@ -39,6 +40,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> LimitsSection {
         idle,
         instance_idle_timeout,
         retention,
+        expiry_grace,
         start_timeout,
         login_timeout,
         shutdown_grace,

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use multidb_actors::clone_worker::Measure;
 use multidb_actors::instance::InstanceStatus;
 use multidb_actors::instance::lifecycle::Command;
+use multidb_actors::supervisor::retention::ExpiryPeriods;
 use multidb_actors::supervisor::{
     ControlInstance, GetInstance, ListInstances, PinInstance, retention,
 };
@@ -211,7 +212,9 @@ impl Control {
     fn instance_view(&self, status: &InstanceStatus) -> InstanceView {
         let deps = &self.deps;
         let record = &status.record;
-        let pin = PinView::of(record.pin, Timestamp::now());
+        let now = deps.clock.now();
+        let periods = ExpiryPeriods::from(&deps.config.limits);
+        let pin = PinView::of(record.pin, now.wall);
         let failure = status.failure.as_ref();
         InstanceView {
             name: record.name.to_string(),
@@ -223,7 +226,8 @@ impl Control {
             commit: record.commit.clone(),
             created_at: record.created_at,
             last_used_at: record.last_used_at,
-            expires_at: retention::expires_at(record, deps.config.limits.retention),
+            expires_at: retention::expires_at(record, periods, now),
+            marked_at: record.marked.map(|mark| mark.at),
             pinned: pin.pinned,
             pinned_until: pin.until,
             connections: status.sessions,

@@ -56,6 +56,10 @@ pub struct StatusView {
     pub clone_method: String,
     /// The bytes free on the root's file system.
     pub disk_free_bytes: u64,
+    /// The number of instances that are marked as expired.
+    pub marked: usize,
+    /// For how many seconds no instance expires, since the wall clock jumped; none where expiry goes on.
+    pub expiry_paused_seconds: Option<u64>,
 }
 
 /// One instance.
@@ -77,10 +81,12 @@ pub struct InstanceView {
     pub commit: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
-    /// When a session last began or ended.
+    /// When a session last began or ended, or an administrator last asked for it. Never goes back.
     pub last_used_at: Timestamp,
-    /// When it is deleted if it stays unused; none for never.
+    /// When it is deleted if it stays unused and the daemon goes on running; none for never. Never in the past.
     pub expires_at: Option<Timestamp>,
+    /// When it was marked as expired; none unless it is marked.
+    pub marked_at: Option<Timestamp>,
     /// Whether it is exempt from expiry now.
     pub pinned: bool,
     /// The end of the pin; none without a pin, and for a pin without an end.

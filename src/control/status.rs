@@ -2,7 +2,7 @@
 
 use multidb_actors::ports::Cloner;
 use multidb_actors::snapshot_index::ListSnapshots;
-use multidb_actors::supervisor::CountInstances;
+use multidb_actors::supervisor::{CountInstances, GetExpiryStatus};
 
 use super::access::{Action, Caller, Resource, authorize};
 use super::model::StatusView;
@@ -15,6 +15,7 @@ impl Control {
         let deps = &self.deps;
         let counts = deps.supervisor.send(CountInstances).await?;
         let snapshots = deps.index.send(ListSnapshots).await?;
+        let expiry = deps.supervisor.send(GetExpiryStatus).await?;
         let instances = counts.by_state.into_iter();
         let instances = instances.map(|(state, count)| (state.to_string(), count));
         Ok(StatusView {
@@ -30,6 +31,8 @@ impl Control {
             jobs: deps.jobs.running(),
             clone_method: deps.cloner.method().to_owned(),
             disk_free_bytes: deps.cloner.disk_free_bytes()?,
+            marked: expiry.marked,
+            expiry_paused_seconds: expiry.paused_for.map(|time| time.as_secs()),
         })
     }
 }

@@ -132,10 +132,14 @@ impl InstanceActor {
     }
 
     fn start_postgres(&mut self, job: Job, slot: Slot, ctx: &mut Context<Self>) {
+        let unmarked = self.unmark(ctx);
         let deps = self.deps.clone();
         let record = self.record.clone();
         let began = Instant::now();
         let start = async move {
+            if let Some(unmarked) = unmarked {
+                unmarked.await.unwrap_or(Err(InstanceError::Died))?;
+            }
             let limit = deps.limits.start_timeout;
             match tokio::time::timeout(limit, deps.runtime.start(&record)).await {
                 Ok(Ok(postgres)) => Ok((postgres, slot)),

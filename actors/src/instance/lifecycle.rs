@@ -128,6 +128,11 @@ impl Lifecycle {
         self.waiting == 0 && self.sessions == 0
     }
 
+    /// Whether expiry may delete it as it is.
+    pub fn can_expire(&self) -> bool {
+        matches!(self.state, State::Stopped | State::Failed) && self.is_unused()
+    }
+
     /// Applies one event.
     #[must_use]
     pub fn step(&mut self, event: Event, now: Instant) -> Vec<Effect> {
@@ -339,10 +344,8 @@ impl Lifecycle {
             Command::Stop => self.command_stop(),
             Command::Reset => self.end_run(AfterStop::Reset),
             Command::Delete => self.end_run(AfterStop::Delete),
-            Command::Expire => match self.state {
-                State::Stopped | State::Failed if self.is_unused() => self.delete(),
-                _ => Vec::new(),
-            },
+            Command::Expire if self.can_expire() => self.delete(),
+            Command::Expire => Vec::new(),
         }
     }
 

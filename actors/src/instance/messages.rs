@@ -39,6 +39,10 @@ impl Handler<Control> for InstanceActor {
             // An older failure is not this reset's.
             self.failure = None;
         }
+        match command {
+            Command::Start | Command::Reset => self.touch(ctx),
+            Command::Stop | Command::Delete | Command::Expire => {}
+        }
         self.pending_commands.add(command, reply);
         self.apply(Event::Command(command), ctx);
         Box::pin(async move { answer.await.unwrap_or(Err(InstanceError::Died)) })
@@ -68,6 +72,7 @@ impl Handler<SetPin> for InstanceActor {
 
     fn handle(&mut self, SetPin(pin): SetPin, ctx: &mut Self::Context) -> Self::Result {
         let (reply, answer) = oneshot::channel();
+        self.note_use();
         self.record.pin = pin;
         self.pins.push_back(reply);
         self.step_writer(WriterEvent::PinSet, ctx);

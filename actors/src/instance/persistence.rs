@@ -78,12 +78,16 @@ impl InstanceActor {
     }
 
     fn write(&mut self, copies: Copies, ctx: &mut Context<Self>) {
+        let has_mark = self.record.marked.is_some();
         let written = self.deps.worker.send(Persist(self.record.clone(), copies));
-        let written = written.into_actor(self).map(|result, actor, ctx| {
+        let written = written.into_actor(self).map(move |result, actor, ctx| {
             let result = result.unwrap_or_else(|_| Err(worker_ended()));
             actor.write_failure = result.err();
             let outcome = match actor.write_failure {
-                None => Outcome::Done,
+                None => {
+                    actor.mark_may_be_stored = has_mark || actor.record.marked.is_some();
+                    Outcome::Done
+                }
                 Some(_) => Outcome::Failed,
             };
             actor.step_writer(WriterEvent::Written(outcome), ctx);

@@ -13,7 +13,7 @@
 //!   manifest is written by several threads. Changes during a write are written together by the next one.
 //! - A clone and a deletion write the record themselves. Each gets the write lock at the end of the write in
 //!   progress, and no write begins before the lock is released. After a deletion nothing is written.
-//! - A pin is acknowledged by the write that has it. A change of the last use is written at most once in
+//! - A pin, and the removal of a mark, is acknowledged by the write that has it. A change of the last use is written at most once in
 //!   [`USE_INTERVAL`](super::persistence::USE_INTERVAL), since sessions begin and end a thousand times a second.
 //! - A failed write is reported to the callers that wait for it and retried: after a delay, or with the next pin.
 
@@ -25,7 +25,7 @@ use crate::instance::lifecycle::{CloneReason, Job, Outcome};
 pub(super) struct RecordWriter {
     /// The copies that are out of date and in no write in progress.
     unwritten: Option<Copies>,
-    /// The callers that wait for the next write to acknowledge their pin.
+    /// The callers that wait for the next write to acknowledge their pin, or the removal of a mark.
     pins: usize,
     /// Whether a change of the last use is written at once.
     last_use: LastUse,
@@ -86,8 +86,10 @@ pub(super) enum WriterEvent {
     UseIntervalElapsed,
     /// The instance stops, after which the daemon may end.
     Stopping,
-    /// The pin changed, and a caller waits until that is durable.
+    /// The pin changed, or the mark of an expiry was removed, and a caller waits until that is durable.
     PinSet,
+    /// Something changed that nobody waits for.
+    Changed(Copies),
     /// The write ended.
     Written(Outcome),
     /// The delay after a failed write is over.
@@ -138,6 +140,7 @@ impl RecordWriter {
                 self.pins += 1;
                 self.add(Copies::DatabaseAndManifest);
             }
+            WriterEvent::Changed(copies) => self.add(copies),
             WriterEvent::Written(outcome) => self.written(outcome, &mut effects),
             WriterEvent::RetryElapsed(retry) => {
                 if self.retry == Some(retry) {

@@ -11,6 +11,7 @@ use super::*;
 use crate::awake::AwakeReason;
 use crate::instance_table::{ActorEnded, InstanceTable};
 use crate::ports::StartError;
+use crate::supervisor::retention::ExpiryPeriods;
 use crate::testing::{Harness, Starts, limits, paused, record};
 
 mod failing;
@@ -32,7 +33,7 @@ fn fixture_of(origin: Origin, limits: Limits) -> Fixture {
         slots: slots.clone(),
         free_slot: actors.supervisor.clone().recipient(),
         limits: Arc::new(limits),
-        clock: actors.observed_clock(),
+        clock: actors.root_clock.clone(),
     };
     let phase = match origin {
         Origin::Create => Phase::Cloning,
@@ -87,7 +88,7 @@ fn launch(
     origin: Origin,
     deps: InstanceDeps,
 ) -> (Addr<InstanceActor>, PublishedStatus) {
-    let table = InstanceTable::new(deps.limits.retention);
+    let table = InstanceTable::new(ExpiryPeriods::from(&*deps.limits));
     let name = record.name.clone();
     let (sender, ended) = mpsc::unbounded_channel();
     let publisher = table.publisher(name.clone(), sender);
@@ -471,7 +472,7 @@ fn adopted_instance_stops_when_idle() {
             slots: slots.clone(),
             free_slot: actors.supervisor.clone().recipient(),
             limits: Arc::new(limits()),
-            clock: actors.observed_clock(),
+            clock: actors.root_clock.clone(),
         };
         let origin = Origin::Adopt(postgres, slot);
         let (addr, status) = launch(record("i", 1, Phase::Ready), origin, deps);

@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use multidb_store::{Phase, Pin};
+use jiff::Timestamp;
+use multidb_store::{Mark, Phase, Pin};
 use proptest::prelude::*;
 
 use super::*;
@@ -11,7 +12,10 @@ use crate::instance::lifecycle::{AfterStop, Job};
 use crate::ports::RuntimeError;
 use crate::testing::record;
 
-const RETENTION: Duration = Duration::from_secs(100);
+const PERIODS: ExpiryPeriods = ExpiryPeriods {
+    retention: Duration::from_secs(100),
+    grace: Duration::from_secs(50),
+};
 
 /// A change of one of a few instances.
 #[derive(Debug, Clone)]
@@ -22,6 +26,10 @@ enum Change {
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
+}
+
+fn observed(second: u64) -> ObservedTime {
+    ObservedTime::from_millis(second * 1000)
 }
 
 fn name(number: u8) -> InstanceName {
@@ -60,18 +68,23 @@ fn stop_failure() -> InstanceError {
 }
 
 fn any_status() -> impl Strategy<Value = InstanceStatus> {
-    let of_record = (0..8u8, "[ab]", "[st]", "[pq]", 0..200i64, any_pin());
+    let times = (0..200u64, prop::option::of(0..300u64));
+    let of_record = (0..8u8, "[ab]", "[st]", "[pq]", times, any_pin());
     let until = prop::option::of(0..3u64);
     let of_run = (any_state(), any::<bool>(), any::<bool>(), until);
     (of_record, of_run).prop_map(|(of_record, (state, unused, stop_failed, until))| {
         let resident_until = until.map(|seconds| *START + Duration::from_secs(seconds));
-        let (number, created_by, snapshot, project, last_used, pin) = of_record;
+        let (number, created_by, snapshot, project, (last_used, marked), pin) = of_record;
         let mut record = record(name(number).as_str(), 1, Phase::Ready);
         record.created_by = created_by;
         record.snapshot = snapshot.parse().unwrap();
         record.project = project.parse().unwrap();
-        record.last_used_at = at(last_used);
-        record.last_used_observed = ObservedTime::from_millis(last_used.unsigned_abs());
+        record.last_used_at = at(0);
+        record.last_used_observed = observed(last_used);
+        record.marked = marked.map(|marked| Mark {
+            at: at(0),
+            observed: observed(marked),
+        });
         record.pin = pin;
         InstanceStatus {
             record: Arc::new(record),
@@ -123,19 +136,20 @@ fn names(statuses: &[InstanceStatus]) -> Vec<InstanceName> {
     names.collect()
 }
 
-/// The instances that expired before `now`, from the statuses alone.
-fn expired(statuses: &[InstanceStatus], now: Timestamp) -> Vec<Timed> {
+/// The instances for which the step is due, from the statuses alone.
+fn due(statuses: &[InstanceStatus], step: ExpiryStep, now: ObservedTime) -> Vec<Timed> {
     let is_stopped = |status: &InstanceStatus| {
         status.unused && matches!(status.state, State::Stopped | State::Failed)
     };
     let stopped = statuses.iter().filter(|status| is_stopped(status));
     let timed = stopped.filter_map(|status| {
-        let at = retention::expires_at(&status.record, RETENTION)?;
-        (at <= now).then(|| (at, status.record.name.clone()))
+        let next = retention::due(&status.record, PERIODS)?;
+        let is_due = next.step == step && next.at <= now;
+        is_due.then(|| (next.at, status.record.name.clone()))
     });
-    let mut expired: Vec<_> = timed.collect();
-    expired.sort();
-    expired
+    let mut due: Vec<_> = timed.collect();
+    due.sort();
+    due
 }
 
 fn check(table: &InstanceTable, model: &BTreeMap<InstanceName, InstanceStatus>) {
@@ -170,13 +184,22 @@ fn check(table: &InstanceTable, model: &BTreeMap<InstanceName, InstanceStatus>) 
         .iter()
         .filter(|s| matches!(s.state, State::Stopping { .. }) && s.failure.is_none());
     assert_eq!(table.count_releasing(), releasing.count());
-    for now in [0, 100, 200, 301].map(at) {
-        let expected = expired(&statuses, now);
-        assert_eq!(table.expired(now, None, usize::MAX), expected);
+    let marked = statuses.iter().filter(|s| s.record.marked.is_some());
+    assert_eq!(table.count_marked(), marked.count());
+    assert_eq!(table.count(), statuses.len());
+    let steps = [ExpiryStep::Mark, ExpiryStep::Delete];
+    let moments = [0, 100, 200, 301, 400].map(observed);
+    for (step, now) in steps
+        .into_iter()
+        .flat_map(|step| moments.map(|now| (step, now)))
+    {
+        let expected = due(&statuses, step, now);
+        assert_eq!(table.due(step, now, None, usize::MAX), expected);
+        assert_eq!(table.count_due(step, now), expected.len());
         // In batches, each from behind the last one.
         let mut batches: Vec<Timed> = Vec::new();
         loop {
-            let batch = table.expired(now, batches.last(), 2);
+            let batch = table.due(step, now, batches.last(), 2);
             if batch.is_empty() {
                 break;
             }
@@ -189,7 +212,7 @@ fn check(table: &InstanceTable, model: &BTreeMap<InstanceName, InstanceStatus>) 
 proptest! {
     #[test]
     fn counts_and_orders_equal_a_recount(changes in prop::collection::vec(any_change(), 1..60)) {
-        let table = InstanceTable::new(RETENTION);
+        let table = InstanceTable::new(PERIODS);
         let mut model = BTreeMap::new();
         for change in changes {
             match change {
@@ -212,7 +235,7 @@ proptest! {
         statuses in prop::collection::vec(any_status(), 0..12),
         filter in any_filter(),
     ) {
-        let table = InstanceTable::new(RETENTION);
+        let table = InstanceTable::new(PERIODS);
         for status in &statuses {
             table.rows().replace(&status.record.name, Some(status.clone()));
         }
@@ -230,7 +253,7 @@ proptest! {
 
 #[test]
 fn pages_follow_each_other_without_gap_or_overlap() {
-    let table = InstanceTable::new(RETENTION);
+    let table = InstanceTable::new(PERIODS);
     for number in 0..10 {
         table.insert_stopped(record(name(number).as_str(), 1, Phase::Ready));
     }
@@ -250,7 +273,7 @@ fn pages_follow_each_other_without_gap_or_overlap() {
 
 #[test]
 fn end_of_an_actor_is_sent_and_its_row_stays() {
-    let table = InstanceTable::new(RETENTION);
+    let table = InstanceTable::new(PERIODS);
     let (sender, mut ended) = mpsc::unbounded_channel();
     let record = record("i1", 1, Phase::Ready);
     let mut publisher = table.publisher(name(1), sender);

@@ -88,6 +88,19 @@ impl Handler<CountInstances> for Supervisor {
     }
 }
 
+/// The state of expiry.
+#[derive(Debug, Message)]
+#[rtype(result = "ExpiryStatus")]
+pub struct GetExpiryStatus;
+
+impl Handler<GetExpiryStatus> for Supervisor {
+    type Result = MessageResult<GetExpiryStatus>;
+
+    fn handle(&mut self, _: GetExpiryStatus, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.expiry_status())
+    }
+}
+
 /// One instance, if it exists.
 #[derive(Message)]
 #[rtype(result = "Option<InstanceStatus>")]

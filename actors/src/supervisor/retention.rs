@@ -1,76 +1,122 @@
-//! The expiry of instances, as a pure function.
+//! The expiry of instances, as pure functions of a record.
+//!
+//! ```text
+//!   last use ──retention──▶ marked ──grace──▶ deleted
+//!      ▲                      │
+//!      └──────── a use ───────┘
+//! ```
+//!
+//! Both periods are observed time. A pin that ends holds for as long as it had left at the last use, in observed time,
+//! and also by the wall clock: whichever clock is wrong, the other one keeps the instance.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use multidb_store::{InstanceRecord, Pin};
+use multidb_store::{InstanceRecord, ObservedTime, Pin};
 
-/// When the instance expires if it stays unused; `None` for one that never does.
-pub fn expires_at(record: &InstanceRecord, retention: Duration) -> Option<Timestamp> {
-    let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
-    let unused = record.last_used_at.checked_add(retention);
-    let unused = unused.unwrap_or(Timestamp::MAX);
-    match record.pin {
-        Pin::None => Some(unused),
-        Pin::Until(until) => Some(unused.max(until)),
-        Pin::Forever => None,
+use crate::limits::Limits;
+use crate::observed_clock::Moment;
+
+/// The periods of an expiry, in observed time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExpiryPeriods {
+    /// From the last use to the mark.
+    pub retention: Duration,
+    /// From the mark to the deletion.
+    pub grace: Duration,
+}
+
+/// A step of an expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpiryStep {
+    /// The instance is marked as expired.
+    Mark,
+    /// Its data is deleted.
+    Delete,
+}
+
+/// The next step, and when it is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// The step.
+    pub step: ExpiryStep,
+    /// When, if the instance stays unused.
+    pub at: ObservedTime,
+}
+
+impl From<&Limits> for ExpiryPeriods {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            retention: limits.retention,
+            grace: limits.expiry_grace,
+        }
     }
+}
+
+/// The next step of the instance's expiry if it stays unused; `None` for one that never expires.
+pub fn due(record: &InstanceRecord, periods: ExpiryPeriods) -> Option<Due> {
+    let pinned = match record.pin {
+        Pin::None => Duration::ZERO,
+        Pin::Until(until) => time_between(record.last_used_at, until),
+        Pin::Forever => return None,
+    };
+    let expires = record.last_used_observed + periods.retention.max(pinned);
+    // A mark from before the last use is not of this expiry.
+    let mark = record
+        .marked
+        .filter(|mark| mark.observed >= record.last_used_observed);
+    Some(match mark {
+        None => Due {
+            step: ExpiryStep::Mark,
+            at: expires,
+        },
+        Some(mark) => Due {
+            step: ExpiryStep::Delete,
+            at: mark.observed.max(expires) + periods.grace,
+        },
+    })
+}
+
+/// The step that is due now, if any.
+pub fn due_now(record: &InstanceRecord, periods: ExpiryPeriods, now: Moment) -> Option<ExpiryStep> {
+    let due = due(record, periods)?;
+    let is_pinned = matches!(record.pin, Pin::Until(until) if now.wall < until);
+    (due.at <= now.observed && !is_pinned).then_some(due.step)
+}
+
+/// When the instance is deleted if it stays unused and the daemon goes on running; `None` for one that never expires.
+/// Not in the past, whatever the clocks say.
+pub fn expires_at(
+    record: &InstanceRecord,
+    periods: ExpiryPeriods,
+    now: Moment,
+) -> Option<Timestamp> {
+    let due = due(record, periods)?;
+    let remaining = SignedDuration::try_from(due.at.since(now.observed));
+    let remaining = remaining.unwrap_or(SignedDuration::MAX);
+    let mut at = now.wall.saturating_add(remaining).unwrap_or(Timestamp::MAX);
+    if let Pin::Until(until) = record.pin {
+        at = at.max(until);
+    }
+    if due.step == ExpiryStep::Mark {
+        let grace = SignedDuration::try_from(periods.grace).unwrap_or(SignedDuration::MAX);
+        at = at.saturating_add(grace).unwrap_or(Timestamp::MAX);
+    }
+    Some(at)
+}
+
+/// The pin of these two that keeps the instance for longer.
+pub fn more_protective(one: Pin, other: Pin) -> Pin {
+    match (one, other) {
+        (Pin::Forever, _) | (_, Pin::Forever) => Pin::Forever,
+        (Pin::Until(one), Pin::Until(other)) => Pin::Until(one.max(other)),
+        (Pin::None, pin) | (pin, Pin::None) => pin,
+    }
+}
+
+fn time_between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(pin: Pin) -> InstanceRecord {
-        InstanceRecord {
-            name: "a".parse().unwrap(),
-            uid: "0123456789ab".parse().unwrap(),
-            epoch: 1,
-            sequence: 0,
-            phase: multidb_store::Phase::Ready,
-            project: "p".parse().unwrap(),
-            snapshot: "s".parse().unwrap(),
-            gitref: None,
-            commit: None,
-            created_by: "staff".to_owned(),
-            postgres_major: 15,
-            superuser: "postgres".to_owned(),
-            created_at: Timestamp::UNIX_EPOCH,
-            last_used_at: Timestamp::UNIX_EPOCH,
-            last_used_observed: multidb_store::ObservedTime::default(),
-            marked: None,
-            pin,
-            runtime: None,
-        }
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
-    }
-
-    #[test]
-    fn unpinned_instance_expires_after_the_retention() {
-        let expires = expires_at(&record(Pin::None), Duration::from_secs(60));
-        assert_eq!(expires, Some(at(60)));
-    }
-
-    #[test]
-    fn pin_only_delays_the_expiry() {
-        let retention = Duration::from_secs(60);
-        assert_eq!(
-            expires_at(&record(Pin::Until(at(90))), retention),
-            Some(at(90))
-        );
-        assert_eq!(
-            expires_at(&record(Pin::Until(at(30))), retention),
-            Some(at(60))
-        );
-        assert_eq!(expires_at(&record(Pin::Forever), retention), None);
-    }
-
-    #[test]
-    fn retention_is_capped_at_the_last_timestamp() {
-        let expires = expires_at(&record(Pin::None), Duration::MAX);
-        assert_eq!(expires, Some(Timestamp::MAX));
-    }
-}
+mod tests;

@@ -18,6 +18,7 @@ use crate::snapshot_index::{AddSnapshot, Choose, ForgetSnapshot};
 use crate::testing::{Harness, limits, paused, project, record, snapshot};
 
 mod eviction;
+mod expiring;
 mod removal;
 mod stopped;
 
@@ -271,31 +272,6 @@ fn a_place_that_comes_free_is_taken_at_once() {
             "{:?}",
             began.elapsed()
         );
-    });
-}
-
-#[test]
-fn an_instance_that_nobody_used_expires_and_a_pinned_one_stays() {
-    paused(async {
-        let world = Harness::new(limits());
-        let mut pinned = record("pinned", 1, Phase::Ready);
-        pinned.pin = Pin::Forever;
-        let records = vec![
-            pinned,
-            record("used", 2, Phase::Ready),
-            record("idle", 3, Phase::Ready),
-        ];
-        restore(&world, records, Vec::new(), Vec::new()).await;
-        let acquired = world.acquire("used", None).await.unwrap();
-        let _held = acquired.addr.send(Attach).await.unwrap().unwrap();
-        tokio::time::sleep(SWEEP_INTERVAL_MAX).await;
-        assert!(status(&world, "idle").await.is_some());
-        world.clock.pass(Duration::from_secs(31 * 86_400));
-        while status(&world, "idle").await.is_some() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        assert!(status(&world, "pinned").await.is_some());
-        assert!(status(&world, "used").await.is_some());
     });
 }
 

@@ -17,7 +17,7 @@ use multidb_actors::snapshot_index::SnapshotIndex;
 use multidb_actors::supervisor::{
     GetInstance, ProjectSettings, Restore, StopAll, StopInstances, Supervisor, SupervisorDeps,
 };
-use multidb_store::ProjectName;
+use multidb_store::{ObservedTime, ProjectName};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::disk::snapshots;
@@ -80,6 +80,7 @@ impl Daemon {
             projects: Arc::new(projects()),
             limits: limits.clone(),
             clock: ObservedClock::new(ports.clone(), recovered.observed),
+            last_expiry: Some(recovered.last_expiry).filter(|time| *time > ObservedTime::default()),
         })
         .start();
         let records: Vec<_> = recovered.instances.into_values().collect();

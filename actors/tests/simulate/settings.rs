@@ -81,6 +81,7 @@ impl Settings {
             },
             instance_idle_timeout: chance.time(2_000, 20 * MINUTE),
             retention,
+            expiry_grace: Duration::from_secs(86_400),
             start_timeout: chance.time(5_000, 60_000),
             login_timeout: Duration::from_secs(10),
             shutdown_grace: chance.time(100, 20_000),

@@ -6,6 +6,7 @@ mod authenticating;
 mod awake;
 mod bad_input;
 mod cancelling;
+mod clocks;
 mod commands;
 mod concurrent;
 mod confirming;

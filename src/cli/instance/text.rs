@@ -91,6 +91,7 @@ fn state(instance: &InstanceView) -> String {
 fn expiry(instance: &InstanceView, now: Timestamp) -> String {
     match instance.expires_at {
         None if instance.pinned => "pinned".to_owned(),
+        expires_at if instance.marked_at.is_some() => format!("{}, marked", until(expires_at, now)),
         expires_at => until(expires_at, now),
     }
 }
@@ -120,6 +121,7 @@ pub(in crate::cli) fn one(instance: &InstanceView, now: Timestamp) -> String {
         ("created by", instance.created_by.clone()),
         ("last used", when(instance.last_used_at)),
         ("expires", or_none(expires)),
+        ("marked", or_none(instance.marked_at.map(when))),
         ("pinned", pinned),
         ("connections", instance.connections.to_string()),
         ("awake because", or_none(awake)),

@@ -36,6 +36,15 @@ impl Store {
             database.flush()
         })
     }
+
+    /// A moment, if it was ever written.
+    ///
+    /// # Errors
+    ///
+    /// The database failed, or the moment is broken.
+    pub fn time(&self, which: StoredTime) -> Result<Option<ObservedTime>, StoreError> {
+        self.run(|database| database.time(which))
+    }
 }
 
 impl Database {

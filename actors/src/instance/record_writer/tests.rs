@@ -10,7 +10,7 @@ struct Model {
     writer: RecordWriter,
     newest: u64,
     newest_pin: u64,
-    /// The pins that are not answered, oldest first.
+    /// The awaited changes that are not answered, oldest first.
     pins: Vec<u64>,
     /// The write in progress.
     writing: Option<(u64, Copies)>,
@@ -34,6 +34,7 @@ struct Model {
 enum Step {
     Use,
     Pin,
+    Mark,
     Stop,
     Interval,
     Retry,
@@ -48,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => Just(Use),
         4 => Just(Pin),
+        1 => Just(Mark),
         1 => Just(Stop),
         3 => Just(Interval),
         2 => Just(Retry),
@@ -104,7 +106,7 @@ impl Model {
                     let durable = pin <= self.database.min(self.manifest);
                     assert!(
                         durable || outcome == Outcome::Failed,
-                        "a pin was acknowledged that is not written"
+                        "a change was acknowledged that is not written"
                     );
                 }
             }
@@ -164,6 +166,11 @@ impl Model {
                 self.newest_pin = self.newest;
                 self.pins.push(self.newest);
                 self.event(WriterEvent::PinSet);
+            }
+            Step::Mark => {
+                self.newest += 1;
+                self.database_writes_max += 1;
+                self.event(WriterEvent::Changed(Copies::Database));
             }
             Step::Stop => {
                 self.database_writes_max += 1;
