@@ -8,7 +8,8 @@
 //! | [`admin`] | the admin socket: HTTP in front of `control`, and its client |
 //! | [`config`] | the settings |
 //! | [`clone`], [`catalog`] | copy-on-write clones, and the snapshots on disk |
-//! | [`runtime`], [`probe`] | running Postgres, and queries to running servers |
+//! | [`runtime`] | running Postgres |
+//! | [`probe`], [`sql`] | questions to running servers, and sessions of multidb itself |
 //! | [`git`] | projects' repositories |
 //! | [`tls`], [`users`], [`reload`] | certificates and users, reloaded when their files change |
 //! | [`mock_secret`] | the SCRAM challenge for unknown users |
@@ -36,5 +37,6 @@ pub mod probe;
 pub mod proxy;
 pub mod reload;
 pub mod runtime;
+pub mod sql;
 pub mod tls;
 pub mod users;

@@ -1,125 +1,92 @@
-//! Queries of multidb itself to a running Postgres.
+//! Questions of multidb itself to a running Postgres.
 
 use std::collections::HashMap;
-use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use multidb_actors::awake::AwakeReason;
-use multidb_actors::endpoint::connect_unix;
-use multidb_actors::ports::{BackendActivity, Endpoint, RuntimeError, ServerProbe};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, Connection, NoTls, Row};
+use multidb_actors::ports::{
+    BackendActivity, ProbeError, RuntimeError, ServerProbe, SuperuserAccess,
+};
+use multidb_actors::wire::sqlstate;
+use multidb_store::error_chain;
+use tokio::time::timeout;
 
-/// The time to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time for a query, including its connection.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
-/// The maximum of bytes that are read for a query, including the login. A superuser of an instance can
-/// replace its Postgres by another program.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
-const STATEMENT_TIMEOUT: &str = "set statement_timeout = '2s'";
-/// The databases that a cluster has unless they were dropped, in the order in which they are tried.
+use crate::sql::{AnswerLimits, Login, Privileges, Row, SearchPath, Session, SqlError, one_line};
+
+/// The time for a question, including its connection.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// The most bytes of an answer.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// The databases that a cluster has unless they were dropped, in the order in which they are tried. A
+/// session in `template1` delays CREATE DATABASE.
 const DATABASES: [&str; 2] = ["postgres", "template1"];
 
-/// Queries servers by ordinary connections.
+/// Asks servers, each time by a connection of its own. It takes one of the places that Postgres reserves for
+/// superusers, if any is free.
+///
+/// None is kept: it would take a connection from the instance's users, be seen in `pg_stat_activity`, and
+/// delay DROP DATABASE and CREATE DATABASE for its database.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct PgProbe;
 
-/// The error of a connection to a server.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The connection to its socket failed.
-    #[error("no connection to its socket")]
-    Socket(#[from] io::Error),
-    /// Postgres refused or closed the connection.
-    #[error(transparent)]
-    Postgres(#[from] tokio_postgres::Error),
+/// Runs a query whose answer has at most `rows` rows.
+async fn query(
+    server: &SuperuserAccess,
+    statement: &str,
+    rows: usize,
+) -> Result<Vec<Row>, SqlError> {
+    let limits = AnswerLimits {
+        time: Some(TIMEOUT),
+        rows,
+        bytes: ANSWER_BYTES_MAX,
+    };
+    let queried = async {
+        let mut session = connect(server).await?;
+        let rows = session.query(statement, limits).await?;
+        session.close().await;
+        Ok(rows)
+    };
+    let queried = timeout(TIMEOUT, queried).await;
+    queried.unwrap_or(Err(SqlError::Timeout(TIMEOUT)))
 }
 
-/// Connects to a server that multidb started, as this superuser.
-///
-/// # Errors
-///
-/// The socket or Postgres refuses the connection.
-pub async fn connect(
-    endpoint: &Endpoint,
-    superuser: &str,
-    database: &str,
-) -> Result<Client, ConnectError> {
-    connect_within(endpoint, superuser, database, u64::MAX).await
-}
-
-/// Connects, and reads at most `bytes_max` bytes.
-async fn connect_within(
-    endpoint: &Endpoint,
-    superuser: &str,
-    database: &str,
-    bytes_max: u64,
-) -> Result<Client, ConnectError> {
-    let mut config = Config::new();
-    config
-        .user(superuser)
-        .dbname(database)
-        .application_name("multidb")
-        .connect_timeout(CONNECT_TIMEOUT);
-    // connect_unix instead of the driver, which follows links.
-    match endpoint {
-        Endpoint::Unix(path) => {
-            let (read, write) = connect_unix(path).await?.into_split();
-            let socket = tokio::io::join(read.take(bytes_max), write);
-            let (client, connection) = config.connect_raw(socket, NoTls).await?;
-            spawn(connection);
-            Ok(client)
-        }
-        Endpoint::Tcp(address) => {
-            config.host(address.ip().to_string()).port(address.port());
-            let (client, connection) = config.connect(NoTls).await?;
-            spawn(connection);
-            Ok(client)
+/// Connects to the first database that accepts it.
+async fn connect(server: &SuperuserAccess) -> Result<Session, SqlError> {
+    let databases = DATABASES.into_iter().chain(server.database.as_deref());
+    let mut refusal = None;
+    for database in databases {
+        let login = Login {
+            endpoint: &server.endpoint,
+            role: &server.superuser,
+            privileges: Privileges::Superuser,
+            database,
+            postgres_major: server.postgres_major,
+            search_path: SearchPath::Catalog,
+            statement_timeout: Some(TIMEOUT),
+        };
+        match Session::connect(&login, TIMEOUT).await {
+            Err(error) if error.is_of_server() && !is_full(&error) => {
+                refusal.get_or_insert(error);
+            }
+            done => return done,
         }
     }
+    Err(refusal.unwrap_or(SqlError::Closed))
 }
 
-/// Runs a connection until its client is dropped.
-fn spawn<S, T>(connection: Connection<S, T>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection of a query ended");
-        }
-    });
+fn is_full(error: &SqlError) -> bool {
+    error.has_state(sqlstate::TOO_MANY_CONNECTIONS)
 }
 
-/// Runs a query.
-async fn query(
-    endpoint: &Endpoint,
-    superuser: &str,
-    statement: &str,
-    parameters: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<Row>, RuntimeError> {
-    let queried = async {
-        let connect = |database| connect_within(endpoint, superuser, database, ANSWER_BYTES_MAX);
-        let client = match connect(DATABASES[0]).await {
-            Ok(client) => client,
-            Err(_) => connect(DATABASES[1]).await?,
-        };
-        // Ends the query on the server, too, after the timeout here.
-        client.batch_execute(STATEMENT_TIMEOUT).await?;
-        Ok(client.query(statement, parameters).await?)
-    };
-    let answer = tokio::time::timeout(QUERY_TIMEOUT, queried).await;
-    let failed = |message: String| RuntimeError {
-        message: format!("cannot query postgres: {message}"),
+fn failed(error: &SqlError) -> ProbeError {
+    if is_full(error) {
+        return ProbeError::NoFreeConnection;
+    }
+    ProbeError::Failed(RuntimeError {
+        message: format!("cannot query postgres: {}", error_chain(error)),
         hint: None,
-    };
-    answer
-        .map_err(|_| failed(format!("no answer within {QUERY_TIMEOUT:?}")))?
-        .map_err(|error: ConnectError| failed(multidb_store::error_chain(&error)))
+    })
 }
 
 /// The activities of Postgres without a client. A background worker is every process that is not one of
@@ -128,58 +95,68 @@ const AWAKE_QUERY: &str = "\
     select case when backend_type = 'autovacuum worker' then 'autovacuum' \
                 when backend_type like 'logical replication % worker' \
                   or backend_type = 'logical replication worker' then 'logical worker' \
-                else 'background worker' end, \
-           coalesce(case when backend_type = 'autovacuum worker' then query else backend_type end, '') \
+                else 'background worker' end::pg_catalog.text, \
+           pg_catalog.left(case when backend_type = 'autovacuum worker' then query \
+                                else backend_type end::pg_catalog.text, 500) \
       from pg_catalog.pg_stat_activity \
      where backend_type not in ('client backend', 'parallel worker', 'walsender', 'walreceiver', \
            'autovacuum launcher', 'logical replication launcher', 'background writer', \
            'checkpointer', 'walwriter', 'archiver', 'startup', 'logger', 'walsummarizer', \
            'slotsync worker', 'io worker', 'standalone backend') \
     union all \
-    select 'replication slot', slot_name::text from pg_catalog.pg_replication_slots where active \
+    select 'replication slot', slot_name::pg_catalog.text \
+      from pg_catalog.pg_replication_slots where active \
     union all \
-    select 'prepared transaction', gid from pg_catalog.pg_prepared_xacts \
+    select 'prepared transaction', gid::pg_catalog.text from pg_catalog.pg_prepared_xacts \
     limit 100";
+/// The limit in the query.
+const AWAKE_ROWS_MAX: usize = 100;
 
 /// The activities of backends. Only a session itself knows that it listens, so its last statement has to
 /// do. A backend that waits for its client within a statement is usually in a COPY, whose progress is
 /// reported since Postgres 14 (its documentation, "COPY Progress Reporting").
-const ACTIVITY_QUERY: &str = "\
-    select pid, \
+fn activity_query(process_ids: &[i32]) -> String {
+    let process_ids: Vec<String> = process_ids.iter().map(ToString::to_string).collect();
+    format!(
+        "select pid::pg_catalog.int4::pg_catalog.text, \
            case when state like 'idle in transaction%' then 'transaction' \
                 when state = 'idle' and query ~* '(^|;)\\s*listen\\M' then 'listening' \
                 when state = 'idle' then 'idle' \
                 when backend_type = 'walsender' then 'replicating' \
                 when wait_event_type = 'Client' and wait_event = 'ClientRead' then 'waits' \
-                when current_setting('server_version_num')::int >= 140000 \
+                when pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 140000 \
                     and exists (select from pg_catalog.pg_stat_get_progress_info('COPY') copy \
                                 where copy.pid = activity.pid) then 'copy' \
-                else 'active' end \
-      from pg_catalog.pg_stat_activity activity \
-     where pid = any ($1)";
+                else 'active' end::pg_catalog.text \
+          from pg_catalog.pg_stat_activity activity \
+         where pid = any ('{{{}}}'::pg_catalog.int4[])",
+        process_ids.join(",")
+    )
+}
 
-fn activity(row: &Row) -> (i32, BackendActivity) {
-    let (process_id, state): (i32, &str) = (row.get(0), row.get(1));
-    let activity = match state {
+fn activity(row: &Row) -> Result<(i32, BackendActivity), SqlError> {
+    let activity = match row.text(1)? {
         "transaction" => BackendActivity::IdleInTransaction,
         "listening" => BackendActivity::Listening,
         "idle" => BackendActivity::Idle,
         "replicating" => BackendActivity::Replicating,
         "waits" => BackendActivity::InCopy { waits: true },
         "copy" => BackendActivity::InCopy { waits: false },
-        _ => BackendActivity::Active,
+        "active" => BackendActivity::Active,
+        other => return Err(SqlError::Unexpected(one_line(other))),
     };
-    (process_id, activity)
+    Ok((row.value(0)?, activity))
 }
 
-fn awake_reason(row: &Row) -> AwakeReason {
-    let (kind, name): (&str, String) = (row.get(0), row.get(1));
-    match kind {
-        "autovacuum" => AwakeReason::Autovacuum(name),
-        "logical worker" => AwakeReason::LogicalWorker(name),
-        "replication slot" => AwakeReason::ReplicationSlot(name),
-        "prepared transaction" => AwakeReason::PreparedTransaction(name),
-        _ => AwakeReason::BackgroundWorker(name),
+fn awake_reason(row: &Row) -> Result<AwakeReason, SqlError> {
+    let name = one_line(row.text_or_empty(1)?);
+    match row.text(0)? {
+        "autovacuum" => Ok(AwakeReason::Autovacuum(name)),
+        "logical worker" => Ok(AwakeReason::LogicalWorker(name)),
+        "replication slot" => Ok(AwakeReason::ReplicationSlot(name)),
+        "prepared transaction" => Ok(AwakeReason::PreparedTransaction(name)),
+        "background worker" => Ok(AwakeReason::BackgroundWorker(name)),
+        other => Err(SqlError::Unexpected(one_line(other))),
     }
 }
 
@@ -187,32 +164,31 @@ fn awake_reason(row: &Row) -> AwakeReason {
 impl ServerProbe for PgProbe {
     async fn backend_activities(
         &self,
-        endpoint: &Endpoint,
-        superuser: &str,
+        server: &SuperuserAccess,
         process_ids: &[i32],
-    ) -> Result<HashMap<i32, BackendActivity>, RuntimeError> {
-        let rows = query(endpoint, superuser, ACTIVITY_QUERY, &[&process_ids]).await?;
-        Ok(rows.iter().map(activity).collect())
+    ) -> Result<HashMap<i32, BackendActivity>, ProbeError> {
+        let rows = query(server, &activity_query(process_ids), process_ids.len()).await;
+        let known = rows.and_then(|rows| rows.iter().map(activity).collect());
+        known.map_err(|error| failed(&error))
     }
 
     async fn awake_reasons(
         &self,
-        endpoint: &Endpoint,
-        superuser: &str,
-    ) -> Result<Vec<AwakeReason>, RuntimeError> {
-        let rows = query(endpoint, superuser, AWAKE_QUERY, &[]).await?;
-        Ok(rows.iter().map(awake_reason).collect())
+        server: &SuperuserAccess,
+    ) -> Result<Vec<AwakeReason>, ProbeError> {
+        let rows = query(server, AWAKE_QUERY, AWAKE_ROWS_MAX).await;
+        let reasons = rows.and_then(|rows| rows.iter().map(awake_reason).collect());
+        reasons.map_err(|error| failed(&error))
     }
 
     async fn terminate_backend(
         &self,
-        endpoint: &Endpoint,
-        superuser: &str,
+        server: &SuperuserAccess,
         process_id: i32,
-    ) -> Result<(), RuntimeError> {
-        let statement = "select pg_terminate_backend($1)";
-        query(endpoint, superuser, statement, &[&process_id]).await?;
-        Ok(())
+    ) -> Result<(), ProbeError> {
+        let statement = format!("select pg_catalog.pg_terminate_backend({process_id})");
+        let terminated = query(server, &statement, 1).await;
+        terminated.map(drop).map_err(|error| failed(&error))
     }
 }
 

@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use crate::client_error::ClientError;
 use crate::limits::{IdleLimits, Limits};
-use crate::ports::{Clock, ServerProbe};
+use crate::ports::{Clock, ServerProbe, SuperuserAccess};
 use crate::request;
 use crate::sessions::{ConnectionId, Session, SessionStats, SessionTable};
 use crate::snapshot_index::SnapshotIndex;
@@ -161,8 +161,10 @@ impl ConnectionActor {
             tls: client.socket.tls_version(),
             user: info.user,
             instance: info.request.instance,
-            endpoint: lease.endpoint.clone(),
-            superuser: lease.superuser.as_str().into(),
+            server: SuperuserAccess {
+                database: Some(info.database.as_str().into()),
+                ..lease.server.clone()
+            },
             database: info.database,
             role: info.role,
             application_name: info.application_name,

@@ -3,7 +3,7 @@
 //!
 //! A port's error has a variant for each case that the actors distinguish, and a text for the rest.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,8 +17,11 @@ use multidb_store::{
 };
 use serde::Serialize;
 
-use crate::awake::AwakeReason;
 use crate::text::{disk_space, quoted};
+
+mod probe;
+
+pub use self::probe::{BackendActivity, ProbeError, ServerProbe, SuperuserAccess};
 
 /// The date and time. The actors read them only through this trait, so that a test can set them.
 ///
@@ -364,68 +367,6 @@ impl RevisionError {
             Self::Ambiguous { .. } => "ambiguous_revision",
             Self::ListingMissing { .. } => "listing_missing",
             Self::Repository { .. } => "unreadable_repository",
-        }
-    }
-}
-
-/// Queries a running Postgres about its state.
-#[async_trait]
-pub trait ServerProbe: Send + Sync + 'static {
-    /// The activity of the backends with these process ids, by `pg_stat_activity`, except those that have
-    /// ended.
-    async fn backend_activities(
-        &self,
-        endpoint: &Endpoint,
-        superuser: &str,
-        process_ids: &[i32],
-    ) -> Result<HashMap<i32, BackendActivity>, RuntimeError>;
-
-    /// The activity outside sessions that a stop would interrupt.
-    async fn awake_reasons(
-        &self,
-        endpoint: &Endpoint,
-        superuser: &str,
-    ) -> Result<Vec<AwakeReason>, RuntimeError>;
-
-    /// Ends the backend with this process id by `pg_terminate_backend`; it sends 57P01 to its client.
-    async fn terminate_backend(
-        &self,
-        endpoint: &Endpoint,
-        superuser: &str,
-        process_id: i32,
-    ) -> Result<(), RuntimeError>;
-}
-
-/// The activity of a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendActivity {
-    /// It waits for its client, outside any transaction.
-    Idle,
-    /// It waits for its client, outside any transaction, and its last statement was LISTEN.
-    Listening,
-    /// It waits for its client, inside a transaction.
-    IdleInTransaction,
-    /// It executes a COPY.
-    InCopy {
-        /// Whether it waits for its client to send more.
-        waits: bool,
-    },
-    /// It is a WAL sender that streams to its client.
-    Replicating,
-    /// It executes a statement.
-    Active,
-}
-
-impl BackendActivity {
-    /// The activity as shown by `multidb connection ls`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Listening => "listening",
-            Self::IdleInTransaction => "idle in transaction",
-            Self::InCopy { .. } => "in COPY",
-            Self::Replicating => "replicating",
-            Self::Active => "active",
         }
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use multidb_store::InstanceName;
 use tokio::sync::watch;
 
-use crate::ports::Endpoint;
+use crate::ports::SuperuserAccess;
 
 mod stats;
 
@@ -40,10 +40,8 @@ pub struct Session {
     pub user: String,
     /// The instance.
     pub instance: InstanceName,
-    /// The address of the instance's Postgres.
-    pub endpoint: Endpoint,
-    /// The superuser as which the proxy queries Postgres.
-    pub superuser: Arc<str>,
+    /// The instance's Postgres.
+    pub server: SuperuserAccess,
     /// The database.
     pub database: String,
     /// The Postgres role.

@@ -2,7 +2,7 @@
 //!
 //! Only the messages before a session are decoded: the startup packets of clients, and the messages
 //! of a backend up to its first ReadyForQuery. After that bytes are relayed unread, and [`Tail`]
-//! watches the last six of them.
+//! watches the last six of them. multidb's own queries are simple ones, and their answers are decoded.
 //!
 //! Every decoder is `fn(&mut BytesMut) -> Result<Option<T>, WireError>`. `None` means that more
 //! bytes are needed; nothing is consumed before a message is whole, so a decoder may be called
@@ -52,6 +52,7 @@
     clippy::unwrap_used
 )]
 
+mod answer;
 mod backend;
 mod encode;
 mod encryption;
@@ -65,12 +66,12 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use answer::{AnswerMessage, decode_answer, encode_own_startup, encode_query};
 pub use backend::{BackendFrame, BackendMessage, TransactionStatus, decode_backend};
 pub use encode::{
     ENCRYPTION_ACCEPTED, ENCRYPTION_REFUSED, TLS_REFUSED, encode_authentication_ok,
     encode_cancel_request, encode_negotiate_protocol_version, encode_old_error,
-    encode_probe_startup, encode_sasl_continue, encode_sasl_final, encode_sasl_offer,
-    encode_terminate,
+    encode_sasl_continue, encode_sasl_final, encode_sasl_offer, encode_terminate,
 };
 pub use encryption::EncryptionRequests;
 pub use error::{Refusal, WireError};

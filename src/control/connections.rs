@@ -70,7 +70,10 @@ async fn activities_of_active(
     let active = |session: &&Session| session.stats.state() == SessionState::Active;
     let mut servers: HashMap<&Endpoint, Vec<&Session>> = HashMap::new();
     for session in sessions.iter().filter(active) {
-        servers.entry(&session.endpoint).or_default().push(session);
+        servers
+            .entry(&session.server.endpoint)
+            .or_default()
+            .push(session);
     }
     let asked = servers.into_values().map(|sessions| async move {
         let process_ids: Vec<i32> = sessions
@@ -78,7 +81,7 @@ async fn activities_of_active(
             .map(|session| session.cancel_key.0)
             .collect();
         let one = sessions.first()?;
-        let asked = probe.backend_activities(&one.endpoint, &one.superuser, &process_ids);
+        let asked = probe.backend_activities(&one.server, &process_ids);
         let known = asked.await.ok()?;
         let known = sessions
             .into_iter()

@@ -7,6 +7,7 @@ use multidb_actors::clone_worker::Measure;
 use multidb_actors::instance::InstanceStatus;
 use multidb_actors::instance::lifecycle::Command;
 use multidb_actors::supervisor::retention::ExpiryPeriods;
+use multidb_actors::ports::SuperuserAccess;
 use multidb_actors::supervisor::{
     ControlInstance, GetInstance, ListInstances, PinInstance, retention,
 };
@@ -198,10 +199,8 @@ impl Control {
         }
         if let Some(endpoint) = &status.endpoint {
             let probe = &self.deps.probe;
-            match probe
-                .awake_reasons(endpoint, &status.record.superuser)
-                .await
-            {
+            let server = SuperuserAccess::new(endpoint.clone(), &status.record);
+            match probe.awake_reasons(&server).await {
                 Ok(work) => reasons.extend(work.iter().map(ToString::to_string)),
                 Err(error) => tracing::debug!(%error, "an instance did not tell its activity"),
             }

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use multidb_actors::ports::{Endpoint, RuntimeError};
 use multidb_store::{InstanceUid, SnapshotId, error_chain};
-use tokio_postgres::Client;
 
 use super::error::ImportError;
 use super::staging::Staging;
-use crate::probe::{ConnectError, connect};
 use crate::runtime::{PostgresHost, Purpose, ServerSpec};
+use crate::sql::{Login, Privileges, SearchPath, Session, SqlError};
 
 /// The time for a fast shutdown, in which the server writes all its buffers.
 const STOP_TIMEOUT: Duration = Duration::from_secs(600);
+/// The limit for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The lines of its log in the error when it ends by itself.
 const LOG_LINES: usize = 5;
 /// The superuser of clusters that an import initializes.
@@ -60,6 +61,7 @@ pub(super) struct ImportServer {
     pub(super) host: Arc<dyn PostgresHost>,
     pub(super) uid: InstanceUid,
     pub(super) endpoint: Endpoint,
+    postgres_major: u16,
     log: PathBuf,
 }
 
@@ -94,6 +96,7 @@ impl ImportServer {
             host,
             uid,
             endpoint,
+            postgres_major,
             log,
         })
     }
@@ -103,19 +106,32 @@ impl ImportServer {
         &self,
         superuser: &str,
         database: &str,
-    ) -> Result<Client, ImportError> {
-        connect(&self.endpoint, superuser, database)
-            .await
-            .map_err(|error| {
-                let action = "connect to the server of the import";
-                match error {
-                    ConnectError::Postgres(error) => server_error(action, &error),
-                    error @ ConnectError::Socket(_) => ImportError::Server {
-                        action,
-                        message: error_chain(&error),
-                    },
-                }
-            })
+        search_path: SearchPath,
+    ) -> Result<Session, ImportError> {
+        let login = Login {
+            search_path,
+            ..self.login(superuser, Privileges::Superuser, database)
+        };
+        let connected = Session::connect(&login, CONNECT_TIMEOUT).await;
+        connected.map_err(|error| server_error("connect to the server of the import", &error))
+    }
+
+    /// Connects as a role that may be no superuser.
+    pub(super) async fn connect_as(&self, role: &str, database: &str) -> Result<Session, SqlError> {
+        let login = self.login(role, Privileges::Unknown, database);
+        Session::connect(&login, CONNECT_TIMEOUT).await
+    }
+
+    fn login<'a>(&'a self, role: &'a str, privileges: Privileges, database: &'a str) -> Login<'a> {
+        Login {
+            endpoint: &self.endpoint,
+            role,
+            privileges,
+            database,
+            postgres_major: self.postgres_major,
+            search_path: SearchPath::Catalog,
+            statement_timeout: None,
+        }
     }
 
     /// Adds the last lines of the server's log to an error that says that the server ended.
@@ -144,10 +160,9 @@ impl ImportServer {
 }
 
 /// The error of a statement on the server of the import.
-pub(super) fn server_error(action: &'static str, error: &tokio_postgres::Error) -> ImportError {
-    let message = match error.as_db_error() {
-        Some(error) => error.message().to_owned(),
-        None => error_chain(error),
-    };
-    ImportError::Server { action, message }
+pub(super) fn server_error(action: &'static str, error: &SqlError) -> ImportError {
+    ImportError::Server {
+        action,
+        message: error_chain(error),
+    }
 }

@@ -95,7 +95,7 @@ impl Backend {
 
     async fn attempt(lease: &Lease, startup: &[u8]) -> io::Result<Attempt> {
         let mut backend = Self {
-            socket: Socket::connect(&lease.endpoint).await?,
+            socket: Socket::connect(&lease.server.endpoint).await?,
             unread: BytesMut::with_capacity(1024),
             messages: BytesMut::new(),
             cancel_key: (0, Vec::new()),

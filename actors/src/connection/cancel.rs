@@ -18,7 +18,7 @@ pub(super) async fn forward(request: &CancelRequest, sessions: &SessionTable, li
         tracing::debug!("cancel request names no session");
         return;
     };
-    match tokio::time::timeout(limit, send(request, &session.endpoint)).await {
+    match tokio::time::timeout(limit, send(request, &session.server.endpoint)).await {
         Ok(Ok(())) => tracing::debug!(session = %session.id, "cancel request forwarded"),
         Ok(Err(error)) => {
             tracing::warn!(session = %session.id, %error, "cancel request was not forwarded");

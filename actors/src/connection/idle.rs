@@ -205,10 +205,7 @@ impl ConnectionActor {
         let session = open.session.clone();
         let terminated = async move {
             let process_id = session.cancel_key.0;
-            let endpoint = &session.endpoint;
-            probe
-                .terminate_backend(endpoint, &session.superuser, process_id)
-                .await
+            probe.terminate_backend(&session.server, process_id).await
         };
         ctx.spawn(terminated.into_actor(self).map(|result, actor, ctx| {
             match result {
@@ -252,8 +249,7 @@ impl ConnectionActor {
         let probed = async move {
             let process_id = session.cancel_key.0;
             let process_ids = [process_id];
-            let probed =
-                probe.backend_activities(&session.endpoint, &session.superuser, &process_ids);
+            let probed = probe.backend_activities(&session.server, &process_ids);
             probed.await.map(|known| known.get(&process_id).copied())
         };
         ctx.spawn(probed.into_actor(self).map(move |answer, actor, ctx| {

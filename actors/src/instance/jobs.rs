@@ -8,7 +8,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use super::persistence::backoff;
 use super::*;
 use crate::awake::Awake;
-use crate::ports::RuntimeError;
+use crate::ports::{RuntimeError, SuperuserAccess};
 use crate::slots::residency;
 
 /// The longest time to wait for Postgres' answer about its own work.
@@ -74,11 +74,11 @@ impl InstanceActor {
     /// Asks Postgres for work of its own, such as autovacuum. One that does not answer is treated as idle.
     pub(super) fn ask(&mut self, idle: Job, ctx: &mut Context<Self>) {
         let endpoint = self.run.as_ref().map(|run| run.endpoint.clone());
+        let server = endpoint.map(|endpoint| SuperuserAccess::new(endpoint, &self.record));
         let probe = self.deps.probe.clone();
-        let superuser = self.record.superuser.clone();
         let asked = async move {
-            let endpoint = endpoint?;
-            let asked = probe.awake_reasons(&endpoint, &superuser);
+            let server = server?;
+            let asked = probe.awake_reasons(&server);
             tokio::time::timeout(ASK_TIMEOUT, asked).await.ok()
         };
         let asked = asked.into_actor(self).map(move |answer, actor, ctx| {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::instance::lifecycle::State;
-use crate::ports::{CloneError, Endpoint, RuntimeError, StartError};
+use crate::ports::{CloneError, Endpoint, RuntimeError, StartError, SuperuserAccess};
 
 /// The status of an instance, published by its actor after each change.
 #[derive(Debug, Clone)]
@@ -116,10 +116,8 @@ impl InstanceError {
 /// A session's hold on a running instance. Dropping it tells the instance that the session ended.
 #[derive(Debug)]
 pub struct Lease {
-    /// Where Postgres accepts connections.
-    pub endpoint: Endpoint,
-    /// A superuser role, for questions about the session.
-    pub superuser: String,
+    /// Where Postgres accepts connections, and how multidb asks it about the session.
+    pub server: SuperuserAccess,
     /// The clone that it runs on.
     pub uid: InstanceUid,
     ended: LeaseEnd,
@@ -135,8 +133,7 @@ pub(super) struct LeaseEnd {
 impl Lease {
     pub(super) fn new(endpoint: Endpoint, record: &InstanceRecord, ended: LeaseEnd) -> Self {
         Self {
-            endpoint,
-            superuser: record.superuser.clone(),
+            server: SuperuserAccess::new(endpoint, record),
             uid: record.uid,
             ended,
         }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::lock;
 use crate::awake::AwakeReason;
-use crate::ports::{BackendActivity, Endpoint, RuntimeError, ServerProbe};
+use crate::ports::{BackendActivity, ProbeError, RuntimeError, ServerProbe, SuperuserAccess};
 
 /// A probe with set answers.
 pub struct FakeProbe {
@@ -26,12 +26,12 @@ pub struct FakeProbe {
 }
 
 impl FakeProbe {
-    fn reach(&self) -> Result<(), RuntimeError> {
+    fn reach(&self) -> Result<(), ProbeError> {
         if *lock(&self.unreachable) {
-            return Err(RuntimeError {
+            return Err(ProbeError::Failed(RuntimeError {
                 message: "unreachable".to_owned(),
                 hint: None,
-            });
+            }));
         }
         Ok(())
     }
@@ -54,10 +54,9 @@ impl Default for FakeProbe {
 impl ServerProbe for FakeProbe {
     async fn backend_activities(
         &self,
-        _: &Endpoint,
-        _: &str,
+        _: &SuperuserAccess,
         process_ids: &[i32],
-    ) -> Result<HashMap<i32, BackendActivity>, RuntimeError> {
+    ) -> Result<HashMap<i32, BackendActivity>, ProbeError> {
         let activity = *lock(&self.activity);
         lock(&self.asked).extend(process_ids);
         let _open = self.answer_gate.read().await;
@@ -66,7 +65,7 @@ impl ServerProbe for FakeProbe {
         Ok(each.filter_map(|id| Some((*id, activity?))).collect())
     }
 
-    async fn awake_reasons(&self, _: &Endpoint, _: &str) -> Result<Vec<AwakeReason>, RuntimeError> {
+    async fn awake_reasons(&self, _: &SuperuserAccess) -> Result<Vec<AwakeReason>, ProbeError> {
         let reasons = lock(&self.reasons).clone();
         let _open = self.answer_gate.read().await;
         self.reach()?;
@@ -75,10 +74,9 @@ impl ServerProbe for FakeProbe {
 
     async fn terminate_backend(
         &self,
-        _: &Endpoint,
-        _: &str,
+        _: &SuperuserAccess,
         process_id: i32,
-    ) -> Result<(), RuntimeError> {
+    ) -> Result<(), ProbeError> {
         lock(&self.terminated).push(process_id);
         self.reach()
     }

@@ -1,10 +1,9 @@
 //! The messages that the proxy itself sends, except errors and notices.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
-use super::error::WireError;
 use super::frame::encode_frame;
-use super::startup::{CancelRequest, Negotiation, ProtocolVersion, encode_startup};
+use super::startup::{CancelRequest, Negotiation, ProtocolVersion};
 
 /// The answer to an SSLRequest that is granted: TLS follows.
 pub const ENCRYPTION_ACCEPTED: &[u8] = b"S";
@@ -87,22 +86,4 @@ pub fn encode_cancel_request(out: &mut BytesMut, request: &CancelRequest) {
     out.put_u16(ProtocolVersion::CANCEL_REQUEST.minor);
     out.put_i32(request.process_id);
     out.put_slice(&request.key);
-}
-
-/// A startup packet of protocol 3.0 that asks whether a server is ready.
-///
-/// # Errors
-///
-/// The texts are longer than a server accepts.
-pub fn encode_probe_startup(
-    user: &str,
-    database: &str,
-    application_name: &str,
-) -> Result<Bytes, WireError> {
-    let parameters: [(&[u8], &[u8]); 3] = [
-        (b"user", user.as_bytes()),
-        (b"database", database.as_bytes()),
-        (b"application_name", application_name.as_bytes()),
-    ];
-    encode_startup(ProtocolVersion::V3_0, &parameters)
 }

@@ -58,6 +58,11 @@ impl ErrorFields {
         self.sqlstate() == sqlstate::CANNOT_CONNECT_NOW.as_str()
     }
 
+    /// Whether all of the server's connections are in use.
+    pub fn is_too_many_connections(&self) -> bool {
+        self.sqlstate() == sqlstate::TOO_MANY_CONNECTIONS.as_str()
+    }
+
     /// The message.
     pub fn message(&self) -> Cow<'_, str> {
         self.get(b'M').unwrap_or_default()

@@ -52,6 +52,12 @@ pub const CONFIGURATION_LIMIT_EXCEEDED: SqlState = SqlState("53400");
 pub const OBJECT_NOT_IN_PREREQUISITE_STATE: SqlState = SqlState("55000");
 /// `query_canceled`: as from Postgres when a login takes too long.
 pub const QUERY_CANCELED: SqlState = SqlState("57014");
+/// `duplicate_database`: the database to be created exists.
+pub const DUPLICATE_DATABASE: SqlState = SqlState("42P04");
+/// `duplicate_object`: the role to be created exists.
+pub const DUPLICATE_OBJECT: SqlState = SqlState("42710");
+/// `undefined_table`: a query names a table that does not exist.
+pub const UNDEFINED_TABLE: SqlState = SqlState("42P01");
 /// `admin_shutdown`: ended by an administrator, or with the daemon.
 pub const ADMIN_SHUTDOWN: SqlState = SqlState("57P01");
 /// `cannot_connect_now`: still starting; trying again later helps.

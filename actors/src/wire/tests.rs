@@ -9,6 +9,7 @@
     reason = "a test that fails may panic"
 )]
 
+mod answer;
 mod cuts;
 mod login;
 mod startup;

@@ -1,41 +1,47 @@
 //! The first connections to a cluster: they find its superuser, or create the project's database.
 
 use std::path::Path;
+use std::time::Duration;
 
+use multidb_actors::wire::{SqlState, sqlstate};
 use multidb_store::error_chain;
-use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 
+use super::{CATALOG_LIMITS, first_text};
 use crate::import::ProjectImport;
 use crate::import::error::{ImportError, refused};
 use crate::import::server::{ImportServer, SUPERUSER, server_error};
-use crate::probe::connect;
+use crate::sql::{SearchPath, Session, SqlError, identifier};
+
+/// The limit of a CREATE in a new cluster.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Creates the project's role and database in a cluster of the template.
 pub(in crate::import) async fn create_database(
     server: &ImportServer,
     project: &ProjectImport,
 ) -> Result<(), ImportError> {
-    let client = server.connect(SUPERUSER, "postgres").await?;
+    let mut session = server
+        .connect(SUPERUSER, "postgres", SearchPath::Catalog)
+        .await?;
     let (role, database) = (identifier(&project.role), identifier(&project.database));
     let create_role = format!("CREATE ROLE {role} LOGIN");
-    create(&client, &create_role, &SqlState::DUPLICATE_OBJECT)
+    create(&mut session, &create_role, sqlstate::DUPLICATE_OBJECT)
         .await
         .map_err(|error| server_error("create the project's role", &error))?;
     let create_database = format!("CREATE DATABASE {database} OWNER {role}");
-    create(&client, &create_database, &SqlState::DUPLICATE_DATABASE)
+    create(&mut session, &create_database, sqlstate::DUPLICATE_DATABASE)
         .await
         .map_err(|error| server_error("create the project's database", &error))
 }
 
 /// Runs a CREATE; `duplicate` means that the object exists already.
 async fn create(
-    client: &Client,
+    session: &mut Session,
     statement: &str,
-    duplicate: &SqlState,
-) -> Result<(), tokio_postgres::Error> {
-    match client.batch_execute(statement).await {
-        Err(error) if error.code() == Some(duplicate) => Ok(()),
+    duplicate: SqlState,
+) -> Result<(), SqlError> {
+    match session.execute(statement, Some(CREATE_TIMEOUT)).await {
+        Err(error) if error.has_state(duplicate) => Ok(()),
         other => other,
     }
 }
@@ -46,22 +52,22 @@ pub(in crate::import) async fn find_superuser(
     role: &str,
     path: &Path,
 ) -> Result<String, ImportError> {
-    const QUERY: &str = "SELECT rolname::text FROM pg_catalog.pg_roles \
+    const QUERY: &str = "SELECT rolname::pg_catalog.text FROM pg_catalog.pg_roles \
         WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 1";
     let mut last_error = None;
     for candidate in [SUPERUSER, role] {
         for database in ["postgres", "template1"] {
-            let client = match connect(&server.endpoint, candidate, database).await {
-                Ok(client) => client,
+            let mut session = match server.connect_as(candidate, database).await {
+                Ok(session) => session,
                 Err(error) => {
                     last_error = Some(error_chain(&error));
                     continue;
                 }
             };
-            let answer = client.query_opt(QUERY, &[]).await;
-            let answer = answer.map_err(|error| server_error("find a superuser", &error))?;
-            if let Some(row) = answer {
-                return Ok(row.get(0));
+            let answer = session.query(QUERY, CATALOG_LIMITS).await;
+            let name = answer.and_then(|rows| rows.first().map(first_text).transpose());
+            if let Some(name) = name.map_err(|error| server_error("find a superuser", &error))? {
+                return Ok(name);
             }
         }
     }
@@ -74,9 +80,4 @@ pub(in crate::import) async fn find_superuser(
         "Start Postgres on it, make a superuser named \"postgres\" that can log in (CREATE ROLE \
          postgres SUPERUSER LOGIN), stop it cleanly, then import again.",
     ))
-}
-
-/// A quoted identifier of SQL.
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,16 +1,26 @@
 //! The applied migrations of a cluster, read by the project's query.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use multidb_actors::wire::sqlstate;
 use multidb_store::error_chain;
-use tokio_postgres::SimpleQueryMessage;
-use tokio_postgres::error::SqlState;
 
 use super::Cluster;
 use crate::import::ProjectImport;
 use crate::import::error::ImportError;
+use crate::sql::{AnswerLimits, Row, SearchPath, SqlError};
 
 const CORRECT_QUERY: &str = "Correct the project's `migrations`.";
+
+/// The bounds of the query's answer.
+const LIMITS: AnswerLimits = AnswerLimits {
+    time: Some(Duration::from_secs(300)),
+    rows: 100_000,
+    bytes: 16 << 20,
+};
+/// The limit for the begin of its transaction.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Cluster {
     /// The applied migrations, sorted and without duplicates.
@@ -26,18 +36,20 @@ impl Cluster {
             problem,
             hint,
         };
-        let client = self.connect(database).await.map_err(|error| {
+        let session = self.connect_with(database, SearchPath::Configured).await;
+        let mut session = session.map_err(|error| {
             let hint = format!("The databases are: {}.", databases.join(", "));
             failed(error_chain(&error), hint)
         })?;
         let answer = async {
-            client.batch_execute("BEGIN READ ONLY").await?;
-            client.simple_query(&query.sql).await
+            let begin = "BEGIN READ ONLY";
+            session.execute(begin, Some(BEGIN_TIMEOUT)).await?;
+            session.query(&query.sql, LIMITS).await
         };
-        let messages = answer
+        let rows = answer
             .await
-            .map_err(|error| failed(message(&error), hint(&error, database, databases)))?;
-        texts(&messages).ok_or_else(|| {
+            .map_err(|error| failed(error_chain(&error), hint(&error, database, databases)))?;
+        texts(&rows).ok_or_else(|| {
             failed(
                 "the query does not return one column of text without nulls".to_owned(),
                 CORRECT_QUERY.to_owned(),
@@ -46,15 +58,8 @@ impl Cluster {
     }
 }
 
-fn message(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(error) => error.message().to_owned(),
-        None => error_chain(error),
-    }
-}
-
-fn hint(error: &tokio_postgres::Error, database: &str, databases: &[String]) -> String {
-    if error.code() != Some(&SqlState::UNDEFINED_TABLE) {
+fn hint(error: &SqlError, database: &str, databases: &[String]) -> String {
+    if !error.has_state(sqlstate::UNDEFINED_TABLE) {
         return CORRECT_QUERY.to_owned();
     }
     format!(
@@ -65,16 +70,11 @@ fn hint(error: &tokio_postgres::Error, database: &str, databases: &[String]) -> 
 }
 
 /// The texts of a one-column result. `None` if it has other columns or a null.
-fn texts(messages: &[SimpleQueryMessage]) -> Option<Vec<String>> {
-    let mut texts = BTreeSet::new();
-    for message in messages {
-        let SimpleQueryMessage::Row(row) = message else {
-            continue;
-        };
-        match (row.len(), row.try_get(0)) {
-            (1, Ok(Some(text))) => texts.insert(text.to_owned()),
-            _ => return None,
-        };
-    }
-    Some(texts.into_iter().collect())
+fn texts(rows: &[Row]) -> Option<Vec<String>> {
+    let text = |row: &Row| match (row.columns(), row.text(0)) {
+        (1, Ok(text)) => Some(text.to_owned()),
+        _ => None,
+    };
+    let texts: Option<BTreeSet<String>> = rows.iter().map(text).collect();
+    Some(texts?.into_iter().collect())
 }

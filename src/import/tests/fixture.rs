@@ -17,10 +17,10 @@ use crate::config::Preset;
 use crate::import::{
     ImportError, ImportRequest, ImportSource, Importer, MigrationsQuery, Progress, ProjectImport,
 };
-use crate::probe::connect;
 use crate::runtime::binaries::Binaries;
 use crate::runtime::data_owner;
 use crate::runtime::process::ProcessHost;
+use crate::runtime::process::tests::fixture::connect;
 use crate::runtime::{PostgresHost, ProgramRun, Purpose, ServerSpec};
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
@@ -293,17 +293,13 @@ impl Fixture {
 
 impl Server {
     pub(super) async fn run(&self, database: &str, sql: &str) {
-        let client = connect(&self.running.endpoint, "postgres", database)
-            .await
-            .unwrap();
+        let client = connect(&self.running.endpoint, database).await;
         client.batch_execute(sql).await.unwrap();
     }
 
     /// The first column of the first row, as text.
     pub(super) async fn ask(&self, database: &str, sql: &str) -> String {
-        let client = connect(&self.running.endpoint, "postgres", database)
-            .await
-            .unwrap();
+        let client = connect(&self.running.endpoint, database).await;
         let row = client.query_one(sql, &[]).await.unwrap();
         row.get(0)
     }

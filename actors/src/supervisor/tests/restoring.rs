@@ -122,7 +122,7 @@ fn panicked_actor_is_rebuilt_and_adopts_its_postgres() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let again = attach(&world, "a").await.unwrap();
-        assert_eq!(again.endpoint, lease.endpoint);
+        assert_eq!(again.server, lease.server);
         assert_eq!(world.runtime.started.lock().unwrap().len(), 1);
     });
 }

@@ -302,13 +302,3 @@ fn other_protocols_are_refused_in_their_own_form() {
     let old = bytes("00000008 00020000");
     assert_eq!(refusal(&old), Refusal::OldErrorResponse);
 }
-
-#[test]
-fn probe_is_a_startup_packet() {
-    let probe = encode_probe_startup("postgres", "template1", "multidb").expect("short");
-    let Ok(Some(StartupRequest::Startup(probe))) = first(decode_startup, &probe) else {
-        panic!("no startup message");
-    };
-    assert_eq!(probe.version, ProtocolVersion::V3_0);
-    assert_eq!(probe.get_str("database"), Some("template1"));
-}

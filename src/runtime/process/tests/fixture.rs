@@ -11,7 +11,6 @@ use rustix::process::Signal;
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
-use crate::probe::connect;
 use crate::runtime::postmaster::Postmaster;
 use crate::runtime::process::{ProcessHost, orphans};
 use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec, data_owner};
@@ -165,7 +164,23 @@ impl Drop for Fixture {
 }
 
 pub(crate) async fn client(endpoint: &Endpoint) -> Client {
-    connect(endpoint, "postgres", "postgres").await.unwrap()
+    connect(endpoint, "postgres").await
+}
+
+/// Connects as the superuser, by a driver that is not multidb's.
+pub(crate) async fn connect(endpoint: &Endpoint, database: &str) -> Client {
+    let Endpoint::Unix(socket) = endpoint else {
+        panic!("not a Unix socket: {endpoint:?}");
+    };
+    let mut config = tokio_postgres::Config::new();
+    config.user("postgres").dbname(database);
+    config.host_path(socket.parent().unwrap());
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    // It ends when its client is dropped.
+    tokio::spawn(async move {
+        let _ended = connection.await;
+    });
+    client
 }
 
 /// The only value of the only row.

@@ -1,0 +1,110 @@
+//! The answers to multidb's own simple queries. A superuser of an instance can forge each of them.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::error::WireError;
+use super::error_response::ErrorFields;
+use super::frame::{decode_frame, encode_frame};
+use super::startup::{ProtocolVersion, encode_startup};
+
+/// The fewest bytes of a value in a row: its length.
+const VALUE_LENGTH_MIN: usize = 4;
+/// The length of a null.
+const NULL: i32 = -1;
+
+/// Specification: <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
+mod tag {
+    pub(super) const COMMAND_COMPLETE: u8 = b'C';
+    pub(super) const DATA_ROW: u8 = b'D';
+    pub(super) const EMPTY_QUERY_RESPONSE: u8 = b'I';
+    pub(super) const ERROR_RESPONSE: u8 = b'E';
+    pub(super) const NOTICE_RESPONSE: u8 = b'N';
+    pub(super) const NOTIFICATION_RESPONSE: u8 = b'A';
+    pub(super) const PARAMETER_STATUS: u8 = b'S';
+    pub(super) const READY_FOR_QUERY: u8 = b'Z';
+    pub(super) const ROW_DESCRIPTION: u8 = b'T';
+}
+
+/// A message of a backend that answers a simple query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnswerMessage {
+    /// A row: the text of each value, or none for a null.
+    Row(Vec<Option<Bytes>>),
+    /// The query failed. ReadyForQuery follows, unless the backend ends.
+    Error(ErrorFields),
+    /// The answer is complete.
+    Ready,
+    /// A message without meaning for the answer.
+    Other {
+        /// Its tag.
+        tag: u8,
+    },
+}
+
+/// Decodes the next message of an answer, of at most `body_max` bytes.
+///
+/// # Errors
+///
+/// The bytes are not the protocol, or the message belongs to no answer of a query, such as those of a COPY.
+pub fn decode_answer(
+    buffer: &mut BytesMut,
+    body_max: u32,
+) -> Result<Option<AnswerMessage>, WireError> {
+    let Some(frame) = decode_frame(buffer, body_max)? else {
+        return Ok(None);
+    };
+    let mut body = frame.body;
+    let message = match frame.tag {
+        tag::DATA_ROW => take_row(&mut body).map(AnswerMessage::Row),
+        tag::ERROR_RESPONSE => ErrorFields::decode(&mut body).map(AnswerMessage::Error),
+        tag::READY_FOR_QUERY => body.try_get_u8().ok().map(|_| AnswerMessage::Ready),
+        tag @ (tag::COMMAND_COMPLETE
+        | tag::EMPTY_QUERY_RESPONSE
+        | tag::NOTICE_RESPONSE
+        | tag::NOTIFICATION_RESPONSE
+        | tag::PARAMETER_STATUS
+        | tag::ROW_DESCRIPTION) => return Ok(Some(AnswerMessage::Other { tag })),
+        _ => None,
+    };
+    match message {
+        Some(message) if body.is_empty() => Ok(Some(message)),
+        _ => Err(WireError::MessageLayout { tag: frame.tag }),
+    }
+}
+
+fn take_row(body: &mut Bytes) -> Option<Vec<Option<Bytes>>> {
+    let count = usize::from(body.try_get_u16().ok()?);
+    if count.checked_mul(VALUE_LENGTH_MIN)? > body.len() {
+        return None;
+    }
+    (0..count).map(|_| take_value(body)).collect()
+}
+
+fn take_value(body: &mut Bytes) -> Option<Option<Bytes>> {
+    let length = match body.try_get_i32().ok()? {
+        NULL => return Some(None),
+        length => usize::try_from(length).ok()?,
+    };
+    (length <= body.len()).then(|| Some(body.split_to(length)))
+}
+
+/// Appends a Query.
+pub fn encode_query(out: &mut BytesMut, statement: &str) {
+    let mut body = BytesMut::with_capacity(statement.len().saturating_add(1));
+    body.extend(statement.bytes().filter(|byte| *byte != 0));
+    body.put_u8(0);
+    encode_frame(out, b'Q', &body);
+}
+
+/// A startup packet of protocol 3.0, for a session of multidb's own.
+///
+/// # Errors
+///
+/// The parameters are longer than a server accepts.
+pub fn encode_own_startup(parameters: &[(&str, &str)]) -> Result<Bytes, WireError> {
+    let parameters: Vec<_> = parameters
+        .iter()
+        .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+        .collect();
+    encode_startup(ProtocolVersion::V3_0, &parameters)
+}
