@@ -77,15 +77,18 @@ fn take_row(body: &mut Bytes) -> Option<Vec<Option<Bytes>>> {
     if count.checked_mul(VALUE_LENGTH_MIN)? > body.len() {
         return None;
     }
-    (0..count).map(|_| take_value(body)).collect()
-}
-
-fn take_value(body: &mut Bytes) -> Option<Option<Bytes>> {
-    let length = match body.try_get_i32().ok()? {
-        NULL => return Some(None),
-        length => usize::try_from(length).ok()?,
-    };
-    (length <= body.len()).then(|| Some(body.split_to(length)))
+    let mut row = Vec::with_capacity(count);
+    for _ in 0..count {
+        row.push(match body.try_get_i32().ok()? {
+            NULL => None,
+            length => {
+                let length = usize::try_from(length).ok()?;
+                (length <= body.len()).then_some(())?;
+                Some(body.split_to(length))
+            }
+        });
+    }
+    Some(row)
 }
 
 /// Appends a Query.
