@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use multidb_actors::awake::AwakeReason;
 use multidb_actors::ports::{
-    BackendActivity, Clock, Endpoint, Freshness, Revision, RevisionError, RevisionSource,
-    RuntimeError, ServerProbe,
+    BackendActivity, Clock, Freshness, ProbeError, Revision, RevisionError, RevisionSource,
+    RuntimeError, ServerProbe, SuperuserAccess,
 };
 use multidb_store::ProjectName;
 
@@ -128,17 +128,16 @@ impl RevisionSource for Ports {
 impl ServerProbe for Ports {
     async fn backend_activities(
         &self,
-        endpoint: &Endpoint,
-        _: &str,
+        server: &SuperuserAccess,
         process_ids: &[i32],
-    ) -> Result<HashMap<i32, BackendActivity>, RuntimeError> {
+    ) -> Result<HashMap<i32, BackendActivity>, ProbeError> {
         self.takes(1, 20).await;
-        let server = self.world.servers().at(endpoint);
+        let server = self.world.servers().at(&server.endpoint);
         let Some(server) = server else {
-            return Err(unreachable());
+            return Err(unreachable().into());
         };
         if self.world.fails(self.world.settings.faults.probe) {
-            return Err(unreachable());
+            return Err(unreachable().into());
         }
         let each = process_ids.iter();
         Ok(each
@@ -148,14 +147,13 @@ impl ServerProbe for Ports {
 
     async fn awake_reasons(
         &self,
-        endpoint: &Endpoint,
-        _: &str,
-    ) -> Result<Vec<AwakeReason>, RuntimeError> {
+        server: &SuperuserAccess,
+    ) -> Result<Vec<AwakeReason>, ProbeError> {
         self.may_panic();
         self.takes(1, 20).await;
         let faults = &self.world.settings.faults;
-        if self.world.servers().at(endpoint).is_none() || self.world.fails(faults.probe) {
-            return Err(unreachable());
+        if self.world.servers().at(&server.endpoint).is_none() || self.world.fails(faults.probe) {
+            return Err(unreachable().into());
         }
         if self.world.fails(faults.probe) {
             return Ok(vec![AwakeReason::PreparedTransaction("t".to_owned())]);
@@ -165,12 +163,11 @@ impl ServerProbe for Ports {
 
     async fn terminate_backend(
         &self,
-        endpoint: &Endpoint,
-        _: &str,
+        server: &SuperuserAccess,
         process_id: i32,
-    ) -> Result<(), RuntimeError> {
+    ) -> Result<(), ProbeError> {
         self.takes(1, 20).await;
-        let server = self.world.servers().at(endpoint);
+        let server = self.world.servers().at(&server.endpoint);
         server.ok_or_else(unreachable)?.terminate(process_id);
         Ok(())
     }

@@ -48,13 +48,13 @@ impl Forger {
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
                 let served = async {
-                    let mut packet = [0; 2000];
-                    socket.read(&mut packet).await?;
+                    let mut received = Vec::new();
+                    socket.read_buf(&mut received).await?;
                     send(&mut socket, login).await?;
-                    socket.read(&mut packet).await?;
+                    socket.read_buf(&mut received).await?;
                     send(&mut socket, answer).await?;
                     // Until the client closes.
-                    while socket.read(&mut packet).await? > 0 {}
+                    socket.read_to_end(&mut received).await?;
                     Ok::<(), std::io::Error>(())
                 };
                 if let Err(error) = served.await {
