@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use multidb_actors::clone_worker::Measure;
 use multidb_actors::instance::InstanceStatus;
 use multidb_actors::instance::lifecycle::Command;
-use multidb_actors::supervisor::retention::ExpiryPeriods;
 use multidb_actors::ports::SuperuserAccess;
+use multidb_actors::supervisor::retention::ExpiryPeriods;
 use multidb_actors::supervisor::{
     ControlInstance, GetInstance, ListInstances, PinInstance, retention,
 };
