@@ -21,7 +21,6 @@ mod locks;
 pub mod log_tail;
 mod postmaster;
 pub mod process;
-mod program;
 pub mod readiness;
 mod run_dir;
 pub mod settings;

@@ -5,6 +5,7 @@ mod leftovers;
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub struct Daemon {
     port: Port,
     repository: Repository,
     expected_log: RefCell<Vec<String>>,
+    as_postgres: bool,
 }
 
 impl Daemon {
@@ -277,6 +279,10 @@ impl Daemon {
     fn launch(&self, mut command: Command, environment: &[(&str, &str)]) {
         let log = self.open_log();
         let errors = log.try_clone().expect("a file handle can be cloned");
+        if self.as_postgres {
+            let (uid, gid) = programs::postgres_ids();
+            command.uid(uid).gid(gid);
+        }
         let child = command
             .arg("serve")
             .arg("--config")

@@ -51,10 +51,22 @@ fn is_zombie(process: &Path) -> bool {
     })
 }
 
-/// The process id of the Postgres that runs on a data directory, by its `postmaster.pid`.
+/// The process id of the Postgres that runs on a data directory. `postmaster.pid` has its id in its own
+/// pid namespace.
 pub fn postmaster_pid(data_dir: &Path) -> Option<i32> {
     let text = fs::read_to_string(data_dir.join("postmaster.pid")).ok()?;
-    text.lines().next()?.trim().parse().ok()
+    let inner: i32 = text.lines().next()?.trim().parse().ok()?;
+    let is_postmaster = |process: &Path| {
+        let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let own = numbers.and_then(|numbers| numbers.split_whitespace().last());
+        own.and_then(|number| number.parse().ok()) == Some(inner)
+            && fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data_dir)
+    };
+    let processes = fs::read_dir("/proc").expect("/proc can be read").flatten();
+    processes
+        .filter(|process| is_postmaster(&process.path()))
+        .find_map(|process| process.file_name().to_str()?.parse().ok())
 }
 
 /// Sends SIGKILL and waits until the process is gone and reaped. A missing process is not an error.

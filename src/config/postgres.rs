@@ -4,9 +4,10 @@ use super::section::{Entry, Origin, Report, Section, kind};
 use super::value::quoted;
 
 /// Settings that multidb passes on each server's command line. A configuration may not set them.
-pub const OWNED_SETTINGS: [&str; 8] = [
+pub const OWNED_SETTINGS: [&str; 9] = [
     "config_file",
     "data_directory",
+    "dynamic_shared_memory_type",
     "external_pid_file",
     "hba_file",
     "ident_file",

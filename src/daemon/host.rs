@@ -39,6 +39,9 @@ pub async fn build(
     match kind {
         RuntimeKind::Process => {
             let host = ProcessHost::new(layout.clone(), owner, settings);
+            for gap in host.confinement().gaps() {
+                tracing::warn!("the sandbox of servers is incomplete: {gap}");
+            }
             // The other majors may be enough, so this does not prevent the start.
             if let Err(error) = root::check_directories(&host.binaries().directories(), owner) {
                 tracing::warn!(

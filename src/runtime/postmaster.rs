@@ -44,16 +44,9 @@ impl Postmaster {
         is_ours().then_some(Self { pid, fd })
     }
 
-    /// A postmaster that was just started.
-    ///
-    /// # Errors
-    ///
-    /// It has been reaped already, or there is no descriptor left.
-    pub(super) fn of_child(pid: u32) -> io::Result<Self> {
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-        let fd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self { pid, fd })
+    /// A process that was identified by other means.
+    pub(super) fn new(pid: Pid, fd: OwnedFd) -> Self {
+        Self { pid, fd }
     }
 
     /// Sends it a signal. One that has exited needs none.

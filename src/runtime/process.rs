@@ -2,7 +2,8 @@
 //!
 //! A server is started under its own user and in its own process group, so that a signal to the
 //! daemon's group does not reach it. It outlives the daemon: a restarted one finds it again by
-//! `run/<uid>/server.json` and `postmaster.pid`.
+//! `state/servers/<uid>.json`. Servers and programs run in a [`sandbox`], since whoever is a superuser of
+//! an instance, or wrote a dump, runs code in them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,19 +13,24 @@ use multidb_actors::ports::{Endpoint, FoundPostgres, RunningPostgres, RuntimeErr
 use multidb_store::{InstanceUid, Layout};
 use tokio::runtime::Handle;
 
+pub use self::orphans::any as has_servers;
+
 mod adopt;
+mod identity;
 mod orphans;
+mod program;
+mod sandbox;
 mod server_file;
+mod spawn;
 mod starting;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use self::sandbox::Confinement;
 use self::server_file::ServerFile;
 use self::starting::Launch;
 use super::binaries::Binaries;
 use super::locks::Locks;
-use super::postmaster::Postmaster;
-use super::program;
 use super::run_dir::remove_run_dir;
 use super::settings::SOCKET_NAME;
 use super::{PostgresHost, ProgramOutput, ProgramRun, RunningServers, ServerSpec, log_tail};
@@ -37,6 +43,7 @@ pub struct ProcessHost {
     owner: (u32, u32),
     /// The configuration's settings of Postgres.
     settings: Vec<(String, String)>,
+    confinement: Confinement,
     locks: Locks,
 }
 
@@ -48,8 +55,14 @@ impl ProcessHost {
             binaries: Binaries::search(),
             owner,
             settings,
+            confinement: Confinement::probe(),
             locks: Locks::default(),
         }
+    }
+
+    /// What confines the servers.
+    pub fn confinement(&self) -> Confinement {
+        self.confinement
     }
 
     /// The programs that are installed.
@@ -58,12 +71,12 @@ impl ProcessHost {
     }
 
     async fn launch(&self, spec: &ServerSpec) -> Result<Launch, RuntimeError> {
-        let directory = self.binaries.directory(spec.postgres_major).await?;
         Ok(Launch {
-            server: directory.join("postgres"),
+            layout: self.layout.clone(),
+            programs: self.binaries.directory(spec.postgres_major).await?,
+            confinement: self.confinement,
             spec: spec.clone(),
             settings: self.settings.clone(),
-            run_dir: self.layout.run_dir(spec.uid),
             owner: self.owner,
             tasks: Handle::current(),
         })
@@ -88,7 +101,7 @@ impl PostgresHost for ProcessHost {
         let lock = self.locks.lock(spec.uid).await;
         orphans::end(&spec.data_dir).await?;
         let launch = self.launch(spec).await?;
-        let server = launch.server.clone();
+        let server = launch.programs.join("postgres");
         let failed = |cause: String| RuntimeError {
             message: format!("cannot start {}: {cause}", server.display()),
             hint: None,
@@ -107,19 +120,8 @@ impl PostgresHost for ProcessHost {
 
     async fn stop_server(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
         let _lock = self.locks.lock(uid).await;
-        let run_dir = self.layout.run_dir(uid);
-        let data_dir = match ServerFile::read(&run_dir) {
-            Some(file) => file.data_dir,
-            None => self.layout.instance_data(uid),
-        };
-        if let Some(postmaster) = Postmaster::find(&data_dir) {
-            adopt::stop(&postmaster, &data_dir, timeout).await?;
-        }
-        orphans::end(&data_dir).await?;
-        remove_run_dir(&run_dir).map_err(|error| RuntimeError {
-            message: format!("cannot remove {}: {error}", run_dir.display()),
-            hint: None,
-        })
+        self.stop_found(uid, timeout).await?;
+        forget(&self.layout, uid)
     }
 
     async fn running_servers(&self) -> Result<RunningServers, RuntimeError> {
@@ -148,9 +150,26 @@ impl PostgresHost for ProcessHost {
     }
 
     async fn run_program(&self, run: &ProgramRun) -> Result<ProgramOutput, RuntimeError> {
-        let directory = self.binaries.directory(run.postgres_major).await?;
-        program::run(&directory, run, self.owner).await
+        self.run(run).await
     }
 
     async fn close(&self) {}
+}
+
+/// Removes the files of a server that has ended.
+fn forget(layout: &Layout, uid: InstanceUid) -> Result<(), RuntimeError> {
+    let run_dir = layout.run_dir(uid);
+    // The daemon's file last: by it the rest is found again.
+    let removed = remove_run_dir(&run_dir).and_then(|()| ServerFile::remove(layout, uid));
+    removed.map_err(|error| RuntimeError {
+        message: format!("cannot remove {}: {error}", run_dir.display()),
+        hint: None,
+    })
+}
+
+/// As [`forget`], with an error in the log.
+fn forget_logged(layout: &Layout, uid: InstanceUid) {
+    if let Err(error) = forget(layout, uid) {
+        tracing::warn!(error = error.message, "the files of a server are left");
+    }
 }

@@ -17,10 +17,3 @@ pub(super) fn prepare_run_dir(run_dir: &Path, owner: (u32, u32)) -> io::Result<(
 pub(super) fn remove_run_dir(run_dir: &Path) -> io::Result<()> {
     Ok(beneath::remove(run_dir)?)
 }
-
-/// As [`remove_run_dir`], with an error in the log.
-pub(super) fn remove_run_dir_logged(run_dir: &Path) {
-    if let Err(error) = remove_run_dir(run_dir) {
-        tracing::warn!(path = %run_dir.display(), %error, "cannot remove a run directory");
-    }
-}

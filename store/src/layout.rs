@@ -9,6 +9,7 @@
 //!   instances/<uid>/manifest.json, data/, postgres.log
 //!   run/<uid>/.s.PGSQL.5432                   the socket and settings of a running instance
 //!   state/db/                                 sled
+//!   state/servers/<uid>.json                  a running server of the process runtime
 //!   state/git/<project>/                      mirrors of remote repositories
 //!   state/templates/<major>/                  one empty cluster per major, for imports
 //!   trash/                                    directories that are being deleted
@@ -103,6 +104,16 @@ impl Layout {
     /// The database of records.
     pub fn db(&self) -> PathBuf {
         self.state().join("db")
+    }
+
+    /// The daemon's files about the servers of the process runtime.
+    pub fn servers(&self) -> PathBuf {
+        self.state().join("servers")
+    }
+
+    /// The daemon's file about one server of the process runtime.
+    pub fn server_file(&self, uid: InstanceUid) -> PathBuf {
+        self.servers().join(format!("{uid}.json"))
     }
 
     /// The bare mirror of one project's remote repository.

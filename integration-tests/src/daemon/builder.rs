@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::{DATABASE, Daemon};
 use crate::disk::{Disk, SmallDisk};
 use crate::fixture::{Fixture, Repository};
 use crate::ports::Port;
+use crate::programs::run;
 
 /// The section of the one project.
 const PROJECT: &str = "project.demo";
@@ -30,6 +32,7 @@ pub struct DaemonBuilder {
     git: Option<String>,
     snapshots: bool,
     small_disk_bytes: Option<u64>,
+    as_postgres: bool,
 }
 
 impl DaemonBuilder {
@@ -42,6 +45,7 @@ impl DaemonBuilder {
             git: None,
             snapshots: true,
             small_disk_bytes: None,
+            as_postgres: false,
         };
         let builder =
             builder
@@ -94,6 +98,13 @@ impl DaemonBuilder {
         self
     }
 
+    /// Runs it as Postgres' user, an ordinary one, who owns its directory.
+    #[must_use]
+    pub fn as_postgres(mut self) -> Self {
+        self.as_postgres = true;
+        self
+    }
+
     /// Leaves the snapshots out.
     #[must_use]
     pub fn without_snapshots(mut self) -> Self {
@@ -125,9 +136,17 @@ impl DaemonBuilder {
             dir,
             port: Port::take(),
             expected_log: RefCell::new(Vec::new()),
+            as_postgres: self.as_postgres,
         };
         std::fs::write(daemon.config_file(), self.toml(&daemon))
             .expect("the configuration can be written");
+        if self.as_postgres {
+            let mut chown = Command::new("chown");
+            run(chown
+                .args(["--recursive", "postgres:postgres"])
+                .arg(daemon.dir()))
+            .ok();
+        }
         daemon
     }
 

@@ -1,10 +1,11 @@
-//! A superuser inside a container cannot reach the host, the network, other instances or the
-//! snapshots.
+//! A superuser inside a container or a local process cannot reach the host, the network, other instances or
+//! the snapshots.
 //!
 //! Each probe is also aimed at a target that it must reach: a control, so that a broken probe does not
 //! count as isolation.
 
 mod intruder;
+mod local_process;
 
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
@@ -17,7 +18,7 @@ use multidb_integration_tests::{Daemon, Disk, Engine, run, run_as_postgres};
 use serde_json::Value;
 
 use self::intruder::{Intruder, SECRET};
-use crate::{daemon, daemon_on};
+use crate::daemon_on;
 
 /// A shell command that connects to a TCP port of the loopback.
 fn dial(port: u16) -> String {
@@ -343,22 +344,4 @@ fn socket_that_leads_to_another_instance_is_not_followed() {
             .one("select to_regclass('only_in_b')"),
         ""
     );
-}
-
-/// The README's statement about the process runtime, and a control of the probes above.
-#[test]
-fn superuser_of_a_local_process_reads_what_postgres_user_reads() {
-    let daemon = daemon().start();
-    let secret = daemon.dir().join("secret");
-    std::fs::write(&secret, SECRET).expect("the test's directory is writable");
-    let tcp = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
-    let (intruder, other) = (Intruder::enter(&daemon, "a"), Intruder::enter(&daemon, "b"));
-    let snapshot = daemon.root().join("snapshots/monday/data/PG_VERSION");
-    for file in [secret, snapshot, other.data.join("PG_VERSION")] {
-        intruder.can(&format!("head -c 100 {}", file.display()));
-        intruder.can_query(&format!("select pg_read_binary_file('{}')", file.display()));
-    }
-    intruder.can(&dial(tcp.local_addr().expect("it is bound").port()));
-    let socket = run_dir(&daemon, &other.data).join(".s.PGSQL.5432");
-    intruder.can(&dial_unix(&socket.display().to_string()));
 }

@@ -11,6 +11,7 @@ use crate::daemon::{host, root};
 use crate::runtime::binaries::Binaries;
 use crate::runtime::data_owner;
 use crate::runtime::docker::{default_socket, probe_engine};
+use crate::runtime::process::Confinement;
 
 /// The runtime that `serve` chooses, and whether it has the majors of the snapshots.
 pub(super) async fn examine(config: &Config, snapshots: &[SnapshotRecord]) -> Vec<Finding> {
@@ -23,6 +24,7 @@ pub(super) async fn examine(config: &Config, snapshots: &[SnapshotRecord]) -> Ve
             let binaries = Binaries::search();
             program_directories = binaries.directories();
             findings.extend(programs(&binaries.majors(), snapshots));
+            findings.extend(sandbox(&Confinement::probe().gaps()));
         }
     }
     match data_owner(&config.runtime.user) {
@@ -58,6 +60,18 @@ async fn engine() -> Finding {
         ),
         Err(error) => failed("runtime", &error),
     }
+}
+
+/// What the sandbox of the servers lacks on this machine.
+fn sandbox(gaps: &[&str]) -> Vec<Finding> {
+    const HINT: &str = "Use a kernel of 6.12 or later with Landlock, and allow the daemon to make namespaces \
+        (as root, or by kernel.unprivileged_userns_clone), or run Docker.";
+    if gaps.is_empty() {
+        let message = "servers run in a sandbox of Landlock and namespaces";
+        return vec![Finding::new(Level::Ok, "sandbox", message)];
+    }
+    let finding = |gap: &&str| Finding::new(Level::Warn, "sandbox", *gap).hint(HINT);
+    gaps.iter().map(finding).collect()
 }
 
 /// The installed majors, and the missing ones.
@@ -109,6 +123,16 @@ mod tests {
             migrations: Vec::new(),
             source: String::new(),
         }
+    }
+
+    #[test]
+    fn gaps_of_the_sandbox_are_warnings_with_a_hint() {
+        assert_eq!(sandbox(&[])[0].level, Level::Ok);
+        let findings = sandbox(&["no TCP", "no signals"]);
+        assert_eq!(findings.len(), 2);
+        assert_eq!(findings[1].level, Level::Warn);
+        assert_eq!(findings[1].message, "no signals");
+        assert!(findings[1].hint.as_ref().unwrap().contains("Landlock"));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(super) struct Fixture {
     directory: tempfile::TempDir,
     pub(super) layout: Layout,
     pub(super) host: Arc<ProcessHost>,
+    /// For servers and programs on directories outside the root.
+    tools: Arc<ProcessHost>,
     pub(super) importer: Importer,
     /// The events of the last import.
     pub(super) events: Arc<Mutex<Vec<Progress>>>,
@@ -81,7 +83,12 @@ impl Fixture {
         let owner = data_owner("postgres").unwrap();
         let host = Arc::new(ProcessHost::new(layout.clone(), owner, Vec::new()));
         let importer = importer(&host, &layout, 0);
+        let outside = Layout::new(directory.path());
+        fs::create_dir(outside.run()).unwrap();
+        open(&outside.run()).unwrap();
+        let tools = ProcessHost::new(outside, owner, Vec::new());
         Self {
+            tools: Arc::new(tools),
             directory,
             layout,
             host,
@@ -108,9 +115,9 @@ impl Fixture {
             program,
             args: args.to_vec(),
             env: Vec::new(),
-            binds: Vec::new(),
+            binds: vec![self.path("")],
         };
-        let output = self.host.run_program(&run).await.unwrap();
+        let output = self.tools.run_program(&run).await.unwrap();
         assert!(output.success, "{program}: {:?}", output.stderr_tail);
         output.stdout
     }
@@ -151,9 +158,9 @@ impl Fixture {
             log: self.path("server.log"),
             settings: vec![("max_prepared_transactions".to_owned(), "2".to_owned())],
         };
-        let running = self.host.start_server(&spec).await.unwrap();
+        let running = self.tools.start_server(&spec).await.unwrap();
         Server {
-            host: self.host.clone(),
+            host: self.tools.clone(),
             uid,
             running,
             data_dir: data_dir.to_owned(),

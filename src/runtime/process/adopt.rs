@@ -1,8 +1,10 @@
 //! Finds the servers that an earlier daemon left running.
 //!
-//! Each is found by its run directory. A server that lost it has no socket and cannot be reached; a
-//! server that does not accept connections never had a client. Both are stopped.
+//! Each is found by the daemon's file about it. A server without a socket cannot be reached, one that does
+//! not accept connections never had a client, and one that an earlier version of multidb started runs
+//! without a sandbox. All of these are stopped.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,13 +12,11 @@ use std::time::Duration;
 use multidb_actors::ports::{FoundPostgres, RunningPostgres, RuntimeError};
 use multidb_store::InstanceUid;
 
-use super::ProcessHost;
-use super::orphans;
 use super::server_file::ServerFile;
+use super::{ProcessHost, forget_logged, orphans};
 use crate::runtime::Purpose;
 use crate::runtime::postmaster::Postmaster;
 use crate::runtime::readiness::Readiness;
-use crate::runtime::run_dir::remove_run_dir_logged;
 
 /// The limit for a starting server to accept connections.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,13 +27,13 @@ impl ProcessHost {
     /// Takes over the servers that accept connections, and stops and removes the others.
     pub(super) async fn take_over(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError> {
         let mut found = Vec::new();
-        for (uid, run_dir) in self.run_dirs()? {
+        for uid in self.known()? {
             if self.locks.is_locked(uid) {
                 // This daemon is starting or stopping it.
                 continue;
             }
             let _lock = self.locks.lock(uid).await;
-            found.extend(self.take_over_one(uid, &run_dir).await?);
+            found.extend(self.take_over_one(uid).await?);
         }
         self.stop_unreachable().await?;
         Ok(found)
@@ -45,46 +45,60 @@ impl ProcessHost {
         uid: InstanceUid,
     ) -> Result<Option<FoundPostgres>, RuntimeError> {
         let _lock = self.locks.lock(uid).await;
-        let found = self
-            .take_over_one(uid, &self.layout.run_dir(uid))
-            .await?
-            .map(|(_, found)| found);
+        let found = self.take_over_one(uid).await?;
         if found.is_none() {
-            // A server whose run directory is gone is known by its data alone.
-            let data_dir = self.layout.instance_data(uid);
-            if let Some(postmaster) = Postmaster::find(&data_dir) {
-                stop(&postmaster, &data_dir, STOP_TIMEOUT).await?;
-            }
-            orphans::end(&data_dir).await?;
+            self.stop_found(uid, STOP_TIMEOUT).await?;
         }
-        Ok(found)
+        Ok(found.map(|(_, found)| found))
+    }
+
+    /// Stops the server of one instance or import, whoever started it.
+    pub(super) async fn stop_found(
+        &self,
+        uid: InstanceUid,
+        timeout: Duration,
+    ) -> Result<(), RuntimeError> {
+        let file = ServerFile::read(&self.layout, uid);
+        let data_dir = match &file {
+            Some(file) => file.data_dir(&self.layout),
+            None => self.layout.instance_data(uid),
+        };
+        let known = file.and_then(|file| file.postmaster());
+        if let Some(postmaster) = known.or_else(|| Postmaster::find(&data_dir)) {
+            stop(&postmaster, &data_dir, timeout).await?;
+        }
+        orphans::end(&data_dir).await
     }
 
     async fn take_over_one(
         &self,
         uid: InstanceUid,
-        run_dir: &Path,
     ) -> Result<Option<(Purpose, FoundPostgres)>, RuntimeError> {
-        let Some(file) = ServerFile::read(run_dir) else {
-            // Its start was interrupted, or it belongs to a container.
+        let Some(file) = ServerFile::read(&self.layout, uid) else {
+            // Its start was interrupted, an earlier version started it, or it belongs to a container.
             if !orphans::any(&self.layout.instance_data(uid)) {
-                remove_run_dir_logged(run_dir);
+                forget_logged(&self.layout, uid);
             }
             return Ok(None);
         };
-        let Some(postmaster) = Postmaster::find(&file.data_dir) else {
-            remove_run_dir_logged(run_dir);
+        let data_dir = file.data_dir(&self.layout);
+        let Some(postmaster) = file.postmaster() else {
+            orphans::end(&data_dir).await?;
+            forget_logged(&self.layout, uid);
             return Ok(None);
         };
-        let readiness = Readiness::of_running(&file.data_dir, run_dir);
-        let ready = tokio::select! {
-            ready = tokio::time::timeout(READY_TIMEOUT, readiness.ready()) => ready.is_ok(),
-            _ = postmaster.exited() => false,
-        };
+        let run_dir = self.layout.run_dir(uid);
+        let readiness = Readiness::of_running(&data_dir, &run_dir);
+        let ready = run_dir.exists()
+            && tokio::select! {
+                ready = tokio::time::timeout(READY_TIMEOUT, readiness.ready()) => ready.is_ok(),
+                _ = postmaster.exited() => false,
+            };
         if !ready {
             tracing::info!(%uid, "stopping a postgres that accepts no connections");
-            stop(&postmaster, &file.data_dir, STOP_TIMEOUT).await?;
-            remove_run_dir_logged(run_dir);
+            stop(&postmaster, &data_dir, STOP_TIMEOUT).await?;
+            orphans::end(&data_dir).await?;
+            forget_logged(&self.layout, uid);
             return Ok(None);
         }
         let exited = async move {
@@ -103,12 +117,12 @@ impl ProcessHost {
         Ok(Some((file.purpose, FoundPostgres { uid, postgres })))
     }
 
-    /// Stops the servers without a run directory.
+    /// Stops the servers of which the daemon has no file.
     async fn stop_unreachable(&self) -> Result<(), RuntimeError> {
         let running: Vec<PathBuf> = self
-            .run_dirs()?
+            .known()?
             .into_iter()
-            .filter_map(|(_, run_dir)| Some(ServerFile::read(&run_dir)?.data_dir))
+            .filter_map(|uid| Some(ServerFile::read(&self.layout, uid)?.data_dir(&self.layout)))
             .collect();
         for parent in [self.layout.instances(), self.layout.snapshots()] {
             for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
@@ -117,9 +131,9 @@ impl ProcessHost {
                     continue;
                 }
                 if let Some(postmaster) = Postmaster::find(&data_dir) {
-                    tracing::warn!(
+                    tracing::info!(
                         path = %data_dir.display(),
-                        "stopping a postgres whose run directory is gone"
+                        "stopping a postgres that this version of multidb did not start"
                     );
                     stop(&postmaster, &data_dir, STOP_TIMEOUT).await?;
                 }
@@ -128,18 +142,19 @@ impl ProcessHost {
         Ok(())
     }
 
-    /// All run directories.
-    fn run_dirs(&self) -> Result<Vec<(InstanceUid, PathBuf)>, RuntimeError> {
+    /// The uids of which there is a file or a run directory.
+    fn known(&self) -> Result<BTreeSet<InstanceUid>, RuntimeError> {
         let run = self.layout.run();
-        let entries = fs::read_dir(&run).map_err(|error| RuntimeError {
-            message: format!("cannot list {}: {error}", run.display()),
+        let listed = |directory: PathBuf, error| RuntimeError {
+            message: format!("cannot list {}: {error}", directory.display()),
             hint: None,
-        })?;
-        let uid = |entry: &fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-        let entries = entries.flatten();
-        Ok(entries
-            .filter_map(|entry| Some((uid(&entry)?, entry.path())))
-            .collect())
+        };
+        let entries = fs::read_dir(&run).map_err(|error| listed(run, error))?;
+        let uid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let mut uids: BTreeSet<InstanceUid> = entries.flatten().filter_map(uid).collect();
+        let files = ServerFile::uids(&self.layout);
+        uids.extend(files.map_err(|error| listed(self.layout.servers(), error))?);
+        Ok(uids)
     }
 }
 

@@ -62,8 +62,8 @@ pub(super) async fn end(data_dir: &Path) -> Result<(), RuntimeError> {
     }
 }
 
-/// Whether any process of a server has this data directory.
-pub(super) fn any(data_dir: &Path) -> bool {
+/// Whether any process of a server has this data directory, in whatever namespace.
+pub fn any(data_dir: &Path) -> bool {
     !server_processes(data_dir).is_empty()
 }
 

@@ -1,33 +1,182 @@
-//! `run/<uid>/server.json`, by which a restarted daemon finds a server.
+//! `state/servers/<uid>.json`, by which a restarted daemon finds a server.
+//!
+//! Only the daemon can write there; everything in the run directory belongs to the server.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
 
+use multidb_store::{InstanceUid, Layout};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::{Purpose, settings};
+use super::identity::ProcessIdentity;
+use crate::fsutil::{atomic_file, directory};
+use crate::runtime::Purpose;
+use crate::runtime::postmaster::Postmaster;
 
-/// The file in a run directory that tells a restarted daemon about the server.
-#[derive(Debug, Serialize, Deserialize)]
+/// A longer file is not one of ours.
+const BYTES_MAX: u64 = 16 << 10;
+
+/// The daemon's file about one server.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ServerFile {
     /// The purpose of the server.
     pub(super) purpose: Purpose,
-    /// The data directory of the server.
-    pub(super) data_dir: PathBuf,
+    /// The data directory of the server, relative to the root, which may be moved.
+    data_dir: PathBuf,
+    /// The postmaster.
+    process: ProcessIdentity,
 }
 
 impl ServerFile {
-    const NAME: &str = "server.json";
-
-    /// Writes it, before the server is started.
-    pub(super) fn write(&self, run_dir: &Path) -> io::Result<()> {
-        settings::write_new(run_dir, Self::NAME, &serde_json::to_vec(self)?)
+    /// About a server with this process on a data directory under the root.
+    ///
+    /// # Errors
+    ///
+    /// The data directory is elsewhere.
+    pub(super) fn new(
+        layout: &Layout,
+        purpose: Purpose,
+        data_dir: &Path,
+        process: ProcessIdentity,
+    ) -> io::Result<Self> {
+        let relative = data_dir.strip_prefix(layout.root());
+        let relative = relative.map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(Self {
+            purpose,
+            data_dir: relative.to_owned(),
+            process,
+        })
     }
 
-    /// Reads it. None where it is missing or incomplete.
-    pub(super) fn read(run_dir: &Path) -> Option<Self> {
-        let bytes = fs::read(run_dir.join(Self::NAME)).ok()?;
-        serde_json::from_slice(&bytes).ok()
+    /// Writes it. Not durable: after a crash of the machine no server runs.
+    pub(super) fn write(&self, layout: &Layout, uid: InstanceUid) -> io::Result<()> {
+        directory::create_missing(&layout.servers(), 0o700)?;
+        let bytes = serde_json::to_vec(self)?;
+        atomic_file::replace_unsynced(&layout.server_file(uid), &bytes, 0o600).map(drop)
+    }
+
+    /// Reads it. None if there is none, or another file in its place.
+    pub(super) fn read(layout: &Layout, uid: InstanceUid) -> Option<Self> {
+        let path = layout.server_file(uid);
+        match Self::try_read(&path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "ignoring a file about a server");
+                None
+            }
+        }
+    }
+
+    fn try_read(path: &Path) -> io::Result<Self> {
+        let invalid = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
+        let file = File::options()
+            .read(true)
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+            .open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.len() > BYTES_MAX {
+            return Err(invalid("it is not a small regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+        let file: Self = serde_json::from_slice(&bytes)?;
+        let is_name = |part: Component<'_>| matches!(part, Component::Normal(_));
+        if !file.data_dir.components().all(is_name) {
+            return Err(invalid("its data directory is not under the root"));
+        }
+        Ok(file)
+    }
+
+    /// Removes it, if it exists.
+    pub(super) fn remove(layout: &Layout, uid: InstanceUid) -> io::Result<()> {
+        match fs::remove_file(layout.server_file(uid)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The uids of all files.
+    pub(super) fn uids(layout: &Layout) -> io::Result<Vec<InstanceUid>> {
+        let entries = match fs::read_dir(layout.servers()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let uid = |entry: fs::DirEntry| {
+            let name = entry.file_name();
+            name.to_str()?.strip_suffix(".json")?.parse().ok()
+        };
+        Ok(entries.flatten().filter_map(uid).collect())
+    }
+
+    /// The data directory of the server.
+    pub(super) fn data_dir(&self, layout: &Layout) -> PathBuf {
+        layout.root().join(&self.data_dir)
+    }
+
+    /// The postmaster, if it still runs.
+    pub(super) fn postmaster(&self) -> Option<Postmaster> {
+        self.process.find()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uid() -> InstanceUid {
+        InstanceUid::from_bits(7)
+    }
+
+    fn file(layout: &Layout) -> ServerFile {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let process = ProcessIdentity::of(own).unwrap();
+        let data_dir = layout.instance_data(uid());
+        ServerFile::new(layout, Purpose::Instance, &data_dir, process).unwrap()
+    }
+
+    #[test]
+    fn file_is_for_the_daemon_alone_and_survives_a_move_of_the_root() {
+        use std::os::unix::fs::MetadataExt;
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path().join("root"));
+        assert_eq!(ServerFile::uids(&layout).unwrap(), []);
+        file(&layout).write(&layout, uid()).unwrap();
+        let mode = fs::metadata(layout.servers()).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let moved = Layout::new(directory.path().join("moved"));
+        fs::rename(layout.root(), moved.root()).unwrap();
+        assert_eq!(ServerFile::uids(&moved).unwrap(), [uid()]);
+        let read = ServerFile::read(&moved, uid()).unwrap();
+        assert_eq!(read.data_dir(&moved), moved.instance_data(uid()));
+        assert!(read.postmaster().is_some());
+        ServerFile::remove(&moved, uid()).unwrap();
+        ServerFile::remove(&moved, uid()).unwrap();
+        assert!(ServerFile::read(&moved, uid()).is_none());
+    }
+
+    #[test]
+    fn anything_but_a_small_regular_file_is_ignored() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path());
+        file(&layout).write(&layout, uid()).unwrap();
+        let path = layout.server_file(uid());
+        let target = directory.path().join("target");
+        fs::rename(&path, &target).unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        assert!(ServerFile::read(&layout, uid()).is_none());
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        assert!(ServerFile::read(&layout, uid()).is_none());
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, vec![b' '; 1 << 20]).unwrap();
+        assert!(ServerFile::read(&layout, uid()).is_none());
+        let outside = fs::read_to_string(&target).unwrap();
+        fs::write(&path, outside.replace("instances/", "../")).unwrap();
+        assert!(ServerFile::read(&layout, uid()).is_none());
     }
 }

@@ -3,22 +3,23 @@
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use multidb_actors::ports::StartError;
+use multidb_store::Layout;
 use rustix::process::Signal;
-use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
-use super::orphans;
+use super::sandbox::{Confinement, Sandbox};
 use super::server_file::ServerFile;
-use crate::runtime::postmaster::Postmaster;
+use super::spawn::{Process, Spawn};
+use super::{forget_logged, orphans};
 use crate::runtime::readiness::Readiness;
-use crate::runtime::run_dir::{prepare_run_dir, remove_run_dir_logged};
-use crate::runtime::{ServerSpec, log_tail, program, settings};
+use crate::runtime::run_dir::prepare_run_dir;
+use crate::runtime::{ServerSpec, log_tail, settings};
 
 /// Log lines in the error of a failed start.
 const LOG_LINES: usize = 10;
@@ -27,14 +28,16 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The parameters of a start.
 pub(super) struct Launch {
-    /// The program.
-    pub(super) server: PathBuf,
+    /// The layout of the root.
+    pub(super) layout: Layout,
+    /// The directory of the programs.
+    pub(super) programs: PathBuf,
+    /// What confines the server.
+    pub(super) confinement: Confinement,
     /// The server.
     pub(super) spec: ServerSpec,
     /// The configuration's settings.
     pub(super) settings: Vec<(String, String)>,
-    /// The directory of its socket.
-    pub(super) run_dir: PathBuf,
     /// The user and group that it runs as.
     pub(super) owner: (u32, u32),
     /// The tokio runtime of the clean-up: a caller's own may end before that.
@@ -44,7 +47,7 @@ pub(super) struct Launch {
 /// A started server. Dropping it ends the server and removes its run directory.
 pub(super) struct Starting {
     launch: Launch,
-    child: Option<Child>,
+    process: Option<Process>,
     readiness: Readiness,
     /// The offset in the log at which this start begins.
     log_start: u64,
@@ -55,34 +58,61 @@ pub(super) struct Starting {
 impl Launch {
     /// Starts the server's process. Blocks for a few milliseconds.
     pub(super) fn spawn(self, lock: OwnedMutexGuard<()>) -> io::Result<Starting> {
+        let run_dir = self.layout.run_dir(self.spec.uid);
         let mut starting = Starting {
-            readiness: Readiness::watch(&self.spec.data_dir, &self.run_dir),
+            readiness: Readiness::watch(&self.spec.data_dir, &run_dir),
             launch: self,
-            child: None,
+            process: None,
             log_start: 0,
             lock: Some(lock),
         };
-        let Launch { spec, run_dir, .. } = &starting.launch;
-        prepare_run_dir(run_dir, starting.launch.owner)?;
-        settings::write_files(run_dir, spec, &starting.launch.settings)?;
-        let file = ServerFile {
-            purpose: spec.purpose,
-            data_dir: spec.data_dir.clone(),
-        };
-        file.write(run_dir)?;
+        let launch = &starting.launch;
+        let spec = &launch.spec;
+        prepare_run_dir(&run_dir, launch.owner)?;
+        settings::write_files(&run_dir, spec, &launch.settings)?;
         let (log, log_start) = log_tail::open(&spec.log)?;
         starting.log_start = log_start;
-        let mut command = Command::new(&starting.launch.server);
-        command
-            .args(settings::arguments(&spec.data_dir, run_dir))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            // Ctrl-C at the daemon must not reach it.
-            .process_group(0);
-        program::set_identity(&mut command, starting.launch.owner);
-        starting.child = Some(command.spawn()?);
+        // The kernel tells a process's directory without links, and so do we.
+        let (data_dir, run_dir) = (spec.data_dir.canonicalize()?, run_dir.canonicalize()?);
+        let sandbox = Sandbox::new(
+            &launch.confinement,
+            launch.layout.root(),
+            &launch.programs,
+            &[data_dir.clone(), run_dir.clone()],
+            &[],
+        )?;
+        let mut args = settings::arguments(&data_dir, &run_dir);
+        args.push("-c".to_owned());
+        args.push(format!(
+            "dynamic_shared_memory_type={}",
+            shared_memory(launch.confinement)
+        ));
+        let spawned = Spawn {
+            program: &launch.programs.join("postgres"),
+            args: &args,
+            env: &[],
+            stdout: log.try_clone()?.into(),
+            stderr: log.into(),
+            owner: launch.owner,
+            sandbox: &sandbox,
+        }
+        .spawn()?;
+        let identity = spawned.identity()?;
+        // Before it runs, so that no daemon ever misses it.
+        ServerFile::new(&launch.layout, spec.purpose, &spec.data_dir, identity)?
+            .write(&launch.layout, spec.uid)?;
+        starting.process = Some(spawned.release()?);
         Ok(starting)
+    }
+}
+
+/// Where parallel queries share memory. Not in `/dev/shm`, which all servers would share. Files in the data
+/// directory are written to the disk, so System V's are better where the server has a namespace of them.
+fn shared_memory(confinement: Confinement) -> &'static str {
+    if confinement.has_namespaces() {
+        "sysv"
+    } else {
+        "mmap"
     }
 }
 
@@ -94,10 +124,10 @@ impl Starting {
     /// It exited instead.
     pub(super) async fn ready(&mut self) -> Result<(), StartError> {
         let status = tokio::select! {
-            status = wait(&mut self.child) => status,
+            status = wait(&mut self.process) => status,
             () = self.readiness.ready() => return Ok(()),
         };
-        self.child = None;
+        self.process = None;
         let log = log_tail::last_lines(&self.launch.spec.log, self.log_start, LOG_LINES);
         Err(StartError::Exited {
             status,
@@ -107,9 +137,9 @@ impl Starting {
 
     /// Leaves it running. The future resolves with its exit status.
     pub(super) fn keep(mut self) -> BoxFuture<'static, String> {
-        let mut child = self.child.take();
+        let mut process = self.process.take();
         self.lock = None;
-        Box::pin(async move { wait(&mut child).await })
+        Box::pin(async move { wait(&mut process).await })
     }
 }
 
@@ -118,36 +148,43 @@ impl Drop for Starting {
         let Some(lock) = self.lock.take() else {
             return;
         };
-        let run_dir = std::mem::take(&mut self.launch.run_dir);
-        let Some(mut child) = self.child.take() else {
-            remove_run_dir_logged(&run_dir);
+        let (layout, uid) = (self.launch.layout.clone(), self.launch.spec.uid);
+        let Some(mut process) = self.process.take() else {
+            forget_logged(&layout, uid);
             return;
         };
-        // An immediate shutdown ends the server's children too. It had no client, so nothing is lost.
-        if let Some(Ok(postmaster)) = child.id().map(Postmaster::of_child) {
-            postmaster.signal(Signal::QUIT);
+        // It had no client, so nothing is lost. Its namespace ends with it, with all its children; without
+        // one, an immediate shutdown ends them.
+        if self.launch.confinement.has_namespaces() {
+            process.signal(Signal::KILL);
+        } else {
+            process.signal(Signal::QUIT);
         }
         let data_dir = std::mem::take(&mut self.launch.spec.data_dir);
         self.launch.tasks.spawn(async move {
             let _lock = lock;
-            let exited = tokio::time::timeout(END_TIMEOUT, child.wait()).await;
-            if exited.is_err()
-                && let Err(error) = child.kill().await
-            {
-                tracing::error!(%error, "postgres does not end after an abandoned start");
+            let exited = tokio::time::timeout(END_TIMEOUT, process.wait()).await;
+            if exited.is_err() {
+                process.kill_group();
+                if let Err(error) = process.wait().await {
+                    tracing::error!(%error, "postgres does not end after an abandoned start");
+                }
             }
             if let Err(error) = orphans::end(&data_dir).await {
                 tracing::error!(%error, "postgres left processes after an abandoned start");
             }
-            remove_run_dir_logged(&run_dir);
+            forget_logged(&layout, uid);
         });
     }
 }
 
 /// Resolves with the exit status.
-async fn wait(child: &mut Option<Child>) -> String {
-    match child {
-        Some(child) => child.wait().await.map_or_else(|e| e.to_string(), describe),
+async fn wait(process: &mut Option<Process>) -> String {
+    match process {
+        Some(process) => process
+            .wait()
+            .await
+            .map_or_else(|e| e.to_string(), describe),
         None => std::future::pending().await,
     }
 }

@@ -1,4 +1,5 @@
-//! A superuser in a container that tries all means of a superuser: programs, files, large objects.
+//! A superuser in a container or a local process that tries all means of a superuser: programs, files, large
+//! objects.
 
 use std::path::{Path, PathBuf};
 
@@ -7,15 +8,27 @@ use multidb_integration_tests::{Daemon, PgFailure, Session};
 /// Secrets of the host and of the other instance.
 pub(super) const SECRET: &str = "multidb-test-secret-4711";
 
-/// A superuser's session in an instance's container.
+/// A superuser's session in an instance.
 pub(super) struct Intruder {
     pub(super) session: Session,
     /// The instance's own directory, the one place where it may write.
     pub(super) data: PathBuf,
+    /// Whether it may look into `/proc`, as in a container, which has one of its own.
+    has_proc: bool,
 }
 
 impl Intruder {
+    /// Into a container.
     pub(super) fn enter(daemon: &Daemon, instance: &str) -> Self {
+        Self::enter_with(daemon, instance, true)
+    }
+
+    /// Into a local process.
+    pub(super) fn enter_process(daemon: &Daemon, instance: &str) -> Self {
+        Self::enter_with(daemon, instance, false)
+    }
+
+    fn enter_with(daemon: &Daemon, instance: &str, has_proc: bool) -> Self {
         let session = daemon.connect(&format!("instance:{instance},snapshot:monday"));
         assert_eq!(session.one("show is_superuser"), "on");
         session
@@ -29,10 +42,14 @@ impl Intruder {
             .query("select lo_from_bytea(4711, 'intruder')")
             .expect("it is writable");
         let data = daemon.data_dir(instance);
-        Self { session, data }
+        Self {
+            session,
+            data,
+            has_proc,
+        }
     }
 
-    /// Runs a command in the container by `COPY … FROM PROGRAM`: whether it succeeded, and all
+    /// Runs a command beside the server by `COPY … FROM PROGRAM`: whether it succeeded, and all
     /// its output.
     #[track_caller]
     pub(super) fn shell(&self, command: &str) -> (bool, String) {
@@ -111,7 +128,8 @@ impl Intruder {
                 .one("select line from said where line like 'multidb%'"),
             SECRET
         );
-        for path in [file.to_string(), format!("/proc/1/root{file}")] {
+        let paths = [file.to_string(), format!("/proc/1/root{file}")];
+        for path in &paths[..if self.has_proc { 2 } else { 1 }] {
             self.can_query(&format!("select pg_read_binary_file('{path}')"));
             self.can_query(&format!("select lo_import('{path}')"));
             self.can_query(&format!("select lo_export(4711, '{path}')"));

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
 use crate::runtime::postmaster::Postmaster;
+use crate::runtime::process::server_file::ServerFile;
 use crate::runtime::process::{ProcessHost, orphans};
 use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec, data_owner};
 
@@ -82,6 +83,7 @@ impl Fixture {
             layout.run(),
             layout.instances(),
             layout.snapshots(),
+            layout.state(),
             layout.instance(uid()),
         ] {
             fs::create_dir(&path).unwrap();
@@ -129,20 +131,27 @@ impl Fixture {
             program,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: Vec::new(),
-            binds: Vec::new(),
+            binds: vec![self.layout.instance(uid())],
         };
         self.host.run_program(&run).await.unwrap()
     }
 
-    /// Kills the postmaster alone.
+    /// The running postmaster.
+    pub(super) fn postmaster(&self) -> Postmaster {
+        let file = ServerFile::read(&self.layout, uid()).unwrap();
+        file.postmaster().unwrap()
+    }
+
+    /// Kills the postmaster.
     pub(crate) fn kill_postmaster(&self) {
-        let postmaster = Postmaster::find(&self.spec().data_dir).unwrap();
-        postmaster.signal(Signal::KILL);
+        self.postmaster().signal(Signal::KILL);
     }
 
     /// Whether nothing runs and no run directory is there.
     pub(crate) fn is_clear(&self) -> bool {
-        !orphans::any(&self.spec().data_dir) && !self.layout.run_dir(uid()).exists()
+        !orphans::any(&self.spec().data_dir)
+            && !self.layout.run_dir(uid()).exists()
+            && !self.layout.server_file(uid()).exists()
     }
 
     /// The cluster's state by its control file.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::runtime::Purpose;
+use crate::runtime::postmaster::Postmaster;
 
 #[tokio::test]
 async fn a_running_server_is_taken_over() {
@@ -34,7 +35,7 @@ async fn one_server_is_found_by_its_uid() {
     let found = other.find_server(uid()).await.unwrap().unwrap();
     assert_eq!(found.uid, uid());
     assert_eq!(value(&found.postgres.endpoint, "select 'yes'").await, "yes");
-    // Without its run directory it has no socket, and its data is not free before it has stopped.
+    // Without its socket it is of no use, and its data is not free before it has stopped.
     fs::remove_dir_all(fixture.layout.run_dir(uid())).unwrap();
     assert!(other.find_server(uid()).await.unwrap().is_none());
     reaped.await.unwrap();
@@ -104,8 +105,7 @@ async fn a_server_that_is_shutting_down_is_stopped() {
     let reaped = tokio::spawn(first.exited);
     // A smart shutdown accepts no new connections and waits for this session.
     let _session = client(&first.endpoint).await;
-    let postmaster = Postmaster::find(&fixture.spec().data_dir).unwrap();
-    postmaster.signal(rustix::process::Signal::TERM);
+    fixture.postmaster().signal(rustix::process::Signal::TERM);
     let pid_file = fixture.spec().data_dir.join("postmaster.pid");
     until("stopping", || {
         fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("stopping"))

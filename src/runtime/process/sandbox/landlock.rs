@@ -1,0 +1,132 @@
+//! The Landlock rules.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
+};
+
+/// The newest version of the interface whose rights are asked for; older kernels give what they have.
+const NEWEST: ABI = ABI::V9;
+
+/// Programs, libraries and their data: everything there is for all users.
+const PROGRAMS: [&str; 10] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/opt/homebrew",
+    "/nix/store",
+    "/gnu/store",
+];
+
+/// What Postgres and the C library read besides: users, time zone, names of hosts, dictionaries, processors.
+pub(super) const READABLE: [&str; 17] = [
+    "/etc/group",
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/locale.alias",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/timezone",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/sys/devices/system",
+    // Debian's dictionaries for text search are links to files there.
+    "/var/cache/postgresql",
+];
+
+const DEVICES: [&str; 5] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+];
+
+/// Rules for a process that may write in some directories, and read others and Postgres' programs. None if the
+/// kernel has no Landlock.
+pub(super) fn ruleset(
+    prefix: &Path,
+    writable: &[PathBuf],
+    readable: &[PathBuf],
+) -> io::Result<Option<OwnedFd>> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let execute = read | AccessFs::Execute;
+    let own = own_rights(NEWEST);
+    let mut rules = Rules::new().map_err(io::Error::other)?;
+    for path in PROGRAMS.iter().map(Path::new).chain([prefix]) {
+        rules.allow_existing(path, execute)?;
+    }
+    for path in READABLE {
+        rules.allow_existing(Path::new(path), read)?;
+    }
+    for path in DEVICES {
+        rules.allow_existing(Path::new(path), AccessFs::ReadFile | AccessFs::WriteFile)?;
+    }
+    for path in readable {
+        rules.allow(path, read)?;
+    }
+    for path in writable {
+        rules.allow(path, own)?;
+    }
+    Ok(rules.0.into())
+}
+
+/// The rights in a process's own directories. A program that it wrote itself is not executed, and devices it does
+/// not need.
+fn own_rights(abi: ABI) -> BitFlags<AccessFs> {
+    AccessFs::from_all(abi)
+        & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev)
+}
+
+/// The same, as this kernel takes them in a system call.
+pub(super) fn own_rights_of(version: u32) -> u64 {
+    own_rights(ABI::from(version.cast_signed()).min(NEWEST)).bits()
+}
+
+struct Rules(RulesetCreated);
+
+impl Rules {
+    fn new() -> Result<Self, RulesetError> {
+        // No rule follows for TCP, so none is allowed.
+        let ruleset = Ruleset::default()
+            .handle_access(AccessFs::from_all(NEWEST))?
+            .handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?
+            .scope(Scope::AbstractUnixSocket | Scope::Signal)?;
+        ruleset.create().map(Self)
+    }
+
+    fn allow_existing(&mut self, path: &Path, access: BitFlags<AccessFs>) -> io::Result<()> {
+        match self.allow(path, access) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn allow(&mut self, path: &Path, access: BitFlags<AccessFs>) -> io::Result<()> {
+        let is_directory = fs::metadata(path)?.is_dir();
+        let access = if is_directory {
+            access
+        } else {
+            access & AccessFs::from_file(NEWEST)
+        };
+        let opened = PathFd::new(path).map_err(io::Error::other)?;
+        let rule = PathBeneath::new(opened, access);
+        (&mut self.0).add_rule(rule).map_err(io::Error::other)?;
+        Ok(())
+    }
+}
