@@ -7,14 +7,12 @@
 //! | [`beneath`] | all work in trees that somebody else can write |
 //! | [`btrfs`] | subvolumes |
 //! | [`directory`] | creating directories, and renaming complete ones into place |
-//! | [`owner`] | giving files to the user of the servers |
 //! | [`socket`] | Unix sockets, in place of those of a dead daemon |
 
 pub mod access;
 pub mod beneath;
 pub mod btrfs;
 pub mod directory;
-pub mod owner;
 pub mod socket;
 
 /// It is in the store crate, which needs it for manifests.

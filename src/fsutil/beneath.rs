@@ -98,10 +98,12 @@ impl Directory {
     /// It is missing, or a part of the path is no directory.
     pub fn directory(&self, relative: impl AsRef<Path>) -> Result<Self, TreeError> {
         let relative = relative.as_ref();
-        let fd = openat2(&self.fd, relative, DIRECTORY, Mode::empty(), BENEATH)
-            .map_err(self.failed("open", relative))?;
         let path = self.path.join(relative);
-        Ok(Self { fd, path })
+        match openat2(&self.fd, relative, DIRECTORY, Mode::empty(), BENEATH) {
+            Ok(fd) => Ok(Self { fd, path }),
+            Err(Errno::NOTDIR) => Err(self.not_a_directory(relative)),
+            Err(error) => Err(TreeError::of_call("open", &path, error)),
+        }
     }
 
     /// What the path beneath this directory leads to, without following a link. `None` if nothing is
@@ -197,6 +199,22 @@ impl Directory {
         Ok(File::from(file))
     }
 
+    /// Creates a file with this mode and content.
+    ///
+    /// # Errors
+    ///
+    /// The name exists, or the system refuses.
+    pub fn write_new(&self, name: &OsStr, mode: u32, content: &[u8]) -> Result<(), TreeError> {
+        let mut file = self.create_file(name, mode)?;
+        file.write_all(content)
+            .map_err(|source| self.io("write", name, source))
+    }
+
+    /// The error of a missing file.
+    pub fn missing(&self, relative: impl AsRef<Path>) -> TreeError {
+        TreeError::of_call("open", &self.path.join(relative), Errno::NOENT)
+    }
+
     /// Replaces the content of a regular file, by a new one with its owner and its permissions, so that
     /// another hard link of the old one keeps its content.
     ///
@@ -271,6 +289,15 @@ impl Directory {
             .map_err(self.failed("open", relative))
     }
 
+    /// The error of a path that leads to something else than a directory.
+    fn not_a_directory(&self, relative: &Path) -> TreeError {
+        let path = self.path.join(relative);
+        match self.find(relative) {
+            Ok(Some(stat)) => TreeError::foreign(&path, FileType::from_raw_mode(stat.st_mode)),
+            _ => TreeError::of_call("open", &path, Errno::NOTDIR),
+        }
+    }
+
     fn io(&self, action: &'static str, name: &OsStr, source: io::Error) -> TreeError {
         TreeError::Io {
             action,
@@ -323,8 +350,16 @@ pub fn read_file(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, TreeErr
     }
 }
 
-/// Gives a file to an owner, if multidb runs as root.
-pub(super) fn give(file: impl AsFd, (uid, gid): (u32, u32)) -> Result<(), Errno> {
+/// Gives an open file to an owner, if multidb runs as root. Otherwise all files belong to one user already.
+///
+/// # Errors
+///
+/// The file system refuses.
+pub fn set_owner(file: impl AsFd, owner: (u32, u32)) -> io::Result<()> {
+    Ok(give(file, owner)?)
+}
+
+fn give(file: impl AsFd, (uid, gid): (u32, u32)) -> Result<(), Errno> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }

@@ -1,14 +1,20 @@
 //! The control file of a data directory, read by `pg_controldata`.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use super::error::ImportError;
+use super::context::Context;
+use super::error::{ImportError, tree_error};
 use super::program::failure;
+use crate::fsutil::beneath::{self, Directory, TreeError};
 use crate::runtime::{PostgresHost, ProgramRun};
+
+/// The most that is read of a control file, which has 8 KiB.
+const CONTROL_BYTES_MAX: u64 = 64 << 10;
 
 /// The fields of a control file that an import needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +37,32 @@ impl Control {
         self.state == "shut down"
     }
 
-    /// Runs `pg_controldata`, which needs no other file than `global/pg_control`.
+    /// Reads the control file of a data directory, by `pg_controldata` on a copy in the staging directory:
+    /// the user of the servers may not be able to enter the data directory, and what is in the file's
+    /// place may block the program.
     pub(super) async fn read(
+        context: &Context,
+        postgres_major: u16,
+        data_dir: &Path,
+    ) -> Result<Self, ImportError> {
+        let copy = context.staging.path().join("control");
+        let (from, to) = (data_dir.to_owned(), copy.clone());
+        let source = context.source_path().to_owned();
+        let copied = context.run_blocking(move || {
+            copy_control(&from, &to).map_err(|error| tree_error(&source, &from, error))
+        });
+        copied.await?;
+        let control = Self::run(context.host(), postgres_major, &copy).await;
+        context
+            .run_blocking(move || {
+                beneath::remove(&copy).map_err(|error| tree_error(&copy, &copy, error))
+            })
+            .await?;
+        control
+    }
+
+    /// Runs `pg_controldata`, which needs no other file than `global/pg_control`.
+    async fn run(
         host: &dyn PostgresHost,
         postgres_major: u16,
         data_dir: &Path,
@@ -79,6 +109,21 @@ impl Control {
             wal_segment_bytes,
         })
     }
+}
+
+/// Copies a control file to where Postgres' user can read it and nobody else can change it.
+fn copy_control(from: &Path, to: &Path) -> Result<(), TreeError> {
+    let path = Path::new("global/pg_control");
+    let from = Directory::open(from)?;
+    let Some(content) = from.read(path, CONTROL_BYTES_MAX)? else {
+        return Err(from.missing(path));
+    };
+    beneath::remove(to)?;
+    let parent = Directory::open(to.parent().unwrap_or(to))?;
+    let global = parent
+        .create_directory(to.file_name().unwrap_or_default(), 0o755)?
+        .create_directory(OsStr::new("global"), 0o755)?;
+    global.write_new(OsStr::new("pg_control"), 0o644, &content)
 }
 
 /// Parses a time as `%c` of the C locale prints it: `Mon Nov  3 12:55:51 2026`.

@@ -5,7 +5,7 @@ mod header;
 mod tar;
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,7 +16,8 @@ pub(super) use self::content::Chunks;
 use self::content::{Content, HEAD_BYTES};
 use self::header::ArchiveHeader;
 pub(super) use self::tar::TarCheck;
-use super::error::{ImportError, refused};
+use super::error::{ImportError, refused, tree_error};
+use crate::fsutil::beneath::Directory;
 
 /// The format of a dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,19 +97,20 @@ impl Dump {
     fn open_directory(path: &Path, modified: Timestamp) -> Result<Self, ImportError> {
         let toc = path.join("toc.dat");
         let mut head = Vec::new();
-        match File::open(&toc) {
+        let opened = Directory::open(path).and_then(|directory| directory.file("toc.dat"));
+        match opened {
             Ok(file) => file
                 .take(HEAD_BYTES as u64)
                 .read_to_end(&mut head)
                 .map_err(|source| ImportError::io("read", &toc, source))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.is_missing() => {
                 return Err(refused(
                     path,
                     "it is a directory without toc.dat",
                     "Give a dump that pg_dump made, or use --data-dir for a data directory.",
                 ));
             }
-            Err(source) => return Err(ImportError::io("read", &toc, source)),
+            Err(error) => return Err(tree_error(path, path, error)),
         };
         let header = ArchiveHeader::parse(&head).ok_or_else(|| {
             refused(

@@ -9,6 +9,7 @@ use multidb_store::manifest::ManifestError;
 use tokio::task::JoinError;
 
 use super::script::ScriptError;
+use crate::fsutil::beneath::TreeError;
 
 /// The error of an import. Nothing of the import is left.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +153,32 @@ impl ImportError {
             _ => None,
         }
     }
+}
+
+/// The error of a tree that somebody else can write; `source` is what is imported, `root` the top of the
+/// tree.
+pub(super) fn tree_error(source: &Path, root: &Path, error: TreeError) -> ImportError {
+    if let TreeError::Io {
+        action,
+        path,
+        source,
+    } = error
+    {
+        return ImportError::Io {
+            action,
+            path,
+            source,
+        };
+    }
+    // Below the root, where it is in the source too.
+    let problem = error
+        .to_string()
+        .replace(&format!("{}/", root.display()), "");
+    refused(
+        source,
+        problem,
+        "Remove it there, or what makes it, and import again.",
+    )
 }
 
 /// The error of a source that cannot be imported.

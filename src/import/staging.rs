@@ -4,7 +4,6 @@
 //! after everything in it is durable. A staging directory that a crash leaves is removed by the
 //! catalog at the next start.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +11,9 @@ use multidb_actors::ports::CloneError;
 use multidb_store::{Layout, SnapshotId, SnapshotRecord, manifest};
 
 use super::error::ImportError;
-use super::tree::data_size;
+use super::tree::check_snapshot;
 use crate::clone::TreeCloner;
+use crate::fsutil::beneath::{Directory, TreeError};
 use crate::fsutil::directory;
 
 /// Lets the user of the servers pass through to the data.
@@ -68,9 +68,10 @@ impl Staging {
         &self,
         cloner: &TreeCloner,
         record: SnapshotRecord,
+        source: &Path,
     ) -> Result<SnapshotRecord, ImportError> {
         // This also refuses links: the script of a dump can create a tablespace.
-        let size = data_size(&self.data())?;
+        let size = check_snapshot(&self.data(), source)?;
         let record = SnapshotRecord {
             bytes: size.bytes,
             files: size.files,
@@ -86,18 +87,13 @@ impl Staging {
 
     /// Removes the log, the FIFOs and other scratch files.
     fn remove_all_but_data(&self) -> Result<(), ImportError> {
-        let failed = |source| ImportError::io("list", &self.path, source);
-        for entry in fs::read_dir(&self.path).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if entry.file_name() == "data" {
-                continue;
+        let failed = |error: TreeError| ImportError::io("clear", &self.path, error.into());
+        let directory = Directory::open(&self.path).map_err(failed)?;
+        for name in directory.names().map_err(failed)? {
+            let name = name.map_err(failed)?;
+            if name != "data" {
+                directory.remove(&name).map_err(failed)?;
             }
-            let removed = if entry.file_type().map_err(failed)?.is_dir() {
-                fs::remove_dir_all(entry.path())
-            } else {
-                fs::remove_file(entry.path())
-            };
-            removed.map_err(|source| ImportError::io("remove", &entry.path(), source))?;
         }
         Ok(())
     }

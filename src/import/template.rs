@@ -3,7 +3,6 @@
 //! initdb creates it once, and it is kept: two restores share blocks only if they start from the
 //! same cluster.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use super::copy::make_dir;
 use super::error::ImportError;
 use super::program::failure;
 use super::server::SUPERUSER;
+use crate::fsutil::beneath::{self, Directory};
 use crate::fsutil::directory;
 use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun};
 
@@ -31,7 +31,8 @@ pub(super) async fn template(
     postgres_major: u16,
 ) -> Result<PathBuf, ImportError> {
     let path = context.importer.layout.template(postgres_major);
-    if path.join("PG_VERSION").exists() {
+    let found = Directory::open(&path).and_then(|directory| directory.find("PG_VERSION"));
+    if found.is_ok_and(|version| version.is_some()) {
         return Ok(path);
     }
     let fresh = context.staging.path().join("template");
@@ -52,7 +53,7 @@ async fn init(
     if output.success {
         return Ok(());
     }
-    fs::remove_dir_all(data_dir).map_err(|source| ImportError::io("remove", data_dir, source))?;
+    beneath::remove(data_dir).map_err(|error| ImportError::io("remove", data_dir, error.into()))?;
     let output = initdb(host, postgres_major, data_dir, fallback).await?;
     if output.success {
         return Ok(());
@@ -86,9 +87,9 @@ async fn initdb(
 fn publish(fresh: &Path, path: &Path) -> Result<(), ImportError> {
     let failed = |source| ImportError::io("create", path, source);
     let parent = path.parent().unwrap_or(path);
-    fs::create_dir_all(parent).map_err(failed)?;
-    let file = fs::File::open(fresh).map_err(failed)?;
-    rustix::fs::syncfs(file).map_err(|error| failed(error.into()))?;
+    directory::create_missing(parent, 0o711).map_err(failed)?;
+    let fresh_directory = Directory::open(fresh).map_err(|error| failed(error.into()))?;
+    rustix::fs::syncfs(fresh_directory).map_err(|error| failed(error.into()))?;
     match directory::rename_new(fresh, path) {
         Err(error) if EXISTS.contains(&error.kind()) => Ok(()),
         renamed => renamed.map_err(failed),

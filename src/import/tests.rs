@@ -4,3 +4,4 @@ mod data_dir;
 mod dump;
 mod failures;
 mod fixture;
+mod hostile;

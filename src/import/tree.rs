@@ -1,11 +1,9 @@
-//! The files of a data directory: listed, measured, and which of them a clone does not need.
+//! The files of a data directory: measured, checked, and which of them a clone does not need.
 
-use std::collections::BTreeSet;
-use std::fs::{self, Metadata};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::error::{ImportError, refused};
+use super::error::{ImportError, refused, tree_error};
+use crate::fsutil::beneath::{Directory, Kind, PERMISSIONS, TreeError, Walk};
 
 /// The size of a tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,44 +14,8 @@ pub(super) struct TreeSize {
     pub(super) files: u64,
 }
 
-/// An entry of a data directory.
-pub(super) struct Entry {
-    /// Its path within the data directory.
-    pub(super) relative: PathBuf,
-    pub(super) metadata: Metadata,
-}
-
-/// Lists a data directory, each directory before its entries. Refuses links: all clones would share
-/// a tablespace or a WAL directory elsewhere.
-pub(super) fn list(root: &Path) -> Result<Vec<Entry>, ImportError> {
-    let mut entries = Vec::new();
-    let mut directories = vec![PathBuf::new()];
-    while let Some(directory) = directories.pop() {
-        let path = root.join(&directory);
-        let failed = |source| ImportError::io("list", &path, source);
-        let names: BTreeSet<_> = fs::read_dir(&path)
-            .map_err(failed)?
-            .map(|entry| entry.map(|entry| entry.file_name()))
-            .collect::<io::Result<_>>()
-            .map_err(failed)?;
-        for name in names {
-            let relative = directory.join(name);
-            let path = root.join(&relative);
-            let metadata = fs::symlink_metadata(&path)
-                .map_err(|source| ImportError::io("read", &path, source))?;
-            if metadata.is_symlink() {
-                return Err(refuse_link(root, &relative));
-            }
-            if metadata.is_dir() {
-                directories.push(relative.clone());
-            }
-            entries.push(Entry { relative, metadata });
-        }
-    }
-    Ok(entries)
-}
-
-fn refuse_link(root: &Path, link: &Path) -> ImportError {
+/// The error of a link: all clones would share a tablespace or a WAL directory elsewhere.
+pub(super) fn refuse_link(root: &Path, link: &Path) -> ImportError {
     if link.starts_with("pg_tblspc") {
         return refused(
             root,
@@ -93,20 +55,64 @@ pub(super) fn is_excluded(relative: &Path) -> bool {
             .contains(&name.as_ref()))
 }
 
-/// The size of a data directory without the excluded files. Refuses links.
+/// The size of a data directory that is imported, without the excluded files. Refuses links.
 pub(super) fn data_size(root: &Path) -> Result<TreeSize, ImportError> {
-    let entries = list(root)?;
-    let files = entries
-        .iter()
-        .filter(|entry| entry.metadata.is_file() && !is_excluded(&entry.relative));
-    Ok(files.fold(TreeSize::default(), |sum, entry| TreeSize {
-        bytes: sum.bytes + entry.metadata.len(),
-        files: sum.files + 1,
-    }))
+    let failed = |error| tree_error(root, root, error);
+    let mut size = TreeSize::default();
+    let mut walk = Directory::open(root).and_then(Walk::new).map_err(failed)?;
+    while let Some(kind) = walk.advance().map_err(failed)? {
+        let is_needed = !is_excluded(walk.relative());
+        match kind {
+            Kind::Other if walk.is_link() => return Err(refuse_link(root, walk.relative())),
+            Kind::Directory if is_needed => walk.enter().map(|_| ()).map_err(failed)?,
+            Kind::File if is_needed => {
+                size.bytes += walk.stat().map_err(failed)?.st_size as u64;
+                size.files += 1;
+            }
+            Kind::Directory | Kind::File | Kind::Other | Kind::End => {}
+        }
+    }
+    Ok(size)
+}
+
+/// Checks a data directory that becomes a snapshot, takes setuid, setgid and sticky bits away, and returns
+/// its size. `source` is what was imported: a statement of a dump can have put anything there.
+pub(super) fn check_snapshot(root: &Path, source: &Path) -> Result<TreeSize, ImportError> {
+    let failed = |error| tree_error(source, root, error);
+    let mut size = TreeSize::default();
+    let mut walk = Directory::open(root).and_then(Walk::new).map_err(failed)?;
+    while let Some(kind) = walk.advance().map_err(failed)? {
+        if kind == Kind::End {
+            continue;
+        }
+        if kind == Kind::Other {
+            return Err(match walk.is_link() {
+                true => refuse_link(source, walk.relative()),
+                false => failed(walk.foreign()),
+            });
+        }
+        let stat = walk.stat().map_err(failed)?;
+        if stat.st_mode & 0o7777 & !PERMISSIONS != 0 {
+            walk.set_mode(stat.st_mode & PERMISSIONS).map_err(failed)?;
+        }
+        if kind == Kind::Directory {
+            walk.enter().map_err(failed)?;
+            continue;
+        }
+        if stat.st_nlink > 1 {
+            return Err(failed(TreeError::Linked { path: walk.path() }));
+        }
+        size.bytes += stat.st_size as u64;
+        size.files += 1;
+    }
+    Ok(size)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
     use super::*;
 
     #[test]
@@ -145,5 +151,37 @@ mod tests {
             let error = data_size(directory.path()).unwrap_err();
             assert!(error.hint().is_some(), "{error}");
         }
+    }
+
+    #[test]
+    fn snapshot_has_nothing_but_files_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("data");
+        let check = || check_snapshot(&root, Path::new("/the/dump"));
+        fs::create_dir_all(root.join("base")).unwrap();
+        fs::write(root.join("base/file"), "12345").unwrap();
+        fs::set_permissions(root.join("base/file"), Permissions::from_mode(0o6600)).unwrap();
+        fs::set_permissions(root.join("base"), Permissions::from_mode(0o3700)).unwrap();
+        assert_eq!(check().unwrap(), TreeSize { bytes: 5, files: 1 });
+        for (name, expected) in [("base/file", 0o600), ("base", 0o700)] {
+            let mode = fs::metadata(root.join(name)).unwrap().mode();
+            assert_eq!(mode & 0o7777, expected, "{name}");
+        }
+        fs::hard_link(root.join("base/file"), directory.path().join("outside")).unwrap();
+        let error = check().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "cannot import /the/dump: base/file has more than one hard link"
+        );
+        fs::remove_file(directory.path().join("outside")).unwrap();
+        let mode = rustix::fs::Mode::RUSR;
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, root.join("base/f"), fifo, mode, 0).unwrap();
+        let error = check().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot import /the/dump: base/f is a FIFO"
+        );
+        assert!(error.hint().is_some());
     }
 }

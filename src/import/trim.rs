@@ -1,29 +1,39 @@
 //! The trimming of a data directory before it becomes a snapshot: each file costs every clone time.
 
-use std::fs;
-use std::io;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::context::Context;
 use super::control::Control;
-use super::error::ImportError;
+use super::error::{ImportError, tree_error};
 use super::tree::is_excluded;
+use crate::fsutil::beneath::{Directory, Kind, TreeError, Walk};
 
 /// An upper bound for the WAL record of a checkpoint, with its page headers.
 const CHECKPOINT_RECORD_BYTES_MAX: u64 = 8192;
+/// The most that is read of `postgresql.auto.conf`.
+const AUTO_CONF_BYTES_MAX: u64 = 1 << 20;
+/// The most that a warning has of the name of a setting.
+const SETTING_CHARS_MAX: usize = 100;
+/// The settings that a warning names.
+const SETTINGS_MAX: usize = 100;
 
 /// Checks that the server of an import was stopped cleanly, and trims its data directory.
 pub(super) async fn trim(context: &Context, postgres_major: u16) -> Result<(), ImportError> {
     let data_dir = context.staging.data();
-    let control = Control::read(context.host(), postgres_major, &data_dir).await?;
+    let control = Control::read(context, postgres_major, &data_dir).await?;
     if !control.is_shut_down() {
         return Err(ImportError::Server {
             action: "stop the server of the import cleanly",
             message: format!("its state is \"{}\"", control.state),
         });
     }
+    let source = context.source_path().to_owned();
     context
-        .run_blocking(move || trim_files(&data_dir, &control))
+        .run_blocking(move || {
+            let trimmed = trim_files(&data_dir, &control);
+            trimmed.map_err(|error| tree_error(&source, &data_dir, error))
+        })
         .await?;
     // The script of a dump can run ALTER SYSTEM, too.
     drop_alter_system(context).await
@@ -33,10 +43,15 @@ pub(super) async fn trim(context: &Context, postgres_major: u16) -> Result<(), I
 /// (memory, archiving, replication), and would override those of multidb.
 pub(super) async fn drop_alter_system(context: &Context) -> Result<(), ImportError> {
     let data_dir = context.staging.data();
-    let dropped = context
-        .run_blocking(move || clear_auto_conf(&data_dir))
+    let source = context.source_path().to_owned();
+    let mut dropped = context
+        .run_blocking(move || {
+            let cleared = clear_auto_conf(&data_dir);
+            cleared.map_err(|error| tree_error(&source, &data_dir, error))
+        })
         .await?;
     if !dropped.is_empty() {
+        dropped.truncate(SETTINGS_MAX);
         let names = dropped.join(", ");
         tracing::warn!(
             id = %context.request.id,
@@ -50,27 +65,21 @@ pub(super) async fn drop_alter_system(context: &Context) -> Result<(), ImportErr
 }
 
 /// Trims a data directory that is shut down.
-fn trim_files(data_dir: &Path, control: &Control) -> Result<(), ImportError> {
-    remove_excluded(data_dir, Path::new(""))?;
-    trim_wal(&data_dir.join("pg_wal"), control)
+fn trim_files(data_dir: &Path, control: &Control) -> Result<(), TreeError> {
+    remove_excluded(Directory::open(data_dir)?)?;
+    trim_wal(&Directory::open(data_dir)?.directory("pg_wal")?, control)
 }
 
-fn remove_excluded(root: &Path, directory: &Path) -> Result<(), ImportError> {
-    let path = root.join(directory);
-    let failed = |source| ImportError::io("list", &path, source);
-    for entry in fs::read_dir(&path).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let kind = entry.file_type().map_err(failed)?;
-        let relative = directory.join(entry.file_name());
-        if is_excluded(&relative) {
-            let removed = if kind.is_dir() {
-                fs::remove_dir_all(entry.path())
-            } else {
-                fs::remove_file(entry.path())
-            };
-            removed.map_err(|source| ImportError::io("remove", &entry.path(), source))?;
-        } else if kind.is_dir() {
-            remove_excluded(root, &relative)?;
+fn remove_excluded(data_dir: Directory) -> Result<(), TreeError> {
+    let mut walk = Walk::new(data_dir)?;
+    while let Some(kind) = walk.advance()? {
+        if kind == Kind::End {
+            continue;
+        }
+        if is_excluded(walk.relative()) {
+            walk.remove()?;
+        } else if kind == Kind::Directory {
+            walk.enter()?;
         }
     }
     Ok(())
@@ -78,82 +87,131 @@ fn remove_excluded(root: &Path, directory: &Path) -> Result<(), ImportError> {
 
 /// Keeps the WAL file with the last checkpoint, which is enough for a start, and the next one if
 /// the checkpoint's record can reach into it.
-fn trim_wal(wal: &Path, control: &Control) -> Result<(), ImportError> {
+fn trim_wal(wal: &Directory, control: &Control) -> Result<(), TreeError> {
     let reaches_over =
         control.wal_segment_bytes - control.redo_offset < CHECKPOINT_RECORD_BYTES_MAX;
-    let is_segment = |name: &str| name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    let mut segments: Vec<String> = Vec::new();
-    for name in names(wal)? {
-        if is_segment(&name) {
-            segments.push(name);
+    let mut next: Option<OsString> = None;
+    for name in wal.names()? {
+        let name = name?;
+        let is_later = is_segment(&name) && name.as_os_str() > OsStr::new(&control.redo_wal_file);
+        if reaches_over && is_later && next.as_ref().is_none_or(|next| name < *next) {
+            next = Some(name);
         }
     }
-    segments.sort();
-    let next = segments
-        .iter()
-        .find(|name| **name > control.redo_wal_file)
-        .filter(|_| reaches_over)
-        .cloned();
-    for name in segments {
-        if name != control.redo_wal_file && Some(&name) != next.as_ref() {
-            remove(&wal.join(name))?;
+    for name in wal.names()? {
+        let name = name?;
+        let is_kept = name == *control.redo_wal_file || Some(&name) == next.as_ref();
+        if is_segment(&name) && !is_kept {
+            wal.remove(&name)?;
         }
     }
-    let status = wal.join("archive_status");
-    for name in names(&status)? {
-        remove(&status.join(name))?;
+    let status = wal.directory("archive_status")?;
+    for name in status.names()? {
+        status.remove(&name?)?;
     }
     Ok(())
 }
 
-fn names(directory: &Path) -> Result<Vec<String>, ImportError> {
-    let failed = |source| ImportError::io("list", directory, source);
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    entries
-        .map(|entry| {
-            Ok(entry
-                .map_err(failed)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned())
-        })
-        .collect()
-}
-
-fn remove(path: &Path) -> Result<(), ImportError> {
-    fs::remove_file(path).map_err(|source| ImportError::io("remove", path, source))
+fn is_segment(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.len() == 24 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Empties `postgresql.auto.conf` and returns the names of its settings.
-fn clear_auto_conf(data_dir: &Path) -> Result<Vec<String>, ImportError> {
+fn clear_auto_conf(data_dir: &Path) -> Result<Vec<String>, TreeError> {
     const HEADER: &str = "# Do not edit this file manually!\n\
                           # It will be overwritten by the ALTER SYSTEM command.\n";
-    let path = data_dir.join("postgresql.auto.conf");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(ImportError::io("read", &path, source)),
+    const NAME: &str = "postgresql.auto.conf";
+    let data_dir = Directory::open(data_dir)?;
+    let Some(text) = data_dir.read(NAME, AUTO_CONF_BYTES_MAX)? else {
+        return Ok(Vec::new());
     };
-    let dropped: Vec<String> = text
+    let dropped: Vec<String> = String::from_utf8_lossy(&text)
         .lines()
         .filter(|line| !line.trim_start().starts_with('#'))
         .filter_map(|line| line.split_once('='))
-        .map(|(name, _)| name.trim().to_owned())
+        .map(|(name, _)| name.trim().chars().take(SETTING_CHARS_MAX).collect())
         .collect();
     if !dropped.is_empty() {
-        // In place, to keep the owner and the mode.
-        fs::write(&path, HEADER).map_err(|source| ImportError::io("write", &path, source))?;
+        data_dir.replace(OsStr::new(NAME), HEADER.as_bytes())?;
     }
     Ok(dropped)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    fn control(redo_offset: u64) -> Control {
+        Control {
+            state: "shut down".to_owned(),
+            checkpoint_at: None,
+            redo_wal_file: "00000001000000010000002A".to_owned(),
+            redo_offset,
+            wal_segment_bytes: 16 << 20,
+        }
+    }
+
+    /// As a dump with `COPY ... TO PROGRAM` can make them.
+    #[test]
+    fn trimming_touches_nothing_outside_and_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, outside) = (
+            directory.path().join("data"),
+            directory.path().join("outside"),
+        );
+        fs::create_dir_all(root.join("pg_wal")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("precious"), "a = b\n").unwrap();
+        let status = root.join("pg_wal/archive_status");
+        let auto_conf = root.join("postgresql.auto.conf");
+        let fifo = |path: &Path| {
+            let mode = rustix::fs::Mode::RUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0)
+                .unwrap();
+        };
+        for (target, kind) in [(Some(outside.as_path()), "symbolic link"), (None, "FIFO")] {
+            match target {
+                Some(target) => symlink(target, &status).unwrap(),
+                None => fifo(&status),
+            }
+            let error = trim_files(&root, &control(40)).unwrap_err().to_string();
+            assert!(
+                error.ends_with(&format!("archive_status is a {kind}")),
+                "{error}"
+            );
+            fs::remove_file(&status).unwrap();
+        }
+        symlink(&outside, root.join("log")).unwrap();
+        fs::create_dir(&status).unwrap();
+        trim_files(&root, &control(40)).unwrap();
+        assert!(!root.join("log").is_symlink());
+        for target in [Some("../outside/precious"), Some("/dev/zero"), None] {
+            match target {
+                Some(target) => symlink(target, &auto_conf).unwrap(),
+                None => fifo(&auto_conf),
+            }
+            let error = clear_auto_conf(&root).unwrap_err();
+            assert!(matches!(error, TreeError::Foreign { .. }), "{error}");
+            fs::remove_file(&auto_conf).unwrap();
+        }
+        fs::File::create(&auto_conf)
+            .unwrap()
+            .set_len(1 << 40)
+            .unwrap();
+        let error = clear_auto_conf(&root).unwrap_err();
+        assert!(matches!(error, TreeError::TooLong { .. }), "{error}");
+        fs::remove_file(&auto_conf).unwrap();
+        fs::hard_link(outside.join("precious"), &auto_conf).unwrap();
+        assert_eq!(clear_auto_conf(&root).unwrap(), ["a"]);
+        assert_eq!(
+            fs::read_to_string(outside.join("precious")).unwrap(),
+            "a = b\n"
+        );
+    }
 
     #[test]
     fn trimming_keeps_the_files_that_a_start_needs() {
@@ -184,15 +242,9 @@ mod tests {
             "# x = y\nshared_buffers = '1GB'\narchive_mode = on\n",
         )
         .unwrap();
-        let control = |redo_offset| Control {
-            state: "shut down".to_owned(),
-            checkpoint_at: None,
-            redo_wal_file: "00000001000000010000002A".to_owned(),
-            redo_offset,
-            wal_segment_bytes: 16 << 20,
-        };
         let wal = || {
-            let mut names = names(&root.join("pg_wal")).unwrap();
+            let names = fs::read_dir(root.join("pg_wal")).unwrap();
+            let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
             names.sort();
             names
         };

@@ -78,7 +78,8 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
         context.staging.clone(),
         Arc::clone(&context.importer.cloner),
     );
+    let source = context.source_path().to_owned();
     context
-        .run_blocking(move || staging.publish(&cloner, record))
+        .run_blocking(move || staging.publish(&cloner, record, &source))
         .await
 }

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use crate::fsutil::beneath;
+
 /// The most of a file that is read for its last lines.
 const TAIL_BYTES: u64 = 256 << 10;
 /// A larger log is renamed at the next start; one older file is kept.
@@ -23,10 +25,10 @@ const LINE_BYTES_MAX: usize = 8 << 10;
 ///
 /// The file cannot be read.
 pub fn last_lines(path: &Path, from: u64, lines: usize) -> io::Result<Vec<String>> {
-    let mut file = match File::open(path) {
+    let mut file = match beneath::open_file(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+        Err(error) if error.is_missing() => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
     };
     let length = file.metadata()?.len();
     let start = from.max(length.saturating_sub(TAIL_BYTES)).min(length);

@@ -1,16 +1,16 @@
 //! A running postmaster, found by its `postmaster.pid` and held by a pidfd, so that a process id that
 //! was given to another program is never signalled.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
+
+use crate::fsutil::beneath;
 
 /// A running postmaster.
 #[derive(Debug)]
@@ -109,10 +109,7 @@ fn is_postgres(program: &Path) -> bool {
 /// There is none, or it cannot be read.
 pub(super) fn read_pid_file(path: &Path) -> io::Result<(String, SystemTime)> {
     const BYTES_MAX: u64 = 4096;
-    let file = File::options()
-        .read(true)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-        .open(path)?;
+    let file = beneath::open_file(path)?;
     let written = file.metadata()?.modified()?;
     let mut text = String::new();
     file.take(BYTES_MAX).read_to_string(&mut text)?;

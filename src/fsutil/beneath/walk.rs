@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, DirEntry, FileType, Mode, OFlags, Stat, fstat, openat2};
+use rustix::fs::{Dir, DirEntry, FileType, Mode, OFlags, Stat, fchmod, fstat, openat2};
 use rustix::io::Errno;
 
 use super::{BENEATH, DIRECTORY, Directory, FILE, TreeError, delete, stat_at};
@@ -156,6 +156,20 @@ impl Walk {
     /// It has vanished.
     pub fn stat(&self) -> Result<Stat, TreeError> {
         stat_at(self.parent(), self.name()).map_err(self.failed("stat"))
+    }
+
+    /// Sets the permissions of the file or the directory that the walk is at.
+    ///
+    /// # Errors
+    ///
+    /// It is something else by now, or the file system refuses.
+    pub fn set_mode(&self, mode: u32) -> Result<(), TreeError> {
+        let flags = match self.file_type {
+            FileType::Directory => DIRECTORY,
+            _ => FILE,
+        };
+        let (opened, _) = self.open_as(flags)?;
+        fchmod(&opened, Mode::from_raw_mode(mode)).map_err(self.failed("set the mode of"))
     }
 
     /// Deletes the entry that the walk is at, with everything in it.

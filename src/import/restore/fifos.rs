@@ -4,16 +4,16 @@
 //! an open: it opens the end of a reader before the writer starts, and the end of a writer once
 //! there is a reader.
 
-use std::fs;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, chownat, openat};
 use rustix::io::Errno;
+use rustix::process::{Gid, Uid, geteuid};
 use tokio::net::unix::pipe;
 
-use crate::import::copy::{make_dir, set_owner};
+use crate::fsutil::beneath::Directory;
+use crate::fsutil::directory;
 use crate::import::error::ImportError;
 
 /// Their directory in the staging directory.
@@ -34,13 +34,15 @@ pub(super) struct Fifos {
 
 impl Fifos {
     pub(super) fn create(directory: &Path, owner: (u32, u32)) -> Result<Self, ImportError> {
-        make_dir(directory, 0o700, owner)?;
+        // Theirs are the FIFOs and not the directory: a process of the dump that is still there must
+        // not put others in their place.
+        let opened = directory::create_new(directory, 0o711)
+            .and_then(|()| Ok(Directory::open(directory)?))
+            .map_err(|source| ImportError::io("create", directory, source))?;
         let create = |name: &str| {
             let path = directory.join(name);
-            let mode = Mode::RUSR | Mode::WUSR;
-            rustix::fs::mknodat(CWD, &path, FileType::Fifo, mode, 0)
+            create_fifo(&opened, name, owner)
                 .map_err(|error| ImportError::io("create", &path, error.into()))?;
-            set_owner(&path, owner)?;
             Ok::<_, ImportError>(path)
         };
         Ok(Self {
@@ -52,19 +54,34 @@ impl Fifos {
     }
 }
 
+fn create_fifo(at: &Directory, name: &str, (uid, gid): (u32, u32)) -> Result<(), Errno> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(at, name, FileType::Fifo, mode, 0)?;
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+}
+
 /// Ends the programs of a restore whose daemon died before it opened their FIFOs: they wait in an
 /// open, for ever. To open both ends wakes them, and to close them is the end of their data.
 pub fn release_programs(staging: &Path) {
     // Without the directory there was no restore.
-    let entries = fs::read_dir(staging.join(DIRECTORY));
-    for entry in entries.into_iter().flatten().flatten() {
-        if !entry.file_type().is_ok_and(|kind| kind.is_fifo()) {
+    let Ok(directory) = Directory::open(&staging.join(DIRECTORY)) else {
+        return;
+    };
+    for name in directory.names().into_iter().flatten().flatten() {
+        let is_fifo = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
+        if !directory
+            .find(&name)
+            .is_ok_and(|found| found.is_some_and(is_fifo))
+        {
             continue;
         }
-        // The user of the programs may have put a link in its place meanwhile.
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if let Err(error) = rustix::fs::open(entry.path(), flags, Mode::empty()) {
-            let path = entry.path();
+        if let Err(error) = openat(&directory, &name, flags, Mode::empty()) {
+            let path = directory.path().join(&name);
             tracing::warn!(path = %path.display(), %error, "cannot release the programs of an interrupted import");
         }
     }
@@ -91,6 +108,8 @@ pub(super) fn open_reader(path: &Path) -> Result<pipe::Receiver, ImportError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tokio::io::AsyncWriteExt;
 
     use super::*;

@@ -1,17 +1,15 @@
 //! A data directory as the source of a snapshot: its checks and its copy.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use super::LoadedSource;
+use crate::fsutil::beneath::Directory;
 use crate::import::cluster::{Cluster, find_superuser};
 use crate::import::context::Context;
 use crate::import::control::Control;
-use crate::import::copy::{make_dir, set_owner};
-use crate::import::error::{ImportError, refused};
+use crate::import::error::{ImportError, refused, tree_error};
 use crate::import::progress::Step;
 use crate::import::tree::{TreeSize, data_size};
 use crate::import::trim::drop_alter_system;
@@ -19,6 +17,10 @@ use crate::runtime::process::has_servers;
 
 const STOP_HINT: &str = "Start Postgres on it once and stop it cleanly (pg_ctl stop -m fast), \
                            then import again.";
+
+/// The most that is read of a `PG_VERSION`, and of a `postmaster.pid`.
+const VERSION_BYTES_MAX: u64 = 64;
+const PID_FILE_BYTES_MAX: u64 = 4096;
 
 /// A data directory that can be imported.
 #[derive(Debug)]
@@ -82,10 +84,12 @@ impl DataDir {
 
 /// Checks the files of a data directory, and returns its Postgres major. Blocks.
 fn check_files(path: &Path) -> Result<u16, ImportError> {
-    let postgres_major = read_version(path)?;
+    let failed = |error| tree_error(path, path, error);
+    let directory = Directory::open(path).map_err(failed)?;
+    let postgres_major = read_version(&directory)?;
     check_not_running(path)?;
     for name in ["standby.signal", "recovery.signal", "backup_label"] {
-        if path.join(name).exists() {
+        if directory.find(name).map_err(failed)?.is_some() {
             return Err(refused(
                 path,
                 format!("it is a standby or an unfinished backup: it has {name}"),
@@ -94,8 +98,8 @@ fn check_files(path: &Path) -> Result<u16, ImportError> {
             ));
         }
     }
-    let prepared = fs::read_dir(path.join("pg_twophase")).is_ok_and(|mut e| e.next().is_some());
-    if prepared {
+    let prepared = directory.directory("pg_twophase");
+    if prepared.is_ok_and(|directory| directory.names().is_ok_and(|mut n| n.next().is_some())) {
         return Err(refused(
             path,
             "it has prepared transactions",
@@ -106,18 +110,17 @@ fn check_files(path: &Path) -> Result<u16, ImportError> {
     Ok(postgres_major)
 }
 
-fn read_version(path: &Path) -> Result<u16, ImportError> {
-    let version = match fs::read_to_string(path.join("PG_VERSION")) {
-        Ok(version) => version,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(refused(
-                path,
-                "it is not a Postgres data directory: it has no PG_VERSION",
-                "Give the directory that contains PG_VERSION and base/.",
-            ));
-        }
-        Err(source) => return Err(ImportError::io("read", &path.join("PG_VERSION"), source)),
+fn read_version(directory: &Directory) -> Result<u16, ImportError> {
+    let path = directory.path();
+    let version = directory.read("PG_VERSION", VERSION_BYTES_MAX);
+    let Some(version) = version.map_err(|error| tree_error(path, path, error))? else {
+        return Err(refused(
+            path,
+            "it is not a Postgres data directory: it has no PG_VERSION",
+            "Give the directory that contains PG_VERSION and base/.",
+        ));
     };
+    let version = String::from_utf8_lossy(&version);
     version.trim().parse().map_err(|_| {
         refused(
             path,
@@ -130,9 +133,10 @@ fn read_version(path: &Path) -> Result<u16, ImportError> {
 /// Refuses a data directory with a running server. Called again after the copy, since a server
 /// that was started meanwhile has changed files.
 fn check_not_running(path: &Path) -> Result<(), ImportError> {
-    let Ok(text) = fs::read_to_string(path.join("postmaster.pid")) else {
-        return Ok(());
-    };
+    let text = Directory::open(path)
+        .and_then(|directory| directory.read("postmaster.pid", PID_FILE_BYTES_MAX))
+        .map_err(|error| tree_error(path, path, error))?;
+    let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default()).into_owned();
     let pid = text
         .lines()
         .next()
@@ -151,40 +155,30 @@ fn check_not_running(path: &Path) -> Result<(), ImportError> {
 
 /// A stale `postmaster.pid` may have the pid of an unrelated process.
 fn is_postgres(pid: rustix::process::Pid) -> bool {
-    let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_pid()));
+    // Trusted path: only the kernel writes it.
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_pid()));
     match name {
         Ok(name) => name.starts_with("postgres") || name.starts_with("postmaster"),
         Err(_) => rustix::process::test_kill_process(pid).is_ok(),
     }
 }
 
-/// Reads the control file of a data directory that the user of the servers may not be able to
-/// enter: of a copy in the staging directory.
+/// Reads the control file of a data directory, and refuses one that was not shut down cleanly.
 async fn read_control(
     context: &Context,
     postgres_major: u16,
     path: &Path,
 ) -> Result<Control, ImportError> {
-    let host = context.host();
-    let owner = host.data_owner();
-    let scratch = context.staging.path().join("control");
-    make_dir(&scratch, 0o700, owner)?;
-    make_dir(&scratch.join("global"), 0o700, owner)?;
-    let from = path.join("global/pg_control");
-    let to = scratch.join("global/pg_control");
-    fs::copy(&from, &to).map_err(|source| ImportError::io("read", &from, source))?;
-    set_owner(&to, owner)?;
-    let control = Control::read(host, postgres_major, &scratch).await?;
-    fs::remove_dir_all(&scratch).map_err(|source| ImportError::io("remove", &scratch, source))?;
-    if !control.is_shut_down() {
-        return Err(refused(
-            path,
-            format!(
-                "it was not shut down cleanly: its state is \"{}\"",
-                control.state
-            ),
-            STOP_HINT,
-        ));
+    let control = Control::read(context, postgres_major, path).await?;
+    if control.is_shut_down() {
+        return Ok(control);
     }
-    Ok(control)
+    Err(refused(
+        path,
+        format!(
+            "it was not shut down cleanly: its state is \"{}\"",
+            control.state
+        ),
+        STOP_HINT,
+    ))
 }
