@@ -8,10 +8,13 @@
 //!   only commands of the rewriter lift it.
 //!
 //! A line of the dump stays one line, so that the line numbers in psql's messages are those of the
-//! dump. Rows are not changed. At most one line is buffered.
+//! dump. Rows are not changed. At most [`LINE_BYTES_MAX`] of a line are buffered: rows are not buffered at
+//! all, and a longer line of the script, such as an INSERT with a large value, is passed on in parts, as
+//! it is. How long a line may be is psql's and Postgres' affair: a gigabyte.
 
 mod guard;
 mod lexer;
+mod long_line;
 mod objects;
 mod rewriter;
 mod rows;
@@ -22,6 +25,12 @@ mod tests;
 mod text;
 
 pub(super) use self::rewriter::Rewriter;
+
+/// The longest line of a script that is looked at as a whole. Those of pg_dump that need to be are shorter:
+/// a COPY names 1,600 columns at most.
+const LINE_BYTES_MAX: usize = 1 << 20;
+/// What is kept of a longer line until more of it has come, and so the longest token.
+const LOOKAHEAD_BYTES: usize = 64 << 10;
 
 /// The properties of the restore that the rewriter needs.
 #[derive(Debug, Clone)]
@@ -53,6 +62,14 @@ pub enum ScriptError {
     Truncated {
         /// The missing part.
         missing: &'static str,
+    },
+    /// It has a token that no program has written.
+    #[error("line {line}: a word or a psql command is longer than {bytes_max} bytes")]
+    TokenTooLong {
+        /// The line, counted from 1.
+        line: u64,
+        /// The limit.
+        bytes_max: usize,
     },
     /// It has a psql command that pg_dump does not write.
     #[error("line {line}: the dump has a psql command, which could run programs")]

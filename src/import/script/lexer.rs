@@ -3,6 +3,7 @@
 //! It follows psql's own scanner in quoting, and knows no grammar beyond the first word of a
 //! statement. So text in the body of a function or in a row is never taken for a statement.
 
+mod part;
 mod scan;
 
 use memchr::{memchr, memchr2, memmem};
@@ -74,6 +75,8 @@ pub(super) struct Lexer {
     in_transaction: bool,
     /// `standard_conforming_strings` is off.
     backslash_literals: bool,
+    /// The rest of the line is a comment, or the arguments of a psql command.
+    rest_is_skipped: bool,
 }
 
 impl Lexer {
@@ -86,6 +89,7 @@ impl Lexer {
             from_stdin: false,
             in_transaction: false,
             backslash_literals: false,
+            rest_is_skipped: false,
         }
     }
 
@@ -111,7 +115,11 @@ impl Lexer {
             meta_command: false,
             code: false,
         };
-        let mut rest = line;
+        // Of a line whose beginning was scanned as parts.
+        let mut rest = match std::mem::take(&mut self.rest_is_skipped) {
+            true => &[],
+            false => line,
+        };
         while !rest.is_empty() {
             rest = match &mut self.mode {
                 Mode::Literal(escapes) => {
@@ -137,6 +145,7 @@ impl Lexer {
                 Mode::Code => self.code(line, rest, &mut result),
             };
         }
+        self.rest_is_skipped = false;
         result
     }
 
@@ -177,6 +186,7 @@ impl Lexer {
             b' ' | b'\t' | b'\r' | b'\n' | b'\x0b' | b'\x0c' => return &rest[1..],
             b'-' if next == Some(b'-') => {
                 // The comment ends with the line.
+                self.rest_is_skipped = true;
                 return &[];
             }
             b'/' if next == Some(b'*') => {
@@ -189,6 +199,7 @@ impl Lexer {
             b'\\' => {
                 // The rest of the line is a psql command.
                 result.meta_command = true;
+                self.rest_is_skipped = true;
                 &[]
             }
             b';' => {

@@ -21,6 +21,8 @@ pub(in crate::import) struct Rewriter {
     pub(super) position: Position,
     /// The beginning of an incomplete line.
     pub(super) partial: Vec<u8>,
+    /// Parts of the current line were passed on, and this is what they said of the next line.
+    pub(super) long_line: Option<LineEnd>,
     /// The number of complete lines.
     pub(super) line: u64,
     pub(super) guard: Guard,
@@ -53,6 +55,7 @@ impl Rewriter {
             lexer: Lexer::new(),
             position: Position::Script,
             partial: Vec::new(),
+            long_line: None,
             line: 0,
             guard: Guard::Lifted,
             known_roles,
@@ -80,7 +83,13 @@ impl Rewriter {
             }
             let Some(end) = memchr(b'\n', rest) else {
                 self.partial.extend_from_slice(rest);
-                return Ok(());
+                return match self.position {
+                    Position::Script => self.long_line(out),
+                    Position::RowStart | Position::Row => {
+                        self.pass_unless_end_marker(out);
+                        Ok(())
+                    }
+                };
             };
             let (tail, after) = rest.split_at(end + 1);
             rest = after;
@@ -101,7 +110,7 @@ impl Rewriter {
 
     /// Ends the script, if the dump is complete.
     pub(in crate::import) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ScriptError> {
-        if !self.partial.is_empty() {
+        if !self.partial.is_empty() || self.long_line.is_some() {
             let line = std::mem::take(&mut self.partial);
             self.whole_line(&line, out)?;
         }
@@ -128,7 +137,9 @@ impl Rewriter {
 
     /// Handles a complete line: of the script, or a row that was split between two chunks.
     fn whole_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<(), ScriptError> {
-        if self.position == Position::Script {
+        if let Some(end) = self.long_line.take() {
+            self.end_long_line(line, end, out)
+        } else if self.position == Position::Script {
             self.script_line(line, out)
         } else {
             self.row_line(line, out);

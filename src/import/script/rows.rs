@@ -64,6 +64,15 @@ impl Rewriter {
         }
     }
 
+    /// Passes the beginning of a row on, unless it may be that of the end marker.
+    pub(super) fn pass_unless_end_marker(&mut self, out: &mut Vec<u8>) {
+        if !b"\\.\r\n".starts_with(&self.partial) {
+            let row = std::mem::take(&mut self.partial);
+            self.pass(&row, out);
+            self.position = Position::Row;
+        }
+    }
+
     /// Handles a complete line of the rows.
     pub(super) fn row_line(&mut self, line: &[u8], out: &mut Vec<u8>) {
         let is_end = matches!(line, b"\\.\n" | b"\\.\r\n" | b"\\.");

@@ -289,3 +289,57 @@ proptest! {
         prop_assert_eq!(out.strip_prefix("\\restrict OWN \\\\ "), Some(script.as_str()));
     }
 }
+
+/// A script with values that are longer than what is buffered, with a token across each cut.
+#[test]
+fn endless_lines_are_passed_on_within_little_memory() {
+    let value = "it''s E'\\n' -- ; ".repeat(20 << 10);
+    let long = [
+        format!("INSERT INTO t VALUES ('{}');\n", value.repeat(12)),
+        format!("SELECT {}\n;\n", "1, $a$;'$a$, ".repeat(400 << 10)),
+        format!(
+            "SELECT /* {} */ 1;\n",
+            "*/*".repeat(1 << 20).replace("*/*", "a*b/")
+        ),
+        format!("COPY a ({}) FROM stdin;\n", "c1, ".repeat(400 << 10)),
+    ];
+    let script = format!(
+        "{}\\x{}\ny\n\\.\nSELECT 1;\n",
+        long.concat(),
+        "41".repeat(2 << 20)
+    );
+    for size in [3 << 10, 64 << 10] {
+        let mut rewriter = Rewriter::new(target());
+        let (mut out, mut most) = (Vec::new(), 0);
+        for piece in script.as_bytes().chunks(size) {
+            rewriter.push(piece, &mut out).unwrap();
+            most = most.max(rewriter.partial.capacity());
+        }
+        rewriter.finish(&mut out).unwrap();
+        assert!(most <= 3 * LINE_BYTES_MAX, "{most} bytes buffered");
+        let restricted = format!("\\restrict OWN \\\\ {script}");
+        assert!(out == restricted.as_bytes(), "{size}");
+        assert_eq!(rewriter.line, script.lines().count() as u64);
+    }
+}
+
+#[test]
+fn psql_command_in_an_endless_line_is_found() {
+    let line = |text: &str| format!("SELECT '{}' {text}\n", "x".repeat(3 << 20));
+    let mut old = target();
+    old.restriction = Restriction::Rewriter;
+    for text in ["\\! id", ";;;; \\g |id"] {
+        let line = line(text);
+        for size in [line.len(), 64 << 10, 1000] {
+            let error = rewrite_chunks(old.clone(), line.as_bytes(), size).unwrap_err();
+            assert_eq!(error, ScriptError::MetaCommand { line: 1 });
+        }
+    }
+    for text in [
+        "x".repeat(4 << 20),
+        format!("\\connect {}", "x".repeat(4 << 20)),
+    ] {
+        let error = rewrite_chunks(target(), text.as_bytes(), 64 << 10).unwrap_err();
+        assert!(matches!(error, ScriptError::TokenTooLong { .. }), "{error}");
+    }
+}

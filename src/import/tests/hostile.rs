@@ -11,7 +11,7 @@ use crate::import::ImportSource;
 async fn import_after(fixture: &Fixture, program: &str) -> Result<(), String> {
     let script = format!(
         "CREATE TABLE django_migrations (app text, name text);\n\
-         COPY (SELECT 1) TO PROGRAM '{}';\n",
+         COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; {}';\n",
         program.replace('\'', "''")
     );
     let dump = fixture.write("the dump", script.as_bytes());

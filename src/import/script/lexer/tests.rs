@@ -76,3 +76,57 @@ fn psql_commands_are_found_only_outside_quotes() {
     assert!(meta("select 1 \\gexec\n"));
     assert!(!meta("select '\\!' -- \\!\n"));
 }
+
+/// The state after a line that was scanned in parts, with so little lookahead.
+fn in_parts(line: &[u8], kept: usize, lookahead: usize) -> Option<(Lexer, LineEnd, bool)> {
+    let mut lexer = Lexer::new();
+    let (mut end, mut meta_command) = (LineEnd::Script, false);
+    let mut partial = Vec::new();
+    for byte in line {
+        partial.push(*byte);
+        if *byte != b'\n' && partial.len() > kept {
+            let (part, length) = lexer.scan_part(&partial, lookahead).ok()?;
+            partial.drain(..length);
+            meta_command |= part.meta_command;
+            end = if part.end == LineEnd::CopyData {
+                part.end
+            } else {
+                end
+            };
+        }
+    }
+    let last = lexer.scan(&partial);
+    meta_command |= last.meta_command;
+    end = if last.end == LineEnd::CopyData {
+        last.end
+    } else {
+        end
+    };
+    Some((lexer, end, meta_command))
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn line_means_the_same_as_a_whole_and_in_parts(
+        tokens in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "'", "''", "\"", "E'", "e", "\\", "\\\\", "$", "$$", "$a$", "1", "12", "--", "-", "/", "*", "/*",
+                "*/", ";", "(", ")", " ", "  ", "copy", "a", "from", "stdin", "begin", "\t", "é",
+            ]),
+            0..40,
+        ),
+        kept in 10_usize..24,
+        lookahead in 6_usize..10,
+    ) {
+        let line = format!("{}\n", tokens.concat());
+        let mut whole = Lexer::new();
+        let expected = whole.scan(line.as_bytes());
+        if let Some((lexer, end, meta_command)) = in_parts(line.as_bytes(), kept, lookahead) {
+            let state = |lexer: &Lexer| format!("{lexer:?}");
+            proptest::prop_assert_eq!(state(&lexer), state(&whole), "{}", line);
+            proptest::prop_assert_eq!((end, meta_command), (expected.end, expected.meta_command), "{}", line);
+        }
+    }
+}
