@@ -17,6 +17,7 @@ pub use self::orphans::any as has_servers;
 
 mod adopt;
 mod identity;
+mod log;
 mod orphans;
 mod program;
 mod sandbox;

@@ -13,7 +13,7 @@ use multidb_actors::ports::{FoundPostgres, RunningPostgres, RuntimeError};
 use multidb_store::InstanceUid;
 
 use super::server_file::ServerFile;
-use super::{ProcessHost, forget_logged, orphans};
+use super::{ProcessHost, forget_logged, log, orphans};
 use crate::runtime::Purpose;
 use crate::runtime::postmaster::Postmaster;
 use crate::runtime::readiness::Readiness;
@@ -110,9 +110,13 @@ impl ProcessHost {
                 }
             }
         };
+        let log = match file.purpose {
+            Purpose::Instance => self.layout.instance_log(uid),
+            Purpose::Import => data_dir.with_file_name("postgres.log"),
+        };
         let postgres = RunningPostgres {
             endpoint: self.endpoint(uid),
-            exited: Box::pin(exited),
+            exited: Box::pin(log::bounded(log, exited)),
         };
         Ok(Some((file.purpose, FoundPostgres { uid, postgres })))
     }

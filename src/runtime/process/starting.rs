@@ -16,7 +16,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::sandbox::{Confinement, Sandbox};
 use super::server_file::ServerFile;
 use super::spawn::{Process, Spawn};
-use super::{forget_logged, orphans};
+use super::{forget_logged, log, orphans};
 use crate::runtime::readiness::Readiness;
 use crate::runtime::run_dir::prepare_run_dir;
 use crate::runtime::{ServerSpec, log_tail, settings};
@@ -139,7 +139,8 @@ impl Starting {
     pub(super) fn keep(mut self) -> BoxFuture<'static, String> {
         let mut process = self.process.take();
         self.lock = None;
-        Box::pin(async move { wait(&mut process).await })
+        let log = self.launch.spec.log.clone();
+        Box::pin(async move { log::bounded(log, wait(&mut process)).await })
     }
 }
 

@@ -201,6 +201,30 @@ fn assert_namespaces_differ(pids: &[i32]) {
     }
 }
 
+#[test]
+fn log_that_a_statement_fills_is_shortened_also_after_a_restart_of_the_daemon() {
+    const LOG_BYTES_MAX: u64 = 8 << 20;
+    let daemon = of_root();
+    let fill = |daemon: &Daemon| {
+        let session = daemon.connect("instance:a,snapshot:monday");
+        let log = daemon.data_dir("a").with_file_name("postgres.log");
+        let fill =
+            "do $$ begin for i in 1..12 loop raise log '%', repeat('x', 1000000); end loop; end $$";
+        session.query(fill).expect("a superuser may log");
+        eventually("the log is short", WAIT_TIMEOUT, || {
+            let kept = fs::metadata(log.with_extension("log.1")).map_or(0, |kept| kept.len());
+            let length = fs::metadata(&log).expect("there is a log").len();
+            length + kept <= LOG_BYTES_MAX && kept > 0
+        });
+        fs::remove_file(log.with_extension("log.1")).expect("it is there");
+        session.one("select 1");
+    };
+    fill(&daemon);
+    daemon.kill9();
+    daemon.start();
+    fill(&daemon);
+}
+
 /// Whether a process with this in its command line runs.
 fn runs(text: &str) -> bool {
     let processes = fs::read_dir("/proc").expect("/proc can be read").flatten();
