@@ -179,6 +179,7 @@ fn cannot_share(error: Errno) -> bool {
 /// The umask of this process, which umask(2) returns only by changing it. If it cannot be read, the
 /// mode of every file is set.
 fn umask() -> u32 {
+    // Trusted path: only the kernel writes it.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     let bits = line.and_then(|bits| u32::from_str_radix(bits.trim(), 8).ok());

@@ -34,6 +34,7 @@ impl TreeCloner {
     /// existed already. Leaves nothing behind when it fails.
     pub(super) fn make(&self, record: &InstanceRecord) -> Result<u64, CloneError> {
         let directory = self.layout.instance(record.uid);
+        // Trusted path: only multidb can write the instance's directory.
         if self.layout.instance_data(record.uid).is_dir() {
             // A crash may have prevented its sync.
             self.require_own(&directory, record.uid)?;
@@ -46,6 +47,7 @@ impl TreeCloner {
         if self.method == Method::Copy {
             self.check_reserve(snapshot.bytes)?;
         }
+        // Trusted path: as above.
         if directory.exists() {
             self.require_own(&directory, record.uid)?;
         }
@@ -63,6 +65,7 @@ impl TreeCloner {
             .map_err(|error| self.io_failed("create", directory, &error))?;
         let manifest = manifest::create(directory, record).map_err(|e| self.manifest_failed(&e))?;
         let partial = directory.join(PARTIAL);
+        // Trusted path: as above.
         if partial.exists() {
             self.remove_tree(&partial)?;
         }
@@ -89,6 +92,7 @@ impl TreeCloner {
         });
         let files = cloned?;
         synced?;
+        // Trusted path: only multidb can write the instance's directory.
         fs::rename(&partial, &data).map_err(|error| self.io_failed("rename", &partial, &error))?;
         let method = match self.method {
             Method::Copy => Method::Copy,
@@ -214,6 +218,7 @@ impl TreeCloner {
 
 /// Whether the directory is an incomplete clone that a crash left.
 pub(super) fn is_unfinished(directory: &Path) -> bool {
+    // Trusted path: only multidb can write the instance's directory.
     let Ok(mut entries) = fs::read_dir(directory) else {
         return false;
     };

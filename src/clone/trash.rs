@@ -23,6 +23,7 @@ pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let doomed = trash.join(format!("{}{number}-{name}", *OWN_PREFIX));
+    // Trusted path: only multidb can write the directory, and the trash.
     match fs::rename(path, &doomed) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed?,
@@ -33,6 +34,7 @@ pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
 /// Deletes the leftovers of earlier processes, and returns those that it could not delete.
 pub(super) fn sweep(trash: &Path) -> io::Result<Vec<(PathBuf, io::Error)>> {
     let mut left = Vec::new();
+    // Trusted path: only multidb can write the trash.
     for entry in fs::read_dir(trash)? {
         let entry = entry?;
         let is_own = entry

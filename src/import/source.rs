@@ -84,6 +84,7 @@ async fn resolve(context: &Context, path: &Path) -> Result<PathBuf, ImportError>
     let path = path.to_owned();
     context
         .run_blocking(move || {
+            // Trusted path: the administrator has named it.
             fs::canonicalize(&path).map_err(|source| ImportError::io("open", &path, source))
         })
         .await

@@ -50,6 +50,7 @@ impl Staging {
     /// Creates the directory. This reserves the id.
     pub(super) fn create(&self) -> Result<(), ImportError> {
         let id = || self.id.clone();
+        // Trusted path: only multidb can write the directory of the snapshots.
         if self.published.exists() {
             return Err(ImportError::Exists { id: id() });
         }
@@ -103,6 +104,7 @@ impl Staging {
     /// An import that is cancelled during [`Self::publish`] may have renamed the directory, but has
     /// not announced the snapshot.
     pub(super) fn remove(&self, cloner: &TreeCloner) -> Result<(), CloneError> {
+        // Trusted path: only multidb can write the directory of the snapshots.
         if self.path.exists() {
             cloner.remove_tree(&self.path)
         } else {

@@ -51,7 +51,9 @@ impl Readiness {
             return false;
         };
         let status = found.0.lines().nth(STATUS_LINE).map(str::trim);
-        status == Some(READY) && self.stale.as_ref() != Some(&found) && self.socket.exists()
+        status == Some(READY)
+            && self.stale.as_ref() != Some(&found)
+            && self.socket.symlink_metadata().is_ok()
     }
 
     /// Resolves when it accepts connections.

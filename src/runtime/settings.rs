@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 use super::ServerSpec;
+use crate::fsutil::beneath::Directory;
 
 /// The port in the name of the Unix socket; nothing listens on it.
 pub const PORT: u16 = 5432;
@@ -107,6 +108,8 @@ pub fn write_files(
 ///
 /// The file exists, or cannot be written.
 pub(super) fn write_new(run_dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    // Trusted path: only multidb can write the directory of the run directories, and a file that exists is
+    // not opened.
     let owner = fs::metadata(run_dir)?;
     let mut file = File::options()
         .write(true)
@@ -134,12 +137,17 @@ fn wal_sizes(segment_bytes: u64) -> [(String, String); 2] {
 fn wal_segment_bytes(data_dir: &Path) -> u64 {
     const USUAL: u64 = 16 << 20;
     const LARGEST: u64 = 1 << 30;
+    /// The segments that are looked at.
+    const SEGMENTS_MAX: usize = 1000;
     let is_segment = |name: &str| name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    let entries = fs::read_dir(data_dir.join("pg_wal")).into_iter().flatten();
-    entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(is_segment))
-        .filter_map(|entry| Some(entry.metadata().ok()?.len()))
+    let wal = Directory::open(data_dir).and_then(|data_dir| data_dir.directory("pg_wal"));
+    let Ok(wal) = wal else { return USUAL };
+    let names = wal.names().into_iter().flatten().flatten();
+    names
+        .filter(|name| name.to_str().is_some_and(is_segment))
+        .take(SEGMENTS_MAX)
+        .filter_map(|name| wal.find(name).ok().flatten())
+        .map(|stat| stat.st_size as u64)
         .find(|bytes| bytes.is_power_of_two() && *bytes <= LARGEST)
         .unwrap_or(USUAL)
 }

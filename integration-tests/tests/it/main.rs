@@ -19,6 +19,7 @@ mod first_start;
 mod floods;
 mod full_disk;
 mod git_remote;
+mod hostile_trees;
 mod idling;
 mod importing;
 mod isolation;

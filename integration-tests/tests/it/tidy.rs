@@ -2,6 +2,7 @@
 
 mod dependencies;
 mod names;
+mod trees;
 
 use std::fs;
 use std::path::{Path, PathBuf};

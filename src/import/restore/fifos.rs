@@ -90,6 +90,7 @@ pub fn release_programs(staging: &Path) {
 /// Opens a FIFO for writing once it has a reader.
 pub(super) async fn open_writer(path: &Path) -> Result<pipe::Sender, ImportError> {
     loop {
+        // Trusted path: only multidb can write the directory of the FIFOs.
         match pipe::OpenOptions::new().open_sender(path) {
             Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
                 tokio::time::sleep(READER_INTERVAL).await;
@@ -101,6 +102,7 @@ pub(super) async fn open_writer(path: &Path) -> Result<pipe::Sender, ImportError
 
 /// Opens a FIFO for reading, before it has a writer.
 pub(super) fn open_reader(path: &Path) -> Result<pipe::Receiver, ImportError> {
+    // Trusted path: only multidb can write the directory of the FIFOs.
     pipe::OpenOptions::new()
         .open_receiver(path)
         .map_err(|source| ImportError::io("open", path, source))

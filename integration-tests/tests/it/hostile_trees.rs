@@ -1,0 +1,52 @@
+//! What a superuser puts into the directories of an instance stops neither its removal nor the daemon.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use multidb_integration_tests::{Daemon, Disk, Engine, eventually};
+
+use crate::daemon_on;
+
+/// Makes nested directories and everything else that is hard to delete, in the data and in the run directory.
+fn fill(daemon: &Daemon, instance: &str) {
+    let session = daemon.connect(&format!("instance:{instance},snapshot:monday"));
+    let data = daemon.data_dir(instance);
+    let uid = data.parent().and_then(Path::file_name);
+    let uid = uid.expect("data is in the instance's directory");
+    let run_dir = daemon.root().join("run").join(uid);
+    for directory in [&data, &run_dir] {
+        let program = format!(
+            "cat > /dev/null; cd {} && mkdir closed closed/inner && chmod 0 closed && mkfifo fifo \
+             && ln -s /dev/zero zero && perl -e 'for (1..20000) {{ mkdir \"d\"; chdir \"d\" or die }}'",
+            directory.display()
+        );
+        let sql = format!("copy (select 1) to program $program${program}$program$");
+        session.query(&sql).expect("a superuser can");
+        assert!(directory.join("d/d/d").is_dir());
+    }
+}
+
+fn entries(directory: &Path) -> usize {
+    fs::read_dir(directory).expect("it is there").count()
+}
+
+#[test]
+fn instance_with_deeply_nested_directories_stops_and_is_removed() {
+    for engine in [Engine::Process, Engine::Docker] {
+        let daemon = daemon_on(Disk::Xfs, engine).start();
+        fill(&daemon, "hostile");
+        daemon.cli(&["instance", "stop", "hostile", "--yes"]).ok();
+        assert_eq!(daemon.state("hostile"), "stopped");
+        assert_eq!(entries(&daemon.root().join("run")), 0);
+        daemon.cli(&["instance", "rm", "hostile", "--yes"]).ok();
+        let root = daemon.root();
+        for directory in ["instances", "trash"] {
+            let directory = root.join(directory);
+            let what = format!("{} is empty", directory.display());
+            eventually(&what, Duration::from_secs(60), || entries(&directory) == 0);
+        }
+        // The daemon is the same one, and serves.
+        daemon.connect("instance:another,snapshot:monday");
+    }
+}
