@@ -4,7 +4,7 @@
 #
 # usage: scripts/bench.sh [--gib N] [--runs N] [--method xfs|btrfs|all] [--runtime process|docker|all]
 #                         [--only SECTION[,SECTION...]] [--sleepers N] [--pgbench-seconds N] [--json FILE]
-#                         [--dir DIR]
+#                         [--dir DIR] [--before PROGRAM]
 #
 #   --gib N              the snapshot's size; default 1
 #   --runs N             how often each start is measured; default 20
@@ -13,7 +13,9 @@
 #   --only SECTION       only these: create (new, stopped, running; clone, stop, disk), concurrent (15 new
 #                        ones at once), throughput (pgbench and COPY through proxies), handshakes (logins
 #                        with trust, SCRAM, and SCRAM in TLS), memory (of sessions), sleepers (start,
-#                        memory, connections and creations with many stopped instances)
+#                        memory, connections and creations with many stopped instances), load (commands,
+#                        logins past max_running, idle sessions and pgbench beside 50 creations)
+#   --before PROGRAM     an older multidb, which load measures by turns with the new one
 #   --sleepers N         the number of stopped instances; default 50000
 #   --pgbench-seconds N  how long each of pgbench's turns lasts; default 5
 #   --json FILE          write all samples there, too
@@ -58,7 +60,7 @@ parse() {
     while [ $# -gt 0 ]; do
         case $1 in
             --help | -h) usage && exit 0 ;;
-            --gib | --runs | --method | --runtime | --only | --sleepers | --pgbench-seconds | --json | --dir) ;;
+            --gib | --runs | --method | --runtime | --only | --sleepers | --pgbench-seconds | --json | --dir | --before) ;;
             *) usage_error "unknown argument: $1" ;;
         esac
         [ $# -ge 2 ] || usage_error "$1 needs a value"

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use multidb_integration_tests::{Daemon, DaemonBuilder, Disk, Engine};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::client::{Client, Endpoint, Login};
@@ -19,9 +20,57 @@ const SNAPSHOT: &str = "bench";
 /// A daemon. Dropping it stops it and deletes all of it.
 pub(crate) struct Environment {
     daemon: Daemon,
-    admin: Http,
+    access: Access,
     disk: Disk,
     engine: Engine,
+}
+
+/// The sockets of a daemon, which threads can share.
+#[derive(Debug)]
+pub(crate) struct Access {
+    admin: Http,
+    endpoint: Endpoint,
+}
+
+impl Access {
+    /// Connects to an instance, which may not exist yet, and says how long its first row took.
+    #[track_caller]
+    pub(crate) fn first_row(&self, name: &str) -> (Client, Duration) {
+        let login = Login::trusted(Environment::user(name));
+        Client::first_row(&self.endpoint, &login)
+            .unwrap_or_else(|failure| panic!("{name}: {failure}"))
+    }
+
+    /// What the daemon says of an instance.
+    pub(crate) fn instance(&self, name: &str) -> Value {
+        self.admin
+            .request("GET", &format!("/v1/instances/{name}"), None)
+    }
+
+    /// Stops an instance, and says how long that took.
+    pub(crate) fn stop(&self, name: &str) -> Duration {
+        let begin = Instant::now();
+        let shown = self
+            .admin
+            .request("POST", &format!("/v1/instances/{name}/stop"), None);
+        let elapsed = begin.elapsed();
+        assert_eq!(shown["state"], "stopped", "{shown}");
+        elapsed
+    }
+
+    /// Pins an instance for good, and says how long that took.
+    pub(crate) fn pin(&self, name: &str) -> Duration {
+        let begin = Instant::now();
+        let path = format!("/v1/instances/{name}/pin");
+        self.admin.request("POST", &path, Some(&json!({})));
+        begin.elapsed()
+    }
+
+    /// Deletes an instance.
+    pub(crate) fn remove(&self, name: &str) {
+        self.admin
+            .request("DELETE", &format!("/v1/instances/{name}"), None);
+    }
 }
 
 impl Environment {
@@ -33,19 +82,22 @@ impl Environment {
         source: &Source,
         configure: impl FnOnce(DaemonBuilder) -> DaemonBuilder,
     ) -> Self {
-        let daemon = configure(DaemonBuilder::new(multidb, disk, engine))
+        let defaults = DaemonBuilder::new(multidb, disk, engine)
             .without_snapshots()
             .limit("instance_idle_timeout", "1h")
             .limit("session_idle_timeout", "1h")
             .set_raw("limits", "max_running", "100")
             .set_raw("limits", "max_connections", "11000")
             .set_raw("limits", "max_unauthenticated", "1000")
-            .set("postgres.settings", "max_connections", "150")
-            .start();
+            .set("postgres.settings", "max_connections", "150");
+        let daemon = configure(defaults).start();
         // Warnings are for the scenarios to judge.
         daemon.expect_log("");
         let environment = Self {
-            admin: Http::new(&daemon.admin_socket()),
+            access: Access {
+                admin: Http::new(&daemon.admin_socket()),
+                endpoint: Endpoint::Tcp(daemon.port()),
+            },
             daemon,
             disk,
             engine,
@@ -99,8 +151,8 @@ impl Environment {
 
     /// What the daemon says of the snapshot.
     pub(crate) fn snapshot(&self) -> Value {
-        self.admin
-            .request("GET", &format!("/v1/snapshots/{SNAPSHOT}"), None)
+        let path = format!("/v1/snapshots/{SNAPSHOT}");
+        self.access.admin.request("GET", &path, None)
     }
 
     /// The snapshot's data directory.
@@ -110,7 +162,12 @@ impl Environment {
 
     /// Where clients connect.
     pub(crate) fn endpoint(&self) -> Endpoint {
-        Endpoint::Tcp(self.daemon.port())
+        self.access.endpoint.clone()
+    }
+
+    /// The same daemon, for several threads.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The Unix socket where clients connect.
@@ -126,31 +183,22 @@ impl Environment {
     /// Connects to an instance, which may not exist yet, and says how long its first row took.
     #[track_caller]
     pub(crate) fn first_row(&self, name: &str) -> (Client, Duration) {
-        Client::first_row(&self.endpoint(), &Login::trusted(Self::user(name)))
-            .unwrap_or_else(|failure| panic!("{name}: {failure}\n{}", self.daemon.log()))
+        self.access.first_row(name)
     }
 
     /// Stops an instance, and says how long that took.
     pub(crate) fn stop(&self, name: &str) -> Duration {
-        let begin = Instant::now();
-        let shown = self
-            .admin
-            .request("POST", &format!("/v1/instances/{name}/stop"), None);
-        let elapsed = begin.elapsed();
-        assert_eq!(shown["state"], "stopped", "{shown}");
-        elapsed
+        self.access.stop(name)
     }
 
     /// Deletes an instance.
     pub(crate) fn remove(&self, name: &str) {
-        self.admin
-            .request("DELETE", &format!("/v1/instances/{name}"), None);
+        self.access.remove(name);
     }
 
     /// What the daemon says of an instance.
     pub(crate) fn instance(&self, name: &str) -> Value {
-        self.admin
-            .request("GET", &format!("/v1/instances/{name}"), None)
+        self.access.instance(name)
     }
 
     /// The directory of an instance's socket.
@@ -190,4 +238,24 @@ fn path(shown: &Value, key: &str) -> PathBuf {
             .as_str()
             .unwrap_or_else(|| panic!("{key}: {shown}")),
     )
+}
+
+/// Does this for all of them at once, and gives the results in order.
+pub(crate) fn at_once<T: Send, R: Send>(
+    all: impl IntoIterator<Item = T>,
+    each: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    thread::scope(|scope| {
+        let started: Vec<_> = all
+            .into_iter()
+            .map(|one| {
+                let each = &each;
+                scope.spawn(move || each(one))
+            })
+            .collect();
+        let ended = started.into_iter().map(ScopedJoinHandle::join);
+        ended
+            .map(|result| result.expect("no thread of the bench panics"))
+            .collect()
+    })
 }

@@ -12,6 +12,7 @@
 //! | `concurrent` | many new instances at once |
 //! | `handshakes` | logins by each method, and the first row behind them |
 //! | `memory` | the memory of idle sessions |
+//! | `load` | commands, logins, idle sessions and sessions at work under load, before and after |
 //! | `sleepers` | start, memory, connections and creations with many stopped instances |
 //! | `proxies` | HAProxy, PgBouncer and multidb before one Postgres |
 //! | `throughput` | pgbench and COPY through each of these |
@@ -33,6 +34,7 @@ mod creating;
 mod environment;
 mod handshakes;
 mod http;
+mod load;
 mod lower_bound;
 mod machine;
 mod memory;
@@ -99,6 +101,9 @@ fn measure(
     let wants = |section| options.sections.contains(&section);
     if first && wants(Section::Sleepers) {
         sleepers::measure(options, (disk, engine), source, report);
+    }
+    if first && wants(Section::Load) {
+        load::measure(options, (disk, engine), source, report);
     }
     let of_sessions = [Section::Memory, Section::Throughput, Section::Handshakes];
     let once = first && of_sessions.into_iter().any(wants);

@@ -19,6 +19,8 @@ pub(crate) enum Section {
     Handshakes,
     /// The cost of many stopped instances.
     Sleepers,
+    /// Commands, logins, idle sessions and sessions at work under load.
+    Load,
 }
 
 /// What to measure, and where.
@@ -26,6 +28,8 @@ pub(crate) enum Section {
 pub(crate) struct Options {
     /// The program under test.
     pub(crate) multidb: PathBuf,
+    /// An older one, to compare it with under load.
+    pub(crate) before: Option<PathBuf>,
     /// The snapshot's size.
     pub(crate) gib: u32,
     /// How often each start is measured.
@@ -50,6 +54,7 @@ impl Options {
         let mut multidb = None;
         let mut options = Self {
             multidb: PathBuf::new(),
+            before: None,
             gib: 1,
             runs: 20,
             sleepers: 50_000,
@@ -63,6 +68,7 @@ impl Options {
                 Section::Handshakes,
                 Section::Memory,
                 Section::Sleepers,
+                Section::Load,
             ],
             json: None,
         };
@@ -70,6 +76,7 @@ impl Options {
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
             match name.as_str() {
                 "--multidb" => multidb = Some(PathBuf::from(value)),
+                "--before" => options.before = Some(PathBuf::from(value)),
                 "--json" => options.json = Some(PathBuf::from(value)),
                 "--gib" => options.gib = number(&name, &value)?,
                 "--runs" => options.runs = number(&name, &value)?,
@@ -129,8 +136,9 @@ fn sections(value: &str) -> Result<Vec<Section>, String> {
             "throughput" => Ok(Section::Throughput),
             "handshakes" => Ok(Section::Handshakes),
             "sleepers" => Ok(Section::Sleepers),
+            "load" => Ok(Section::Load),
             other => Err(format!(
-                "--only is create, concurrent, throughput, handshakes, memory or sleepers, not {other:?}"
+                "--only is create, concurrent, throughput, handshakes, memory, sleepers or load, not {other:?}"
             )),
         })
         .collect()

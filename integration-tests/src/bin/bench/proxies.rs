@@ -24,6 +24,25 @@ pub(crate) struct Route {
     pub(crate) pid: Option<u32>,
 }
 
+/// The ways to an instance's Postgres without another proxy.
+pub(crate) fn direct_and_multidb(environment: &Environment, instance: &str) -> [Route; 2] {
+    let socket = environment.run_dir(instance).join(".s.PGSQL.5432");
+    [
+        Route {
+            name: "direct",
+            endpoint: Endpoint::Unix(socket),
+            login: Login::trusted("postgres"),
+            pid: None,
+        },
+        Route {
+            name: "multidb",
+            endpoint: environment.endpoint(),
+            login: Login::trusted(format!("instance:{instance}")),
+            pid: Some(environment.daemon().pid().cast_unsigned()),
+        },
+    ]
+}
+
 /// The proxies of others that run. Dropping it ends them.
 pub(crate) struct Proxies {
     children: Vec<Child>,
@@ -46,20 +65,7 @@ impl Proxies {
     pub(crate) fn start(environment: &Environment, instance: &str) -> Self {
         let run_dir = environment.run_dir(instance);
         let mut proxies = Self::none();
-        proxies.routes = vec![
-            Route {
-                name: "direct",
-                endpoint: Endpoint::Unix(run_dir.join(".s.PGSQL.5432")),
-                login: Login::trusted("postgres"),
-                pid: None,
-            },
-            Route {
-                name: "multidb",
-                endpoint: environment.endpoint(),
-                login: Login::trusted(format!("instance:{instance}")),
-                pid: Some(environment.daemon().pid().cast_unsigned()),
-            },
-        ];
+        proxies.routes = direct_and_multidb(environment, instance).into();
         let dir = environment.dir().join("proxies");
         fs::create_dir(&dir).expect("a directory can be made");
         let login = Login::trusted("postgres");

@@ -16,6 +16,7 @@ pub(crate) enum Unit {
     MegabytesPerSecond,
     TransactionsPerSecond,
     HandshakesPerSecond,
+    Count,
 }
 
 impl Unit {
@@ -28,6 +29,7 @@ impl Unit {
             Self::MegabytesPerSecond => "MB/s",
             Self::TransactionsPerSecond => "tx/s",
             Self::HandshakesPerSecond => "per s",
+            Self::Count => "count",
         }
     }
 }
@@ -76,6 +78,10 @@ impl Samples {
         Self::new(times.into_iter().map(milliseconds).collect())
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.sorted.len()
+    }
+
     /// The least sample, which noise has disturbed least.
     pub(crate) fn min(&self) -> f64 {
         self.sorted[0]
@@ -93,6 +99,12 @@ impl Samples {
     /// By the nearest rank.
     pub(crate) fn p95(&self) -> f64 {
         let rank = (self.sorted.len() * 95).div_ceil(100);
+        self.sorted[rank - 1]
+    }
+
+    /// By the nearest rank.
+    pub(crate) fn p99(&self) -> f64 {
+        let rank = (self.sorted.len() * 99).div_ceil(100);
         self.sorted[rank - 1]
     }
 

@@ -71,8 +71,8 @@ pub(crate) fn measure(environment: &Environment, options: &Options, report: &mut
     environment.remove(name);
 }
 
-/// The transactions that pgbench made. Its own word for how long they took leaves connecting out.
-fn pgbench(route: &Route, clients: u32, seconds: u32) -> (f64, Duration) {
+/// pgbench with its read-only transactions, by this way.
+pub(crate) fn pgbench_command(route: &Route, clients: u32, seconds: u32) -> Command {
     let mut command = Command::new(postgres_bin().0.join("pgbench"));
     let (host, port) = match &route.endpoint {
         Endpoint::Tcp(port) => ("127.0.0.1".to_owned(), *port),
@@ -86,7 +86,13 @@ fn pgbench(route: &Route, clients: u32, seconds: u32) -> (f64, Duration) {
     command.args(["--jobs", &clients.min(2).to_string()]);
     command.args(["--time", &seconds.to_string()]);
     command.args(["--host", &host, "--port", &port.to_string()]);
-    let output = run(command.args(["--username", &route.login.user, DATABASE]));
+    command.args(["--username", &route.login.user, DATABASE]);
+    command
+}
+
+/// The transactions that pgbench made. Its own word for how long they took leaves connecting out.
+fn pgbench(route: &Route, clients: u32, seconds: u32) -> (f64, Duration) {
+    let output = run(&mut pgbench_command(route, clients, seconds));
     let number = |after: &str| -> f64 {
         let rest = output.ok().split(after).nth(1);
         let word = rest.and_then(|rest| rest.split_whitespace().next());
