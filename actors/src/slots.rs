@@ -27,6 +27,12 @@ pub(crate) fn residency(start: Duration) -> Duration {
     (start * 2).clamp(RESIDENCY_MIN, RESIDENCY_MAX)
 }
 
+/// How many servers start at once for each processor. A start is bound by processors; more at once would not end
+/// sooner, and would leave less of them to sessions at work.
+const STARTS_PER_PROCESSOR: usize = 2;
+/// After this time a start no longer counts: it waits for a disk or an engine, or recovers after a crash.
+const START_COUNTED: Duration = Duration::from_secs(1);
+
 /// One slot, released on drop.
 #[derive(Debug)]
 pub struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
@@ -37,6 +43,8 @@ pub struct Slots {
     semaphore: Arc<Semaphore>,
     max: usize,
     wanted: Arc<AtomicUsize>,
+    /// The permits of starts.
+    starts: Arc<Semaphore>,
 }
 
 /// Asks the Supervisor to stop an unused instance.
@@ -51,6 +59,7 @@ impl Slots {
             semaphore: Arc::new(Semaphore::new(max)),
             max,
             wanted: Arc::new(AtomicUsize::new(0)),
+            starts: Arc::new(Semaphore::new(starts_max())),
         }
     }
 
@@ -92,6 +101,25 @@ impl Slots {
     }
 }
 
+impl Slots {
+    /// Runs a start when fewer than [`STARTS_PER_PROCESSOR`] others run, in the order of the calls.
+    pub(crate) async fn start_in_turn<T>(&self, start: impl Future<Output = T>) -> T {
+        let permit = self.starts.clone().acquire_owned().await;
+        tokio::pin!(start);
+        tokio::select! {
+            biased;
+            started = &mut start => return started,
+            () = tokio::time::sleep(START_COUNTED) => drop(permit),
+        }
+        start.await
+    }
+}
+
+fn starts_max() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors * STARTS_PER_PROCESSOR
+}
+
 /// Counts a waiting instance until it is dropped.
 struct Wanted(Arc<AtomicUsize>);
 
@@ -105,5 +133,33 @@ impl Wanted {
 impl Drop for Wanted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::pending;
+
+    use super::*;
+    use crate::testing::paused;
+
+    #[test]
+    fn starts_take_turns_unless_they_are_slow() {
+        paused(async {
+            let slots = Slots::new(100);
+            let begun = Cell::new(0);
+            let starts = (0..=starts_max()).map(|_| {
+                slots.start_in_turn(async {
+                    begun.set(begun.get() + 1);
+                    pending::<()>().await;
+                })
+            });
+            let mut all = futures_util::future::join_all(starts);
+            let _pending = tokio::time::timeout(START_COUNTED / 2, &mut all).await;
+            assert_eq!(begun.get(), starts_max());
+            let _pending = tokio::time::timeout(START_COUNTED, &mut all).await;
+            assert_eq!(begun.get(), starts_max() + 1);
+        });
     }
 }

@@ -17,8 +17,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_RETRY_DELAY: Duration = Duration::from_secs(1);
 const STOP_RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// The result of a start: Postgres and its slot.
-type Started = Result<(RunningPostgres, Slot), InstanceError>;
+/// The result of a start: Postgres, its slot and for how long it keeps that.
+type Started = Result<(RunningPostgres, Slot, Duration), InstanceError>;
 
 impl InstanceActor {
     /// Makes a clone, for a new instance or for a reset.
@@ -124,49 +124,45 @@ impl InstanceActor {
                 None => {
                     let max = actor.deps.slots.max();
                     let error = InstanceError::NoSlot { max, waited: limit };
-                    actor.note_started(job, Err(error), Duration::ZERO, ctx);
+                    actor.note_started(job, Err(error), ctx);
                 }
             }
         });
         self.start = Some(ctx.spawn(acquired));
     }
 
+    /// Starts Postgres in its turn. The time that the start itself takes counts for its residency.
     fn start_postgres(&mut self, job: Job, slot: Slot, ctx: &mut Context<Self>) {
         let unmarked = self.unmark(ctx);
         let deps = self.deps.clone();
         let record = self.record.clone();
-        let began = Instant::now();
         let start = async move {
             if let Some(unmarked) = unmarked {
                 unmarked.await.unwrap_or(Err(InstanceError::Died))?;
             }
             let limit = deps.limits.start_timeout;
-            match tokio::time::timeout(limit, deps.runtime.start(&record)).await {
-                Ok(Ok(postgres)) => Ok((postgres, slot)),
-                Ok(Err(error)) => Err(InstanceError::Start(error)),
+            let start = deps.slots.start_in_turn(async {
+                let began = Instant::now();
+                (deps.runtime.start(&record).await, began.elapsed())
+            });
+            match tokio::time::timeout(limit, start).await {
+                Ok((Ok(postgres), elapsed)) => Ok((postgres, slot, residency(elapsed))),
+                Ok((Err(error), _)) => Err(InstanceError::Start(error)),
                 Err(_) => Err(InstanceError::StartTimeout { limit }),
             }
         };
         let start = start
             .into_actor(self)
-            .map(move |started: Started, actor, ctx| {
-                actor.note_started(job, started, began.elapsed(), ctx);
-            });
+            .map(move |started: Started, actor, ctx| actor.note_started(job, started, ctx));
         self.start = Some(ctx.spawn(start));
     }
 
-    fn note_started(
-        &mut self,
-        job: Job,
-        started: Started,
-        elapsed: Duration,
-        ctx: &mut Context<Self>,
-    ) {
+    fn note_started(&mut self, job: Job, started: Started, ctx: &mut Context<Self>) {
         self.start = None;
         let outcome = match started {
-            Ok((postgres, slot)) => {
+            Ok((postgres, slot, residency)) => {
                 self.failure = None;
-                let resident_until = Instant::now() + residency(elapsed);
+                let resident_until = Instant::now() + residency;
                 self.take_run(job, postgres, slot, resident_until, ctx);
                 Outcome::Done
             }
