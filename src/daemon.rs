@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use multidb_actors::auth::Attempts;
 use multidb_actors::clone_worker::{CloneWorker, CloneWorkerDeps, WorkerThreads};
-use multidb_actors::connection::{AdmissionControl, ConnectionDeps, Method, Tls};
+use multidb_actors::connection::{Activities, AdmissionControl, ConnectionDeps, Method, Tls};
 use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
@@ -362,6 +362,7 @@ impl Actors {
             supervisor: self.supervisor.clone(),
             index: self.index.clone(),
             probe: Arc::new(PgProbe),
+            activities: Activities::new(Arc::new(PgProbe)),
             sessions: self.sessions.clone(),
             limits: Arc::new(config.limits.clone()),
             admission: AdmissionControl::new(&config.limits),

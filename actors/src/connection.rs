@@ -23,6 +23,7 @@ use crate::snapshot_index::SnapshotIndex;
 use crate::supervisor::Supervisor;
 use crate::wire::{CancelRequest, Tail};
 
+mod activities;
 mod admission;
 mod attach;
 mod authenticate;
@@ -37,6 +38,7 @@ mod socket;
 mod stream;
 mod tls;
 
+pub use self::activities::Activities;
 pub use self::admission::{AdmissionControl, Permit, TooManySessions};
 pub use self::authenticate::Method;
 pub use self::error::{RefusalReason, TerminationReason};
@@ -59,8 +61,10 @@ pub struct ConnectionDeps {
     pub supervisor: Addr<Supervisor>,
     /// Chooses snapshots, for notices.
     pub index: Addr<SnapshotIndex>,
-    /// Queries a Postgres about its sessions.
+    /// Ends backends.
     pub probe: Arc<dyn ServerProbe>,
+    /// Asks each Postgres about its sessions.
+    pub activities: Activities,
     /// The open sessions.
     pub sessions: SessionTable,
     /// The limits.

@@ -14,8 +14,9 @@ use crate::wire::{BackendMessage, decode_backend, encode_authentication_ok};
 
 /// The longest login of a backend, in bytes.
 const LOGIN_BYTES_MAX: usize = 256 << 10;
-/// The delay before the next attempt at a Postgres that is starting up.
+/// The delay before the next attempt at a Postgres that is starting up; it doubles each time.
 const STARTING_DELAY: Duration = Duration::from_millis(2);
+const STARTING_DELAY_MAX: Duration = Duration::from_millis(50);
 
 /// A backend that waits for its first query.
 pub(super) struct Backend {
@@ -57,10 +58,14 @@ impl Backend {
         instance: &InstanceName,
     ) -> Result<Self, BackendError> {
         let attempts = async {
+            let mut delay = STARTING_DELAY;
             loop {
                 match Self::attempt(lease, startup).await {
                     Ok(Attempt::LoggedIn(backend)) => return Ok(backend),
-                    Ok(Attempt::StartingUp) => tokio::time::sleep(STARTING_DELAY).await,
+                    Ok(Attempt::StartingUp) => {
+                        tokio::time::sleep(delay).await;
+                        delay = (delay * 2).min(STARTING_DELAY_MAX);
+                    }
                     Ok(Attempt::Refused(messages)) => return Err(BackendError::Refused(messages)),
                     Err(error) => {
                         tracing::info!(%instance, %error, "login to postgres failed");
@@ -102,6 +107,7 @@ impl Backend {
             authenticated: false,
         };
         backend.socket.write_all(startup).await?;
+        let mut bytes_left = LOGIN_BYTES_MAX;
         loop {
             let frame = match decode_backend(&mut backend.unread) {
                 Ok(Some(frame)) => frame,
@@ -113,6 +119,10 @@ impl Backend {
                 }
                 Err(error) => return Err(io::Error::other(error)),
             };
+            // Also of the messages that are not passed on.
+            bytes_left = bytes_left
+                .checked_sub(frame.raw.len())
+                .ok_or_else(|| io::Error::other("the login to postgres is too long"))?;
             match frame.message {
                 BackendMessage::AuthenticationOk => {
                     backend.authenticated = true;
@@ -137,9 +147,6 @@ impl Backend {
                 | BackendMessage::ParameterStatus { .. }
                 | BackendMessage::ReadyForQuery { .. }
                 | BackendMessage::Other { .. } => {}
-            }
-            if backend.messages.len() + frame.raw.len() > LOGIN_BYTES_MAX {
-                return Err(io::Error::other("the login to postgres is too long"));
             }
             backend.messages.extend_from_slice(&frame.raw);
             if matches!(frame.message, BackendMessage::ReadyForQuery { .. }) {

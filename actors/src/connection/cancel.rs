@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Socket;
 use crate::ports::Endpoint;
-use crate::sessions::SessionTable;
+use crate::sessions::{Session, SessionTable};
 use crate::wire::{CancelRequest, encode_cancel_request};
 
 /// Forwards the request and waits until the backend has closed the connection, since clients take its end
@@ -18,6 +18,16 @@ pub(super) async fn forward(request: &CancelRequest, sessions: &SessionTable, li
         tracing::debug!("cancel request names no session");
         return;
     };
+    pass_on(request, &session, limit).await;
+}
+
+/// Cancels the query of a session. A cancel request needs no free connection of Postgres.
+pub(super) async fn forward_of(session: &Session, limit: Duration) {
+    let (process_id, key) = session.cancel_key.clone();
+    pass_on(&CancelRequest { process_id, key }, session, limit).await;
+}
+
+async fn pass_on(request: &CancelRequest, session: &Session, limit: Duration) {
     match tokio::time::timeout(limit, send(request, &session.server.endpoint)).await {
         Ok(Ok(())) => tracing::debug!(session = %session.id, "cancel request forwarded"),
         Ok(Err(error)) => {

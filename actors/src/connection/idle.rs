@@ -2,14 +2,17 @@
 //!
 //! The last six bytes of the backend's stream tell that it waits for its client. They can be wrong (a pipelined
 //! query runs, or a row ends with these bytes). So the backend is looked up in `pg_stat_activity` before its
-//! session is ended, and the session continues if any byte passed in the meantime.
+//! session is ended, and the session continues if any byte passed in the meantime. Where Postgres has no free
+//! connection for that, the last six bytes have to do for one session at a time (`activities.rs`).
 
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::time::Instant;
 
-use super::{ConnectionActor, EndRequest, OpenSession, TerminationReason};
-use crate::ports::BackendActivity;
+use super::activities::{Answer, Candidate, INTERVAL, Urgency};
+use super::{ConnectionActor, EndRequest, OpenSession, TerminationReason, cancel};
+use crate::ports::{BackendActivity, ProbeError};
 use crate::sessions::{EndConnection, EndReason, SessionState};
 
 /// The time between two checks of a session that is drained.
@@ -17,14 +20,14 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 /// The least time between two checks of a session.
 const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(20);
 
-/// The least time between two probes of a backend, each of which needs a backend of its own.
-const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(250);
-
 /// The delay before the backend of a killed session is terminated, if the error of multidb did not end it.
 const TERMINATE_DELAY: Duration = Duration::from_millis(100);
 /// The delay before the connection of a terminated backend is closed. The backend's error may wait behind
 /// bytes that the client does not read.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The limit of a cancel request to a Postgres that has no free connection.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Handler<EndConnection> for ConnectionActor {
     type Result = ();
@@ -70,6 +73,33 @@ impl OpenSession {
             SessionState::Active => self.shortest_limit(false),
             SessionState::IdleInTransaction => self.idle.transaction,
         }
+    }
+
+    /// The activity of a backend that waits for its client, by the end of its stream.
+    fn activity_by_bytes(&self) -> Option<BackendActivity> {
+        let stats = &self.session.stats;
+        match stats.state() {
+            SessionState::Active => None,
+            SessionState::Idle if stats.listens() => Some(BackendActivity::Listening),
+            SessionState::Idle => Some(BackendActivity::Idle),
+            SessionState::IdleInTransaction => Some(BackendActivity::IdleInTransaction),
+        }
+    }
+
+    fn quiet_since(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_sub(self.session.stats.idle_for())
+            .unwrap_or(now)
+    }
+
+    /// The session as one that may be ended by its bytes alone, if it is over its limit by them.
+    fn candidate(&self, others: bool) -> Option<Candidate> {
+        let (limit, _) = self.end_of(self.activity_by_bytes()?, others)?;
+        let stats = &self.session.stats;
+        (stats.idle_for() >= limit).then(|| Candidate {
+            in_transaction: stats.state() == SessionState::IdleInTransaction,
+            quiet_since: self.quiet_since(),
+        })
     }
 
     /// The limit of a session whose backend reports this activity, and how it ends. `None` is no limit.
@@ -124,11 +154,17 @@ impl ConnectionActor {
         if stats.idle_for() < open.idle_limit(stats.state()) {
             return self.watch_idleness(ctx);
         }
-        self.probe(ctx, |actor, activity, chunks, ctx| {
+        let candidate = open.candidate(self.others_work(open));
+        self.probe(ctx, Urgency::Check, candidate, |actor, answer, chunks, ctx| {
             let Some(open) = &actor.session else {
                 return;
             };
             let session = &open.session;
+            let activity = match answer {
+                Answer::Activity(activity) => activity,
+                Answer::NoFreeConnection { chosen: true } => open.activity_by_bytes(),
+                Answer::NoFreeConnection { chosen: false } | Answer::Unknown => None,
+            };
             let activity = match activity {
                 Some(BackendActivity::Idle) if session.stats.listens() => Some(BackendActivity::Listening),
                 activity => activity,
@@ -136,8 +172,8 @@ impl ConnectionActor {
             if activity == Some(BackendActivity::Listening) && session.stats.chunks() == chunks {
                 session.stats.note_only_listens();
             }
-            let others = actor.deps.sessions.serves_others(&session.instance, actor.id);
-            let next = open.check_interval().max(PROBE_INTERVAL_MIN);
+            let others = actor.others_work(open);
+            let next = open.check_interval().max(INTERVAL);
             let end = activity.and_then(|activity| open.end_of(activity, others));
             let over = |limit| session.stats.idle_for() >= limit && session.stats.chunks() == chunks;
             match end {
@@ -164,12 +200,24 @@ impl ConnectionActor {
             ctx.run_later(DRAIN_INTERVAL, Self::drain);
             return;
         }
-        self.probe(ctx, |actor, activity, chunks, ctx| {
-            if let Some(BackendActivity::Idle | BackendActivity::Listening) = activity {
-                actor.end_if_quiet(TerminationReason::ShuttingDown, chunks);
-            }
-            ctx.run_later(DRAIN_INTERVAL, Self::drain);
-        });
+        let candidate = Candidate {
+            in_transaction: false,
+            quiet_since: open.quiet_since(),
+        };
+        self.probe(
+            ctx,
+            Urgency::Now,
+            Some(candidate),
+            |actor, answer, chunks, ctx| {
+                if let Answer::NoFreeConnection { chosen: true }
+                | Answer::Activity(Some(BackendActivity::Idle | BackendActivity::Listening)) =
+                    answer
+                {
+                    actor.end_if_quiet(TerminationReason::ShuttingDown, chunks);
+                }
+                ctx.run_later(DRAIN_INTERVAL, Self::drain);
+            },
+        );
     }
 
     /// Ends the session now: by an error of multidb if its backend waits for its client, else by the backend.
@@ -177,23 +225,28 @@ impl ConnectionActor {
         if self.session.is_none() {
             return ctx.stop();
         }
-        self.probe(ctx, |actor, activity, chunks, ctx| match activity {
-            Some(
-                BackendActivity::Idle
-                | BackendActivity::Listening
-                | BackendActivity::IdleInTransaction,
-            ) => {
-                actor.end_if_quiet(TerminationReason::Killed, chunks);
-                // For a client that has sent a query in the meantime.
-                ctx.run_later(TERMINATE_DELAY, Self::terminate);
-            }
-            Some(
-                BackendActivity::InCopy { .. }
-                | BackendActivity::Active
-                | BackendActivity::Replicating,
-            )
-            | None => actor.terminate(ctx),
-        });
+        self.probe(
+            ctx,
+            Urgency::Now,
+            None,
+            |actor, answer, chunks, ctx| match actor.activity(answer) {
+                Some(
+                    BackendActivity::Idle
+                    | BackendActivity::Listening
+                    | BackendActivity::IdleInTransaction,
+                ) => {
+                    actor.end_if_quiet(TerminationReason::Killed, chunks);
+                    // For a client that has sent a query in the meantime.
+                    ctx.run_later(TERMINATE_DELAY, Self::terminate);
+                }
+                Some(
+                    BackendActivity::InCopy { .. }
+                    | BackendActivity::Active
+                    | BackendActivity::Replicating,
+                )
+                | None => actor.terminate(ctx),
+            },
+        );
     }
 
     /// Terminates the backend, which ends the session.
@@ -205,7 +258,12 @@ impl ConnectionActor {
         let session = open.session.clone();
         let terminated = async move {
             let process_id = session.cancel_key.0;
-            probe.terminate_backend(&session.server, process_id).await
+            let terminated = probe.terminate_backend(&session.server, process_id).await;
+            if terminated == Err(ProbeError::NoFreeConnection) {
+                // The backend notices that its client is gone once its query is cancelled.
+                cancel::forward_of(&session, CANCEL_TIMEOUT).await;
+            }
+            terminated
         };
         ctx.spawn(terminated.into_actor(self).map(|result, actor, ctx| {
             match result {
@@ -233,31 +291,38 @@ impl ConnectionActor {
         }
     }
 
-    /// Probes the backend, then calls `then` with its activity and with the count of chunks before the probe.
-    /// The activity is `None` if the backend is gone or its Postgres cannot be reached.
+    /// Asks about the backend, then calls `then` with the answer and with the count of chunks before the
+    /// question.
     fn probe(
         &mut self,
         ctx: &mut Context<Self>,
-        then: impl FnOnce(&mut Self, Option<BackendActivity>, u64, &mut Context<Self>) + 'static,
+        urgency: Urgency,
+        candidate: Option<Candidate>,
+        then: impl FnOnce(&mut Self, Answer, u64, &mut Context<Self>) + 'static,
     ) {
         let Some(open) = &self.session else {
             return;
         };
-        let probe = self.deps.probe.clone();
-        let session = open.session.clone();
-        let chunks = session.stats.chunks();
-        let probed = async move {
-            let process_id = session.cancel_key.0;
-            let process_ids = [process_id];
-            let probed = probe.backend_activities(&session.server, &process_ids);
-            probed.await.map(|known| known.get(&process_id).copied())
-        };
-        ctx.spawn(probed.into_actor(self).map(move |answer, actor, ctx| {
-            let activity = answer.unwrap_or_else(|error| {
-                tracing::warn!(id = %actor.id, error = multidb_store::error_chain(&error), "activity of a session is unknown, it continues");
-                None
-            });
-            then(actor, activity, chunks, ctx);
+        let chunks = open.session.stats.chunks();
+        let answered = self.deps.activities.ask(&open.session, urgency, candidate);
+        ctx.spawn(answered.into_actor(self).map(move |answer, actor, ctx| {
+            then(actor, answer.unwrap_or(Answer::Unknown), chunks, ctx);
         }));
+    }
+
+    /// The activity of a session that is to be ended at once. Where Postgres cannot be asked for want of a
+    /// connection, the bytes have to do.
+    fn activity(&self, answer: Answer) -> Option<BackendActivity> {
+        match answer {
+            Answer::Activity(activity) => activity,
+            Answer::NoFreeConnection { .. } => self.session.as_ref()?.activity_by_bytes(),
+            Answer::Unknown => None,
+        }
+    }
+
+    /// Whether the instance has another session that does more than listen.
+    fn others_work(&self, open: &OpenSession) -> bool {
+        let instance = &open.session.instance;
+        self.deps.sessions.serves_others(instance, self.id)
     }
 }

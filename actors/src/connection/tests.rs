@@ -7,6 +7,7 @@
 mod authenticate;
 mod cancel;
 mod ending;
+mod full;
 mod handshake;
 mod idle;
 mod login;
@@ -71,6 +72,7 @@ impl Fixture {
             supervisor: actors.supervisor.clone(),
             index: actors.index.clone(),
             probe: probe.clone(),
+            activities: Activities::new(probe.clone()),
             sessions: SessionTable::default(),
             admission: AdmissionControl::new(&limits),
             limits: Arc::new(limits),

@@ -33,6 +33,8 @@ pub enum Login {
     HangUp,
     /// There is never an answer.
     Hang,
+    /// These bytes are sent again and again.
+    Flood(&'static [u8]),
 }
 
 /// A server on its own Unix socket. Its backends have the process ids 1000, 1001 and so on, and their
@@ -201,6 +203,9 @@ impl Backend {
             }
             Login::HangUp => return Ok(false),
             Login::Hang => std::future::pending().await,
+            Login::Flood(bytes) => loop {
+                self.socket.write_all(&bytes.repeat(1000)).await?;
+            },
         }
         let mut key = self.process_id.to_be_bytes().to_vec();
         key.extend([7; 4]);

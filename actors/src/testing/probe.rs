@@ -21,12 +21,19 @@ pub struct FakeProbe {
     pub reasons: Mutex<Vec<AwakeReason>>,
     /// Whether all questions fail.
     pub unreachable: Mutex<bool>,
+    /// Whether Postgres has no free connection.
+    pub full: Mutex<bool>,
+    /// The number of questions about backends.
+    pub questions: Mutex<usize>,
     /// Write-locked while answers are to wait. An answer is that of the time of the question.
     pub answer_gate: tokio::sync::RwLock<()>,
 }
 
 impl FakeProbe {
     fn reach(&self) -> Result<(), ProbeError> {
+        if *lock(&self.full) {
+            return Err(ProbeError::NoFreeConnection);
+        }
         if *lock(&self.unreachable) {
             return Err(ProbeError::Failed(RuntimeError {
                 message: "unreachable".to_owned(),
@@ -45,6 +52,8 @@ impl Default for FakeProbe {
             terminated: Mutex::default(),
             reasons: Mutex::default(),
             unreachable: Mutex::default(),
+            full: Mutex::default(),
+            questions: Mutex::default(),
             answer_gate: tokio::sync::RwLock::default(),
         }
     }
@@ -59,6 +68,7 @@ impl ServerProbe for FakeProbe {
     ) -> Result<HashMap<i32, BackendActivity>, ProbeError> {
         let activity = *lock(&self.activity);
         lock(&self.asked).extend(process_ids);
+        *lock(&self.questions) += 1;
         let _open = self.answer_gate.read().await;
         self.reach()?;
         let each = process_ids.iter();

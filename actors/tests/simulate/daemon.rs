@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use multidb_actors::clone_worker::{CloneWorker, CloneWorkerDeps, Executor, Lane};
 use multidb_actors::connection::{
-    AdmissionControl, ConnectionActor, ConnectionDeps, DetachedSocket, Method,
+    Activities, AdmissionControl, ConnectionActor, ConnectionDeps, DetachedSocket, Method,
 };
 use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::{Cloner, Runtime};
@@ -101,6 +101,7 @@ impl Daemon {
             supervisor: supervisor.clone(),
             index,
             probe: ports.clone(),
+            activities: Activities::new(ports.clone()),
             sessions: sessions.clone(),
             limits: limits.clone(),
             admission: AdmissionControl::new(&limits),

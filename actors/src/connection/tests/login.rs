@@ -224,3 +224,26 @@ fn query_sent_along_with_the_login_is_answered_after_it() {
         },
     );
 }
+
+#[test]
+fn forged_login_is_an_error_for_its_own_client_only() {
+    run_test(
+        |_| {},
+        |fixture| async move {
+            let mut other = fixture.session("instance:a").await;
+            let forged = [
+                &b"R\0\0\0\x08\0\0\0\0"[..],
+                b"S\0\0\0\x08a\0b\0",
+                b"N\0\0\0\x05\0",
+                b"K\x7f\xff\xff\xff",
+                b"HTTP/1.1 200 OK\r\n",
+            ];
+            let logins = forged.into_iter().cycle().map(Login::Flood);
+            fixture.postgres.plan(logins.take(5000));
+            let mut client = fixture.connect().await;
+            client.send(&startup(&[("user", "instance:a")])).await;
+            assert_eq!(client.refusal().await, "08006");
+            other.answers().await;
+        },
+    );
+}
