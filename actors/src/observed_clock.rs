@@ -1,9 +1,10 @@
 //! The clock of one root: the wall clock for people, and observed time for decisions.
 //!
-//! Observed time advances with the boot-time clock while a daemon of this root runs, and stands still otherwise. Nothing
-//! expires by the wall clock, which may be wrong and may jump.
+//! Observed time advances with the boot-time clock while a daemon of this root runs and looks at it, and stands still
+//! otherwise: while no daemon runs, and while the machine sleeps, when nobody could have used an instance either.
+//! Nothing expires by the wall clock, which may be wrong and may jump.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,20 +12,35 @@ use multidb_store::ObservedTime;
 
 use crate::ports::Clock;
 
+/// The longest time between two looks at the clock that counts. The Supervisor looks every minute, so a longer one is a
+/// suspended machine; its length is only as right as the clock that the machine woke up with.
+const GAP_MAX: Duration = Duration::from_secs(600);
+
 /// The clock of one root. Clones share it.
 #[derive(Clone)]
 pub struct ObservedClock {
     clock: Arc<dyn Clock>,
-    /// The observed time at the daemon's start, and the boot-time clock at that moment.
+    /// The observed time at the daemon's start.
     start: ObservedTime,
-    start_since_boot: Duration,
+    looks: Arc<Mutex<Looks>>,
 }
 
-/// One moment by both clocks.
+/// What was seen at the last look.
+#[derive(Debug)]
+struct Looks {
+    /// The boot-time clock.
+    since_boot: Duration,
+    /// The observed time since the daemon's start.
+    elapsed: Duration,
+}
+
+/// One moment by all clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// By the wall clock.
     pub wall: Timestamp,
+    /// By the boot-time clock.
+    pub since_boot: Duration,
     /// In observed time.
     pub observed: ObservedTime,
 }
@@ -32,19 +48,30 @@ pub struct Moment {
 impl ObservedClock {
     /// A clock that goes on from this observed time.
     pub fn new(clock: Arc<dyn Clock>, start: ObservedTime) -> Self {
+        let looks = Looks {
+            since_boot: clock.since_boot(),
+            elapsed: Duration::ZERO,
+        };
         Self {
-            start_since_boot: clock.since_boot(),
             clock,
             start,
+            looks: Arc::new(Mutex::new(looks)),
         }
     }
 
     /// The current moment.
     pub fn now(&self) -> Moment {
-        let elapsed = self.clock.since_boot();
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let since_boot = self.clock.since_boot();
+        let passed = since_boot.saturating_sub(looks.since_boot);
+        looks.since_boot = since_boot;
+        if passed <= GAP_MAX {
+            looks.elapsed += passed;
+        }
         Moment {
             wall: self.clock.now(),
-            observed: self.start + elapsed.saturating_sub(self.start_since_boot),
+            since_boot,
+            observed: self.start + looks.elapsed,
         }
     }
 }
@@ -71,6 +98,21 @@ mod tests {
             assert_eq!(now.wall, date + SignedDuration::from_secs(1_000_003));
             fake.set_wall_ahead(SignedDuration::from_hours(-24));
             assert_eq!(clock.now().observed, now.observed);
+        });
+    }
+
+    #[test]
+    fn sleep_of_the_machine_does_not_count() {
+        paused(async {
+            let fake = Arc::new(FakeClock::default());
+            let clock = ObservedClock::new(fake.clone(), ObservedTime::default());
+            let other = clock.clone();
+            for (passes, observed) in [(599, 599), (600, 1199), (601, 1199), (1, 1200)] {
+                fake.pass(Duration::from_secs(passes));
+                let expected = ObservedTime::from_millis(observed * 1000);
+                assert_eq!(clock.now().observed, expected);
+                assert_eq!(other.now().observed, expected);
+            }
         });
     }
 }

@@ -268,7 +268,7 @@ pub struct Harness {
     pub source: Arc<FakeSource>,
     /// Both clocks, to set them.
     pub clock: Arc<FakeClock>,
-    /// The root's clock over them, which began at zero.
+    /// The root's clock over them.
     pub root_clock: ObservedClock,
     /// The store of records.
     pub store: Store,
@@ -289,6 +289,11 @@ impl Harness {
 
     /// A harness without instances, with these configured projects.
     pub fn with_projects(limits: Limits, projects: &[ProjectName]) -> Self {
+        Self::observed_for(Duration::ZERO, limits, projects)
+    }
+
+    /// A harness without instances, of a root whose daemons have run for this time.
+    pub fn observed_for(time: Duration, limits: Limits, projects: &[ProjectName]) -> Self {
         let root = tempfile::tempdir().expect("there is room for a directory");
         let layout = Layout::new(root.path());
         let store = Store::open_or_rebuild(&layout)
@@ -302,7 +307,7 @@ impl Harness {
         });
         let source = Arc::new(FakeSource::default());
         let clock = Arc::new(FakeClock::default());
-        let start = multidb_store::ObservedTime::default();
+        let start = multidb_store::ObservedTime::default() + time;
         let root_clock = ObservedClock::new(clock.clone(), start);
         for (gitref, listing, defined) in [
             ("main", "l2", &["a.1", "a.2"][..]),

@@ -62,7 +62,8 @@ pub struct InstanceRecord {
 }
 
 /// A moment in observed time: the time that daemons of this root have spent running, by the boot-time clock.
-/// It never jumps, whatever the wall clock does, and stands still while no daemon runs.
+/// It never jumps, whatever the wall clock does, and stands still while no daemon runs and while the
+/// machine sleeps.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

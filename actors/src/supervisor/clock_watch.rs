@@ -36,7 +36,7 @@ impl ClockWatch {
     /// Looks at the clocks. Returns by how much the wall clock jumped since the last look, if it did.
     pub(super) fn look(&mut self, now: Moment) -> Option<SignedDuration> {
         let last = std::mem::replace(&mut self.last, now);
-        let passed = now.observed.since(last.observed);
+        let passed = now.since_boot.saturating_sub(last.since_boot);
         let passed = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
         let jump = now.wall.duration_since(last.wall).saturating_sub(passed);
         if jump.abs() <= DIFFERENCE_MAX {
@@ -63,6 +63,7 @@ mod tests {
     fn now(wall: i64, observed: u64) -> Moment {
         Moment {
             wall: Timestamp::from_second(1_000_000 + wall).unwrap(),
+            since_boot: Duration::from_secs(observed),
             observed: ObservedTime::from_millis(observed * 1000),
         }
     }

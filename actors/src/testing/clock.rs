@@ -17,6 +17,8 @@ pub struct FakeClock {
     passed: Mutex<Duration>,
     /// How far the wall clock is ahead of the truth.
     ahead: Mutex<SignedDuration>,
+    /// Tokio's time that counts, where only the test lets time pass.
+    frozen: Mutex<Option<Duration>>,
 }
 
 impl FakeClock {
@@ -27,6 +29,12 @@ impl FakeClock {
     pub fn pass(&self, time: Duration) {
         let mut passed = lock(&self.passed);
         *passed = passed.saturating_add(time);
+    }
+
+    /// From now on only [`FakeClock::pass`] lets time pass. Paused time runs ahead while a thread works, and a test that
+    /// counts hours must not depend on that.
+    pub fn freeze(&self) {
+        *lock(&self.frozen) = Some(self.created.elapsed());
     }
 
     /// Sets the wall clock ahead of the truth by this time, or behind it. The boot-time clock does not change.
@@ -41,6 +49,7 @@ impl Default for FakeClock {
             created: Instant::now(),
             passed: Mutex::default(),
             ahead: Mutex::default(),
+            frozen: Mutex::default(),
         }
     }
 }
@@ -54,6 +63,7 @@ impl Clock for FakeClock {
     }
 
     fn since_boot(&self) -> Duration {
-        self.created.elapsed().saturating_add(*lock(&self.passed))
+        let elapsed = lock(&self.frozen).unwrap_or_else(|| self.created.elapsed());
+        elapsed.saturating_add(*lock(&self.passed))
     }
 }

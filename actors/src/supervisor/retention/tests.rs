@@ -22,6 +22,7 @@ fn wall(seconds: i64) -> Timestamp {
 fn now(wall_seconds: i64, observed_seconds: u64) -> Moment {
     Moment {
         wall: wall(wall_seconds),
+        since_boot: Duration::from_secs(observed_seconds),
         observed: observed(observed_seconds),
     }
 }
