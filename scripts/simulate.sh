@@ -2,12 +2,13 @@
 # Simulates the daemon's actors in a world in which everything fails: the disk, the records, the servers, the
 # runtime, git, the clock, and the daemon itself. Each seed is another course of events, always the same one.
 #
-# usage: scripts/simulate.sh [--seeds N] [--seed S] [--seconds T] [--lines L]
+# usage: scripts/simulate.sh [--seeds N] [--seed S] [--seconds T] [--lines L] [--dev]
 #
 #   --seeds N    how many seeds; 100 by default, or 1 with --seed
 #   --seed S     the first seed; 1 by default
 #   --seconds T  stop after this time, whatever is left of the seeds
 #   --lines L    how many of the last lines of the trace a failure prints; 200 by default
+#   --dev        with the build of the tests, which is slower and is there after them
 #
 # Prints the first seed that breaks an invariant, the simulated time and the end of its trace, and fails. Such a
 # seed goes to actors/tests/simulate/seeds.txt, whose seeds run with the tests. One process runs on each processor.
@@ -21,6 +22,7 @@ seeds=
 first=
 seconds=
 lines=200
+profile=simulate
 
 usage() {
     sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
@@ -43,6 +45,7 @@ parse() {
             --seed) first=$(number "$1" "${2:-}") && shift ;;
             --seconds) seconds=$(number "$1" "${2:-}") && shift ;;
             --lines) lines=$(number "$1" "${2:-}") && shift ;;
+            --dev) profile=dev ;;
             --help | -h) usage && exit 0 ;;
             *)
                 echo "simulate: unknown argument: $1" >&2
@@ -60,7 +63,7 @@ parse() {
 
 # The binary of the simulation.
 build() {
-    cargo test --package multidb-actors --test simulate --locked --no-run --message-format=json |
+    cargo test --profile "$profile" --package multidb-actors --test simulate --locked --no-run --message-format=json |
         sed --quiet 's/.*"executable":"\([^"]*simulate-[^"]*\)".*/\1/p' | tail --lines=1
 }
 

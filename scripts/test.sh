@@ -104,7 +104,7 @@ run_tests() {
 
 run_simulation() {
     if [ ${#filters[@]} -eq 0 ]; then
-        "$repo/scripts/simulate.sh" --seconds 60
+        "$repo/scripts/simulate.sh" --dev --seconds 60
     fi
 }
 

@@ -86,6 +86,7 @@ async fn pin(world: &World, daemon: &Reachable, name: &InstanceName, pin: Pin) {
     let answer = answer_of(daemon, daemon.supervisor.send(message)).await;
     world.trace(format_args!("pin {name} {pin:?}: {answer:?}"));
     if let Ok(Some(Ok(()))) = answer {
-        world.oracle().pin_done(name, pin);
+        let observed = world.observed();
+        world.oracle().pin_done(name, pin, observed);
     }
 }

@@ -22,6 +22,10 @@ pub struct Oracle {
     promises: BTreeMap<InstanceName, Promise>,
     /// The committed writes of each clone.
     writes: BTreeMap<InstanceUid, BTreeSet<u64>>,
+    /// When the deletion of a clone was first recorded, in the time that daemons have run.
+    begun: BTreeMap<InstanceUid, Duration>,
+    /// When a deletion by expiry last began, likewise.
+    last_expiry: Option<Duration>,
     pub counts: Counts,
 }
 
@@ -55,6 +59,8 @@ struct Promise {
     /// The last use, in the time that daemons have run.
     used: Duration,
     pin: Option<PinPromise>,
+    /// When a pin was last set or taken away.
+    pinned: Duration,
 }
 
 /// A pin that was asked for.
@@ -146,7 +152,7 @@ impl Oracle {
     /// A command was answered, or never will be.
     pub fn answered(&mut self, asked: &Asked, answer: Answer, observed: Duration) {
         let promise = self.promise(&asked.name);
-        if answer == Answer::Done {
+        if answer == Answer::Done && matches!(asked.command, Command::Start | Command::Reset) {
             promise.used = observed;
         }
         if !matches!(asked.command, Command::Delete | Command::Reset) {
@@ -168,6 +174,11 @@ impl Oracle {
         }
     }
 
+    /// The deletion of a clone is recorded.
+    pub fn deletion_recorded(&mut self, clone: InstanceUid, observed: Duration) {
+        self.begun.entry(clone).or_insert(observed);
+    }
+
     pub fn pin_asked(&mut self, name: &InstanceName, pin: Pin) {
         let promise = self.promise(name);
         promise.pin = Some(PinPromise {
@@ -178,8 +189,9 @@ impl Oracle {
     }
 
     /// A pin was acknowledged. Another one that was asked for meanwhile may have come after it.
-    pub fn pin_done(&mut self, name: &InstanceName, pin: Pin) {
+    pub fn pin_done(&mut self, name: &InstanceName, pin: Pin, observed: Duration) {
         let promise = self.promise(name);
+        promise.pinned = observed;
         if let Some(promised) = &mut promise.pin
             && promised.pin == pin
         {
@@ -263,7 +275,8 @@ impl World {
     pub fn destroyed(&self, clone: InstanceUid) {
         self.trace(format_args!("the data of {clone} is destroyed"));
         let observed = self.observed();
-        let retention = self.settings.limits.retention;
+        let limits = &self.settings.limits;
+        let least = limits.retention + limits.expiry_grace;
         let mut oracle = self.oracle();
         oracle.counts.destroyed += 1;
         let Some(name) = oracle.name_of(clone) else {
@@ -272,13 +285,19 @@ impl World {
         let pin = oracle.pin_of(&name);
         let promise = oracle.promise(&name);
         let disuse = observed.saturating_sub(promise.used) + LAST_USE_TOLERANCE;
+        let since_pin = observed.saturating_sub(promise.pinned) + LAST_USE_TOLERANCE;
         let sessions = promise.sessions;
         let licence = promise.licence;
         promise.clone = None;
         promise.pin = None;
         promise.changed();
+        let mut since_expiry = None;
         if !licence {
             oracle.counts.expired += 1;
+            // It may have been interrupted by a restart.
+            let begun = oracle.begun.get(&clone).copied().unwrap_or(observed);
+            let last = oracle.last_expiry.replace(begun);
+            since_expiry = last.map(|last| begun.saturating_sub(last));
         }
         drop(oracle);
         if licence {
@@ -289,10 +308,22 @@ impl World {
                 "{name}, {clone}, is destroyed though it is pinned"
             ));
         }
-        if disuse < retention || sessions > 0 {
+        if disuse < least || sessions > 0 {
             self.violated(format_args!(
                 "{name}, {clone}, is destroyed, and nobody asked for that; unused for {disuse:?} \
-                 of {retention:?}, {sessions} sessions"
+                 of {least:?}, {sessions} sessions"
+            ));
+        }
+        if since_pin < limits.expiry_grace {
+            self.violated(format_args!(
+                "{name}, {clone}, is destroyed {since_pin:?} after its pin was taken away"
+            ));
+        }
+        if let Some(since) = since_expiry
+            && since + LAST_USE_TOLERANCE < limits.expiry_window()
+        {
+            self.violated(format_args!(
+                "{name}, {clone}, expires {since:?} after another, and there are few instances"
             ));
         }
     }

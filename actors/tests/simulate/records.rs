@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use multidb_actors::ports::{RecordChange, Records};
-use multidb_store::{InstanceName, InstanceRecord, ObservedTime, StoreError, StoredTime};
+use multidb_store::{InstanceName, InstanceRecord, ObservedTime, Phase, StoreError, StoredTime};
 
 use crate::entropy::Chance;
 use crate::ports::Ports;
@@ -138,6 +138,12 @@ impl Records for Ports {
             }
             let write = Write::new(change);
             write.trace(&self.world);
+            if let Write::Put(record) = &write
+                && record.phase == Phase::Deleting
+            {
+                let observed = self.world.observed();
+                self.world.oracle().deletion_recorded(record.uid, observed);
+            }
             self.world.records().append(write);
             self.step("records: appended")
                 .map_err(|_| failed("flush"))?;

@@ -66,7 +66,7 @@ impl Ports {
     }
 }
 
-/// Ends the server of a start that did not succeed, in the background, as a runtime has to.
+/// Ends the server of a start that did not succeed, as a runtime has to.
 struct StartGuard {
     ports: Ports,
     uid: InstanceUid,
@@ -88,14 +88,8 @@ impl Drop for StartGuard {
             // The daemon is gone and its server runs on.
             return;
         }
-        let (ports, uid) = (self.ports.clone(), self.uid);
-        tokio::spawn(async move {
-            tokio::time::sleep(ports.world.time(1, 200)).await;
-            if !ports.life.is_over() {
-                ports.world.end_server(uid);
-            }
-            drop(lock);
-        });
+        self.ports.world.end_server(self.uid);
+        drop(lock);
     }
 }
 
@@ -120,6 +114,7 @@ impl Runtime for Ports {
         };
         let server = self.world.launch_server(uid);
         self.request("start: launched").await?;
+        self.may_panic();
         if self.world.fails(self.faults().start_hangs) {
             std::future::pending::<()>().await;
         }

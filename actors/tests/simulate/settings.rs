@@ -44,6 +44,8 @@ pub struct Faults {
     pub probe: Rate,
     /// The actor of an instance panics while it waits for its server.
     pub panics: Rate,
+    /// Whether the wall clock jumps.
+    pub jumps: bool,
     /// Whether the machine loses power at times.
     pub power_cuts: bool,
 }
@@ -71,8 +73,11 @@ const HOUR: u64 = 60 * MINUTE;
 impl Settings {
     pub fn new(chance: &mut Chance) -> Self {
         let pace = Pace::new(chance);
-        // Longer than any simulation.
-        let retention = Duration::from_secs(60 * 86_400);
+        let retention = if pace.visit.1 > HOUR {
+            chance.time(2 * HOUR, 48 * HOUR)
+        } else {
+            chance.time(20 * MINUTE, 20 * HOUR)
+        };
         let limits = Limits {
             idle: IdleLimits {
                 session: chance.time(MINUTE, HOUR),
@@ -81,7 +86,7 @@ impl Settings {
             },
             instance_idle_timeout: chance.time(2_000, 20 * MINUTE),
             retention,
-            expiry_grace: Duration::from_secs(86_400),
+            expiry_grace: chance.time(10 * MINUTE, 10 * HOUR),
             start_timeout: chance.time(5_000, 60_000),
             login_timeout: Duration::from_secs(10),
             shutdown_grace: chance.time(100, 20_000),
@@ -120,6 +125,7 @@ impl Faults {
             git: rate(200_000),
             probe: rate(200_000),
             panics: rate(50_000),
+            jumps: rate(2) > 0,
             power_cuts: rate(2) > 0,
         }
     }

@@ -50,6 +50,8 @@ pub struct World {
 struct Clocks {
     began: Instant,
     booted: Instant,
+    /// How far the wall clock is ahead of the time that has passed.
+    ahead: SignedDuration,
     /// The time that daemons have run, up to the current one's beginning.
     observed: Duration,
     /// When the current daemon began.
@@ -100,6 +102,7 @@ impl World {
         let clocks = Clocks {
             began: now,
             booted: now,
+            ahead: SignedDuration::ZERO,
             observed: Duration::ZERO,
             daemon_began: None,
             ended: None,
@@ -213,13 +216,20 @@ impl World {
     pub fn wall(&self) -> Timestamp {
         let clocks = lock(&self.clocks);
         let elapsed = SignedDuration::try_from(clocks.began.elapsed());
-        let since = elapsed.unwrap_or(SignedDuration::MAX);
+        let since = elapsed.unwrap_or(SignedDuration::MAX) + clocks.ahead;
         START.saturating_add(since).unwrap_or(Timestamp::MAX)
     }
 
     pub fn since_boot(&self) -> Duration {
         // A machine has run for a while when its daemon starts.
         lock(&self.clocks).booted.elapsed() + Duration::from_secs(20)
+    }
+
+    pub fn jump(&self, by: SignedDuration) {
+        let mut clocks = lock(&self.clocks);
+        clocks.ahead += by;
+        drop(clocks);
+        self.trace(format_args!("the wall clock jumps by {by:#}"));
     }
 
     pub fn reboot(&self) {
