@@ -7,15 +7,14 @@
 //! | `reflink` | a new tree whose files share all blocks | XFS: its log; others: `syncfs` |
 //! | `copy` | a full copy, only where the configuration asks for it | `syncfs` |
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use multidb_actors::ports::{CloneError, CloneReport, Cloner};
 use multidb_store::manifest;
-use multidb_store::{InstanceRecord, InstanceUid, Layout, error_chain};
+use multidb_store::quarantine;
+use multidb_store::{InstanceName, InstanceRecord, InstanceUid, Layout};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -253,28 +252,27 @@ impl Cloner for TreeCloner {
             .map_err(|error| self.manifest_failed(&error))
     }
 
-    fn unknown_clones(&self, known: &HashSet<InstanceUid>) -> Result<Vec<InstanceUid>, CloneError> {
-        let is_unknown = |name: &OsStr| {
-            let uid = name.to_str().and_then(|name| name.parse().ok());
-            uid.is_none_or(|uid: InstanceUid| !known.contains(&uid))
+    fn quarantine(&self, uid: InstanceUid, why: &str) -> Result<(), CloneError> {
+        let note = quarantine::Note {
+            why: why.to_owned(),
+            at: jiff::Timestamp::now(),
         };
-        let found = manifest::scan_some::<InstanceRecord>(&self.layout.instances(), is_unknown);
-        let mut existing = Vec::new();
-        for (directory, record) in found.map_err(|error| self.manifest_failed(&error))? {
-            let name = directory.file_name().and_then(|name| name.to_str());
-            let uid = name.and_then(|name| name.parse::<InstanceUid>().ok());
-            let error = record.as_ref().err().map(|error| error_chain(error));
-            match (uid, record) {
-                (Some(uid), Ok(record)) if record.uid == uid => existing.push(uid),
-                (Some(uid), Err(_)) if create::is_unfinished(&directory) => existing.push(uid),
-                _ => tracing::warn!(
-                    directory = %directory.display(),
-                    error,
-                    "ignoring a directory that multidb did not create, inspect it and move it away"
-                ),
-            }
-        }
-        Ok(existing)
+        let directory = self.layout.instance(uid);
+        quarantine::put(&self.layout, uid, &note)
+            .map_err(|error| self.io_failed("quarantine", &directory, &error))
+    }
+
+    fn quarantined(&self, name: &InstanceName) -> Result<Option<InstanceRecord>, CloneError> {
+        let kept = quarantine::list(&self.layout).into_iter();
+        let records = kept.filter_map(|one| one.manifest.ok());
+        let named = records.filter(|record| record.name == *name);
+        Ok(named.max_by_key(|record| record.epoch))
+    }
+
+    fn take_from_quarantine(&self, record: &InstanceRecord) -> Result<(), CloneError> {
+        let directory = self.layout.instance(record.uid);
+        quarantine::take(&self.layout, record)
+            .map_err(|error| self.io_failed("recover", &directory, &error))
     }
 
     fn exclusive_bytes(&self, uid: InstanceUid) -> Result<u64, CloneError> {

@@ -18,9 +18,10 @@ use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::{AddSnapshot, ListSnapshots, SnapshotIndex};
 use multidb_actors::supervisor::{Restore, Supervisor, SupervisorDeps};
-use multidb_store::store::{Opened, Recovery};
+use multidb_store::recovery::Plan;
+use multidb_store::store::Opened;
 use multidb_store::{
-    InstanceRecord, Layout, ObservedTime, RootId, SnapshotRecord, Store, StoredTime, error_chain,
+    Epochs, Layout, ObservedTime, RootId, SnapshotRecord, Store, StoredTime, error_chain,
 };
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
@@ -47,6 +48,7 @@ pub mod convert;
 mod drain;
 pub mod host;
 mod open_files;
+mod records;
 pub mod root;
 
 /// Runs the daemon until a signal stops it.
@@ -64,8 +66,9 @@ struct Services {
     /// The identity of the root.
     root: RootId,
     store: Store,
-    /// All records, until the Supervisor takes them.
-    records: Vec<InstanceRecord>,
+    /// The instances and the other clones, until the Supervisor takes them.
+    plan: Plan,
+    epochs: Epochs,
     clock: ObservedClock,
     /// When an instance was last deleted by expiry.
     last_expiry: Option<ObservedTime>,
@@ -136,11 +139,11 @@ impl Services {
         let id = root::open(&layout, kind, owner)?;
         let Opened {
             store,
-            records,
+            plan,
             observed,
             last_expiry,
             ..
-        } = open_store(&layout)?;
+        } = records::open(&layout)?;
         let clock = ObservedClock::new(Arc::new(SystemClock), observed);
         let host = host::build(config, &layout, kind, owner).await?;
         let cloner = TreeCloner::open(
@@ -157,7 +160,8 @@ impl Services {
             layout,
             root: id,
             store,
-            records,
+            epochs: Epochs::after(plan.epoch),
+            plan,
             clock,
             last_expiry,
             cloner,
@@ -255,14 +259,14 @@ impl Services {
             limits: Arc::new(config.limits.clone()),
             clock: self.clock.clone(),
             last_expiry: self.last_expiry,
+            epochs: self.epochs.clone(),
         })
         .start();
-        let records = std::mem::take(&mut self.records);
-        let known = records.iter().map(|record| record.uid).collect();
+        let plan = std::mem::take(&mut self.plan);
         let restore = Restore {
-            records,
+            instances: plan.instances,
             found,
-            directories: self.cloner.unknown_clones(&known)?,
+            leftovers: plan.leftovers,
         };
         supervisor.send(restore).await?;
         Ok(Actors {
@@ -373,32 +377,6 @@ impl Actors {
         };
         (arbiters, Acceptors::new(handles, deps))
     }
-}
-
-fn open_store(layout: &Layout) -> anyhow::Result<Opened> {
-    let opened = Store::open_or_rebuild(layout)?;
-    match &opened.recovery {
-        Recovery::None | Recovery::New => {}
-        Recovery::Completed { finished, found } => {
-            for instance in finished {
-                tracing::info!(%instance, "keeping a new instance, its clone is complete");
-            }
-            for instance in found {
-                tracing::warn!(%instance, "the database of records had lost an instance, it is restored from its manifest");
-            }
-        }
-        Recovery::Rebuilt {
-            moved_to,
-            cause,
-            instances,
-        } => tracing::warn!(
-            cause,
-            instances,
-            moved_to = moved_to.as_ref().map(|path| path.display().to_string()),
-            "the database of records was rebuilt from the manifests, only the times of last use are lost"
-        ),
-    }
-    Ok(opened)
 }
 
 fn ready(config: &Config, services: &Services) {

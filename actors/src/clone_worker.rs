@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`MakeClone`] | writes the intent, clones, writes the result; all durable |
 //! | [`DiscardClone`] | deletes a clone that no record names |
+//! | [`QuarantineClone`] | moves a clone that no name can have to the quarantine |
 //! | [`DeleteInstance`] | writes the intent, deletes the clone, removes the record |
 //! | [`Persist`] | writes a record, and its manifest on request |
 //! | [`ReadManifest`] | reads the record beside a clone's data |
@@ -138,12 +139,27 @@ impl Handler<MakeClone> for CloneWorker {
             if let Some(intent) = intent {
                 intent.await?;
             }
+            if !replaces {
+                record.sequence += 1;
+            }
             record.phase = Phase::Ready;
             let (cloner, ready) = (deps.cloner.clone(), record.clone());
             let cloned = deps.run(Lane::Clones, move || cloner.create(&ready));
             let report = cloned.await?;
-            records.write(RecordChange::put(&record)).await?;
-            Ok((record, report))
+            let written = records.write(RecordChange::put(&record)).await;
+            if written.is_err()
+                && replaces
+                && let Err(error) = deps.delete(record.uid).await
+            {
+                // Its sender discards it before the instance is used again.
+                tracing::warn!(
+                    instance = %record.name,
+                    uid = %record.uid,
+                    error = multidb_store::error_chain(&error),
+                    "the clone of a failed reset was not deleted"
+                );
+            }
+            written.map(|()| (record, report))
         })
     }
 }
@@ -159,6 +175,27 @@ impl Handler<DiscardClone> for CloneWorker {
     fn handle(&mut self, DiscardClone(uid): DiscardClone, _: &mut Self::Context) -> Self::Result {
         self.measurements.forget(uid);
         self.deps.delete(uid)
+    }
+}
+
+/// Moves a clone that no name can have to the quarantine.
+#[derive(Message)]
+#[rtype(result = "Result<(), CloneError>")]
+pub struct QuarantineClone {
+    /// The clone.
+    pub uid: InstanceUid,
+    /// Why no name can have it.
+    pub why: String,
+}
+
+impl Handler<QuarantineClone> for CloneWorker {
+    type Result = ResponseFuture<Result<(), CloneError>>;
+
+    fn handle(&mut self, message: QuarantineClone, _: &mut Self::Context) -> Self::Result {
+        let QuarantineClone { uid, why } = message;
+        let cloner = self.deps.cloner.clone();
+        self.deps
+            .run(Lane::Deletions, move || cloner.quarantine(uid, &why))
     }
 }
 
@@ -180,10 +217,14 @@ impl Handler<DeleteInstance> for CloneWorker {
         let intent = self.records.write(RecordChange::put(&record));
         let (records, deps) = (self.records.clone(), self.deps.clone());
         Box::pin(async move {
-            intent.await?;
+            match intent.await {
+                // The deletion makes room.
+                Ok(()) | Err(CloneError::NoSpace { .. }) => {}
+                Err(error) => return Err(error),
+            }
             deps.delete(record.uid).await?;
             // The data is deleted. The recorded intent removes the record at the next start.
-            let removed = records.write(RecordChange::Remove(record.name.clone()));
+            let removed = records.write(RecordChange::Remove(record.name.clone(), record.uid));
             if let Err(error) = removed.await {
                 tracing::error!(
                     instance = %record.name,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
-use multidb_store::{InstanceRecord, InstanceUid};
+use multidb_store::{Epochs, InstanceRecord, InstanceUid};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -60,6 +60,8 @@ pub struct InstanceDeps {
     pub limits: Arc<Limits>,
     /// The root's clock.
     pub clock: ObservedClock,
+    /// The counter of epochs.
+    pub epochs: Epochs,
 }
 
 /// One instance.
@@ -94,6 +96,10 @@ pub struct InstanceActor {
     mark_may_be_stored: bool,
     /// The callers that wait for a pin, or for the removal of a mark, to be durable, oldest first.
     pins: VecDeque<oneshot::Sender<Result<(), InstanceError>>>,
+    /// The clone of a reset that failed. It is discarded before the instance is used again.
+    abandoned: Option<InstanceUid>,
+    /// Why its data cannot be used, if it cannot.
+    unusable: Option<String>,
     /// Publishes the status.
     status: StatusPublisher,
     deps: InstanceDeps,
@@ -120,13 +126,17 @@ impl InstanceActor {
     ) -> Addr<Self> {
         let now = Instant::now();
         let mark_may_be_stored = record.marked.is_some();
-        let mut adopted = None;
+        let (mut adopted, mut unusable) = (None, None);
         let (life, first) = match origin {
             Origin::Create => {
                 let (life, effect) = Lifecycle::create(now);
                 (life, vec![effect])
             }
             Origin::Stopped => (Lifecycle::stopped(now), Vec::new()),
+            Origin::Unusable(why) => {
+                unusable = Some(why);
+                (Lifecycle::failed(now), Vec::new())
+            }
             Origin::Adopt(postgres, slot) => {
                 let (life, run, effect) = Lifecycle::adopt(now);
                 adopted = Some((run, postgres, slot));
@@ -142,13 +152,16 @@ impl InstanceActor {
                 (life, first)
             }
         };
+        let failure = unusable
+            .clone()
+            .map(|why| InstanceError::DataUnusable { why });
         status.publish(&record, |record| InstanceStatus {
             record,
             state: life.state(),
             sessions: 0,
             unused: true,
             endpoint: None,
-            failure: None,
+            failure: failure.clone(),
             waits_for_slot: false,
             resident_until: None,
         });
@@ -158,7 +171,7 @@ impl InstanceActor {
                 life,
                 first,
                 run: None,
-                failure: None,
+                failure,
                 waiters: Vec::new(),
                 pending_commands: PendingCommands::default(),
                 start: None,
@@ -169,6 +182,8 @@ impl InstanceActor {
                 writer: RecordWriter::default(),
                 write_failure: None,
                 pins: VecDeque::new(),
+                abandoned: None,
+                unusable,
                 status,
                 deps,
             };

@@ -39,8 +39,8 @@ pub trait Clock: Send + Sync + 'static {
 pub enum RecordChange {
     /// The record is written under its name.
     Put(Box<InstanceRecord>),
-    /// The record of this name is removed.
-    Remove(InstanceName),
+    /// The record of this name is removed, if it is of this clone.
+    Remove(InstanceName, InstanceUid),
     /// A moment in observed time is written.
     PutTime(StoredTime, ObservedTime),
 }
@@ -57,8 +57,8 @@ pub trait Records: Send + Sync + 'static {
     /// Writes the record under its name.
     fn put(&self, record: &InstanceRecord) -> Result<(), StoreError>;
 
-    /// Removes the record of this name.
-    fn remove(&self, name: &InstanceName) -> Result<(), StoreError>;
+    /// Removes the record of this name, if it is of this clone: the name may have been given to another since.
+    fn remove(&self, name: &InstanceName, uid: InstanceUid) -> Result<(), StoreError>;
 
     /// Writes a moment in observed time.
     fn put_time(&self, which: StoredTime, time: ObservedTime) -> Result<(), StoreError>;
@@ -67,7 +67,7 @@ pub trait Records: Send + Sync + 'static {
     fn write(&self, changes: &[RecordChange]) -> Result<(), StoreError> {
         changes.iter().try_for_each(|change| match change {
             RecordChange::Put(record) => self.put(record),
-            RecordChange::Remove(name) => self.remove(name),
+            RecordChange::Remove(name, uid) => self.remove(name, *uid),
             RecordChange::PutTime(which, time) => self.put_time(*which, *time),
         })
     }
@@ -78,8 +78,8 @@ impl Records for Store {
         Self::put(self, record)
     }
 
-    fn remove(&self, name: &InstanceName) -> Result<(), StoreError> {
-        Self::remove(self, name)
+    fn remove(&self, name: &InstanceName, uid: InstanceUid) -> Result<(), StoreError> {
+        Self::remove(self, name, uid)
     }
 
     fn put_time(&self, which: StoredTime, time: ObservedTime) -> Result<(), StoreError> {
@@ -91,7 +91,7 @@ impl Records for Store {
         for change in changes {
             match change {
                 RecordChange::Put(record) => batch.put(record),
-                RecordChange::Remove(name) => batch.remove(name),
+                RecordChange::Remove(name, uid) => batch.remove(name, *uid),
                 RecordChange::PutTime(which, time) => batch.put_time(*which, *time),
             }
         }
@@ -217,8 +217,14 @@ pub trait Cloner: Send + Sync + 'static {
     /// The record in the clone's manifest; `None` where the clone has no directory.
     fn read_manifest(&self, uid: InstanceUid) -> Result<Option<InstanceRecord>, CloneError>;
 
-    /// The clones on disk, complete or not, other than the known ones. Only their manifests are read.
-    fn unknown_clones(&self, known: &HashSet<InstanceUid>) -> Result<Vec<InstanceUid>, CloneError>;
+    /// Moves a clone to the quarantine, for this reason. No server runs on it.
+    fn quarantine(&self, uid: InstanceUid, why: &str) -> Result<(), CloneError>;
+
+    /// The record of the newest quarantined clone of this name.
+    fn quarantined(&self, name: &InstanceName) -> Result<Option<InstanceRecord>, CloneError>;
+
+    /// Moves a clone back from the quarantine, with this record as its manifest.
+    fn take_from_quarantine(&self, record: &InstanceRecord) -> Result<(), CloneError>;
 
     /// The bytes exclusive to this clone.
     fn exclusive_bytes(&self, uid: InstanceUid) -> Result<u64, CloneError>;

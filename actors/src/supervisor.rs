@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use multidb_store::{InstanceName, InstanceRecord, ObservedTime, Phase, Pin, ProjectName};
+use multidb_store::{Epochs, InstanceName, InstanceRecord, ObservedTime, Phase, Pin, ProjectName};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -84,6 +84,8 @@ pub struct SupervisorDeps {
     pub clock: ObservedClock,
     /// When an earlier daemon last deleted an instance by expiry.
     pub last_expiry: Option<ObservedTime>,
+    /// The counter of epochs.
+    pub epochs: Epochs,
 }
 
 /// The Supervisor.
@@ -322,7 +324,7 @@ impl Supervisor {
         let record = InstanceRecord {
             name: creation.name,
             uid: crate::new_uid(),
-            epoch: 1,
+            epoch: self.deps.epochs.next_epoch(),
             sequence: 0,
             phase: Phase::Cloning,
             project: snapshot.project.clone(),
@@ -402,6 +404,7 @@ impl Supervisor {
             free_slot: ctx.address().recipient(),
             limits: self.deps.limits.clone(),
             clock: self.deps.clock.clone(),
+            epochs: self.deps.epochs.clone(),
         };
         let publisher = self.table.publisher(name.clone(), self.ended.clone());
         let addr = InstanceActor::launch(record, origin, deps, publisher);

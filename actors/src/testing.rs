@@ -10,8 +10,10 @@ use std::time::Duration;
 use actix::prelude::*;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use multidb_store::recovery::{Leftover, LeftoverAction, RecordOrigin, Recovered};
 use multidb_store::{
-    InstanceRecord, InstanceUid, Layout, Phase, Pin, ProjectName, SnapshotId, SnapshotRecord, Store,
+    Epochs, InstanceName, InstanceRecord, InstanceUid, Layout, Phase, Pin, ProjectName, SnapshotId,
+    SnapshotRecord, Store,
 };
 
 use crate::clone_worker::{CloneWorker, CloneWorkerDeps, WorkerThreads};
@@ -63,6 +65,10 @@ pub struct FakeCloner {
     pub manifests: Mutex<Vec<InstanceRecord>>,
     /// The number of the next writes of manifests that fail.
     pub manifest_failures: Mutex<usize>,
+    /// The clones that were moved to the quarantine, with their reasons, in order.
+    pub quarantined: Mutex<Vec<(InstanceUid, String)>>,
+    /// A clone in the quarantine.
+    pub recoverable: Mutex<Option<InstanceRecord>>,
     /// Write-locked while writes of manifests are to wait.
     pub manifest_gate: tokio::sync::RwLock<()>,
     /// The number of times that a manifest was to be read.
@@ -125,8 +131,20 @@ impl Cloner for FakeCloner {
         Ok(written.cloned())
     }
 
-    fn unknown_clones(&self, _: &HashSet<InstanceUid>) -> Result<Vec<InstanceUid>, CloneError> {
-        Ok(Vec::new())
+    fn quarantine(&self, uid: InstanceUid, why: &str) -> Result<(), CloneError> {
+        lock(&self.quarantined).push((uid, why.to_owned()));
+        Ok(())
+    }
+
+    fn quarantined(&self, name: &InstanceName) -> Result<Option<InstanceRecord>, CloneError> {
+        let kept = lock(&self.recoverable).clone();
+        Ok(kept.filter(|record| record.name == *name))
+    }
+
+    fn take_from_quarantine(&self, record: &InstanceRecord) -> Result<(), CloneError> {
+        lock(&self.manifests).push(record.clone());
+        *lock(&self.recoverable) = None;
+        Ok(())
     }
 
     fn exclusive_bytes(&self, _: InstanceUid) -> Result<u64, CloneError> {
@@ -251,6 +269,24 @@ pub fn record(name: &str, bits: u64, phase: Phase) -> InstanceRecord {
     }
 }
 
+/// An instance at a start, with its record from the database.
+pub fn recovered(record: InstanceRecord) -> Recovered {
+    Recovered {
+        record,
+        origin: RecordOrigin::Database,
+        unusable: None,
+        mends_manifest: false,
+    }
+}
+
+/// A clone to be deleted at a start.
+pub fn deleted_leftover(uid: InstanceUid) -> Leftover {
+    Leftover {
+        uid,
+        action: LeftoverAction::Delete,
+    }
+}
+
 /// The only project.
 pub fn project() -> ProjectName {
     "p".parse().expect("it is a name")
@@ -346,6 +382,7 @@ impl Harness {
             limits: Arc::new(limits),
             clock: root_clock.clone(),
             last_expiry: None,
+            epochs: Epochs::default(),
         })
         .start();
         Self {

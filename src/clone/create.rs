@@ -7,7 +7,7 @@
 //!   data/                      renamed from data.partial; a Btrfs snapshot is created here
 //! ```
 //!
-//! `data` never exists without a durable manifest. [`is_unfinished`] recognizes the directories that a
+//! `data` never exists without a durable manifest. [`clones::is_unfinished`] recognizes the directories that a
 //! crash can leave without one: they contain no `data` and no foreign files.
 
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use std::path::Path;
 use std::thread;
 
 use multidb_actors::ports::CloneError;
-use multidb_store::{InstanceRecord, InstanceUid, SnapshotRecord, error_chain, manifest};
+use multidb_store::{InstanceRecord, InstanceUid, SnapshotRecord, clones, error_chain, manifest};
 
 use super::copy::{self, FileCopy};
 use super::error::failed;
@@ -25,7 +25,7 @@ use crate::fsutil::beneath::Directory;
 use crate::fsutil::btrfs;
 
 /// The name of an incomplete clone.
-pub(super) const PARTIAL: &str = "data.partial";
+pub(super) const PARTIAL: &str = multidb_store::layout::PARTIAL_DATA;
 /// The most that is read of a `PG_VERSION`.
 const VERSION_BYTES_MAX: u64 = 64;
 
@@ -193,7 +193,7 @@ impl TreeCloner {
         let problem = match manifest::read::<InstanceRecord>(directory) {
             Ok(record) if record.uid == uid => return Ok(()),
             Ok(record) => format!("its manifest names the clone {}", record.uid),
-            Err(_) if is_unfinished(directory) => return Ok(()),
+            Err(_) if clones::is_unfinished(directory) => return Ok(()),
             Err(error) => error_chain(&error),
         };
         Err(CloneError::Failed {
@@ -214,22 +214,6 @@ impl TreeCloner {
             );
         }
     }
-}
-
-/// Whether the directory is an incomplete clone that a crash left.
-pub(super) fn is_unfinished(directory: &Path) -> bool {
-    // Trusted path: only multidb can write the instance's directory.
-    let Ok(mut entries) = fs::read_dir(directory) else {
-        return false;
-    };
-    entries.all(|entry| {
-        let Ok(entry) = entry else { return false };
-        let name = entry.file_name();
-        let is_empty = || entry.metadata().is_ok_and(|m| m.is_file() && m.len() == 0);
-        name == PARTIAL
-            || name == manifest::TEMPORARY_NAME
-            || (name == manifest::FILE_NAME && is_empty())
-    })
 }
 
 fn damaged(snapshot: &str, message: String) -> CloneError {

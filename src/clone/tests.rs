@@ -4,6 +4,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
 use multidb_store::SnapshotRecord;
+use multidb_store::clones::ClonesOnDisk;
+use multidb_store::recovery::FoundManifest;
 
 use super::*;
 
@@ -40,6 +42,15 @@ fn root(variable: &str) -> Root {
 }
 
 impl Root {
+    /// The clones in `instances/` that multidb made, complete or not.
+    fn own_clones(&self) -> Vec<InstanceUid> {
+        let found = ClonesOnDisk::find(&self.layout).unwrap();
+        let own = found.clones.into_iter().filter(|clone| {
+            clone.record().is_some() || clone.manifest == FoundManifest::Unfinished
+        });
+        own.map(|clone| clone.uid).collect()
+    }
+
     fn open(&self, method: Method) -> TreeCloner {
         TreeCloner::open(self.layout.clone(), method, 0, OWNER).unwrap()
     }

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
+use multidb_store::atomic_file;
 
 use crate::fsutil::beneath;
 
@@ -17,7 +18,8 @@ static OWN_PREFIX: LazyLock<String> = LazyLock::new(|| {
     format!("{:x}-{pid}-", Timestamp::now().as_nanosecond())
 });
 
-/// Deletes a tree. A missing tree is no error.
+/// Moves a tree to the trash, durably, and deletes it there. A missing tree is no error. Nor is one that cannot be
+/// deleted in the trash: it is gone from its place, and the next start of multidb tries again.
 pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -28,7 +30,16 @@ pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed?,
     }
-    Ok(beneath::remove(&doomed)?)
+    // The rename was the deletion. After a power cut it may be found undone, which loses nothing.
+    let synced = [trash, atomic_file::directory_of(path)].map(atomic_file::sync_directory);
+    for error in synced.into_iter().filter_map(Result::err) {
+        tracing::warn!(path = %path.display(), %error, "cannot make a deletion durable");
+    }
+    if let Err(error) = beneath::remove(&doomed) {
+        let error = multidb_store::error_chain(&error);
+        tracing::warn!(path = %doomed.display(), error, "cannot delete a tree in the trash, the next start of multidb tries again");
+    }
+    Ok(())
 }
 
 /// Deletes the leftovers of earlier processes, and returns those that it could not delete.

@@ -12,12 +12,16 @@
 //!   state/servers/<uid>.json                  a running server of the process runtime
 //!   state/git/<project>/                      mirrors of remote repositories
 //!   state/templates/<major>/                  one empty cluster per major, for imports
+//!   quarantine/<uid>/                         clones that no name can have, kept until somebody decides
 //!   trash/                                    directories that are being deleted
 //! ```
 
 use std::path::{Path, PathBuf};
 
 use crate::ids::{InstanceUid, ProjectName, SnapshotId};
+
+/// The name of an incomplete clone, beside its manifest.
+pub const PARTIAL_DATA: &str = "data.partial";
 
 /// The paths under one root directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +130,11 @@ impl Layout {
         self.state()
             .join("templates")
             .join(postgres_major.to_string())
+    }
+
+    /// The parent of clones that no name can have.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
     }
 
     /// The parent of directories that are being deleted.

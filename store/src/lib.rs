@@ -6,25 +6,32 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`atomic_file`] | small files that are replaced in one step |
+//! | [`clones`] | the clones as a start finds them |
+//! | [`epochs`] | the counter of epochs |
 //! | [`ids`] | names and identifiers, validated on construction |
 //! | [`records`] | the stored types: instances, snapshots and jobs |
 //! | [`layout`] | the paths under the root directory |
 //! | [`codec`] | the encoding of a stored record, and its versions |
 //! | [`manifest`] | the JSON files beside the data, written atomically |
+//! | [`quarantine`] | clones that no name can have |
 //! | [`recovery`] | the rule of a start: what is served, kept and deleted |
 //! | [`root`] | the identity of a root directory, and the daemon's lock |
 //! | [`store`] | the records in sled, and their recovery |
 
 pub mod atomic_file;
+pub mod clones;
 pub mod codec;
+pub mod epochs;
 pub mod ids;
 pub mod layout;
 pub mod manifest;
+pub mod quarantine;
 pub mod records;
 pub mod recovery;
 pub mod root;
 pub mod store;
 
+pub use epochs::Epochs;
 pub use ids::{InstanceName, InstanceUid, InvalidName, JobId, ProjectName, SnapshotId};
 pub use layout::Layout;
 pub use records::{

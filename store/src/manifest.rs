@@ -6,9 +6,11 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +61,31 @@ pub enum ManifestError {
         /// Its version.
         version: u32,
     },
+}
+
+impl ManifestError {
+    /// Whether there is no manifest.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == ErrorKind::NotFound)
+    }
+
+    /// Whether the bytes are wrong. An error of the device and a newer version are no damage.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Content { .. } => true,
+            Self::Version { .. } => false,
+            Self::Io { source, .. } => {
+                // A link in its place is not followed.
+                let is_link = source.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+                let kinds = [
+                    ErrorKind::InvalidData,
+                    ErrorKind::FileTooLarge,
+                    ErrorKind::IsADirectory,
+                ];
+                is_link || kinds.contains(&source.kind())
+            }
+        }
+    }
 }
 
 /// A type that is stored in a manifest.
@@ -155,12 +182,7 @@ pub fn sync_directory(directory: &Path) -> Result<(), ManifestError> {
 /// There is none, or it is not of this kind.
 pub fn read<T: Described>(directory: &Path) -> Result<T, ManifestError> {
     let path = directory.join(FILE_NAME);
-    let size = fs::metadata(&path).map_err(io_error("read", &path))?.len();
-    if size > MANIFEST_BYTES_MAX {
-        let error = io::Error::new(io::ErrorKind::FileTooLarge, "it is too large");
-        return Err(io_error("read", &path)(error));
-    }
-    let text = fs::read(&path).map_err(io_error("read", &path))?;
+    let text = read_file(&path).map_err(io_error("read", &path))?;
     let content = |source| ManifestError::Content {
         path: path.clone(),
         kind: T::KIND,
@@ -179,6 +201,24 @@ pub fn read<T: Described>(directory: &Path) -> Result<T, ManifestError> {
         return Err(content(other));
     }
     serde_json::from_slice(&text).map_err(content)
+}
+
+/// Reads a small file. A link is not followed, and a pipe not waited for.
+pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(flags.bits().cast_signed());
+    let file = file.open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidData, "it is not a file"));
+    }
+    if metadata.len() > MANIFEST_BYTES_MAX {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, "it is too large"));
+    }
+    let mut text = Vec::with_capacity(metadata.len() as usize + 1);
+    file.take(MANIFEST_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// A directory and its manifest, or the reason why it has none.

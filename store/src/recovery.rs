@@ -409,7 +409,7 @@ impl Planning<'_> {
 
 impl FoundClone {
     /// The record in its manifest.
-    fn record(&self) -> Option<&InstanceRecord> {
+    pub fn record(&self) -> Option<&InstanceRecord> {
         match &self.manifest {
             FoundManifest::Record(record) => Some(record),
             FoundManifest::Damaged(_)

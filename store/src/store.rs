@@ -4,26 +4,37 @@
 //! copy: a database that cannot be read is moved aside and rebuilt from the manifests, and a record that is
 //! missing is added from its manifest.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
+use std::time::Duration;
 
-use crate::ids::InstanceName;
+use jiff::Timestamp;
+
+use crate::clones::ClonesOnDisk;
+use crate::ids::{InstanceName, InstanceUid};
 use crate::layout::Layout;
+use crate::manifest;
 use crate::records::{InstanceRecord, ObservedTime};
+use crate::recovery::{self, Found, LastUse, Plan, RecordOrigin};
 
 mod batch;
 mod database;
 mod error;
 mod jobs;
-mod recovery;
 mod times;
+mod unwritable;
 
 pub use self::batch::Batch;
-use self::database::{Contents, Database};
+use self::database::{Contents, Database, catch_panic};
 pub use self::error::StoreError;
 pub use self::jobs::{DamagedJob, StoredJobs};
-use self::recovery::Added;
 pub use self::times::StoredTime;
+
+/// A database that was closed can keep its lock for some milliseconds.
+const REOPEN_ATTEMPTS: u32 = 50;
+const REOPEN_DELAY: Duration = Duration::from_millis(20);
 
 /// The records. Clones share one database.
 #[derive(Clone)]
@@ -37,9 +48,11 @@ pub struct Store {
 pub struct Opened {
     /// The store.
     pub store: Store,
-    /// All records, by name.
-    pub records: Vec<InstanceRecord>,
-    /// The repairs that were needed.
+    /// The instances, and what is to be done with the clones that are not of one.
+    pub plan: Plan,
+    /// The directories in `instances/` that multidb did not create.
+    pub foreign: Vec<PathBuf>,
+    /// What happened to the database.
     pub recovery: Recovery,
     /// The observed time from which this root's clock goes on.
     pub observed: ObservedTime,
@@ -47,93 +60,135 @@ pub struct Opened {
     pub last_expiry: Option<ObservedTime>,
 }
 
-/// The repairs that opening the store needed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What happened to the database before it was open.
+#[derive(Debug)]
 pub enum Recovery {
-    /// None.
+    /// Nothing.
     None,
-    /// The database was created, and there were no instances.
+    /// It was created, and there were no instances.
     New,
-    /// Records were added from the manifests.
-    Completed {
-        /// The instances whose first clone was complete and whose record was not, after a crash.
-        finished: Vec<InstanceName>,
-        /// The instances whose records were missing in the database.
-        found: Vec<InstanceName>,
-    },
-    /// The database was lost or damaged, and was rebuilt from the manifests.
+    /// It was lost or damaged, and was rebuilt from the manifests.
     Rebuilt {
         /// Where the damaged database is now, if there was one.
         moved_to: Option<PathBuf>,
         /// Why it could not be used.
         cause: String,
-        /// The number of instances that were found.
-        instances: usize,
     },
+    /// It cannot be written, for now: the disk is full, or read-only. Its records were read from a copy.
+    Unwritable(StoreError),
 }
 
 impl Store {
-    /// Opens the database and adds the records that only the manifests have. A database that is missing or
-    /// damaged is rebuilt from the manifests; a damaged one is kept beside the new one.
+    /// Opens the database, reads all manifests, and brings the records up to date with them by [`recovery::plan`]. A
+    /// database that is missing or damaged is rebuilt from the manifests; a damaged one is kept beside the new one.
     ///
     /// # Errors
     ///
-    /// Another process has it open, the disk is full, or the directories cannot be read or written.
+    /// Another process has it open, the device fails, or the directories cannot be read.
     pub fn open_or_rebuild(layout: &Layout) -> Result<Opened, StoreError> {
+        thread::scope(|scope| {
+            let finding = scope.spawn(|| ClonesOnDisk::find(layout));
+            let read = Self::read(layout);
+            let clones = match finding.join() {
+                Ok(clones) => clones?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            let (contents, recovery) = read?;
+            Self::recover(layout, contents, recovery, clones)
+        })
+    }
+
+    fn read(layout: &Layout) -> Result<(Contents, Recovery), StoreError> {
         let existed = layout.db().exists();
-        match Database::open_and_read(layout) {
-            Ok(contents) if contents.is_complete => Self::complete(layout, contents),
-            Ok(Contents { database, .. }) => {
-                let cause = if existed {
-                    "the database was never filled"
-                } else {
-                    "there was no database"
-                };
-                Self::rebuild(layout, database, None, cause.to_owned())
+        match reopen(layout) {
+            Ok(contents) if contents.is_complete => Ok((contents, Recovery::None)),
+            Ok(contents) if existed => {
+                let cause = "the database was never filled".to_owned();
+                let moved_to = None;
+                Ok((contents, Recovery::Rebuilt { moved_to, cause }))
             }
-            Err(error @ StoreError::Locked { .. }) => Err(error),
+            Ok(contents) => Ok((contents, Recovery::New)),
+            Err(error) if error.is_unwritable() && existed => {
+                let contents = unwritable::read_copy(layout, &error)?;
+                Ok((contents, Recovery::Unwritable(error)))
+            }
             Err(error) if !error.is_damage() => Err(error),
             Err(error) => {
-                let moved_to = recovery::move_aside(layout)?;
-                let database = Database::open_and_read(layout)?.database;
-                Self::rebuild(layout, database, Some(moved_to), crate::error_chain(&error))
+                unwritable::require_readable(layout)?;
+                let moved_to = Some(database::move_aside(layout)?);
+                let contents = Database::open_and_read(layout)?;
+                let cause = crate::error_chain(&error);
+                Ok((contents, Recovery::Rebuilt { moved_to, cause }))
             }
         }
     }
 
-    fn complete(layout: &Layout, contents: Contents) -> Result<Opened, StoreError> {
+    fn recover(
+        layout: &Layout,
+        contents: Contents,
+        mut recovery: Recovery,
+        clones: ClonesOnDisk,
+    ) -> Result<Opened, StoreError> {
         let Contents {
             database,
-            mut records,
+            records,
+            epoch,
             ..
         } = contents;
-        let Added { finished, found } = recovery::complete(&database, layout, &records)?;
-        let recovery = if finished.is_empty() && found.is_empty() {
-            Recovery::None
-        } else {
-            records = database.all()?;
-            Recovery::Completed { finished, found }
+        let manifests = clones.clones.iter().filter_map(|clone| clone.record());
+        let observed = times::latest(&database, records.iter().chain(manifests))?;
+        let last_expiry = database.time(StoredTime::LastExpiry)?;
+        let plan = recovery::plan(Found {
+            records,
+            clones: clones.clones,
+            trashed: clones.trashed,
+            epoch: epoch.max(clones.epoch),
+            last_use: LastUse {
+                at: Timestamp::now(),
+                observed,
+            },
+        });
+        if matches!(recovery, Recovery::New) && !plan.instances.is_empty() {
+            let cause = "there was no database".to_owned();
+            let moved_to = None;
+            recovery = Recovery::Rebuilt { moved_to, cause };
+        }
+        let database = match recovery {
+            Recovery::Unwritable(_) => None,
+            _ => match Self::carry_out(&database, &plan) {
+                Err(error) if error.is_unwritable() => {
+                    recovery = Recovery::Unwritable(error);
+                    None
+                }
+                done => done.map(|()| Some(database))?,
+            },
         };
-        Opened::new(layout, database, records, recovery)
+        mend_manifests(layout, &plan);
+        Ok(Opened {
+            store: Self {
+                layout: layout.clone(),
+                database: Arc::new(RwLock::new(database)),
+            },
+            plan,
+            foreign: clones.foreign,
+            recovery,
+            observed,
+            last_expiry,
+        })
     }
 
-    fn rebuild(
-        layout: &Layout,
-        database: Database,
-        moved_to: Option<PathBuf>,
-        cause: String,
-    ) -> Result<Opened, StoreError> {
-        let records = recovery::rebuild(&database, layout)?;
-        let recovery = if records.is_empty() && moved_to.is_none() {
-            Recovery::New
-        } else {
-            Recovery::Rebuilt {
-                moved_to,
-                cause,
-                instances: records.len(),
-            }
-        };
-        Opened::new(layout, database, records, recovery)
+    /// Writes the records that the plan changes.
+    fn carry_out(database: &Database, plan: &Plan) -> Result<(), StoreError> {
+        let changed = plan.instances.iter();
+        let changed = changed.filter(|one| one.origin != RecordOrigin::Database);
+        for instance in changed {
+            database.insert(&instance.record)?;
+        }
+        for name in &plan.removed {
+            database.remove(name)?;
+        }
+        database.note_epoch(plan.epoch)?;
+        database.set_complete()
     }
 
     /// Writes a record. Durable when it returns, against a crash and against a power cut.
@@ -148,14 +203,15 @@ impl Store {
         })
     }
 
-    /// Removes a record. Durable when it returns.
+    /// Removes the record of this clone. Durable when it returns. The name may have been given to another clone
+    /// since, whose record stays.
     ///
     /// # Errors
     ///
     /// The database failed.
-    pub fn remove(&self, name: &InstanceName) -> Result<(), StoreError> {
+    pub fn remove(&self, name: &InstanceName, uid: InstanceUid) -> Result<(), StoreError> {
         self.run(|database| {
-            database.remove(name)?;
+            database.remove_clone(name, uid)?;
             database.flush()
         })
     }
@@ -178,8 +234,10 @@ impl Store {
     }
 
     /// Runs an action. A sled that failed once, as on a full disk, fails from then on
-    /// (`Config::set_global_error`), so it is opened again and the action is retried once.
+    /// (`Config::set_global_error`), so it is opened again and the action is retried once. A panic of sled is an
+    /// error of the database.
     fn run<T>(&self, action: impl Fn(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let action = |database: &Database| catch_panic(AssertUnwindSafe(|| action(database)));
         let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(database) = &*open {
             match action(database) {
@@ -196,32 +254,42 @@ impl Store {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         // It holds its lock until it is closed.
-        *open = None;
-        let database = open.insert(Database::open_and_read(&self.layout)?.database);
+        let failed = open.take();
+        let close = || {
+            drop(failed);
+            Ok(())
+        };
+        catch_panic(AssertUnwindSafe(close))?;
+        let database = open.insert(reopen(&self.layout)?.database);
         action(database)
     }
 }
 
-impl Opened {
-    fn new(
-        layout: &Layout,
-        database: Database,
-        records: Vec<InstanceRecord>,
-        recovery: Recovery,
-    ) -> Result<Self, StoreError> {
-        let observed = times::latest(&database, &records)?;
-        let last_expiry = database.time(StoredTime::LastExpiry)?;
-        let store = Store {
-            layout: layout.clone(),
-            database: Arc::new(RwLock::new(Some(database))),
+/// Opens the database, and waits for the end of an earlier one.
+fn reopen(layout: &Layout) -> Result<Contents, StoreError> {
+    for _ in 1..REOPEN_ATTEMPTS {
+        match Database::open_and_read(layout) {
+            Err(StoreError::Locked { .. }) => thread::sleep(REOPEN_DELAY),
+            opened => return opened,
+        }
+    }
+    Database::open_and_read(layout)
+}
+
+/// Writes the manifests that are damaged or missing beside the data of an instance.
+fn mend_manifests(layout: &Layout, plan: &Plan) {
+    for instance in plan.instances.iter().filter(|one| one.mends_manifest) {
+        let record = &instance.record;
+        let error = match manifest::write(&layout.instance(record.uid), record) {
+            Ok(()) => None,
+            Err(error) => Some(crate::error_chain(&error)),
         };
-        Ok(Self {
-            store,
-            records,
-            recovery,
-            observed,
-            last_expiry,
-        })
+        tracing::warn!(
+            instance = %record.name,
+            uid = %record.uid,
+            error,
+            "the manifest of an instance was damaged or missing, it is written again"
+        );
     }
 }
 

@@ -56,6 +56,15 @@ impl ClientError {
                 ),
             )
             .hint("The next connection starts it again."),
+            InstanceError::DataUnusable { why } => Self::new(
+                sqlstate::SYSTEM_ERROR,
+                format!("the data of instance \"{instance}\" cannot be used"),
+            )
+            .detail(format!("{}.", capitalized(why)))
+            .hint(format!(
+                "Run \"multidb doctor\" on the server; \"multidb instance recover {instance}\" brings back a clone from the quarantine, \"reset\" makes a fresh one."
+            )),
+            InstanceError::Storage(error @ CloneError::NoSpace { .. }) => of_clone(instance, error),
             InstanceError::Deleted
             | InstanceError::Died
             | InstanceError::Storage(_)
@@ -113,4 +122,11 @@ fn last_lines(log: &[String]) -> Vec<String> {
             }
         })
         .collect()
+}
+
+/// A sentence begins with a capital letter.
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }

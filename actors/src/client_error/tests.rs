@@ -268,6 +268,9 @@ fn instances() -> Vec<RefusalReason> {
         InstanceError::Stopped,
         InstanceError::Deleted,
         InstanceError::Died,
+        InstanceError::DataUnusable {
+            why: "its directory is missing".to_owned(),
+        },
         InstanceError::Storage(failed()),
         InstanceError::Delete(failed()),
     ];

@@ -57,8 +57,8 @@ impl Records for CountedRecords {
         self.write(&[RecordChange::put(record)])
     }
 
-    fn remove(&self, name: &InstanceName) -> Result<(), StoreError> {
-        self.write(&[RecordChange::Remove(name.clone())])
+    fn remove(&self, name: &InstanceName, uid: InstanceUid) -> Result<(), StoreError> {
+        self.write(&[RecordChange::Remove(name.clone(), uid)])
     }
 
     fn put_time(&self, which: StoredTime, time: ObservedTime) -> Result<(), StoreError> {
@@ -68,7 +68,7 @@ impl Records for CountedRecords {
     fn write(&self, changes: &[RecordChange]) -> Result<(), StoreError> {
         let name = |change: &RecordChange| match change {
             RecordChange::Put(record) => Some(record.name.clone()),
-            RecordChange::Remove(name) => Some(name.clone()),
+            RecordChange::Remove(name, _) => Some(name.clone()),
             RecordChange::PutTime(..) => None,
         };
         self.writes.lock().unwrap().push(changes.to_vec());
@@ -238,10 +238,14 @@ fn new_instance_is_recorded_before_and_after_its_clone() {
         world.work.run_lane(Lane::Clones);
         world.until_held(Lane::Records).await;
         world.work.run_lane(Lane::Records);
-        assert_eq!(made.await.unwrap().unwrap().0, ready("a"));
+        let second = InstanceRecord {
+            sequence: 1,
+            ..ready("a")
+        };
+        assert_eq!(made.await.unwrap().unwrap().0, second);
         let writes = world.records.writes.lock().unwrap().concat();
-        let phases = [Phase::Cloning, Phase::Ready].map(|phase| record("a", 1, phase));
-        assert_eq!(writes, phases.map(|record| RecordChange::put(&record)));
+        let records = [record("a", 1, Phase::Cloning), second];
+        assert_eq!(writes, records.map(|record| RecordChange::put(&record)));
     });
 }
 

@@ -62,9 +62,9 @@ impl Fixture {
         actors.runtime.endpoints.lock().unwrap().push_back(endpoint);
         let records = vec![record("a", 1, Phase::Ready), record("b", 2, Phase::Ready)];
         let restore = Restore {
-            records,
+            instances: records.into_iter().map(crate::testing::recovered).collect(),
             found: FoundServers::default(),
-            directories: Vec::new(),
+            leftovers: Vec::new(),
         };
         actors.supervisor.send(restore).await.unwrap();
         let probe = Arc::new(FakeProbe::default());

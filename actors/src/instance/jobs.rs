@@ -27,7 +27,9 @@ impl InstanceActor {
         let mut record = self.record.clone();
         if why == CloneReason::Reset {
             record.uid = crate::new_uid();
-            record.epoch += 1;
+            record.epoch = self.deps.epochs.next_epoch();
+            record.sequence += 1;
+            self.abandoned = Some(record.uid);
         }
         let replaces = why == CloneReason::Reset;
         let made = self.deps.worker.send(MakeClone { record, replaces });
@@ -44,6 +46,8 @@ impl InstanceActor {
                         "clone made"
                     );
                     let newest = std::mem::replace(&mut actor.record, record);
+                    actor.abandoned = None;
+                    actor.unusable = None;
                     actor.record.pin = newest.pin;
                     actor.record.last_used_at = newest.last_used_at;
                     actor.record.last_used_observed = newest.last_used_observed;
@@ -102,6 +106,14 @@ impl InstanceActor {
 
     /// Waits for a slot, then starts Postgres; each may take `start_timeout`.
     pub(super) fn begin_start(&mut self, job: Job, ctx: &mut Context<Self>) {
+        if let Some(why) = self.unusable.clone() {
+            let refused = fut::ready(()).into_actor(self).map(move |(), actor, ctx| {
+                let error = InstanceError::DataUnusable { why };
+                actor.note_started(job, Err(error), ctx);
+            });
+            self.start = Some(ctx.spawn(refused));
+            return;
+        }
         if let Some(slot) = self.deps.slots.try_acquire() {
             return self.start_postgres(job, slot, ctx);
         }
@@ -136,9 +148,16 @@ impl InstanceActor {
         let unmarked = self.unmark(ctx);
         let deps = self.deps.clone();
         let record = self.record.clone();
+        let abandoned = self.abandoned;
         let start = async move {
             if let Some(unmarked) = unmarked {
                 unmarked.await.unwrap_or(Err(InstanceError::Died))?;
+            }
+            if let Some(uid) = abandoned {
+                // Or the next start of multidb would take it for the newer one.
+                let discarded = deps.worker.send(DiscardClone(uid)).await;
+                let discarded = discarded.unwrap_or_else(|_| Err(worker_ended()));
+                discarded.map_err(InstanceError::Storage)?;
             }
             let limit = deps.limits.start_timeout;
             let start = deps.slots.start_in_turn(async {
@@ -162,6 +181,7 @@ impl InstanceActor {
         let outcome = match started {
             Ok((postgres, slot, residency)) => {
                 self.failure = None;
+                self.abandoned = None;
                 let resident_until = Instant::now() + residency;
                 self.take_run(job, postgres, slot, resident_until, ctx);
                 Outcome::Done
@@ -278,6 +298,7 @@ impl InstanceActor {
 
     /// Deletes the clone and the record.
     pub(super) fn begin_delete(&mut self, job: Job, ctx: &mut Context<Self>) {
+        self.record.sequence += 1;
         let record = self.record.clone();
         let deleted = self.deps.worker.send(DeleteInstance(record));
         let deleted = deleted.into_actor(self).map(move |result, actor, ctx| {

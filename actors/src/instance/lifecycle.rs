@@ -88,6 +88,14 @@ impl Lifecycle {
         }
     }
 
+    /// An instance whose data cannot be used.
+    pub fn failed(now: Instant) -> Self {
+        Self {
+            state: State::Failed,
+            ..Self::stopped(now)
+        }
+    }
+
     /// An instance that was found running, without sessions; the number of its run; and the first effect.
     pub fn adopt(now: Instant) -> (Self, Job, Effect) {
         let mut found = Self::stopped(now);

@@ -26,6 +26,8 @@ pub enum Origin {
     Create,
     /// Its data is complete and nothing runs on it.
     Stopped,
+    /// Its data cannot be used, for this reason.
+    Unusable(String),
     /// Its Postgres runs and has a slot.
     Adopt(RunningPostgres, Slot),
     /// Its Postgres runs, or may run, and has to stop.
@@ -89,6 +91,7 @@ mod tests {
         match origin {
             Origin::Create => "create",
             Origin::Stopped => "stopped",
+            Origin::Unusable(_) => "unusable",
             Origin::Adopt(..) => "adopt",
             Origin::Stop(AfterStop::Stopped) => "stop",
             Origin::Stop(AfterStop::Reset) => "stop, reset",

@@ -79,6 +79,7 @@ impl InstanceActor {
 
     fn write(&mut self, copies: Copies, ctx: &mut Context<Self>) {
         let has_mark = self.record.marked.is_some();
+        self.record.sequence += 1;
         let written = self.deps.worker.send(Persist(self.record.clone(), copies));
         let written = written.into_actor(self).map(move |result, actor, ctx| {
             let result = result.unwrap_or_else(|_| Err(worker_ended()));

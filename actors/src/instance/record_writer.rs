@@ -251,6 +251,13 @@ impl RecordWriter {
             (LockedJob::Delete(_), Outcome::Done) => WriteLock::Closed,
             (LockedJob::Delete(_), Outcome::Failed) | (LockedJob::Clone(..), _) => WriteLock::Free,
         };
+        // The job has written another record, or may have, which does not count.
+        match (job, outcome) {
+            (LockedJob::Delete(_) | LockedJob::Clone(_, CloneReason::Reset), Outcome::Failed) => {
+                self.add(Copies::Database);
+            }
+            (LockedJob::Delete(_) | LockedJob::Clone(..), _) => {}
+        }
         self.retry = None;
     }
 }

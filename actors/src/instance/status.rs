@@ -69,6 +69,13 @@ pub enum InstanceError {
     #[error("the instance's actor ended")]
     #[serde(rename = "actor_ended")]
     Died,
+    /// Its data is missing, or is not its own.
+    #[error("the instance's data cannot be used: {why}")]
+    #[serde(rename = "data_unusable")]
+    DataUnusable {
+        /// What is wrong with it.
+        why: String,
+    },
     /// A record could not be written.
     #[error("the record was not written")]
     #[serde(rename = "storage_failed")]
@@ -105,6 +112,7 @@ impl InstanceError {
             Self::Stopped => "instance_stopped",
             Self::Deleted => "instance_deleted",
             Self::Died => "actor_ended",
+            Self::DataUnusable { .. } => "data_unusable",
             Self::Storage(_) => "storage_failed",
             Self::Delete(_) => "delete_failed",
             Self::Clone(error) => error.code(),

@@ -1,30 +1,29 @@
-//! The start: gives each record its actor, by [`origin`], and removes leftovers without a record.
-//!
-//! The store has made `ready` of a `cloning` whose clone is complete, and has records again for all complete data.
-//! A Postgres or a directory without a record is therefore of a deletion that was interrupted.
+//! The start: gives each instance its actor, by [`origin`], and carries out what `recovery::plan` says about the
+//! other clones. A server without an instance is stopped before anything is done to its data.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use multidb_store::InstanceUid;
+use multidb_store::recovery::{Leftover, LeftoverAction, Recovered};
 
 use super::*;
-use crate::clone_worker::DiscardClone;
+use crate::clone_worker::{DiscardClone, QuarantineClone};
 use crate::instance::lifecycle::AfterStop;
 use crate::instance::{Found, origin};
 use crate::limits::STOP_TIMEOUT;
 use crate::ports::FoundServers;
 
-/// Gives the Supervisor the records, the running Postgres servers and the unknown clones. Answered when
-/// every instance is known and the leftovers are removed.
+/// Gives the Supervisor the instances, the running Postgres servers and the other clones. Answered when every
+/// instance is known and nothing is left to be done about the others.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Restore {
-    /// All records.
-    pub records: Vec<InstanceRecord>,
+    /// All instances.
+    pub instances: Vec<Recovered>,
     /// The Postgres servers of this root.
     pub found: FoundServers,
-    /// The clones on disk without a record.
-    pub directories: Vec<InstanceUid>,
+    /// The clones that are not of an instance.
+    pub leftovers: Vec<Leftover>,
 }
 
 impl Handler<Restore> for Supervisor {
@@ -32,19 +31,24 @@ impl Handler<Restore> for Supervisor {
 
     fn handle(&mut self, message: Restore, ctx: &mut Self::Context) -> Self::Result {
         let Restore {
-            records,
+            instances,
             found,
-            directories,
+            mut leftovers,
         } = message;
-        let live: HashSet<_> = records.iter().map(|record| record.uid).collect();
         let running = found.running.into_iter();
         let mut servers: HashMap<_, _> = running
             .map(|found| (found.uid, Found::Running(found.postgres)))
             .collect();
         servers.extend(found.undecided.into_iter().map(|uid| (uid, Found::Unknown)));
-        for record in records {
+        for instance in instances {
+            let Recovered {
+                record, unusable, ..
+            } = instance;
             let found = servers.remove(&record.uid).unwrap_or(Found::NotRunning);
-            let origin = origin(&record, found, self.slots.try_acquire());
+            let origin = match (unusable, found) {
+                (Some(why), Found::NotRunning) => Origin::Unusable(why),
+                (_, found) => origin(&record, found, self.slots.try_acquire()),
+            };
             match origin {
                 // Its actor is started when a client or an administrator needs it.
                 Origin::Stopped => self.table.insert_stopped(record),
@@ -57,19 +61,15 @@ impl Handler<Restore> for Supervisor {
             }
         }
         let strays: Vec<_> = servers.into_keys().collect();
-        let mut leftovers: Vec<_> = directories
-            .into_iter()
-            .filter(|uid| !live.contains(uid))
-            .collect();
         let (runtime, worker) = (self.deps.runtime.clone(), self.deps.worker.clone());
         Box::pin(async move {
             for uid in strays {
                 if !stop_stray(&*runtime, uid).await {
-                    leftovers.retain(|leftover| *leftover != uid);
+                    leftovers.retain(|leftover| leftover.uid != uid);
                 }
             }
-            for uid in leftovers {
-                delete_leftover(&worker, uid).await;
+            for leftover in leftovers {
+                put_aside(&worker, leftover).await;
             }
         })
     }
@@ -89,12 +89,27 @@ async fn stop_stray(runtime: &dyn Runtime, uid: InstanceUid) -> bool {
     stopped.is_ok()
 }
 
-async fn delete_leftover(worker: &Addr<CloneWorker>, uid: InstanceUid) {
-    tracing::warn!(%uid, "a clone without a record is deleted");
-    let error = match worker.send(DiscardClone(uid)).await {
+/// Deletes or quarantines a clone that is not of an instance.
+async fn put_aside(worker: &Addr<CloneWorker>, leftover: Leftover) {
+    let Leftover { uid, action } = leftover;
+    let done = match action {
+        LeftoverAction::Delete => {
+            tracing::info!(%uid, "a clone that is incomplete or superseded is deleted");
+            worker.send(DiscardClone(uid)).await
+        }
+        LeftoverAction::Quarantine(why) => {
+            tracing::warn!(
+                %uid,
+                why,
+                "a clone is quarantined, see multidb doctor and multidb instance recover"
+            );
+            worker.send(QuarantineClone { uid, why }).await
+        }
+    };
+    let error = match done {
         Ok(Ok(())) => return,
         Ok(Err(error)) => multidb_store::error_chain(&error),
         Err(error) => error.to_string(),
     };
-    tracing::error!(%uid, error, "a clone without a record was not deleted");
+    tracing::error!(%uid, error, "a clone without an instance stays, the next start of multidb tries again");
 }

@@ -289,12 +289,15 @@ async fn restore(
         postgres: world.runtime.run(uid),
     };
     let restore = Restore {
-        records,
+        instances: records.into_iter().map(crate::testing::recovered).collect(),
         found: FoundServers {
             running: running.into_iter().map(found).collect(),
             undecided: Vec::new(),
         },
-        directories,
+        leftovers: directories
+            .into_iter()
+            .map(crate::testing::deleted_leftover)
+            .collect(),
     };
     world.supervisor.send(restore).await.unwrap();
 }

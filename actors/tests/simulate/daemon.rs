@@ -11,13 +11,13 @@ use multidb_actors::connection::{
     Activities, AdmissionControl, ConnectionActor, ConnectionDeps, DetachedSocket, Method,
 };
 use multidb_actors::observed_clock::ObservedClock;
-use multidb_actors::ports::{Cloner, Runtime};
+use multidb_actors::ports::Runtime;
 use multidb_actors::sessions::{ConnectionId, EndConnection, EndReason, SessionTable};
 use multidb_actors::snapshot_index::SnapshotIndex;
 use multidb_actors::supervisor::{
     GetInstance, ProjectSettings, Restore, StopAll, StopInstances, Supervisor, SupervisorDeps,
 };
-use multidb_store::{ObservedTime, ProjectName};
+use multidb_store::{Epochs, ObservedTime, ProjectName};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::disk::snapshots;
@@ -81,14 +81,13 @@ impl Daemon {
             limits: limits.clone(),
             clock: ObservedClock::new(ports.clone(), recovered.observed),
             last_expiry: Some(recovered.last_expiry).filter(|time| *time > ObservedTime::default()),
+            epochs: Epochs::after(recovered.plan.epoch),
         })
         .start();
-        let records: Vec<_> = recovered.instances.into_values().collect();
-        let known = records.iter().map(|record| record.uid).collect();
         let restore = Restore {
-            records,
+            instances: recovered.plan.instances,
             found,
-            directories: ports.unknown_clones(&known).ok()?,
+            leftovers: recovered.plan.leftovers,
         };
         supervisor.send(restore).await.ok()?;
         if life.is_over() {

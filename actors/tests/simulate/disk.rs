@@ -1,11 +1,11 @@
 //! The disk: the directories of clones and their data, as they are after a crash at any step.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use multidb_actors::ports::{CloneError, CloneReport, Cloner, SnapshotCatalog};
-use multidb_store::{InstanceRecord, InstanceUid, SnapshotId, SnapshotRecord};
+use multidb_store::{InstanceName, InstanceRecord, InstanceUid, SnapshotId, SnapshotRecord};
 
 use crate::ports::Ports;
 use crate::world::World;
@@ -16,6 +16,8 @@ pub struct Disk {
     pub instances: BTreeMap<InstanceUid, Directory>,
     /// Directories that are no longer there for the daemon.
     pub trash: Vec<InstanceUid>,
+    /// The clones that no name can have.
+    pub quarantine: BTreeMap<InstanceUid, Directory>,
 }
 
 /// The directory of one clone.
@@ -177,7 +179,8 @@ impl Cloner for Ports {
         self.world.disk().trash.push(uid);
         self.disk_step("delete: moved to the trash")?;
         if self.world.fails(self.world.settings.faults.disk) {
-            return Err(failed("not unlinked in the trash"));
+            // The next start tries again.
+            return Ok(());
         }
         self.world.disk().trash.retain(|trashed| *trashed != uid);
         self.disk_step("delete: unlinked")
@@ -207,11 +210,38 @@ impl Cloner for Ports {
         Ok(directory.and_then(|directory| directory.manifest.clone()))
     }
 
-    fn unknown_clones(&self, known: &HashSet<InstanceUid>) -> Result<Vec<InstanceUid>, CloneError> {
-        self.disk_step("list the clones")?;
+    fn quarantine(&self, uid: InstanceUid, _: &str) -> Result<(), CloneError> {
+        self.disk_step("quarantine: begin")?;
+        assert_unserved(&self.world, uid, "a quarantine of");
+        let mut disk = self.world.disk();
+        if let Some(directory) = disk.instances.remove(&uid) {
+            disk.quarantine.insert(uid, directory);
+        }
+        drop(disk);
+        self.disk_step("quarantine: moved")
+    }
+
+    fn quarantined(&self, name: &InstanceName) -> Result<Option<InstanceRecord>, CloneError> {
+        self.disk_step("quarantine: read")?;
         let disk = self.world.disk();
-        let unknown = disk.instances.keys().filter(|uid| !known.contains(uid));
-        Ok(unknown.copied().collect())
+        let records = disk
+            .quarantine
+            .values()
+            .filter_map(|one| one.manifest.clone());
+        let named = records.filter(|record| record.name == *name);
+        Ok(named.max_by_key(|record| record.epoch))
+    }
+
+    fn take_from_quarantine(&self, record: &InstanceRecord) -> Result<(), CloneError> {
+        self.disk_step("recover: begin")?;
+        let mut disk = self.world.disk();
+        let Some(mut directory) = disk.quarantine.remove(&record.uid) else {
+            return Err(failed("not in the quarantine"));
+        };
+        directory.manifest = Some(record.clone());
+        disk.instances.insert(record.uid, directory);
+        drop(disk);
+        self.disk_step("recover: moved")
     }
 
     fn exclusive_bytes(&self, _: InstanceUid) -> Result<u64, CloneError> {

@@ -5,7 +5,9 @@ use std::io;
 use std::path::PathBuf;
 
 use multidb_actors::ports::{RecordChange, Records};
-use multidb_store::{InstanceName, InstanceRecord, ObservedTime, Phase, StoreError, StoredTime};
+use multidb_store::{
+    InstanceName, InstanceRecord, InstanceUid, ObservedTime, Phase, StoreError, StoredTime,
+};
 
 use crate::entropy::Chance;
 use crate::ports::Ports;
@@ -28,6 +30,8 @@ pub struct RecordLog {
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
     pub instances: BTreeMap<InstanceName, InstanceRecord>,
+    /// The highest epoch that was written.
+    pub epoch: u64,
     /// The observed time.
     pub observed: ObservedTime,
     /// The last expiry, in observed time.
@@ -37,7 +41,7 @@ pub struct Contents {
 #[derive(Clone)]
 enum Write {
     Put(Box<InstanceRecord>),
-    Remove(InstanceName),
+    Remove(InstanceName, InstanceUid),
     Time(StoredTime, ObservedTime),
 }
 
@@ -45,10 +49,14 @@ impl Write {
     fn apply(self, contents: &mut Contents) {
         match self {
             Self::Put(record) => {
+                contents.epoch = contents.epoch.max(record.epoch);
                 contents.instances.insert(record.name.clone(), *record);
             }
-            Self::Remove(name) => {
-                contents.instances.remove(&name);
+            Self::Remove(name, uid) => {
+                let named = contents.instances.get(&name);
+                if named.is_some_and(|record| record.uid == uid) {
+                    contents.instances.remove(&name);
+                }
             }
             Self::Time(StoredTime::Observed, time) => contents.observed = time,
             Self::Time(StoredTime::LastExpiry, time) => contents.last_expiry = time,
@@ -100,7 +108,7 @@ impl Write {
     fn new(change: &RecordChange) -> Self {
         match change {
             RecordChange::Put(record) => Self::Put(record.clone()),
-            RecordChange::Remove(name) => Self::Remove(name.clone()),
+            RecordChange::Remove(name, uid) => Self::Remove(name.clone(), *uid),
             RecordChange::PutTime(which, time) => Self::Time(*which, *time),
         }
     }
@@ -111,7 +119,7 @@ impl Write {
                 "record {} {} epoch {} sequence {} {:?} {:?}",
                 record.name, record.uid, record.epoch, record.sequence, record.phase, record.pin
             )),
-            Self::Remove(name) => world.trace(format_args!("record {name} removed")),
+            Self::Remove(name, _) => world.trace(format_args!("record {name} removed")),
             Self::Time(..) => {}
         }
     }
@@ -122,8 +130,8 @@ impl Records for Ports {
         self.write(&[RecordChange::Put(Box::new(record.clone()))])
     }
 
-    fn remove(&self, name: &InstanceName) -> Result<(), StoreError> {
-        self.write(&[RecordChange::Remove(name.clone())])
+    fn remove(&self, name: &InstanceName, uid: InstanceUid) -> Result<(), StoreError> {
+        self.write(&[RecordChange::Remove(name.clone(), uid)])
     }
 
     fn put_time(&self, which: StoredTime, time: ObservedTime) -> Result<(), StoreError> {

@@ -1,58 +1,69 @@
-//! The start's look at the records and the directories.
+//! The start's look at the records and the directories, by the rule of the daemon.
 
-use multidb_store::{InstanceRecord, ObservedTime, Phase};
+use multidb_actors::ports::{RecordChange, Records};
+use multidb_store::ObservedTime;
+use multidb_store::recovery::{
+    self, Found, FoundClone, FoundManifest, LastUse, Plan, RecordOrigin,
+};
 
 use crate::ports::{Died, Ports};
-use crate::records::Contents;
 
-/// The records with which the daemon starts.
-pub fn recover(ports: &Ports) -> Result<Contents, Died> {
-    ports.step("start: begin")?;
-    let mut contents = ports.world.records().contents();
-    let disk = ports.world.disk();
-    let manifests = || {
-        disk.instances
-            .values()
-            .filter_map(|directory| directory.manifest.as_ref())
-    };
-    let latest = contents.instances.values().chain(manifests());
-    let latest = latest.map(|record| record.last_used_observed);
-    let observed = latest.chain([contents.observed]).max().unwrap_or_default();
-    contents.observed = observed;
-    for (uid, directory) in &disk.instances {
-        let Some(manifest) = &directory.manifest else {
-            continue;
-        };
-        if directory.data.is_none() {
-            continue;
-        }
-        let is_newer = match contents.instances.get(&manifest.name) {
-            None => true,
-            Some(record) if record.uid == *uid => record.phase == Phase::Cloning,
-            Some(record) => {
-                let has_data = disk
-                    .instances
-                    .get(&record.uid)
-                    .is_some_and(|d| d.data.is_some());
-                record.phase == Phase::Ready && record.epoch < manifest.epoch && !has_data
-            }
-        };
-        if is_newer {
-            let record = found(manifest, observed, ports);
-            contents.instances.insert(record.name.clone(), record);
-        }
-    }
-    drop(disk);
-    ports.step("start: recovered")?;
-    Ok(contents)
+/// What the daemon starts with.
+pub struct Recovered {
+    pub plan: Plan,
+    pub observed: ObservedTime,
+    pub last_expiry: ObservedTime,
 }
 
-fn found(manifest: &InstanceRecord, observed: ObservedTime, ports: &Ports) -> InstanceRecord {
-    InstanceRecord {
-        phase: Phase::Ready,
-        last_used_at: ports.world.wall(),
-        last_used_observed: observed,
-        marked: None,
-        ..manifest.clone()
+/// The instances with which the daemon starts, and what it does with the other clones.
+pub fn recover(ports: &Ports) -> Result<Recovered, Died> {
+    ports.step("start: begin")?;
+    let contents = ports.world.records().contents();
+    let disk = ports.world.disk();
+    let clones: Vec<_> = disk
+        .instances
+        .iter()
+        .map(|(uid, directory)| FoundClone {
+            uid: *uid,
+            manifest: match &directory.manifest {
+                Some(record) => FoundManifest::Record(Box::new(record.clone())),
+                None => FoundManifest::Unfinished,
+            },
+            has_data: directory.data.is_some(),
+        })
+        .collect();
+    let trashed = disk.trash.clone();
+    drop(disk);
+    let manifests = clones.iter().filter_map(FoundClone::record);
+    let latest = contents.instances.values().chain(manifests);
+    let latest = latest.map(|record| record.last_used_observed);
+    let observed = latest.chain([contents.observed]).max().unwrap_or_default();
+    let plan = recovery::plan(Found {
+        epoch: contents.epoch,
+        records: contents.instances.into_values().collect(),
+        clones,
+        trashed,
+        last_use: LastUse {
+            at: ports.world.wall(),
+            observed,
+        },
+    });
+    let changed = plan.instances.iter();
+    let changed = changed.filter(|one| one.origin != RecordOrigin::Database);
+    let mut changes: Vec<_> = changed.map(|one| RecordChange::put(&one.record)).collect();
+    for name in &plan.removed {
+        let records = ports.world.records().contents().instances;
+        let uid = records.get(name).map(|record| record.uid);
+        changes.extend(uid.map(|uid| RecordChange::Remove(name.clone(), uid)));
     }
+    // A start goes on without them: the next one finds the same.
+    if ports.write(&changes).is_err() {
+        tracing::debug!("the records of a start were not written");
+    }
+    ports.step("start: recovered")?;
+    Ok(Recovered {
+        plan,
+        observed,
+        last_expiry: contents.last_expiry,
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::times::StoredTime;
 use super::{Store, StoreError};
-use crate::ids::InstanceName;
+use crate::ids::{InstanceName, InstanceUid};
 use crate::records::{InstanceRecord, ObservedTime};
 
 /// Changes that are written together, in order.
@@ -13,7 +13,7 @@ pub struct Batch<'a> {
 
 pub(super) enum Change<'a> {
     Put(&'a InstanceRecord),
-    Remove(&'a InstanceName),
+    Remove(&'a InstanceName, InstanceUid),
     PutTime(StoredTime, ObservedTime),
 }
 
@@ -23,9 +23,9 @@ impl<'a> Batch<'a> {
         self.changes.push(Change::Put(record));
     }
 
-    /// Adds a record to be removed.
-    pub fn remove(&mut self, name: &'a InstanceName) {
-        self.changes.push(Change::Remove(name));
+    /// Adds the record of a clone to be removed. That of another clone with the name stays.
+    pub fn remove(&mut self, name: &'a InstanceName, uid: InstanceUid) {
+        self.changes.push(Change::Remove(name, uid));
     }
 
     /// Adds a moment to be written.
@@ -43,7 +43,7 @@ impl<'a> Batch<'a> {
             for change in &self.changes {
                 match change {
                     Change::Put(record) => database.insert(record)?,
-                    Change::Remove(name) => database.remove(name)?,
+                    Change::Remove(name, uid) => database.remove_clone(name, *uid)?,
                     Change::PutTime(which, time) => database.insert_time(*which, *time)?,
                 }
             }

@@ -1,13 +1,15 @@
 //! sled: the only place that opens it and makes its writes durable.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, UnwindSafe};
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use super::StoreError;
 use crate::codec::{self, CodecError};
-use crate::ids::InstanceName;
+use crate::ids::{InstanceName, InstanceUid};
 use crate::layout::Layout;
 use crate::records::InstanceRecord;
 
@@ -17,6 +19,8 @@ const INSTANCES: &str = "instances";
 pub(super) const JOBS: &str = "jobs";
 /// The key that is set once the database was filled, which distinguishes an empty database from a lost one.
 const COMPLETE: &[u8] = b"complete";
+/// The key of the highest epoch that was ever given.
+const EPOCH: &[u8] = b"epoch";
 /// The records are read once, at the start; afterwards the cache only serves writes.
 const CACHE_BYTES: u64 = 8 << 20;
 
@@ -37,27 +41,35 @@ pub(super) struct Contents {
     pub(super) records: Vec<InstanceRecord>,
     /// Whether the database was ever filled.
     pub(super) is_complete: bool,
+    /// The highest epoch that was ever given.
+    pub(super) epoch: u64,
 }
 
 impl Database {
     /// Opens the database and reads every record.
     pub(super) fn open_and_read(layout: &Layout) -> Result<Contents, StoreError> {
+        Self::open_and_read_at(layout.db())
+    }
+
+    /// Opens the database in this directory, and reads every record.
+    pub(super) fn open_and_read_at(path: PathBuf) -> Result<Contents, StoreError> {
         let open = || -> Result<Contents, StoreError> {
-            let database = Self::open(layout)?;
+            let database = Self::open(path)?;
             let records = database.all()?;
             let is_complete = database.db.contains_key(COMPLETE).map_err(failed("read"))?;
+            let epoch = database.epoch()?;
             Ok(Contents {
                 database,
                 records,
                 is_complete,
+                epoch,
             })
         };
         // A database that panicked is not used again.
         catch_panic(AssertUnwindSafe(open))
     }
 
-    fn open(layout: &Layout) -> Result<Self, StoreError> {
-        let path = layout.db();
+    fn open(path: PathBuf) -> Result<Self, StoreError> {
         let mut directory = DirBuilder::new();
         directory.recursive(true).mode(0o700);
         directory.create(&path).map_err(|source| StoreError::Io {
@@ -104,6 +116,44 @@ impl Database {
         self.instances
             .insert(record.name.as_str(), bytes)
             .map_err(failed("write"))?;
+        self.note_epoch(record.epoch)
+    }
+
+    /// Removes the record of this clone, and leaves that of another one with its name.
+    pub(super) fn remove_clone(
+        &self,
+        name: &InstanceName,
+        uid: InstanceUid,
+    ) -> Result<(), StoreError> {
+        match self.get(name) {
+            Ok(Some(record)) if record.uid != uid => Ok(()),
+            // A broken record is removed as well.
+            Ok(_) | Err(StoreError::Record { .. }) => self.remove(name),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The record of this name.
+    pub(super) fn get(&self, name: &InstanceName) -> Result<Option<InstanceRecord>, StoreError> {
+        let bytes = self.instances.get(name.as_str()).map_err(failed("read"))?;
+        let decode = |bytes: sled::IVec| codec::decode(&bytes);
+        let decoded = bytes.map(decode).transpose();
+        decoded.map_err(|source| broken(name.as_str(), source))
+    }
+
+    /// The highest epoch that was ever given. It outlives the records that had it.
+    fn epoch(&self) -> Result<u64, StoreError> {
+        let bytes = self.db.get(EPOCH).map_err(failed("read"))?;
+        let number =
+            bytes.and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?)));
+        Ok(number.unwrap_or(0))
+    }
+
+    pub(super) fn note_epoch(&self, epoch: u64) -> Result<(), StoreError> {
+        if epoch > self.epoch()? {
+            let bytes = &epoch.to_be_bytes()[..];
+            self.db.insert(EPOCH, bytes).map_err(failed("write"))?;
+        }
         Ok(())
     }
 
@@ -135,6 +185,19 @@ impl Database {
             source: error.into(),
         })
     }
+}
+
+/// Keeps a damaged database beside the new one.
+pub(super) fn move_aside(layout: &Layout) -> Result<PathBuf, StoreError> {
+    let path = layout.db();
+    let stamp = Timestamp::now().as_millisecond();
+    let moved_to = path.with_file_name(format!("db.damaged-{stamp}"));
+    fs::rename(&path, &moved_to).map_err(|source| StoreError::Io {
+        action: "move aside",
+        path,
+        source,
+    })?;
+    Ok(moved_to)
 }
 
 /// Turns a panic of sled into an error.

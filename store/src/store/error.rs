@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use crate::codec::CodecError;
 use crate::manifest;
 
@@ -60,15 +62,17 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the disk was full.
     pub fn is_out_of_space(&self) -> bool {
-        let kind = self.io().map(io::Error::kind);
-        matches!(
-            kind,
-            Some(
-                io::ErrorKind::StorageFull
-                    | io::ErrorKind::QuotaExceeded
-                    | io::ErrorKind::FileTooLarge
-            )
-        )
+        let full = [
+            Errno::NOSPC.raw_os_error(),
+            Errno::DQUOT.raw_os_error(),
+            Errno::FBIG.raw_os_error(),
+        ];
+        self.os_error().is_some_and(|code| full.contains(&code))
+    }
+
+    /// Whether nothing can be written for now: the disk is full, or read-only.
+    pub fn is_unwritable(&self) -> bool {
+        self.is_out_of_space() || self.os_error() == Some(Errno::ROFS.raw_os_error())
     }
 
     /// Whether the open database failed. It may work again once it is reopened.
@@ -79,22 +83,40 @@ impl StoreError {
         )
     }
 
-    /// Whether a new database in its place would help. It does not where the disk is full, or where file
-    /// descriptors or permissions are missing.
+    /// Whether a new database in its place would help: its bytes or its files are wrong. An error of the device, a
+    /// lack of space, descriptors or permissions, and records of a newer multidb are no damage.
     pub(super) fn is_damage(&self) -> bool {
-        let Some(error) = self.io() else {
-            return true;
-        };
-        let of_machine = matches!(
-            error.kind(),
-            io::ErrorKind::PermissionDenied
-                | io::ErrorKind::ReadOnlyFilesystem
-                | io::ErrorKind::OutOfMemory
-        );
-        let full = rustix::io::Errno::from_io_error(error).is_some_and(|errno| {
-            errno == rustix::io::Errno::MFILE || errno == rustix::io::Errno::NFILE
-        });
-        !of_machine && !full && !self.is_out_of_space()
+        let of_files = [
+            Errno::NOENT.raw_os_error(),
+            Errno::NOTDIR.raw_os_error(),
+            Errno::ISDIR.raw_os_error(),
+        ];
+        match (self, self.os_error()) {
+            (Self::Manifest(_) | Self::Locked { .. }, _) => false,
+            (
+                Self::Record {
+                    source: CodecError::Version { .. },
+                    ..
+                },
+                _,
+            ) => false,
+            (_, Some(code)) => of_files.contains(&code),
+            (_, None) => true,
+        }
+    }
+
+    /// The error number of the system, if it refused something.
+    fn os_error(&self) -> Option<i32> {
+        match self {
+            Self::Panicked { message } => os_error_in(message),
+            _ => {
+                let error = self.io()?;
+                // sled wraps errors in others that have their cause only in the text.
+                error
+                    .raw_os_error()
+                    .or_else(|| os_error_in(&error.to_string()))
+            }
+        }
     }
 
     fn io(&self) -> Option<&io::Error> {
@@ -104,11 +126,82 @@ impl StoreError {
                 ..
             } => Some(error),
             Self::Io { source, .. } => Some(source),
+            Self::Manifest(manifest::ManifestError::Io { source, .. }) => Some(source),
             Self::Locked { .. }
             | Self::Database { .. }
             | Self::Panicked { .. }
             | Self::Record { .. }
             | Self::Manifest(_) => None,
+        }
+    }
+}
+
+/// The number in the debug form of an error of the system: `Os { code: 5, kind: …`.
+fn os_error_in(text: &str) -> Option<i32> {
+    let (_, rest) = text.split_once("Os { code: ")?;
+    rest.split_once(',')?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io_error(source: io::Error) -> StoreError {
+        let action = "open";
+        StoreError::Database {
+            action,
+            source: sled::Error::Io(source),
+        }
+    }
+
+    #[test]
+    fn errors_of_the_device_are_no_damage() {
+        for errno in [
+            Errno::IO,
+            Errno::ROFS,
+            Errno::NOSPC,
+            Errno::MFILE,
+            Errno::ACCESS,
+            Errno::DQUOT,
+        ] {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            let message = format!("called `Result::unwrap()` on an `Err` value: Io({error:?})");
+            let wrapped = io::Error::other(format!("could not: {error:?}"));
+            for error in [
+                io_error(error),
+                io_error(wrapped),
+                StoreError::Panicked { message },
+            ] {
+                assert!(!error.is_damage(), "{error:?}");
+            }
+        }
+        let newer = StoreError::Record {
+            tree: "instances",
+            key: "a".to_owned(),
+            source: CodecError::Version {
+                version: 9,
+                newest: 2,
+            },
+        };
+        assert!(!newer.is_damage());
+    }
+
+    #[test]
+    fn wrong_bytes_are_damage() {
+        let message = "assertion failed".to_owned();
+        for error in [
+            io_error(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a wrong checksum",
+            )),
+            io_error(io::Error::from_raw_os_error(Errno::NOTDIR.raw_os_error())),
+            StoreError::Panicked { message },
+            StoreError::Database {
+                action: "read",
+                source: sled::Error::ReportableBug(String::new()),
+            },
+        ] {
+            assert!(error.is_damage(), "{error:?}");
         }
     }
 }

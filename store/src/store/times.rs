@@ -165,9 +165,9 @@ mod tests {
         fs::create_dir_all(layout.instance_data(lost.uid)).unwrap();
         crate::manifest::write(&directory, &lost).unwrap();
         let found = || {
-            let records = Store::open_or_rebuild(&layout).unwrap().records;
-            let found = records.into_iter().find(|record| record.name == lost.name);
-            let found = found.unwrap();
+            let instances = Store::open_or_rebuild(&layout).unwrap().plan.instances;
+            let mut records = instances.into_iter().map(|one| one.record);
+            let found = records.find(|record| record.name == lost.name).unwrap();
             (found.last_used_observed, found.marked)
         };
         assert_eq!(found(), (at(800), None));

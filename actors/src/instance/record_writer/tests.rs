@@ -142,7 +142,8 @@ impl Model {
                 (self.database, self.manifest) = (version, version);
             }
             (LockedJob::Delete(_), Outcome::Done) => self.deleted = true,
-            (_, Outcome::Failed) => {}
+            // It may have written another record, so that of before is written again.
+            (_, Outcome::Failed) => self.database_writes_max += 1,
         }
         self.event(WriterEvent::LockReleased(outcome));
     }

@@ -17,7 +17,7 @@ fn start_adopts_running_instances_and_removes_leftovers() {
             record("deleting", 4, Phase::Deleting),
         ];
         let running = vec![uid(2), uid(5)];
-        let directories = (1..=6).map(uid).collect();
+        let directories = vec![uid(5), uid(6)];
         restore(&world, records, running, directories).await;
         let _held = attach(&world, "runs").await.unwrap();
         while status(&world, "cloning").await.is_some()
@@ -80,12 +80,12 @@ fn start_stops_what_may_run_before_anything_else_is_done_to_its_data() {
         drop(world.runtime.run(uid(2)));
         let gate = world.runtime.stop_gate.write().await;
         let restore = Restore {
-            records: vec![kept],
+            instances: vec![crate::testing::recovered(kept)],
             found: FoundServers {
                 running: Vec::new(),
                 undecided: vec![uid(1), uid(2)],
             },
-            directories: vec![uid(2)],
+            leftovers: vec![crate::testing::deleted_leftover(uid(2))],
         };
         let restored = tokio::spawn(world.supervisor.send(restore));
         until_state(&world, "kept", "stopping").await;

@@ -1,0 +1,72 @@
+//! Opens the records, and tells what the start found.
+
+use multidb_store::recovery::{Plan, RecordOrigin};
+use multidb_store::store::{Opened, Recovery};
+use multidb_store::{Layout, Store, error_chain};
+
+/// Opens the records.
+///
+/// # Errors
+///
+/// They cannot be read.
+pub(super) fn open(layout: &Layout) -> anyhow::Result<Opened> {
+    let opened = Store::open_or_rebuild(layout)?;
+    match &opened.recovery {
+        Recovery::None | Recovery::New => {}
+        Recovery::Rebuilt { moved_to, cause } => tracing::warn!(
+            cause,
+            instances = opened.plan.instances.len(),
+            moved_to = moved_to.as_ref().map(|path| path.display().to_string()),
+            "the database of records was rebuilt from the manifests, only the times of last use are lost"
+        ),
+        Recovery::Unwritable(error) => tracing::error!(
+            error = error_chain(error),
+            "the records cannot be written, instances run as before; make room or mount the disk for writing"
+        ),
+    }
+    let is_rebuilt = matches!(opened.recovery, Recovery::Rebuilt { .. });
+    tell(&opened.plan, is_rebuilt);
+    for directory in &opened.foreign {
+        tracing::warn!(
+            directory = %directory.display(),
+            "ignoring a directory that multidb did not create, inspect it and move it away"
+        );
+    }
+    for (uid, why) in &opened.plan.left_alone {
+        tracing::warn!(
+            directory = %layout.instance(*uid).display(),
+            why,
+            "ignoring a directory without a readable manifest, inspect it and move it away"
+        );
+    }
+    Ok(opened)
+}
+
+fn tell(plan: &Plan, is_rebuilt: bool) {
+    for one in &plan.instances {
+        let (instance, uid) = (&one.record.name, one.record.uid);
+        if let Some(why) = &one.unusable {
+            tracing::error!(%instance, %uid, why, "the data of an instance cannot be used");
+            continue;
+        }
+        match one.origin {
+            RecordOrigin::Database => {}
+            RecordOrigin::Finished => {
+                tracing::info!(%instance, %uid, "keeping a new instance, its clone is complete");
+            }
+            RecordOrigin::Kept => {
+                tracing::warn!(%instance, %uid, "keeping an instance whose deletion did not begin with its data");
+            }
+            RecordOrigin::Updated => {
+                tracing::warn!(%instance, %uid, "the record of an instance was older than its manifest, it is updated");
+            }
+            RecordOrigin::Manifest if is_rebuilt => {}
+            RecordOrigin::Manifest => {
+                tracing::warn!(%instance, %uid, "the database of records had lost an instance, it is restored from its manifest");
+            }
+        }
+    }
+    for name in &plan.removed {
+        tracing::info!(instance = %name, "an instance whose creation or deletion was interrupted is gone");
+    }
+}
