@@ -294,10 +294,10 @@ impl World {
         let mut since_expiry = None;
         if !licence {
             oracle.counts.expired += 1;
-            // It may have been interrupted by a restart.
+            // It may have been interrupted by a restart, or begun by a command that failed.
             let begun = oracle.begun.get(&clone).copied().unwrap_or(observed);
-            let last = oracle.last_expiry.replace(begun);
-            since_expiry = last.map(|last| begun.saturating_sub(last));
+            since_expiry = oracle.last_expiry.and_then(|last| begun.checked_sub(last));
+            oracle.last_expiry = oracle.last_expiry.max(Some(begun));
         }
         drop(oracle);
         if licence {
