@@ -79,14 +79,16 @@ main() {
     # Each connects once, so that both are there and awake.
     connect direct
     connect proxied
-    local data
-    data=$("$multidb" instance show direct --json | sed --quiet 's/.*"data_dir": *"\([^"]*\)".*/\1/p')
     step "The suite, directly"
-    run_suite direct '' --host="$root/run/$(basename "$(dirname "$data")")"
+    run_suite direct '' --host="$root/run/$(basename "$(dirname "$(data_dir direct)")")"
     step "The suite, through multidb"
     run_suite proxied '-c multidb.instance=proxied' --host=127.0.0.1 --port="$port"
     step "Comparing"
     compare
+}
+
+data_dir() {
+    "$multidb" instance show "$1" --json | sed --quiet 's/.*"data_dir": *"\([^"]*\)".*/\1/p'
 }
 
 step() {
@@ -158,23 +160,28 @@ connect() {
         --username="instance:$1,gitref:v1.0" --dbname=polls --command='select 1'
 }
 
-# The server writes into the suite's directory of output, so that is the server's user's, and so is the
-# suite. What the tests say is compared, not whether they pass. The instance is named in the options, as the
+# The server reads the suite and writes into its directory of output, and reaches nothing but its own data, so
+# both are there. What the tests say is compared, not whether they pass. The instance is named in the options, as the
 # tests log in as roles of their own.
 run_suite() {
-    local name=$1 options=$2 output=$work/$1
+    local name=$1 options=$2 own
+    own=$(data_dir "$name")/regress
+    local output=$own/output
     shift 2
-    install --directory --owner=postgres --mode=0755 "$output"
-    local what=(--schedule="$suite/parallel_schedule" --max-concurrent-tests=20)
+    install --directory --owner=postgres --mode=0700 "$own" "$output"
+    cp --recursive "$suite" "$own/suite"
+    chown --recursive postgres: "$own"
+    local what=(--schedule="$own/suite/parallel_schedule" --max-concurrent-tests=20)
     if [ ${#tests[@]} -gt 0 ]; then
         what=("${tests[@]}")
     fi
     (
         cd "$output"
         runuser --user postgres -- env "PGOPTIONS=$options" \
-            "$(dirname "$bin")/lib/pgxs/src/test/regress/pg_regress" --inputdir="$suite" --outputdir="$output" \
-            --bindir="$bin" --dlpath="$suite" --user=postgres "$@" "${what[@]}"
+            "$(dirname "$bin")/lib/pgxs/src/test/regress/pg_regress" --inputdir="$own/suite" \
+            --outputdir="$output" --bindir="$bin" --dlpath="$own/suite" --user=postgres "$@" "${what[@]}"
     ) >"$work/$name.log" 2>&1 || true
+    cp --recursive "$output" "$work/$name"
     # The line that counts.
     grep --extended-regexp 'tests? (passed|failed)' "$work/$name.log" | sed 's/^/  /' || {
         tail --lines 20 "$work/$name.log" >&2

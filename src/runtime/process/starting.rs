@@ -182,10 +182,14 @@ impl Drop for Starting {
 /// Resolves with the exit status.
 async fn wait(process: &mut Option<Process>) -> String {
     match process {
-        Some(process) => process
-            .wait()
-            .await
-            .map_or_else(|e| e.to_string(), describe),
+        Some(process) => match process.wait().await {
+            Ok(status) => describe(status),
+            Err(error) => {
+                // It may run on, so it does not count as ended.
+                tracing::error!(%error, "cannot watch a postgres");
+                std::future::pending().await
+            }
+        },
         None => std::future::pending().await,
     }
 }
