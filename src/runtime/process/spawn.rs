@@ -20,9 +20,11 @@ use nix::unistd::{Gid, Uid};
 use rustix::process::Pid;
 
 mod child;
+mod init;
 mod process;
 
 use self::child::{Child, Failure, Pointers};
+use self::init::Unneeded;
 pub(super) use self::process::Process;
 use super::identity::ProcessIdentity;
 use super::sandbox::{Namespaces, Sandbox};
@@ -77,6 +79,7 @@ impl Spawn<'_> {
             .map(|(name, value)| c_string(format!("{name}={value}").as_bytes()))
             .collect::<io::Result<Vec<_>>>()?;
         let is_root = Uid::effective().is_root();
+        let namespaces = self.sandbox.namespaces();
         let mut child = Child {
             channel: child_channel.as_raw_fd(),
             args: Pointers::new(args),
@@ -90,8 +93,8 @@ impl Spawn<'_> {
             ruleset: self.sandbox.ruleset().map(AsRawFd::as_raw_fd),
             mounts: self.sandbox.mounts()?,
             temporary_rights: self.sandbox.temporary_rights(),
+            init: (namespaces != Namespaces::None).then(Unneeded::find),
         };
-        let namespaces = self.sandbox.namespaces();
         let process = Process::clone_with(namespaces.clone_flags(), &mut child)?;
         // The child has a copy; without this one, its end is noticed.
         drop(child_channel);

@@ -181,13 +181,13 @@ fn reaches_no_other_process(daemon: &Daemon) {
         ));
     }
     intruder.can("kill -0 $PPID");
-    // Everything that it may send a signal to is its own: here its own programs and sessions.
+    assert_namespaces_differ(&[std::process::id().cast_signed(), others, own]);
+    // Everything that it may send a signal to is its own: here its own server.
     let _ended = intruder
         .session
         .query("copy said from program 'kill -9 -1'");
     assert!(is_alive(daemon.pid()) && is_alive(others));
     assert_eq!(other.session.one("select x from note"), SECRET);
-    assert_namespaces_differ(&[std::process::id().cast_signed(), others, own]);
 }
 
 /// Each has shared memory, process ids and mounts of its own.
@@ -256,6 +256,26 @@ fn processes_that_an_instance_leaves_end_with_its_server() {
         assert!(!runs(&format!("sleep {seconds}")));
         let _ended = intruder.session.wait_end(WAIT_TIMEOUT);
     }
+}
+
+#[test]
+fn failure_of_a_process_that_was_left_behind_ends_no_session() {
+    let daemon = of_root();
+    let intruder = Intruder::enter_process(&daemon, "a");
+    let marker = format!("exit-{}", daemon.pid());
+    let left = format!(
+        "copy (select 1) to program 'setsid sh -c \"sleep 0.3; : {marker}; exit 3\" >/dev/null 2>&1 &'"
+    );
+    intruder.can_query(&left);
+    eventually("it has ended", WAIT_TIMEOUT, || !runs(&marker));
+    assert_eq!(
+        intruder
+            .session
+            .one("select pg_sleep(0.5)::text || 'alive'"),
+        "alive"
+    );
+    let logs = daemon.cli(&["instance", "logs", "a"]);
+    assert!(!logs.ok().contains("terminating any other"), "{logs:?}");
 }
 
 #[test]

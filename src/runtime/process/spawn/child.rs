@@ -9,6 +9,7 @@ use std::ptr;
 
 use libc::{c_char, c_int, c_long, c_uint};
 
+use super::init::{self, Unneeded};
 use crate::runtime::process::sandbox::{Mounts, TEMPORARY};
 
 /// The size of a report: the step, and the error's number.
@@ -32,6 +33,8 @@ pub(super) struct Child {
     pub(super) mounts: Option<Mounts>,
     /// What the rules allow in the directory of temporary files, once it is mounted.
     pub(super) temporary_rights: u64,
+    /// Whether the program gets a first process of its pid namespace beside it, and what that gives back.
+    pub(super) init: Option<Unneeded>,
 }
 
 /// `struct landlock_path_beneath_attr`.
@@ -62,15 +65,17 @@ pub(super) enum Step {
     Mounts,
     Identity,
     Landlock,
+    Fork,
     Program,
 }
 
 impl Step {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Streams,
         Self::Mounts,
         Self::Identity,
         Self::Landlock,
+        Self::Fork,
         Self::Program,
     ];
 
@@ -80,6 +85,7 @@ impl Step {
             Self::Mounts => "hide the rest of the file system from it",
             Self::Identity => "become its user",
             Self::Landlock => "apply its Landlock rules",
+            Self::Fork => "make its process",
             Self::Program => "execute it",
         }
     }
@@ -123,6 +129,8 @@ impl Child {
         let mut release = 0_u8;
         // SAFETY: the buffer has one byte; the rest takes numbers, or memory that this owns.
         unsafe {
+            // The daemon's handlers must not run here.
+            init::block_signals();
             loop {
                 match libc::read(self.channel, (&raw mut release).cast(), 1) {
                     1 => break,
@@ -158,6 +166,16 @@ impl Child {
             if !self.restrict() {
                 return Step::Landlock;
             }
+            if let Some(unneeded) = &self.init {
+                match init::fork() {
+                    -1 => return Step::Fork,
+                    0 => {}
+                    program => init::run(program, unneeded),
+                }
+            }
+            if !self.reset_process() {
+                return Step::Program;
+            }
             let program = self.args.strings.as_ptr();
             if !program.is_null() {
                 let (args, env) = (self.args.pointers.as_ptr(), self.env.pointers.as_ptr());
@@ -168,7 +186,7 @@ impl Child {
     }
 
     unsafe fn prepare_streams(&self) -> bool {
-        // SAFETY: the descriptors are open, and the signal set is initialized by sigemptyset.
+        // SAFETY: the descriptors are open.
         unsafe {
             for (target, source) in (0..).zip(self.streams) {
                 if libc::dup2(source, target) < 0 {
@@ -177,12 +195,19 @@ impl Child {
             }
             // Ctrl-C at the daemon must not reach it.
             libc::setpgid(0, 0);
+            libc::chdir(c"/".as_ptr()) == 0
+        }
+    }
+
+    /// Undoes what concerns the daemon alone.
+    unsafe fn reset_process(&self) -> bool {
+        // SAFETY: the signal set is initialized by sigemptyset.
+        unsafe {
             // Rust ignores SIGPIPE, and an ignored signal stays so.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-            libc::chdir(c"/".as_ptr()) == 0
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) == 0
         }
     }
 
