@@ -81,9 +81,10 @@ async fn what_a_dump_puts_into_the_data_directory_reaches_nothing_outside() {
 }
 
 #[tokio::test]
-async fn twenty_thousand_directories_of_a_dump_are_an_error_and_removed() {
+async fn nested_directories_of_a_dump_are_an_error_and_removed() {
     let fixture = Fixture::new();
-    let program = "perl -e 'for (1..20000) { mkdir \"d\"; chdir \"d\" or die }'";
+    // In the sandbox each call walks up all of them, so more would take a minute.
+    let program = "perl -e 'for (1..3000) { mkdir \"d\"; chdir \"d\" or die }'";
     let error = import_after(&fixture, program).await.unwrap_err();
     assert!(
         error.contains("is nested more than 32 directories deep"),
