@@ -78,6 +78,7 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
         findings.extend(repositories::examine(&config).await);
         findings.extend(tls::examine(&config));
         findings.extend(disk::root(&config));
+        findings.extend(disk::quarantined(&config));
         let (snapshots, found) = disk::snapshots(&config);
         findings.extend(found);
         findings.extend(servers::examine(&config, &snapshots).await);

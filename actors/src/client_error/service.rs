@@ -62,7 +62,7 @@ impl ClientError {
             )
             .detail(format!("{}.", capitalized(why)))
             .hint(format!(
-                "Run \"multidb doctor\" on the server; \"multidb instance recover {instance}\" brings back a clone from the quarantine, \"reset\" makes a fresh one."
+                "Bring its data back and restart multidb, or run \"multidb instance reset {instance}\" for a fresh clone."
             )),
             InstanceError::Storage(error @ CloneError::NoSpace { .. }) => of_clone(instance, error),
             InstanceError::Deleted

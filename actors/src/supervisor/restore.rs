@@ -101,7 +101,7 @@ async fn put_aside(worker: &Addr<CloneWorker>, leftover: Leftover) {
             tracing::warn!(
                 %uid,
                 why,
-                "a clone is quarantined, see multidb doctor and multidb instance recover"
+                "a clone is quarantined, see multidb doctor"
             );
             worker.send(QuarantineClone { uid, why }).await
         }

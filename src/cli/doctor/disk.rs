@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use multidb_store::{Layout, SnapshotRecord};
+use multidb_store::{Layout, SnapshotRecord, quarantine};
 
 use super::{Finding, Level};
 use crate::catalog;
@@ -75,6 +75,25 @@ impl Drop for Scratch {
         // A leftover is an empty hidden directory.
         let _leftover = fs::remove_dir_all(&self.0);
     }
+}
+
+/// The quarantined clones.
+pub(super) fn quarantined(config: &Config) -> Vec<Finding> {
+    let finding = |one: quarantine::Quarantined| {
+        let name = match &one.manifest {
+            Ok(record) => format!("a clone of instance \"{}\"", record.name),
+            Err(_) => "a clone".to_owned(),
+        };
+        let why = one.note.map(|note| format!(": {}", note.why));
+        let directory = one.directory.display();
+        let message = format!("{directory} is {name}{}", why.unwrap_or_default());
+        Finding::new(Level::Warn, "quarantine", message).hint(
+            "To use it, stop multidb, move it to instances/ with a readable manifest and no live instance of its name, \
+             and start multidb. To be rid of it, delete it.",
+        )
+    };
+    let kept = quarantine::list(&Layout::new(&config.root));
+    kept.into_iter().map(finding).collect()
 }
 
 fn clones(config: &Config, found: &probe::Findings) -> Finding {
@@ -240,6 +259,23 @@ mod tests {
         let file = parent.path().join("file");
         fs::write(&file, "").unwrap();
         assert_eq!(worst(&super::root(&config(&file))), Level::Fail);
+    }
+
+    #[test]
+    fn quarantined_clones_are_told_with_their_reasons() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        let uid = multidb_store::InstanceUid::from_bits(7);
+        fs::create_dir_all(layout.instance_data(uid)).unwrap();
+        let note = quarantine::Note {
+            why: "its manifest is damaged".to_owned(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        quarantine::put(&layout, uid, &note).unwrap();
+        let found = quarantined(&config(root.path()));
+        assert_eq!(worst(&found), Level::Warn);
+        let expected = "quarantine/000000000007 is a clone: its manifest is damaged";
+        assert!(found[0].message.ends_with(expected), "{found:?}");
     }
 
     #[test]
