@@ -27,33 +27,37 @@ impl DiskCatalog {
         Self { layout, cloner }
     }
 
-    /// Deletes the staging directories of interrupted imports, before the first import begins. One
-    /// that cannot be deleted is logged, and blocks only imports of the same id.
+    /// The staging directories. Before the first import begins they are of interrupted ones.
     ///
     /// # Errors
     ///
     /// The snapshots cannot be listed.
-    pub fn remove_staging(&self) -> Result<(), CloneError> {
+    pub fn staging(&self) -> Result<Vec<PathBuf>, CloneError> {
         let snapshots = self.layout.snapshots();
+        let mut staging = Vec::new();
         let entries = fs::read_dir(&snapshots).map_err(|error| cannot_list(&snapshots, &error))?;
         for entry in entries {
             let entry = entry.map_err(|error| cannot_list(&snapshots, &error))?;
             let name = entry.file_name();
-            if !name.as_encoded_bytes().starts_with(STAGING_PREFIX) {
-                continue;
-            }
-            let path = entry.path();
-            release_programs(&path);
-            match self.cloner.remove_tree(&path) {
-                Ok(()) => {
-                    tracing::info!(path = %path.display(), "staging directory of an interrupted import removed");
-                }
-                Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "cannot remove the staging directory of an interrupted import, remove it by hand");
-                }
+            if name.as_encoded_bytes().starts_with(STAGING_PREFIX) {
+                staging.push(entry.path());
             }
         }
-        Ok(())
+        Ok(staging)
+    }
+
+    /// Deletes the staging directory of an interrupted import, on which nothing runs. One that cannot be deleted is
+    /// logged, and blocks only imports of the same id.
+    pub fn remove_staging(&self, path: &Path) {
+        release_programs(path);
+        match self.cloner.remove_tree(path) {
+            Ok(()) => {
+                tracing::info!(path = %path.display(), "staging directory of an interrupted import removed");
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot remove the staging directory of an interrupted import, remove it by hand");
+            }
+        }
     }
 }
 
@@ -205,7 +209,9 @@ mod tests {
         let good = snapshot(&layout, "good", "good");
         fs::create_dir_all(layout.snapshots().join(".staging-half/data/base")).unwrap();
         fs::create_dir_all(layout.snapshots().join(".something-else")).unwrap();
-        catalog.remove_staging().unwrap();
+        for staging in catalog.staging().unwrap() {
+            catalog.remove_staging(&staging);
+        }
         assert!(!layout.snapshots().join(".staging-half").exists());
         assert!(layout.snapshots().join(".something-else").exists());
         assert_eq!(catalog.load().unwrap(), [good]);

@@ -37,11 +37,12 @@ pub use self::migrations::{CustomQuery, MigrationsQuery, Preset};
 pub use self::postgres::OWNED_SETTINGS;
 pub(crate) use self::project::without_secret;
 pub use self::project::{GitRemote, Project};
-pub use self::runtime::{CloneMethod, Network, RuntimeConfig, RuntimeKind};
+pub use self::runtime::{CloneMethod, Network, RuntimeConfig};
 pub use self::section::{Origin, Setting};
 pub use self::server::{Auth, AuthMethod};
 pub use self::tls::TlsConfig;
 pub use self::user::{parse_users, read_users_file};
+pub use multidb_store::RuntimeKind;
 
 use self::section::{Report, Section};
 

@@ -40,16 +40,19 @@ use crate::jobs::Registry;
 use crate::probe::PgProbe;
 use crate::proxy::{Acceptors, Proxy};
 use crate::reload::WatchedFiles;
-use crate::runtime::{InstanceRuntime, PostgresHost, Purpose, data_owner};
+use crate::runtime::{InstanceRuntime, PostgresHost, data_owner};
 use crate::tls;
 use crate::users::LiveUsers;
 
+mod clean_up;
 pub mod convert;
 mod drain;
 pub mod host;
 mod open_files;
 mod records;
 pub mod root;
+
+use self::host::Kinds;
 
 /// Runs the daemon until a signal stops it.
 ///
@@ -75,6 +78,7 @@ struct Services {
     cloner: Arc<TreeCloner>,
     catalog: Arc<DiskCatalog>,
     host: Arc<dyn PostgresHost>,
+    kinds: Kinds,
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
@@ -134,7 +138,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
 impl Services {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         let layout = Layout::new(&config.root);
-        let kind = host::kind(config).await;
+        let kinds = host::kinds(config).await?;
+        let kind = kinds.used;
         let owner = data_owner(&config.runtime.user).map_err(|error| with_hint(&error))?;
         let id = root::open(&layout, kind, owner)?;
         let Opened {
@@ -144,8 +149,9 @@ impl Services {
             last_expiry,
             ..
         } = records::open(&layout)?;
+        host::keep_kind(&layout, kinds.of_root)?;
         let clock = ObservedClock::new(Arc::new(SystemClock), observed);
-        let host = host::build(config, &layout, kind, owner).await?;
+        let host = host::build(config, &layout, id, kind, owner).await?;
         let cloner = TreeCloner::open(
             layout.clone(),
             convert::clone_method(config.clone_method),
@@ -166,6 +172,7 @@ impl Services {
             last_expiry,
             cloner,
             host,
+            kinds,
         })
     }
 
@@ -182,14 +189,7 @@ impl Services {
 
     /// Removes the leftovers of imports and deletions that an earlier daemon did not finish.
     async fn clean_up(&self) -> anyhow::Result<()> {
-        for (purpose, found) in self.host.running_servers().await?.found {
-            if purpose == Purpose::Import {
-                tracing::info!(uid = %found.uid, "stopping the server of an interrupted import");
-                let timeout = multidb_actors::limits::STOP_TIMEOUT;
-                self.host.stop_server(found.uid, timeout).await?;
-            }
-        }
-        self.catalog.remove_staging()?;
+        clean_up::remove_staging(self.host.clone(), self.catalog.clone()).await?;
         let cloner = self.cloner.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = cloner.sweep_trash() {
@@ -249,7 +249,7 @@ impl Services {
         let index = SnapshotIndex::new(self.catalog.load()?, source).start();
         let runtime: Arc<dyn Runtime> =
             Arc::new(InstanceRuntime::new(self.host.clone(), self.layout.clone()));
-        let found = runtime.running().await?;
+        let found = runtime.running().await;
         let supervisor = Supervisor::new(SupervisorDeps {
             runtime,
             probe: Arc::new(PgProbe),
@@ -262,7 +262,19 @@ impl Services {
             epochs: self.epochs.clone(),
         })
         .start();
-        let plan = std::mem::take(&mut self.plan);
+        let mut plan = std::mem::take(&mut self.plan);
+        let records = plan
+            .instances
+            .iter_mut()
+            .map(|instance| &mut instance.record);
+        for record in records.filter(|record| record.runtime.is_none()) {
+            let runtime = host::kind_of(record, &found, &self.layout, self.kinds);
+            record.runtime = Some(runtime);
+            if runtime != self.kinds.of_root {
+                record.sequence += 1;
+                self.store.put(record)?;
+            }
+        }
         let restore = Restore {
             instances: plan.instances,
             found,
@@ -385,7 +397,7 @@ fn ready(config: &Config, services: &Services) {
         listen = listen.join(" "),
         root = %config.root.display(),
         id = %services.root,
-        runtime = services.host.kind(),
+        runtime = %services.host.kind(),
         clone_method = services.cloner.method(),
         version = env!("CARGO_PKG_VERSION"),
         "ready"

@@ -3,20 +3,19 @@
 //! [`PostgresHost`] runs servers and the programs of an import; [`InstanceRuntime`] is the actors'
 //! port over it, for instances.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use multidb_actors::ports::{
-    FoundPostgres, FoundServers, RunningPostgres, Runtime, RuntimeError, StartError,
-};
-use multidb_store::{InstanceRecord, InstanceUid, Layout};
+use multidb_actors::ports::{FoundPostgres, RunningPostgres, RuntimeError, StartError};
+use multidb_store::{InstanceUid, RuntimeKind};
 use serde::{Deserialize, Serialize};
 
 pub mod binaries;
 mod data_owner;
 pub mod docker;
+mod instances;
 mod locks;
 pub mod log_tail;
 mod postmaster;
@@ -26,6 +25,7 @@ mod run_dir;
 pub mod settings;
 
 pub use self::data_owner::data_owner;
+pub use self::instances::InstanceRuntime;
 
 /// A Postgres server to run on one data directory.
 #[derive(Debug, Clone)]
@@ -87,8 +87,11 @@ pub struct ProgramOutput {
 /// Runs Postgres' servers and programs.
 #[async_trait]
 pub trait PostgresHost: Send + Sync + 'static {
-    /// `docker` or `process`.
-    fn kind(&self) -> &'static str;
+    /// Its kind.
+    fn kind(&self) -> RuntimeKind;
+
+    /// Whether it answers.
+    async fn check(&self) -> Result<(), RuntimeError>;
 
     /// The user and the group that own data directories, and that Postgres runs as.
     fn data_owner(&self) -> (u32, u32);
@@ -129,55 +132,19 @@ pub trait PostgresHost: Send + Sync + 'static {
 pub struct RunningServers {
     /// Those that accept connections.
     pub found: Vec<(Purpose, FoundPostgres)>,
+    /// The data directories of the imports' servers among them.
+    pub import_data: HashMap<InstanceUid, PathBuf>,
     /// Those of which the host cannot tell whether they run.
-    pub undecided: Vec<InstanceUid>,
+    pub undecided: Vec<UndecidedServer>,
 }
 
-/// The actors' port: instances on a host.
-pub struct InstanceRuntime {
-    host: Arc<dyn PostgresHost>,
-    layout: Layout,
-}
-
-impl InstanceRuntime {
-    /// Instances under this root, on this host.
-    pub fn new(host: Arc<dyn PostgresHost>, layout: Layout) -> Self {
-        Self { host, layout }
-    }
-}
-
-#[async_trait]
-impl Runtime for InstanceRuntime {
-    async fn start(&self, record: &InstanceRecord) -> Result<RunningPostgres, StartError> {
-        let spec = ServerSpec {
-            uid: record.uid,
-            name: record.name.to_string(),
-            purpose: Purpose::Instance,
-            postgres_major: record.postgres_major,
-            data_dir: self.layout.instance_data(record.uid),
-            log: self.layout.instance_log(record.uid),
-            settings: Vec::new(),
-        };
-        self.host.start_server(&spec).await
-    }
-
-    async fn stop(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
-        self.host.stop_server(uid, timeout).await
-    }
-
-    async fn running(&self) -> Result<FoundServers, RuntimeError> {
-        let servers = self.host.running_servers().await?;
-        let instances = servers
-            .found
-            .into_iter()
-            .filter(|(purpose, _)| *purpose == Purpose::Instance);
-        Ok(FoundServers {
-            running: instances.map(|(_, found)| found).collect(),
-            undecided: servers.undecided,
-        })
-    }
-
-    async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {
-        self.host.find_server(uid).await
-    }
+/// A server that could be neither taken over nor stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UndecidedServer {
+    /// As in its [`ServerSpec`].
+    pub uid: InstanceUid,
+    /// As in its [`ServerSpec`].
+    pub purpose: Purpose,
+    /// As in its [`ServerSpec`].
+    pub data_dir: PathBuf,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
 use multidb_store::{Epochs, InstanceRecord, InstanceUid};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::clone_worker::{
@@ -21,27 +21,35 @@ use crate::instance_table::StatusPublisher;
 use crate::limits::{Limits, STOP_TIMEOUT};
 use crate::observed_clock::ObservedClock;
 use crate::ports::{CloneError, Endpoint, RunningPostgres, Runtime, ServerProbe};
-use crate::slots::{FreeSlot, Slot, Slots};
+use crate::slots::{FreeSlot, Slots};
 
 mod expiring;
 mod jobs;
+mod leases;
 pub mod lifecycle;
+mod looking;
 mod messages;
 mod origin;
 mod pending_commands;
 mod persistence;
 mod record_writer;
+mod shared;
 mod status;
 
 pub use self::expiring::{Expire, ExpiryAnswer};
+pub use self::leases::{Lease, RunLeases};
 pub use self::messages::{Attach, Control, SetPin, SlotWanted};
 pub use self::origin::{Found, Origin, origin};
-pub use self::status::{InstanceError, InstanceStatus, Lease};
+pub use self::shared::SharedState;
+pub use self::status::{InstanceError, InstanceStatus};
 
-use self::lifecycle::{CloneReason, Effect, Event, Job, Lifecycle, Outcome, State};
+pub(crate) use self::shared::Written;
+
+use self::lifecycle::{
+    AfterStop, CloneReason, Effect, Event, Job, Lifecycle, Looked, Outcome, ServerOutcome, State,
+};
 use self::pending_commands::PendingCommands;
 use self::record_writer::{LockedJob, RecordWriter, WriterEvent};
-use self::status::LeaseEnd;
 
 /// The dependencies of all instances.
 #[derive(Clone)]
@@ -72,8 +80,10 @@ pub struct InstanceActor {
     life: Lifecycle,
     /// The effects to run when the actor has started.
     first: Vec<Effect>,
-    /// The running Postgres and its slot.
+    /// The running Postgres.
     run: Option<Run>,
+    /// What the next actor takes over if this one panics: the run, and the jobs of the CloneWorker.
+    shared: SharedState,
     /// The error of the last job, if it failed.
     failure: Option<InstanceError>,
     /// The waiting clients.
@@ -84,6 +94,10 @@ pub struct InstanceActor {
     start: Option<SpawnHandle>,
     /// Whether the start in progress waits for a slot.
     waits_for_slot: bool,
+    /// The look for Postgres in progress, or the delay before it.
+    look: Option<SpawnHandle>,
+    /// The number of looks without an answer in a row.
+    look_failures: u32,
     /// The timer of the idle period.
     idle: Option<SpawnHandle>,
     /// The number of failed stops in a row.
@@ -108,12 +122,9 @@ pub struct InstanceActor {
 /// A running Postgres.
 struct Run {
     endpoint: Endpoint,
-    /// The channel on which leases report the end of their session. A stopped instance has none, to save memory.
-    ended: mpsc::UnboundedSender<Job>,
+    leases: RunLeases,
     /// When it may be stopped for another instance.
     resident_until: Instant,
-    /// Held until Postgres has stopped.
-    _slot: Slot,
 }
 
 impl InstanceActor {
@@ -122,11 +133,12 @@ impl InstanceActor {
         record: InstanceRecord,
         origin: Origin,
         deps: InstanceDeps,
-        mut status: StatusPublisher,
+        status: StatusPublisher,
+        shared: SharedState,
     ) -> Addr<Self> {
         let now = Instant::now();
         let mark_may_be_stored = record.marked.is_some();
-        let (mut adopted, mut unusable) = (None, None);
+        let (mut adopted, mut failure, mut unusable) = (None, None, None);
         let (life, first) = match origin {
             Origin::Create => {
                 let (life, effect) = Lifecycle::create(now);
@@ -134,48 +146,39 @@ impl InstanceActor {
             }
             Origin::Stopped => (Lifecycle::stopped(now), Vec::new()),
             Origin::Unusable(why) => {
+                failure = Some(InstanceError::DataUnusable { why: why.clone() });
                 unusable = Some(why);
                 (Lifecycle::failed(now), Vec::new())
             }
-            Origin::Adopt(postgres, slot) => {
-                let (life, run, effect) = Lifecycle::adopt(now);
-                adopted = Some((run, postgres, slot));
-                (life, vec![effect])
+            Origin::Adopt(postgres, leases) => {
+                let (life, run) = Lifecycle::adopt(now);
+                adopted = Some((run, postgres, leases));
+                (life, Vec::new())
             }
             Origin::Stop(then) => {
                 let (life, effect) = Lifecycle::stop_found(then, now);
                 (life, vec![effect])
             }
-            Origin::Delete => {
-                let mut life = Lifecycle::stopped(now);
-                let first = life.step(Event::Command(lifecycle::Command::Delete), now);
-                (life, first)
+            Origin::Unavailable(then, why) => {
+                failure = Some(why);
+                let (life, effect) = Lifecycle::unavailable(then, now);
+                (life, vec![effect])
             }
         };
-        let failure = unusable
-            .clone()
-            .map(|why| InstanceError::DataUnusable { why });
-        status.publish(&record, |record| InstanceStatus {
-            record,
-            state: life.state(),
-            sessions: 0,
-            unused: true,
-            endpoint: None,
-            failure: failure.clone(),
-            waits_for_slot: false,
-            resident_until: None,
-        });
         Self::create(|ctx| {
             let mut actor = Self {
                 record,
                 life,
                 first,
                 run: None,
+                shared,
                 failure,
                 waiters: Vec::new(),
                 pending_commands: PendingCommands::default(),
                 start: None,
                 waits_for_slot: false,
+                look: None,
+                look_failures: 0,
                 idle: None,
                 stop_failures: 0,
                 mark_may_be_stored,
@@ -187,10 +190,12 @@ impl InstanceActor {
                 status,
                 deps,
             };
-            if let Some((run, postgres, slot)) = adopted {
+            if let Some((run, postgres, leases)) = adopted {
                 // Nobody waits for it to earn its start.
-                actor.take_run(run, postgres, slot, now, ctx);
+                let sessions = actor.take_run(run, postgres, leases, now, ctx);
+                actor.first = actor.life.begin_adopted(run, sessions);
             }
+            actor.publish();
             actor
         })
     }
@@ -234,6 +239,8 @@ impl InstanceActor {
                 Effect::Start(job) => self.begin_start(job, ctx),
                 Effect::Stop(job) => self.begin_stop(job, Duration::ZERO, ctx),
                 Effect::StopAgain(job) => self.stop_again(job, ctx),
+                Effect::Look(job) => self.begin_look(job, Duration::ZERO, ctx),
+                Effect::LookAgain(job) => self.look_again(job, ctx),
                 Effect::Delete(job) => {
                     let deletion = LockedJob::Delete(job);
                     self.step_writer(WriterEvent::LockWanted(deletion), ctx);
@@ -263,20 +270,10 @@ impl InstanceActor {
         };
         let mut served = 0;
         for waiter in waiters {
-            let end = LeaseEnd {
-                run: job,
-                to: run.ended.clone(),
-            };
-            let lease = Lease::new(run.endpoint.clone(), &self.record, end);
+            let lease = run.leases.lease(run.endpoint.clone(), &self.record);
             // A client that is gone drops the lease, and its end is counted like any other.
-            match waiter.send(Ok(lease)) {
-                Ok(()) => served += 1,
-                Err(Ok(lease)) => {
-                    debug_assert_eq!(lease.run(), job, "a lease of another run");
-                    served += 1;
-                }
-                Err(Err(_)) => {}
-            }
+            let _gone = waiter.send(Ok(lease));
+            served += 1;
         }
         if served > 0 {
             self.touch(ctx);
@@ -310,19 +307,29 @@ impl InstanceActor {
         }
     }
 
-    /// Publishes the status, and answers the commands that have their result.
-    fn settle(&mut self, ctx: &mut Context<Self>) {
+    fn publish(&mut self) {
         let state = self.life.state();
+        // The life cycle counts the sessions of a run that it knows.
+        let sessions = match state {
+            State::Unavailable { .. } => self.shared.run().map_or(0, |run| run.sessions()),
+            _ => self.life.sessions(),
+        };
         self.status.publish(&self.record, |record| InstanceStatus {
             record,
             state,
-            sessions: self.life.sessions(),
-            unused: self.life.is_unused(),
+            sessions,
+            unused: self.life.is_unused() && sessions == 0,
             endpoint: self.run.as_ref().map(|run| run.endpoint.clone()),
             failure: self.failure.clone(),
             waits_for_slot: self.waits_for_slot,
             resident_until: self.run.as_ref().map(|run| run.resident_until),
         });
+    }
+
+    /// Publishes the status, and answers the commands that have their result.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        let state = self.life.state();
+        self.publish();
         self.pending_commands.answer(state, self.failure.as_ref());
         if state == State::Gone {
             ctx.stop();

@@ -12,7 +12,7 @@ use multidb_store::{InstanceName, InstanceRecord, ObservedTime, ProjectName, Sna
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::instance::lifecycle::{State, StateName};
+use crate::instance::lifecycle::{AfterStop, Job, Look, State, StateName};
 use crate::instance::{InstanceError, InstanceStatus};
 use crate::supervisor::retention::{self, Due, ExpiryPeriods, ExpiryStep};
 
@@ -96,17 +96,35 @@ impl InstanceTable {
 
     /// Adds an instance that does not run and has no actor.
     pub fn insert_stopped(&self, record: InstanceRecord) {
-        let name = record.name.clone();
-        let status = InstanceStatus {
+        self.insert(record, State::Stopped, None);
+    }
+
+    /// Adds an instance of which nobody can tell whether it runs, and which has no actor.
+    pub fn insert_unavailable(&self, record: InstanceRecord, why: InstanceError) {
+        let state = State::Unavailable {
+            job: Job::default(),
+            look: Look::Later,
+            then: AfterStop::Stopped,
+        };
+        self.insert(record, state, Some(why));
+    }
+
+    fn insert(&self, record: InstanceRecord, state: State, failure: Option<InstanceError>) {
+        self.publish(InstanceStatus {
             record: Arc::new(record),
-            state: State::Stopped,
+            state,
             sessions: 0,
             unused: true,
             endpoint: None,
-            failure: None,
+            failure,
             waits_for_slot: false,
             resident_until: None,
-        };
+        });
+    }
+
+    /// Publishes the status of an instance without an actor.
+    pub fn publish(&self, status: InstanceStatus) {
+        let name = status.record.name.clone();
         self.rows().replace(&name, Some(status));
     }
 

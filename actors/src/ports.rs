@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use multidb_store::{
     InstanceName, InstanceRecord, InstanceUid, ObservedTime, ProjectName, SnapshotRecord, Store,
@@ -20,8 +19,14 @@ use serde::Serialize;
 use crate::text::{disk_space, quoted};
 
 mod probe;
+mod runtime;
 
 pub use self::probe::{BackendActivity, ProbeError, ServerProbe, SuperuserAccess};
+pub(crate) use self::runtime::{FIND_TIMEOUT, find_server};
+pub use self::runtime::{
+    FoundPostgres, FoundServers, RunningPostgres, Runtime, RuntimeError, ServerError, ServerId,
+    StartError, Unavailable,
+};
 
 /// The date and time. The actors read them only through this trait, so that a test can set them.
 ///
@@ -106,97 +111,6 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// A TCP address.
     Tcp(SocketAddr),
-}
-
-/// Runs Postgres on instances' data: in a container, or as a local process.
-#[async_trait]
-pub trait Runtime: Send + Sync + 'static {
-    /// Starts Postgres on the instance's data and returns once it accepts connections.
-    ///
-    /// Leaves nothing running when it fails or when its future is dropped. Has no time limit of its own:
-    /// the caller sets one.
-    async fn start(&self, record: &InstanceRecord) -> Result<RunningPostgres, StartError>;
-
-    /// Shuts Postgres down and returns once it has exited and its container is removed.
-    ///
-    /// Begins with Postgres' fast shutdown (SIGINT: sessions end with 57P01, the data is clean), and
-    /// follows with an immediate one after `timeout`. Returns at once if nothing runs.
-    async fn stop(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError>;
-
-    /// The servers of multidb, by container labels or postmaster.pid, not by records.
-    async fn running(&self) -> Result<FoundServers, RuntimeError>;
-
-    /// The running server of this clone, as [`running`](Self::running) would find it. Waits for a start or
-    /// stop of it in progress. `None` means that nothing runs on the data; an error, that something may.
-    async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError>;
-}
-
-/// A Postgres that accepts connections.
-pub struct RunningPostgres {
-    /// Its address.
-    pub endpoint: Endpoint,
-    /// Resolves when it has exited, with a description of the exit for the log.
-    pub exited: BoxFuture<'static, String>,
-}
-
-/// A server of multidb that was found running.
-pub struct FoundPostgres {
-    /// The clone that it runs on.
-    pub uid: InstanceUid,
-    /// The server, to take over.
-    pub postgres: RunningPostgres,
-}
-
-/// The servers that an earlier daemon left.
-#[derive(Default)]
-pub struct FoundServers {
-    /// The running ones.
-    pub running: Vec<FoundPostgres>,
-    /// The clones on which a Postgres may run: the runtime cannot tell.
-    pub undecided: Vec<InstanceUid>,
-}
-
-/// Why Postgres did not start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[serde(tag = "code", rename_all = "snake_case")]
-pub enum StartError {
-    /// It exited instead of accepting connections.
-    #[error("postgres exited: {status}")]
-    #[serde(rename = "postgres_exited")]
-    Exited {
-        /// Its exit status.
-        status: String,
-        /// The last lines of its log, oldest first.
-        log: Vec<String>,
-    },
-    /// The runtime failed before Postgres ran. The serialized form leaves the cause to the log.
-    #[error(transparent)]
-    #[serde(rename = "start_failed")]
-    Runtime(
-        #[from]
-        #[serde(skip)]
-        RuntimeError,
-    ),
-}
-
-impl StartError {
-    /// The stable word for programs; `code` in the serialized form.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Exited { .. } => "postgres_exited",
-            Self::Runtime(_) => "start_failed",
-        }
-    }
-}
-
-/// The runtime itself failed: no such program, no engine, no image.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct RuntimeError {
-    /// The error with its causes, in one line.
-    pub message: String,
-    /// Advice for an operator.
-    pub hint: Option<String>,
 }
 
 /// Makes, deletes and measures clones. Its calls block: only CloneWorker's threads run them.

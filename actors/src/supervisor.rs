@@ -12,15 +12,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use multidb_store::{Epochs, InstanceName, InstanceRecord, ObservedTime, Phase, Pin, ProjectName};
+use multidb_store::{
+    Epochs, InstanceName, InstanceRecord, InstanceUid, ObservedTime, Phase, Pin, ProjectName,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::auth::{DenyReason, Identity};
-use crate::clone_worker::CloneWorker;
-use crate::instance::lifecycle::{State, StateName};
-use crate::instance::{InstanceActor, InstanceDeps, InstanceStatus, Origin};
-use crate::instance_table::{ActorEnded, InstanceTable, Timed};
+use crate::clone_worker::{CloneWorker, DiscardClone};
+use crate::instance::lifecycle::{AfterStop, State, StateName};
+use crate::instance::{
+    InstanceActor, InstanceDeps, InstanceError, InstanceStatus, Origin, SharedState,
+};
+use crate::instance_table::{ActorEnded, InstanceFilter, InstanceTable, Timed};
 use crate::limits::{IdleTimeouts, Limits};
 use crate::observed_clock::ObservedClock;
 use crate::ports::{Freshness, Runtime, ServerProbe};
@@ -39,12 +43,13 @@ mod removals;
 mod restore;
 pub mod retention;
 mod revive;
+mod unavailable;
 
 pub use self::error::AcquireError;
 pub use self::expiry::ExpiryStatus;
 pub use self::messages::{
     Acquire, Acquired, ControlInstance, CountInstances, GetExpiryStatus, GetInstance,
-    ListInstances, PinInstance, RemoveSnapshot, StopAll, StopInstances,
+    ListInstances, PinInstance, RecoverInstance, RemoveSnapshot, StopAll, StopInstances,
 };
 pub use self::removals::RemoveSnapshotError;
 pub use self::restore::Restore;
@@ -112,8 +117,12 @@ pub struct Supervisor {
 /// The actor of one instance.
 struct Entry {
     addr: Addr<InstanceActor>,
+    /// The state that outlives it.
+    shared: SharedState,
     /// When it was rebuilt after it had ended by a defect.
     revivals: Vec<tokio::time::Instant>,
+    /// Whether it has ended by a defect and is not rebuilt by itself any more.
+    given_up: bool,
 }
 
 /// A new instance, before its snapshot is chosen.
@@ -269,27 +278,38 @@ impl Supervisor {
 
     fn choose_for(&self, creation: Creation, ctx: &mut Context<Self>) {
         let number = self.removals.next_choice();
-        let chosen = self.deps.index.send(Choose {
+        let choose = Choose {
             project: creation.project.clone(),
             source: creation.source.clone(),
             freshness: Freshness::Fetch,
-        });
-        let chosen = chosen.into_actor(self).map(move |result, actor, ctx| {
-            let result = result.unwrap_or(Err(ChooseError::IndexUnavailable));
-            match result {
+        };
+        let (index, runtime) = (self.deps.index.clone(), self.deps.runtime.clone());
+        let instance = creation.name.clone();
+        let chosen = async move {
+            let available = runtime.available().await;
+            available.map_err(|unavailable| AcquireError::Unavailable {
+                instance,
+                unavailable,
+            })?;
+            let chosen = index.send(choose).await;
+            let chosen = chosen.unwrap_or(Err(ChooseError::IndexUnavailable));
+            chosen.map_err(AcquireError::from)
+        };
+        let chosen = chosen
+            .into_actor(self)
+            .map(move |result, actor, ctx| match result {
                 Ok(choice) if actor.removals.outdates(number, &choice.snapshot.id) => {
                     actor.choose_for(creation, ctx);
                 }
                 result => actor.chosen(creation, result, ctx),
-            }
-        });
+            });
         ctx.spawn(chosen);
     }
 
     fn chosen(
         &mut self,
         creation: Creation,
-        result: Result<Choice, ChooseError>,
+        result: Result<Choice, AcquireError>,
         ctx: &mut Context<Self>,
     ) {
         let waiting = self.choosing.remove(&creation.name).unwrap_or_default();
@@ -307,7 +327,7 @@ impl Supervisor {
             Err(error) => {
                 let mut waiting = waiting.into_iter();
                 if let Some(first) = waiting.next() {
-                    first.refuse(error.into());
+                    first.refuse(error);
                 }
                 waiting.for_each(|other| self.acquire(other, ctx));
             }
@@ -339,7 +359,7 @@ impl Supervisor {
             last_used_observed: now.observed,
             marked: None,
             pin: Pin::None,
-            runtime: None,
+            runtime: Some(self.deps.runtime.kind()),
         };
         tracing::info!(
             instance = %record.name,
@@ -351,7 +371,7 @@ impl Supervisor {
             user = record.created_by,
             "instance is created"
         );
-        self.launch(record, Origin::Create, Vec::new(), ctx);
+        self.launch(record, Origin::Create, SharedState::default(), ctx);
     }
 
     /// Answers the waiters: the first one created the instance, the others found it.
@@ -375,16 +395,24 @@ impl Supervisor {
         }
     }
 
-    /// The actor of an instance. One that was not used since the start is stopped, and gets its actor now.
+    /// The actor of an instance. One that was not used since the start gets its actor now.
     fn actor_of(
         &mut self,
         record: &InstanceRecord,
         ctx: &mut Context<Self>,
     ) -> Addr<InstanceActor> {
-        match self.actors.get(&record.name) {
-            Some(entry) => entry.addr.clone(),
-            None => self.launch(record.clone(), Origin::Stopped, Vec::new(), ctx),
+        if let Some(entry) = self.actors.get(&record.name) {
+            return entry.addr.clone();
         }
+        let origin = match self.table.get(&record.name) {
+            Some(InstanceStatus {
+                state: State::Unavailable { then, .. },
+                failure,
+                ..
+            }) => Origin::Unavailable(then, failure.unwrap_or(InstanceError::Died)),
+            _ => Origin::Stopped,
+        };
+        self.launch(record.clone(), origin, SharedState::default(), ctx)
     }
 
     /// Starts the actor of an instance.
@@ -392,7 +420,7 @@ impl Supervisor {
         &mut self,
         record: InstanceRecord,
         origin: Origin,
-        revivals: Vec<tokio::time::Instant>,
+        shared: SharedState,
         ctx: &mut Context<Self>,
     ) -> Addr<InstanceActor> {
         let name = record.name.clone();
@@ -407,10 +435,12 @@ impl Supervisor {
             epochs: self.deps.epochs.clone(),
         };
         let publisher = self.table.publisher(name.clone(), self.ended.clone());
-        let addr = InstanceActor::launch(record, origin, deps, publisher);
+        let addr = InstanceActor::launch(record, origin, deps, publisher, shared.clone());
         let entry = Entry {
             addr: addr.clone(),
-            revivals,
+            shared,
+            revivals: Vec::new(),
+            given_up: false,
         };
         self.actors.insert(name, entry);
         addr

@@ -49,6 +49,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct FakeCloner {
     /// The error of the next clones, if they fail.
     pub failure: Mutex<Option<CloneError>>,
+    /// Write-locked while clones are to wait.
+    pub create_gate: tokio::sync::RwLock<()>,
     /// The cloned uids, in order.
     pub made: Mutex<Vec<InstanceUid>>,
     /// The error of the next deletions, if they fail.
@@ -89,6 +91,7 @@ impl Cloner for FakeCloner {
             return Err(error);
         }
         lock(&self.made).push(record.uid);
+        drop(self.create_gate.blocking_read());
         Ok(CloneReport {
             files: 1,
             elapsed: Duration::ZERO,

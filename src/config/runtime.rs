@@ -1,6 +1,7 @@
 //! `[runtime]` and `[clone]`: the runtime of the Postgres servers, and the method of clones.
 
 use bytesize::ByteSize;
+use multidb_store::RuntimeKind;
 
 use super::section::{Report, Section};
 use super::value::{Value, quoted, word};
@@ -11,7 +12,7 @@ const MEMORY_BYTES_MIN: u64 = 6 << 20;
 /// The runtime of the Postgres servers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RuntimeConfig {
-    /// The kind; none is `docker` if an engine answers, else `process`.
+    /// The kind; none is the one of the root, which is `docker` where an engine answers at its first start.
     pub kind: Option<RuntimeKind>,
     /// The image of a container; `{major}` stands for the major version of Postgres.
     pub image: String,
@@ -25,18 +26,11 @@ pub struct RuntimeConfig {
     pub user: String,
 }
 
-/// The kinds of runtimes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RuntimeKind {
-    /// In containers.
-    Docker,
-    /// As local processes.
-    Process,
-}
-
-impl RuntimeKind {
-    const WORDS: [(&str, Self); 2] = [("docker", Self::Docker), ("process", Self::Process)];
-}
+/// The words of the kinds of runtimes.
+const KIND_WORDS: [(&str, RuntimeKind); 2] = [
+    ("docker", RuntimeKind::Docker),
+    ("process", RuntimeKind::Process),
+];
 
 /// How clones are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +72,11 @@ fn name_of<T: Copy + PartialEq>(words: &[(&'static str, T)], word: T) -> &'stati
 
 impl Value for RuntimeKind {
     fn read(value: &toml::Value) -> Result<Self, String> {
-        word(value, &Self::WORDS)
+        word(value, &KIND_WORDS)
     }
 
     fn show(&self) -> String {
-        quoted(name_of(&Self::WORDS, *self))
+        quoted(name_of(&KIND_WORDS, *self))
     }
 }
 

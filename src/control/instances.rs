@@ -231,7 +231,7 @@ impl Control {
             pinned_until: pin.until,
             connections: status.sessions,
             postgres_major: record.postgres_major,
-            runtime: deps.host.kind().to_owned(),
+            runtime: record.runtime.unwrap_or(deps.host.kind()).to_string(),
             data_dir: deps.layout.instance_data(record.uid),
             uid: record.uid.to_string(),
             epoch: record.epoch,

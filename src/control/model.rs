@@ -69,7 +69,8 @@ pub struct InstanceView {
     pub name: String,
     /// Its project.
     pub project: String,
-    /// `cloning`, `stopped`, `starting`, `running`, `stopping`, `failed` or `deleting`.
+    /// `cloning`, `stopped`, `starting`, `running`, `stopping`, `failed`, `unavailable` or
+    /// `deleting`.
     pub state: String,
     /// What its start waits for: `slot` while `max_running` instances run; none otherwise.
     pub waiting_for: Option<String>,

@@ -24,7 +24,7 @@ impl Control {
             started_at: deps.started_at,
             listen: deps.config.listen.iter().map(ToString::to_string).collect(),
             root: deps.config.root.clone(),
-            runtime: deps.host.kind().to_owned(),
+            runtime: deps.host.kind().to_string(),
             instances: instances.collect(),
             connections: *deps.sessions.count().borrow(),
             snapshots: snapshots.len(),

@@ -39,12 +39,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use multidb_actors::ports::{FoundPostgres, RunningPostgres, RuntimeError, StartError};
-use multidb_store::{InstanceUid, Layout};
+use multidb_store::{InstanceUid, Layout, RootId, RuntimeKind};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::container::Limits;
-pub use self::engine::{EngineInfo, default_socket, probe_engine};
+pub use self::engine::{EngineInfo, default_socket, missing_images, probe_engine};
 
 use self::engine::Engine;
 use self::image::Image;
@@ -81,6 +81,8 @@ pub struct DockerSettings {
     pub data_owner: (u32, u32),
     /// Where everything lives.
     pub layout: Layout,
+    /// The identity of the root.
+    pub root: RootId,
     /// Postgres settings for all servers, over multidb's own.
     pub postgres_settings: Vec<(String, String)>,
 }
@@ -94,7 +96,6 @@ pub struct DockerHost {
 struct Inner {
     settings: DockerSettings,
     engine: Engine,
-    info: EngineInfo,
     labels: Labels,
     pause: Pause,
     locks: Locks,
@@ -107,14 +108,12 @@ struct Inner {
 }
 
 impl DockerHost {
-    /// Connects to the engine, and fails at once where none answers or it is too old.
-    pub async fn connect(settings: DockerSettings) -> Result<Self, RuntimeError> {
-        let (engine, info) = Engine::connect(&settings.socket).await?;
-        let labels = Labels::new(settings.layout.root());
+    /// Containers of the engine at this socket, which need not answer yet.
+    pub async fn new(settings: DockerSettings) -> Result<Self, RuntimeError> {
+        let labels = Labels::new(settings.root, settings.layout.root());
         let passwd = write_passwd(&settings).await?;
         let inner = Inner {
-            engine,
-            info,
+            engine: Engine::new(&settings.socket),
             pause: Pause::new(&labels),
             labels,
             locks: Locks::default(),
@@ -126,11 +125,6 @@ impl DockerHost {
         Ok(Self {
             inner: Arc::new(inner),
         })
-    }
-
-    /// The version of the engine at the time of the connection.
-    pub fn engine_info(&self) -> &EngineInfo {
-        &self.inner.info
     }
 
     /// Runs `work` in a separate task, with a token that is cancelled when the caller gives up.
@@ -159,8 +153,12 @@ impl DockerHost {
 
 #[async_trait]
 impl PostgresHost for DockerHost {
-    fn kind(&self) -> &'static str {
-        "docker"
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::Docker
+    }
+
+    async fn check(&self) -> Result<(), RuntimeError> {
+        self.inner.engine.check().await.map(|_| ())
     }
 
     fn data_owner(&self) -> (u32, u32) {

@@ -13,7 +13,7 @@ use crate::fsutil::beneath;
 /// The most of a file that is read for its last lines.
 const TAIL_BYTES: u64 = 256 << 10;
 /// A larger log is renamed at the next start; one older file is kept.
-const LOG_BYTES_MAX: u64 = 8 << 20;
+pub(super) const LOG_BYTES_MAX: u64 = 8 << 20;
 /// The last lines that are kept of the output of a program.
 const TAIL_LINES_MAX: usize = 100;
 /// A longer line of the output is cut here.
@@ -47,7 +47,7 @@ pub fn last_lines(path: &Path, from: u64, lines: usize) -> io::Result<Vec<String
 ///
 /// The file cannot be opened or renamed.
 pub fn open(path: &Path) -> io::Result<(File, u64)> {
-    if fs::metadata(path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
+    if fs::metadata(path).is_ok_and(|metadata| metadata.len() >= LOG_BYTES_MAX) {
         fs::rename(path, path.with_extension("log.1"))?;
     }
     // A log quotes statements, so other users must not read it.

@@ -95,6 +95,20 @@ impl Postmaster {
     }
 }
 
+/// Whether a process of a server has this data directory, in whatever namespace.
+pub(super) fn has_processes(data_dir: &Path) -> bool {
+    // An orderly shutdown removes it.
+    if fs::symlink_metadata(data_dir.join("postmaster.pid")).is_err() {
+        return false;
+    }
+    let (Ok(entries), Ok(data_dir)) = (fs::read_dir("/proc"), data_dir.canonicalize()) else {
+        return false;
+    };
+    let pids = entries.flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.any(|pid| Postmaster::of_pid(pid, &data_dir).is_some())
+}
+
 /// Whether this is the program of a server. The kernel marks one that an upgrade has replaced.
 fn is_postgres(program: &Path) -> bool {
     let name = program.file_name().map(|name| name.to_string_lossy());

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use multidb_actors::ports::{Endpoint, FoundPostgres, RunningPostgres, RuntimeError, StartError};
-use multidb_store::{InstanceUid, Layout};
+use multidb_store::{InstanceUid, Layout, RuntimeKind};
 use tokio::runtime::Handle;
 
 pub use self::orphans::any as has_servers;
@@ -34,7 +34,19 @@ use super::binaries::Binaries;
 use super::locks::Locks;
 use super::run_dir::remove_run_dir;
 use super::settings::SOCKET_NAME;
-use super::{PostgresHost, ProgramOutput, ProgramRun, RunningServers, ServerSpec, log_tail};
+use super::{
+    PostgresHost, ProgramOutput, ProgramRun, Purpose, RunningServers, ServerSpec, log_tail,
+};
+
+/// The kind of the server that has this data directory, by the processes of this machine: a local one, or one in a
+/// container.
+pub fn server_on(data_dir: &Path) -> Option<RuntimeKind> {
+    // An orderly shutdown removes it.
+    if !data_dir.join("postmaster.pid").exists() {
+        return None;
+    }
+    orphans::kind(data_dir)
+}
 
 /// Local processes.
 #[derive(Debug)]
@@ -90,8 +102,12 @@ impl ProcessHost {
 
 #[async_trait]
 impl PostgresHost for ProcessHost {
-    fn kind(&self) -> &'static str {
-        "process"
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::Process
+    }
+
+    async fn check(&self) -> Result<(), RuntimeError> {
+        Ok(())
     }
 
     fn data_owner(&self) -> (u32, u32) {
@@ -128,7 +144,15 @@ impl PostgresHost for ProcessHost {
     async fn running_servers(&self) -> Result<RunningServers, RuntimeError> {
         // A server that can be neither taken over nor stopped is an error of the whole.
         let found = self.take_over().await?;
+        let imports = found
+            .iter()
+            .filter(|(purpose, _)| *purpose == Purpose::Import);
+        let import_data = imports.filter_map(|(_, found)| {
+            let file = ServerFile::read(&self.layout, found.uid)?;
+            Some((found.uid, file.data_dir(&self.layout)))
+        });
         Ok(RunningServers {
+            import_data: import_data.collect(),
             found,
             undecided: Vec::new(),
         })

@@ -33,6 +33,9 @@ impl From<&AcquireError> for ClientError {
                     .detail(projects(known))
                     .hint("Add \"project:NAME\" to the user name.")
             }
+            AcquireError::Unavailable { unavailable, .. } => {
+                Self::of_unavailable(message, unavailable)
+            }
             AcquireError::Unanswered => Self::internal(),
             AcquireError::Denied(reason) => reason.into(),
             AcquireError::Choose(error) => error.into(),

@@ -4,7 +4,7 @@ use multidb_store::InstanceName;
 
 use super::ClientError;
 use crate::instance::InstanceError;
-use crate::ports::{CloneError, StartError};
+use crate::ports::{CloneError, StartError, Unavailable};
 use crate::text;
 use crate::wire::sqlstate;
 
@@ -28,6 +28,17 @@ impl ClientError {
                 not_started().detail(exit_detail(status, log))
             }
             InstanceError::Start(StartError::Runtime(_)) => not_started(),
+            InstanceError::Start(StartError::Unavailable(unavailable))
+            | InstanceError::Unavailable(unavailable) => Self::of_unavailable(
+                format!("instance \"{instance}\" is unavailable"),
+                unavailable,
+            ),
+            InstanceError::Unknown(_) => Self::new(
+                sqlstate::CANNOT_CONNECT_NOW,
+                format!("instance \"{instance}\" is not ready"),
+            )
+            .detail("Whether its Postgres runs is not known yet; multidb looks again.")
+            .hint("Try again in a moment."),
             InstanceError::StartTimeout { limit } => Self::new(
                 sqlstate::CANNOT_CONNECT_NOW,
                 format!("instance \"{instance}\" is not ready"),
@@ -70,6 +81,26 @@ impl ClientError {
             | InstanceError::Storage(_)
             | InstanceError::Delete(_) => Self::internal(),
         }
+    }
+}
+
+impl ClientError {
+    /// The error for a runtime that is away.
+    pub(super) fn of_unavailable(message: String, unavailable: &Unavailable) -> Self {
+        let detail = match unavailable {
+            Unavailable::Away { runtime, .. } => {
+                format!("The runtime \"{runtime}\", which runs its Postgres, does not answer.")
+            }
+            Unavailable::NotConfigured {
+                runtime,
+                configured,
+            } => format!(
+                "The runtime \"{runtime}\" runs its Postgres, but multidb is configured for \"{configured}\"."
+            ),
+        };
+        Self::new(sqlstate::CANNOT_CONNECT_NOW, message)
+            .detail(detail)
+            .hint(unavailable.hint())
     }
 }
 

@@ -5,14 +5,14 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use multidb_store::{InstanceName, ProjectName, SnapshotId};
+use multidb_store::{InstanceName, ProjectName, RuntimeKind, SnapshotId};
 use serde_json::json;
 
 use super::*;
 use crate::auth::{AuthenticationError, DenyReason, ScramError};
 use crate::connection::{RefusalReason, TerminationReason};
 use crate::instance::InstanceError;
-use crate::ports::{CloneError, RevisionError, RuntimeError, StartError};
+use crate::ports::{CloneError, RevisionError, RuntimeError, StartError, Unavailable};
 use crate::request::{self, Source};
 use crate::snapshot_index::ChooseError;
 use crate::snapshot_index::decision::NearestMiss;
@@ -162,8 +162,22 @@ fn acquisitions() -> Vec<AcquireError> {
             known: known(),
         },
         AcquireError::ProjectNeeded { known: known() },
+        AcquireError::Unavailable {
+            instance: instance(),
+            unavailable: away(),
+        },
         AcquireError::Unanswered,
     ]
+}
+
+fn away() -> Unavailable {
+    Unavailable::Away {
+        runtime: RuntimeKind::Docker,
+        cause: RuntimeError {
+            message: "no engine at /secret".into(),
+            hint: None,
+        },
+    }
 }
 
 fn choices() -> Vec<ChooseError> {
@@ -258,6 +272,12 @@ fn instances() -> Vec<RefusalReason> {
         exited(Vec::new()),
         InstanceError::Start(StartError::Runtime(runtime())),
         InstanceError::Stop(runtime()),
+        InstanceError::Unknown(runtime()),
+        InstanceError::Unavailable(away()),
+        InstanceError::Unavailable(Unavailable::NotConfigured {
+            runtime: RuntimeKind::Docker,
+            configured: RuntimeKind::Process,
+        }),
         InstanceError::StartTimeout {
             limit: Duration::from_secs(30),
         },

@@ -8,8 +8,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use super::persistence::backoff;
 use super::*;
 use crate::awake::Awake;
-use crate::ports::{RuntimeError, SuperuserAccess};
-use crate::slots::residency;
+use crate::ports::{RuntimeError, ServerError, ServerId, SuperuserAccess};
+use crate::slots::{Slot, residency};
 
 /// The longest time to wait for Postgres' answer about its own work.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -18,7 +18,7 @@ const STOP_RETRY_DELAY: Duration = Duration::from_secs(1);
 const STOP_RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// The result of a start: Postgres, its slot and for how long it keeps that.
-type Started = Result<(RunningPostgres, Slot, Duration), InstanceError>;
+type Started = Result<(RunningPostgres, RunLeases, Duration), InstanceError>;
 
 impl InstanceActor {
     /// Makes a clone, for a new instance or for a reset.
@@ -32,9 +32,14 @@ impl InstanceActor {
             self.abandoned = Some(record.uid);
         }
         let replaces = why == CloneReason::Reset;
-        let made = self.deps.worker.send(MakeClone { record, replaces });
+        let clone = MakeClone { record, replaces };
+        let made = self
+            .shared
+            .writes()
+            .run(&self.deps.worker, clone, |(record, _)| {
+                Written::Record(Box::new(InstanceRecord::clone(record)))
+            });
         let made = made.into_actor(self).map(move |result, actor, ctx| {
-            let result = result.unwrap_or_else(|_| Err(worker_ended()));
             let outcome = match result {
                 Ok((record, report)) => {
                     tracing::info!(
@@ -165,8 +170,10 @@ impl InstanceActor {
                 (deps.runtime.start(&record).await, began.elapsed())
             });
             match tokio::time::timeout(limit, start).await {
-                Ok((Ok(postgres), elapsed)) => Ok((postgres, slot, residency(elapsed))),
-                Ok((Err(error), _)) => Err(InstanceError::Start(error)),
+                Ok((Ok(postgres), elapsed)) => {
+                    Ok((postgres, RunLeases::new(slot), residency(elapsed)))
+                }
+                Ok((Err(error), _)) => Err(error.into()),
                 Err(_) => Err(InstanceError::StartTimeout { limit }),
             }
         };
@@ -179,17 +186,22 @@ impl InstanceActor {
     fn note_started(&mut self, job: Job, started: Started, ctx: &mut Context<Self>) {
         self.start = None;
         let outcome = match started {
-            Ok((postgres, slot, residency)) => {
+            Ok((postgres, leases, residency)) => {
                 self.failure = None;
                 self.abandoned = None;
                 let resident_until = Instant::now() + residency;
-                self.take_run(job, postgres, slot, resident_until, ctx);
-                Outcome::Done
+                self.take_run(job, postgres, leases, resident_until, ctx);
+                ServerOutcome::Done
             }
             Err(error) => {
                 self.log_start_failure(&error);
+                let is_away = matches!(error, InstanceError::Unavailable(_));
                 self.failure = Some(error);
-                Outcome::Failed
+                if is_away {
+                    ServerOutcome::Unknown
+                } else {
+                    ServerOutcome::Failed
+                }
             }
         };
         self.apply(Event::StartDone { job, outcome }, ctx);
@@ -207,23 +219,23 @@ impl InstanceActor {
         }
     }
 
-    /// Takes over a Postgres that runs, and watches for its end.
+    /// Takes over a Postgres that runs, and watches for its end. Returns the number of sessions on it.
     pub(super) fn take_run(
         &mut self,
         run: Job,
         postgres: RunningPostgres,
-        slot: Slot,
+        leases: RunLeases,
         resident_until: Instant,
         ctx: &mut Context<Self>,
-    ) {
+    ) -> usize {
         let RunningPostgres { endpoint, exited } = postgres;
-        let (ended, events) = mpsc::unbounded_channel();
-        ctx.add_stream(UnboundedReceiverStream::new(events));
+        let (sessions, ends) = leases.report_to(run);
+        ctx.add_stream(UnboundedReceiverStream::new(ends));
+        self.shared.begin_run(leases.clone());
         self.run = Some(Run {
             endpoint,
-            ended,
+            leases,
             resident_until,
-            _slot: slot,
         });
         let exited: BoxFuture<'static, String> = exited;
         let watch = exited.into_actor(self).map(move |how, actor, ctx| {
@@ -239,6 +251,13 @@ impl InstanceActor {
         });
         ctx.spawn(watch);
         self.keep_touching(run, ctx);
+        sessions
+    }
+
+    /// Forgets the run, since nothing runs on the data.
+    pub(super) fn forget_run(&mut self) {
+        self.run = None;
+        self.shared.end_run();
     }
 
     /// Stops Postgres after a delay, or cancels its start. The slot is released when Postgres has stopped.
@@ -247,26 +266,31 @@ impl InstanceActor {
             ctx.cancel_future(start);
         }
         self.waits_for_slot = false;
-        if let Some(idle) = self.idle.take() {
-            ctx.cancel_future(idle);
+        for timer in [self.idle.take(), self.look.take()].into_iter().flatten() {
+            ctx.cancel_future(timer);
         }
         self.step_writer(WriterEvent::Stopping, ctx);
         let runtime = self.deps.runtime.clone();
-        let uid = self.record.uid;
+        let server = ServerId::from(&self.record);
         let stop = async move {
             tokio::time::sleep(delay).await;
-            runtime.stop(uid, STOP_TIMEOUT).await
+            runtime.stop(server, STOP_TIMEOUT).await
         };
         let stop = stop.into_actor(self).map(move |stopped, actor, ctx| {
             let outcome = match stopped {
                 Ok(()) => {
                     actor.stop_failures = 0;
-                    actor.run = None;
-                    Outcome::Done
+                    actor.forget_run();
+                    actor.forget_failure_to_look();
+                    ServerOutcome::Done
                 }
-                Err(error) => {
+                Err(ServerError::Unavailable(unavailable)) => {
+                    actor.note_look_failure(unavailable.into());
+                    ServerOutcome::Unknown
+                }
+                Err(ServerError::Failed(error)) => {
                     actor.note_stop_failure(error);
-                    Outcome::Failed
+                    ServerOutcome::Failed
                 }
             };
             actor.apply(Event::StopDone { job, outcome }, ctx);
@@ -300,9 +324,11 @@ impl InstanceActor {
     pub(super) fn begin_delete(&mut self, job: Job, ctx: &mut Context<Self>) {
         self.record.sequence += 1;
         let record = self.record.clone();
-        let deleted = self.deps.worker.send(DeleteInstance(record));
+        let deletion = DeleteInstance(record);
+        let writes = self.shared.writes();
+        let deleted = writes.run(&self.deps.worker, deletion, |()| Written::Deleted);
         let deleted = deleted.into_actor(self).map(move |result, actor, ctx| {
-            let outcome = match result.unwrap_or_else(|_| Err(worker_ended())) {
+            let outcome = match result {
                 Ok(()) => Outcome::Done,
                 Err(error) => actor.note_delete_failure(error),
             };

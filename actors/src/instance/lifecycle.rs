@@ -7,13 +7,14 @@
 //!              ▼                    │                  ▼
 //!          Cloning ──clone done──▶ Stopped          Starting ──failed──▶ Failed
 //!              │                    ▲  ▲               │  ▲                │
-//!         clone failed              │  └──stop done──┐ │  └─a client waits─┘
+//!              │                    │  └──stop done──┐ │  └─a client waits─┘
 //!              │                    │                │ ready
-//!              ▼                    │                │ ▼
+//!         clone failed              │                │ ▼
 //!           Deleting ◀─stop done─ Stopping ◀──────── Running
 //!            │    │                 │  ▲      idle, command, exited, make room
-//!            │  failed ─▶ Failed    └──┘ stop failed
-//!            ▼
+//!            │    │
+//!            │  failed ─▶ Failed      Starting, Stopping ──runtime away──▶ Unavailable
+//!            ▼                        Unavailable ──found──▶ Running, Stopping, Stopped
 //!          Gone
 //! ```
 //!
@@ -26,7 +27,13 @@
 //!   the next start, so none is refused for bad timing. A stop that fails is retried, and nothing else is done to the
 //!   data before it succeeds, since Postgres may still run on it.
 //! - **Failed**: the last start or deletion failed. As with `Stopped`, the next client starts it.
+//! - **Unavailable**: the runtime is away, so Postgres may run or not. It is looked for again and again, and at once
+//!   for a client or a command; before it is found, or known not to run, nothing is done to the data. A command that
+//!   fails with that is not carried out later.
 //! - **Deleting**, **Gone**: clients are sent back to the Supervisor, which may create the instance again.
+//!
+//! Data that had a server is deleted, or replaced by a reset, only after a stop, whatever the state: a stop looks for the
+//! server in the world, while the state is only what this program believes.
 //!
 //! Each job (clone, start, stop, delete) and each idle period has a number. An event with an old number is stale and
 //! changes nothing.
@@ -38,11 +45,13 @@ use tokio::time::Instant;
 
 use crate::awake::Awake;
 
+mod commands;
 mod model;
 mod state_name;
 
 pub use self::model::{
-    AfterClone, AfterStop, CloneReason, Command, Effect, Event, Job, Outcome, State,
+    AfterClone, AfterStop, CloneReason, Command, Effect, Event, Job, Look, Looked, Outcome,
+    ServerOutcome, State,
 };
 pub use self::state_name::{StateName, UnknownState};
 
@@ -58,6 +67,8 @@ pub struct Lifecycle {
     sessions: usize,
     /// How often the idle stop was postponed since the last session.
     postponed: u32,
+    /// Whether its deletion, or its first clone, was interrupted by the end of an earlier daemon or actor.
+    is_leftover: bool,
     /// The number of the last job or idle period.
     last_job: u64,
 }
@@ -84,6 +95,7 @@ impl Lifecycle {
             waiting: 0,
             sessions: 0,
             postponed: 0,
+            is_leftover: false,
             last_job: 0,
         }
     }
@@ -96,22 +108,34 @@ impl Lifecycle {
         }
     }
 
-    /// An instance that was found running, without sessions; the number of its run; and the first effect.
-    pub fn adopt(now: Instant) -> (Self, Job, Effect) {
+    /// An instance that was found running, and the number of its run. [`begin_adopted`](Self::begin_adopted) follows.
+    pub fn adopt(now: Instant) -> (Self, Job) {
         let mut found = Self::stopped(now);
-        let run = found.next_job();
-        let idle = found.next_job();
-        found.state = State::Running {
-            job: run,
-            idle: Some(idle),
-        };
-        (found, run, Effect::ArmIdle(idle))
+        let job = found.next_job();
+        found.state = State::Running { job, idle: None };
+        (found, job)
+    }
+
+    /// Begins the run that was taken over with this number of sessions, and returns the first effects.
+    #[must_use]
+    pub fn begin_adopted(&mut self, run: Job, sessions: usize) -> Vec<Effect> {
+        self.sessions = sessions;
+        self.note_idle(run)
+    }
+
+    /// An instance of which nobody can tell whether it runs, and the first effect.
+    pub fn unavailable(then: AfterStop, now: Instant) -> (Self, Effect) {
+        let mut unknown = Self::stopped(now);
+        unknown.is_leftover = then == AfterStop::Delete;
+        let effect = unknown.look_later();
+        (unknown, effect)
     }
 
     /// An instance whose Postgres was found running and has to stop, and the first effect.
     pub fn stop_found(then: AfterStop, now: Instant) -> (Self, Effect) {
         let mut found = Self::stopped(now);
         let job = found.next_job();
+        found.is_leftover = then == AfterStop::Delete;
         found.state = State::Stopping { job, then };
         (found, Effect::Stop(job))
     }
@@ -152,6 +176,7 @@ impl Lifecycle {
             Event::CloneDone { job, outcome } => self.clone_done(job, outcome),
             Event::StartDone { job, outcome } => self.start_done(job, outcome),
             Event::StopDone { job, outcome } => self.stop_done(job, outcome),
+            Event::Looked { job, found } => self.looked(job, found),
             Event::DeleteDone { job, outcome } => self.delete_done(job, outcome),
             Event::Exited { run } => self.exited(run),
             Event::IdleElapsed { idle } => self.idle_elapsed(idle),
@@ -179,6 +204,7 @@ impl Lifecycle {
                 vec![Effect::Serve(job)]
             }
             State::Cloning { .. } | State::Starting { .. } | State::Stopping { .. } => Vec::new(),
+            State::Unavailable { look, then, .. } => self.look_now(look, then),
             // The client is sent back when the deletion has ended.
             State::Deleting { .. } => Vec::new(),
             State::Gone => self.redirect(),
@@ -238,7 +264,9 @@ impl Lifecycle {
                 effects.extend(self.delete());
                 effects
             }
-            (_, _, AfterClone::Delete) => self.delete(),
+            // No server was ever started on it.
+            (_, CloneReason::Create, AfterClone::Delete) => self.delete(),
+            (_, CloneReason::Reset, AfterClone::Delete) => self.stop(AfterStop::Delete),
             // After a failed reset the old data serves the waiting clients.
             (Outcome::Done, _, AfterClone::Stopped)
             | (Outcome::Failed, CloneReason::Reset, AfterClone::Stopped) => {
@@ -247,37 +275,90 @@ impl Lifecycle {
         }
     }
 
-    fn start_done(&mut self, done: Job, outcome: Outcome) -> Vec<Effect> {
+    fn start_done(&mut self, done: Job, outcome: ServerOutcome) -> Vec<Effect> {
         match self.state {
             State::Starting { job } if job == done => match outcome {
-                Outcome::Done => {
+                ServerOutcome::Done => {
                     self.sessions = 0;
                     self.state = State::Running { job, idle: None };
                     vec![Effect::Serve(job)]
                 }
-                Outcome::Failed => {
+                ServerOutcome::Failed => {
                     self.waiting = 0;
                     self.state = State::Failed;
                     vec![Effect::RefuseFailed]
                 }
+                ServerOutcome::Unknown => self.become_unavailable(),
             },
             _ => Vec::new(),
         }
     }
 
-    fn stop_done(&mut self, done: Job, outcome: Outcome) -> Vec<Effect> {
+    fn stop_done(&mut self, done: Job, outcome: ServerOutcome) -> Vec<Effect> {
         match self.state {
             State::Stopping { job, then } if job == done => match (outcome, then) {
-                (Outcome::Failed, then) => {
+                (ServerOutcome::Unknown, _) => self.become_unavailable(),
+                (ServerOutcome::Failed, then) => {
                     let job = self.next_job();
                     self.state = State::Stopping { job, then };
                     let mut effects = self.refuse_failed();
                     effects.push(Effect::StopAgain(job));
                     effects
                 }
-                (Outcome::Done, AfterStop::Stopped) => self.start_if_clients_wait(),
-                (Outcome::Done, AfterStop::Reset) => self.begin_reset(),
-                (Outcome::Done, AfterStop::Delete) => self.delete(),
+                (ServerOutcome::Done, AfterStop::Stopped) => self.start_if_clients_wait(),
+                (ServerOutcome::Done, AfterStop::Reset) => self.begin_reset(),
+                (ServerOutcome::Done, AfterStop::Delete) => self.delete(),
+            },
+            _ => Vec::new(),
+        }
+    }
+
+    /// Refuses the waiting clients, and looks for Postgres later. A command has failed with that, and is forgotten.
+    fn become_unavailable(&mut self) -> Vec<Effect> {
+        let mut effects = self.refuse_failed();
+        effects.push(self.look_later());
+        effects
+    }
+
+    fn look_later(&mut self) -> Effect {
+        let job = self.next_job();
+        let look = Look::Later;
+        let then = if self.is_leftover {
+            AfterStop::Delete
+        } else {
+            AfterStop::Stopped
+        };
+        self.state = State::Unavailable { job, look, then };
+        Effect::LookAgain(job)
+    }
+
+    /// Looks for Postgres at once, unless that is under way.
+    fn look_now(&mut self, look: Look, then: AfterStop) -> Vec<Effect> {
+        if look == Look::Now {
+            return Vec::new();
+        }
+        let job = self.next_job();
+        let look = Look::Now;
+        self.state = State::Unavailable { job, look, then };
+        vec![Effect::Look(job)]
+    }
+
+    fn looked(&mut self, done: Job, found: Looked) -> Vec<Effect> {
+        match self.state {
+            State::Unavailable { job, then, .. } if job == done => match (found, then) {
+                (Looked::Unknown, _) => self.become_unavailable(),
+                (Looked::Adopted { sessions }, AfterStop::Stopped) => {
+                    self.sessions = sessions;
+                    self.state = State::Running { job, idle: None };
+                    if self.waiting > 0 {
+                        return vec![Effect::Serve(job)];
+                    }
+                    self.note_idle(job)
+                }
+                (Looked::NotRunning, AfterStop::Stopped) => self.start_if_clients_wait(),
+                (Looked::Adopted { .. } | Looked::Running | Looked::NotRunning, then) => {
+                    self.stop(then)
+                }
             },
             _ => Vec::new(),
         }
@@ -343,102 +424,6 @@ impl Lifecycle {
         match self.state {
             State::Running { .. } if self.is_unused() => self.stop(AfterStop::Stopped),
             _ => Vec::new(),
-        }
-    }
-
-    fn command(&mut self, command: Command) -> Vec<Effect> {
-        match command {
-            Command::Start => self.command_start(),
-            Command::Stop => self.command_stop(),
-            Command::Reset => self.end_run(AfterStop::Reset),
-            Command::Delete => self.end_run(AfterStop::Delete),
-            Command::Expire if self.can_expire() => self.delete(),
-            Command::Expire => Vec::new(),
-        }
-    }
-
-    /// The caller counts as a waiting client until the start has ended, and then has no session.
-    fn command_start(&mut self) -> Vec<Effect> {
-        match self.state {
-            State::Stopped | State::Failed => self.start(),
-            State::Cloning {
-                then: AfterClone::Stopped,
-                ..
-            }
-            | State::Stopping {
-                then: AfterStop::Stopped | AfterStop::Reset,
-                ..
-            } => {
-                self.waiting += 1;
-                Vec::new()
-            }
-            State::Cloning {
-                then: AfterClone::Delete,
-                ..
-            }
-            | State::Stopping {
-                then: AfterStop::Delete,
-                ..
-            }
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::Deleting { .. }
-            | State::Gone => Vec::new(),
-        }
-    }
-
-    fn command_stop(&mut self) -> Vec<Effect> {
-        match self.state {
-            State::Running { .. } | State::Starting { .. } => {
-                let mut effects = self.stop(AfterStop::Stopped);
-                if self.waiting > 0 {
-                    self.waiting = 0;
-                    effects.insert(0, Effect::RefuseStopped);
-                }
-                effects
-            }
-            State::Cloning { .. } | State::Stopping { .. } if self.waiting > 0 => {
-                self.waiting = 0;
-                vec![Effect::RefuseStopped]
-            }
-            State::Cloning { .. }
-            | State::Stopped
-            | State::Stopping { .. }
-            | State::Failed
-            | State::Deleting { .. }
-            | State::Gone => Vec::new(),
-        }
-    }
-
-    /// Ends the current run, if there is one, in a reset or a deletion.
-    fn end_run(&mut self, then: AfterStop) -> Vec<Effect> {
-        match self.state {
-            State::Running { .. } | State::Starting { .. } => self.stop(then),
-            State::Stopped | State::Failed => match then {
-                AfterStop::Reset => self.begin_reset(),
-                AfterStop::Delete => self.delete(),
-                AfterStop::Stopped => Vec::new(),
-            },
-            State::Stopping {
-                job,
-                then: AfterStop::Stopped | AfterStop::Reset,
-            } => {
-                self.state = State::Stopping { job, then };
-                Vec::new()
-            }
-            State::Cloning { job, why, .. } if then == AfterStop::Delete => {
-                let then = AfterClone::Delete;
-                self.state = State::Cloning { job, why, then };
-                Vec::new()
-            }
-            // A clone in progress has fresh data already.
-            State::Cloning { .. }
-            | State::Stopping {
-                then: AfterStop::Delete,
-                ..
-            }
-            | State::Deleting { .. }
-            | State::Gone => Vec::new(),
         }
     }
 

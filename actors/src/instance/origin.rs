@@ -1,24 +1,25 @@
 //! How an instance comes into memory: decided by its record, its Postgres and a free slot. Pure.
 //!
-//! A record is a claim, and the runtime's answer is the truth. Without an answer Postgres may run on the data,
-//! so it is stopped before anything else is done: a stop that fails is tried again, and so asks again.
+//! A record is a claim, and the runtime's answer is the truth. Without an answer Postgres may run on the data, so
+//! nothing is done to it before there is one: the instance is unavailable, and its server is looked for again. Data is
+//! deleted only after a stop, which looks for the server once more.
 //!
 //! | record | Postgres | slot | the instance |
 //! | --- | --- | --- | --- |
 //! | ready | runs | free | goes on running |
 //! | ready | runs | none | is stopped |
 //! | ready | does not run | any | is stopped already |
-//! | ready | unknown | any | is stopped |
-//! | cloning or deleting | does not run | any | is deleted |
-//! | cloning or deleting | runs, or unknown | any | is stopped, then deleted |
+//! | ready | unknown | any | is unavailable |
+//! | cloning or deleting | runs, or not | any | is stopped, then deleted |
+//! | cloning or deleting | unknown | any | is unavailable, then deleted |
 //!
 //! No client was told of an instance that is still `cloning`.
 
 use multidb_store::{InstanceRecord, Phase};
 
 use crate::instance::lifecycle::AfterStop;
+use crate::instance::{InstanceError, RunLeases};
 use crate::ports::RunningPostgres;
-use crate::slots::Slot;
 
 /// How an instance comes into memory.
 pub enum Origin {
@@ -29,11 +30,11 @@ pub enum Origin {
     /// Its data cannot be used, for this reason.
     Unusable(String),
     /// Its Postgres runs and has a slot.
-    Adopt(RunningPostgres, Slot),
+    Adopt(RunningPostgres, RunLeases),
     /// Its Postgres runs, or may run, and has to stop.
     Stop(AfterStop),
-    /// Its deletion, or its first clone, was interrupted.
-    Delete,
+    /// Nobody can tell whether its Postgres runs.
+    Unavailable(AfterStop, InstanceError),
 }
 
 /// The runtime's answer about an instance's Postgres.
@@ -43,20 +44,23 @@ pub enum Found {
     /// Nothing runs on the data.
     NotRunning,
     /// The runtime could not tell.
-    Unknown,
+    Unknown(InstanceError),
 }
 
-/// How an instance with this record comes into memory.
-pub fn origin(record: &InstanceRecord, found: Found, slot: Option<Slot>) -> Origin {
-    match (record.phase, found, slot) {
-        (Phase::Ready, Found::Running(postgres), Some(slot)) => Origin::Adopt(postgres, slot),
+/// How an instance with this record comes into memory. `run` is the run that an earlier actor of it had, with its
+/// slot, or a new one in a free slot.
+pub fn origin(record: &InstanceRecord, found: Found, run: Option<RunLeases>) -> Origin {
+    match (record.phase, found, run) {
+        (Phase::Ready, Found::Running(postgres), Some(run)) => Origin::Adopt(postgres, run),
         (Phase::Ready, Found::Running(_), None) => Origin::Stop(AfterStop::Stopped),
-        (Phase::Ready, Found::Unknown, _) => Origin::Stop(AfterStop::Stopped),
+        (Phase::Ready, Found::Unknown(why), _) => Origin::Unavailable(AfterStop::Stopped, why),
         (Phase::Ready, Found::NotRunning, _) => Origin::Stopped,
-        (Phase::Cloning | Phase::Deleting, Found::Running(_) | Found::Unknown, _) => {
+        (Phase::Cloning | Phase::Deleting, Found::Running(_) | Found::NotRunning, _) => {
             Origin::Stop(AfterStop::Delete)
         }
-        (Phase::Cloning | Phase::Deleting, Found::NotRunning, _) => Origin::Delete,
+        (Phase::Cloning | Phase::Deleting, Found::Unknown(why), _) => {
+            Origin::Unavailable(AfterStop::Delete, why)
+        }
     }
 }
 
@@ -65,8 +69,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ports::Endpoint;
-    use crate::slots::Slots;
+    use crate::ports::{Endpoint, RuntimeError};
+    use crate::slots::{Slot, Slots};
     use crate::testing;
 
     const PHASES: [Phase; 3] = [Phase::Cloning, Phase::Ready, Phase::Deleting];
@@ -79,12 +83,20 @@ mod tests {
                 exited: Box::pin(std::future::pending()),
             }),
             "not running" => Found::NotRunning,
-            _ => Found::Unknown,
+            _ => Found::Unknown(unknown()),
         }
     }
 
+    fn unknown() -> InstanceError {
+        InstanceError::Unknown(RuntimeError {
+            message: "no answer".to_owned(),
+            hint: None,
+        })
+    }
+
     fn decide(phase: Phase, server: &str, slot: Option<Slot>) -> Origin {
-        origin(&testing::record("i", 1, phase), found(server), slot)
+        let run = slot.map(RunLeases::new);
+        origin(&testing::record("i", 1, phase), found(server), run)
     }
 
     fn name(origin: &Origin) -> &'static str {
@@ -96,7 +108,9 @@ mod tests {
             Origin::Stop(AfterStop::Stopped) => "stop",
             Origin::Stop(AfterStop::Reset) => "stop, reset",
             Origin::Stop(AfterStop::Delete) => "stop, delete",
-            Origin::Delete => "delete",
+            Origin::Unavailable(AfterStop::Stopped, _) => "unavailable",
+            Origin::Unavailable(AfterStop::Reset, _) => "unavailable, reset",
+            Origin::Unavailable(AfterStop::Delete, _) => "unavailable, delete",
         }
     }
 
@@ -114,22 +128,22 @@ mod tests {
         let expected = [
             (Phase::Cloning, "running", 1, "stop, delete"),
             (Phase::Cloning, "running", 0, "stop, delete"),
-            (Phase::Cloning, "not running", 1, "delete"),
-            (Phase::Cloning, "not running", 0, "delete"),
-            (Phase::Cloning, "unknown", 1, "stop, delete"),
-            (Phase::Cloning, "unknown", 0, "stop, delete"),
+            (Phase::Cloning, "not running", 1, "stop, delete"),
+            (Phase::Cloning, "not running", 0, "stop, delete"),
+            (Phase::Cloning, "unknown", 1, "unavailable, delete"),
+            (Phase::Cloning, "unknown", 0, "unavailable, delete"),
             (Phase::Ready, "running", 1, "adopt"),
             (Phase::Ready, "running", 0, "stop"),
             (Phase::Ready, "not running", 1, "stopped"),
             (Phase::Ready, "not running", 0, "stopped"),
-            (Phase::Ready, "unknown", 1, "stop"),
-            (Phase::Ready, "unknown", 0, "stop"),
+            (Phase::Ready, "unknown", 1, "unavailable"),
+            (Phase::Ready, "unknown", 0, "unavailable"),
             (Phase::Deleting, "running", 1, "stop, delete"),
             (Phase::Deleting, "running", 0, "stop, delete"),
-            (Phase::Deleting, "not running", 1, "delete"),
-            (Phase::Deleting, "not running", 0, "delete"),
-            (Phase::Deleting, "unknown", 1, "stop, delete"),
-            (Phase::Deleting, "unknown", 0, "stop, delete"),
+            (Phase::Deleting, "not running", 1, "stop, delete"),
+            (Phase::Deleting, "not running", 0, "stop, delete"),
+            (Phase::Deleting, "unknown", 1, "unavailable, delete"),
+            (Phase::Deleting, "unknown", 0, "unavailable, delete"),
         ];
         assert_eq!(table, expected);
     }
@@ -148,14 +162,18 @@ mod tests {
                 let free = slots.try_acquire();
                 let is_free = free.is_some();
                 let origin = decide(phase, server, free);
-                if server != "not running" {
-                    prop_assert!(matches!(origin, Origin::Adopt(..) | Origin::Stop(_)));
+                match server {
+                    "running" => {
+                        prop_assert!(matches!(origin, Origin::Adopt(..) | Origin::Stop(_)));
+                    }
+                    "unknown" => prop_assert!(matches!(origin, Origin::Unavailable(..))),
+                    _ => {}
                 }
-                if phase == Phase::Ready {
-                    prop_assert!(!matches!(origin, Origin::Delete | Origin::Stop(AfterStop::Delete)));
-                } else {
-                    prop_assert!(matches!(origin, Origin::Delete | Origin::Stop(AfterStop::Delete)));
-                }
+                let is_deleted = matches!(
+                    origin,
+                    Origin::Stop(AfterStop::Delete) | Origin::Unavailable(AfterStop::Delete, _)
+                );
+                prop_assert_eq!(is_deleted, phase != Phase::Ready);
                 if let Origin::Adopt(_, slot) = origin {
                     prop_assert!(is_free && server == "running");
                     adopted.push(slot);

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use crate::instance::lifecycle::{Command, State};
+use crate::instance::lifecycle::{Command, Look, State};
 use crate::instance::status::InstanceError;
 
 type Reply = oneshot::Sender<Result<(), InstanceError>>;
@@ -54,7 +54,13 @@ fn result(
         | (Command::Stop, State::Stopped | State::Failed)
         | (Command::Delete, State::Gone)
         | (Command::Expire, _) => Some(Ok(())),
-        (Command::Start | Command::Delete, State::Failed) => failed(),
+        (Command::Start | Command::Delete, State::Failed)
+        | (
+            Command::Start | Command::Stop | Command::Reset | Command::Delete,
+            State::Unavailable {
+                look: Look::Later, ..
+            },
+        ) => failed(),
         (Command::Start, State::Stopped) => Some(Err(InstanceError::Stopped)),
         (Command::Start | Command::Stop | Command::Reset, State::Gone) => {
             Some(Err(InstanceError::Deleted))
@@ -67,7 +73,13 @@ fn result(
             Some(error @ InstanceError::Clone(_)) => Some(Err(error.clone())),
             _ => Some(Ok(())),
         },
-        (Command::Start | Command::Stop, State::Starting { .. })
+        (
+            _,
+            State::Unavailable {
+                look: Look::Now, ..
+            },
+        )
+        | (Command::Start | Command::Stop, State::Starting { .. })
         | (Command::Stop, State::Running { .. })
         | (Command::Delete, State::Stopped | State::Starting { .. } | State::Running { .. })
         | (_, State::Cloning { .. } | State::Stopping { .. } | State::Deleting { .. }) => None,

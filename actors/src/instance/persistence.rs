@@ -80,9 +80,13 @@ impl InstanceActor {
     fn write(&mut self, copies: Copies, ctx: &mut Context<Self>) {
         let has_mark = self.record.marked.is_some();
         self.record.sequence += 1;
-        let written = self.deps.worker.send(Persist(self.record.clone(), copies));
+        let record = self.record.clone();
+        let persist = Persist(record.clone(), copies);
+        let writes = self.shared.writes();
+        let written = writes.run(&self.deps.worker, persist, |()| {
+            Written::Record(Box::new(record))
+        });
         let written = written.into_actor(self).map(move |result, actor, ctx| {
-            let result = result.unwrap_or_else(|_| Err(worker_ended()));
             actor.write_failure = result.err();
             let outcome = match actor.write_failure {
                 None => {

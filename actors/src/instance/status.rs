@@ -1,13 +1,13 @@
-//! The published status of an instance, its errors, and the lease of a session.
+//! The published status of an instance, and its errors.
 
 use std::sync::Arc;
 
-use multidb_store::{InstanceRecord, InstanceUid};
+use multidb_store::InstanceRecord;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::instance::lifecycle::State;
-use crate::ports::{CloneError, Endpoint, RuntimeError, StartError, SuperuserAccess};
+use crate::ports::{CloneError, Endpoint, RuntimeError, ServerError, StartError, Unavailable};
 
 /// The status of an instance, published by its actor after each change.
 #[derive(Debug, Clone)]
@@ -57,6 +57,14 @@ pub enum InstanceError {
         #[serde(skip)]
         RuntimeError,
     ),
+    /// Whether its Postgres runs is not known. It is looked for again.
+    #[error("it cannot be told whether postgres runs, retrying")]
+    #[serde(rename = "server_unknown")]
+    Unknown(
+        #[source]
+        #[serde(skip)]
+        RuntimeError,
+    ),
     /// An administrator stopped it while the client waited.
     #[error("stopped by an administrator")]
     #[serde(rename = "instance_stopped")]
@@ -100,6 +108,34 @@ pub enum InstanceError {
     #[error("postgres did not start")]
     #[serde(untagged)]
     Start(#[source] StartError),
+    /// Its runtime is away.
+    #[error("the instance is unavailable")]
+    #[serde(untagged)]
+    Unavailable(#[source] Unavailable),
+}
+
+impl From<Unavailable> for InstanceError {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(unavailable)
+    }
+}
+
+impl From<StartError> for InstanceError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Unavailable(unavailable) => Self::Unavailable(unavailable),
+            error => Self::Start(error),
+        }
+    }
+}
+
+impl From<ServerError> for InstanceError {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Unavailable(unavailable) => Self::Unavailable(unavailable),
+            ServerError::Failed(error) => Self::Unknown(error),
+        }
+    }
 }
 
 impl InstanceError {
@@ -109,6 +145,7 @@ impl InstanceError {
             Self::StartTimeout { .. } => "start_timeout",
             Self::NoSlot { .. } => "too_many_running",
             Self::Stop(_) => "stop_failed",
+            Self::Unknown(_) => "server_unknown",
             Self::Stopped => "instance_stopped",
             Self::Deleted => "instance_deleted",
             Self::Died => "actor_ended",
@@ -117,45 +154,7 @@ impl InstanceError {
             Self::Delete(_) => "delete_failed",
             Self::Clone(error) => error.code(),
             Self::Start(error) => error.code(),
+            Self::Unavailable(unavailable) => unavailable.code(),
         }
-    }
-}
-
-/// A session's hold on a running instance. Dropping it tells the instance that the session ended.
-#[derive(Debug)]
-pub struct Lease {
-    /// Where Postgres accepts connections, and how multidb asks it about the session.
-    pub server: SuperuserAccess,
-    /// The clone that it runs on.
-    pub uid: InstanceUid,
-    ended: LeaseEnd,
-}
-
-/// Tells the instance, once, when it is dropped.
-#[derive(Debug)]
-pub(super) struct LeaseEnd {
-    pub(super) run: crate::instance::lifecycle::Job,
-    pub(super) to: tokio::sync::mpsc::UnboundedSender<crate::instance::lifecycle::Job>,
-}
-
-impl Lease {
-    pub(super) fn new(endpoint: Endpoint, record: &InstanceRecord, ended: LeaseEnd) -> Self {
-        Self {
-            server: SuperuserAccess::new(endpoint, record),
-            uid: record.uid,
-            ended,
-        }
-    }
-
-    /// Whether the lease is of this run.
-    pub(super) fn run(&self) -> crate::instance::lifecycle::Job {
-        self.ended.run
-    }
-}
-
-impl Drop for LeaseEnd {
-    fn drop(&mut self) {
-        // The channel is closed only when the instance's actor has ended and counts no more.
-        let _closed = self.to.send(self.run);
     }
 }

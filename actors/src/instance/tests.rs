@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use multidb_store::{InstanceName, Phase, Pin};
+use tokio::sync::mpsc;
 
 use super::lifecycle::Command;
 use super::persistence::USE_INTERVAL;
@@ -42,7 +43,7 @@ fn fixture_of(origin: Origin, limits: Limits) -> Fixture {
         | Origin::Stopped
         | Origin::Adopt(..)
         | Origin::Stop(_)
-        | Origin::Delete => Phase::Ready,
+        | Origin::Unavailable(..) => Phase::Ready,
     };
     let (addr, status) = launch(record("i", 1, phase), origin, deps);
     Fixture {
@@ -97,7 +98,7 @@ fn launch(
     let name = record.name.clone();
     let (sender, ended) = mpsc::unbounded_channel();
     let publisher = table.publisher(name.clone(), sender);
-    let addr = InstanceActor::launch(record, origin, deps, publisher);
+    let addr = InstanceActor::launch(record, origin, deps, publisher, SharedState::default());
     (addr, PublishedStatus { table, name, ended })
 }
 
@@ -482,7 +483,7 @@ fn adopted_instance_stops_when_idle() {
             clock: actors.root_clock.clone(),
             epochs: Epochs::default(),
         };
-        let origin = Origin::Adopt(postgres, slot);
+        let origin = Origin::Adopt(postgres, RunLeases::new(slot));
         let (addr, status) = launch(record("i", 1, Phase::Ready), origin, deps);
         drop(addr.send(Attach).await.unwrap().unwrap());
         assert!(slots.try_acquire().is_none());

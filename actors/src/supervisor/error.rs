@@ -4,6 +4,7 @@ use multidb_store::{InstanceName, ProjectName};
 use serde::Serialize;
 
 use crate::auth::DenyReason;
+use crate::ports::Unavailable;
 use crate::snapshot_index::ChooseError;
 
 /// Why a client gets no instance.
@@ -57,6 +58,18 @@ pub enum AcquireError {
     #[error(transparent)]
     #[serde(untagged)]
     Choose(#[from] ChooseError),
+    /// The runtime of new instances is away.
+    #[error("instance \"{instance}\" cannot be created")]
+    #[serde(untagged)]
+    Unavailable {
+        /// The requested instance.
+        #[serde(skip)]
+        instance: InstanceName,
+        /// The runtime's fault.
+        #[source]
+        #[serde(flatten)]
+        unavailable: Unavailable,
+    },
 }
 
 impl AcquireError {
@@ -69,6 +82,7 @@ impl AcquireError {
             Self::NoProject => "no_project",
             Self::NoSuchProject { .. } => "no_such_project",
             Self::ProjectNeeded { .. } => "project_needed",
+            Self::Unavailable { unavailable, .. } => unavailable.code(),
             Self::Unanswered => "unanswered",
             Self::Denied(reason) => reason.code(),
             Self::Choose(error) => error.code(),

@@ -128,12 +128,45 @@ impl Handler<ControlInstance> for Supervisor {
     type Result = ResponseFuture<Option<Result<(), InstanceError>>>;
 
     fn handle(&mut self, message: ControlInstance, ctx: &mut Self::Context) -> Self::Result {
+        if let Some(recovered) = self.recover(&message.name, ctx) {
+            let supervisor = ctx.address();
+            return Box::pin(async move {
+                // An error means that it is there, too.
+                let _there = recovered.await;
+                let answer = supervisor.send(message).await;
+                answer.unwrap_or(Some(Err(InstanceError::Died)))
+            });
+        }
         let status = self.table.get(&message.name);
         let actor = status.map(|status| self.actor_of(&status.record, ctx));
         let sent = actor.map(|actor| actor.send(Control(message.command)));
         Box::pin(async move {
             let answer = sent?.await;
             Some(answer.unwrap_or(Err(InstanceError::Died)))
+        })
+    }
+}
+
+/// Rebuilds the actor of an instance that kept panicking and was given up. Answers when it is there, with whether that
+/// was so; `None` when there is none of that name.
+#[derive(Message)]
+#[rtype(result = "Option<bool>")]
+pub struct RecoverInstance(pub InstanceName);
+
+impl Handler<RecoverInstance> for Supervisor {
+    type Result = ResponseFuture<Option<bool>>;
+
+    fn handle(&mut self, message: RecoverInstance, ctx: &mut Self::Context) -> Self::Result {
+        let RecoverInstance(name) = message;
+        let is_known = self.table.get(&name).is_some();
+        let recovered = self.recover(&name, ctx);
+        Box::pin(async move {
+            let was_given_up = recovered.is_some();
+            if let Some(recovered) = recovered {
+                // An error means that it is there, too.
+                let _there = recovered.await;
+            }
+            is_known.then_some(was_given_up)
         })
     }
 }

@@ -1,20 +1,23 @@
 //! The start: gives each instance its actor, by [`origin`], and carries out what `recovery::plan` says about the
-//! other clones. A server without an instance is stopped before anything is done to its data.
+//! other clones. Before anything is done to the data of one, its server is looked for and stopped; where that cannot be
+//! known, it waits.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
-use multidb_store::InstanceUid;
 use multidb_store::recovery::{Leftover, LeftoverAction, Recovered};
 
 use super::*;
-use crate::clone_worker::{DiscardClone, QuarantineClone};
-use crate::instance::lifecycle::AfterStop;
-use crate::instance::{Found, origin};
+use crate::clone_worker::QuarantineClone;
+use crate::instance::{Found, RunLeases, origin};
 use crate::limits::STOP_TIMEOUT;
-use crate::ports::FoundServers;
+use crate::ports::{FoundServers, ServerId};
+
+/// The delay before a leftover is tried again; it doubles each time.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// Gives the Supervisor the instances, the running Postgres servers and the other clones. Answered when every
-/// instance is known and nothing is left to be done about the others.
+/// instance is known, and when each of the others was put aside or has to wait.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Restore {
@@ -32,84 +35,81 @@ impl Handler<Restore> for Supervisor {
     fn handle(&mut self, message: Restore, ctx: &mut Self::Context) -> Self::Result {
         let Restore {
             instances,
-            found,
-            mut leftovers,
+            mut found,
+            leftovers,
         } = message;
-        let running = found.running.into_iter();
-        let mut servers: HashMap<_, _> = running
-            .map(|found| (found.uid, Found::Running(found.postgres)))
-            .collect();
-        servers.extend(found.undecided.into_iter().map(|uid| (uid, Found::Unknown)));
         for instance in instances {
             let Recovered {
                 record, unusable, ..
             } = instance;
-            let found = servers.remove(&record.uid).unwrap_or(Found::NotRunning);
-            let origin = match (unusable, found) {
+            let server = found.take(&record);
+            let run = self.slots.try_acquire().map(RunLeases::new);
+            let origin = match (unusable, server) {
                 (Some(why), Found::NotRunning) => Origin::Unusable(why),
-                (_, found) => origin(&record, found, self.slots.try_acquire()),
+                (_, server) => origin(&record, server, run),
             };
-            match origin {
-                // Its actor is started when a client or an administrator needs it.
-                Origin::Stopped => self.table.insert_stopped(record),
-                origin => {
-                    if matches!(origin, Origin::Stop(AfterStop::Stopped)) {
-                        tracing::info!(instance = %record.name, "its postgres is stopped: no slot is free, or its state is unknown");
-                    }
-                    self.launch(record, origin, Vec::new(), ctx);
-                }
-            }
+            self.place(record, origin, ctx);
         }
-        let strays: Vec<_> = servers.into_keys().collect();
+        self.await_runtime(ctx);
+        let servers = found.running.iter().map(|found| found.uid);
+        let mut strays: HashSet<_> = servers.chain(found.undecided).collect();
+        strays.retain(|uid| !leftovers.iter().any(|leftover| leftover.uid == *uid));
         let (runtime, worker) = (self.deps.runtime.clone(), self.deps.worker.clone());
         Box::pin(async move {
-            for uid in strays {
-                if !stop_stray(&*runtime, uid).await {
-                    leftovers.retain(|leftover| leftover.uid != uid);
-                }
-            }
-            for leftover in leftovers {
-                put_aside(&worker, leftover).await;
+            let strays = strays.into_iter().map(|uid| (uid, None));
+            let leftovers = leftovers.into_iter();
+            let leftovers = leftovers.map(|leftover| (leftover.uid, Some(leftover.action)));
+            for (uid, action) in strays.chain(leftovers) {
+                let Err(error) = put_aside(&*runtime, &worker, uid, action.as_ref()).await else {
+                    continue;
+                };
+                tracing::error!(%uid, error, "a clone without an instance stays as it is, retrying");
+                let (runtime, worker) = (runtime.clone(), worker.clone());
+                actix_rt::spawn(async move {
+                    let mut delay = RETRY_DELAY;
+                    loop {
+                        tokio::time::sleep(delay).await;
+                        let done = put_aside(&*runtime, &worker, uid, action.as_ref()).await;
+                        match done {
+                            Ok(()) => return,
+                            Err(error) => {
+                                tracing::debug!(%uid, error, "a leftover stays, retrying")
+                            }
+                        }
+                        delay = (2 * delay).min(RETRY_DELAY_MAX);
+                    }
+                });
             }
         })
     }
 }
 
-/// Stops a Postgres without a record, and returns whether its data may be deleted.
-async fn stop_stray(runtime: &dyn Runtime, uid: InstanceUid) -> bool {
-    tracing::warn!(%uid, "a postgres without a record is stopped");
-    let stopped = runtime.stop(uid, STOP_TIMEOUT).await;
-    if let Err(error) = &stopped {
-        tracing::error!(
-            %uid,
-            error = multidb_store::error_chain(error),
-            "a postgres without a record was not stopped, the next start of multidb retries"
-        );
-    }
-    stopped.is_ok()
-}
-
-/// Deletes or quarantines a clone that is not of an instance.
-async fn put_aside(worker: &Addr<CloneWorker>, leftover: Leftover) {
-    let Leftover { uid, action } = leftover;
+/// Stops the server on a clone that is not of an instance, if there is one, and then deletes or quarantines the clone.
+async fn put_aside(
+    runtime: &dyn Runtime,
+    worker: &Addr<CloneWorker>,
+    uid: InstanceUid,
+    action: Option<&LeftoverAction>,
+) -> Result<(), String> {
+    let server = ServerId { uid, runtime: None };
+    let stopped = runtime.stop(server, STOP_TIMEOUT).await;
+    stopped.map_err(|error| multidb_store::error_chain(&error))?;
     let done = match action {
-        LeftoverAction::Delete => {
+        None => return Ok(()),
+        Some(LeftoverAction::Delete) => {
             tracing::info!(%uid, "a clone that is incomplete or superseded is deleted");
             worker.send(DiscardClone(uid)).await
         }
-        LeftoverAction::Quarantine(why) => {
+        Some(LeftoverAction::Quarantine(why)) => {
             tracing::warn!(
                 %uid,
                 why,
                 "a clone is quarantined, see multidb doctor"
             );
+            let why = why.clone();
             worker.send(QuarantineClone { uid, why }).await
         }
     };
-    let error = match done {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => multidb_store::error_chain(&error),
-        Err(error) => error.to_string(),
-    };
-    tracing::error!(%uid, error, "a clone without an instance stays, the next start of multidb tries again");
+    let done = done.map_err(|error| error.to_string())?;
+    done.map_err(|error| multidb_store::error_chain(&error))
 }

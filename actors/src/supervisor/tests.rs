@@ -292,7 +292,7 @@ async fn restore(
         instances: records.into_iter().map(crate::testing::recovered).collect(),
         found: FoundServers {
             running: running.into_iter().map(found).collect(),
-            undecided: Vec::new(),
+            ..FoundServers::default()
         },
         leftovers: directories
             .into_iter()

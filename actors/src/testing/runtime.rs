@@ -5,12 +5,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use multidb_store::{InstanceRecord, InstanceUid};
+use multidb_store::{InstanceRecord, InstanceUid, RuntimeKind};
 use tokio::sync::oneshot;
 
 use super::lock;
 use crate::ports::{
-    Endpoint, FoundPostgres, FoundServers, RunningPostgres, Runtime, RuntimeError, StartError,
+    Endpoint, FoundPostgres, FoundServers, RunningPostgres, Runtime, RuntimeError, ServerError,
+    ServerId, StartError, Unavailable,
 };
 
 /// The outcome of the next starts.
@@ -44,8 +45,8 @@ pub struct FakeRuntime {
     pub stop_failures: Mutex<usize>,
     /// Write-locked while answers to the search for a running Postgres are to wait.
     pub find_gate: tokio::sync::RwLock<()>,
-    /// Whether a running Postgres cannot be looked for.
-    pub find_fails: Mutex<bool>,
+    /// Whether it does not answer.
+    pub away: Mutex<bool>,
 }
 
 impl FakeRuntime {
@@ -59,6 +60,21 @@ impl FakeRuntime {
         lock(&self.running).remove(&uid);
     }
 
+    /// Whether the servers of this kind can be asked for.
+    fn check(&self, kind: Option<RuntimeKind>) -> Result<(), Unavailable> {
+        match kind {
+            Some(runtime) if runtime != KIND => Err(Unavailable::NotConfigured {
+                runtime,
+                configured: KIND,
+            }),
+            _ if *lock(&self.away) => Err(Unavailable::Away {
+                runtime: KIND,
+                cause: no_engine(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn next_endpoint(&self, uid: InstanceUid) -> Endpoint {
         let mut endpoints = lock(&self.endpoints);
         let next = match endpoints.len() {
@@ -66,6 +82,11 @@ impl FakeRuntime {
             _ => endpoints.pop_front(),
         };
         next.unwrap_or_else(|| Endpoint::Unix(format!("/fake/{uid}").into()))
+    }
+
+    fn found(&self, uid: InstanceUid) -> FoundPostgres {
+        let postgres = self.run(uid);
+        FoundPostgres { uid, postgres }
     }
 
     /// Runs a Postgres without a start, as one found after a restart of the daemon.
@@ -82,9 +103,21 @@ impl FakeRuntime {
     }
 }
 
+/// The kind of the fake.
+const KIND: RuntimeKind = RuntimeKind::Docker;
+
 #[async_trait]
 impl Runtime for FakeRuntime {
+    fn kind(&self) -> RuntimeKind {
+        KIND
+    }
+
+    async fn available(&self) -> Result<(), Unavailable> {
+        self.check(None)
+    }
+
     async fn start(&self, record: &InstanceRecord) -> Result<RunningPostgres, StartError> {
+        self.check(record.runtime)?;
         lock(&self.started).push(record.uid);
         let starts = *lock(&self.starts);
         match starts {
@@ -97,40 +130,41 @@ impl Runtime for FakeRuntime {
         }
     }
 
-    async fn stop(&self, uid: InstanceUid, _: Duration) -> Result<(), RuntimeError> {
+    async fn stop(&self, server: ServerId, _: Duration) -> Result<(), ServerError> {
         let _open = self.stop_gate.read().await;
+        self.check(server.runtime)?;
         let left = lock(&self.stop_failures).checked_sub(1);
         if let Some(left) = left {
             *lock(&self.stop_failures) = left;
-            return Err(no_engine());
+            return Err(no_engine().into());
         }
-        lock(&self.stopped).push(uid);
-        lock(&self.running).remove(&uid);
+        lock(&self.stopped).push(server.uid);
+        lock(&self.running).remove(&server.uid);
         Ok(())
     }
 
-    async fn running(&self) -> Result<FoundServers, RuntimeError> {
-        let uids = self.running_now();
-        let found = |uid| FoundPostgres {
-            uid,
-            postgres: self.run(uid),
-        };
-        Ok(FoundServers {
-            running: uids.into_iter().map(found).collect(),
-            undecided: Vec::new(),
-        })
+    async fn running(&self) -> FoundServers {
+        let mut found = FoundServers::default();
+        for kind in [RuntimeKind::Docker, RuntimeKind::Process] {
+            if let Err(unavailable) = self.check(Some(kind)) {
+                found.unavailable.insert(kind, unavailable);
+            }
+        }
+        if !found.unavailable.contains_key(&KIND) {
+            found.running = self
+                .running_now()
+                .into_iter()
+                .map(|uid| self.found(uid))
+                .collect();
+        }
+        found
     }
 
-    async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {
+    async fn find(&self, server: ServerId) -> Result<Option<FoundPostgres>, ServerError> {
         let _open = self.find_gate.read().await;
-        if *lock(&self.find_fails) {
-            return Err(no_engine());
-        }
-        let runs = lock(&self.running).contains_key(&uid);
-        Ok(runs.then(|| FoundPostgres {
-            uid,
-            postgres: self.run(uid),
-        }))
+        self.check(server.runtime)?;
+        let runs = lock(&self.running).contains_key(&server.uid);
+        Ok(runs.then(|| self.found(server.uid)))
     }
 }
 

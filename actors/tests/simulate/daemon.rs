@@ -70,7 +70,10 @@ impl Daemon {
         let recovered = recovery::recover(&ports).ok()?;
         let worker = start_worker(&ports);
         let index = SnapshotIndex::new(snapshots(), ports.clone()).start();
-        let found = ports.running().await.ok()?;
+        let found = ports.running().await;
+        if life.is_over() {
+            return None;
+        }
         let limits = Arc::new(world.settings.limits.clone());
         let supervisor = Supervisor::new(SupervisorDeps {
             runtime: ports.clone(),

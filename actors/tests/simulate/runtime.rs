@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use multidb_actors::ports::{
-    FoundPostgres, FoundServers, RunningPostgres, Runtime, RuntimeError, StartError,
+    FoundPostgres, FoundServers, RunningPostgres, Runtime, RuntimeError, ServerError, ServerId,
+    StartError, Unavailable,
 };
-use multidb_store::{InstanceRecord, InstanceUid};
+use multidb_store::{InstanceRecord, InstanceUid, RuntimeKind};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::ports::{Ports, unreachable};
@@ -16,6 +17,8 @@ use crate::settings::Faults;
 
 /// The longest time in which an engine answers a request.
 const REQUEST_MILLIS_MAX: u64 = 60_000;
+/// The kind of the simulated runtime.
+const KIND: RuntimeKind = RuntimeKind::Docker;
 
 impl Ports {
     fn faults(&self) -> &Faults {
@@ -44,6 +47,43 @@ impl Ports {
             std::future::pending::<()>().await;
         }
         Ok(())
+    }
+
+    /// Why a request failed: the engine is away, or something else.
+    fn explain(&self, error: RuntimeError) -> ServerError {
+        if self.world.servers().away {
+            Unavailable::Away {
+                runtime: KIND,
+                cause: error,
+            }
+            .into()
+        } else {
+            error.into()
+        }
+    }
+
+    async fn stop_server(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
+        self.request("stop: begin").await?;
+        if self.world.fails(self.faults().stop_fails) {
+            return Err(unreachable());
+        }
+        if self.world.fails(self.faults().stop_hangs) {
+            tokio::time::sleep(timeout).await;
+            if self.world.fails(500_000) {
+                return Err(unreachable());
+            }
+        }
+        self.takes(10, 1000).await;
+        self.world.end_server(uid);
+        self.request("stop: done").await
+    }
+
+    async fn find_server(&self, uid: InstanceUid) -> Result<Option<Arc<Server>>, RuntimeError> {
+        self.request("find a server").await?;
+        if self.world.fails(self.faults().find_fails) {
+            return Err(unreachable());
+        }
+        Ok(self.world.servers().by_uid.get(&uid).cloned())
     }
 
     fn running_postgres(&self, server: Arc<Server>) -> RunningPostgres {
@@ -95,11 +135,27 @@ impl Drop for StartGuard {
 
 #[async_trait]
 impl Runtime for Ports {
+    fn kind(&self) -> RuntimeKind {
+        KIND
+    }
+
+    async fn available(&self) -> Result<(), Unavailable> {
+        if self.world.servers().away {
+            return Err(Unavailable::Away {
+                runtime: KIND,
+                cause: unreachable(),
+            });
+        }
+        Ok(())
+    }
+
     async fn start(&self, record: &InstanceRecord) -> Result<RunningPostgres, StartError> {
         let uid = record.uid;
         let lock = self.lock_server(uid).await;
         self.may_panic();
-        self.request("start: begin").await?;
+        self.request("start: begin")
+            .await
+            .map_err(|e| start_error(self.explain(e)))?;
         let has_data = self.world.disk().data(uid).is_some();
         if !has_data || self.world.fails(self.faults().start_fails) {
             return Err(StartError::Exited {
@@ -113,7 +169,9 @@ impl Runtime for Ports {
             lock: Some(lock),
         };
         let server = self.world.launch_server(uid);
-        self.request("start: launched").await?;
+        self.request("start: launched")
+            .await
+            .map_err(|e| start_error(self.explain(e)))?;
         self.may_panic();
         if self.world.fails(self.faults().start_hangs) {
             std::future::pending::<()>().await;
@@ -130,27 +188,21 @@ impl Runtime for Ports {
         Ok(self.running_postgres(server))
     }
 
-    async fn stop(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
-        let _lock = self.lock_server(uid).await;
-        self.request("stop: begin").await?;
-        if self.world.fails(self.faults().stop_fails) {
-            return Err(unreachable());
-        }
-        if self.world.fails(self.faults().stop_hangs) {
-            tokio::time::sleep(timeout).await;
-            if self.world.fails(500_000) {
-                return Err(unreachable());
-            }
-        }
-        self.takes(10, 1000).await;
-        self.world.end_server(uid);
-        self.request("stop: done").await
+    async fn stop(&self, server: ServerId, timeout: Duration) -> Result<(), ServerError> {
+        let _lock = self.lock_server(server.uid).await;
+        let stopped = self.stop_server(server.uid, timeout).await;
+        stopped.map_err(|error| self.explain(error))
     }
 
-    async fn running(&self) -> Result<FoundServers, RuntimeError> {
-        self.request("look for servers").await?;
-        let servers: Vec<_> = self.world.servers().by_uid.values().cloned().collect();
+    async fn running(&self) -> FoundServers {
         let mut found = FoundServers::default();
+        if let Err(cause) = self.request("look for servers").await {
+            let runtime = KIND;
+            let away = Unavailable::Away { runtime, cause };
+            found.unavailable.insert(runtime, away);
+            return found;
+        }
+        let servers: Vec<_> = self.world.servers().by_uid.values().cloned().collect();
         for server in servers {
             if self.world.fails(self.faults().find_fails) {
                 found.undecided.push(server.uid);
@@ -158,16 +210,20 @@ impl Runtime for Ports {
                 found.running.push(self.found(server));
             }
         }
-        Ok(found)
+        found
     }
 
-    async fn find(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {
-        let _lock = self.lock_server(uid).await;
-        self.request("find a server").await?;
-        if self.world.fails(self.faults().find_fails) {
-            return Err(unreachable());
-        }
-        let server = self.world.servers().by_uid.get(&uid).cloned();
-        Ok(server.map(|server| self.found(server)))
+    async fn find(&self, server: ServerId) -> Result<Option<FoundPostgres>, ServerError> {
+        let _lock = self.lock_server(server.uid).await;
+        let found = self.find_server(server.uid).await;
+        let found = found.map_err(|error| self.explain(error))?;
+        Ok(found.map(|server| self.found(server)))
+    }
+}
+
+fn start_error(error: ServerError) -> StartError {
+    match error {
+        ServerError::Unavailable(unavailable) => unavailable.into(),
+        ServerError::Failed(error) => error.into(),
     }
 }

@@ -30,6 +30,7 @@ mod passing_through;
 mod platforms;
 mod retention;
 mod root;
+mod runtime_away;
 mod securing;
 mod shutting_down;
 mod surviving;

@@ -10,16 +10,22 @@ use crate::config::{Config, RuntimeKind};
 use crate::daemon::{host, root};
 use crate::runtime::binaries::Binaries;
 use crate::runtime::data_owner;
-use crate::runtime::docker::{default_socket, probe_engine};
+use crate::runtime::docker::{default_socket, missing_images, probe_engine};
 use crate::runtime::process::Confinement;
 
 /// The runtime that `serve` chooses, and whether it has the majors of the snapshots.
 pub(super) async fn examine(config: &Config, snapshots: &[SnapshotRecord]) -> Vec<Finding> {
-    let kind = host::kind(config).await;
+    let kind = match host::kinds(config).await {
+        Ok(kinds) => kinds.used,
+        Err(error) => return vec![finding(Level::Fail, format!("{error:#}"))],
+    };
     let mut findings = Vec::new();
     let mut program_directories = Vec::new();
     match kind {
-        RuntimeKind::Docker => findings.push(engine().await),
+        RuntimeKind::Docker => {
+            findings.push(engine().await);
+            findings.extend(images(&config.runtime.image, snapshots).await);
+        }
         RuntimeKind::Process => {
             let binaries = Binaries::search();
             program_directories = binaries.directories();
@@ -74,13 +80,41 @@ fn sandbox(gaps: &[&str]) -> Vec<Finding> {
     gaps.iter().map(finding).collect()
 }
 
-/// The installed majors, and the missing ones.
-fn programs(installed: &[u16], snapshots: &[SnapshotRecord]) -> Vec<Finding> {
+/// The images that the engine lacks. An engine that does not answer has its own finding.
+async fn images(template: &str, snapshots: &[SnapshotRecord]) -> Vec<Finding> {
+    let needed = needed_majors(snapshots);
+    let majors = needed.keys().copied();
+    let missing = missing_images(&default_socket(), template, majors).await;
+    let missing = missing.unwrap_or_default().into_iter();
+    missing
+        .map(|(major, name)| missing_image(&name, needed.get(&major).map_or(&[], Vec::as_slice)))
+        .collect()
+}
+
+fn missing_image(name: &str, snapshots: &[&str]) -> Finding {
+    let message = format!(
+        "docker lacks the image {name}, which is needed for {}",
+        snapshots.join(", ")
+    );
+    let hint = format!(
+        "Run \"docker pull {name}\"; else the first start waits for the engine to pull it."
+    );
+    finding(Level::Warn, message).hint(hint)
+}
+
+/// The majors of the snapshots, with the snapshots of each.
+fn needed_majors(snapshots: &[SnapshotRecord]) -> BTreeMap<u16, Vec<&str>> {
     let mut needed: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
     for snapshot in snapshots {
         let of_major = needed.entry(snapshot.postgres_major).or_default();
         of_major.push(snapshot.id.as_str());
     }
+    needed
+}
+
+/// The installed majors, and the missing ones.
+fn programs(installed: &[u16], snapshots: &[SnapshotRecord]) -> Vec<Finding> {
+    let needed = needed_majors(snapshots);
     let mut findings = Vec::new();
     if installed.is_empty() {
         findings.push(
@@ -133,6 +167,16 @@ mod tests {
         assert_eq!(findings[1].level, Level::Warn);
         assert_eq!(findings[1].message, "no signals");
         assert!(findings[1].hint.as_ref().unwrap().contains("Landlock"));
+    }
+
+    #[test]
+    fn missing_image_is_reported_with_its_snapshots_and_the_command() {
+        let snapshots = [snapshot("old", 9), snapshot("older", 9)];
+        let needed = needed_majors(&snapshots);
+        let found = missing_image("postgres:9", &needed[&9]);
+        assert_eq!(found.level, Level::Warn);
+        assert!(found.message.contains("postgres:9") && found.message.contains("old, older"));
+        assert!(found.hint.unwrap().contains("docker pull postgres:9"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The containers of an earlier daemon: servers to take over, and leftovers to remove.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use multidb_store::InstanceUid;
 use tokio::time::timeout;
 
 use super::Inner;
-use super::labels::Role;
+use super::labels::{Labels, Role};
 use super::server::ContainerRef;
 use crate::runtime::readiness::Readiness;
-use crate::runtime::{Purpose, RunningServers};
+use crate::runtime::{Purpose, RunningServers, UndecidedServer};
 
 /// The limit for a server of a killed daemon to become ready, after which it is ended.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,9 +23,9 @@ const ADOPTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// A container of an earlier daemon, after a look at it.
 enum TakenOver {
     /// Its server accepts connections.
-    Running(Purpose, FoundPostgres),
+    Running(Purpose, PathBuf, FoundPostgres),
     /// It could not be removed, and its server may run.
-    Undecided(InstanceUid),
+    Undecided(UndecidedServer),
     /// It is not a server's, or is gone.
     Nothing,
 }
@@ -36,7 +36,7 @@ impl Inner {
     pub(super) async fn take_over(self: Arc<Self>) -> Result<RunningServers, RuntimeError> {
         let options = ListContainersOptionsBuilder::new()
             .all(true)
-            .filters(&self.labels.filter())
+            .filters(&Labels::filter())
             .build();
         let containers = self
             .engine
@@ -53,8 +53,13 @@ impl Inner {
         let mut servers = RunningServers::default();
         for taken_over in join_all(handled).await {
             match taken_over {
-                TakenOver::Running(purpose, found) => servers.found.push((purpose, found)),
-                TakenOver::Undecided(uid) => servers.undecided.push(uid),
+                TakenOver::Running(purpose, data_dir, found) => {
+                    if purpose == Purpose::Import {
+                        servers.import_data.insert(found.uid, data_dir);
+                    }
+                    servers.found.push((purpose, found));
+                }
+                TakenOver::Undecided(server) => servers.undecided.push(server),
                 TakenOver::Nothing => {}
             }
         }
@@ -88,15 +93,19 @@ impl Inner {
         let _lock = self.locks.lock(uid).await;
         let container = ContainerRef { uid, id, log };
         match self.adopt(&container, &data_dir, running).await {
-            Ok(Some(found)) => TakenOver::Running(purpose, found),
+            Ok(Some(found)) => TakenOver::Running(purpose, data_dir, found),
             Ok(None) => TakenOver::Nothing,
             Err(error) => {
                 tracing::warn!(
                     %uid,
                     error = error.message,
-                    "cannot remove a container, its stop is retried"
+                    "cannot remove a container, it is looked at again"
                 );
-                TakenOver::Undecided(uid)
+                TakenOver::Undecided(UndecidedServer {
+                    uid,
+                    purpose,
+                    data_dir,
+                })
             }
         }
     }
@@ -108,6 +117,8 @@ impl Inner {
     ) -> Result<Option<FoundPostgres>, RuntimeError> {
         let _lock = self.locks.lock(uid).await;
         let Some(found) = self.inspect_server(uid).await? else {
+            let data_dir = self.settings.layout.instance_data(uid);
+            self.refuse_other_server(uid, &data_dir).await?;
             return Ok(None);
         };
         self.adopt(&found.container, &found.data_dir, found.running)

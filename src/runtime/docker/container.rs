@@ -266,7 +266,7 @@ impl Engine {
     /// Unbounded: it lasts as long as the container.
     pub(super) async fn wait(&self, name: &str) -> Result<Option<i64>, CallError> {
         let mut answers = self
-            .docker()
+            .docker()?
             .wait_container(name, None::<WaitContainerOptions>);
         match answers.next().await {
             None => Ok(None),

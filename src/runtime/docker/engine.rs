@@ -6,12 +6,14 @@
 //! as Debian's 20.10 refuses a newer one, and a new engine refuses the oldest.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
 use multidb_actors::ports::RuntimeError;
+
+use super::image::image_name;
 
 /// The socket of an engine, unless `DOCKER_HOST` names another.
 const SOCKET_DEFAULT: &str = "/var/run/docker.sock";
@@ -51,43 +53,69 @@ pub fn default_socket() -> PathBuf {
 
 /// The version of the engine that answers on `socket`. Takes 5 seconds at most.
 pub async fn probe_engine(socket: &Path) -> Result<EngineInfo, RuntimeError> {
-    Engine::connect(socket).await.map(|(_, info)| info)
+    Engine::new(socket).check().await
+}
+
+/// The images of these majors that the engine lacks, by name. `template` is the setting `runtime.image`.
+///
+/// # Errors
+///
+/// The engine does not answer.
+pub async fn missing_images(
+    socket: &Path,
+    template: &str,
+    majors: impl IntoIterator<Item = u16>,
+) -> Result<Vec<(u16, String)>, RuntimeError> {
+    let engine = Engine::new(socket);
+    let mut missing = Vec::new();
+    for major in majors {
+        let name = image_name(template, major);
+        if engine.inspect_image(&name, major).await?.is_none() {
+            missing.push((major, name));
+        }
+    }
+    Ok(missing)
 }
 
 /// A connection to an engine, cheap to clone.
 #[derive(Clone)]
 pub(super) struct Engine {
-    docker: Docker,
+    /// bollard makes one only where the socket exists, which it may not yet.
+    docker: Arc<OnceLock<Docker>>,
     socket: Arc<Path>,
     /// The API version in each request's path, once it is known.
     version: Arc<RwLock<Option<String>>>,
 }
 
 impl Engine {
-    /// Connects and negotiates the API version.
-    pub(super) async fn connect(socket: &Path) -> Result<(Self, EngineInfo), RuntimeError> {
-        let socket: Arc<Path> = Arc::from(socket);
-        let version = Arc::new(RwLock::new(None));
-        let in_path = Arc::clone(&version);
-        let docker = Docker::connect_with_unix(
-            &socket.to_string_lossy(),
-            TRANSPORT_TIMEOUT.as_secs(),
-            API_DEFAULT_VERSION,
-        )
-        .map_err(|error| failure(&socket, "connecting", &error))?
-        .with_request_modifier(move |request| with_version(request, &in_path));
-        let engine = Self {
-            docker,
-            socket,
-            version,
-        };
-        let info = engine.negotiate().await?;
-        Ok((engine, info))
+    /// An engine that listens at this path, now or later.
+    pub(super) fn new(socket: &Path) -> Self {
+        Self {
+            docker: Arc::default(),
+            socket: Arc::from(socket),
+            version: Arc::default(),
+        }
+    }
+
+    /// Asks the engine for its version, and returns the one to speak with it.
+    pub(super) async fn check(&self) -> Result<EngineInfo, RuntimeError> {
+        self.negotiate().await
     }
 
     /// bollard's client. Use it inside [`Engine::call`], or bound it otherwise.
-    pub(super) fn docker(&self) -> &Docker {
-        &self.docker
+    pub(super) fn docker(&self) -> Result<&Docker, CallError> {
+        if let Some(docker) = self.docker.get() {
+            return Ok(docker);
+        }
+        let version = Arc::clone(&self.version);
+        let docker = Docker::connect_with_unix(
+            &self.socket.to_string_lossy(),
+            TRANSPORT_TIMEOUT.as_secs(),
+            API_DEFAULT_VERSION,
+        )
+        .map_err(|error| CallError::Failed(failure(&self.socket, "connecting", &error)))?
+        .with_request_modifier(move |request| with_version(request, &version));
+        Ok(self.docker.get_or_init(|| docker))
     }
 
     /// Runs one call within [`CALL_TIMEOUT`]. `action` completes "docker failed at …".
@@ -102,7 +130,10 @@ impl Engine {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let first = self.once(action, make(self.docker.clone())).await;
+        if self.version().is_none() {
+            self.negotiate().await.map_err(CallError::Failed)?;
+        }
+        let first = self.once(action, make(self.docker()?.clone())).await;
         match first {
             Err(CallError::Refused {
                 status: 400,
@@ -110,7 +141,7 @@ impl Engine {
                 ..
             }) if message.contains("client version") => {
                 self.negotiate().await.map_err(CallError::Failed)?;
-                self.once(action, make(self.docker.clone())).await
+                self.once(action, make(self.docker()?.clone())).await
             }
             result => result,
         }
@@ -146,7 +177,8 @@ impl Engine {
     async fn negotiate(&self) -> Result<EngineInfo, RuntimeError> {
         // Without a version in the path, every engine answers this.
         self.set_version(None);
-        let asked = tokio::time::timeout(PROBE_TIMEOUT, self.docker.version()).await;
+        let docker = self.docker()?;
+        let asked = tokio::time::timeout(PROBE_TIMEOUT, docker.version()).await;
         let said = asked
             .unwrap_or(Err(Error::RequestTimeoutError))
             .map_err(|error| failure(&self.socket, "asking for its version", &error))?;
@@ -164,6 +196,11 @@ impl Engine {
         })?;
         self.set_version(Some(api.clone()));
         Ok(EngineInfo { version, api })
+    }
+
+    fn version(&self) -> Option<String> {
+        let version = self.version.read().unwrap_or_else(|e| e.into_inner());
+        version.clone()
     }
 
     fn set_version(&self, version: Option<String>) {

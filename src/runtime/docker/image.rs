@@ -90,7 +90,7 @@ impl Engine {
             .ok_or_else(|| not_pulled(&name, "the engine does not have it after pulling it"))
     }
 
-    async fn inspect_image(
+    pub(super) async fn inspect_image(
         &self,
         name: &str,
         postgres_major: u16,
@@ -125,7 +125,7 @@ impl Engine {
         tracing::info!(image = name, "pulling an image");
         let started = Instant::now();
         let options = CreateImageOptionsBuilder::new().from_image(name).build();
-        let mut progress = self.docker().create_image(Some(options), None, None);
+        let mut progress = self.docker()?.create_image(Some(options), None, None);
         let mut logged = started;
         loop {
             let next = tokio::time::timeout(PULL_SILENCE_TIMEOUT, progress.next()).await;

@@ -21,6 +21,9 @@ use crate::runtime::log_tail;
 /// The limit of silence while the engine sends a log.
 const SILENCE_TIMEOUT: Duration = CALL_TIMEOUT;
 
+/// The most of a container's output that is kept for its last lines.
+const TAIL_BYTES: usize = 1 << 20;
+
 impl Engine {
     /// The last lines of the output of a container.
     pub(super) async fn log_tail(
@@ -34,29 +37,34 @@ impl Engine {
             .tail(&lines.to_string())
             .build();
         let mut text = Vec::new();
-        let mut chunks = pin!(self.docker().logs(name, Some(options)));
+        let mut chunks = pin!(self.docker()?.logs(name, Some(options)));
         while let Some(chunk) = self.next_chunk(&mut chunks).await? {
             text.extend_from_slice(chunk.as_ref());
+            // A line can be as long as the log.
+            if text.len() > 2 * TAIL_BYTES {
+                text.drain(..text.len() - TAIL_BYTES);
+            }
         }
         Ok(last_lines(&text, lines))
     }
 
-    /// Appends the output of a container to `log`.
+    /// Appends the output of a container to `log`. The log is renamed each time that it has reached its limit, so what
+    /// a container can write at all takes no more than two files.
     pub(super) async fn save_log(&self, name: &str, log: &Path) -> Result<(), RuntimeError> {
         let failed = |error: std::io::Error| RuntimeError {
             message: format!("cannot append to {}: {error}", log.display()),
             hint: None,
         };
-        let path = log.to_owned();
-        let opened = tokio::task::spawn_blocking(move || log_tail::open(&path)).await;
-        let (file, _) = opened
-            .unwrap_or_else(|error| Err(error.into()))
-            .map_err(failed)?;
-        let mut file = tokio::fs::File::from_std(file);
+        let (mut file, mut length) = open_log(log).await.map_err(failed)?;
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
-        let mut chunks = pin!(self.docker().logs(name, Some(options)));
+        let mut chunks = pin!(self.docker()?.logs(name, Some(options)));
         while let Some(chunk) = self.next_chunk(&mut chunks).await? {
+            if length >= log_tail::LOG_BYTES_MAX {
+                file.flush().await.map_err(failed)?;
+                (file, length) = open_log(log).await.map_err(failed)?;
+            }
             file.write_all(chunk.as_ref()).await.map_err(failed)?;
+            length += chunk.as_ref().len() as u64;
         }
         file.flush().await.map_err(failed)
     }
@@ -98,6 +106,14 @@ impl Inner {
         saved.extend(current);
         Ok(saved)
     }
+}
+
+/// Opens a log to append to, and returns its length. One that has reached its limit is renamed first.
+async fn open_log(log: &Path) -> std::io::Result<(tokio::fs::File, u64)> {
+    let path = log.to_owned();
+    let opened = tokio::task::spawn_blocking(move || log_tail::open(&path)).await;
+    let (file, length) = opened.unwrap_or_else(|error| Err(error.into()))?;
+    Ok((tokio::fs::File::from_std(file), length))
 }
 
 fn last_lines(text: &[u8], lines: usize) -> Vec<String> {

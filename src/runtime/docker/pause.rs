@@ -35,7 +35,7 @@ pub(super) struct Pause {
 impl Pause {
     pub(super) fn new(labels: &Labels) -> Self {
         Self {
-            name: format!("multidb-pause-{}", labels.root_digest()),
+            name: format!("multidb-pause-{}", labels.root_name()),
             labels: labels.clone(),
             current: Arc::default(),
         }

@@ -26,7 +26,7 @@ use super::image::Image;
 use super::labels::Role;
 use super::launch::LaunchError;
 use crate::runtime::ServerSpec;
-use crate::runtime::postmaster::Postmaster;
+use crate::runtime::postmaster;
 use crate::runtime::readiness::Readiness;
 use crate::runtime::run_dir::{prepare_run_dir, remove_run_dir};
 use crate::runtime::settings::{self, SOCKET_NAME};
@@ -109,7 +109,7 @@ impl Inner {
             image = self.image(spec.postgres_major) => image?,
             () = given_up.cancelled() => return Err(abandoned().into()),
         };
-        refuse_local_server(&spec.data_dir)?;
+        self.refuse_other_server(spec.uid, &spec.data_dir).await?;
         let run_dir = self.settings.layout.run_dir(spec.uid);
         self.make_run_dir(&spec).await?;
         let readiness = Readiness::watch(&spec.data_dir, &run_dir);
@@ -230,6 +230,8 @@ impl Inner {
     /// Ends and removes the server's container. The caller holds the lock.
     async fn end(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
         let Some(found) = self.inspect_server(uid).await? else {
+            let data_dir = self.settings.layout.instance_data(uid);
+            self.refuse_other_server(uid, &data_dir).await?;
             self.remove_run_dir(uid).await;
             return Ok(());
         };
@@ -237,6 +239,26 @@ impl Inner {
             self.shut_down(&found.container.id, timeout).await?;
         }
         self.clear_away(&found.container).await
+    }
+
+    /// Refuses to start, and to say that nothing runs, where a server of the process runtime still has the data: Postgres
+    /// cannot see it from inside a container, and two servers would destroy the data. A container of this server is not
+    /// another one.
+    pub(super) async fn refuse_other_server(
+        &self,
+        uid: InstanceUid,
+        data_dir: &Path,
+    ) -> Result<(), RuntimeError> {
+        if !postmaster::has_processes(data_dir) || self.inspect_server(uid).await?.is_some() {
+            return Ok(());
+        }
+        Err(RuntimeError {
+            message: format!("a local server still runs on {}", data_dir.display()),
+            hint: Some(
+                "The runtime \"process\" started it. Start multidb once with that runtime, or end it by hand."
+                    .to_owned(),
+            ),
+        })
     }
 
     /// The container of the server with this uid, if the engine has one.
@@ -364,21 +386,6 @@ async fn wait_exit(engine: &Engine, id: &str) -> String {
         }
         sleep(WATCH_RETRY_INTERVAL).await;
     }
-}
-
-/// Refuses to start where a server of the process runtime still runs on the data: Postgres cannot see
-/// it from inside a container, and two servers would destroy the data.
-fn refuse_local_server(data_dir: &Path) -> Result<(), RuntimeError> {
-    if Postmaster::find(data_dir).is_none() {
-        return Ok(());
-    }
-    Err(RuntimeError {
-        message: format!("a local server still runs on {}", data_dir.display()),
-        hint: Some(
-            "The runtime \"process\" started it. Start multidb once with that runtime, or end it by hand."
-                .to_owned(),
-        ),
-    })
 }
 
 fn abandoned() -> RuntimeError {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use multidb_actors::ports::RuntimeError;
+use multidb_store::RuntimeKind;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
@@ -65,6 +66,16 @@ pub(super) async fn end(data_dir: &Path) -> Result<(), RuntimeError> {
 /// Whether any process of a server has this data directory, in whatever namespace.
 pub fn any(data_dir: &Path) -> bool {
     !server_processes(data_dir).is_empty()
+}
+
+/// The kind of the server whose process has this data directory, if any has it.
+pub(super) fn kind(data_dir: &Path) -> Option<RuntimeKind> {
+    let process = server_processes(data_dir).into_iter().next()?;
+    Some(if process.is_in_our_namespace() {
+        RuntimeKind::Process
+    } else {
+        RuntimeKind::Docker
+    })
 }
 
 /// Kills all of them, the postmaster too.

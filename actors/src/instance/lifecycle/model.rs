@@ -42,6 +42,15 @@ pub enum State {
     },
     /// The last start, or a deletion, failed.
     Failed,
+    /// Nobody can tell whether Postgres runs. It is looked for, and nothing is done to the data before it is known.
+    Unavailable {
+        /// The number of the look.
+        job: Job,
+        /// Whether it is under way.
+        look: Look,
+        /// The next step: none, or the deletion of a leftover.
+        then: AfterStop,
+    },
     /// The data is being deleted.
     Deleting {
         /// The deletion's job.
@@ -49,6 +58,15 @@ pub enum State {
     },
     /// The instance is deleted.
     Gone,
+}
+
+/// Whether Postgres is being looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It is.
+    Now,
+    /// It will be, after a delay.
+    Later,
 }
 
 /// The reason for a clone.
@@ -109,14 +127,21 @@ pub enum Event {
         /// Its job.
         job: Job,
         /// Whether Postgres accepts connections.
-        outcome: Outcome,
+        outcome: ServerOutcome,
     },
     /// A stop ended.
     StopDone {
         /// Its job.
         job: Job,
         /// Whether Postgres has stopped.
-        outcome: Outcome,
+        outcome: ServerOutcome,
+    },
+    /// Postgres was looked for.
+    Looked {
+        /// The number of the look.
+        job: Job,
+        /// The result.
+        found: Looked,
     },
     /// A deletion ended.
     DeleteDone {
@@ -157,6 +182,33 @@ pub enum Outcome {
     Failed,
 }
 
+/// How a start or a stop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerOutcome {
+    /// It succeeded.
+    Done,
+    /// It failed: a start has left nothing, a stop may have left Postgres running.
+    Failed,
+    /// The runtime is away, so whether Postgres runs is unknown.
+    Unknown,
+}
+
+/// What was found where Postgres was looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looked {
+    /// It runs, and was taken over under the number of the look.
+    Adopted {
+        /// The sessions on it.
+        sessions: usize,
+    },
+    /// It runs and has to stop.
+    Running,
+    /// Nothing runs on the data.
+    NotRunning,
+    /// Nobody can tell.
+    Unknown,
+}
+
 /// A command of an administrator or of the Supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
@@ -183,7 +235,11 @@ pub enum Effect {
     Stop(Job),
     /// Retry a failed stop after a delay.
     StopAgain(Job),
-    /// Delete the data and the record.
+    /// Look for Postgres.
+    Look(Job),
+    /// Look for Postgres after a delay.
+    LookAgain(Job),
+    /// Delete the data and the record. Postgres was looked for and stopped just before.
     Delete(Job),
     /// Give all waiting clients the running Postgres. [`Event::Served`] follows.
     Serve(Job),
@@ -214,8 +270,9 @@ impl Event {
             Self::Served { .. } => "served",
             Self::SessionEnded { .. } => "session_ended",
             Self::CloneDone { outcome, .. } => outcome.either("clone_done", "clone_failed"),
-            Self::StartDone { outcome, .. } => outcome.either("start_done", "start_failed"),
-            Self::StopDone { outcome, .. } => outcome.either("stop_done", "stop_failed"),
+            Self::StartDone { outcome, .. } => outcome.name("start_done", "start_failed"),
+            Self::StopDone { outcome, .. } => outcome.name("stop_done", "stop_failed"),
+            Self::Looked { found, .. } => found.name(),
             Self::DeleteDone { outcome, .. } => outcome.either("delete_done", "delete_failed"),
             Self::Exited { .. } => "exited",
             // Postgres is asked after each idle period, and stops by its answer.
@@ -231,6 +288,26 @@ impl Outcome {
         match self {
             Self::Done => done,
             Self::Failed => failed,
+        }
+    }
+}
+
+impl ServerOutcome {
+    fn name(self, done: &'static str, failed: &'static str) -> &'static str {
+        match self {
+            Self::Done => done,
+            Self::Failed => failed,
+            Self::Unknown => "runtime_away",
+        }
+    }
+}
+
+impl Looked {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Adopted { .. } | Self::Running => "found_running",
+            Self::NotRunning => "found_not_running",
+            Self::Unknown => "runtime_away",
         }
     }
 }

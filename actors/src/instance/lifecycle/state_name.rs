@@ -23,6 +23,8 @@ pub enum StateName {
     Stopping,
     /// The last start, or a deletion, failed.
     Failed,
+    /// Its runtime is away, so nobody can tell whether Postgres runs.
+    Unavailable,
     /// The data is being deleted.
     Deleting,
 }
@@ -37,13 +39,14 @@ pub struct UnknownState {
 
 impl StateName {
     /// All names.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Cloning,
         Self::Stopped,
         Self::Starting,
         Self::Running,
         Self::Stopping,
         Self::Failed,
+        Self::Unavailable,
         Self::Deleting,
     ];
 
@@ -56,6 +59,7 @@ impl StateName {
             Self::Running => "running",
             Self::Stopping => "stopping",
             Self::Failed => "failed",
+            Self::Unavailable => "unavailable",
             Self::Deleting => "deleting",
         }
     }
@@ -70,6 +74,7 @@ impl From<State> for StateName {
             State::Running { .. } => Self::Running,
             State::Stopping { .. } => Self::Stopping,
             State::Failed => Self::Failed,
+            State::Unavailable { .. } => Self::Unavailable,
             State::Deleting { .. } | State::Gone => Self::Deleting,
         }
     }

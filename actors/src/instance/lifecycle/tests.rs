@@ -123,6 +123,8 @@ fn failed_first_clone_leaves_no_instance() {
 fn failed_reset_keeps_the_old_data() {
     let mut environment = stopped();
     environment.play(Step::Command(Command::Reset));
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(environment.life.state().name(), "cloning");
     environment.play(Step::JobEnds(Outcome::Failed));
     assert_eq!(environment.life.state(), State::Stopped);
 }
@@ -173,6 +175,7 @@ fn failed_stop_is_retried_before_anything_else_is_done() {
 fn failed_deletion_leaves_a_usable_instance() {
     let mut environment = stopped();
     environment.play(Step::Command(Command::Delete));
+    environment.play(Step::JobEnds(Outcome::Done));
     environment.play(Step::Client);
     environment.play(Step::JobEnds(Outcome::Failed));
     assert_eq!(
@@ -201,7 +204,8 @@ fn start_command_during_a_stop_or_a_clone_is_carried_out_after_it() {
 #[test]
 fn time_in_a_state_does_not_begin_again_with_an_idle_period() {
     let start = Instant::now();
-    let (mut life, run, _) = Lifecycle::adopt(start);
+    let (mut life, run) = Lifecycle::adopt(start);
+    let _arm = life.begin_adopted(run, 0);
     let at = |seconds| start + Duration::from_secs(seconds);
     let _serve = life.step(Event::ClientWaits, at(5));
     let _none = life.step(Event::Served { run, sessions: 1 }, at(5));
@@ -210,6 +214,93 @@ fn time_in_a_state_does_not_begin_again_with_an_idle_period() {
     let _stop = life.step(Event::SlotWanted, at(9));
     assert_eq!(life.state().name(), "stopping");
     assert_eq!(life.elapsed(at(11)), Duration::from_secs(2));
+}
+
+/// An instance whose runtime went away while a client waited for its start.
+fn unavailable() -> Environment {
+    let mut environment = stopped();
+    environment.play(Step::Client);
+    environment.play(Step::JobUnknown);
+    assert_eq!(
+        (environment.life.state().name(), environment.refused),
+        ("unavailable", 1)
+    );
+    environment
+}
+
+#[test]
+fn unavailable_instance_is_looked_for_at_once_for_a_client() {
+    let mut environment = unavailable();
+    environment.play(Step::Client);
+    environment.play(Step::Client);
+    environment.play(Step::JobUnknown);
+    assert_eq!(environment.refused, 3);
+    environment.play(Step::Client);
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(environment.life.state().name(), "starting");
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!((environment.served, environment.refused), (1, 3));
+}
+
+#[test]
+fn postgres_that_ran_while_its_runtime_was_away_keeps_its_sessions() {
+    let mut environment = stopped();
+    environment.play(Step::Client);
+    environment.play(Step::JobEnds(Outcome::Done));
+    environment.play(Step::Command(Command::Stop));
+    environment.play(Step::JobUnknown);
+    assert_eq!(environment.life.state().name(), "unavailable");
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(environment.life.state().name(), "running");
+    assert_eq!(environment.life.sessions(), 1);
+}
+
+#[test]
+fn unavailable_instance_is_deleted_only_after_its_postgres_was_stopped() {
+    let mut environment = unavailable();
+    for command in [Command::Delete, Command::Reset] {
+        environment.play(Step::Command(command));
+        for _ in 0..3 {
+            environment.play(Step::JobUnknown);
+            assert_eq!(environment.life.state().name(), "unavailable");
+        }
+    }
+    // The commands have failed, so they are not carried out.
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(environment.life.state(), State::Stopped);
+    environment.play(Step::Command(Command::Delete));
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(environment.life.state().name(), "deleting");
+}
+
+#[test]
+fn interrupted_deletion_waits_until_its_postgres_is_known() {
+    let now = Instant::now();
+    let (mut life, effect) = Lifecycle::unavailable(AfterStop::Delete, now);
+    let Effect::LookAgain(job) = effect else {
+        panic!("{effect:?}")
+    };
+    let found = Looked::Unknown;
+    let effects = life.step(Event::Looked { job, found }, now);
+    let [Effect::LookAgain(job)] = effects[..] else {
+        panic!("{effects:?}")
+    };
+    let found = Looked::NotRunning;
+    let effects = life.step(Event::Looked { job, found }, now);
+    let [Effect::Stop(job)] = effects[..] else {
+        panic!("{effects:?}")
+    };
+    let outcome = ServerOutcome::Done;
+    let effects = life.step(Event::StopDone { job, outcome }, now);
+    assert!(matches!(effects[..], [Effect::Delete(_)]));
+}
+
+#[test]
+fn unavailable_instance_does_not_expire() {
+    let mut environment = unavailable();
+    environment.play(Step::Command(Command::Expire));
+    environment.play(Step::JobEnds(Outcome::Done));
+    assert_eq!(environment.life.state(), State::Stopped);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Instances that come into memory again: after a restart of the daemon, or after their actor panicked.
 
+use multidb_store::RuntimeKind;
 use tokio::sync::RwLockWriteGuard;
 
 use super::*;
 use crate::instance::Control;
+use crate::ports::{RuntimeError, Unavailable};
 
 #[test]
 fn start_adopts_running_instances_and_removes_leftovers() {
@@ -58,43 +60,174 @@ fn start_stops_instances_without_a_slot() {
 }
 
 #[test]
-fn start_keeps_the_data_of_a_postgres_that_does_not_stop() {
+fn start_keeps_the_data_of_a_postgres_that_does_not_stop_until_it_does() {
     paused(async {
         let world = Harness::new(limits());
         *world.runtime.stop_failures.lock().unwrap() = 1;
         let uid = InstanceUid::from_bits;
-        restore(&world, Vec::new(), vec![uid(1)], vec![uid(1), uid(2)]).await;
+        restore(&world, Vec::new(), vec![uid(1)], vec![uid(1)]).await;
         assert_eq!(world.runtime.running_now(), [uid(1)].into());
-        assert_eq!(*world.cloner.deleted.lock().unwrap(), [uid(2)]);
+        assert!(world.cloner.deleted.lock().unwrap().is_empty());
+        while world.cloner.deleted.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(world.runtime.running_now().is_empty());
+        assert!(
+            world
+                .cloner
+                .deleted_while_running
+                .lock()
+                .unwrap()
+                .is_empty()
+        );
     });
 }
 
 #[test]
-fn start_stops_what_may_run_before_anything_else_is_done_to_its_data() {
+fn start_looks_for_what_may_run_before_anything_is_done_to_its_data() {
     paused(async {
         let world = Harness::new(limits());
         let kept = record("kept", 1, Phase::Ready);
-        world.store.put(&kept).unwrap();
+        let deleting = record("deleting", 3, Phase::Deleting);
         let uid = InstanceUid::from_bits;
-        drop(world.runtime.run(uid(1)));
-        drop(world.runtime.run(uid(2)));
+        for number in 1..=3 {
+            drop(world.runtime.run(uid(number)));
+        }
         let gate = world.runtime.stop_gate.write().await;
         let restore = Restore {
-            instances: vec![crate::testing::recovered(kept)],
+            instances: vec![
+                crate::testing::recovered(kept),
+                crate::testing::recovered(deleting),
+            ],
             found: FoundServers {
-                running: Vec::new(),
-                undecided: vec![uid(1), uid(2)],
+                undecided: vec![uid(1), uid(2), uid(3)],
+                ..FoundServers::default()
             },
             leftovers: vec![crate::testing::deleted_leftover(uid(2))],
         };
         let restored = tokio::spawn(world.supervisor.send(restore));
-        until_state(&world, "kept", "stopping").await;
+        until_state(&world, "kept", "unavailable").await;
+        until_state(&world, "deleting", "unavailable").await;
         assert!(world.cloner.deleted.lock().unwrap().is_empty());
         drop(gate);
         restored.await.unwrap().unwrap();
-        until_state(&world, "kept", "stopped").await;
-        assert!(world.runtime.running_now().is_empty());
-        assert_eq!(*world.cloner.deleted.lock().unwrap(), [uid(2)]);
+        // It goes on running, since nobody asked for its end.
+        let _lease = attach(&world, "kept").await.unwrap();
+        until_gone(&world, "deleting").await;
+        assert_eq!(world.runtime.running_now(), [uid(1)].into());
+        let mut deleted = world.cloner.deleted.lock().unwrap().clone();
+        deleted.sort();
+        assert_eq!(deleted, [uid(2), uid(3)]);
+    });
+}
+
+fn away() -> FoundServers {
+    let unavailable = Unavailable::Away {
+        runtime: RuntimeKind::Docker,
+        cause: RuntimeError {
+            message: "no engine answers".to_owned(),
+            hint: None,
+        },
+    };
+    FoundServers {
+        unavailable: [(RuntimeKind::Docker, unavailable)].into(),
+        ..FoundServers::default()
+    }
+}
+
+fn record_of(name: &str, number: u64, runtime: RuntimeKind) -> InstanceRecord {
+    let mut record = record(name, number, Phase::Ready);
+    record.runtime = Some(runtime);
+    record
+}
+
+#[test]
+fn instances_are_unavailable_while_their_runtime_is_away_and_then_come_back_by_themselves() {
+    paused(async {
+        let world = Harness::new(limits());
+        *world.runtime.away.lock().unwrap() = true;
+        let uid = InstanceUid::from_bits;
+        drop(world.runtime.run(uid(1)));
+        let restore = Restore {
+            instances: vec![
+                crate::testing::recovered(record_of("runs", 1, RuntimeKind::Docker)),
+                crate::testing::recovered(record_of("rests", 2, RuntimeKind::Docker)),
+            ],
+            found: away(),
+            leftovers: vec![crate::testing::deleted_leftover(uid(3))],
+        };
+        world.supervisor.send(restore).await.unwrap();
+        for name in ["runs", "rests"] {
+            assert_eq!(
+                status(&world, name).await.unwrap().state.name(),
+                "unavailable"
+            );
+        }
+        let error = attach(&world, "rests").await.unwrap_err();
+        assert!(matches!(error, InstanceError::Unavailable(_)), "{error}");
+        let error = refused(world.acquire("new", latest()).await);
+        assert!(matches!(error, AcquireError::Unavailable { .. }), "{error}");
+        let error = control(&world, "rests", Command::Delete).await.unwrap_err();
+        assert!(matches!(error, InstanceError::Unavailable(_)), "{error}");
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(
+            status(&world, "rests").await.unwrap().state.name(),
+            "unavailable"
+        );
+        assert!(world.cloner.deleted.lock().unwrap().is_empty());
+        *world.runtime.away.lock().unwrap() = false;
+        until_state(&world, "runs", "running").await;
+        // The deletion has failed, so it is not carried out later; that of a leftover is.
+        until_state(&world, "rests", "stopped").await;
+        while world.cloner.deleted.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(*world.cloner.deleted.lock().unwrap(), [uid(3)]);
+        control(&world, "rests", Command::Delete).await.unwrap();
+        assert!(world.runtime.started.lock().unwrap().is_empty());
+        attach(&world, "new").await.unwrap();
+    });
+}
+
+#[test]
+fn instance_of_another_runtime_is_never_started_nor_deleted_by_this_one() {
+    paused(async {
+        let world = Harness::new(limits());
+        let unavailable = Unavailable::NotConfigured {
+            runtime: RuntimeKind::Process,
+            configured: RuntimeKind::Docker,
+        };
+        let restore = Restore {
+            instances: vec![crate::testing::recovered(record_of(
+                "other",
+                1,
+                RuntimeKind::Process,
+            ))],
+            found: FoundServers {
+                unavailable: [(RuntimeKind::Process, unavailable.clone())].into(),
+                ..FoundServers::default()
+            },
+            leftovers: Vec::new(),
+        };
+        world.supervisor.send(restore).await.unwrap();
+        let expected = Err(InstanceError::Unavailable(unavailable));
+        assert_eq!(attach(&world, "other").await.map(drop), expected);
+        for command in [
+            Command::Start,
+            Command::Stop,
+            Command::Reset,
+            Command::Delete,
+        ] {
+            assert_eq!(control(&world, "other", command).await, expected);
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            assert_eq!(
+                status(&world, "other").await.unwrap().state.name(),
+                "unavailable"
+            );
+        }
+        assert!(world.runtime.started.lock().unwrap().is_empty());
+        assert!(world.cloner.deleted.lock().unwrap().is_empty());
+        assert!(world.cloner.made.lock().unwrap().is_empty());
     });
 }
 
@@ -123,6 +256,12 @@ fn panicked_actor_is_rebuilt_and_adopts_its_postgres() {
         }
         let again = attach(&world, "a").await.unwrap();
         assert_eq!(again.server, lease.server);
+        // The session from before the panic is still counted, and its end, too.
+        assert_eq!(status(&world, "a").await.unwrap().sessions, 2);
+        drop(lease);
+        while status(&world, "a").await.unwrap().sessions != 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         assert_eq!(world.runtime.started.lock().unwrap().len(), 1);
     });
 }
@@ -130,6 +269,18 @@ fn panicked_actor_is_rebuilt_and_adopts_its_postgres() {
 pub(super) async fn panics(world: &Harness, name: &str) {
     let addr = world.acquire(name, None).await.unwrap().addr;
     assert!(addr.send(Panic).await.is_err());
+}
+
+async fn until_gone(world: &Harness, name: &str) {
+    while status(world, name).await.is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn control(world: &Harness, name: &str, command: Command) -> Result<(), InstanceError> {
+    let name = name.parse().unwrap();
+    let sent = world.supervisor.send(ControlInstance { name, command });
+    sent.await.unwrap().expect("the instance exists")
 }
 
 async fn until_state(world: &Harness, name: &str, state: &str) {
@@ -161,7 +312,7 @@ async fn delete_and_check(world: &Harness, name: &str, gate: RwLockWriteGuard<'_
 }
 
 #[test]
-fn rebuilt_instance_without_a_free_slot_stops_before_it_is_deleted() {
+fn rebuilt_instance_keeps_its_slot_and_its_sessions() {
     paused(async {
         let world = Harness::new(Limits {
             max_running: 1,
@@ -169,33 +320,84 @@ fn rebuilt_instance_without_a_free_slot_stops_before_it_is_deleted() {
         });
         let records = vec![record("a", 1, Phase::Ready), record("b", 2, Phase::Ready)];
         restore(&world, records, Vec::new(), Vec::new()).await;
-        let _held = attach(&world, "a").await.unwrap();
+        let held = attach(&world, "a").await.unwrap();
         let other = world.acquire("b", None).await.unwrap().addr.send(Attach);
         let other = tokio::spawn(other);
         tokio::task::yield_now().await;
-        let gate = world.runtime.stop_gate.write().await;
-        // The slot of an actor that ended goes to the instance that waits for one.
         panics(&world, "a").await;
-        let _other = other.await.unwrap().unwrap().unwrap();
-        until_state(&world, "a", "stopping").await;
-        delete_and_check(&world, "a", gate).await;
+        let other = other.await.unwrap().unwrap();
+        assert!(matches!(other, Err(InstanceError::NoSlot { .. })));
+        let status = status(&world, "a").await.unwrap();
+        assert_eq!((status.state.name(), status.sessions), ("running", 1));
+        assert!(world.runtime.stopped.lock().unwrap().is_empty());
+        drop(held);
+        attach(&world, "b").await.unwrap();
     });
 }
 
 #[test]
-fn rebuilt_instance_whose_runtime_fails_stops_before_it_is_deleted() {
+fn rebuilt_instance_whose_runtime_is_away_stops_before_it_is_deleted() {
     paused(async {
         let world = Harness::new(limits());
         let records = vec![record("a", 1, Phase::Ready)];
         restore(&world, records, Vec::new(), Vec::new()).await;
         let _held = attach(&world, "a").await.unwrap();
-        *world.runtime.find_fails.lock().unwrap() = true;
-        *world.runtime.stop_failures.lock().unwrap() = 2;
+        *world.runtime.away.lock().unwrap() = true;
         panics(&world, "a").await;
-        until_state(&world, "a", "stopping").await;
+        until_state(&world, "a", "unavailable").await;
+        assert_eq!(status(&world, "a").await.unwrap().sessions, 1);
+        assert!(control(&world, "a", Command::Delete).await.is_err());
         let gate = world.runtime.stop_gate.write().await;
+        *world.runtime.away.lock().unwrap() = false;
         delete_and_check(&world, "a", gate).await;
-        assert_eq!(*world.runtime.stop_failures.lock().unwrap(), 0);
+    });
+}
+
+#[test]
+fn rebuilt_instance_has_the_clone_that_the_worker_made_meanwhile() {
+    paused(async {
+        let world = Harness::new(limits());
+        let old = world.acquire("a", latest()).await.unwrap().record.uid;
+        drop(attach(&world, "a").await.unwrap());
+        let gate = world.cloner.create_gate.write().await;
+        let reset = tokio::spawn(world.supervisor.send(ControlInstance {
+            name: "a".parse().unwrap(),
+            command: Command::Reset,
+        }));
+        while world.cloner.made.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panics(&world, "a").await;
+        drop(gate);
+        assert!(!matches!(reset.await.unwrap(), Ok(Some(Ok(())))));
+        while world.cloner.deleted.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let lease = attach(&world, "a").await.unwrap();
+        assert_ne!(lease.uid, old);
+        assert_eq!(*world.cloner.deleted.lock().unwrap(), [old]);
+        assert_eq!(world.store.instances().unwrap()[0].uid, lease.uid);
+    });
+}
+
+#[test]
+fn actor_that_keeps_panicking_is_given_up_and_a_command_rebuilds_it() {
+    paused(async {
+        let world = Harness::new(limits());
+        let held = attach(&world, "a").await.unwrap();
+        while status(&world, "a").await.unwrap().state != State::Failed {
+            let addr = world.acquire("a", None).await.unwrap().addr;
+            let _ended = addr.send(Panic).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let given_up = status(&world, "a").await.unwrap();
+        assert_eq!(given_up.failure, Some(InstanceError::Died));
+        assert_eq!(world.runtime.running_now(), [held.uid].into());
+        control(&world, "a", Command::Start).await.unwrap();
+        let status = status(&world, "a").await.unwrap();
+        assert_eq!((status.state.name(), status.sessions), ("running", 1));
+        let recover = RecoverInstance("a".parse().unwrap());
+        assert_eq!(world.supervisor.send(recover).await.unwrap(), Some(false));
     });
 }
 

@@ -179,7 +179,8 @@ async fn each_request_has_the_engines_own_version_and_a_changed_engine_is_asked_
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("docker.sock");
     let fake = FakeEngine::start(&socket, "1.41", "1.12");
-    let (engine, info) = Engine::connect(&socket).await.unwrap();
+    let engine = Engine::new(&socket);
+    let info = engine.check().await.unwrap();
     assert_eq!(info.api, "1.41");
     assert!(ping(&engine).await.is_ok());
     fake.replace("1.60", "1.44").await;

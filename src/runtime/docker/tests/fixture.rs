@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use multidb_actors::ports::Endpoint;
-use multidb_store::{InstanceUid, Layout};
+use multidb_store::{InstanceUid, Layout, RootId};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -42,15 +42,17 @@ impl Fixture {
             },
             data_owner: data_owner("postgres").unwrap(),
             layout: Layout::new(root.path()),
+            root: RootId::from_bits(rand::random()),
             postgres_settings: Vec::new(),
         };
         change(&mut settings);
-        let host = DockerHost::connect(settings).await.unwrap_or_else(|error| {
+        let host = DockerHost::new(settings).await.unwrap();
+        host.check().await.unwrap_or_else(|error| {
             panic!(
                 "this test needs the Docker engine and the image postgres:15; run scripts/test.sh, \
                  which provides both: {}",
                 error.message
-            )
+            );
         });
         Self { host, root }
     }
@@ -60,7 +62,7 @@ impl Fixture {
     }
 
     pub(super) async fn another_host(&self) -> DockerHost {
-        DockerHost::connect(self.host.inner.settings.clone())
+        DockerHost::new(self.host.inner.settings.clone())
             .await
             .unwrap()
     }

@@ -25,6 +25,10 @@ pub(super) struct Environment {
     postponed: u32,
     pub(super) refused: usize,
     pub(super) served: usize,
+    /// Whether the data ever had a server.
+    was_started: bool,
+    /// Whether the last job with the server was a stop that succeeded.
+    stopped_last: bool,
 }
 
 /// One step of a random sequence.
@@ -33,6 +37,8 @@ pub(super) enum Step {
     Client,
     SessionEnds,
     JobEnds(Outcome),
+    /// The job's runtime is away.
+    JobUnknown,
     Idle,
     Answer(Awake),
     Crash,
@@ -48,6 +54,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => Just(SessionEnds),
         8 => Just(JobEnds(Outcome::Done)),
         2 => Just(JobEnds(Outcome::Failed)),
+        2 => Just(JobUnknown),
         3 => Just(Idle),
         2 => Just(Answer(Awake::Nothing)),
         2 => Just(Answer(Awake::Autovacuum)),
@@ -81,6 +88,8 @@ impl Environment {
             postponed: 0,
             refused: 0,
             served: 0,
+            was_started: false,
+            stopped_last: false,
         }
     }
 
@@ -94,8 +103,17 @@ impl Environment {
             match effect {
                 Effect::Clone(..) | Effect::Start(_) | Effect::Delete(_) => self.jobs.push(effect),
                 Effect::Stop(_) | Effect::StopAgain(_) => {
-                    // A start in progress is given up.
-                    self.jobs.retain(|job| !matches!(job, Effect::Start(_)));
+                    // A start or a look in progress is given up.
+                    self.jobs.retain(|job| {
+                        !matches!(
+                            job,
+                            Effect::Start(_) | Effect::Look(_) | Effect::LookAgain(_)
+                        )
+                    });
+                    self.jobs.push(effect);
+                }
+                Effect::Look(_) | Effect::LookAgain(_) => {
+                    self.jobs.retain(|job| !matches!(job, Effect::LookAgain(_)));
                     self.jobs.push(effect);
                 }
                 Effect::Serve(run) => {
@@ -129,25 +147,44 @@ impl Environment {
         match self.jobs.remove(0) {
             Effect::Clone(job, why) => {
                 assert_eq!(self.running, None, "reset under a running postgres");
+                assert!(
+                    self.stopped_last || why == CloneReason::Create,
+                    "reset without a look for its postgres"
+                );
                 self.data |= outcome == Outcome::Done || why == CloneReason::Reset;
                 self.event(Event::CloneDone { job, outcome });
             }
             Effect::Start(job) => {
                 assert!(self.data, "a start without data");
                 assert_eq!(self.running, None, "a second postgres on the same data");
+                (self.was_started, self.stopped_last) = (true, false);
                 if outcome == Outcome::Done {
                     self.running = Some(job);
                 }
+                let outcome = server_outcome(outcome);
                 self.event(Event::StartDone { job, outcome });
             }
             Effect::Stop(job) | Effect::StopAgain(job) => {
                 if outcome == Outcome::Done {
                     self.running = None;
                 }
+                self.stopped_last = outcome == Outcome::Done;
+                let outcome = server_outcome(outcome);
                 self.event(Event::StopDone { job, outcome });
+            }
+            Effect::Look(job) | Effect::LookAgain(job) => {
+                let found = match outcome {
+                    Outcome::Done => self.look(job),
+                    Outcome::Failed => Looked::Unknown,
+                };
+                self.event(Event::Looked { job, found });
             }
             Effect::Delete(job) => {
                 assert_eq!(self.running, None, "deleted under a running postgres");
+                assert!(
+                    self.stopped_last || !self.was_started,
+                    "deleted without a look for its postgres"
+                );
                 // Where there is no data, there is nothing left to use whatever fails.
                 let outcome = if self.data { outcome } else { Outcome::Done };
                 self.data &= outcome == Outcome::Failed;
@@ -155,6 +192,43 @@ impl Environment {
             }
             other => unreachable!("{other:?} is no job"),
         }
+    }
+
+    /// The runtime does not answer, so what a start or a stop has done remains unknown.
+    fn job_unknown(&mut self) {
+        let Some(job) = self.jobs.first().copied() else {
+            return;
+        };
+        let outcome = ServerOutcome::Unknown;
+        let event = match job {
+            Effect::Start(job) => Event::StartDone { job, outcome },
+            Effect::Stop(job) | Effect::StopAgain(job) => Event::StopDone { job, outcome },
+            Effect::Look(job) | Effect::LookAgain(job) => Event::Looked {
+                job,
+                found: Looked::Unknown,
+            },
+            _ => return,
+        };
+        self.jobs.remove(0);
+        (self.was_started, self.stopped_last) = (true, false);
+        self.event(event);
+        assert_eq!(self.life.state().name(), "unavailable");
+    }
+
+    /// What a look finds. A postgres that is taken over keeps its sessions.
+    fn look(&mut self, job: Job) -> Looked {
+        let Some(run) = self.running else {
+            return Looked::NotRunning;
+        };
+        let then = AfterStop::Stopped;
+        if !matches!(self.life.state(), State::Unavailable { then: t, .. } if t == then) {
+            return Looked::Running;
+        }
+        self.running = Some(job);
+        let ours = self.sessions.iter_mut().filter(|of| **of == run);
+        let sessions = ours.map(|of| *of = job).count();
+        self.postponed = 0;
+        Looked::Adopted { sessions }
     }
 
     fn answer(&mut self, awake: Awake) {
@@ -201,6 +275,7 @@ impl Environment {
                 }
             }
             Step::JobEnds(outcome) => self.job_ends(outcome),
+            Step::JobUnknown => self.job_unknown(),
             Step::Idle => {
                 if let Some(idle) = self.idle.pop() {
                     let before = self.life.state();
@@ -221,8 +296,18 @@ impl Environment {
                 let (job, outcome) = (Job(u64::MAX), Outcome::Done);
                 for event in [
                     Event::CloneDone { job, outcome },
-                    Event::StartDone { job, outcome },
-                    Event::StopDone { job, outcome },
+                    Event::StartDone {
+                        job,
+                        outcome: ServerOutcome::Done,
+                    },
+                    Event::StopDone {
+                        job,
+                        outcome: ServerOutcome::Done,
+                    },
+                    Event::Looked {
+                        job,
+                        found: Looked::NotRunning,
+                    },
                     Event::DeleteDone { job, outcome },
                     Event::Exited { run: job },
                     Event::IdleElapsed { idle: job },
@@ -255,10 +340,15 @@ impl Environment {
             State::Cloning { .. }
             | State::Starting { .. }
             | State::Stopping { .. }
+            | State::Unavailable { .. }
             | State::Deleting { .. } => 1,
         };
         assert_eq!(self.jobs.len(), jobs_expected, "a state without its job");
-        if jobs_expected == 0 {
+        let is_looked_for_later = matches!(
+            self.life.state(),
+            State::Unavailable { look, .. } if look == Look::Later
+        );
+        if jobs_expected == 0 || is_looked_for_later {
             assert_eq!(self.waiting, 0, "a client waits for nothing");
         }
         if let State::Running { job, idle } = self.life.state() {
@@ -271,5 +361,12 @@ impl Environment {
                 assert_eq!(count, 1, "nothing will end the idle period");
             }
         }
+    }
+}
+
+fn server_outcome(outcome: Outcome) -> ServerOutcome {
+    match outcome {
+        Outcome::Done => ServerOutcome::Done,
+        Outcome::Failed => ServerOutcome::Failed,
     }
 }

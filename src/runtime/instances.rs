@@ -1,0 +1,176 @@
+//! The actors' port to the runtime: the instances on the configured host.
+//!
+//! The host answers for the servers of its own kind alone. Those of another kind are unavailable, and so are all of them
+//! while the host does not answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use multidb_actors::ports::{
+    FoundPostgres, FoundServers, RunningPostgres, Runtime, RuntimeError, ServerError, ServerId,
+    StartError, Unavailable,
+};
+use multidb_store::{InstanceRecord, Layout, RuntimeKind, error_chain};
+
+use super::{PostgresHost, Purpose, ServerSpec};
+
+/// The kinds of runtimes.
+const KINDS: [RuntimeKind; 2] = [RuntimeKind::Docker, RuntimeKind::Process];
+
+/// Instances on a host.
+pub struct InstanceRuntime {
+    host: Arc<dyn PostgresHost>,
+    layout: Layout,
+    /// Whether the host did not answer when it was asked last.
+    is_away: AtomicBool,
+}
+
+impl InstanceRuntime {
+    /// Instances under this root, on this host.
+    pub fn new(host: Arc<dyn PostgresHost>, layout: Layout) -> Self {
+        Self {
+            host,
+            layout,
+            is_away: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the host may be asked for a server of this kind, and answers if it did not last time. Without this, each
+    /// call would wait for its own limit while the engine hangs.
+    async fn admit(&self, kind: Option<RuntimeKind>) -> Result<(), Unavailable> {
+        let configured = self.host.kind();
+        match kind {
+            Some(runtime) if runtime != configured => Err(Unavailable::NotConfigured {
+                runtime,
+                configured,
+            }),
+            _ if self.is_away.load(Ordering::Relaxed) => self.check().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the host answers now.
+    async fn check(&self) -> Result<(), Unavailable> {
+        let runtime = self.host.kind();
+        let checked = self.host.check().await;
+        let was_away = self.is_away.swap(checked.is_err(), Ordering::Relaxed);
+        match checked {
+            Ok(()) => {
+                if was_away {
+                    tracing::info!(%runtime, "the runtime answers again");
+                }
+                Ok(())
+            }
+            Err(cause) => {
+                if !was_away {
+                    tracing::error!(
+                        %runtime,
+                        error = error_chain(&cause),
+                        hint = cause.hint.as_deref(),
+                        "the runtime does not answer, its instances are unavailable until it does"
+                    );
+                }
+                Err(Unavailable::Away { runtime, cause })
+            }
+        }
+    }
+
+    /// Why a call to the host failed: it is away, or something else.
+    async fn explain(&self, error: RuntimeError) -> ServerError {
+        match self.check().await {
+            Ok(()) => error.into(),
+            Err(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+#[async_trait]
+impl Runtime for InstanceRuntime {
+    fn kind(&self) -> RuntimeKind {
+        self.host.kind()
+    }
+
+    async fn available(&self) -> Result<(), Unavailable> {
+        self.admit(None).await
+    }
+
+    async fn start(&self, record: &InstanceRecord) -> Result<RunningPostgres, StartError> {
+        self.admit(record.runtime).await?;
+        let spec = ServerSpec {
+            uid: record.uid,
+            name: record.name.to_string(),
+            purpose: Purpose::Instance,
+            postgres_major: record.postgres_major,
+            data_dir: self.layout.instance_data(record.uid),
+            log: self.layout.instance_log(record.uid),
+            settings: Vec::new(),
+        };
+        match self.host.start_server(&spec).await {
+            Err(StartError::Runtime(error)) => Err(match self.explain(error).await {
+                ServerError::Unavailable(unavailable) => unavailable.into(),
+                ServerError::Failed(error) => error.into(),
+            }),
+            started => started,
+        }
+    }
+
+    async fn stop(&self, server: ServerId, timeout: Duration) -> Result<(), ServerError> {
+        self.admit(server.runtime).await?;
+        match self.host.stop_server(server.uid, timeout).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.explain(error).await),
+        }
+    }
+
+    async fn running(&self) -> FoundServers {
+        let configured = self.host.kind();
+        let others = KINDS.into_iter().filter(|kind| *kind != configured);
+        let not_configured = |runtime| Unavailable::NotConfigured {
+            runtime,
+            configured,
+        };
+        let mut found = FoundServers {
+            unavailable: others.map(|kind| (kind, not_configured(kind))).collect(),
+            ..FoundServers::default()
+        };
+        let listed = match self.admit(None).await {
+            Ok(()) => self.host.running_servers().await,
+            Err(unavailable) => {
+                found.unavailable.insert(configured, unavailable);
+                return found;
+            }
+        };
+        let servers = match listed {
+            Ok(servers) => servers,
+            Err(cause) => {
+                let unavailable = match self.check().await {
+                    Err(unavailable) => unavailable,
+                    Ok(()) => Unavailable::Away {
+                        runtime: configured,
+                        cause,
+                    },
+                };
+                found.unavailable.insert(configured, unavailable);
+                return found;
+            }
+        };
+        let instances = |purpose| purpose == Purpose::Instance;
+        let running = servers.found.into_iter();
+        let running = running.filter(|(purpose, _)| instances(*purpose));
+        found.running = running.map(|(_, found)| found).collect();
+        let undecided = servers.undecided.into_iter();
+        let undecided = undecided.filter(|server| instances(server.purpose));
+        found.undecided = undecided.map(|server| server.uid).collect();
+        found
+    }
+
+    async fn find(&self, server: ServerId) -> Result<Option<FoundPostgres>, ServerError> {
+        self.admit(server.runtime).await?;
+        match self.host.find_server(server.uid).await {
+            Ok(found) => Ok(found),
+            Err(error) => Err(self.explain(error).await),
+        }
+    }
+}
