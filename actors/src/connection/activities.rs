@@ -250,7 +250,8 @@ impl Task {
 
     fn fail(&mut self, batch: Vec<Inquiry>, error: &str) {
         self.failures = self.failures.saturating_add(1);
-        if self.may_warn() {
+        // A Postgres that is being stopped fails once, and its sessions end with it.
+        if self.failures > 1 && self.may_warn() {
             tracing::warn!(instance = %self.instance, sessions = batch.len(), error, "activities of sessions are unknown, they continue");
         }
         for inquiry in batch {

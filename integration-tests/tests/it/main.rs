@@ -35,6 +35,7 @@ mod securing;
 mod shutting_down;
 mod surviving;
 mod tidy;
+mod untrusted_answers;
 mod write_storm;
 
 use multidb_integration_tests::{DaemonBuilder, Disk, Engine};
