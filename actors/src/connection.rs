@@ -238,6 +238,8 @@ async fn open(
 ) -> io::Result<Option<(Client, EstablishedSession)>> {
     let mut client = Client::new(socket.attach()?);
     let startup = tokio::select! {
+        // A client that has just authenticated is not evicted.
+        biased;
         startup = start_up_in_time(&mut client, &peer, &permit, &deps) => startup,
         () = permit.evicted() => {
             evict(&mut client).await?;
@@ -247,6 +249,7 @@ async fn open(
     let reason = match startup {
         Ok(Startup::Session(authenticated)) => {
             let logged_in = tokio::select! {
+                biased;
                 logged_in = log_in(*authenticated, &deps) => logged_in,
                 () = client.disconnected() => {
                     tracing::debug!("client disconnected before its session began");

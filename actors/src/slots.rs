@@ -94,6 +94,7 @@ impl Slots {
             }
         };
         tokio::select! {
+            biased;
             permit = semaphore.acquire_owned() => permit.ok().map(Slot),
             () = ask => None,
             () = tokio::time::sleep(limit) => None,

@@ -1,6 +1,6 @@
 //! The one source of chance of a simulation.
 //!
-//! std seeds its hash maps, tokio its `select!`, and rand its uids from `getrandom(2)`. This binary defines that
+//! std seeds its hash maps and rand its uids from `getrandom(2)`. This binary defines that
 //! symbol itself: on a thread with a seed the bytes follow from the seed, so that a simulation, which runs on a
 //! thread of its own, is repeatable with the product's code as it is. Other threads get the kernel's bytes.
 

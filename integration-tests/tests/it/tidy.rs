@@ -182,6 +182,30 @@ fn actors_read_the_date_through_their_clock() {
     assert_none("dates that no test can set: use ports::Clock", &wrong);
 }
 
+/// tokio chooses among ready branches by chance that a simulation cannot seed.
+#[test]
+fn actors_select_in_a_fixed_order() {
+    let mut wrong = Vec::new();
+    for (path, text) in files("actors/src", ".rs") {
+        let is_test = ["/tests", "/testing/"];
+        if is_test
+            .iter()
+            .any(|part| path.to_string_lossy().contains(part))
+        {
+            continue;
+        }
+        for (at, _) in text.match_indices("select! {") {
+            let mut rest = text[at..].lines().skip(1).map(str::trim);
+            let first = rest.find(|line| !line.starts_with("//"));
+            if first != Some("biased;") {
+                let line = text[..at].lines().count();
+                wrong.push(format!("{}:{line}", path.display()));
+            }
+        }
+    }
+    assert_none("select! without biased", &wrong);
+}
+
 #[test]
 fn work_to_be_done_names_its_issue() {
     // Split, so that this file does not match itself.
