@@ -151,7 +151,7 @@ async fn weather(world: Arc<World>) {
             return;
         }
         let faults = &world.settings.faults;
-        let choice = world.chance().below(3);
+        let choice = world.chance().below(4);
         match choice {
             0 if faults.jumps => {
                 let millis = world.time(1, 90 * 86_400_000).as_millis() as i64;
@@ -173,7 +173,7 @@ async fn weather(world: Arc<World>) {
                     world.end_server(uid);
                 }
             }
-            _ => {}
+            _ => world.records().copy(),
         }
     }
 }
@@ -230,6 +230,16 @@ async fn between_lives(world: &Arc<World>) {
         uids.into_iter().for_each(|uid| world.end_server(uid));
         world.disk().lose_power(|| world.chance().next());
         world.reboot();
+    }
+    if world.fails(faults.records_lost) {
+        let lost = world.records().lose_tail(&mut world.chance());
+        world.trace(format_args!("the last {lost} writes of records are lost"));
+        world.oracle().uses_forgotten();
+    }
+    if world.fails(faults.records_older) {
+        world.records().restore(&mut world.chance());
+        world.trace(format_args!("the records are restored from an older copy"));
+        world.oracle().uses_forgotten();
     }
     if world.chance().below(2) == 0 {
         // The daemon before had emptied it in the background.

@@ -58,6 +58,8 @@ struct Promise {
     sessions: u32,
     /// The last use, in the time that daemons have run.
     used: Duration,
+    /// Whether the records that say so are lost since.
+    use_forgotten: bool,
     pin: Option<PinPromise>,
     /// When a pin was last set or taken away.
     pinned: Duration,
@@ -174,6 +176,14 @@ impl Oracle {
         }
     }
 
+    /// The records with the last uses may be lost. Then only the grace protects what is unused.
+    pub fn uses_forgotten(&mut self) {
+        self.last_expiry = None;
+        for promise in self.promises.values_mut() {
+            promise.use_forgotten = true;
+        }
+    }
+
     /// The deletion of a clone is recorded.
     pub fn deletion_recorded(&mut self, clone: InstanceUid, observed: Duration) {
         self.begun.entry(clone).or_insert(observed);
@@ -226,6 +236,7 @@ impl World {
         let promise = oracle.promise(name);
         promise.sessions += 1;
         promise.used = observed;
+        promise.use_forgotten = false;
         let before = promise.clone;
         let (was_ended, licence) = (promise.ended.contains(&clone), promise.licence);
         if before != Some(clone) {
@@ -284,6 +295,7 @@ impl World {
         };
         let pin = oracle.pin_of(&name);
         let promise = oracle.promise(&name);
+        let forgotten = promise.use_forgotten;
         let disuse = observed.saturating_sub(promise.used) + LAST_USE_TOLERANCE;
         let since_pin = observed.saturating_sub(promise.pinned) + LAST_USE_TOLERANCE;
         let sessions = promise.sessions;
@@ -308,13 +320,13 @@ impl World {
                 "{name}, {clone}, is destroyed though it is pinned"
             ));
         }
-        if disuse < least || sessions > 0 {
+        if (disuse < least && !forgotten) || sessions > 0 {
             self.violated(format_args!(
                 "{name}, {clone}, is destroyed, and nobody asked for that; unused for {disuse:?} \
                  of {least:?}, {sessions} sessions"
             ));
         }
-        if since_pin < limits.expiry_grace {
+        if since_pin < limits.expiry_grace && !forgotten {
             self.violated(format_args!(
                 "{name}, {clone}, is destroyed {since_pin:?} after its pin was taken away"
             ));

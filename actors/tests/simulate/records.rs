@@ -1,4 +1,4 @@
-//! The records: writes that a crash forgets where they were not flushed.
+//! The records: writes that a crash forgets where they were not flushed, and that damage forgets all the same.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -15,6 +15,8 @@ use crate::world::World;
 
 /// The last writes that are kept apart.
 const LOG_MAX: usize = 40;
+/// The older copies that are kept.
+const COPIES_MAX: usize = 8;
 
 /// A database that is a log.
 #[derive(Default)]
@@ -24,6 +26,8 @@ pub struct RecordLog {
     log: VecDeque<Write>,
     /// The writes of the log that are flushed.
     flushed: usize,
+    /// The contents at earlier times.
+    copies: VecDeque<Contents>,
 }
 
 /// What the database holds.
@@ -87,12 +91,39 @@ impl RecordLog {
         contents
     }
 
+    /// An administrator makes a copy.
+    pub fn copy(&mut self) {
+        self.copies.push_back(self.contents());
+        if self.copies.len() > COPIES_MAX {
+            self.copies.pop_front();
+        }
+    }
+
     /// The daemon has died: some of what was not flushed is lost.
     pub fn crash(&mut self, chance: &mut Chance) {
         let unflushed = self.log.len() - self.flushed;
         let kept = self.flushed + chance.below(unflushed as u64 + 1) as usize;
         self.log.truncate(kept);
         self.flushed = kept;
+    }
+
+    /// A damaged page ends the log early.
+    pub fn lose_tail(&mut self, chance: &mut Chance) -> usize {
+        let lost = chance.below(self.log.len() as u64 + 1) as usize;
+        self.log.truncate(self.log.len() - lost);
+        self.flushed = self.log.len();
+        lost
+    }
+
+    /// An administrator restores an older copy.
+    pub fn restore(&mut self, chance: &mut Chance) {
+        if self.copies.is_empty() {
+            return;
+        }
+        let at = chance.below(self.copies.len() as u64) as usize;
+        self.base = self.copies[at].clone();
+        self.log.clear();
+        self.flushed = 0;
     }
 }
 

@@ -26,6 +26,10 @@ pub struct Faults {
     pub disk: Rate,
     /// A write of the records fails.
     pub records: Rate,
+    /// A restart finds the end of the flushed records lost.
+    pub records_lost: Rate,
+    /// A restart finds an older copy of the records in their place.
+    pub records_older: Rate,
     /// An operation of the disk or the records takes long.
     pub slow: Rate,
     pub start_fails: Rate,
@@ -113,6 +117,8 @@ impl Faults {
             crash: rate(20_000),
             disk: rate(100_000),
             records: rate(100_000),
+            records_lost: rate(300_000),
+            records_older: rate(200_000),
             slow: rate(50_000),
             start_fails: rate(200_000),
             start_hangs: rate(100_000),
