@@ -367,10 +367,11 @@ fn rebuilt_instance_has_the_clone_that_the_worker_made_meanwhile() {
         while world.cloner.made.lock().unwrap().len() < 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        let panicked = world.acquire("a", None).await.unwrap().addr;
         panics(&world, "a").await;
         drop(gate);
         assert!(!matches!(reset.await.unwrap(), Ok(Some(Ok(())))));
-        while world.cloner.deleted.lock().unwrap().is_empty() {
+        while world.acquire("a", None).await.unwrap().addr == panicked {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let lease = attach(&world, "a").await.unwrap();
