@@ -82,6 +82,7 @@ impl Spawn<'_> {
         let namespaces = self.sandbox.namespaces();
         let mut child = Child {
             channel: child_channel.as_raw_fd(),
+            daemon_channel: channel.as_raw_fd(),
             args: Pointers::new(args),
             env: Pointers::new(env),
             streams: [
@@ -160,4 +161,46 @@ fn c_string(bytes: &[u8]) -> io::Result<CString> {
 /// A path for a system call.
 pub(super) fn c_path(path: &Path) -> io::Result<CString> {
     c_string(path.as_os_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::sandbox::Confinement;
+    use super::*;
+
+    #[tokio::test]
+    async fn child_that_is_never_released_ends_with_the_daemons_end_of_its_channel() {
+        let sandbox = |confinement| {
+            let nowhere = Path::new("/");
+            Sandbox::new(confinement, nowhere, Path::new("/usr/bin"), &[], &[]).unwrap()
+        };
+        let confinement = Confinement::probe();
+        let sandbox = sandbox(&confinement);
+        let spawn = || {
+            let sink = || File::options().write(true).open("/dev/null").unwrap();
+            let spawn = Spawn {
+                program: Path::new("/bin/true"),
+                args: &[],
+                env: &[],
+                stdout: sink().into(),
+                stderr: sink().into(),
+                owner: (Uid::effective().as_raw(), Gid::effective().as_raw()),
+                sandbox: &sandbox,
+            };
+            spawn.spawn().unwrap()
+        };
+        // Each later one has a copy of the daemon's end of the earlier ones.
+        let waiting = [spawn(), spawn(), spawn()];
+        let (processes, channels): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .map(|spawned| (spawned.process, spawned.channel))
+            .unzip();
+        drop(channels);
+        for mut process in processes {
+            let ended = tokio::time::timeout(Duration::from_secs(30), process.wait()).await;
+            assert_eq!(ended.unwrap().unwrap().code(), Some(1));
+        }
+    }
 }

@@ -19,6 +19,8 @@ const REPORT_BYTES: usize = 8;
 pub(super) struct Child {
     /// Its end of the channel: it reads the release, and reports a failure.
     pub(super) channel: c_int,
+    /// Its copy of the daemon's end.
+    pub(super) daemon_channel: c_int,
     /// The program and its arguments.
     pub(super) args: Pointers,
     /// The environment.
@@ -131,6 +133,8 @@ impl Child {
         unsafe {
             // The daemon's handlers must not run here.
             init::block_signals();
+            // Otherwise it would not notice the end of the daemon.
+            libc::close(self.daemon_channel);
             loop {
                 match libc::read(self.channel, (&raw mut release).cast(), 1) {
                     1 => break,
