@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 
-use crate::fsutil::beneath;
+use crate::fsutil::beneath::{self, Directory};
 
 /// A running postmaster.
 #[derive(Debug)]
@@ -98,9 +98,11 @@ impl Postmaster {
 /// Whether a process of a server has this data directory, in whatever namespace.
 pub(super) fn has_processes(data_dir: &Path) -> bool {
     // An orderly shutdown removes it.
-    if fs::symlink_metadata(data_dir.join("postmaster.pid")).is_err() {
+    let pid_file = Directory::open(data_dir).and_then(|opened| opened.find("postmaster.pid"));
+    if !pid_file.is_ok_and(|found| found.is_some()) {
         return false;
     }
+    // Trusted path: the kernel's, and the parents of a data directory are multidb's.
     let (Ok(entries), Ok(data_dir)) = (fs::read_dir("/proc"), data_dir.canonicalize()) else {
         return false;
     };

@@ -134,6 +134,8 @@ impl Mounts {
             if self.temporary && !mount_empty(TEMPORARY, c"mode=1777,size=256m") {
                 return false;
             }
+            // Postgres' user passes through these, whatever the daemon's umask.
+            let umask = libc::umask(0o022);
             for (path, is_dir) in &self.skeleton {
                 let made = if *is_dir {
                     libc::mkdir(path.as_ptr(), 0o755)
@@ -144,6 +146,7 @@ impl Mounts {
                     return false;
                 }
             }
+            libc::umask(umask);
             for (path, fd) in &self.visible {
                 if !move_mount(*fd, path.as_ptr()) {
                     return false;
