@@ -61,9 +61,9 @@ parse() {
     first=${first:-1}
 }
 
-# The binary of the simulation.
+# The binary of the simulation. With the features of the whole workspace, as the tests are built.
 build() {
-    cargo test --profile "$profile" --package multidb-actors --test simulate --locked --no-run --message-format=json |
+    cargo test --profile "$profile" --workspace --test simulate --locked --no-run --message-format=json |
         sed --quiet 's/.*"executable":"\([^"]*simulate-[^"]*\)".*/\1/p' | tail --lines=1
 }
 

@@ -27,7 +27,10 @@ multidb_mount_image() {
     if [ ! -e "$image" ]; then
         multidb_make_image "$kind" "$image" "$size" || return 1
     fi
-    multidb_as_root mount --options loop,noatime "$image" "$dir"
+    multidb_as_root mount --options loop,noatime "$image" "$dir" || return 1
+    # As systemd makes all mounts: what is unmounted below it also leaves the mount namespaces of servers, which
+    # otherwise keep it in use.
+    multidb_as_root mount --make-shared "$dir"
 }
 
 # The image gets its name only once it is whole.
