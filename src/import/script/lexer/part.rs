@@ -2,12 +2,18 @@
 
 use memchr::{memchr2, memmem};
 
-use super::scan::comment;
+use super::scan::{comment, is_word};
 use super::{Escapes, Lexer, Line, LineEnd, Mode};
 
 /// A word, a tag or a psql command that is longer than the part of a line which is looked at.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::import::script) struct TooLong;
+
+/// Whether this is `$tag` without the end of the tag.
+fn is_begin_of_tag(text: &[u8]) -> bool {
+    let tag = text.strip_prefix(b"$");
+    tag.is_some_and(|tag| tag.iter().all(|byte| is_word(*byte) && *byte != b'$'))
+}
 
 impl Lexer {
     /// Scans the beginning of a line whose end has not come yet, and returns its properties and how many
@@ -63,6 +69,9 @@ impl Lexer {
                     }
                 }
                 Mode::Code => {
+                    if !self.is_after_digit(text, at) && is_begin_of_tag(rest) {
+                        return Err(TooLong);
+                    }
                     let left = self.code(text, rest, &mut result).len();
                     // A word, or a number before what may be a quote, that may go on.
                     if left == 0 && self.mode == Mode::Code && !self.rest_is_skipped {
