@@ -16,32 +16,44 @@ use crate::daemon;
 /// How long an import or its clean-up may take, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// What a dump waits for, in the data directory that it is restored into: its server sees no other.
+const GATE: &str = "gate";
+
 /// A daemon without snapshots, and a dump whose restore waits until it is let through.
 struct Harness {
     daemon: Daemon,
     dump: PathBuf,
+    /// The same without the wait.
+    rest: String,
 }
 
 impl Harness {
     fn start() -> Self {
         let daemon = daemon().without_snapshots().start();
-        let gate = daemon.dir().join("gate");
         let fixture = Fixture::of(Disk::Xfs, Path::new(crate::PROGRAM));
         let rest = fs::read_to_string(fixture.dump("tuesday.sql")).expect("it can be read");
-        // A superuser of the import's server sees whether the file exists.
         let wait = format!(
-            "DO $$ BEGIN WHILE (pg_stat_file('{}', true)).size IS NULL LOOP \
-             PERFORM pg_sleep(0.02); END LOOP; END $$;\n",
-            gate.display()
+            "DO $$ BEGIN WHILE (pg_stat_file('{GATE}', true)).size IS NULL LOOP \
+             PERFORM pg_sleep(0.02); END LOOP; END $$;\n\
+             COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; rm {GATE}';\n"
         );
         let dump = daemon.dir().join("slow.sql");
         fs::write(&dump, wait + &rest).expect("it can be written");
-        Self { daemon, dump }
+        Self { daemon, dump, rest }
     }
 
-    /// Lets the restore through.
+    /// Lets the restore in progress and all later ones through.
     fn open_gate(&self) {
-        fs::write(self.daemon.dir().join("gate"), "").expect("it can be written");
+        let new = self.dump.with_extension("new");
+        fs::write(&new, &self.rest).expect("it can be written");
+        fs::rename(&new, &self.dump).expect("it can be renamed");
+        let snapshots = fs::read_dir(self.daemon.root().join("snapshots"));
+        for snapshot in snapshots.expect("it can be read").flatten() {
+            let data = snapshot.path().join("data");
+            if data.exists() {
+                fs::write(data.join(GATE), "").expect("it can be written");
+            }
+        }
     }
 
     fn import_command(&self, id: &str) -> Command {
