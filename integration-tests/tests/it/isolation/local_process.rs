@@ -238,9 +238,12 @@ fn runs(text: &str) -> bool {
     })
 }
 
-/// A program that leaves everything that could end it with its parent, as SQL.
+/// A program that leaves everything that could end it with its parent, as SQL. It reads its input, or the statement
+/// could fail with a broken pipe.
 fn daemonized(seconds: &str) -> String {
-    format!("copy (select 1) to program 'setsid setsid sleep {seconds} >/dev/null 2>&1 &'")
+    format!(
+        "copy (select 1) to program 'cat >/dev/null; setsid setsid sleep {seconds} >/dev/null 2>&1 &'"
+    )
 }
 
 #[test]
@@ -265,7 +268,7 @@ fn failure_of_a_process_that_was_left_behind_ends_no_session() {
     let intruder = Intruder::enter_process(&daemon, "a");
     let marker = format!("exit-{}", daemon.pid());
     let left = format!(
-        "copy (select 1) to program 'setsid sh -c \"sleep 0.3; : {marker}; exit 3\" >/dev/null 2>&1 &'"
+        "copy (select 1) to program 'cat >/dev/null; setsid sh -c \"sleep 0.3; : {marker}; exit 3\" >/dev/null 2>&1 &'"
     );
     intruder.can_query(&left);
     eventually("it has ended", WAIT_TIMEOUT, || !runs(&marker));
