@@ -13,8 +13,8 @@
 #   --only SECTION       only these: create (new, stopped, running; clone, stop, disk), concurrent (15 new
 #                        ones at once), throughput (pgbench and COPY through proxies), handshakes (logins
 #                        with trust, SCRAM, and SCRAM in TLS), memory (of sessions), sleepers (start,
-#                        memory, connections and creations with many stopped instances), load (commands,
-#                        logins past max_running, idle sessions and pgbench beside 50 creations)
+#                        memory, connections and creations with many stopped instances), load (starts,
+#                        commands, logins past max_running, idle sessions, pgbench beside 50 creations)
 #   --before PROGRAM     an older multidb, which load measures by turns with the new one
 #   --sleepers N         the number of stopped instances; default 50000
 #   --pgbench-seconds N  how long each of pgbench's turns lasts; default 5

@@ -2,6 +2,7 @@
 //!
 //! | module | shows |
 //! | --- | --- |
+//! | `starts` | a new and a woken instance, alone |
 //! | `commands` | commands beside many creations, and a creation beside many deletions |
 //! | `slots` | logins with one instance more than `max_running` |
 //! | `idle` | an instance whose connections are all taken by idle sessions |
@@ -11,6 +12,7 @@ mod commands;
 mod herd;
 mod idle;
 mod slots;
+mod starts;
 
 use multidb_integration_tests::{DaemonBuilder, Disk, Engine};
 
@@ -63,6 +65,7 @@ pub(crate) fn measure(options: &Options, on: (Disk, Engine), source: &Source, re
     if let Some((_, environment)) = both.first() {
         report.snapshot(environment.snapshot());
     }
+    starts::measure(&both, options.runs, report);
     commands::measure(&both, report);
     herd::measure(&both, report);
     drop(both);
