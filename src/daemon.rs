@@ -2,7 +2,7 @@
 //!
 //! Start order: the root, whose lock keeps a second daemon from it; the records; the runtime and the
 //! cloner; the clean-up after an interrupted run; the actors; the admin socket; the listeners. The
-//! stop order is the reverse, see [`drain`].
+//! stop order is the reverse, see [`drain`]. When a part ends that must not, so does the process, see [`watchdog`].
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use actix::prelude::*;
 use anyhow::{Context as _, anyhow};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use multidb_actors::auth::Attempts;
 use multidb_actors::clone_worker::{CloneWorker, CloneWorkerDeps, WorkerThreads};
 use multidb_actors::connection::{Activities, AdmissionControl, ConnectionDeps, Method, Tls};
+use multidb_actors::critical::CriticalParts;
 use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
@@ -25,24 +25,20 @@ use multidb_store::{
 };
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::admin::server as admin;
 use crate::catalog::DiskCatalog;
 use crate::clock::SystemClock;
 use crate::clone::TreeCloner;
-use crate::config::{AuthMethod, Config};
+use crate::config::Config;
 use crate::control::{Control, ControlDeps};
 use crate::git::GitSource;
 use crate::import::Importer;
 use crate::jobs::Registry;
 use crate::probe::PgProbe;
 use crate::proxy::{Acceptors, Proxy};
-use crate::reload::WatchedFiles;
 use crate::runtime::{InstanceRuntime, PostgresHost, data_owner};
-use crate::tls;
-use crate::users::LiveUsers;
 
 mod clean_up;
 pub mod convert;
@@ -51,8 +47,11 @@ pub mod host;
 mod open_files;
 mod records;
 pub mod root;
+mod security;
+mod watchdog;
 
 use self::host::Kinds;
+use self::security::{Authentication, authentication, handle_hangups, secure};
 
 /// Runs the daemon until a signal stops it.
 ///
@@ -60,7 +59,11 @@ use self::host::Kinds;
 ///
 /// It could not start.
 pub fn serve(config: Config) -> anyhow::Result<()> {
-    System::new().block_on(run(config))
+    let critical = CriticalParts::new(watchdog::end_process);
+    let system = System::new();
+    let ended = system.block_on(run(config, &critical));
+    critical.begin_shutdown();
+    ended
 }
 
 /// The services that the actors use.
@@ -81,14 +84,14 @@ struct Services {
     kinds: Kinds,
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
     open_files::raise_limit(&config.limits);
     let mut services = Services::open(&config).await?;
     services.clean_up().await?;
-    let actors = services.start_actors(&config).await?;
-    let Authentication { method, users } = authentication(&config, &services.layout)?;
+    let actors = services.start_actors(&config, critical).await?;
+    let Authentication { method, users } = authentication(&config, &services.layout, critical)?;
     let importer = services.importer(actors.index.clone());
-    let job_runtime = Arbiter::new();
+    let job_runtime = start_arbiter("the thread of jobs", critical);
     let snapshots = actors.index.send(ListSnapshots).await?;
     let jobs = services.jobs(&job_runtime, &snapshots).await?;
     let control = Control::new(ControlDeps {
@@ -111,12 +114,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
     handle_hangups()?;
     let proxy = Proxy::bind(&config.listen)?;
-    let tls = secure(&config)?;
-    let (arbiters, acceptors) = actors.acceptors(&config, tls, method);
-    let accepting = actix_rt::spawn(proxy.serve(acceptors));
+    let tls = secure(&config, critical)?;
+    let (arbiters, acceptors) = actors.acceptors(&config, tls, method, critical);
+    let accepting = critical.watch("the listeners", proxy.serve(acceptors));
+    let accepting = actix_rt::spawn(accepting);
     ready(&config, &services);
+    watchdog::start(actors.supervisor.clone());
 
     drain::signal().await?;
+    critical.begin_shutdown();
     notify(&[NotifyState::Stopping]);
     accepting.abort();
     let drained = drain::drain(
@@ -233,20 +239,25 @@ impl Services {
         ))
     }
 
-    async fn start_actors(&mut self, config: &Config) -> anyhow::Result<Actors> {
+    async fn start_actors(
+        &mut self,
+        config: &Config,
+        critical: &CriticalParts,
+    ) -> anyhow::Result<Actors> {
         let worker = CloneWorker::new(CloneWorkerDeps {
             cloner: self.cloner.clone(),
             catalog: self.catalog.clone(),
             records: Arc::new(self.store.clone()),
-            executor: Arc::new(WorkerThreads::start()),
-        })
-        .start();
+            executor: Arc::new(WorkerThreads::start(critical)),
+        });
+        let worker = critical.start("the clone worker", worker);
         let source: Arc<dyn RevisionSource> = Arc::new(GitSource::new(
             &self.layout,
             convert::git_projects(config),
             config.fetch_timeout,
         ));
-        let index = SnapshotIndex::new(self.catalog.load()?, source).start();
+        let index = SnapshotIndex::new(self.catalog.load()?, source);
+        let index = critical.start("the snapshot index", index);
         let runtime: Arc<dyn Runtime> =
             Arc::new(InstanceRuntime::new(self.host.clone(), self.layout.clone()));
         let found = runtime.running().await;
@@ -260,8 +271,8 @@ impl Services {
             clock: self.clock.clone(),
             last_expiry: self.last_expiry,
             epochs: self.epochs.clone(),
-        })
-        .start();
+        });
+        let supervisor = critical.start("the supervisor", supervisor);
         let mut plan = std::mem::take(&mut self.plan);
         let records = plan
             .instances
@@ -290,66 +301,11 @@ impl Services {
     }
 }
 
-/// TLS by the configured files, which are read again when they change.
-fn secure(config: &Config) -> anyhow::Result<Option<Tls>> {
-    let Some(configured) = &config.tls else {
-        return Ok(None);
-    };
-    let files = convert::tls_files(configured);
-    let watched = WatchedFiles::new(files.paths())?;
-    let server = files.load().context("cannot offer TLS")?;
-    let (sender, server) = watch::channel(Arc::new(server));
-    actix_rt::spawn(tls::keep_fresh(watched, files, sender));
-    Ok(Some(Tls {
-        server,
-        required: configured.required,
-    }))
-}
-
-/// The method of authentication.
-struct Authentication {
-    /// The method, as the connections use it.
-    method: Method,
-    /// The users, which are read again when they change; none if clients are trusted.
-    users: Option<Arc<LiveUsers>>,
-}
-
-fn authentication(config: &Config, layout: &Layout) -> anyhow::Result<Authentication> {
-    if config.auth.method == AuthMethod::Trust {
-        return Ok(Authentication {
-            method: Method::Trust,
-            users: None,
-        });
-    }
-    let watched = WatchedFiles::new(vec![config.auth.users_file.clone()])?;
-    let users = LiveUsers::open(config.auth.clone()).context("cannot read the users")?;
-    let users = Arc::new(users);
-    // Before the file is watched, which ends when there is no receiver.
-    let receiver = users.subscribe();
-    if receiver.borrow().is_empty() {
-        tracing::warn!("there are no users, no client can log in before multidb user add");
-    }
-    let watching = users.clone();
-    actix_rt::spawn(async move { watching.keep_fresh(watched).await });
-    Ok(Authentication {
-        method: Method::Scram {
-            users: receiver,
-            secret: crate::mock_secret::load(layout)?,
-            attempts: Attempts::default(),
-        },
-        users: Some(users),
-    })
-}
-
-/// Without a handler SIGHUP ends the daemon.
-fn handle_hangups() -> std::io::Result<()> {
-    let mut hangups = signal(SignalKind::hangup())?;
-    actix_rt::spawn(async move {
-        while hangups.recv().await.is_some() {
-            tracing::info!("SIGHUP received, reading certificates and users");
-        }
-    });
-    Ok(())
+/// Starts an arbiter that must not end.
+fn start_arbiter(part: &'static str, critical: &CriticalParts) -> Arbiter {
+    let arbiter = Arbiter::new();
+    arbiter.spawn(critical.guard(part).hold());
+    arbiter
 }
 
 /// The actors and their shared table.
@@ -368,10 +324,11 @@ impl Actors {
         config: &Config,
         tls: Option<Tls>,
         method: Method,
+        critical: &CriticalParts,
     ) -> (Vec<Arbiter>, Arc<Acceptors>) {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let arbiters: Vec<Arbiter> = (0..processors.div_ceil(2))
-            .map(|_| Arbiter::new())
+            .map(|_| start_arbiter("a thread of connections", critical))
             .collect();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let deps = ConnectionDeps {

@@ -7,6 +7,7 @@
 //! | [`connection`] | one client connection: login, relay, idleness |
 //! | [`snapshot_index`] | the snapshots, and the choice of one for a new instance |
 //! | [`clone_worker`] | the threads that clone, delete and write records |
+//! | [`critical`] | the end of the process when a part dies that must not |
 //! | [`instance_table`] | the status of every instance, with counts and orders |
 //! | [`sessions`], [`slots`], [`limits`] | shared by the actors: open sessions, places to run, settings |
 //! | [`request`] | the overloaded user name |
@@ -22,6 +23,7 @@ pub mod awake;
 pub mod client_error;
 pub mod clone_worker;
 pub mod connection;
+pub mod critical;
 pub mod endpoint;
 pub mod instance;
 pub mod instance_table;

@@ -17,6 +17,7 @@ use multidb_store::{
 };
 
 use crate::clone_worker::{CloneWorker, CloneWorkerDeps, WorkerThreads};
+use crate::critical::CriticalParts;
 use crate::limits::{IdleLimits, Limits};
 use crate::observed_clock::ObservedClock;
 use crate::ports::{
@@ -42,6 +43,11 @@ pub use self::runtime::{FakeRuntime, Starts};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Critical parts whose end has no consequence: a test ends its actors as it likes.
+pub fn uncritical() -> CriticalParts {
+    CriticalParts::new(|_| {})
 }
 
 /// A cloner without files.
@@ -362,7 +368,7 @@ impl Harness {
             cloner: cloner.clone(),
             catalog: Arc::new(FakeCatalog),
             records: Arc::new(store.clone()),
-            executor: Arc::new(WorkerThreads::start()),
+            executor: Arc::new(WorkerThreads::start(&uncritical())),
         })
         .start();
         let snapshots = vec![

@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::critical::CriticalParts;
+
 /// Deletions at once. The file system's log limits them more than processors do.
 const DELETIONS_MAX: usize = 2;
 /// Manifests written at once. Each waits for the disk most of the time.
@@ -48,20 +50,20 @@ pub struct WorkerThreads {
 }
 
 impl WorkerThreads {
-    /// Starts the threads. They end when this is dropped.
+    /// Starts the threads. They end when this is dropped, and none of them may end before.
     ///
     /// # Panics
     ///
     /// The system has no threads left. Nothing has been acknowledged yet.
-    pub fn start() -> Self {
+    pub fn start(critical: &CriticalParts) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            records: start("records", 1, 0),
-            manifests: start("manifests", MANIFESTS_MAX, 0),
+            records: start(critical, "records", 1, 0),
+            manifests: start(critical, "manifests", MANIFESTS_MAX, 0),
             // A clone of a cached directory is bound by processors.
-            clones: start("clones", processors, CLONES_NICE),
-            deletions: start("deletions", DELETIONS_MAX, BACKGROUND_NICE),
-            measurements: start("measurements", 1, BACKGROUND_NICE),
+            clones: start(critical, "clones", processors, CLONES_NICE),
+            deletions: start(critical, "deletions", DELETIONS_MAX, BACKGROUND_NICE),
+            measurements: start(critical, "measurements", 1, BACKGROUND_NICE),
         }
     }
 }
@@ -83,13 +85,14 @@ impl Executor for WorkerThreads {
 }
 
 /// Starts threads that share one queue.
-fn start(name: &str, count: usize, nice: i32) -> Sender<Work> {
+fn start(critical: &CriticalParts, name: &'static str, count: usize, nice: i32) -> Sender<Work> {
     let (queue, receiver) = channel();
     let receiver = Arc::new(Mutex::new(receiver));
     for _ in 0..count {
-        let receiver = receiver.clone();
+        let (receiver, guard) = (receiver.clone(), critical.guard(name));
         let thread = std::thread::Builder::new().name(name.to_owned());
         let started = thread.spawn(move || {
+            let _guard = guard;
             set_nice(nice);
             while let Some(work) = next(&receiver) {
                 // The caller has been answered by the drop of its reply, or by the work itself.

@@ -10,7 +10,7 @@ use multidb_store::{InstanceName, StoreError};
 
 use super::executor::Work;
 use super::*;
-use crate::testing::{FakeCatalog, FakeCloner, paused, record};
+use crate::testing::{FakeCatalog, FakeCloner, paused, record, uncritical};
 
 /// Keeps work until the test runs it.
 #[derive(Default)]
@@ -256,7 +256,7 @@ fn work_that_panics_is_answered_and_the_next_work_is_done() {
             cloner: Arc::new(FakeCloner::default()),
             catalog: Arc::new(FakeCatalog),
             records: Arc::new(CountedRecords::default()),
-            executor: Arc::new(WorkerThreads::start()),
+            executor: Arc::new(WorkerThreads::start(&uncritical())),
         };
         for lane in [Lane::Records, Lane::Measurements] {
             let panicked = deps.run::<()>(lane, || panic!("of the test"));
@@ -268,7 +268,7 @@ fn work_that_panics_is_answered_and_the_next_work_is_done() {
 
 #[test]
 fn no_lane_waits_for_another() {
-    let threads = WorkerThreads::start();
+    let threads = WorkerThreads::start(&uncritical());
     let (release, gate) = mpsc::channel::<()>();
     let gate = Arc::new(Mutex::new(gate));
     let begun = Arc::new(AtomicUsize::new(0));

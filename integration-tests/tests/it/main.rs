@@ -36,6 +36,7 @@ mod shutting_down;
 mod surviving;
 mod tidy;
 mod untrusted_answers;
+mod watchdog;
 mod write_storm;
 
 use multidb_integration_tests::{DaemonBuilder, Disk, Engine};
