@@ -5,6 +5,7 @@ use multidb_actors::ports::RuntimeError;
 use super::context::Context;
 use super::error::ImportError;
 use crate::runtime::ProgramRun;
+use crate::runtime::binaries::major_in;
 
 /// The oldest and the newest major that are looked for when that of the dump is not installed.
 const MAJOR_MIN: u16 = 12;
@@ -39,15 +40,37 @@ pub(super) async fn choose_major(
 }
 
 async fn newest_installed(context: &Context, oldest: u16) -> Option<u16> {
-    for major in (oldest.max(MAJOR_MIN)..=MAJOR_MAX).rev() {
-        if check_installed(context, major).await.is_ok() {
-            return Some(major);
+    let wanted = oldest.max(MAJOR_MIN)..=MAJOR_MAX;
+    for major in wanted.clone().rev() {
+        // An image that is the same for all majors has another one.
+        if let Ok(Some(found)) = major_of_programs(context, major).await
+            && wanted.contains(&found)
+        {
+            return Some(found);
         }
     }
     None
 }
 
 async fn check_installed(context: &Context, postgres_major: u16) -> Result<(), RuntimeError> {
+    let found = major_of_programs(context, postgres_major).await?;
+    if found == Some(postgres_major) {
+        return Ok(());
+    }
+    let found = found.map_or_else(|| "an unknown one".to_owned(), |found| found.to_string());
+    Err(RuntimeError {
+        message: format!(
+            "PostgreSQL {postgres_major} is not available: the programs that run for it are of version {found}"
+        ),
+        hint: Some("Set runtime.image to a name with {major}.".to_owned()),
+    })
+}
+
+/// The major of the programs that run for this one, if they tell.
+async fn major_of_programs(
+    context: &Context,
+    postgres_major: u16,
+) -> Result<Option<u16>, RuntimeError> {
     let run = ProgramRun {
         postgres_major,
         program: "postgres",
@@ -55,7 +78,8 @@ async fn check_installed(context: &Context, postgres_major: u16) -> Result<(), R
         env: Vec::new(),
         binds: Vec::new(),
     };
-    context.host().run_program(&run).await.map(|_| ())
+    let output = context.host().run_program(&run).await?;
+    Ok(major_in(&String::from_utf8_lossy(&output.stdout)))
 }
 
 fn none_installed() -> RuntimeError {

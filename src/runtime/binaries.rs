@@ -133,11 +133,26 @@ fn major_of(directory: &Path) -> Option<u16> {
         .arg("--version")
         .output()
         .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = text.split_whitespace().nth(2)?;
-    version
-        .split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+    major_in(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// The major version in what `postgres --version` says, such as "postgres (PostgreSQL) 15.14 (Debian 15.14-1)".
+pub fn major_in(version: &str) -> Option<u16> {
+    let mut words = version.split_whitespace();
+    let number = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let digits = number.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn major_is_the_first_number_of_a_version() {
+        let debian = "postgres (PostgreSQL) 15.14 (Debian 15.14-1.pgdg12+1)\n";
+        assert_eq!(major_in(debian), Some(15));
+        assert_eq!(major_in("postgres (PostgreSQL) 18beta3"), Some(18));
+        assert_eq!(major_in("nonsense"), None);
+    }
 }
