@@ -4,16 +4,16 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, Stat, fchmod, fstatfs};
 use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
 
+use self::vol_args::{MAGIC, SNAP_CREATE_V2, VolArgsV2, terminated};
 use super::beneath::Directory;
 
-/// `BTRFS_IOCTL_MAGIC`.
-const MAGIC: u8 = 0x94;
+mod vol_args;
+
 /// `BTRFS_FIRST_FREE_OBJECTID`: the inode number of each subvolume's root.
 const SUBVOLUME_INODE: u64 = 256;
 /// `BTRFS_SUPER_MAGIC`.
@@ -26,18 +26,7 @@ struct VolArgs {
     name: [u8; 4088],
 }
 
-/// `struct btrfs_ioctl_vol_args_v2`, its unions as the members in use here.
-#[repr(C)]
-struct VolArgsV2 {
-    fd: i64,
-    transid: u64,
-    flags: u64,
-    unused: [u64; 4],
-    name: [u8; 4040],
-}
-
 const SNAP_DESTROY: Opcode = opcode::write::<VolArgs>(MAGIC, 15);
-const SNAP_CREATE_V2: Opcode = opcode::write::<VolArgsV2>(MAGIC, 23);
 const SUBVOL_CREATE_V2: Opcode = opcode::write::<VolArgsV2>(MAGIC, 24);
 const SUBVOL_SETFLAGS: Opcode = opcode::write::<u64>(MAGIC, 26);
 
@@ -67,14 +56,8 @@ pub fn is_subvolume_root(directory: impl AsFd, stat: &Stat) -> bool {
 ///
 /// The path exists, its parent does not, or it is not on Btrfs.
 pub fn create_subvolume(path: &Path) -> io::Result<()> {
-    let (parent, name) = split::<4040>(path)?;
-    let args = VolArgsV2 {
-        fd: 0,
-        transid: 0,
-        flags: 0,
-        unused: [0; 4],
-        name,
-    };
+    let (parent, name) = split(path)?;
+    let args = VolArgsV2::new(0, name)?;
     // SAFETY: the opcode takes exactly this structure, whose name ends in a zero byte.
     unsafe { ioctl(&parent, Setter::<SUBVOL_CREATE_V2, _>::new(args)) }?;
     let made = Directory::open(path)?;
@@ -89,14 +72,8 @@ pub fn create_subvolume(path: &Path) -> io::Result<()> {
 ///
 /// `from` is not a subvolume, `to` exists, or there is no space.
 pub fn snapshot(from: &Directory, to: &Path) -> io::Result<()> {
-    let (parent, name) = split::<4040>(to)?;
-    let args = VolArgsV2 {
-        fd: i64::from(from.as_fd().as_raw_fd()),
-        transid: 0,
-        flags: 0,
-        unused: [0; 4],
-        name,
-    };
+    let (parent, name) = split(to)?;
+    let args = VolArgsV2::new(from.as_fd().as_raw_fd().into(), name)?;
     // SAFETY: the opcode takes exactly this structure, whose name ends in a zero byte and whose
     // descriptor is open.
     Ok(unsafe { ioctl(&parent, Setter::<SNAP_CREATE_V2, _>::new(args)) }?)
@@ -126,21 +103,9 @@ pub fn make_writable(subvolume: impl AsFd) -> io::Result<()> {
 }
 
 /// The open parent directory of a path, and its last name.
-fn split<const N: usize>(path: &Path) -> io::Result<(File, [u8; N])> {
+fn split(path: &Path) -> io::Result<(File, &OsStr)> {
     let (Some(parent), Some(last)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    Ok((File::open(parent)?, terminated(last)?))
-}
-
-/// A name as a zero-terminated array.
-fn terminated<const N: usize>(name: &OsStr) -> io::Result<[u8; N]> {
-    let bytes = name.as_bytes();
-    let mut array = [0; N];
-    // The last byte stays zero.
-    if bytes.len() >= N {
-        return Err(io::ErrorKind::InvalidFilename.into());
-    }
-    array[..bytes.len()].copy_from_slice(bytes);
-    Ok(array)
+    Ok((File::open(parent)?, last))
 }

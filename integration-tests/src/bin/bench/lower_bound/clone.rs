@@ -2,29 +2,20 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, fchown, fsync, ioctl_ficlone, mkdirat, openat};
-use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
+use rustix::ioctl::{Setter, ioctl};
 use rustix::process::{Gid, Uid};
+
+use self::vol_args::{SNAP_CREATE_V2, VolArgsV2};
+
+#[path = "../../../../../src/fsutil/btrfs/vol_args.rs"]
+mod vol_args;
 
 /// The inode of a Btrfs subvolume's top directory.
 const SUBVOLUME_INODE: u64 = 256;
-
-/// `struct btrfs_ioctl_vol_args_v2` of `linux/btrfs.h`, its unions as the members used here.
-#[repr(C)]
-struct VolArgsV2 {
-    fd: i64,
-    transid: u64,
-    flags: u64,
-    unused: [u64; 4],
-    name: [u8; 4040],
-}
-
-/// `BTRFS_IOC_SNAP_CREATE_V2`.
-const SNAP_CREATE_V2: Opcode = opcode::write::<VolArgsV2>(0x94, 23);
 
 /// A data directory, listed beforehand.
 pub(super) struct Tree {
@@ -114,18 +105,10 @@ fn open_directory(path: &Path) -> OwnedFd {
 fn snapshot(from: &Path, to: &Path) {
     let source = open_directory(from);
     let parent = open_directory(to.parent().expect("a clone is in a directory"));
-    let last = to.file_name().expect("a clone has a name").as_bytes();
-    let mut name = [0; 4040];
-    name[..last.len()].copy_from_slice(last);
-    let args = VolArgsV2 {
-        fd: i64::from(source.as_raw_fd()),
-        transid: 0,
-        flags: 0,
-        unused: [0; 4],
-        name,
-    };
-    // SAFETY: the opcode takes exactly this structure; its name is far shorter than the field and so
-    // ends in a zero byte, and its descriptor is open.
+    let name = to.file_name().expect("a clone has a name");
+    let args = VolArgsV2::new(source.as_raw_fd().into(), name).expect("its name is short");
+    // SAFETY: the opcode takes exactly this structure, whose name ends in a zero byte and whose
+    // descriptor is open.
     unsafe { ioctl(&parent, Setter::<SNAP_CREATE_V2, _>::new(args)) }
         .expect("a snapshot can be made");
 }
