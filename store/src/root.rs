@@ -2,19 +2,24 @@
 //!
 //! `root.json` has the root's UUID and the version of its format. It is made only in an empty or missing
 //! directory, or in a root of an earlier version, which is recognized by its records and manifests. Any other
-//! directory is refused: what is in it belongs to somebody else. A root that was moved, or is reached by
-//! another path, is the same root.
+//! directory is refused: what is in it belongs to somebody else.
+//!
+//! A root that was moved, or is reached by another path, is the same root. A copy of it is not: servers that run
+//! on the clones of the one would be taken for those of the other. `root.json` also has the time at which
+//! `instances/` was created, which a move does not change and a copy does.
 
-use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
 
-use rustix::fs::FlockOperation;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+mod id;
+mod lock;
+
+pub use self::id::{InvalidRootId, RootId};
+pub use self::lock::RootLock;
 
 use crate::atomic_file;
 use crate::layout::Layout;
@@ -25,71 +30,8 @@ use crate::records::{InstanceRecord, SnapshotRecord};
 const FORMAT: u32 = 1;
 const MARKER_MODE: u32 = 0o644;
 const MARKER_BYTES_MAX: u64 = 4096;
-const LOCK_MODE: u32 = 0o600;
-/// The interval between two attempts to get the lock.
-const LOCK_RETRY_DELAY: Duration = Duration::from_millis(20);
 /// The entries that an error names.
 const NAMED_MAX: usize = 5;
-
-/// The UUID of a root, which stays when the root is moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RootId(u128);
-
-impl RootId {
-    /// The identity with these bits.
-    pub const fn from_bits(bits: u128) -> Self {
-        Self(bits)
-    }
-
-    /// A random one, from the kernel.
-    fn random() -> io::Result<Self> {
-        let text = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-        text.trim().parse().map_err(io::Error::other)
-    }
-}
-
-/// A text that is not a UUID.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it is not a UUID")]
-pub struct InvalidRootId;
-
-impl FromStr for RootId {
-    type Err = InvalidRootId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidRootId> {
-        let lengths = text.split('-').map(str::len);
-        let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        let valid = lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|b| b == b'-' || is_digit(b));
-        let digits: String = text.chars().filter(|c| *c != '-').collect();
-        match u128::from_str_radix(&digits, 16) {
-            Ok(bits) if valid => Ok(Self(bits)),
-            _ => Err(InvalidRootId),
-        }
-    }
-}
-
-impl TryFrom<String> for RootId {
-    type Error = InvalidRootId;
-
-    fn try_from(text: String) -> Result<Self, InvalidRootId> {
-        text.parse()
-    }
-}
-
-impl From<RootId> for String {
-    fn from(id: RootId) -> String {
-        id.to_string()
-    }
-}
-
-impl fmt::Display for RootId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = format!("{:032x}", self.0);
-        let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
-        f.write_str(&parts.join("-"))
-    }
-}
 
 /// Why a directory cannot be used as a root.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +57,15 @@ pub enum RootError {
         root: PathBuf,
         /// Its format.
         format: u32,
+    },
+    /// It was copied: its instances are in another directory than those of the root with this identity.
+    #[error(
+        "{} is a copy of a root, or its instances/ is not the one of its root.json",
+        .root.display()
+    )]
+    Copied {
+        /// The directory.
+        root: PathBuf,
     },
     /// Its marker is not one.
     #[error("{} cannot be read as the marker of a root", .path.display())]
@@ -152,6 +103,9 @@ impl RootError {
                 "Name an empty or missing directory as the root. If this was a root of multidb, restore its root.json, or its state/db.",
             ),
             Self::Newer { .. } => Some("Install a multidb that is at least as new."),
+            Self::Copied { .. } => Some(
+                "If it was copied or restored, delete the root.json in it: it gets an identity of its own, and servers of the original are left alone. If not, mount the disk of its instances/.",
+            ),
             Self::Marker { .. } => Some(
                 "Restore it from a backup. Without it the root gets a new identity, and containers of the old one are not recognized.",
             ),
@@ -179,6 +133,9 @@ pub enum RootKind {
 struct Marker {
     multidb_root: u32,
     id: RootId,
+    /// When `instances/` was created; none where the file system does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instances_created_at: Option<Timestamp>,
 }
 
 fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> RootError + 'a {
@@ -193,12 +150,17 @@ fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> R
 ///
 /// # Errors
 ///
-/// It is not a root and not empty, of a newer version, or cannot be read.
+/// It is not a root and not empty, a copy, of a newer version, or cannot be read.
 pub fn inspect(layout: &Layout) -> Result<RootKind, RootError> {
-    if let Some(id) = read_marker(layout)? {
-        return Ok(RootKind::Marked(id));
-    }
     let root = layout.root();
+    if let Some(marker) = read_marker(layout)? {
+        let created_at = marker.instances_created_at;
+        if created_at.is_some() && created_at != instances_created_at(layout)? {
+            let root = root.to_owned();
+            return Err(RootError::Copied { root });
+        }
+        return Ok(RootKind::Marked(marker.id));
+    }
     let names = match list(root) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(RootKind::New),
@@ -225,8 +187,8 @@ pub fn inspect(layout: &Layout) -> Result<RootKind, RootError> {
     })
 }
 
-/// The identity of the root. Makes the marker of one that is new or of an earlier version; durable when it
-/// returns. The directory must exist.
+/// The identity of the root. Makes the marker of one that is new, of an earlier version or a copy whose marker was
+/// deleted; durable when it returns. The directory must exist.
 ///
 /// # Errors
 ///
@@ -235,10 +197,18 @@ pub fn identify(layout: &Layout) -> Result<RootId, RootError> {
     if let RootKind::Marked(id) = inspect(layout)? {
         return Ok(id);
     }
+    let instances = layout.instances();
+    match fs::create_dir(&instances) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(io_error("create", &instances)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
     let path = layout.marker();
     let marker = Marker {
         multidb_root: FORMAT,
         id: RootId::random().map_err(io_error("choose the identity in", &path))?,
+        instances_created_at: instances_created_at(layout)?,
     };
     let content = |source| RootError::Marker {
         path: path.clone(),
@@ -251,7 +221,19 @@ pub fn identify(layout: &Layout) -> Result<RootId, RootError> {
     Ok(marker.id)
 }
 
-fn read_marker(layout: &Layout) -> Result<Option<RootId>, RootError> {
+/// When `instances/`, which may be a link, was created; none if it is missing or the file system does not tell.
+fn instances_created_at(layout: &Layout) -> Result<Option<Timestamp>, RootError> {
+    let path = layout.instances();
+    let metadata = match fs::metadata(&path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read", &path)(error)),
+    };
+    let created = metadata.created().ok();
+    Ok(created.and_then(|created| created.try_into().ok()))
+}
+
+fn read_marker(layout: &Layout) -> Result<Option<Marker>, RootError> {
     let path = layout.marker();
     let size = match fs::symlink_metadata(&path) {
         Ok(metadata) if metadata.is_file() => metadata.len(),
@@ -284,7 +266,7 @@ fn read_marker(layout: &Layout) -> Result<Option<RootId>, RootError> {
         });
     }
     let marker: Marker = serde_json::from_slice(&text).map_err(content)?;
-    Ok(Some(marker.id))
+    Ok(Some(marker))
 }
 
 fn list(directory: &Path) -> io::Result<Vec<String>> {
@@ -331,73 +313,6 @@ fn is_of_new_root(layout: &Layout, name: &str) -> bool {
         }),
         _ => false,
     }
-}
-
-/// The lock of the daemon that serves a root.
-#[derive(Debug)]
-pub struct RootLock {
-    file: File,
-}
-
-impl RootLock {
-    /// Takes the lock, and waits for it: a process that was just killed can have left it for some
-    /// milliseconds with a child between its fork and its exec.
-    ///
-    /// # Errors
-    ///
-    /// Another process still has it after `timeout`, or the file cannot be opened.
-    pub fn acquire(layout: &Layout, timeout: Duration) -> Result<Self, RootError> {
-        let path = layout.lock();
-        let mut waited = Duration::ZERO;
-        loop {
-            let file = open_lock(&path).map_err(io_error("open", &path))?;
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // Another file may have taken its name meanwhile.
-                Ok(()) if is_at(&file, &path) => return Ok(Self { file }),
-                Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => {}
-                Err(error) => return Err(io_error("lock", &path)(error.into())),
-            }
-            if waited >= timeout {
-                return Err(RootError::Locked {
-                    root: layout.root().to_owned(),
-                });
-            }
-            std::thread::sleep(LOCK_RETRY_DELAY);
-            waited += LOCK_RETRY_DELAY;
-        }
-    }
-
-    /// Keeps the lock until the process ends, whatever ends before it.
-    pub fn hold_for_life(self) {
-        std::mem::forget(self.file);
-    }
-}
-
-/// Opens the lock for reading, which is possible on a read-only file system; std closes it on exec.
-fn open_lock(path: &Path) -> io::Result<File> {
-    match File::options()
-        .read(true)
-        .custom_flags(no_follow())
-        .open(path)
-    {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        opened => return opened,
-    }
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false);
-    options.mode(LOCK_MODE).custom_flags(no_follow()).open(path)
-}
-
-fn no_follow() -> i32 {
-    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
-}
-
-fn is_at(file: &File, path: &Path) -> bool {
-    let same = || -> io::Result<bool> {
-        let (held, named) = (file.metadata()?, fs::symlink_metadata(path)?);
-        Ok((held.dev(), held.ino()) == (named.dev(), named.ino()))
-    };
-    same().unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use multidb_integration_tests::eventually;
+use multidb_integration_tests::{Daemon, Disk, Engine, RandomDelays, Session, eventually, run};
 
-use crate::daemon;
+use crate::{daemon, daemon_on};
 
 /// The identity in the root's marker.
 fn identity(root: &Path) -> String {
@@ -125,4 +126,82 @@ fn lock_that_a_dying_process_still_holds_is_waited_for() {
     drop(held);
     daemon.wait_ready();
     daemon.connect("instance:a,gitref:main").one("select 1");
+}
+
+#[test]
+fn daemon_that_is_killed_while_it_starts_servers_can_be_started_at_once() {
+    const ROUNDS: u32 = 30;
+    // Each new instance stops another, so that few servers are found at a start.
+    let daemon = daemon().set_raw("limits", "max_running", "2").start();
+    let mut delays = RandomDelays::new();
+    for round in 0..ROUNDS {
+        let config = daemon.config(&format!("instance:i{round},snapshot:monday"));
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| Session::connect(&config));
+            // A delay is what is tested: somewhere between it forks the server.
+            std::thread::sleep(delays.milliseconds(0, 80));
+            daemon.kill9();
+            daemon.start();
+            let _served_or_cut = client.join().expect("no panic");
+        });
+    }
+    daemon
+        .connect("instance:last,snapshot:monday")
+        .one("select 1");
+}
+
+/// Makes the root of `to` a copy of that of `from`, as an administrator does.
+fn copy_root(from: &Daemon, to: &Daemon) {
+    fs::remove_dir_all(to.root()).expect("it is there");
+    let mut copy = Command::new("cp");
+    copy.args(["--archive", "--reflink=auto"]);
+    run(copy.args([from.root(), to.root()])).ok();
+}
+
+#[test]
+fn copy_of_a_root_leaves_the_servers_of_the_original_alone() {
+    for engine in [Engine::Process, Engine::Docker] {
+        let original = daemon_on(Disk::Xfs, engine).start();
+        let rows = |daemon: &Daemon| {
+            daemon
+                .connect("instance:a")
+                .one("select count(*) from kept")
+        };
+        let session = original.connect("instance:a,snapshot:monday");
+        let fill = "create table kept as select 1 as x; checkpoint";
+        session.query(fill).expect("it is writable");
+        // Servers outlive their daemon.
+        original.kill9();
+        drop(session);
+        let copy = daemon_on(Disk::Xfs, engine).prepare();
+        copy_root(&original, &copy);
+        for output in [copy.cli(&["serve"]), copy.cli(&["doctor"])] {
+            assert_eq!(output.code, Some(1), "{output:?}");
+            let said = output.stdout + &output.stderr;
+            assert!(said.contains("is a copy of a root"), "{said}");
+            assert!(
+                said.contains("hint: If it was copied or restored, delete"),
+                "{said}"
+            );
+        }
+        // The hint is followed.
+        fs::remove_file(copy.root().join("root.json")).expect("it was copied");
+        copy.start();
+        assert_eq!(copy.state("a"), "stopped");
+        original.start();
+        assert_eq!(original.state("a"), "running");
+        let session = original.connect("instance:a");
+        assert_eq!(rows(&copy), "1");
+        let insert = "insert into kept values (2), (3)";
+        session.query(insert).expect("it is writable");
+        assert_eq!(
+            (rows(&original), rows(&copy)),
+            ("3".to_owned(), "1".to_owned())
+        );
+        original.cli(&["instance", "logs", "a"]).ok();
+        copy.cli(&["instance", "rm", "--yes", "a"]).ok();
+        session.one("select count(*) from kept");
+        copy.stop();
+        assert_eq!(rows(&original), "3");
+    }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::models::ContainerSummaryStateEnum;
-use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::future::join_all;
 use multidb_actors::ports::{FoundPostgres, RuntimeError};
 use multidb_store::InstanceUid;
@@ -34,17 +33,7 @@ impl Inner {
     /// Takes over the running servers, and removes the other containers of this root: exited servers,
     /// and programs of a killed daemon.
     pub(super) async fn take_over(self: Arc<Self>) -> Result<RunningServers, RuntimeError> {
-        let options = ListContainersOptionsBuilder::new()
-            .all(true)
-            .filters(&Labels::filter())
-            .build();
-        let containers = self
-            .engine
-            .call("listing containers", |docker| {
-                let options = options.clone();
-                async move { docker.list_containers(Some(options)).await }
-            })
-            .await?;
+        let containers = self.engine.list(&Labels::filter()).await?;
         let handled = containers.into_iter().filter_map(|container| {
             let role = self.labels.role(&container.labels.unwrap_or_default())?;
             let running = container.state == Some(ContainerSummaryStateEnum::RUNNING);

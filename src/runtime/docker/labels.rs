@@ -61,6 +61,24 @@ impl Labels {
         HashMap::from([("label".to_owned(), vec![ROOT.to_owned()])])
     }
 
+    /// The filter for the containers of a server, of all roots: a copied root has the same uids.
+    pub(super) fn filter_of(uid: InstanceUid) -> HashMap<String, Vec<String>> {
+        let labels = vec![ROOT.to_owned(), format!("{UID}={uid}")];
+        HashMap::from([("label".to_owned(), labels)])
+    }
+
+    /// The name of a server's container. It has a part of the root's identity, since a copied root has the same uids.
+    pub(super) fn container_name(&self, uid: InstanceUid) -> String {
+        const ROOT_DIGITS: usize = 8;
+        format!("multidb-{uid}-{}", &self.root_name()[..ROOT_DIGITS])
+    }
+
+    /// Whether a container with these labels has this data directory, whatever root it belongs to.
+    pub(super) fn name_data(labels: &HashMap<String, String>, data_dir: &Path) -> bool {
+        let data = labels.get(DATA);
+        data.is_some_and(|data| is_same_directory(Path::new(data), data_dir))
+    }
+
     pub(super) fn server(&self, spec: &ServerSpec) -> HashMap<String, String> {
         let purpose = match spec.purpose {
             Purpose::Instance => "instance",

@@ -15,7 +15,6 @@ use tokio::time::timeout;
 
 use super::Inner;
 use super::engine::{CALL_TIMEOUT, CallError, Engine};
-use super::server::container_name;
 use crate::runtime::log_tail;
 
 /// The limit of silence while the engine sends a log.
@@ -88,7 +87,11 @@ impl Inner {
         log: &Path,
         lines: usize,
     ) -> Result<Vec<String>, RuntimeError> {
-        let current = match self.engine.log_tail(&container_name(uid), lines).await {
+        let current = match self.inspect_server(uid).await? {
+            Some(found) => self.engine.log_tail(&found.container.id, lines).await,
+            None => Ok(Vec::new()),
+        };
+        let current = match current {
             Ok(current) => current,
             Err(error) if error.is_missing() || error.is_conflict() => Vec::new(),
             Err(error) => return Err(error.into()),

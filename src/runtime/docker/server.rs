@@ -23,7 +23,7 @@ use super::Inner;
 use super::container::{Output, Plan};
 use super::engine::Engine;
 use super::image::Image;
-use super::labels::Role;
+use super::labels::{Labels, Role};
 use super::launch::LaunchError;
 use crate::runtime::ServerSpec;
 use crate::runtime::postmaster;
@@ -46,11 +46,6 @@ const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The delay before the engine is asked again whether a server runs, after it did not answer.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The name of a server's container.
-pub(super) fn container_name(uid: InstanceUid) -> String {
-    format!("multidb-{uid}")
-}
 
 /// A server's container, with what its removal needs.
 #[derive(Debug, Clone)]
@@ -147,7 +142,7 @@ impl Inner {
         spec: &ServerSpec,
         image: &Image,
     ) -> Result<String, RuntimeError> {
-        let name = container_name(spec.uid);
+        let name = self.labels.container_name(spec.uid);
         let run_dir = self.settings.layout.run_dir(spec.uid);
         let plan = Plan {
             name: name.clone(),
@@ -266,27 +261,26 @@ impl Inner {
         &self,
         uid: InstanceUid,
     ) -> Result<Option<ServerContainer>, RuntimeError> {
-        let name = container_name(uid);
-        let Some(container) = self.engine.inspect(&name).await? else {
-            return Ok(None);
-        };
-        let labels = container.config.and_then(|c| c.labels).unwrap_or_default();
-        let (Some(Role::Server { log, data_dir, .. }), Some(id)) =
-            (self.labels.role(&labels), container.id)
-        else {
-            return Err(RuntimeError {
-                message: format!("the container {name} does not belong to this root directory"),
-                hint: Some(
-                    "Look at its label multidb.root: another daemon may use this engine."
-                        .to_owned(),
-                ),
-            });
-        };
-        Ok(Some(ServerContainer {
-            container: ContainerRef { uid, id, log },
-            data_dir,
-            running: container.state.and_then(|state| state.running) == Some(true),
-        }))
+        let own_data = self.settings.layout.instance_data(uid);
+        for listed in self.engine.list(&Labels::filter_of(uid)).await? {
+            let (id, labels) = (listed.id.unwrap_or_default(), listed.labels);
+            let labels = labels.unwrap_or_default();
+            let Some(Role::Server { log, data_dir, .. }) = self.labels.role(&labels) else {
+                if Labels::name_data(&labels, &own_data) {
+                    return Err(of_another_root(&id));
+                }
+                continue;
+            };
+            let Some(container) = self.engine.inspect(&id).await? else {
+                continue;
+            };
+            return Ok(Some(ServerContainer {
+                container: ContainerRef { uid, id, log },
+                data_dir,
+                running: container.state.and_then(|state| state.running) == Some(true),
+            }));
+        }
+        Ok(None)
     }
 
     /// Requests a fast shutdown, and after `timeout` an immediate one. The removal of the container
@@ -385,6 +379,16 @@ async fn wait_exit(engine: &Engine, id: &str) -> String {
             Err(error) => tracing::debug!(container = id, ?error, "the engine does not answer"),
         }
         sleep(WATCH_RETRY_INTERVAL).await;
+    }
+}
+
+fn of_another_root(id: &str) -> RuntimeError {
+    RuntimeError {
+        message: format!("the container {id} has this data, but belongs to another root directory"),
+        hint: Some(
+            "Look at its labels: this root may have lost its root.json, or another daemon uses this engine."
+                .to_owned(),
+        ),
     }
 }
 

@@ -6,10 +6,11 @@ mod fixture;
 use std::time::Duration;
 
 use multidb_actors::ports::StartError;
+use multidb_store::RootId;
 use tokio::time::Instant;
 
 use self::fixture::{Fixture, TIMEOUT, check_started, eventually, query};
-use super::{Network, probe_engine};
+use super::{DockerHost, Network, probe_engine};
 use crate::runtime::{PostgresHost, ProgramRun, Purpose};
 
 #[tokio::test]
@@ -160,10 +161,7 @@ async fn a_second_daemon_takes_over_what_runs_and_removes_the_rest() {
     assert_eq!((purpose, found.uid), (Purpose::Instance, alive.uid));
     assert_eq!(found.postgres.endpoint, running.endpoint);
     assert_eq!(query(&found.postgres.endpoint, "select 3").await, "3");
-    assert_eq!(
-        fixture.containers().await,
-        [format!("multidb-{}", alive.uid)]
-    );
+    assert_eq!(fixture.containers().await, [fixture.name_of(&alive)]);
 
     second.stop_server(alive.uid, TIMEOUT).await.unwrap();
     assert_eq!(found.postgres.exited.await, "exit code 0");
@@ -181,10 +179,7 @@ async fn one_server_is_found_by_its_uid() {
     assert_eq!(found.uid, alive.uid);
     assert_eq!(found.postgres.endpoint, running.endpoint);
     assert!(second.find_server(dead.uid).await.unwrap().is_none());
-    assert_eq!(
-        fixture.containers().await,
-        [format!("multidb-{}", alive.uid)]
-    );
+    assert_eq!(fixture.containers().await, [fixture.name_of(&alive)]);
     second.stop_server(alive.uid, TIMEOUT).await.unwrap();
     assert!(second.find_server(alive.uid).await.unwrap().is_none());
     fixture.finish().await;
@@ -196,19 +191,23 @@ async fn another_roots_containers_are_not_ours() {
     let spec = theirs.cluster(1).await;
     let running = theirs.host.start_server(&spec).await.unwrap();
     assert!(ours.host.running_servers().await.unwrap().found.is_empty());
-    let found = ours.host.find_server(spec.uid).await;
-    let error = found.err().expect("it is another root's container");
-    assert!(
-        error.message.contains("does not belong to this root"),
-        "{}",
-        error.message
-    );
-    let error = ours.host.stop_server(spec.uid, TIMEOUT).await.unwrap_err();
-    assert!(
-        error.message.contains("does not belong to this root"),
-        "{}",
-        error.message
-    );
+    // A copied root has the same uids; its clones are other directories.
+    assert!(ours.host.find_server(spec.uid).await.unwrap().is_none());
+    ours.host.stop_server(spec.uid, TIMEOUT).await.unwrap();
+    // A root that has lost its identity, while its server runs.
+    let mut lost = theirs.host.inner.settings.clone();
+    lost.root = RootId::from_bits(rand::random());
+    let lost = DockerHost::new(lost).await.unwrap();
+    let found = lost.find_server(spec.uid).await.err();
+    let stopped = lost.stop_server(spec.uid, TIMEOUT).await.err();
+    for error in [found, stopped] {
+        let error = error.expect("the server runs on its data");
+        assert!(
+            error.message.contains("belongs to another root directory"),
+            "{}",
+            error.message
+        );
+    }
     assert_eq!(query(&running.endpoint, "select 4").await, "4");
     theirs.host.stop_server(spec.uid, TIMEOUT).await.unwrap();
     ours.finish().await;

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use multidb_store::{InstanceUid, Layout};
@@ -19,6 +19,23 @@ use crate::runtime::postmaster::Postmaster;
 /// A longer file is not one of ours.
 const BYTES_MAX: u64 = 16 << 10;
 
+/// Which file or directory this is, until the machine is restarted.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
 /// The daemon's file about one server.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ServerFile {
@@ -26,6 +43,8 @@ pub(super) struct ServerFile {
     pub(super) purpose: Purpose,
     /// The data directory of the server, relative to the root, which may be moved.
     data_dir: PathBuf,
+    /// The data directory itself: a copy of the root has another one, on which the server does not run.
+    data: FileIdentity,
     /// The postmaster.
     process: ProcessIdentity,
 }
@@ -47,6 +66,7 @@ impl ServerFile {
         Ok(Self {
             purpose,
             data_dir: relative.to_owned(),
+            data: FileIdentity::of(data_dir)?,
             process,
         })
     }
@@ -58,11 +78,15 @@ impl ServerFile {
         atomic_file::replace_unsynced(&layout.server_file(uid), &bytes, 0o600).map(drop)
     }
 
-    /// Reads it. None if there is none, or another file in its place.
+    /// Reads it. None if there is none, or another file in its place, or one about a server on other data.
     pub(super) fn read(layout: &Layout, uid: InstanceUid) -> Option<Self> {
         let path = layout.server_file(uid);
         match Self::try_read(&path) {
-            Ok(file) => Some(file),
+            Ok(file) => {
+                // A server may run on data that is gone.
+                let data = FileIdentity::of(&file.data_dir(layout));
+                data.map_or(true, |data| data == file.data).then_some(file)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "ignoring a file about a server");
@@ -135,12 +159,12 @@ mod tests {
         let own = i32::try_from(std::process::id()).unwrap();
         let process = ProcessIdentity::of(own).unwrap();
         let data_dir = layout.instance_data(uid());
+        fs::create_dir_all(&data_dir).unwrap();
         ServerFile::new(layout, Purpose::Instance, &data_dir, process).unwrap()
     }
 
     #[test]
     fn file_is_for_the_daemon_alone_and_survives_a_move_of_the_root() {
-        use std::os::unix::fs::MetadataExt;
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::new(directory.path().join("root"));
         assert_eq!(ServerFile::uids(&layout).unwrap(), []);
@@ -153,6 +177,11 @@ mod tests {
         let read = ServerFile::read(&moved, uid()).unwrap();
         assert_eq!(read.data_dir(&moved), moved.instance_data(uid()));
         assert!(read.postmaster().is_some());
+        // In a copy of the root it is about the server of the original.
+        let data = moved.instance_data(uid());
+        fs::rename(&data, directory.path().join("original")).unwrap();
+        fs::create_dir(&data).unwrap();
+        assert!(ServerFile::read(&moved, uid()).is_none());
         ServerFile::remove(&moved, uid()).unwrap();
         ServerFile::remove(&moved, uid()).unwrap();
         assert!(ServerFile::read(&moved, uid()).is_none());

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::lock::is_at;
 use super::*;
 use crate::codec::tests::example;
 
@@ -40,6 +41,32 @@ fn moved_root_and_one_behind_a_link_have_the_same_identity() {
     std::os::unix::fs::symlink(&moved, layout.root()).unwrap();
     assert_eq!(identify(&layout).unwrap(), id);
     assert_eq!(identify(&Layout::new(moved)).unwrap(), id);
+}
+
+#[test]
+fn copy_of_a_root_is_refused_until_it_has_an_identity_of_its_own() {
+    let (directory, layout) = made();
+    let id = identify(&layout).unwrap();
+    let instance = layout.instance(example().uid);
+    fs::create_dir(&instance).unwrap();
+    manifest::write(&instance, &example()).unwrap();
+    let copy = Layout::new(directory.path().join("copy"));
+    let copied = std::process::Command::new("cp")
+        .arg("--archive")
+        .args([layout.root(), copy.root()])
+        .status();
+    assert!(copied.unwrap().success());
+    let error = identify(&copy).unwrap_err();
+    assert!(matches!(error, RootError::Copied { .. }), "{error}");
+    fs::remove_file(copy.marker()).unwrap();
+    assert_ne!(identify(&copy).unwrap(), id);
+    assert_eq!(identify(&layout).unwrap(), id);
+    // A disk that is not mounted.
+    fs::rename(layout.instances(), directory.path().join("elsewhere")).unwrap();
+    assert!(matches!(inspect(&layout), Err(RootError::Copied { .. })));
+    // Behind a link, it is the same.
+    std::os::unix::fs::symlink(directory.path().join("elsewhere"), layout.instances()).unwrap();
+    assert_eq!(identify(&layout).unwrap(), id);
 }
 
 #[test]

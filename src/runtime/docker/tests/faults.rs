@@ -25,7 +25,7 @@ async fn a_killed_container_is_noticed_cleared_away_and_its_data_is_whole() {
         "create table t as select 7 as n; select n from t",
     )
     .await;
-    fixture.docker(&["kill", &format!("multidb-{}", spec.uid)]);
+    fixture.docker(&["kill", &fixture.name_of(&spec)]);
     assert_eq!(running.exited.await, "killed by SIGKILL");
     eventually("its container is gone", async || {
         fixture.containers().await.is_empty()

@@ -111,7 +111,7 @@ impl Fixture {
 
     /// A server's container as a killed daemon leaves it when Postgres has exited meanwhile.
     pub(super) async fn leave_exited(&self, spec: &ServerSpec) {
-        let name = format!("multidb-{}", spec.uid);
+        let name = self.name_of(spec);
         let args = ["create".to_owned(), format!("--name={name}")];
         let labels = self.host.inner.labels.server(spec);
         let labels = labels.iter().map(|(k, v)| format!("--label={k}={v}"));
@@ -119,6 +119,11 @@ impl Fixture {
         let all: Vec<String> = args.into_iter().chain(labels).chain(rest).collect();
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         self.docker(&all);
+    }
+
+    /// The name of a server's container.
+    pub(super) fn name_of(&self, spec: &ServerSpec) -> String {
+        self.host.inner.labels.container_name(spec.uid)
     }
 
     /// The names of the containers of this root, without the pause container.

@@ -83,7 +83,11 @@ impl Recipe {
                 let engine = Http::new(Path::new(ENGINE));
                 let shown = environment.instance(instance);
                 let uid = shown["uid"].as_str().expect("an instance has a uid");
-                let path = format!("{API}/containers/multidb-{uid}/json");
+                let filter = format!("%7B%22label%22%3A%5B%22multidb.uid%3D{uid}%22%5D%7D");
+                let path = format!("{API}/containers/json?filters={filter}");
+                let listed = engine.request("GET", &path, None);
+                let id = listed[0]["Id"].as_str().expect("the instance runs");
+                let path = format!("{API}/containers/{id}/json");
                 let body = container_body(&engine.request("GET", &path, None), dir);
                 let body = replace(&body.to_string());
                 How::Container(engine, serde_json::from_str(&body).expect("it was JSON"))
