@@ -78,6 +78,14 @@ impl Daemon {
         self.dir.path().join("multidb.toml")
     }
 
+    /// Replaces a part of the configuration.
+    #[track_caller]
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let config = std::fs::read_to_string(self.config_file()).expect("it has a configuration");
+        assert!(config.contains(from), "{from} is not in {config}");
+        std::fs::write(self.config_file(), config.replace(from, to)).expect("it can be written");
+    }
+
     /// The project's git repository.
     pub fn repository(&self) -> &Repository {
         &self.repository
@@ -162,6 +170,14 @@ impl Daemon {
     pub fn data_dir(&self, name: &str) -> PathBuf {
         let shown = self.instance(name);
         PathBuf::from(shown["data_dir"].as_str().expect("data_dir is a text"))
+    }
+
+    /// The instance's run directory.
+    #[track_caller]
+    pub fn run_dir(&self, name: &str) -> PathBuf {
+        let shown = self.instance(name);
+        let uid = shown["uid"].as_str().expect("uid is a text");
+        self.root().join("run").join(uid)
     }
 
     /// The connection parameters of a driver with this user name.
@@ -252,7 +268,12 @@ impl Daemon {
 
     /// Starts the daemon's process without waiting for it.
     pub fn launch_only(&self) {
-        self.launch(Command::new(&self.binary), &[]);
+        self.launch_only_with(&[]);
+    }
+
+    /// Starts the daemon's process with additional environment variables, without waiting for it.
+    pub fn launch_only_with(&self, environment: &[(&str, &str)]) {
+        self.launch(Command::new(&self.binary), environment);
     }
 
     /// Waits until the daemon answers.

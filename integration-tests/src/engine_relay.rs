@@ -20,6 +20,9 @@ pub struct EngineRelay {
 #[derive(Default)]
 struct State {
     cut: bool,
+    held: bool,
+    /// The clients that were accepted meanwhile.
+    waiting: Vec<UnixStream>,
     /// Both ends of each forwarded connection.
     open: Vec<UnixStream>,
 }
@@ -32,7 +35,7 @@ impl EngineRelay {
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                forward(client, &shared);
+                accept(client, &shared);
             }
         });
         Self {
@@ -55,9 +58,23 @@ impl EngineRelay {
         }
     }
 
+    /// Accepts new connections, and forwards nothing of them until [`EngineRelay::mend`].
+    pub fn hold(&self) {
+        self.state.lock().expect("no relay panics").held = true;
+    }
+
+    /// The connections that wait.
+    pub fn waiting(&self) -> usize {
+        self.state.lock().expect("no relay panics").waiting.len()
+    }
+
     /// Forwards connections again.
     pub fn mend(&self) {
-        self.state.lock().expect("no relay panics").cut = false;
+        let mut state = self.state.lock().expect("no relay panics");
+        (state.cut, state.held) = (false, false);
+        for client in std::mem::take(&mut state.waiting) {
+            forward(client, &mut state);
+        }
     }
 }
 
@@ -67,13 +84,18 @@ impl Drop for EngineRelay {
     }
 }
 
-fn forward(client: UnixStream, state: &Mutex<State>) {
+fn accept(client: UnixStream, state: &Mutex<State>) {
     let Ok(mut state) = state.lock() else {
         return;
     };
-    if state.cut {
-        return;
+    if state.held {
+        state.waiting.push(client);
+    } else if !state.cut {
+        forward(client, &mut state);
     }
+}
+
+fn forward(client: UnixStream, state: &mut State) {
     let Ok(engine) = UnixStream::connect(ENGINE) else {
         return;
     };

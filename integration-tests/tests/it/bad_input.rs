@@ -121,6 +121,23 @@ fn configuration_with_several_faults_reports_all_of_them() {
 }
 
 #[test]
+fn root_with_a_comma_is_refused_before_anything_is_made() {
+    let daemon = daemon().without_snapshots().prepare();
+    let root = daemon.dir().join("a,b");
+    let line = |root: &std::path::Path| format!("root = {root:?}");
+    daemon.reconfigure(&line(&daemon.root()), &line(&root));
+    for args in [&["config", "check"][..], &["serve"]] {
+        let output = daemon.cli(args);
+        assert_eq!(output.code, Some(1), "{args:?}: {output:?}");
+        assert!(
+            output.stderr.contains("must not contain a comma"),
+            "{output:?}"
+        );
+    }
+    assert!(!root.exists());
+}
+
+#[test]
 fn configuration_whose_certificate_cannot_be_used_is_not_valid() {
     let daemon = daemon().without_snapshots().prepare();
     let authority = Authority::create(daemon.dir());

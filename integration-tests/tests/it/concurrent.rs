@@ -89,3 +89,32 @@ fn client_beyond_max_connections_is_refused() {
         daemon.try_connect("instance:full").is_ok()
     });
 }
+
+#[test]
+fn commands_do_not_wait_for_a_crowd_of_creations() {
+    const CREATIONS: usize = 30;
+    let daemon = daemon().start();
+    for name in ["pinned", "removed"] {
+        drop(daemon.connect(&format!("instance:{name},snapshot:monday")));
+        daemon.cli(&["instance", "stop", name, "--yes"]).ok();
+    }
+    let creating = || {
+        let listed = daemon.json(&["instance", "ls", "--state", "cloning"]);
+        listed.as_array().map_or(0, Vec::len)
+    };
+    let configs: Vec<_> = (0..CREATIONS)
+        .map(|number| daemon.config(&format!("instance:i{number},snapshot:monday")))
+        .collect();
+    std::thread::scope(|scope| {
+        for config in &configs {
+            scope.spawn(|| Session::connect(config).expect("it is served"));
+        }
+        eventually("they are being created", Duration::from_secs(30), || {
+            creating() > CREATIONS / 2
+        });
+        daemon.cli(&["instance", "pin", "pinned"]).ok();
+        daemon.instance("pinned");
+        daemon.cli(&["instance", "rm", "--yes", "removed"]).ok();
+        assert!(creating() > 0, "the commands waited for all of them");
+    });
+}

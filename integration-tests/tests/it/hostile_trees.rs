@@ -15,14 +15,11 @@ const NESTED: usize = 20_000;
 /// Makes nested directories and everything else that is hard to delete, in the data and in the run directory.
 fn fill(daemon: &Daemon, instance: &str) {
     let session = daemon.connect(&format!("instance:{instance},snapshot:monday"));
-    let data = daemon.data_dir(instance);
-    let uid = data.parent().and_then(Path::file_name);
-    let uid = uid.expect("data is in the instance's directory");
-    let run_dir = daemon.root().join("run").join(uid);
+    let (data, run_dir) = (daemon.data_dir(instance), daemon.run_dir(instance));
     for directory in [&data, &run_dir] {
         let program = format!(
             "cat > /dev/null; cd {} && mkdir closed closed/inner && chmod 0 closed && mkfifo fifo \
-             && ln -s /dev/zero zero && mkdir d",
+             && ln -s /dev/zero zero && ln -s /dev/zero server.json && mkdir d",
             directory.display()
         );
         let sql = format!("copy (select 1) to program $program${program}$program$");
@@ -52,6 +49,20 @@ fn instance_with_deeply_nested_directories_stops_and_is_removed() {
     for engine in [Engine::Process, Engine::Docker] {
         let daemon = daemon_on(Disk::Xfs, engine).start();
         fill(&daemon, "hostile");
+        // At a start there are such trees in the trash and of an interrupted import, too.
+        daemon.kill9();
+        let left = ["trash/left", "snapshots/.staging-left"].map(|left| daemon.root().join(left));
+        for directory in &left {
+            fs::create_dir_all(directory.join("d")).expect("it can be made");
+            nest(directory);
+        }
+        daemon.start();
+        assert_eq!(daemon.state("hostile"), "running");
+        for directory in &left {
+            eventually("it is gone", Duration::from_secs(60), || {
+                !directory.exists()
+            });
+        }
         daemon.cli(&["instance", "stop", "hostile", "--yes"]).ok();
         assert_eq!(daemon.state("hostile"), "stopped");
         assert_eq!(entries(&daemon.root().join("run")), 0);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use multidb_integration_tests::eventually;
+use multidb_integration_tests::{Session, eventually, postmaster_pid};
+use tokio::time::Instant;
 
 use crate::daemon;
 
@@ -57,4 +58,53 @@ fn waiting_client_is_served_when_an_instance_becomes_unused() {
         let shown = daemon.json(&["instance", "show", "waiter"]);
         assert!(shown["waiting_for"].is_null(), "{shown}");
     });
+}
+
+#[test]
+fn servers_found_beyond_max_running_are_stopped_before_they_count_as_stopped() {
+    let daemon = daemon().set_raw("limits", "max_running", "2").start();
+    let names = ["a", "b"];
+    for name in names {
+        let session = daemon.connect(&format!("instance:{name},snapshot:monday"));
+        let made = session.query("create table kept as select 1 as x");
+        made.expect("it is writable");
+    }
+    daemon.kill9();
+    daemon.reconfigure("max_running = 2", "max_running = 1");
+    daemon.start();
+    daemon.wait_state("b", "stopped");
+    assert_eq!(postmaster_pid(&daemon.data_dir("b")), None);
+    assert_eq!(daemon.state("a"), "running");
+    for name in names {
+        let session = daemon.connect(&format!("instance:{name}"));
+        assert_eq!(session.one("select x from kept"), "1");
+    }
+}
+
+#[test]
+fn instances_past_max_running_take_turns_that_are_worth_their_start() {
+    /// The least time that an instance keeps its slot.
+    const RESIDENCY: Duration = Duration::from_millis(250);
+    let daemon = daemon().set_raw("limits", "max_running", "1").start();
+    let names = ["a", "b"];
+    for name in names {
+        drop(daemon.connect(&format!("instance:{name},snapshot:monday")));
+    }
+    let starts = || daemon.log().matches("to=\"running\"").count();
+    let (before, began) = (starts(), Instant::now());
+    std::thread::scope(|scope| {
+        for name in names {
+            let config = daemon.config(&format!("instance:{name}"));
+            scope.spawn(move || {
+                for _ in 0..40 {
+                    Session::connect(&config)
+                        .expect("it is served")
+                        .one("select 1");
+                }
+            });
+        }
+    });
+    let elapsed = began.elapsed();
+    let turns = elapsed.as_millis() / RESIDENCY.as_millis() + 2;
+    assert!((starts() - before) as u128 <= turns, "{elapsed:?}");
 }

@@ -11,14 +11,6 @@ use crate::docker::containers;
 
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Replaces a part of the configuration.
-#[track_caller]
-fn reconfigure(daemon: &Daemon, from: &str, to: &str) {
-    let config = fs::read_to_string(daemon.config_file()).expect("there is a configuration");
-    assert!(config.contains(from), "{from} is not in {config}");
-    fs::write(daemon.config_file(), config.replace(from, to)).expect("it can be written");
-}
-
 /// Creates an instance with a row, and returns whether its data is still there.
 fn keep_a_row(daemon: &Daemon, name: &str) {
     let session = daemon.connect(&format!("instance:{name},gitref:main"));
@@ -89,7 +81,7 @@ fn daemon_starts_without_its_engine_and_serves_as_soon_as_it_answers() {
 fn kind_of_a_root_is_detected_once() {
     let daemon = daemon_on(Disk::Xfs, Engine::Docker).prepare();
     daemon.expect_log("");
-    reconfigure(&daemon, "kind = \"docker\"\n", "");
+    daemon.reconfigure("kind = \"docker\"\n", "");
     daemon.start();
     keep_a_row(&daemon, "a");
     assert_eq!(daemon.instance("a")["runtime"], "docker");
@@ -100,6 +92,15 @@ fn kind_of_a_root_is_detected_once() {
     daemon.start_with(&[("DOCKER_HOST", &relay.host())]);
     assert_unavailable(&daemon, "a");
     relay.mend();
+    assert_row(&daemon, "a");
+    assert_eq!(containers(&daemon).len(), 1);
+    daemon.stop();
+    // It accepts, and does not answer for some time.
+    relay.hold();
+    daemon.launch_only_with(&[("DOCKER_HOST", &relay.host())]);
+    eventually("the engine is asked", LIMIT, || relay.waiting() > 0);
+    relay.mend();
+    daemon.wait_ready();
     assert_row(&daemon, "a");
     assert_eq!(containers(&daemon).len(), 1);
     daemon.stop();
@@ -117,7 +118,7 @@ fn kind_that_was_changed_by_hand_leaves_the_data_and_the_server_alone() {
         let (own, other) = (format!("kind = {own:?}"), format!("kind = {other:?}"));
         daemon.kill9();
 
-        reconfigure(&daemon, &own, &other);
+        daemon.reconfigure(&own, &other);
         daemon.start();
         assert_unavailable(&daemon, "a");
         let removed = daemon.cli(&["instance", "rm", "--yes", "a"]);
@@ -125,7 +126,7 @@ fn kind_that_was_changed_by_hand_leaves_the_data_and_the_server_alone() {
         assert_unavailable(&daemon, "a");
         daemon.stop();
 
-        reconfigure(&daemon, &other, &own);
+        daemon.reconfigure(&other, &own);
         daemon.start();
         assert_eq!(daemon.state("a"), "running");
         assert_row(&daemon, "a");
@@ -153,7 +154,7 @@ fn root_that_was_moved_or_is_reached_by_a_link_finds_its_containers() {
 
     daemon.kill9();
     fs::remove_file(&root).expect("the link can be removed");
-    reconfigure(&daemon, &root_line(&root), &root_line(&moved));
+    daemon.reconfigure(&root_line(&root), &root_line(&moved));
     daemon.start();
     assert_eq!(daemon.state("a"), "running");
     assert_row(&daemon, "a");

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use multidb_integration_tests::{Daemon, RawClient, Session, eventually};
@@ -51,15 +50,6 @@ fn instance_full_of_idle_sessions_of_a_superuser_frees_itself() {
     busy_query.wait().expect("a running query is not idle");
     daemon.connect("instance:full").one("select 1");
     assert!(warnings(&daemon, "no free connection") <= 2);
-}
-
-/// The path of the instance's socket.
-fn socket(daemon: &Daemon, instance: &str) -> PathBuf {
-    let data = daemon.data_dir(instance);
-    let uid = data.parent().and_then(|dir| dir.file_name());
-    let run = daemon.root().join("run");
-    run.join(uid.expect("data is in a directory"))
-        .join(".s.PGSQL.5432")
 }
 
 #[test]
@@ -112,7 +102,7 @@ fn program_in_the_place_of_a_postgres_cuts_no_query_and_the_instance_can_be_star
         .expect_log("backend could not be terminated");
     let busy = daemon.connect("instance:a,snapshot:monday");
     let query = busy.start("select pg_sleep(6)");
-    let socket = socket(&daemon, "a");
+    let socket = daemon.run_dir("a").join(".s.PGSQL.5432");
     std::fs::remove_file(&socket).expect("it can be removed");
     let listener = UnixListener::bind(&socket).expect("the path is free");
     std::thread::spawn(move || {
