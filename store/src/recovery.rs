@@ -112,6 +112,16 @@ pub struct Plan {
     pub epoch: u64,
 }
 
+impl Plan {
+    /// Whether clones that are served or kept may have to be made durable first.
+    pub fn has_unsynced_clones(&self) -> bool {
+        let mut instances = self.instances.iter();
+        let mut leftovers = self.leftovers.iter();
+        let is_kept = |leftover: &Leftover| leftover.action != LeftoverAction::Delete;
+        instances.any(|one| one.origin.may_be_unsynced()) || leftovers.any(is_kept)
+    }
+}
+
 /// An instance at a start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
@@ -138,6 +148,16 @@ pub enum RecordOrigin {
     Updated,
     /// The manifest of a clone that no record named.
     Manifest,
+}
+
+impl RecordOrigin {
+    /// Whether the clone may be complete and not durable: no record said that it is ready, which is written last.
+    pub fn may_be_unsynced(self) -> bool {
+        match self {
+            Self::Finished | Self::Kept | Self::Manifest => true,
+            Self::Database | Self::Updated => false,
+        }
+    }
 }
 
 /// A clone that is not of an instance.

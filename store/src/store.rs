@@ -4,6 +4,8 @@
 //! copy: a database that cannot be read is moved aside and rebuilt from the manifests, and a record that is
 //! missing is added from its manifest.
 
+use std::fs::File;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -153,15 +155,16 @@ impl Store {
             let moved_to = None;
             recovery = Recovery::Rebuilt { moved_to, cause };
         }
-        let database = match recovery {
-            Recovery::Unwritable(_) => None,
-            _ => match Self::carry_out(&database, &plan) {
-                Err(error) if error.is_unwritable() => {
-                    recovery = Recovery::Unwritable(error);
-                    None
-                }
-                done => done.map(|()| Some(database))?,
-            },
+        let carried_out = sync_clones(layout, &plan).and_then(|()| match recovery {
+            Recovery::Unwritable(_) => Ok(None),
+            _ => Self::carry_out(&database, &plan).map(|()| Some(database)),
+        });
+        let database = match carried_out {
+            Err(error) if error.is_unwritable() => {
+                recovery = Recovery::Unwritable(error);
+                None
+            }
+            done => done?,
         };
         mend_manifests(layout, &plan);
         Ok(Opened {
@@ -274,6 +277,22 @@ fn reopen(layout: &Layout) -> Result<Contents, StoreError> {
         }
     }
     Database::open_and_read(layout)
+}
+
+/// Makes the clones durable whose daemon died before their records were ready: now a client may be told of them. All
+/// at once, since only that is certain on every file system.
+fn sync_clones(layout: &Layout, plan: &Plan) -> Result<(), StoreError> {
+    if !plan.has_unsynced_clones() {
+        return Ok(());
+    }
+    let path = layout.instances();
+    let sync = || -> io::Result<()> { Ok(rustix::fs::syncfs(File::open(&path)?)?) };
+    let synced = sync();
+    synced.map_err(|source| StoreError::Io {
+        action: "sync",
+        path,
+        source,
+    })
 }
 
 /// Writes the manifests that are damaged or missing beside the data of an instance.

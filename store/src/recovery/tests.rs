@@ -299,3 +299,26 @@ fn epoch_is_the_highest_of_all() {
     all.epoch = 9;
     assert_eq!(plan(all).epoch, 9);
 }
+
+#[test]
+fn clones_that_no_ready_record_names_are_made_durable_first() {
+    let is_synced = |record: Option<&InstanceRecord>, clone: FoundClone| {
+        let records: Vec<_> = record.cloned().into_iter().collect();
+        plan(found(&records, &[clone])).has_unsynced_clones()
+    };
+    let [cloning, deleting] =
+        [Phase::Cloning, Phase::Deleting].map(|phase| record("x", 1, 1, phase));
+    let ready = ready(1, 1);
+    let damaged = FoundClone {
+        manifest: FoundManifest::Damaged("no".to_owned()),
+        ..clone_of(&ready, true)
+    };
+    for record in [&cloning, &deleting] {
+        assert!(is_synced(Some(record), clone_of(record, true)));
+    }
+    assert!(is_synced(None, clone_of(&ready, true)));
+    assert!(is_synced(None, damaged));
+    // It was durable before its record was written, or is deleted.
+    assert!(!is_synced(Some(&ready), clone_of(&ready, true)));
+    assert!(!is_synced(Some(&cloning), clone_of(&cloning, false)));
+}
