@@ -166,9 +166,11 @@ impl PostgresHost for DockerHost {
     }
 
     async fn start_server(&self, spec: &ServerSpec) -> Result<RunningPostgres, StartError> {
+        // Before the task, so that a start whose caller has left by then does nothing.
+        let lock = self.inner.locks.lock(spec.uid).await;
         let spec = spec.clone();
         let started = self
-            .detached(|inner, given_up| inner.start(spec, given_up))
+            .detached(|inner, given_up| inner.start(spec, lock, given_up))
             .await?;
         Ok(started.keep())
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use multidb_actors::ports::{Endpoint, RunningPostgres, RuntimeError, StartError};
 use multidb_store::InstanceUid;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +68,8 @@ pub(super) struct Started {
     postgres: Option<RunningPostgres>,
     inner: Arc<Inner>,
     container: ContainerRef,
+    /// Held until the server is kept or gone, so that nobody finds it in between.
+    lock: Option<OwnedMutexGuard<()>>,
 }
 
 impl Started {
@@ -85,8 +87,9 @@ impl Drop for Started {
     fn drop(&mut self) {
         if self.postgres.is_some() {
             let (inner, container) = (Arc::clone(&self.inner), self.container.clone());
+            let lock = self.lock.take();
             self.inner.tasks.spawn(async move {
-                let _lock = inner.locks.lock(container.uid).await;
+                let _lock = lock;
                 inner.clear_away_logged(&container).await;
             });
         }
@@ -94,15 +97,17 @@ impl Drop for Started {
 }
 
 impl Inner {
+    /// Starts a server whose lock the caller has taken.
     pub(super) async fn start(
         self: Arc<Self>,
         spec: ServerSpec,
+        lock: OwnedMutexGuard<()>,
         given_up: CancellationToken,
     ) -> Result<Started, StartError> {
-        let _lock = self.locks.lock(spec.uid).await;
         let image = tokio::select! {
-            image = self.image(spec.postgres_major) => image?,
+            biased;
             () = given_up.cancelled() => return Err(abandoned().into()),
+            image = self.image(spec.postgres_major) => image?,
         };
         self.refuse_other_server(spec.uid, &spec.data_dir).await?;
         let run_dir = self.settings.layout.run_dir(spec.uid);
@@ -132,6 +137,7 @@ impl Inner {
             postgres: Some(self.watched(&container)),
             inner: Arc::clone(&self),
             container,
+            lock: Some(lock),
         })
     }
 

@@ -3,11 +3,13 @@
 mod faults;
 mod fixture;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use multidb_actors::ports::StartError;
 use multidb_store::RootId;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::fixture::{Fixture, TIMEOUT, check_started, eventually, query};
 use super::{DockerHost, Network, probe_engine};
@@ -281,6 +283,35 @@ async fn twenty_abandoned_starts_leave_nothing() {
         fixture.containers().await.is_empty()
     })
     .await;
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_the_end_of_a_start_that_was_given_up() {
+    let fixture = Fixture::new().await;
+    let spec = fixture.cluster(1).await;
+    for step in 0..8 {
+        let limit = Duration::from_millis(step * 40);
+        // It may have succeeded in time.
+        let _started = tokio::time::timeout(limit, fixture.host.start_server(&spec)).await;
+        fixture.host.stop_server(spec.uid, TIMEOUT).await.unwrap();
+        assert!(fixture.containers().await.is_empty(), "after {limit:?}");
+    }
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_takes_is_not_found_before_it_is_gone() {
+    let fixture = Fixture::new().await;
+    let spec = fixture.cluster(1).await;
+    let inner = &fixture.host.inner;
+    let lock = inner.locks.lock(spec.uid).await;
+    let started = Arc::clone(inner).start(spec.clone(), lock, CancellationToken::new());
+    let started = started.await.unwrap();
+    assert!(inner.locks.is_locked(spec.uid));
+    drop(started);
+    assert!(fixture.host.find_server(spec.uid).await.unwrap().is_none());
+    assert!(fixture.containers().await.is_empty());
     fixture.finish().await;
 }
 

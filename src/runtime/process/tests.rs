@@ -85,6 +85,19 @@ async fn a_server_that_was_killed_is_noticed_and_starts_again() {
 }
 
 #[tokio::test]
+async fn a_stop_waits_for_the_end_of_a_start_that_was_given_up() {
+    let fixture = Fixture::new().await;
+    for step in 0..12 {
+        let limit = Duration::from_millis(step * 8);
+        // It may have succeeded in time.
+        let _started =
+            tokio::time::timeout(limit, fixture.host.start_server(&fixture.spec())).await;
+        fixture.stop().await;
+        assert!(fixture.is_clear(), "after {limit:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_backend_that_does_not_notice_its_postmasters_death_does_not_prevent_a_start() {
     let fixture = Fixture::new().await;
     let running = fixture.start().await;
