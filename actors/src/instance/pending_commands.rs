@@ -54,7 +54,8 @@ fn result(
         | (Command::Stop, State::Stopped | State::Failed)
         | (Command::Delete, State::Gone)
         | (Command::Expire, _) => Some(Ok(())),
-        (Command::Start | Command::Delete, State::Failed)
+        // A reset that was asked for during a deletion fails with it.
+        (Command::Start | Command::Delete | Command::Reset, State::Failed)
         | (
             Command::Start | Command::Stop | Command::Reset | Command::Delete,
             State::Unavailable {
@@ -66,13 +67,12 @@ fn result(
             Some(Err(InstanceError::Deleted))
         }
         // A reset ends with its clone.
-        (
-            Command::Reset,
-            State::Stopped | State::Starting { .. } | State::Running { .. } | State::Failed,
-        ) => match failure {
-            Some(error @ InstanceError::Clone(_)) => Some(Err(error.clone())),
-            _ => Some(Ok(())),
-        },
+        (Command::Reset, State::Stopped | State::Starting { .. } | State::Running { .. }) => {
+            match failure {
+                Some(error @ InstanceError::Clone(_)) => Some(Err(error.clone())),
+                _ => Some(Ok(())),
+            }
+        }
         (
             _,
             State::Unavailable {

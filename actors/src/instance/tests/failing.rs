@@ -62,6 +62,28 @@ fn failed_deletion_is_reported_and_leaves_the_instance_usable() {
 }
 
 #[test]
+fn reset_during_a_deletion_that_fails_has_failed_too() {
+    paused(async {
+        let mut fixture = new_instance();
+        drop(fixture.attach().await.unwrap());
+        let failure = CloneError::Failed {
+            message: "no".to_owned(),
+        };
+        *fixture.actors.cloner.delete_failure.lock().unwrap() = Some(failure);
+        let runtime = fixture.actors.runtime.clone();
+        let gate = runtime.stop_gate.write().await;
+        let deleted = fixture.addr.send(Control(Command::Delete));
+        fixture.until("stopping").await;
+        let reset = fixture.addr.send(Control(Command::Reset));
+        drop(gate);
+        for answer in [deleted, reset] {
+            let error = answer.await.unwrap().unwrap_err();
+            assert!(matches!(error, InstanceError::Delete(_)), "{error}");
+        }
+    });
+}
+
+#[test]
 fn start_command_during_a_stop_is_carried_out_after_it() {
     paused(async {
         let mut fixture = new_instance();
