@@ -30,14 +30,16 @@ use crate::supervisor::{
     Acquire, AcquireError, Acquired, ProjectSettings, Supervisor, SupervisorDeps,
 };
 
+mod backend;
 mod clock;
 pub mod fuzz;
 mod postgres;
 mod probe;
 mod runtime;
 
+pub use self::backend::{Backend, error, message};
 pub use self::clock::FakeClock;
-pub use self::postgres::{FakePostgres, Login, error, message};
+pub use self::postgres::{FakePostgres, Login};
 pub use self::probe::FakeProbe;
 pub use self::runtime::{FakeRuntime, Starts};
 

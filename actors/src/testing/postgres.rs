@@ -6,18 +6,15 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use bytes::{BufMut, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::lock;
+use super::{Backend, error, message};
 use crate::ports::Endpoint;
-use crate::wire::{StartupMessage, StartupRequest, decode_frame, decode_startup};
-
-/// The longest message that a test sends.
-const BODY_LENGTH_MAX: u32 = 1 << 20;
+use crate::wire::{StartupMessage, StartupRequest};
 
 /// The outcome of one login.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,8 +34,7 @@ pub enum Login {
     Flood(&'static [u8]),
 }
 
-/// A server on its own Unix socket. Its backends have the process ids 1000, 1001 and so on, and their
-/// secrets are four bytes of 7.
+/// A server on its own Unix socket. Its backends have the process ids 1000, 1001 and so on.
 pub struct FakePostgres {
     /// The address of the socket.
     pub endpoint: Endpoint,
@@ -127,114 +123,43 @@ impl FakePostgres {
 
 async fn serve(socket: UnixStream, process_id: i32, shared: Arc<Shared>) {
     let (end, ended) = oneshot::channel();
-    let mut backend = Backend {
-        socket,
-        unread: BytesMut::new(),
-        process_id,
-        shared: shared.clone(),
-    };
+    let mut backend = Backend::new(socket, process_id);
     lock(&shared.backends).insert(process_id, end);
     let terminated = tokio::select! {
         // A client that disconnects ends its backend, as in Postgres.
-        _result = backend.run() => false,
+        _result = shared.run(&mut backend, process_id) => false,
         ended = ended => ended.is_ok(),
     };
     if terminated {
-        let message = error(
-            "57P01",
-            "terminating connection due to administrator command",
-        );
-        // If its client does not read, a backend ends without sending its error.
-        let _full = backend.socket.try_write(&message);
+        backend.terminate();
     }
     lock(&shared.backends).remove(&process_id);
 }
 
-struct Backend {
-    socket: UnixStream,
-    unread: BytesMut,
-    process_id: i32,
-    shared: Arc<Shared>,
-}
-
-impl Backend {
-    async fn run(&mut self) -> io::Result<()> {
-        let startup = loop {
-            match decode_startup(&mut self.unread).map_err(io::Error::other)? {
-                Some(startup) => break startup,
-                None => self.read().await?,
-            }
-        };
-        match startup {
+impl Shared {
+    async fn run(&self, backend: &mut Backend, process_id: i32) -> io::Result<()> {
+        match backend.startup().await? {
             StartupRequest::Ssl | StartupRequest::GssEnc => {}
             StartupRequest::Cancel(request) => {
-                lock(&self.shared.cancelled).push(request.process_id);
-                let running = lock(&self.shared.running).remove(&request.process_id);
+                lock(&self.cancelled).push(request.process_id);
+                let running = lock(&self.running).remove(&request.process_id);
                 drop(running);
             }
             StartupRequest::Startup(message) => {
-                lock(&self.shared.startups).push(message);
-                let login = lock(&self.shared.logins).pop_front().unwrap_or_default();
-                if self.login(login).await? {
-                    self.session().await?;
+                lock(&self.startups).push(message);
+                let login = lock(&self.logins).pop_front().unwrap_or_default();
+                if log_in(backend, login).await? {
+                    self.session(backend, process_id).await?;
                 }
             }
         }
         Ok(())
     }
 
-    async fn read(&mut self) -> io::Result<()> {
-        match self.socket.read_buf(&mut self.unread).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
-        }
-    }
-
-    async fn login(&mut self, login: Login) -> io::Result<bool> {
-        match login {
-            Login::Accept => {}
-            Login::Refuse(sqlstate, text) => {
-                self.socket.write_all(&error(sqlstate, text)).await?;
-                return Ok(false);
-            }
-            Login::AskPassword => {
-                self.socket.write_all(&message(b'R', &[0, 0, 0, 3])).await?;
-                return Ok(false);
-            }
-            Login::HangUp => return Ok(false),
-            Login::Hang => std::future::pending().await,
-            Login::Flood(bytes) => loop {
-                self.socket.write_all(&bytes.repeat(1000)).await?;
-            },
-        }
-        let mut key = self.process_id.to_be_bytes().to_vec();
-        key.extend([7; 4]);
-        let greeting = [
-            message(b'R', &[0; 4]),
-            message(b'S', b"server_version\x0015.0\0"),
-            message(b'K', &key),
-            message(b'Z', b"I"),
-        ];
-        self.socket.write_all(&greeting.concat()).await?;
-        Ok(true)
-    }
-
-    async fn session(&mut self) -> io::Result<()> {
+    async fn session(&self, backend: &mut Backend, process_id: i32) -> io::Result<()> {
         let mut status = b'I';
-        loop {
-            let Some(frame) =
-                decode_frame(&mut self.unread, BODY_LENGTH_MAX).map_err(io::Error::other)?
-            else {
-                self.read().await?;
-                continue;
-            };
-            if frame.tag == b'X' {
-                *lock(&self.shared.terminates) += 1;
-                return Ok(());
-            }
-            let query = String::from_utf8_lossy(&frame.body);
-            let query = query.trim_end_matches('\0').to_owned();
-            lock(&self.shared.queries).push(query.clone());
+        while let Some(query) = backend.query().await? {
+            lock(&self.queries).push(query.clone());
             let answer = match query.as_str() {
                 "begin" => {
                     status = b'T';
@@ -242,30 +167,42 @@ impl Backend {
                 }
                 "sleep" => {
                     let (end, ended) = oneshot::channel::<()>();
-                    lock(&self.shared.running).insert(self.process_id, end);
+                    lock(&self.running).insert(process_id, end);
                     let _cancelled = ended.await;
                     error("57014", "canceling statement due to user request")
                 }
                 "flood" => loop {
-                    self.socket.write_all(&message(b'D', &[0; 8192])).await?;
+                    let row = message(b'D', &[0; 8192]);
+                    backend.socket.write_all(&row).await?;
                 },
                 _ => message(b'C', b"SELECT 1\0"),
             };
-            let answer = [answer, message(b'Z', &[status])].concat();
-            self.socket.write_all(&answer).await?;
+            backend.answer(answer, status).await?;
         }
+        *lock(&self.terminates) += 1;
+        Ok(())
     }
 }
 
-/// A message with a tag.
-pub fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-    let mut message = vec![tag];
-    message.put_u32(u32::try_from(body.len() + 4).expect("a test sends little"));
-    message.extend(body);
-    message
-}
-
-/// An ErrorResponse.
-pub fn error(sqlstate: &str, text: &str) -> Vec<u8> {
-    message(b'E', format!("SFATAL\0C{sqlstate}\0M{text}\0\0").as_bytes())
+/// Returns whether the login succeeded.
+async fn log_in(backend: &mut Backend, login: Login) -> io::Result<bool> {
+    match login {
+        Login::Accept => {
+            backend.greet().await?;
+            return Ok(true);
+        }
+        Login::Refuse(sqlstate, text) => {
+            backend.socket.write_all(&error(sqlstate, text)).await?;
+        }
+        Login::AskPassword => {
+            let ask = message(b'R', &[0, 0, 0, 3]);
+            backend.socket.write_all(&ask).await?;
+        }
+        Login::HangUp => {}
+        Login::Hang => std::future::pending().await,
+        Login::Flood(bytes) => loop {
+            backend.socket.write_all(&bytes.repeat(1000)).await?;
+        },
+    }
+    Ok(false)
 }

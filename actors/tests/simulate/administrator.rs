@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use multidb_actors::instance::InstanceError;
 use multidb_actors::instance::lifecycle::Command;
-use multidb_actors::supervisor::{ControlInstance, PinInstance};
+use multidb_actors::supervisor::{ControlInstance, PinInstance, RecoverInstance};
 use multidb_store::{InstanceName, Pin};
 
 use crate::oracle::Answer;
@@ -26,7 +25,7 @@ pub async fn live(world: Arc<World>, names: Vec<InstanceName>) {
         let Some(daemon) = world.daemon() else {
             continue;
         };
-        let choice = world.chance().below(10);
+        let choice = world.chance().below(11);
         let command = match choice {
             0..2 => Command::Delete,
             2..4 => Command::Reset,
@@ -36,8 +35,12 @@ pub async fn live(world: Arc<World>, names: Vec<InstanceName>) {
                 pin(&world, &daemon, &name, Pin::Forever).await;
                 continue;
             }
-            _ => {
+            9 => {
                 pin(&world, &daemon, &name, Pin::None).await;
+                continue;
+            }
+            _ => {
+                recover(&world, &daemon, &name).await;
                 continue;
             }
         };
@@ -46,10 +49,10 @@ pub async fn live(world: Arc<World>, names: Vec<InstanceName>) {
 }
 
 /// The answer, unless the daemon dies or takes too long.
-async fn answer_of<E>(
+async fn answer_of<T, E>(
     daemon: &Reachable,
-    sent: impl Future<Output = Result<Option<Result<(), InstanceError>>, E>>,
-) -> Result<Option<Result<(), InstanceError>>, &'static str> {
+    sent: impl Future<Output = Result<T, E>>,
+) -> Result<T, &'static str> {
     tokio::select! {
         biased;
         () = daemon.life.over() => Err("the daemon died"),
@@ -74,6 +77,14 @@ async fn control(world: &World, daemon: &Reachable, name: &InstanceName, command
     };
     let observed = world.observed();
     world.oracle().answered(&asked, answer, observed);
+}
+
+async fn recover(world: &World, daemon: &Reachable, name: &InstanceName) {
+    world.oracle().counts.commands += 1;
+    world.trace(format_args!("recover {name}"));
+    let message = RecoverInstance(name.clone());
+    let answer = answer_of(daemon, daemon.supervisor.send(message)).await;
+    world.trace(format_args!("recover {name}: {answer:?}"));
 }
 
 async fn pin(world: &World, daemon: &Reachable, name: &InstanceName, pin: Pin) {

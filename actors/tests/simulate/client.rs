@@ -6,18 +6,21 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use multidb_actors::connection::DetachedSocket;
+use multidb_actors::testing::message;
 use multidb_actors::wire::{Frame, decode_frame};
 use multidb_store::InstanceName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-use crate::servers::{BODY_LENGTH_MAX, message};
 use crate::world::{Life, World};
 
 /// Longer than all the limits that a client can meet one after the other: a fetch, a clone, a stop, a slot, a start
 /// and a login.
 pub const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// The longest message.
+const BODY_LENGTH_MAX: u32 = 1 << 16;
 
 /// A connection to the daemon.
 pub struct Client {

@@ -35,6 +35,7 @@ struct Lanes {
 
 impl Executor for Lanes {
     fn run(&self, lane: Lane, work: Box<dyn FnOnce() + Send>) {
+        self.ports.may_panic_anywhere();
         let ports = self.ports.clone();
         let permits = match lane {
             Lane::Records => self.records.clone(),
@@ -47,7 +48,12 @@ impl Executor for Lanes {
             let is_slow = ports.world.fails(ports.world.settings.faults.slow);
             let (least, most) = if is_slow { (500, 20_000) } else { (1, 40) };
             ports.takes(least, most).await;
-            work();
+            if ports.step("work begins").is_ok() {
+                ports.may_panic_anywhere();
+                work();
+                // Its sender may never learn of it.
+                let _dead = ports.step("work is done");
+            }
             drop(permit);
         });
     }
@@ -70,6 +76,7 @@ impl Daemon {
         let recovered = recovery::recover(&ports).ok()?;
         let worker = start_worker(&ports);
         let index = SnapshotIndex::new(snapshots(), ports.clone()).start();
+        let watched = (worker.clone(), index.clone());
         let found = ports.running().await;
         if life.is_over() {
             return None;
@@ -87,6 +94,11 @@ impl Daemon {
             epochs: Epochs::after(recovered.plan.epoch),
         })
         .start();
+        actix_rt::spawn(end_with_an_actor(
+            ports.clone(),
+            supervisor.clone(),
+            watched,
+        ));
         let restore = Restore {
             instances: recovered.plan.instances,
             found,
@@ -146,6 +158,26 @@ impl Daemon {
         let stopped = self.supervisor.send(StopAll { instances }).await;
         if stopped.is_err() {
             tracing::error!("the supervisor has ended");
+        }
+    }
+}
+
+/// The daemon ends when an actor that it cannot be without has panicked.
+async fn end_with_an_actor(
+    ports: Arc<Ports>,
+    supervisor: Addr<Supervisor>,
+    (worker, index): (Addr<CloneWorker>, Addr<SnapshotIndex>),
+) {
+    let mut panics = ports.world.panics();
+    // The sender is in the world.
+    while panics.changed().await.is_ok() {
+        // An actor that panicked is dropped at its next turn.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if !(supervisor.connected() && worker.connected() && index.connected()) {
+            ports
+                .world
+                .trace(format_args!("the daemon ends with one of its actors"));
+            return ports.life.end();
         }
     }
 }

@@ -1,23 +1,25 @@
 //! The course of a simulation: lives of the daemon and what ends them, then a calm end at which everything has to
 //! come to rest.
 
-use std::path::Path;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, Once, OnceLock};
 use std::time::Duration;
 
 use actix::Addr;
+use futures_util::FutureExt;
 use jiff::SignedDuration;
 use multidb_actors::instance::lifecycle::State;
-use multidb_actors::supervisor::{CountInstances, ListInstances, Supervisor};
+use multidb_actors::supervisor::{CountInstances, GetInstance, ListInstances, Supervisor};
 use multidb_store::InstanceName;
 use tokio::task::LocalSet;
 
 use crate::administrator;
 use crate::client::{self, Client, Reply};
+use crate::counts::Counts;
 use crate::daemon::Daemon;
 use crate::entropy::{Chance, seed_thread};
-use crate::oracle::Counts;
 use crate::ports::PANIC;
+use crate::runtime::KINDS;
 use crate::settings::Settings;
 use crate::trace::Recorder;
 use crate::world::{Life, World, lock};
@@ -48,10 +50,14 @@ pub fn simulate(seed: u64) -> Report {
         std::env::set_current_dir(directory.path()).expect("a new directory can be entered");
         directory
     });
-    std::fs::create_dir("s").expect("it was removed");
+    std::fs::create_dir("r0").expect("it was removed");
     let thread = std::thread::spawn(move || on_this_thread(seed));
     let report = thread.join();
-    std::fs::remove_dir_all("s").expect("it can be removed");
+    let entries = std::fs::read_dir(".").expect("it can be read");
+    for entry in entries {
+        let entry = entry.expect("it can be read");
+        std::fs::remove_dir_all(entry.path()).expect("it can be removed");
+    }
     report.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
@@ -66,7 +72,7 @@ fn on_this_thread(seed: u64) -> Report {
         .expect("a runtime is built");
     let world = {
         let _entered = runtime.enter();
-        World::new(settings, Path::new("s").to_owned(), chance)
+        World::new(settings, chance)
     };
     note_panics(&world);
     let recorder = Recorder(Arc::downgrade(&world));
@@ -112,6 +118,8 @@ fn note_panics(world: &Arc<World>) {
                 Ok(Some(world)) => {
                     if panic.payload().downcast_ref::<&str>() != Some(&PANIC) {
                         world.violated(format_args!("panic: {panic}"));
+                        // It may be one that ends the simulation.
+                        before(panic);
                     }
                 }
                 _ => before(panic),
@@ -133,13 +141,30 @@ async fn course(world: &Arc<World>) {
     }
     tokio::spawn(weather(world.clone()));
     for number in 1..=world.settings.pace.lives {
+        configure(world);
         live(world, number).await;
         between_lives(world).await;
     }
     world.trace(format_args!("nothing fails from now on"));
     world.calm_down();
     world.servers().away = false;
-    rest(world).await;
+    // A daemon for the instances of each runtime.
+    for kind in KINDS {
+        world.configure(kind);
+        rest(world).await;
+    }
+}
+
+/// What an administrator changes while no daemon runs.
+fn configure(world: &World) {
+    let faults = &world.settings.faults;
+    if faults.runtime_changes && world.chance().below(3) == 0 {
+        let kind = *world.chance().pick(&KINDS);
+        world.configure(kind);
+    }
+    if faults.root_moves && world.chance().below(4) == 0 {
+        world.move_root();
+    }
 }
 
 /// What happens to the machine and the servers whether a daemon runs or not.
@@ -202,6 +227,7 @@ async fn live(world: &Arc<World>, number: u64) {
         }
         if !is_killed {
             world.trace(format_args!("the daemon is told to stop"));
+            life.drain();
             tokio::select! {
                 biased;
                 () = life.over() => {}
@@ -211,7 +237,10 @@ async fn live(world: &Arc<World>, number: u64) {
             }
         }
     });
-    living.await;
+    // A panic outside of the actors ends the process.
+    if AssertUnwindSafe(living).catch_unwind().await.is_err() {
+        world.trace(format_args!("the daemon panics as it starts"));
+    }
     life.end();
     world.set_daemon(None);
     drop(tasks);
@@ -260,7 +289,7 @@ async fn rest(world: &Arc<World>) {
         };
         tokio::time::sleep(REST).await;
         check_rest(world, &daemon.supervisor).await;
-        serve_all(world).await;
+        serve_all(world, &daemon.supervisor).await;
         tokio::time::sleep(REST).await;
         check_rest(world, &daemon.supervisor).await;
     });
@@ -273,7 +302,10 @@ async fn rest(world: &Arc<World>) {
 
 /// Nothing runs, nothing is under way, the counts are right, and each directory has its record.
 async fn check_rest(world: &Arc<World>, supervisor: &Addr<Supervisor>) {
-    let running: Vec<_> = world.servers().by_uid.keys().copied().collect();
+    let kind = world.runtime();
+    let servers = world.servers().by_uid.clone();
+    let running = servers.values().filter(|server| server.runtime == kind);
+    let running: Vec<_> = running.map(|server| server.uid).collect();
     if !running.is_empty() {
         world.violated(format_args!("servers run at rest: {running:?}"));
     }
@@ -285,7 +317,13 @@ async fn check_rest(world: &Arc<World>, supervisor: &Addr<Supervisor>) {
     let mut recount = std::collections::BTreeMap::new();
     for status in &listed {
         *recount.entry(status.state.into()).or_insert(0_usize) += 1;
-        if !matches!(status.state, State::Stopped | State::Failed) {
+        let is_other = status.record.runtime != Some(kind);
+        let is_at_rest = match status.state {
+            State::Stopped | State::Failed => !is_other,
+            State::Unavailable { .. } => is_other,
+            _ => false,
+        };
+        if !is_at_rest {
             world.violated(format_args!(
                 "{} is {:?} at rest",
                 status.record.name, status.state
@@ -293,6 +331,15 @@ async fn check_rest(world: &Arc<World>, supervisor: &Addr<Supervisor>) {
         }
         if status.sessions > 0 || !status.unused {
             world.violated(format_args!("{} has sessions at rest", status.record.name));
+        }
+    }
+    // A server of the other runtime keeps what it runs on.
+    if world.servers().by_uid.is_empty() {
+        let directories: Vec<_> = world.disk().instances.keys().copied().collect();
+        for uid in directories {
+            if !listed.iter().any(|status| status.record.uid == uid) {
+                world.violated(format_args!("{uid} has no instance at rest"));
+            }
         }
     }
     if recount != counts.by_state {
@@ -303,29 +350,41 @@ async fn check_rest(world: &Arc<World>, supervisor: &Addr<Supervisor>) {
     }
 }
 
-/// Each promised instance is served, as many at a time as there are slots.
-async fn serve_all(world: &Arc<World>) {
-    let held = world.oracle().held();
-    for some in held.chunks(world.settings.limits.max_running) {
-        let served = some.iter().map(|(name, _)| async move {
-            let expected = world.oracle().expectation(name);
-            let user = client::user(name, None);
-            let Some(mut client) = Client::connect(world, &user).await else {
-                return world.violated(format_args!("nobody serves at rest"));
-            };
-            let mut reply = client.logged_in().await;
-            if reply == Reply::Ready {
-                reply = client.query(&format!("hello {name}")).await;
-            }
-            // It may have expired in the meantime.
-            let is_promised =
-                expected.clone.is_some() && world.oracle().expectation(name) == expected;
-            if reply != Reply::Ready && is_promised {
-                world.violated(format_args!("{name} is not served at rest: {reply:?}"));
-            }
-            // The others need their slots at the same time.
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        });
+/// Each instance of the configured runtime is served, as many at a time as there are slots.
+async fn serve_all(world: &Arc<World>, supervisor: &Addr<Supervisor>) {
+    let Ok(mut listed) = supervisor.send(ListInstances::default()).await else {
+        return world.violated(format_args!("the supervisor does not answer"));
+    };
+    listed.retain(|status| status.record.runtime == Some(world.runtime()));
+    for some in listed.chunks(world.settings.limits.max_running) {
+        let served = some
+            .iter()
+            .map(|status| serve(world, supervisor, &status.record.name));
         futures_util::future::join_all(served).await;
     }
+}
+
+async fn serve(world: &Arc<World>, supervisor: &Addr<Supervisor>, name: &InstanceName) {
+    let expected = world.oracle().expectation(name);
+    let user = client::user(name, None);
+    let Some(mut client) = Client::connect(world, &user).await else {
+        return world.violated(format_args!("nobody serves at rest"));
+    };
+    let mut reply = client.logged_in().await;
+    if reply == Reply::Ready {
+        reply = client.query(&format!("hello {name}")).await;
+    }
+    // It may have expired in the meantime.
+    let is_promised = expected.clone.is_some() && world.oracle().expectation(name) == expected;
+    // Records that are older than the data may name data that was deleted since.
+    let is_listed = matches!(
+        supervisor.send(GetInstance(name.clone())).await,
+        Ok(Some(_))
+    );
+    let is_whole = is_listed && !world.oracle().records_were_lost();
+    if reply != Reply::Ready && (is_promised || is_whole) {
+        world.violated(format_args!("{name} is not served at rest: {reply:?}"));
+    }
+    // The others need their slots at the same time.
+    tokio::time::sleep(Duration::from_secs(1)).await;
 }

@@ -12,6 +12,7 @@
 
 mod administrator;
 mod client;
+mod counts;
 mod daemon;
 mod disk;
 mod driver;

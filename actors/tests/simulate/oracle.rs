@@ -5,13 +5,13 @@
 //! command was answered with an error, or not at all, and the clone was served again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::time::Duration;
 
 use multidb_actors::instance::InstanceStatus;
 use multidb_actors::instance::lifecycle::Command;
 use multidb_store::{InstanceName, InstanceUid, Pin};
 
+use crate::counts::Counts;
 use crate::world::World;
 
 /// What the daemon counts as disuse may be longer than the real one by the last use that a crash forgot.
@@ -26,20 +26,9 @@ pub struct Oracle {
     begun: BTreeMap<InstanceUid, Duration>,
     /// When a deletion by expiry last began, likewise.
     last_expiry: Option<Duration>,
+    /// Whether the records were ever older than the data.
+    records_were_lost: bool,
     pub counts: Counts,
-}
-
-/// What happened, for the report.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Counts {
-    pub served: u64,
-    pub refused: u64,
-    pub lost: u64,
-    pub commits: u64,
-    pub commands: u64,
-    pub lives: u64,
-    pub destroyed: u64,
-    pub expired: u64,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -52,6 +41,10 @@ struct Promise {
     outstanding: u32,
     /// Whether the clone may be destroyed or replaced.
     licence: bool,
+    /// The commands by which its server may be stopped that are not answered.
+    stops: u32,
+    /// Whether its server may be stopped under its sessions.
+    may_be_stopped: bool,
     /// Grows with each change of the promise.
     version: u64,
     /// Open sessions.
@@ -113,6 +106,12 @@ impl Oracle {
         self.promises.entry(name.clone()).or_default()
     }
 
+    /// Whether the server of this instance may be stopped under its sessions.
+    pub fn may_be_stopped(&self, name: &InstanceName) -> bool {
+        let promise = self.promises.get(name);
+        promise.is_none_or(|promise| promise.may_be_stopped)
+    }
+
     /// What a client that asks for this instance may expect.
     pub fn expectation(&mut self, name: &InstanceName) -> Expectation {
         let promise = self.promise(name);
@@ -139,6 +138,10 @@ impl Oracle {
     pub fn asked(&mut self, name: &InstanceName, command: Command) -> Asked {
         self.counts.commands += 1;
         let promise = self.promise(name);
+        if command != Command::Start {
+            promise.stops += 1;
+            promise.may_be_stopped = true;
+        }
         if matches!(command, Command::Delete | Command::Reset) {
             promise.outstanding += 1;
             promise.licence = true;
@@ -156,6 +159,9 @@ impl Oracle {
         let promise = self.promise(&asked.name);
         if answer == Answer::Done && matches!(asked.command, Command::Start | Command::Reset) {
             promise.used = observed;
+        }
+        if asked.command != Command::Start {
+            promise.stops -= 1;
         }
         if !matches!(asked.command, Command::Delete | Command::Reset) {
             return;
@@ -179,9 +185,14 @@ impl Oracle {
     /// The records with the last uses may be lost. Then only the grace protects what is unused.
     pub fn uses_forgotten(&mut self) {
         self.last_expiry = None;
+        self.records_were_lost = true;
         for promise in self.promises.values_mut() {
             promise.use_forgotten = true;
         }
+    }
+
+    pub fn records_were_lost(&self) -> bool {
+        self.records_were_lost
     }
 
     /// The deletion of a clone is recorded.
@@ -244,6 +255,9 @@ impl World {
         }
         if promise.outstanding == 0 {
             promise.licence = false;
+        }
+        if promise.stops == 0 && promise.sessions == 1 {
+            promise.may_be_stopped = false;
         }
         promise.changed();
         drop(oracle);
@@ -331,8 +345,9 @@ impl World {
                 "{name}, {clone}, is destroyed {since_pin:?} after its pin was taken away"
             ));
         }
+        // What counts is when the daemon decides. A stop that fails delays what is recorded of it.
         if let Some(since) = since_expiry
-            && since + LAST_USE_TOLERANCE < limits.expiry_window()
+            && since < limits.expiry_window() * 2 / 3
         {
             self.violated(format_args!(
                 "{name}, {clone}, expires {since:?} after another, and there are few instances"
@@ -389,23 +404,5 @@ impl World {
                 "a client was told that {name}, {clone}, does not exist"
             ));
         }
-    }
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} lives, {} sessions, {} refusals, {} connections lost, {} commits, {} commands, {} clones destroyed, {} \
-             of them by expiry",
-            self.lives,
-            self.served,
-            self.refused,
-            self.lost,
-            self.commits,
-            self.commands,
-            self.destroyed,
-            self.expired
-        )
     }
 }

@@ -13,6 +13,7 @@ use multidb_actors::ports::{
 };
 use multidb_store::ProjectName;
 
+use crate::servers::Server;
 use crate::world::{Life, World};
 
 /// The start of each panic that is part of a simulation.
@@ -28,6 +29,12 @@ pub struct Ports {
 pub struct Died;
 
 impl Ports {
+    /// The code that calls a port panics at times.
+    pub fn may_panic_anywhere(&self) {
+        let rate = self.world.settings.faults.panics.div_ceil(30);
+        self.panic_at(rate, "code that calls a port panics");
+    }
+
     /// A step of the daemon's work, after which it may be dead.
     pub fn step(&self, what: &str) -> Result<(), Died> {
         if self.life.is_over() {
@@ -53,8 +60,13 @@ impl Ports {
 
     /// The actor that waits for this panics at times.
     pub fn may_panic(&self) {
-        if !self.life.is_over() && self.world.fails(self.world.settings.faults.panics) {
-            self.world.trace(format_args!("an actor panics"));
+        self.panic_at(self.world.settings.faults.panics, "an actor panics");
+    }
+
+    fn panic_at(&self, rate: u32, what: &str) {
+        if !self.life.is_over() && self.world.fails(rate) {
+            self.world.trace(format_args!("{what}"));
+            self.world.note_panic();
             std::panic::panic_any(PANIC);
         }
     }
@@ -69,6 +81,7 @@ pub fn unreachable() -> RuntimeError {
 
 impl Clock for Ports {
     fn now(&self) -> Timestamp {
+        self.may_panic_anywhere();
         self.world.wall()
     }
 
@@ -85,15 +98,16 @@ impl RevisionSource for Ports {
         gitref: &str,
         freshness: Freshness,
     ) -> Result<Revision, RevisionError> {
-        let faults = &self.world.settings.faults;
-        if freshness == Freshness::Fetch && self.world.fails(faults.git) {
-            // The limit of a fetch.
-            self.takes(1000, 20_000).await;
-            return Err(RevisionError::Repository {
-                message: "simulated".to_owned(),
-            });
+        let rate = self.world.settings.faults.git;
+        self.may_panic_anywhere();
+        let fails = self.world.fails(rate);
+        let is_fetch = freshness == Freshness::Fetch && (fails || self.world.fails(rate));
+        // The limit of a fetch.
+        let most = if is_fetch { 20_000 } else { 50 };
+        self.takes(1, most).await;
+        if fails {
+            return Err(unreadable());
         }
-        self.takes(1, 50).await;
         let listing = match gitref {
             "main" => "l2",
             "old" => "l1",
@@ -114,13 +128,40 @@ impl RevisionSource for Ports {
         _: &ProjectName,
         listing: &str,
     ) -> Result<HashSet<String>, RevisionError> {
+        self.may_panic_anywhere();
         self.takes(1, 20).await;
+        if self.world.fails(self.world.settings.faults.git) {
+            return Err(unreadable());
+        }
         let defined: &[&str] = if listing == "l2" {
             &["a.1", "a.2"]
         } else {
             &["a.1"]
         };
         Ok(defined.iter().map(|name| (*name).to_owned()).collect())
+    }
+}
+
+fn unreadable() -> RevisionError {
+    RevisionError::Repository {
+        message: "simulated".to_owned(),
+    }
+}
+
+impl Ports {
+    /// Connects to a server for a question.
+    async fn ask(&self, access: &SuperuserAccess) -> Result<Arc<Server>, ProbeError> {
+        self.takes(1, 20).await;
+        let faults = &self.world.settings.faults;
+        let server = self.world.server_at(&access.endpoint);
+        let server = server.ok_or_else(unreachable)?;
+        if self.world.fails(faults.full) {
+            return Err(ProbeError::NoFreeConnection);
+        }
+        if self.world.fails(faults.probe) {
+            return Err(unreachable().into());
+        }
+        Ok(server)
     }
 }
 
@@ -131,14 +172,7 @@ impl ServerProbe for Ports {
         server: &SuperuserAccess,
         process_ids: &[i32],
     ) -> Result<HashMap<i32, BackendActivity>, ProbeError> {
-        self.takes(1, 20).await;
-        let server = self.world.servers().at(&server.endpoint);
-        let Some(server) = server else {
-            return Err(unreachable().into());
-        };
-        if self.world.fails(self.world.settings.faults.probe) {
-            return Err(unreachable().into());
-        }
+        let server = self.ask(server).await?;
         let each = process_ids.iter();
         Ok(each
             .filter_map(|id| Some((*id, server.activity(*id)?)))
@@ -150,12 +184,8 @@ impl ServerProbe for Ports {
         server: &SuperuserAccess,
     ) -> Result<Vec<AwakeReason>, ProbeError> {
         self.may_panic();
-        self.takes(1, 20).await;
-        let faults = &self.world.settings.faults;
-        if self.world.servers().at(&server.endpoint).is_none() || self.world.fails(faults.probe) {
-            return Err(unreachable().into());
-        }
-        if self.world.fails(faults.probe) {
+        self.ask(server).await?;
+        if self.world.fails(self.world.settings.faults.probe) {
             return Ok(vec![AwakeReason::PreparedTransaction("t".to_owned())]);
         }
         Ok(Vec::new())
@@ -166,9 +196,7 @@ impl ServerProbe for Ports {
         server: &SuperuserAccess,
         process_id: i32,
     ) -> Result<(), ProbeError> {
-        self.takes(1, 20).await;
-        let server = self.world.servers().at(&server.endpoint);
-        server.ok_or_else(unreachable)?.terminate(process_id);
+        self.ask(server).await?.terminate(process_id);
         Ok(())
     }
 }

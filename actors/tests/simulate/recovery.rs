@@ -48,6 +48,10 @@ pub fn recover(ports: &Ports) -> Result<Recovered, Died> {
             observed,
         },
     });
+    if plan.has_unsynced_clones() {
+        ports.world.disk().sync();
+        ports.step("start: synced")?;
+    }
     let changed = plan.instances.iter();
     let changed = changed.filter(|one| one.origin != RecordOrigin::Database);
     let mut changes: Vec<_> = changed.map(|one| RecordChange::put(&one.record)).collect();

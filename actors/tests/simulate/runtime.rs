@@ -1,4 +1,5 @@
-//! The runtime: starts, stops and finds the servers, and fails at it.
+//! The runtimes: they start, stop and find the servers, and fail at it. As in the daemon, the configured one answers for the
+//! servers of its own kind alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,10 @@ use crate::settings::Faults;
 
 /// The longest time in which an engine answers a request.
 const REQUEST_MILLIS_MAX: u64 = 60_000;
-/// The kind of the simulated runtime.
-const KIND: RuntimeKind = RuntimeKind::Docker;
+/// All of them.
+pub const KINDS: [RuntimeKind; 2] = [RuntimeKind::Docker, RuntimeKind::Process];
+/// The longest time in which a start that was given up is undone, in milliseconds.
+const UNDO_MILLIS_MAX: u64 = 5000;
 
 impl Ports {
     fn faults(&self) -> &Faults {
@@ -31,7 +34,41 @@ impl Ports {
         lock.lock_owned().await
     }
 
-    /// Waits for the engine, which may not answer.
+    /// Whether the configured runtime may be asked for a server of this kind, and answers.
+    fn admit(&self, kind: Option<RuntimeKind>) -> Result<(), Unavailable> {
+        let configured = self.world.runtime();
+        match kind {
+            Some(runtime) if runtime != configured => Err(Unavailable::NotConfigured {
+                runtime,
+                configured,
+            }),
+            _ if self.is_away() => Err(away(unreachable())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the configured runtime does not answer. Local processes need none that does.
+    fn is_away(&self) -> bool {
+        self.world.runtime() == RuntimeKind::Docker && self.world.servers().away
+    }
+
+    /// The server on this data, if it is of the configured runtime.
+    ///
+    /// # Errors
+    ///
+    /// It is of another one.
+    fn own_server(&self, uid: InstanceUid) -> Result<Option<Arc<Server>>, RuntimeError> {
+        let server = self.world.servers().by_uid.get(&uid).cloned();
+        match server {
+            Some(server) if server.runtime != self.world.runtime() => Err(RuntimeError {
+                message: format!("simulated: a server of \"{}\" still runs", server.runtime),
+                hint: None,
+            }),
+            server => Ok(server),
+        }
+    }
+
+    /// Waits for the runtime, which may not answer.
     async fn request(&self, what: &str) -> Result<(), RuntimeError> {
         let is_slow = self.world.fails(self.faults().runtime_slow);
         let time = if is_slow {
@@ -40,7 +77,7 @@ impl Ports {
             (1, 30)
         };
         self.takes(time.0, time.1).await;
-        if self.world.servers().away {
+        if self.is_away() {
             return Err(unreachable());
         }
         if self.step(what).is_err() {
@@ -51,12 +88,8 @@ impl Ports {
 
     /// Why a request failed: the engine is away, or something else.
     fn explain(&self, error: RuntimeError) -> ServerError {
-        if self.world.servers().away {
-            Unavailable::Away {
-                runtime: KIND,
-                cause: error,
-            }
-            .into()
+        if self.is_away() {
+            away(error).into()
         } else {
             error.into()
         }
@@ -74,7 +107,9 @@ impl Ports {
             }
         }
         self.takes(10, 1000).await;
-        self.world.end_server(uid);
+        if self.own_server(uid)?.is_some() {
+            self.world.stop_server(uid);
+        }
         self.request("stop: done").await
     }
 
@@ -83,13 +118,13 @@ impl Ports {
         if self.world.fails(self.faults().find_fails) {
             return Err(unreachable());
         }
-        Ok(self.world.servers().by_uid.get(&uid).cloned())
+        self.own_server(uid)
     }
 
     fn running_postgres(&self, server: Arc<Server>) -> RunningPostgres {
         let ports = self.clone();
         RunningPostgres {
-            endpoint: server.endpoint.clone(),
+            endpoint: self.world.endpoint_of(&server),
             exited: Box::pin(async move {
                 server.ended().await;
                 ports.may_panic();
@@ -106,7 +141,14 @@ impl Ports {
     }
 }
 
-/// Ends the server of a start that did not succeed, as a runtime has to.
+fn away(cause: RuntimeError) -> Unavailable {
+    Unavailable::Away {
+        runtime: RuntimeKind::Docker,
+        cause,
+    }
+}
+
+/// Ends the server of a start that did not succeed, in the background and under the server's lock, as a runtime has to.
 struct StartGuard {
     ports: Ports,
     uid: InstanceUid,
@@ -128,34 +170,40 @@ impl Drop for StartGuard {
             // The daemon is gone and its server runs on.
             return;
         }
-        self.ports.world.end_server(self.uid);
-        drop(lock);
+        let (ports, uid) = (self.ports.clone(), self.uid);
+        tokio::spawn(async move {
+            tokio::time::sleep(ports.world.time(1, UNDO_MILLIS_MAX)).await;
+            if !ports.life.is_over() {
+                ports.world.end_server(uid);
+            }
+            drop(lock);
+        });
     }
 }
 
 #[async_trait]
 impl Runtime for Ports {
     fn kind(&self) -> RuntimeKind {
-        KIND
+        self.may_panic_anywhere();
+        self.world.runtime()
     }
 
     async fn available(&self) -> Result<(), Unavailable> {
-        if self.world.servers().away {
-            return Err(Unavailable::Away {
-                runtime: KIND,
-                cause: unreachable(),
-            });
-        }
-        Ok(())
+        self.admit(None)
     }
 
     async fn start(&self, record: &InstanceRecord) -> Result<RunningPostgres, StartError> {
         let uid = record.uid;
+        self.admit(record.runtime)?;
         let lock = self.lock_server(uid).await;
         self.may_panic();
         self.request("start: begin")
             .await
             .map_err(|e| start_error(self.explain(e)))?;
+        if let Some(other) = self.own_server(uid)? {
+            self.world
+                .violated(format_args!("a start finds a server on {}", other.uid));
+        }
         let has_data = self.world.disk().data(uid).is_some();
         if !has_data || self.world.fails(self.faults().start_fails) {
             return Err(StartError::Exited {
@@ -168,7 +216,7 @@ impl Runtime for Ports {
             uid,
             lock: Some(lock),
         };
-        let server = self.world.launch_server(uid);
+        let server = self.world.launch_server(uid, self.world.runtime());
         self.request("start: launched")
             .await
             .map_err(|e| start_error(self.explain(e)))?;
@@ -189,21 +237,33 @@ impl Runtime for Ports {
     }
 
     async fn stop(&self, server: ServerId, timeout: Duration) -> Result<(), ServerError> {
+        self.admit(server.runtime)?;
         let _lock = self.lock_server(server.uid).await;
+        self.may_panic();
         let stopped = self.stop_server(server.uid, timeout).await;
+        self.may_panic();
         stopped.map_err(|error| self.explain(error))
     }
 
     async fn running(&self) -> FoundServers {
         let mut found = FoundServers::default();
+        for kind in KINDS {
+            if let Err(unavailable) = self.admit(Some(kind)) {
+                found.unavailable.insert(kind, unavailable);
+            }
+        }
+        let configured = self.world.runtime();
         if let Err(cause) = self.request("look for servers").await {
-            let runtime = KIND;
-            let away = Unavailable::Away { runtime, cause };
-            found.unavailable.insert(runtime, away);
+            found.unavailable.insert(configured, away(cause));
+        }
+        if found.unavailable.contains_key(&configured) {
             return found;
         }
         let servers: Vec<_> = self.world.servers().by_uid.values().cloned().collect();
-        for server in servers {
+        for server in servers
+            .into_iter()
+            .filter(|server| server.runtime == configured)
+        {
             if self.world.fails(self.faults().find_fails) {
                 found.undecided.push(server.uid);
             } else {
@@ -214,7 +274,9 @@ impl Runtime for Ports {
     }
 
     async fn find(&self, server: ServerId) -> Result<Option<FoundPostgres>, ServerError> {
+        self.admit(server.runtime)?;
         let _lock = self.lock_server(server.uid).await;
+        self.may_panic();
         let found = self.find_server(server.uid).await;
         let found = found.map_err(|error| self.explain(error))?;
         Ok(found.map(|server| self.found(server)))

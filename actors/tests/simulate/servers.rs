@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
 use multidb_actors::ports::{BackendActivity, Endpoint};
-use multidb_actors::wire::{StartupRequest, decode_frame, decode_startup};
-use multidb_store::{InstanceName, InstanceUid};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use multidb_actors::testing::{Backend, message};
+use multidb_actors::wire::StartupRequest;
+use multidb_store::{InstanceName, InstanceUid, RuntimeKind};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 
 use crate::world::{World, lock};
 
-/// The longest message.
-pub const BODY_LENGTH_MAX: u32 = 1 << 16;
+/// How much more often a daemon dies as a client is served than at another step.
+const DEATHS_OF_THE_SERVED: u32 = 5;
 
 /// The running servers.
 #[derive(Default)]
@@ -25,30 +25,30 @@ pub struct Servers {
     /// Held while a clone's server is started or stopped.
     pub locks: BTreeMap<InstanceUid, Arc<tokio::sync::Mutex<()>>>,
     started: u64,
-    /// Whether the runtime does not answer.
+    /// Whether the runtime "docker" does not answer.
     pub away: bool,
 }
 
 /// A server.
 pub struct Server {
     pub uid: InstanceUid,
-    pub endpoint: Endpoint,
+    /// What started it.
+    pub runtime: RuntimeKind,
+    /// The name of its socket.
+    number: u64,
     ended: watch::Sender<bool>,
-    backends: Mutex<BTreeMap<i32, Arc<Backend>>>,
+    sessions: Mutex<BTreeMap<i32, Arc<Session>>>,
 }
 
-/// A backend.
-struct Backend {
+/// What a backend does.
+struct Session {
+    /// The instance that the client asked for, as its first query says.
+    name: Mutex<Option<InstanceName>>,
     activity: Mutex<BackendActivity>,
     terminate: Notify,
 }
 
 impl Servers {
-    pub fn at(&self, endpoint: &Endpoint) -> Option<Arc<Server>> {
-        let mut servers = self.by_uid.values();
-        servers.find(|server| server.endpoint == *endpoint).cloned()
-    }
-
     /// The lock of a clone's server.
     pub fn lock_of(&mut self, uid: InstanceUid) -> Arc<tokio::sync::Mutex<()>> {
         self.locks.entry(uid).or_default().clone()
@@ -64,37 +64,60 @@ impl Server {
     }
 
     pub fn activity(&self, process_id: i32) -> Option<BackendActivity> {
-        let backend = lock(&self.backends).get(&process_id)?.clone();
-        Some(*lock(&backend.activity))
+        let session = lock(&self.sessions).get(&process_id)?.clone();
+        Some(*lock(&session.activity))
+    }
+
+    /// The instances that its clients asked for. A backend at work does not notice that its client has left.
+    fn clients(&self) -> Vec<InstanceName> {
+        let sessions = lock(&self.sessions);
+        let sessions = sessions.values();
+        let idle = sessions.filter(|session| *lock(&session.activity) != BackendActivity::Active);
+        idle.filter_map(|session| lock(&session.name).clone())
+            .collect()
     }
 
     pub fn terminate(&self, process_id: i32) {
-        if let Some(backend) = lock(&self.backends).get(&process_id) {
-            backend.terminate.notify_one();
+        if let Some(session) = lock(&self.sessions).get(&process_id) {
+            session.terminate.notify_one();
         }
     }
 }
 
 impl World {
+    /// The path of a server's socket, which moves with the root.
+    fn socket_of(&self, server: &Server) -> PathBuf {
+        self.sockets().join(server.number.to_string())
+    }
+
+    pub fn endpoint_of(&self, server: &Server) -> Endpoint {
+        Endpoint::Unix(self.socket_of(server))
+    }
+
+    pub fn server_at(&self, endpoint: &Endpoint) -> Option<Arc<Server>> {
+        let servers = self.servers();
+        let mut servers = servers.by_uid.values();
+        servers
+            .find(|server| self.endpoint_of(server) == *endpoint)
+            .cloned()
+    }
+
     /// A Postgres begins to run on this data.
-    pub fn launch_server(self: &Arc<Self>, uid: InstanceUid) -> Arc<Server> {
+    pub fn launch_server(self: &Arc<Self>, uid: InstanceUid, runtime: RuntimeKind) -> Arc<Server> {
         let mut servers = self.servers();
         servers.started += 1;
-        let path: PathBuf = self.sockets.join(servers.started.to_string());
-        let listener = UnixListener::bind(&path).expect("a new path can be bound");
         let server = Arc::new(Server {
             uid,
-            endpoint: Endpoint::Unix(path.clone()),
+            runtime,
+            number: servers.started,
             ended: watch::channel(false).0,
-            backends: Mutex::default(),
+            sessions: Mutex::default(),
         });
         let other = servers.by_uid.insert(uid, server.clone());
         drop(servers);
-        self.trace(format_args!("a server runs on {uid}"));
-        // A server syncs its first file, and with it XFS all that came before.
-        if let Some(directory) = self.disk().instances.get_mut(&uid) {
-            directory.synced = true;
-        }
+        let path = self.socket_of(&server);
+        let listener = UnixListener::bind(&path).expect("a new path can be bound");
+        self.trace(format_args!("a server runs on {uid} by {runtime}"));
         if other.is_some() {
             self.violated(format_args!("two servers run on {uid}"));
         }
@@ -111,9 +134,23 @@ impl World {
                 }
             }
             drop(listener);
+            let path = world.socket_of(&serving);
             std::fs::remove_file(&path).expect("a socket can be removed");
         });
         server
+    }
+
+    /// The daemon stops the server of this data.
+    pub fn stop_server(&self, uid: InstanceUid) {
+        let server = self.servers().by_uid.get(&uid).cloned();
+        for name in server.iter().flat_map(|server| server.clients()) {
+            if !self.is_draining() && !self.oracle().may_be_stopped(&name) {
+                self.violated(format_args!(
+                    "{uid} is stopped, {name} has a session, and nobody asked for that"
+                ));
+            }
+        }
+        self.end_server(uid);
     }
 
     /// The server of this data exits.
@@ -127,136 +164,68 @@ impl World {
 }
 
 async fn serve(socket: UnixStream, process_id: i32, world: Arc<World>, server: Arc<Server>) {
-    let backend = Arc::new(Backend {
+    let session = Arc::new(Session {
+        name: Mutex::default(),
         activity: Mutex::new(BackendActivity::Idle),
         terminate: Notify::new(),
     });
-    lock(&server.backends).insert(process_id, backend.clone());
-    let mut connection = Connection {
-        socket,
-        unread: BytesMut::new(),
-        process_id,
-        world: world.clone(),
-        server: server.clone(),
-        backend: backend.clone(),
-        name: None,
-    };
+    lock(&server.sessions).insert(process_id, session.clone());
+    let mut backend = Backend::new(socket, process_id);
     let is_ended = tokio::select! {
         biased;
         () = server.ended() => true,
-        () = backend.terminate.notified() => true,
+        () = session.terminate.notified() => true,
         // A client that disconnects ends its backend.
-        _result = connection.run() => false,
+        _result = session.run(&mut backend, &world, &server) => false,
     };
     if is_ended {
-        let error = error(
-            "57P01",
-            "terminating connection due to administrator command",
-        );
-        // A backend does not wait for a client that does not read.
-        let _full = connection.socket.try_write(&error);
+        backend.terminate();
     }
-    if let Some(name) = &connection.name {
+    if let Some(name) = &*lock(&session.name) {
         world.oracle().session_ended(name, world.observed());
     }
-    lock(&server.backends).remove(&process_id);
+    lock(&server.sessions).remove(&process_id);
 }
 
-struct Connection {
-    socket: UnixStream,
-    unread: BytesMut,
-    process_id: i32,
-    world: Arc<World>,
-    server: Arc<Server>,
-    backend: Arc<Backend>,
-    /// The instance that the client asked for.
-    name: Option<InstanceName>,
-}
-
-impl Connection {
-    async fn run(&mut self) -> io::Result<()> {
-        let startup = loop {
-            match decode_startup(&mut self.unread).map_err(io::Error::other)? {
-                Some(startup) => break startup,
-                None => self.read().await?,
-            }
-        };
-        let StartupRequest::Startup(_) = startup else {
+impl Session {
+    async fn run(&self, backend: &mut Backend, world: &World, server: &Server) -> io::Result<()> {
+        let StartupRequest::Startup(_) = backend.startup().await? else {
             return Ok(());
         };
-        let mut key = self.process_id.to_be_bytes().to_vec();
-        key.extend([7; 4]);
-        let greeting = [
-            message(b'R', &[0; 4]),
-            message(b'K', &key),
-            message(b'Z', b"I"),
-        ];
-        self.socket.write_all(&greeting.concat()).await?;
-        loop {
-            let frame = decode_frame(&mut self.unread, BODY_LENGTH_MAX);
-            let Some(frame) = frame.map_err(io::Error::other)? else {
-                self.read().await?;
-                continue;
+        backend.greet().await?;
+        while let Some(query) = backend.query().await? {
+            *lock(&self.activity) = BackendActivity::Active;
+            self.execute(&query, world, server.uid).await;
+            let (status, activity) = match &*query {
+                "begin" => (b'T', BackendActivity::IdleInTransaction),
+                _ => (b'I', BackendActivity::Idle),
             };
-            if frame.tag == b'X' {
-                return Ok(());
-            }
-            let query = String::from_utf8_lossy(&frame.body);
-            let query = query.trim_end_matches('\0').to_owned();
-            *lock(&self.backend.activity) = BackendActivity::Active;
-            let tag = self.execute(&query).await;
-            let status = match &*query {
-                "begin" => b'T',
-                _ => b'I',
-            };
-            *lock(&self.backend.activity) = match status {
-                b'T' => BackendActivity::IdleInTransaction,
-                _ => BackendActivity::Idle,
-            };
-            let answer = [message(b'C', tag.as_bytes()), message(b'Z', &[status])];
-            self.socket.write_all(&answer.concat()).await?;
+            *lock(&self.activity) = activity;
+            backend.answer(message(b'C', b"OK\0"), status).await?;
         }
+        Ok(())
     }
 
-    async fn read(&mut self) -> io::Result<()> {
-        match self.socket.read_buf(&mut self.unread).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// What a query does is promised from here on: its client may see the answer at any time.
-    async fn execute(&mut self, query: &str) -> String {
+    /// What a query does is promised from here on: its client may see the answer at any time, also while its daemon dies.
+    async fn execute(&self, query: &str, world: &World, uid: InstanceUid) {
         let (verb, argument) = query.split_once(' ').unwrap_or((query, ""));
-        let uid = self.server.uid;
         match verb {
             "hello" => {
-                let name: InstanceName = argument.parse().expect("a client names its instance");
-                self.world.served(&name, uid);
-                self.name = Some(name);
+                let instance: InstanceName = argument.parse().expect("a client names its instance");
+                world.served(&instance, uid);
+                *lock(&self.name) = Some(instance);
+                world.may_kill_daemon(DEATHS_OF_THE_SERVED);
             }
             "commit" => {
                 let write = argument.parse().expect("a client numbers its writes");
-                self.world.committed(uid, write);
+                world.committed(uid, write);
+                world.may_kill_daemon(1);
             }
             "work" => {
                 let millis = argument.parse().expect("a client says how long");
-                tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+                tokio::time::sleep(Duration::from_millis(millis)).await;
             }
             _ => {}
         }
-        format!("{verb}\0")
     }
-}
-
-/// A message with a tag.
-pub fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-    let mut message = vec![tag];
-    message.put_u32(u32::try_from(body.len() + 4).expect("messages are short"));
-    message.extend(body);
-    message
-}
-
-fn error(sqlstate: &str, text: &str) -> Vec<u8> {
-    message(b'E', format!("SFATAL\0C{sqlstate}\0M{text}\0\0").as_bytes())
 }

@@ -40,13 +40,20 @@ pub struct Faults {
     pub find_fails: Rate,
     /// An answer of the runtime comes late.
     pub runtime_slow: Rate,
-    /// Whether the runtime is away at times.
+    /// Whether the runtime "docker" is away at times.
     pub engine_away: bool,
+    /// Whether a daemon may be configured for another runtime than the one before.
+    pub runtime_changes: bool,
+    /// Whether the root is moved at times, while no daemon runs.
+    pub root_moves: bool,
     /// A server exits by itself, at each question of its activity and once in a while.
     pub server_exits: Rate,
     pub git: Rate,
     pub probe: Rate,
-    /// The actor of an instance panics while it waits for its server.
+    /// A server has no connection left for a question.
+    pub full: Rate,
+    /// The actor of an instance panics while it waits for its server. Any other code that calls a port panics, too, in
+    /// a thirtieth of the cases.
     pub panics: Rate,
     /// Whether the wall clock jumps.
     pub jumps: bool,
@@ -127,9 +134,12 @@ impl Faults {
             find_fails: rate(300_000),
             runtime_slow: rate(100_000),
             engine_away: rate(2) > 0,
+            runtime_changes: rate(2) > 0,
+            root_moves: rate(2) > 0,
             server_exits: rate(100_000),
             git: rate(200_000),
             probe: rate(200_000),
+            full: rate(400_000),
             panics: rate(50_000),
             jumps: rate(2) > 0,
             power_cuts: rate(2) > 0,

@@ -13,6 +13,7 @@ use actix::prelude::*;
 use jiff::{SignedDuration, Timestamp};
 use multidb_actors::connection::DetachedSocket;
 use multidb_actors::supervisor::Supervisor;
+use multidb_store::RuntimeKind;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -29,8 +30,8 @@ const START: Timestamp = Timestamp::constant(1_768_000_000, 0);
 
 pub struct World {
     pub settings: Settings,
-    /// The directory of the servers' sockets, relative to the working directory.
-    pub sockets: PathBuf,
+    /// Where the root is.
+    root: Mutex<Root>,
     chance: Mutex<Chance>,
     trace: Mutex<Trace>,
     /// The first violation.
@@ -45,6 +46,14 @@ pub struct World {
     /// Whether nothing fails by itself any more.
     calm: AtomicBool,
     failed: watch::Sender<bool>,
+    /// Counts the panics that are part of the simulation.
+    panics: watch::Sender<u64>,
+}
+
+/// The root's place, and what its daemon is configured for.
+struct Root {
+    moves: u64,
+    runtime: RuntimeKind,
 }
 
 struct Clocks {
@@ -71,12 +80,20 @@ pub struct Reachable {
 /// One process of the daemon.
 pub struct Life {
     died: watch::Sender<bool>,
+    /// Whether it was told to stop.
+    is_draining: AtomicBool,
 }
 
 impl Life {
     pub fn new() -> Arc<Self> {
-        let died = watch::channel(false).0;
-        Arc::new(Self { died })
+        Arc::new(Self {
+            died: watch::channel(false).0,
+            is_draining: AtomicBool::new(false),
+        })
+    }
+
+    pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
     }
 
     /// Whether the process has ended: nothing that it does counts any more.
@@ -97,7 +114,7 @@ impl Life {
 }
 
 impl World {
-    pub fn new(settings: Settings, sockets: PathBuf, chance: Chance) -> Arc<Self> {
+    pub fn new(settings: Settings, chance: Chance) -> Arc<Self> {
         let now = Instant::now();
         let clocks = Clocks {
             began: now,
@@ -109,7 +126,10 @@ impl World {
         };
         Arc::new(Self {
             settings,
-            sockets,
+            root: Mutex::new(Root {
+                moves: 0,
+                runtime: RuntimeKind::Docker,
+            }),
             chance: Mutex::new(chance),
             trace: Mutex::default(),
             failure: Mutex::default(),
@@ -121,7 +141,47 @@ impl World {
             daemon: Mutex::default(),
             calm: AtomicBool::new(false),
             failed: watch::channel(false).0,
+            panics: watch::channel(0).0,
         })
+    }
+
+    /// The directory of the servers' sockets, relative to the working directory.
+    pub fn sockets(&self) -> PathBuf {
+        PathBuf::from(format!("r{}", lock(&self.root).moves))
+    }
+
+    /// The root is moved to another path. Servers run on.
+    pub fn move_root(&self) {
+        let from = self.sockets();
+        lock(&self.root).moves += 1;
+        let to = self.sockets();
+        std::fs::rename(&from, &to).expect("a directory can be renamed");
+        self.trace(format_args!(
+            "the root is moved from {} to {}",
+            from.display(),
+            to.display()
+        ));
+    }
+
+    /// The kind that the daemon is configured for.
+    pub fn runtime(&self) -> RuntimeKind {
+        lock(&self.root).runtime
+    }
+
+    pub fn configure(&self, runtime: RuntimeKind) {
+        let before = std::mem::replace(&mut lock(&self.root).runtime, runtime);
+        if before != runtime {
+            self.trace(format_args!("the runtime is configured to be {runtime}"));
+        }
+    }
+
+    /// Notes a panic that is part of the simulation.
+    pub fn note_panic(&self) {
+        self.panics.send_modify(|panics| *panics += 1);
+    }
+
+    pub fn panics(&self) -> watch::Receiver<u64> {
+        self.panics.subscribe()
     }
 
     pub fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -190,6 +250,23 @@ impl World {
 
     pub fn daemon(&self) -> Option<Reachable> {
         lock(&self.daemon).clone()
+    }
+
+    /// Whether the daemon was told to stop.
+    pub fn is_draining(&self) -> bool {
+        let daemon = self.daemon();
+        daemon.is_some_and(|daemon| daemon.life.is_draining.load(Ordering::Relaxed))
+    }
+
+    /// The daemon dies at times, so much more often than at each of its steps.
+    pub fn may_kill_daemon(&self, times: u32) {
+        let rate = self.settings.faults.crash.saturating_mul(times);
+        if let Some(daemon) = self.daemon()
+            && self.fails(rate)
+        {
+            self.trace(format_args!("the daemon dies as a client is served"));
+            daemon.life.end();
+        }
     }
 
     pub fn set_daemon(&self, daemon: Option<Reachable>) {
