@@ -12,9 +12,8 @@ use std::io;
 use std::path::Path;
 
 use multidb_actors::ports::{CloneError, CloneReport, Cloner};
-use multidb_store::manifest;
-use multidb_store::quarantine;
-use multidb_store::{InstanceName, InstanceRecord, InstanceUid, Layout};
+use multidb_store::quarantine::{self, Quarantined};
+use multidb_store::{InstanceRecord, InstanceUid, Layout, clones, manifest};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -262,17 +261,20 @@ impl Cloner for TreeCloner {
             .map_err(|error| self.io_failed("quarantine", &directory, &error))
     }
 
-    fn quarantined(&self, name: &InstanceName) -> Result<Option<InstanceRecord>, CloneError> {
-        let kept = quarantine::list(&self.layout).into_iter();
-        let records = kept.filter_map(|one| one.manifest.ok());
-        let named = records.filter(|record| record.name == *name);
-        Ok(named.max_by_key(|record| record.epoch))
+    fn quarantined(&self) -> Result<Vec<Quarantined>, CloneError> {
+        Ok(quarantine::list(&self.layout))
     }
 
     fn take_from_quarantine(&self, record: &InstanceRecord) -> Result<(), CloneError> {
         let directory = self.layout.instance(record.uid);
         quarantine::take(&self.layout, record)
             .map_err(|error| self.io_failed("recover", &directory, &error))
+    }
+
+    fn why_unusable(&self, record: &InstanceRecord) -> Result<Option<String>, CloneError> {
+        let is_there = self.layout.instance(record.uid).is_dir();
+        let clone = is_there.then(|| clones::inspect(&self.layout, record.uid));
+        Ok(clones::why_unusable(record, clone.as_ref()))
     }
 
     fn exclusive_bytes(&self, uid: InstanceUid) -> Result<u64, CloneError> {

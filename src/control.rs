@@ -7,6 +7,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`access`] | the rights of callers |
+//! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
 //! | `status`, `instances`, `snapshots`, `jobs`, `connections`, `users` | the requests, by noun |
@@ -31,6 +32,7 @@ use crate::runtime::PostgresHost;
 use crate::users::LiveUsers;
 
 pub mod access;
+pub mod advice;
 mod connections;
 pub mod error;
 mod instances;

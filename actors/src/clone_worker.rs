@@ -6,6 +6,9 @@
 //! | [`MakeClone`] | writes the intent, clones, writes the result; all durable |
 //! | [`DiscardClone`] | deletes a clone that no record names |
 //! | [`QuarantineClone`] | moves a clone that no name can have to the quarantine |
+//! | [`ListQuarantine`] | lists the quarantined clones |
+//! | [`TakeFromQuarantine`] | moves a clone back from the quarantine, and writes its record |
+//! | [`InspectData`] | tells whether the data of a record can be used |
 //! | [`DeleteInstance`] | writes the intent, deletes the clone, removes the record |
 //! | [`Persist`] | writes a record, and its manifest on request |
 //! | [`ReadManifest`] | reads the record beside a clone's data |
@@ -21,6 +24,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
+use multidb_store::quarantine::Quarantined;
 use multidb_store::{InstanceRecord, InstanceUid, ObservedTime, Phase, SnapshotId, StoredTime};
 use tokio::sync::oneshot;
 
@@ -146,20 +150,8 @@ impl Handler<MakeClone> for CloneWorker {
             let (cloner, ready) = (deps.cloner.clone(), record.clone());
             let cloned = deps.run(Lane::Clones, move || cloner.create(&ready));
             let report = cloned.await?;
-            let written = records.write(RecordChange::put(&record)).await;
-            if written.is_err()
-                && replaces
-                && let Err(error) = deps.delete(record.uid).await
-            {
-                // Its sender discards it before the instance is used again.
-                tracing::warn!(
-                    instance = %record.name,
-                    uid = %record.uid,
-                    error = multidb_store::error_chain(&error),
-                    "the clone of a failed reset was not deleted"
-                );
-            }
-            written.map(|()| (record, report))
+            records.write(RecordChange::put(&record)).await?;
+            Ok((record, report))
         })
     }
 }
@@ -196,6 +188,66 @@ impl Handler<QuarantineClone> for CloneWorker {
         let cloner = self.deps.cloner.clone();
         self.deps
             .run(Lane::Deletions, move || cloner.quarantine(uid, &why))
+    }
+}
+
+/// The clones in the quarantine.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<Quarantined>, CloneError>")]
+pub struct ListQuarantine;
+
+impl Handler<ListQuarantine> for CloneWorker {
+    type Result = ResponseFuture<Result<Vec<Quarantined>, CloneError>>;
+
+    fn handle(&mut self, _: ListQuarantine, _: &mut Self::Context) -> Self::Result {
+        let cloner = self.deps.cloner.clone();
+        self.deps.run(Lane::Manifests, move || cloner.quarantined())
+    }
+}
+
+/// Moves a clone back from the quarantine as that of this record, which its manifest gets first.
+#[derive(Message)]
+#[rtype(result = "Result<(), CloneError>")]
+pub struct TakeFromQuarantine(pub InstanceRecord);
+
+impl Handler<TakeFromQuarantine> for CloneWorker {
+    type Result = ResponseFuture<Result<(), CloneError>>;
+
+    fn handle(
+        &mut self,
+        TakeFromQuarantine(record): TakeFromQuarantine,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let (records, deps) = (self.records.clone(), self.deps.clone());
+        Box::pin(async move {
+            let (cloner, taken) = (deps.cloner.clone(), record.clone());
+            let taken = deps.run(Lane::Manifests, move || cloner.take_from_quarantine(&taken));
+            taken.await?;
+            // The manifest is in its place, so the next start finds it without the record.
+            if let Err(error) = records.write(RecordChange::put(&record)).await {
+                tracing::error!(
+                    instance = %record.name,
+                    error = multidb_store::error_chain(&error),
+                    "the record of a recovered instance was not written, its manifest has it"
+                );
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Why the data of this record cannot be used; `None` where it can.
+#[derive(Message)]
+#[rtype(result = "Result<Option<String>, CloneError>")]
+pub struct InspectData(pub InstanceRecord);
+
+impl Handler<InspectData> for CloneWorker {
+    type Result = ResponseFuture<Result<Option<String>, CloneError>>;
+
+    fn handle(&mut self, InspectData(record): InspectData, _: &mut Self::Context) -> Self::Result {
+        let cloner = self.deps.cloner.clone();
+        self.deps
+            .run(Lane::Manifests, move || cloner.why_unusable(&record))
     }
 }
 

@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
-use multidb_store::{Epochs, InstanceRecord, InstanceUid};
+use multidb_store::{Epochs, InstanceRecord};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::clone_worker::{
-    CloneWorker, Copies, DeleteInstance, DiscardClone, MakeClone, Persist, worker_ended,
-};
+use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, MakeClone, Persist};
 use crate::instance_table::StatusPublisher;
+use crate::leftovers::Leftovers;
 use crate::limits::{Limits, STOP_TIMEOUT};
 use crate::observed_clock::ObservedClock;
 use crate::ports::{CloneError, Endpoint, RunningPostgres, Runtime, ServerProbe};
@@ -43,6 +42,7 @@ pub use self::origin::{Found, Origin, origin};
 pub use self::shared::SharedState;
 pub use self::status::{InstanceError, InstanceStatus};
 
+pub(crate) use self::jobs::superseded;
 pub(crate) use self::shared::Written;
 
 use self::lifecycle::{
@@ -70,6 +70,8 @@ pub struct InstanceDeps {
     pub clock: ObservedClock,
     /// The counter of epochs.
     pub epochs: Epochs,
+    /// The clones that bear an instance's name and are not its data.
+    pub leftovers: Leftovers,
 }
 
 /// One instance.
@@ -110,8 +112,6 @@ pub struct InstanceActor {
     mark_may_be_stored: bool,
     /// The callers that wait for a pin, or for the removal of a mark, to be durable, oldest first.
     pins: VecDeque<oneshot::Sender<Result<(), InstanceError>>>,
-    /// The clone of a reset that failed. It is discarded before the instance is used again.
-    abandoned: Option<InstanceUid>,
     /// Why its data cannot be used, if it cannot.
     unusable: Option<String>,
     /// Publishes the status.
@@ -185,7 +185,6 @@ impl InstanceActor {
                 writer: RecordWriter::default(),
                 write_failure: None,
                 pins: VecDeque::new(),
-                abandoned: None,
                 unusable,
                 status,
                 deps,

@@ -9,6 +9,7 @@
 //! | [`clone_worker`] | the threads that clone, delete and write records |
 //! | [`critical`] | the end of the process when a part dies that must not |
 //! | [`instance_table`] | the status of every instance, with counts and orders |
+//! | [`leftovers`] | the clones that bear an instance's name and are not its data |
 //! | [`sessions`], [`slots`], [`limits`] | shared by the actors: open sessions, places to run, settings |
 //! | [`request`] | the overloaded user name |
 //! | [`auth`] | authentication, and the rights of users |
@@ -27,6 +28,7 @@ pub mod critical;
 pub mod endpoint;
 pub mod instance;
 pub mod instance_table;
+pub mod leftovers;
 pub mod limits;
 pub mod observed_clock;
 pub mod ports;

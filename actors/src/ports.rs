@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use multidb_store::quarantine::Quarantined;
 use multidb_store::{
     InstanceName, InstanceRecord, InstanceUid, ObservedTime, ProjectName, SnapshotRecord, Store,
     StoreError, StoredTime,
@@ -134,11 +135,14 @@ pub trait Cloner: Send + Sync + 'static {
     /// Moves a clone to the quarantine, for this reason. No server runs on it.
     fn quarantine(&self, uid: InstanceUid, why: &str) -> Result<(), CloneError>;
 
-    /// The record of the newest quarantined clone of this name.
-    fn quarantined(&self, name: &InstanceName) -> Result<Option<InstanceRecord>, CloneError>;
+    /// The clones in the quarantine.
+    fn quarantined(&self) -> Result<Vec<Quarantined>, CloneError>;
 
     /// Moves a clone back from the quarantine, with this record as its manifest.
     fn take_from_quarantine(&self, record: &InstanceRecord) -> Result<(), CloneError>;
+
+    /// Why the data of this record cannot be used, as a start would say; `None` where it can.
+    fn why_unusable(&self, record: &InstanceRecord) -> Result<Option<String>, CloneError>;
 
     /// The bytes exclusive to this clone.
     fn exclusive_bytes(&self, uid: InstanceUid) -> Result<u64, CloneError>;

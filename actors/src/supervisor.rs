@@ -19,12 +19,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::auth::{DenyReason, Identity};
-use crate::clone_worker::{CloneWorker, DiscardClone};
+use crate::clone_worker::CloneWorker;
 use crate::instance::lifecycle::{AfterStop, State, StateName};
-use crate::instance::{
-    InstanceActor, InstanceDeps, InstanceError, InstanceStatus, Origin, SharedState,
-};
+use crate::instance::{InstanceActor, InstanceError, InstanceStatus, Origin, SharedState};
 use crate::instance_table::{ActorEnded, InstanceFilter, InstanceTable, Timed};
+use crate::leftovers::Leftovers;
 use crate::limits::{IdleTimeouts, Limits};
 use crate::observed_clock::ObservedClock;
 use crate::ports::{Freshness, Runtime, ServerProbe};
@@ -35,10 +34,12 @@ use crate::snapshot_index::{Choice, Choose, ChooseError, SnapshotIndex};
 mod clock_watch;
 mod creations;
 mod deletion_rate;
+mod entry;
 mod error;
 mod eviction;
 mod expiry;
 mod messages;
+mod recovering;
 mod removals;
 mod restore;
 pub mod retention;
@@ -49,12 +50,14 @@ pub use self::error::AcquireError;
 pub use self::expiry::ExpiryStatus;
 pub use self::messages::{
     Acquire, Acquired, ControlInstance, CountInstances, GetExpiryStatus, GetInstance,
-    ListInstances, PinInstance, RecoverInstance, RemoveSnapshot, StopAll, StopInstances,
+    ListInstances, PinInstance, RemoveSnapshot, StopAll, StopInstances,
 };
+pub use self::recovering::{RecoverError, RecoverInstance};
 pub use self::removals::RemoveSnapshotError;
 pub use self::restore::Restore;
 
 use self::creations::Creations;
+use self::entry::{ActorLife, Entry};
 use self::expiry::Expiry;
 use self::removals::Removals;
 use self::retention::ExpiryPeriods;
@@ -104,25 +107,15 @@ pub struct Supervisor {
     ended: mpsc::UnboundedSender<ActorEnded>,
     /// Taken when the Supervisor starts.
     ended_events: Option<mpsc::UnboundedReceiver<ActorEnded>>,
-    /// The names whose snapshot is being chosen, and their waiters.
+    /// The names whose snapshot is being chosen, or whose clone is brought back, and their waiters.
     choosing: HashMap<InstanceName, Vec<Waiter>>,
     removals: Removals,
     slots: Slots,
     creations: Creations,
     expiry: Expiry,
+    leftovers: Leftovers,
     draining: bool,
     deps: SupervisorDeps,
-}
-
-/// The actor of one instance.
-struct Entry {
-    addr: Addr<InstanceActor>,
-    /// The state that outlives it.
-    shared: SharedState,
-    /// When it was rebuilt after it had ended by a defect.
-    revivals: Vec<tokio::time::Instant>,
-    /// Whether it has ended by a defect and is not rebuilt by itself any more.
-    given_up: bool,
 }
 
 /// A new instance, before its snapshot is chosen.
@@ -155,6 +148,7 @@ impl Supervisor {
             slots: Slots::new(deps.limits.max_running),
             creations: Creations::default(),
             expiry: Expiry::new(&deps.limits, deps.clock.now(), deps.last_expiry),
+            leftovers: Leftovers::new(deps.runtime.clone(), deps.worker.clone()),
             draining: false,
             deps,
         }
@@ -180,6 +174,16 @@ impl Supervisor {
             let settings = self.settings_of(&record);
             if let Err(error) = waiter.admit(&record.project, &settings) {
                 return waiter.refuse(error.into());
+            }
+            if let Some(rebuilt) = self.rebuilt(&name) {
+                let rebuilt = rebuilt.into_actor(self);
+                let again = rebuilt.map(move |_, actor, ctx| actor.acquire(waiter, ctx));
+                ctx.spawn(again);
+                return;
+            }
+            let entry = self.actors.get(&name);
+            if entry.is_some_and(|entry| matches!(entry.life, ActorLife::GivenUp)) {
+                return waiter.refuse(AcquireError::GivenUp { instance: name });
             }
             return waiter.answer(Acquired {
                 addr: self.actor_of(&record, ctx),
@@ -393,57 +397,6 @@ impl Supervisor {
                 created: true,
             });
         }
-    }
-
-    /// The actor of an instance. One that was not used since the start gets its actor now.
-    fn actor_of(
-        &mut self,
-        record: &InstanceRecord,
-        ctx: &mut Context<Self>,
-    ) -> Addr<InstanceActor> {
-        if let Some(entry) = self.actors.get(&record.name) {
-            return entry.addr.clone();
-        }
-        let origin = match self.table.get(&record.name) {
-            Some(InstanceStatus {
-                state: State::Unavailable { then, .. },
-                failure,
-                ..
-            }) => Origin::Unavailable(then, failure.unwrap_or(InstanceError::Died)),
-            _ => Origin::Stopped,
-        };
-        self.launch(record.clone(), origin, SharedState::default(), ctx)
-    }
-
-    /// Starts the actor of an instance.
-    fn launch(
-        &mut self,
-        record: InstanceRecord,
-        origin: Origin,
-        shared: SharedState,
-        ctx: &mut Context<Self>,
-    ) -> Addr<InstanceActor> {
-        let name = record.name.clone();
-        let deps = InstanceDeps {
-            runtime: self.deps.runtime.clone(),
-            probe: self.deps.probe.clone(),
-            worker: self.deps.worker.clone(),
-            slots: self.slots.clone(),
-            free_slot: ctx.address().recipient(),
-            limits: self.deps.limits.clone(),
-            clock: self.deps.clock.clone(),
-            epochs: self.deps.epochs.clone(),
-        };
-        let publisher = self.table.publisher(name.clone(), self.ended.clone());
-        let addr = InstanceActor::launch(record, origin, deps, publisher, shared.clone());
-        let entry = Entry {
-            addr: addr.clone(),
-            shared,
-            revivals: Vec::new(),
-            given_up: false,
-        };
-        self.actors.insert(name, entry);
-        addr
     }
 }
 

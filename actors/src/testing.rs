@@ -10,9 +10,10 @@ use std::time::Duration;
 use actix::prelude::*;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use multidb_store::quarantine::Quarantined;
 use multidb_store::recovery::{Leftover, LeftoverAction, RecordOrigin, Recovered};
 use multidb_store::{
-    Epochs, InstanceName, InstanceRecord, InstanceUid, Layout, Phase, Pin, ProjectName, SnapshotId,
+    Epochs, InstanceRecord, InstanceUid, Layout, Phase, Pin, ProjectName, SnapshotId,
     SnapshotRecord, Store,
 };
 
@@ -77,8 +78,14 @@ pub struct FakeCloner {
     pub manifest_failures: Mutex<usize>,
     /// The clones that were moved to the quarantine, with their reasons, in order.
     pub quarantined: Mutex<Vec<(InstanceUid, String)>>,
-    /// A clone in the quarantine.
-    pub recoverable: Mutex<Option<InstanceRecord>>,
+    /// The clones in the quarantine.
+    pub recoverable: Mutex<Vec<InstanceRecord>>,
+    /// Write-locked while clones are to stay in the quarantine.
+    pub take_gate: tokio::sync::RwLock<()>,
+    /// The error of the next moves from the quarantine, if they fail.
+    pub take_failure: Mutex<Option<CloneError>>,
+    /// Why the data of instances cannot be used, if it cannot.
+    pub unusable: Mutex<Option<String>>,
     /// Write-locked while writes of manifests are to wait.
     pub manifest_gate: tokio::sync::RwLock<()>,
     /// The number of times that a manifest was to be read.
@@ -147,15 +154,29 @@ impl Cloner for FakeCloner {
         Ok(())
     }
 
-    fn quarantined(&self, name: &InstanceName) -> Result<Option<InstanceRecord>, CloneError> {
-        let kept = lock(&self.recoverable).clone();
-        Ok(kept.filter(|record| record.name == *name))
+    fn quarantined(&self) -> Result<Vec<Quarantined>, CloneError> {
+        let kept = lock(&self.recoverable);
+        let kept = kept.iter().map(|record| Quarantined {
+            directory: format!("/quarantine/{}", record.uid).into(),
+            uid: Some(record.uid),
+            note: None,
+            manifest: Ok(record.clone()),
+        });
+        Ok(kept.collect())
     }
 
     fn take_from_quarantine(&self, record: &InstanceRecord) -> Result<(), CloneError> {
+        drop(self.take_gate.blocking_read());
+        if let Some(error) = lock(&self.take_failure).clone() {
+            return Err(error);
+        }
         lock(&self.manifests).push(record.clone());
-        *lock(&self.recoverable) = None;
+        lock(&self.recoverable).retain(|kept| kept.uid != record.uid);
         Ok(())
+    }
+
+    fn why_unusable(&self, _: &InstanceRecord) -> Result<Option<String>, CloneError> {
+        Ok(lock(&self.unusable).clone())
     }
 
     fn exclusive_bytes(&self, _: InstanceUid) -> Result<u64, CloneError> {
@@ -294,6 +315,8 @@ pub fn recovered(record: InstanceRecord) -> Recovered {
 pub fn deleted_leftover(uid: InstanceUid) -> Leftover {
     Leftover {
         uid,
+        name: None,
+        epoch: 0,
         action: LeftoverAction::Delete,
     }
 }

@@ -6,7 +6,7 @@
 //! | `GET /v1/instances?project=&state=&created_by=&after=&limit=` | list of [`InstanceView`] in name order |
 //! | `GET /v1/instances/{name}` | [`InstanceView`] with `exclusive_bytes` and `awake_because` |
 //! | `DELETE /v1/instances/{name}` | [`DeletedView`] |
-//! | `POST /v1/instances/{name}/{start,stop,reset,pin,unpin}` | [`InstanceView`]; `pin` takes a [`PinBody`] |
+//! | `POST /v1/instances/{name}/{start,stop,reset,pin,unpin,recover}` | [`InstanceView`]; `pin` takes a [`PinBody`], `recover` a [`RecoverBody`] |
 //! | `GET /v1/instances/{name}/logs?lines=N` | [`LogsView`] |
 //! | `GET /v1/snapshots` | list of [`SnapshotView`] |
 //! | `GET /v1/snapshots/{id}` | [`SnapshotView`] with `applied` |
@@ -76,6 +76,18 @@ pub struct ExplainQuery {
     pub project: Option<String>,
     /// A commit, branch or tag.
     pub gitref: String,
+}
+
+/// The body of a recovery.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecoverBody {
+    /// The quarantined clone to bring back; without it, the newest of the name.
+    #[serde(default)]
+    pub uid: Option<String>,
+    /// The name that it gets, if it is another one.
+    #[serde(default, rename = "as")]
+    pub new_name: Option<String>,
 }
 
 /// The body of a pin.

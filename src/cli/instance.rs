@@ -7,13 +7,13 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use multidb_actors::instance::lifecycle::StateName;
-use multidb_store::{InstanceName, ProjectName};
+use multidb_store::{InstanceName, InstanceUid, ProjectName};
 use serde_json::json;
 
 use super::Invocation;
 use super::confirm::{self, Destructive};
 use super::table::printable;
-use crate::admin::api::PinBody;
+use crate::admin::api::{PinBody, RecoverBody};
 use crate::admin::client::{AdminClient, AdminError, with_query};
 use crate::control::model::{DeletedView, InstanceView, LogsView};
 
@@ -59,6 +59,17 @@ pub(super) enum InstanceCommand {
         /// Do not ask for confirmation
         #[arg(long, short = 'y')]
         yes: bool,
+    },
+    /// Use an instance again that has failed, or bring back a clone from the quarantine
+    Recover {
+        /// Name of the instance, or the name that the clone had
+        name: InstanceName,
+        /// Clone to bring back [default: the newest of that name]
+        #[arg(long)]
+        uid: Option<InstanceUid>,
+        /// Name that the clone gets, if its own is taken
+        #[arg(long = "as", value_name = "NEWNAME")]
+        new_name: Option<InstanceName>,
     },
     /// Exempt an instance from expiry
     Pin {
@@ -140,6 +151,19 @@ pub(super) async fn run(
         InstanceCommand::Rm { name, yes } => {
             confirm(&client, &name, Destructive::Remove, yes, invocation).await?;
             remove(&client, &name, invocation).await?;
+        }
+        InstanceCommand::Recover {
+            name,
+            uid,
+            new_name,
+        } => {
+            let body = RecoverBody {
+                uid: uid.map(|uid| uid.to_string()),
+                new_name: new_name.map(|name| name.to_string()),
+            };
+            let path = format!("/v1/instances/{name}/recover");
+            let instance: InstanceView = client.post(&path, &body).await?;
+            output.show(&instance, text::recovered)?;
         }
         InstanceCommand::Pin { name, duration } => {
             let body = PinBody {

@@ -7,6 +7,7 @@
 //! | snapshot | of an allowed project | no |
 //! | job | of an allowed project | no |
 //! | instance | if created by the user, in an allowed project | likewise |
+//! | quarantine | no | no |
 //! | connection | if opened by the user | likewise |
 //!
 //! The administrator, and users with `admin`, may do everything. Instances, snapshots, jobs and
@@ -80,6 +81,8 @@ pub enum Resource<'a> {
         /// The user that created it.
         created_by: &'a str,
     },
+    /// The clones that no name can have, and the instances that have failed.
+    Quarantine,
     /// A client's session.
     Connection {
         /// Its number.
@@ -178,7 +181,7 @@ pub fn permission(caller: &Caller, action: Action, resource: Resource<'_>) -> Pe
     match resource {
         Resource::Daemon if viewing => Permission::Granted,
         Resource::Project(project) if viewing && user.may_use(project) => Permission::Granted,
-        Resource::Daemon | Resource::Project(_) => Permission::Denied,
+        Resource::Daemon | Resource::Project(_) | Resource::Quarantine => Permission::Denied,
         Resource::Snapshot { project, .. } | Resource::Job { project, .. }
             if !user.may_use(project) =>
         {
@@ -218,12 +221,11 @@ pub(super) fn authorize<'a>(
         (Permission::Hidden, Resource::Connection { id, .. }) => {
             Err(ControlError::NoSuchConnection(id))
         }
-        (Permission::Hidden, Resource::Daemon | Resource::Project(_)) | (Permission::Denied, _) => {
-            Err(ControlError::Denied {
-                caller: caller.to_string(),
-                attempt,
-            })
-        }
+        (Permission::Hidden, Resource::Daemon | Resource::Project(_) | Resource::Quarantine)
+        | (Permission::Denied, _) => Err(ControlError::Denied {
+            caller: caller.to_string(),
+            attempt,
+        }),
     }
 }
 

@@ -8,7 +8,7 @@ use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::{CloneError, RuntimeError};
 use multidb_actors::sessions::ConnectionId;
 use multidb_actors::snapshot_index::ChooseError;
-use multidb_actors::supervisor::RemoveSnapshotError;
+use multidb_actors::supervisor::{RecoverError, RemoveSnapshotError};
 use multidb_store::{InstanceName, JobId, ProjectName, SnapshotId};
 
 use crate::config::ConfigFaults;
@@ -73,6 +73,9 @@ pub enum ControlError {
         /// The attempt, as an infinitive.
         attempt: &'static str,
     },
+    /// Nothing was recovered.
+    #[error(transparent)]
+    Recover(RecoverError),
     /// The instance did not carry out its command.
     #[error(transparent)]
     Instance(#[from] InstanceError),
@@ -107,6 +110,15 @@ impl From<RemoveSnapshotError> for ControlError {
                 instances_total,
             },
             RemoveSnapshotError::IndexUnavailable => Self::ActorEnded,
+        }
+    }
+}
+
+impl From<RecoverError> for ControlError {
+    fn from(error: RecoverError) -> Self {
+        match error {
+            RecoverError::Instance(error) => Self::Instance(error),
+            error => Self::Recover(error),
         }
     }
 }
@@ -147,7 +159,11 @@ impl ControlError {
             Self::Job(JobError::Store(_)) => "storage_failed",
             Self::InvalidArgument(_) => "invalid_argument",
             Self::Denied { .. } => "denied",
-            Self::Instance(error) => error.code(),
+            Self::Recover(RecoverError::NothingToRecover { .. }) => "nothing_to_recover",
+            Self::Recover(RecoverError::InstanceExists { .. }) => "instance_exists",
+            Self::Recover(RecoverError::ManifestUnusable { .. }) => "manifest_unusable",
+            Self::Recover(RecoverError::Storage(error)) => error.code(),
+            Self::Instance(error) | Self::Recover(RecoverError::Instance(error)) => error.code(),
             Self::Choose(error) => error.code(),
             Self::Runtime(_) => "runtime_failed",
             Self::Storage(error) => error.code(),

@@ -9,11 +9,12 @@ use multidb_actors::instance::lifecycle::Command;
 use multidb_actors::ports::SuperuserAccess;
 use multidb_actors::supervisor::retention::ExpiryPeriods;
 use multidb_actors::supervisor::{
-    ControlInstance, GetInstance, ListInstances, PinInstance, retention,
+    ControlInstance, GetInstance, ListInstances, PinInstance, RecoverInstance, retention,
 };
 use multidb_store::{InstanceName, Pin, error_chain};
 
-use super::access::{Action, Caller, authorize};
+use super::access::{Action, Caller, Resource, authorize};
+use super::advice::advice;
 use super::model::{DeletedView, InstanceFilter, InstanceView, LogsView};
 use super::{Control, ControlError};
 
@@ -96,6 +97,29 @@ impl Control {
     ) -> Result<DeletedView, ControlError> {
         let sessions_ended = self.command(caller, name, Command::Delete).await?;
         Ok(DeletedView { sessions_ended })
+    }
+
+    /// Makes a failed instance usable again, or brings a quarantined clone back as an instance.
+    pub async fn recover_instance(
+        &self,
+        caller: &Caller,
+        recovery: RecoverInstance,
+    ) -> Result<InstanceView, ControlError> {
+        authorize(
+            caller,
+            Action::Change,
+            Resource::Quarantine,
+            "recover instances",
+        )?;
+        tracing::info!(
+            instance = %recovery.name,
+            uid = recovery.uid.map(|uid| uid.to_string()),
+            new_name = recovery.new_name.as_ref().map(InstanceName::as_str),
+            %caller,
+            "command to recover an instance"
+        );
+        let name = self.deps.supervisor.send(recovery).await??;
+        Ok(self.instance_view(&self.instance(&name).await?))
     }
 
     /// Exempts an instance from expiry, for a time or without end.
@@ -237,6 +261,7 @@ impl Control {
             epoch: record.epoch,
             created_by: record.created_by.clone(),
             failure: failure.map(|failure| error_chain(failure)),
+            hint: failure.and_then(|failure| advice(record.name.as_str(), failure)),
             exclusive_bytes: None,
             awake_because: None,
             sessions_ended: None,

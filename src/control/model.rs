@@ -108,6 +108,9 @@ pub struct InstanceView {
     pub created_by: String,
     /// The error of its last job, if that failed.
     pub failure: Option<String>,
+    /// What to do about the failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// The bytes that no snapshot or other clone shares. Only when one instance is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclusive_bytes: Option<u64>,

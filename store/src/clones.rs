@@ -129,6 +129,30 @@ pub fn inspect(layout: &Layout, uid: InstanceUid) -> FoundClone {
     }
 }
 
+/// The reason for data that has another record.
+pub(crate) const OF_ANOTHER: &str = "its data belongs to another instance";
+
+/// Why the data of this record cannot be used; `None` where its clone is complete and has no other name.
+pub fn why_unusable(record: &InstanceRecord, clone: Option<&FoundClone>) -> Option<String> {
+    let Some(clone) = clone else {
+        return Some("its directory is missing".to_owned());
+    };
+    if !clone.has_data {
+        return Some("its data is missing".to_owned());
+    }
+    match &clone.manifest {
+        FoundManifest::Foreign(why) => Some(why.clone()),
+        FoundManifest::Record(manifest) if manifest.name != record.name => {
+            Some(OF_ANOTHER.to_owned())
+        }
+        FoundManifest::Record(_)
+        | FoundManifest::Damaged(_)
+        | FoundManifest::Unreadable(_)
+        | FoundManifest::Unfinished
+        | FoundManifest::Missing => None,
+    }
+}
+
 /// Whether the directory is an incomplete clone that a crash left.
 pub fn is_unfinished(directory: &Path) -> bool {
     let Ok(mut entries) = fs::read_dir(directory) else {

@@ -1,11 +1,13 @@
 //! `quarantine/`: clones with complete data that no name can have, kept with their manifests until somebody
 //! decides. Nothing in it is ever deleted by itself.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::InstanceUid;
@@ -28,10 +30,12 @@ pub struct Note {
 }
 
 /// A quarantined clone.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Quarantined {
     /// Its directory.
     pub directory: PathBuf,
+    /// Its uid, by the name of the directory; none for one that has another name.
+    pub uid: Option<InstanceUid>,
     /// Why and when it was quarantined; none where that was lost.
     pub note: Option<Note>,
     /// Its record, or why it cannot be read.
@@ -42,12 +46,37 @@ pub struct Quarantined {
 pub fn list(layout: &Layout) -> Vec<Quarantined> {
     let directories = clones::subdirectories(&layout.quarantine()).into_iter();
     directories
-        .map(|directory| Quarantined {
-            note: read_note(&directory),
-            manifest: manifest::read(&directory).map_err(|error| error_chain(&error)),
-            directory,
+        .map(|directory| {
+            let name = directory.file_name().and_then(|name| name.to_str());
+            let uid = name.and_then(|name| name.parse().ok());
+            Quarantined {
+                note: read_note(&directory),
+                manifest: read_record(&directory, uid),
+                uid,
+                directory,
+            }
         })
         .collect()
+}
+
+fn read_record(directory: &Path, uid: Option<InstanceUid>) -> Result<InstanceRecord, String> {
+    let read = manifest::read::<InstanceRecord>(directory);
+    let record = read.map_err(|error| error_chain(&error))?;
+    if uid == Some(record.uid) {
+        Ok(record)
+    } else {
+        Err(format!("it names the clone {}", record.uid))
+    }
+}
+
+impl fmt::Display for Quarantined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.manifest, self.uid) {
+            (Ok(record), _) => write!(f, "\"{}\" ({})", record.name, record.uid),
+            (Err(_), Some(uid)) => uid.fmt(f),
+            (Err(_), None) => self.directory.display().fmt(f),
+        }
+    }
 }
 
 fn read_note(directory: &Path) -> Option<Note> {
@@ -55,13 +84,20 @@ fn read_note(directory: &Path) -> Option<Note> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Moves a clone from `instances/` to the quarantine. Durable when it returns. No server may run on it.
+/// Moves a clone from `instances/` to the quarantine. Durable when it returns. No server may run on it. One that is
+/// there already stays there.
 ///
 /// # Errors
 ///
 /// A step failed. The clone is then still in its place.
 pub fn put(layout: &Layout, uid: InstanceUid, note: &Note) -> io::Result<()> {
-    let from = layout.instance(uid);
+    let (from, to) = (
+        layout.instance(uid),
+        layout.quarantine().join(uid.to_string()),
+    );
+    if !from.exists() && to.exists() {
+        return Ok(());
+    }
     match fs::create_dir(layout.quarantine()) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         made => {
@@ -71,25 +107,31 @@ pub fn put(layout: &Layout, uid: InstanceUid, note: &Note) -> io::Result<()> {
     }
     let text = serde_json::to_vec_pretty(note).map_err(io::Error::other)?;
     atomic_file::replace(&from.join(NOTE), &text, NOTE_MODE, |_| Ok(()))?;
-    fs::rename(&from, layout.quarantine().join(uid.to_string()))?;
+    fs::rename(&from, to)?;
     atomic_file::sync_directory(&layout.quarantine())?;
     atomic_file::sync_directory(&layout.instances())
 }
 
-/// Moves a quarantined clone back to `instances/`, with this record as its manifest. Durable when it returns.
+/// Moves a quarantined clone back to `instances/`, with this record as its manifest. Durable when it returns. The
+/// manifest is first, so that a start after a crash finds the clone in the quarantine, or in its place under the name and
+/// the epoch of this record.
 ///
 /// # Errors
 ///
-/// It is not there, its data is missing, or a step failed.
+/// It is not there, its data is missing, or a step failed. It is then as it was.
 pub fn take(layout: &Layout, record: &InstanceRecord) -> io::Result<()> {
     let from = layout.quarantine().join(record.uid.to_string());
     let to = layout.instance(record.uid);
     if !from.join("data").is_dir() {
         return Err(io::Error::new(ErrorKind::NotFound, "it has no data"));
     }
+    let before = manifest::read::<InstanceRecord>(&from).map_err(io::Error::other)?;
     manifest::write(&from, record).map_err(io::Error::other)?;
     let flags = rustix::fs::RenameFlags::NOREPLACE;
-    rustix::fs::renameat_with(rustix::fs::CWD, &from, rustix::fs::CWD, &to, flags)?;
+    if let Err(error) = rustix::fs::renameat_with(CWD, &from, CWD, &to, flags) {
+        manifest::write(&from, &before).map_err(io::Error::other)?;
+        return Err(error.into());
+    }
     atomic_file::sync_directory(&layout.instances())?;
     atomic_file::sync_directory(&layout.quarantine())?;
     // Only doctor reads it, and only in the quarantine.
@@ -125,10 +167,17 @@ mod tests {
         };
         assert_eq!(quarantined.note.as_ref(), Some(&note));
         assert_eq!(quarantined.manifest.as_ref(), Ok(&record));
+        put(&layout, record.uid, &note).unwrap();
         let newer = InstanceRecord {
             epoch: record.epoch + 1,
             ..record.clone()
         };
+        // Something in its place is left alone, and so is the clone.
+        fs::create_dir_all(layout.instance(record.uid)).unwrap();
+        let error = take(&layout, &newer).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(list(&layout)[0].manifest.as_ref(), Ok(&record));
+        fs::remove_dir(layout.instance(record.uid)).unwrap();
         take(&layout, &newer).unwrap();
         assert!(list(&layout).is_empty());
         assert!(layout.instance_data(record.uid).is_dir());

@@ -33,6 +33,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use crate::clones::{OF_ANOTHER, why_unusable};
 use crate::ids::{InstanceName, InstanceUid};
 use crate::records::{InstanceRecord, ObservedTime, Phase, Pin};
 
@@ -165,6 +166,10 @@ impl RecordOrigin {
 pub struct Leftover {
     /// Its directory.
     pub uid: InstanceUid,
+    /// The name in its manifest, which it would be served under if the name had no other clone.
+    pub name: Option<InstanceName>,
+    /// The epoch in its manifest, or zero.
+    pub epoch: u64,
     /// What is done with it.
     pub action: LeftoverAction,
 }
@@ -304,8 +309,10 @@ impl Planning<'_> {
             _ => {
                 // Its directory stays: the data may be brought back by hand.
                 self.used.insert(record.uid);
+                let clone = self.clones.get(&record.uid).copied();
+                let why = why_unusable(&record, clone);
                 self.plan.instances.push(Recovered {
-                    unusable: Some(self.why_unusable(&record)),
+                    unusable: Some(why.unwrap_or_else(|| OF_ANOTHER.to_owned())),
                     record,
                     origin: RecordOrigin::Database,
                     mends_manifest: false,
@@ -409,21 +416,13 @@ impl Planning<'_> {
 
     fn put_aside(&mut self, uid: InstanceUid, action: LeftoverAction) {
         self.used.insert(uid);
-        self.plan.leftovers.push(Leftover { uid, action });
-    }
-
-    /// Why the data of this record cannot be used.
-    fn why_unusable(&self, record: &InstanceRecord) -> String {
-        let Some(clone) = self.clones.get(&record.uid) else {
-            return "its directory is missing".to_owned();
-        };
-        if !clone.has_data {
-            return "its data is missing".to_owned();
-        }
-        match &clone.manifest {
-            FoundManifest::Foreign(why) => why.clone(),
-            _ => "its data belongs to another instance".to_owned(),
-        }
+        let manifest = self.clones.get(&uid).and_then(|clone| clone.record());
+        self.plan.leftovers.push(Leftover {
+            uid,
+            name: manifest.map(|manifest| manifest.name.clone()),
+            epoch: manifest.map_or(0, |manifest| manifest.epoch),
+            action,
+        });
     }
 }
 

@@ -19,6 +19,7 @@ impl From<&AcquireError> for ClientError {
             AcquireError::NoSuchInstance { instance } => {
                 Self::new(sqlstate::INVALID_CATALOG_NAME, message).hint(creation_hint(instance))
             }
+            AcquireError::GivenUp { instance } => Self::given_up(instance),
             AcquireError::InstanceOfOtherProject { .. } => {
                 Self::new(sqlstate::INVALID_PARAMETER_VALUE, message)
                     .hint("Use another instance name, or leave the project out.")

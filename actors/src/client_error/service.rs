@@ -73,8 +73,9 @@ impl ClientError {
             )
             .detail(format!("{}.", capitalized(why)))
             .hint(format!(
-                "Bring its data back and restart multidb, or run \"multidb instance reset {instance}\" for a fresh clone."
+                "Bring its data back and run \"multidb instance recover {instance}\", or run \"multidb instance reset {instance}\" for a fresh clone."
             )),
+            InstanceError::GivenUp => Self::given_up(instance),
             InstanceError::Storage(error @ CloneError::NoSpace { .. }) => of_clone(instance, error),
             InstanceError::Deleted
             | InstanceError::Died
@@ -85,6 +86,18 @@ impl ClientError {
 }
 
 impl ClientError {
+    /// The error for an instance whose actor is not rebuilt by itself any more.
+    pub(super) fn given_up(instance: &InstanceName) -> Self {
+        Self::new(
+            sqlstate::INTERNAL_ERROR,
+            format!("instance \"{instance}\" has failed by a defect of multidb"),
+        )
+        .detail("Its data is untouched. The log of multidb has the cause.")
+        .hint(format!(
+            "Run \"multidb instance recover {instance}\" to use it again, and report the defect."
+        ))
+    }
+
     /// The error for a runtime that is away.
     pub(super) fn of_unavailable(message: String, unavailable: &Unavailable) -> Self {
         let detail = match unavailable {

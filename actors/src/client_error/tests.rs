@@ -151,6 +151,9 @@ fn acquisitions() -> Vec<AcquireError> {
         AcquireError::NoSuchInstance {
             instance: instance(),
         },
+        AcquireError::GivenUp {
+            instance: instance(),
+        },
         AcquireError::InstanceOfOtherProject {
             instance: instance(),
             project: project("shop"),
@@ -288,6 +291,7 @@ fn instances() -> Vec<RefusalReason> {
         InstanceError::Stopped,
         InstanceError::Deleted,
         InstanceError::Died,
+        InstanceError::GivenUp,
         InstanceError::DataUnusable {
             why: "its directory is missing".to_owned(),
         },

@@ -13,7 +13,7 @@ use crate::request::{ConnectRequest, Source};
 use crate::snapshot_index::Choose;
 use crate::supervisor::{Acquire, AcquireError, Acquired};
 
-/// The number of times that an instance is acquired again because it was deleted in the meantime.
+/// The number of times that an instance is acquired again because it was deleted, or its actor ended, in the meantime.
 const REDIRECTS_MAX: usize = 8;
 /// The longest delay of a session by the search for a notice about another snapshot.
 const NOTICE_TIMEOUT: Duration = Duration::from_millis(20);
@@ -54,14 +54,15 @@ pub(super) async fn attach(
                     notice,
                 });
             }
-            Err(InstanceError::Deleted) => tokio::task::yield_now().await,
+            // The Supervisor answers when the actor is rebuilt.
+            Err(InstanceError::Deleted | InstanceError::Died) => tokio::task::yield_now().await,
             Err(error) => {
                 let instance = name.clone();
                 return Err(RefusalReason::Instance { instance, error });
             }
         }
     }
-    tracing::error!(instance = %name, attempts = REDIRECTS_MAX, "instance was repeatedly deleted while a client waited");
+    tracing::error!(instance = %name, attempts = REDIRECTS_MAX, "instance was repeatedly deleted, or its actor ended, while a client waited");
     let instance = name.clone();
     Err(RefusalReason::InstanceKeepsVanishing { instance })
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use multidb_store::Phase;
+use multidb_store::recovery::{Leftover, LeftoverAction};
+use multidb_store::{InstanceRecord, Phase};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::persistence::backoff;
@@ -23,14 +24,16 @@ type Started = Result<(RunningPostgres, RunLeases, Duration), InstanceError>;
 impl InstanceActor {
     /// Makes a clone, for a new instance or for a reset.
     pub(super) fn begin_clone(&mut self, job: Job, why: CloneReason, ctx: &mut Context<Self>) {
-        let old = self.record.uid;
+        let old = superseded(&self.record);
         let mut record = self.record.clone();
         if why == CloneReason::Reset {
             record.uid = crate::new_uid();
             record.epoch = self.deps.epochs.next_epoch();
             record.sequence += 1;
-            self.abandoned = Some(record.uid);
+            // Until it is the instance's, also if this actor panics.
+            self.deps.leftovers.add(superseded(&record));
         }
+        let new = superseded(&record);
         let replaces = why == CloneReason::Reset;
         let clone = MakeClone { record, replaces };
         let made = self
@@ -51,14 +54,15 @@ impl InstanceActor {
                         "clone made"
                     );
                     let newest = std::mem::replace(&mut actor.record, record);
-                    actor.abandoned = None;
                     actor.unusable = None;
                     actor.record.pin = newest.pin;
                     actor.record.last_used_at = newest.last_used_at;
                     actor.record.last_used_observed = newest.last_used_observed;
                     actor.record.marked = newest.marked;
                     if why == CloneReason::Reset {
-                        actor.discard(old, ctx);
+                        let leftovers = actor.deps.leftovers.clone();
+                        leftovers.forget(&actor.record.name, actor.record.uid);
+                        actix_rt::spawn(async move { leftovers.put_aside(old).await });
                     }
                     actor.failure = None;
                     Outcome::Done
@@ -69,6 +73,10 @@ impl InstanceActor {
                         error = multidb_store::error_chain(&error),
                         "clone failed"
                     );
+                    if why == CloneReason::Reset {
+                        let leftovers = actor.deps.leftovers.clone();
+                        actix_rt::spawn(async move { leftovers.put_aside(new).await });
+                    }
                     actor.failure = Some(InstanceError::Clone(error));
                     Outcome::Failed
                 }
@@ -153,17 +161,12 @@ impl InstanceActor {
         let unmarked = self.unmark(ctx);
         let deps = self.deps.clone();
         let record = self.record.clone();
-        let abandoned = self.abandoned;
         let start = async move {
             if let Some(unmarked) = unmarked {
                 unmarked.await.unwrap_or(Err(InstanceError::Died))?;
             }
-            if let Some(uid) = abandoned {
-                // Or the next start of multidb would take it for the newer one.
-                let discarded = deps.worker.send(DiscardClone(uid)).await;
-                let discarded = discarded.unwrap_or_else(|_| Err(worker_ended()));
-                discarded.map_err(InstanceError::Storage)?;
-            }
+            let cleared = deps.leftovers.clear_newer(&record).await;
+            cleared.map_err(InstanceError::Storage)?;
             let limit = deps.limits.start_timeout;
             let start = deps.slots.start_in_turn(async {
                 let began = Instant::now();
@@ -188,7 +191,6 @@ impl InstanceActor {
         let outcome = match started {
             Ok((postgres, leases, residency)) => {
                 self.failure = None;
-                self.abandoned = None;
                 let resident_until = Instant::now() + residency;
                 self.take_run(job, postgres, leases, resident_until, ctx);
                 ServerOutcome::Done
@@ -320,13 +322,18 @@ impl InstanceActor {
         self.failure = Some(failure);
     }
 
-    /// Deletes the clone and the record.
+    /// Deletes the clone and the record, after the leftovers of the name, one of which would come back without them.
     pub(super) fn begin_delete(&mut self, job: Job, ctx: &mut Context<Self>) {
         self.record.sequence += 1;
         let record = self.record.clone();
-        let deletion = DeleteInstance(record);
-        let writes = self.shared.writes();
-        let deleted = writes.run(&self.deps.worker, deletion, |()| Written::Deleted);
+        let (deps, shared) = (self.deps.clone(), self.shared.clone());
+        let deleted = async move {
+            deps.leftovers.clear(&record).await?;
+            let writes = shared.writes();
+            let deletion = DeleteInstance(record);
+            let deleted = writes.run(&deps.worker, deletion, |()| Written::Deleted);
+            deleted.await
+        };
         let deleted = deleted.into_actor(self).map(move |result, actor, ctx| {
             let outcome = match result {
                 Ok(()) => Outcome::Done,
@@ -338,34 +345,41 @@ impl InstanceActor {
         ctx.spawn(deleted);
     }
 
-    /// A complete clone can still be used, and deleted again. An incomplete one, or one whose deletion began before
-    /// a restart, is removed by the next start of the daemon.
+    /// A complete clone can still be used, and deleted again. That of a failed creation is a leftover: the name is free
+    /// for a new one, but a command to delete it has failed.
     fn note_delete_failure(&mut self, error: CloneError) -> Outcome {
-        let outcome = match self.record.phase {
-            Phase::Ready => Outcome::Failed,
-            Phase::Cloning | Phase::Deleting => Outcome::Done,
-        };
         tracing::error!(
             instance = %self.record.name,
             uid = %self.record.uid,
             error = multidb_store::error_chain(&error),
-            "instance was not deleted completely, the next start of multidb retries"
+            "instance was not deleted"
         );
-        self.failure = Some(InstanceError::Delete(error));
+        let failure = InstanceError::Delete(error);
+        let outcome = match self.record.phase {
+            Phase::Ready => Outcome::Failed,
+            Phase::Deleting => {
+                self.record.phase = Phase::Ready;
+                Outcome::Failed
+            }
+            Phase::Cloning => {
+                let leftover = superseded(&self.record);
+                let leftovers = self.deps.leftovers.clone();
+                actix_rt::spawn(async move { leftovers.put_aside(leftover).await });
+                self.pending_commands.fail(&failure);
+                Outcome::Done
+            }
+        };
+        self.failure = Some(failure);
         outcome
     }
+}
 
-    /// Deletes the clone that a reset replaced.
-    fn discard(&mut self, uid: InstanceUid, ctx: &mut Context<Self>) {
-        let discarded = self.deps.worker.send(DiscardClone(uid)).into_actor(self);
-        ctx.spawn(discarded.map(move |result, _, _| {
-            if let Err(error) = result.unwrap_or_else(|_| Err(worker_ended())) {
-                tracing::warn!(
-                    %uid,
-                    error = multidb_store::error_chain(&error),
-                    "a replaced clone was not deleted, the next start of multidb retries"
-                );
-            }
-        }));
+/// The clone of this record, as one that is to be deleted.
+pub(crate) fn superseded(record: &InstanceRecord) -> Leftover {
+    Leftover {
+        uid: record.uid,
+        name: Some(record.name.clone()),
+        epoch: record.epoch,
+        action: LeftoverAction::Delete,
     }
 }

@@ -26,7 +26,8 @@
 //! - **Stopping**: Postgres shuts down, or the leftovers of a crashed one are removed. Clients wait and are served by
 //!   the next start, so none is refused for bad timing. A stop that fails is retried, and nothing else is done to the
 //!   data before it succeeds, since Postgres may still run on it.
-//! - **Failed**: the last start or deletion failed. As with `Stopped`, the next client starts it.
+//! - **Failed**: the last start or deletion failed. As with `Stopped`, the next client starts it. The command `recover`
+//!   looks for its server first, as for an unavailable one, and leaves it stopped or running.
 //! - **Unavailable**: the runtime is away, so Postgres may run or not. It is looked for again and again, and at once
 //!   for a client or a command; before it is found, or known not to run, nothing is done to the data. A command that
 //!   fails with that is not carried out later.
@@ -371,6 +372,8 @@ impl Lifecycle {
                 self.redirect()
             }
             (State::Deleting { job }, Outcome::Failed) if job == done => {
+                // It may be used again, so its data is nobody's to delete.
+                self.is_leftover = false;
                 self.state = State::Failed;
                 self.refuse_failed()
             }

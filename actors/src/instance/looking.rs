@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use super::lifecycle::Command;
+use super::pending_commands::Reply;
 use super::persistence::backoff;
 use super::*;
+use crate::clone_worker::{InspectData, worker_ended};
 use crate::ports::{FIND_TIMEOUT, ServerId, Unavailable, find_server};
 
 /// The delay before Postgres is looked for again; it doubles each time.
@@ -52,6 +55,31 @@ impl InstanceActor {
         }
         let delay = backoff(LOOK_DELAY, LOOK_DELAY_MAX, self.look_failures);
         self.begin_look(job, delay, ctx);
+    }
+
+    /// Looks for the data of an instance that could not use it, and then for Postgres.
+    pub(super) fn inspect_data(&mut self, reply: Reply, ctx: &mut Context<Self>) {
+        let inspected = self.deps.worker.send(InspectData(self.record.clone()));
+        let inspected = inspected.into_actor(self).map(|inspected, actor, ctx| {
+            let failure = match inspected.unwrap_or_else(|_| Err(worker_ended())) {
+                Ok(None) => {
+                    actor.unusable = None;
+                    // Whoever brought the data back may have brought back another manifest.
+                    actor.step_writer(WriterEvent::Changed(Copies::DatabaseAndManifest), ctx);
+                    actor.pending_commands.add(Command::Recover, reply);
+                    return actor.apply(Event::Command(Command::Recover), ctx);
+                }
+                Ok(Some(why)) => {
+                    actor.unusable = Some(why.clone());
+                    InstanceError::DataUnusable { why }
+                }
+                Err(error) => InstanceError::Storage(error),
+            };
+            actor.failure = Some(failure.clone());
+            actor.settle(ctx);
+            let _gone = reply.send(Err(failure));
+        });
+        ctx.spawn(inspected);
     }
 
     /// Takes over a Postgres that was found, unless it has to stop.

@@ -40,11 +40,15 @@ impl Handler<Control> for InstanceActor {
             self.failure = None;
         }
         match command {
-            Command::Start | Command::Reset => self.touch(ctx),
+            Command::Start | Command::Reset | Command::Recover => self.touch(ctx),
             Command::Stop | Command::Delete | Command::Expire => {}
         }
-        self.pending_commands.add(command, reply);
-        self.apply(Event::Command(command), ctx);
+        if command == Command::Recover && self.unusable.is_some() {
+            self.inspect_data(reply, ctx);
+        } else {
+            self.pending_commands.add(command, reply);
+            self.apply(Event::Command(command), ctx);
+        }
         Box::pin(async move { answer.await.unwrap_or(Err(InstanceError::Died)) })
     }
 }

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use crate::instance::lifecycle::{Command, Look, State};
 use crate::instance::status::InstanceError;
 
-type Reply = oneshot::Sender<Result<(), InstanceError>>;
+pub(super) type Reply = oneshot::Sender<Result<(), InstanceError>>;
 
 /// The commands without a reply so far.
 #[derive(Debug, Default)]
@@ -53,17 +53,18 @@ fn result(
         (Command::Start, State::Running { .. })
         | (Command::Stop, State::Stopped | State::Failed)
         | (Command::Delete, State::Gone)
+        | (Command::Recover, State::Stopped | State::Starting { .. } | State::Running { .. })
         | (Command::Expire, _) => Some(Ok(())),
         // A reset that was asked for during a deletion fails with it.
-        (Command::Start | Command::Delete | Command::Reset, State::Failed)
+        (Command::Start | Command::Delete | Command::Reset | Command::Recover, State::Failed)
         | (
-            Command::Start | Command::Stop | Command::Reset | Command::Delete,
+            Command::Start | Command::Stop | Command::Reset | Command::Delete | Command::Recover,
             State::Unavailable {
                 look: Look::Later, ..
             },
         ) => failed(),
         (Command::Start, State::Stopped) => Some(Err(InstanceError::Stopped)),
-        (Command::Start | Command::Stop | Command::Reset, State::Gone) => {
+        (Command::Start | Command::Stop | Command::Reset | Command::Recover, State::Gone) => {
             Some(Err(InstanceError::Deleted))
         }
         // A reset ends with its clone.

@@ -77,6 +77,10 @@ pub enum InstanceError {
     #[error("the instance's actor ended")]
     #[serde(rename = "actor_ended")]
     Died,
+    /// Its actor panicked again and again, and is not rebuilt by itself any more.
+    #[error("a defect of multidb ended the instance's actor again and again")]
+    #[serde(rename = "given_up")]
+    GivenUp,
     /// Its data is missing, or is not its own.
     #[error("the instance's data cannot be used: {why}")]
     #[serde(rename = "data_unusable")]
@@ -149,6 +153,7 @@ impl InstanceError {
             Self::Stopped => "instance_stopped",
             Self::Deleted => "instance_deleted",
             Self::Died => "actor_ended",
+            Self::GivenUp => "given_up",
             Self::DataUnusable { .. } => "data_unusable",
             Self::Storage(_) => "storage_failed",
             Self::Delete(_) => "delete_failed",

@@ -20,6 +20,12 @@ pub enum AcquireError {
         /// The requested instance.
         instance: InstanceName,
     },
+    /// The instance's actor panicked again and again, and is not rebuilt by itself any more.
+    #[error("instance \"{instance}\" has failed by a defect of multidb")]
+    GivenUp {
+        /// The instance.
+        instance: InstanceName,
+    },
     /// The instance belongs to another project than requested.
     #[error("instance \"{instance}\" belongs to project \"{project}\", not \"{requested}\"")]
     InstanceOfOtherProject {
@@ -78,6 +84,7 @@ impl AcquireError {
         match self {
             Self::ShuttingDown => "shutting_down",
             Self::NoSuchInstance { .. } => "no_such_instance",
+            Self::GivenUp { .. } => "given_up",
             Self::InstanceOfOtherProject { .. } => "instance_of_other_project",
             Self::NoProject => "no_project",
             Self::NoSuchProject { .. } => "no_such_project",

@@ -128,14 +128,8 @@ impl Handler<ControlInstance> for Supervisor {
     type Result = ResponseFuture<Option<Result<(), InstanceError>>>;
 
     fn handle(&mut self, message: ControlInstance, ctx: &mut Self::Context) -> Self::Result {
-        if let Some(recovered) = self.recover(&message.name, ctx) {
-            let supervisor = ctx.address();
-            return Box::pin(async move {
-                // An error means that it is there, too.
-                let _there = recovered.await;
-                let answer = supervisor.send(message).await;
-                answer.unwrap_or(Some(Err(InstanceError::Died)))
-            });
+        if let Some(rebuilt) = self.rebuilt_for_command(&message.name, ctx) {
+            return send_after(rebuilt, message, ctx.address());
         }
         let status = self.table.get(&message.name);
         let actor = status.map(|status| self.actor_of(&status.record, ctx));
@@ -147,28 +141,22 @@ impl Handler<ControlInstance> for Supervisor {
     }
 }
 
-/// Rebuilds the actor of an instance that kept panicking and was given up. Answers when it is there, with whether that
-/// was so; `None` when there is none of that name.
-#[derive(Message)]
-#[rtype(result = "Option<bool>")]
-pub struct RecoverInstance(pub InstanceName);
-
-impl Handler<RecoverInstance> for Supervisor {
-    type Result = ResponseFuture<Option<bool>>;
-
-    fn handle(&mut self, message: RecoverInstance, ctx: &mut Self::Context) -> Self::Result {
-        let RecoverInstance(name) = message;
-        let is_known = self.table.get(&name).is_some();
-        let recovered = self.recover(&name, ctx);
-        Box::pin(async move {
-            let was_given_up = recovered.is_some();
-            if let Some(recovered) = recovered {
-                // An error means that it is there, too.
-                let _there = recovered.await;
-            }
-            is_known.then_some(was_given_up)
-        })
-    }
+/// Sends a message to the Supervisor once an instance has its actor again.
+fn send_after<M>(
+    rebuilt: oneshot::Receiver<()>,
+    message: M,
+    supervisor: Addr<Supervisor>,
+) -> ResponseFuture<Option<Result<(), InstanceError>>>
+where
+    M: Message<Result = Option<Result<(), InstanceError>>> + Send + 'static,
+    Supervisor: Handler<M>,
+{
+    Box::pin(async move {
+        // It is woken by the drop of the sender, too.
+        let _there = rebuilt.await;
+        let answer = supervisor.send(message).await;
+        answer.unwrap_or(Some(Err(InstanceError::Died)))
+    })
 }
 
 /// Pins or unpins one instance; `None` when there is none of that name.
@@ -185,6 +173,9 @@ impl Handler<PinInstance> for Supervisor {
     type Result = ResponseFuture<Option<Result<(), InstanceError>>>;
 
     fn handle(&mut self, message: PinInstance, ctx: &mut Self::Context) -> Self::Result {
+        if let Some(rebuilt) = self.rebuilt_for_command(&message.name, ctx) {
+            return send_after(rebuilt, message, ctx.address());
+        }
         let status = self.table.get(&message.name);
         let actor = status.map(|status| self.actor_of(&status.record, ctx));
         let sent = actor.map(|actor| actor.send(SetPin(message.pin)));

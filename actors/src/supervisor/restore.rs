@@ -1,20 +1,14 @@
 //! The start: gives each instance its actor, by [`origin`], and carries out what `recovery::plan` says about the
 //! other clones. Before anything is done to the data of one, its server is looked for and stopped; where that cannot be
-//! known, it waits.
+//! known, it waits, as one of the [`Leftovers`].
 
 use std::collections::HashSet;
 
-use multidb_store::recovery::{Leftover, LeftoverAction, Recovered};
+use multidb_store::recovery::{Leftover, Recovered};
 
 use super::*;
-use crate::clone_worker::QuarantineClone;
 use crate::instance::{Found, RunLeases, origin};
-use crate::limits::STOP_TIMEOUT;
-use crate::ports::{FoundServers, ServerId};
-
-/// The delay before a leftover is tried again; it doubles each time.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
+use crate::ports::FoundServers;
 
 /// Gives the Supervisor the instances, the running Postgres servers and the other clones. Answered when every
 /// instance is known, and when each of the others was put aside or has to wait.
@@ -38,6 +32,10 @@ impl Handler<Restore> for Supervisor {
             mut found,
             leftovers,
         } = message;
+        // Before a command for one of their names.
+        for leftover in &leftovers {
+            self.leftovers.add(leftover.clone());
+        }
         for instance in instances {
             let Recovered {
                 record, unusable, ..
@@ -54,62 +52,14 @@ impl Handler<Restore> for Supervisor {
         let servers = found.running.iter().map(|found| found.uid);
         let mut strays: HashSet<_> = servers.chain(found.undecided).collect();
         strays.retain(|uid| !leftovers.iter().any(|leftover| leftover.uid == *uid));
-        let (runtime, worker) = (self.deps.runtime.clone(), self.deps.worker.clone());
+        let table = self.leftovers.clone();
         Box::pin(async move {
-            let strays = strays.into_iter().map(|uid| (uid, None));
-            let leftovers = leftovers.into_iter();
-            let leftovers = leftovers.map(|leftover| (leftover.uid, Some(leftover.action)));
-            for (uid, action) in strays.chain(leftovers) {
-                let Err(error) = put_aside(&*runtime, &worker, uid, action.as_ref()).await else {
-                    continue;
-                };
-                tracing::error!(%uid, error, "a clone without an instance stays as it is, retrying");
-                let (runtime, worker) = (runtime.clone(), worker.clone());
-                actix_rt::spawn(async move {
-                    let mut delay = RETRY_DELAY;
-                    loop {
-                        tokio::time::sleep(delay).await;
-                        let done = put_aside(&*runtime, &worker, uid, action.as_ref()).await;
-                        match done {
-                            Ok(()) => return,
-                            Err(error) => {
-                                tracing::debug!(%uid, error, "a leftover stays, retrying")
-                            }
-                        }
-                        delay = (2 * delay).min(RETRY_DELAY_MAX);
-                    }
-                });
+            for uid in strays {
+                table.stop_stray(uid).await;
+            }
+            for leftover in leftovers {
+                table.put_aside(leftover).await;
             }
         })
     }
-}
-
-/// Stops the server on a clone that is not of an instance, if there is one, and then deletes or quarantines the clone.
-async fn put_aside(
-    runtime: &dyn Runtime,
-    worker: &Addr<CloneWorker>,
-    uid: InstanceUid,
-    action: Option<&LeftoverAction>,
-) -> Result<(), String> {
-    let server = ServerId { uid, runtime: None };
-    let stopped = runtime.stop(server, STOP_TIMEOUT).await;
-    stopped.map_err(|error| multidb_store::error_chain(&error))?;
-    let done = match action {
-        None => return Ok(()),
-        Some(LeftoverAction::Delete) => {
-            tracing::info!(%uid, "a clone that is incomplete or superseded is deleted");
-            worker.send(DiscardClone(uid)).await
-        }
-        Some(LeftoverAction::Quarantine(why)) => {
-            tracing::warn!(
-                %uid,
-                why,
-                "a clone is quarantined, see multidb doctor"
-            );
-            let why = why.clone();
-            worker.send(QuarantineClone { uid, why }).await
-        }
-    };
-    let done = done.map_err(|error| error.to_string())?;
-    done.map_err(|error| multidb_store::error_chain(&error))
 }

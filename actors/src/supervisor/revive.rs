@@ -4,14 +4,16 @@
 //! number of times: from what the CloneWorker has written last, after any job of it that is still in progress; from its
 //! last status; and from the running Postgres, whose sessions stay counted.
 //!
+//! Clients and commands that come meanwhile wait.
+//!
 //! An actor that keeps panicking is given up: the instance is shown as failed, and its Postgres, if it runs, goes on
 //! serving its sessions. An administrator's command rebuilds the actor once more.
 
 use std::time::Duration;
 
 use super::*;
-use crate::instance::{Found, InstanceError, RunLeases, Written, origin};
-use crate::ports::{FIND_TIMEOUT, ServerId, find_server};
+use crate::instance::{Found, InstanceError, RunLeases, Written, origin, superseded};
+use crate::ports::{FIND_TIMEOUT, FoundPostgres, ServerError, ServerId, find_server};
 
 /// How often an actor is rebuilt within [`REVIVALS_WINDOW`].
 const REVIVALS_MAX: usize = 5;
@@ -27,12 +29,13 @@ impl Supervisor {
             self.actors.remove(name);
             return;
         }
-        if self.draining {
-            return;
-        }
         let Some(entry) = self.actors.get_mut(name) else {
             return;
         };
+        if self.draining {
+            entry.life = ActorLife::GivenUp;
+            return;
+        }
         let now = tokio::time::Instant::now();
         entry
             .revivals
@@ -43,83 +46,86 @@ impl Supervisor {
                 revivals = REVIVALS_MAX,
                 "an instance's actor keeps panicking and is given up, report this defect; multidb instance recover starts it again"
             );
-            entry.given_up = true;
+            entry.life = ActorLife::GivenUp;
             return self.table.publish(InstanceStatus {
                 state: State::Failed,
                 endpoint: None,
-                failure: Some(InstanceError::Died),
+                failure: Some(InstanceError::GivenUp),
                 ..status
             });
         }
         entry.revivals.push(now);
         tracing::error!(instance = %name, state = status.state.name(), "an instance's actor panicked, it is rebuilt");
-        // Nobody waits for it in particular.
-        drop(self.revive(status, ctx));
+        self.revive(status, ctx);
     }
 
-    /// Rebuilds an actor that was given up, and returns when it is there; `None` for an instance with an actor.
-    pub(super) fn recover(
+    /// Resolves when an actor that has ended was rebuilt, or its instance is gone; `None` where there is nothing to wait
+    /// for.
+    pub(super) fn rebuilt(&mut self, name: &InstanceName) -> Option<oneshot::Receiver<()>> {
+        let entry = self.actors.get_mut(name)?;
+        if matches!(entry.life, ActorLife::Alive) && !entry.addr.connected() && !self.draining {
+            // The report of its end is on its way.
+            entry.life = ActorLife::Rebuilding(Vec::new());
+        }
+        let ActorLife::Rebuilding(waiting) = &mut entry.life else {
+            return None;
+        };
+        let (sender, rebuilt) = oneshot::channel();
+        waiting.push(sender);
+        Some(rebuilt)
+    }
+
+    /// As [`rebuilt`](Self::rebuilt), for an administrator's command, which also rebuilds an actor that was given up.
+    pub(super) fn rebuilt_for_command(
         &mut self,
         name: &InstanceName,
         ctx: &mut Context<Self>,
     ) -> Option<oneshot::Receiver<()>> {
-        let status = self.table.get(name)?;
-        let entry = self.actors.get_mut(name).filter(|entry| entry.given_up)?;
-        entry.given_up = false;
-        entry.revivals.clear();
-        tracing::info!(instance = %name, "the actor of an instance that was given up is rebuilt");
-        Some(self.revive(status, ctx))
+        if let Some(status) = self.table.get(name)
+            && let Some(entry) = self.actors.get_mut(name)
+            && matches!(entry.life, ActorLife::GivenUp)
+            && !self.draining
+        {
+            entry.revivals.clear();
+            tracing::info!(instance = %name, "the actor of an instance that was given up is rebuilt");
+            self.revive(status, ctx);
+        }
+        self.rebuilt(name)
     }
 
-    /// Rebuilds the actor of an instance from its last status. The receiver resolves when it is there.
-    fn revive(&mut self, status: InstanceStatus, ctx: &mut Context<Self>) -> oneshot::Receiver<()> {
-        let (done, is_done) = oneshot::channel();
+    /// Rebuilds the actor of an instance from its last status.
+    fn revive(&mut self, status: InstanceStatus, ctx: &mut Context<Self>) {
         let name = status.record.name.clone();
-        let Some(entry) = self.actors.get(&name) else {
-            return is_done;
+        let Some(entry) = self.actors.get_mut(&name) else {
+            return;
         };
+        if !matches!(entry.life, ActorLife::Rebuilding(_)) {
+            entry.life = ActorLife::Rebuilding(Vec::new());
+        }
         let (runtime, shared) = (self.deps.runtime.clone(), entry.shared.clone());
-        let worker = self.deps.worker.clone();
+        let leftovers = self.leftovers.clone();
         let found = async move {
             let written = shared.writes().finished().await;
-            let record = match newest_record(status, written)? {
-                (record, None) => record,
-                (record, Some(replaced)) => {
-                    discard(&worker, replaced).await;
-                    record
-                }
-            };
+            let (record, replaced) = newest_record(status, written)?;
+            if let Some(replaced) = replaced {
+                leftovers.forget(&record.name, record.uid);
+                leftovers.put_aside(superseded(&replaced)).await;
+            }
             let answer = find_server(&*runtime, ServerId::from(&record), FIND_TIMEOUT).await;
             Some((record, answer))
         };
         let found = found.into_actor(self).map(move |found, actor, ctx| {
-            // Dropped at the end, which resolves the receiver too.
-            let _done = done;
             let Some((record, answer)) = found else {
                 actor.table.remove(&name);
                 actor.actors.remove(&name);
                 return;
             };
-            let found = match answer {
-                Ok(Some(found)) => Found::Running(found.postgres),
-                Ok(None) => Found::NotRunning,
-                Err(error) => {
-                    tracing::error!(
-                        instance = %record.name,
-                        uid = %record.uid,
-                        error = multidb_store::error_chain(&error),
-                        "cannot tell whether postgres runs, nothing is done to its data until that is known"
-                    );
-                    Found::Unknown(error.into())
-                }
-            };
-            actor.relaunch(record, found, ctx);
+            actor.relaunch(&record, found_server(&record, answer), ctx);
         });
         ctx.spawn(found);
-        is_done
     }
 
-    fn relaunch(&mut self, record: InstanceRecord, found: Found, ctx: &mut Context<Self>) {
+    fn relaunch(&mut self, record: &InstanceRecord, found: Found, ctx: &mut Context<Self>) {
         let Some(entry) = self.actors.get(&record.name) else {
             return;
         };
@@ -134,31 +140,50 @@ impl Supervisor {
             entry.shared.run().or_else(slot)
         };
         let (shared, revivals) = (entry.shared.clone(), entry.revivals.clone());
-        self.launch(record.clone(), origin(&record, found, run), shared, ctx);
+        // Those who wait are woken by the drop of the old entry.
+        self.launch(record.clone(), origin(record, found, run), shared, ctx);
         if let Some(entry) = self.actors.get_mut(&record.name) {
             entry.revivals = revivals;
         }
     }
 }
 
-/// The record to go on with, and the clone that it has replaced since the last status; `None` if the instance was
+/// The answer to the search for the server of a record, of which nothing is known otherwise.
+pub(super) fn found_server(
+    record: &InstanceRecord,
+    answer: Result<Option<FoundPostgres>, ServerError>,
+) -> Found {
+    match answer {
+        Ok(Some(found)) => Found::Running(found.postgres),
+        Ok(None) => Found::NotRunning,
+        Err(error) => {
+            tracing::error!(
+                instance = %record.name,
+                uid = %record.uid,
+                error = multidb_store::error_chain(&error),
+                "cannot tell whether postgres runs, nothing is done to its data until that is known"
+            );
+            Found::Unknown(error.into())
+        }
+    }
+}
+
+/// The record to go on with, and the one that it has replaced since the last status; `None` if the instance was
 /// deleted meanwhile.
 fn newest_record(
     status: InstanceStatus,
     written: Option<Written>,
-) -> Option<(InstanceRecord, Option<InstanceUid>)> {
+) -> Option<(InstanceRecord, Option<InstanceRecord>)> {
     let mut record = Arc::unwrap_or_clone(status.record);
     let mut replaced = None;
     match written {
         Some(Written::Deleted) => return None,
         Some(Written::Record(written)) => {
-            if written.uid != record.uid {
-                replaced = Some(record.uid);
-            }
             let last_use = (record.last_used_at, record.last_used_observed);
-            record = *written;
+            let old = std::mem::replace(&mut record, *written);
             record.last_used_at = record.last_used_at.max(last_use.0);
             record.last_used_observed = record.last_used_observed.max(last_use.1);
+            replaced = Some(old).filter(|old| old.uid != record.uid);
         }
         None => {}
     }
@@ -167,16 +192,6 @@ fn newest_record(
         record.phase = Phase::Deleting;
     }
     Some((record, replaced))
-}
-
-/// Deletes a clone that a reset replaced. Its server was stopped before the reset began.
-async fn discard(worker: &Addr<CloneWorker>, uid: InstanceUid) {
-    let error = match worker.send(DiscardClone(uid)).await {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => multidb_store::error_chain(&error),
-        Err(error) => error.to_string(),
-    };
-    tracing::warn!(%uid, error, "a replaced clone was not deleted, the next start of multidb retries");
 }
 
 #[cfg(test)]
@@ -206,9 +221,6 @@ mod tests {
         let stopped = || status(old.clone(), State::Stopped);
         assert_eq!(newest_record(stopped(), None), Some((old.clone(), None)));
         assert_eq!(newest_record(stopped(), Some(Written::Deleted)), None);
-        assert_eq!(
-            newest_record(stopped(), written),
-            Some((reset, Some(old.uid)))
-        );
+        assert_eq!(newest_record(stopped(), written), Some((reset, Some(old))));
     }
 }

@@ -19,6 +19,8 @@ use crate::testing::{Harness, limits, paused, project, record, snapshot};
 
 mod eviction;
 mod expiring;
+mod leftovers;
+mod recovering;
 mod removal;
 mod stopped;
 

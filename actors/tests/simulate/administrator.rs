@@ -80,11 +80,13 @@ async fn control(world: &World, daemon: &Reachable, name: &InstanceName, command
 }
 
 async fn recover(world: &World, daemon: &Reachable, name: &InstanceName) {
-    world.oracle().counts.commands += 1;
-    world.trace(format_args!("recover {name}"));
-    let message = RecoverInstance(name.clone());
+    let kept = world.disk().quarantined(name);
+    world.oracle().recovery_asked(name, &kept);
+    world.trace(format_args!("recover {name} {kept:?}"));
+    let message = RecoverInstance::named(name.clone());
     let answer = answer_of(daemon, daemon.supervisor.send(message)).await;
     world.trace(format_args!("recover {name}: {answer:?}"));
+    world.oracle().recovery_answered(name, &kept);
 }
 
 async fn pin(world: &World, daemon: &Reachable, name: &InstanceName, pin: Pin) {

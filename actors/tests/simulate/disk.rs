@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multidb_actors::ports::{CloneError, CloneReport, Cloner, SnapshotCatalog};
+use multidb_store::quarantine::Quarantined;
 use multidb_store::{InstanceName, InstanceRecord, InstanceUid, SnapshotId, SnapshotRecord};
 
 use crate::ports::Ports;
@@ -50,6 +51,13 @@ impl Disk {
         for directory in self.instances.values_mut() {
             directory.synced = true;
         }
+    }
+
+    /// The quarantined clones of this name.
+    pub fn quarantined(&self, name: &InstanceName) -> Vec<InstanceUid> {
+        let kept = self.quarantine.iter();
+        let kept = kept.filter(|(_, one)| one.manifest.as_ref().is_some_and(|m| m.name == *name));
+        kept.map(|(uid, _)| *uid).collect()
     }
 
     /// What a power cut leaves of what was not synced: the steps of a clone up to any of them.
@@ -228,27 +236,43 @@ impl Cloner for Ports {
         self.disk_step("quarantine: moved")
     }
 
-    fn quarantined(&self, name: &InstanceName) -> Result<Option<InstanceRecord>, CloneError> {
+    fn quarantined(&self) -> Result<Vec<Quarantined>, CloneError> {
         self.disk_step("quarantine: read")?;
         let disk = self.world.disk();
-        let records = disk
-            .quarantine
-            .values()
-            .filter_map(|one| one.manifest.clone());
-        let named = records.filter(|record| record.name == *name);
-        Ok(named.max_by_key(|record| record.epoch))
+        let kept = disk.quarantine.iter().map(|(uid, directory)| Quarantined {
+            directory: format!("/quarantine/{uid}").into(),
+            uid: Some(*uid),
+            note: None,
+            manifest: directory
+                .manifest
+                .clone()
+                .ok_or_else(|| "there is none".to_owned()),
+        });
+        Ok(kept.collect())
     }
 
     fn take_from_quarantine(&self, record: &InstanceRecord) -> Result<(), CloneError> {
         self.disk_step("recover: begin")?;
+        if self.world.fails(self.world.settings.faults.disk) {
+            return Err(failed("the clone was not moved"));
+        }
+        match self.world.disk().quarantine.get_mut(&record.uid) {
+            Some(directory) => directory.manifest = Some(record.clone()),
+            None => return Err(failed("not in the quarantine")),
+        }
+        self.disk_step("recover: manifest")?;
         let mut disk = self.world.disk();
-        let Some(mut directory) = disk.quarantine.remove(&record.uid) else {
-            return Err(failed("not in the quarantine"));
-        };
-        directory.manifest = Some(record.clone());
-        disk.instances.insert(record.uid, directory);
+        let directory = disk.quarantine.remove(&record.uid);
+        disk.instances
+            .extend(directory.map(|moved| (record.uid, moved)));
         drop(disk);
         self.disk_step("recover: moved")
+    }
+
+    fn why_unusable(&self, record: &InstanceRecord) -> Result<Option<String>, CloneError> {
+        self.disk_step("data: inspect")?;
+        let is_there = self.world.disk().data(record.uid).is_some();
+        Ok((!is_there).then(|| "its data is missing".to_owned()))
     }
 
     fn exclusive_bytes(&self, _: InstanceUid) -> Result<u64, CloneError> {

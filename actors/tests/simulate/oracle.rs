@@ -182,6 +182,30 @@ impl Oracle {
         }
     }
 
+    /// A recovery was asked for. Any of these quarantined clones may become that of the name, also one whose end was
+    /// acknowledged.
+    pub fn recovery_asked(&mut self, name: &InstanceName, quarantined: &[InstanceUid]) {
+        self.counts.commands += 1;
+        if quarantined.is_empty() {
+            return;
+        }
+        let promise = self.promise(name);
+        promise.ended.retain(|uid| !quarantined.contains(uid));
+        promise.outstanding += 1;
+        promise.licence = true;
+        promise.changed();
+    }
+
+    /// The recovery was answered, or never will be.
+    pub fn recovery_answered(&mut self, name: &InstanceName, quarantined: &[InstanceUid]) {
+        if quarantined.is_empty() {
+            return;
+        }
+        let promise = self.promise(name);
+        promise.outstanding -= 1;
+        promise.changed();
+    }
+
     /// The records with the last uses may be lost. Then only the grace protects what is unused.
     pub fn uses_forgotten(&mut self) {
         self.last_expiry = None;

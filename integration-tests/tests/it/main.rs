@@ -31,6 +31,7 @@ mod max_running;
 mod options;
 mod passing_through;
 mod platforms;
+mod recovering;
 mod retention;
 mod root;
 mod runtime_away;

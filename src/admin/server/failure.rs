@@ -9,10 +9,12 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::{RevisionError, StartError};
 use multidb_actors::snapshot_index::ChooseError;
+use multidb_actors::supervisor::RecoverError;
 use multidb_store::error_chain;
 
 use crate::admin::api::{ErrorBody, ErrorInfo};
 use crate::control::ControlError;
+use crate::control::advice::advice;
 use crate::jobs::JobError;
 
 /// The detail of an error whose cause is for the log alone.
@@ -68,6 +70,7 @@ fn status(error: &ControlError) -> StatusCode {
         | ControlError::NoSuchConnection(_)
         | ControlError::NoSuchProject { .. }
         | ControlError::Job(JobError::NotFound { .. })
+        | ControlError::Recover(RecoverError::NothingToRecover { .. })
         | ControlError::Instance(InstanceError::Deleted) => StatusCode::NOT_FOUND,
         ControlError::ProjectNeeded { .. } | ControlError::InvalidArgument(_) => {
             StatusCode::BAD_REQUEST
@@ -81,10 +84,16 @@ fn status(error: &ControlError) -> StatusCode {
             | JobError::QueueFull { .. }
             | JobError::Stopping,
         )
-        | ControlError::Instance(InstanceError::Stopped) => StatusCode::CONFLICT,
+        | ControlError::Recover(
+            RecoverError::InstanceExists { .. } | RecoverError::ManifestUnusable { .. },
+        )
+        | ControlError::Instance(InstanceError::Stopped | InstanceError::DataUnusable { .. }) => {
+            StatusCode::CONFLICT
+        }
         ControlError::Denied { .. } => StatusCode::FORBIDDEN,
         ControlError::Choose(error) => choose_status(error),
         ControlError::Instance(_)
+        | ControlError::Recover(RecoverError::Storage(_) | RecoverError::Instance(_))
         | ControlError::Runtime(_)
         | ControlError::Storage(_)
         | ControlError::Job(JobError::Store(_))
@@ -137,6 +146,15 @@ fn detail(error: &ControlError) -> Option<String> {
             let named = list(instances);
             Some(format!("Instances cloned from it: {named}{more}."))
         }
+        ControlError::Recover(RecoverError::NothingToRecover { quarantined, .. }) => {
+            Some(match quarantined.as_slice() {
+                [] => "The quarantine is empty.".to_owned(),
+                clones => format!("In the quarantine: {}.", clones.join(", ")),
+            })
+        }
+        ControlError::Recover(RecoverError::InstanceExists { uid, .. }) => {
+            Some(format!("Clone {uid} stays in the quarantine."))
+        }
         ControlError::Instance(InstanceError::Start(StartError::Exited { log, .. }))
             if !log.is_empty() =>
         {
@@ -180,6 +198,16 @@ fn hint(error: &ControlError) -> Option<String> {
         ControlError::Choose(ChooseError::Revision(RevisionError::Ambiguous { .. })) => {
             "Give more digits of the commit."
         }
+        ControlError::Recover(RecoverError::NothingToRecover { .. }) => {
+            "\"multidb instance ls\" lists the instances, and \"multidb doctor\" the quarantine."
+        }
+        ControlError::Recover(RecoverError::InstanceExists { .. }) => {
+            "Give the clone another name with --as."
+        }
+        ControlError::Recover(RecoverError::ManifestUnusable { .. }) => {
+            "Repair its manifest.json by hand, then try again."
+        }
+        ControlError::Instance(error) => return advice("NAME", error),
         ControlError::Runtime(error) => return error.hint.clone(),
         _ => return None,
     };
@@ -245,4 +273,81 @@ pub(super) fn bad_path(error: PathError, _: &HttpRequest) -> actix_web::Error {
 pub(super) async fn no_such_path(request: HttpRequest) -> HttpResponse {
     let message = format!("there is no {} {}", request.method(), request.path());
     no_such(message).error_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use multidb_actors::ports::CloneError;
+    use multidb_store::InstanceUid;
+
+    use super::*;
+
+    fn shown(error: RecoverError) -> String {
+        let Failure { status, info } = ControlError::from(error).into();
+        let lines = [Some(info.message), info.detail, info.hint];
+        let lines: Vec<String> = lines.into_iter().flatten().collect();
+        format!("{} {}\n{}", status.as_u16(), info.code, lines.join("\n"))
+    }
+
+    #[test]
+    fn recovery_that_is_refused_says_what_there_is_and_what_to_do() {
+        let (instance, uid) = (|| "a".parse().unwrap(), InstanceUid::from_bits(7));
+        let nothing = |quarantined: &[&str]| RecoverError::NothingToRecover {
+            instance: instance(),
+            quarantined: quarantined.iter().map(ToString::to_string).collect(),
+        };
+        for (error, expected) in [
+            (
+                nothing(&[]),
+                "404 nothing_to_recover\n\
+                 there is nothing of \"a\" to recover\n\
+                 The quarantine is empty.\n\
+                 \"multidb instance ls\" lists the instances, and \"multidb doctor\" the quarantine.",
+            ),
+            (
+                nothing(&["\"b\" (000000000008)", "000000000009"]),
+                "404 nothing_to_recover\n\
+                 there is nothing of \"a\" to recover\n\
+                 In the quarantine: \"b\" (000000000008), 000000000009.\n\
+                 \"multidb instance ls\" lists the instances, and \"multidb doctor\" the quarantine.",
+            ),
+            (
+                RecoverError::InstanceExists {
+                    instance: instance(),
+                    uid,
+                },
+                "409 instance_exists\n\
+                 instance \"a\" exists\n\
+                 Clone 000000000007 stays in the quarantine.\n\
+                 Give the clone another name with --as.",
+            ),
+            (
+                RecoverError::ManifestUnusable {
+                    uid,
+                    why: "it is damaged".to_owned(),
+                },
+                "409 manifest_unusable\n\
+                 the manifest of the quarantined clone 000000000007 cannot be used: it is damaged\n\
+                 Repair its manifest.json by hand, then try again.",
+            ),
+            (
+                RecoverError::Storage(CloneError::Failed {
+                    message: "the disk failed".to_owned(),
+                }),
+                "500 clone_failed\n\
+                 the clone stays in the quarantine: the disk failed",
+            ),
+            (
+                RecoverError::Instance(InstanceError::DataUnusable {
+                    why: "its data is missing".to_owned(),
+                }),
+                "409 data_unusable\n\
+                 the instance's data cannot be used: its data is missing\n\
+                 Bring its data back and run \"multidb instance recover NAME\", or run \"multidb \
+                 instance reset NAME\" for a fresh clone.",
+            ),
+        ] {
+            assert_eq!(shown(error), expected);
+        }
+    }
 }

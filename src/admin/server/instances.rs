@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use actix_web::{delete, get, post, web};
+use multidb_actors::supervisor::RecoverInstance;
 use multidb_store::InstanceName;
 
 use super::failure::{Answer, Failure, no_such_command, parse, parse_optional};
 use super::{CALLER, Service};
-use crate::admin::api::{InstancesQuery, LogsQuery, PinBody};
+use crate::admin::api::{InstancesQuery, LogsQuery, PinBody, RecoverBody};
 use crate::control::model::{DeletedView, InstanceFilter, InstanceView, LogsView};
 
 /// The lines of a log in an answer to a request without a number.
@@ -20,6 +21,7 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
         .service(remove)
         .service(logs)
         .service(pin)
+        .service(recover)
         .service(command);
 }
 
@@ -71,6 +73,21 @@ async fn pin(
     let name = parse(&name)?;
     let pinned = control.pin_instance(&CALLER, &name, time).await?;
     Ok(web::Json(pinned))
+}
+
+#[post("/v1/instances/{name}/recover")]
+async fn recover(
+    name: web::Path<String>,
+    body: web::Json<RecoverBody>,
+    control: Service,
+) -> Answer<InstanceView> {
+    let recovery = RecoverInstance {
+        name: parse(&name)?,
+        uid: parse_optional(body.uid.as_deref())?,
+        new_name: parse_optional(body.new_name.as_deref())?,
+    };
+    let recovered = control.recover_instance(&CALLER, recovery).await?;
+    Ok(web::Json(recovered))
 }
 
 #[post("/v1/instances/{name}/{command}")]

@@ -80,17 +80,33 @@ impl Drop for Scratch {
 /// The quarantined clones.
 pub(super) fn quarantined(config: &Config) -> Vec<Finding> {
     let finding = |one: quarantine::Quarantined| {
-        let name = match &one.manifest {
-            Ok(record) => format!("a clone of instance \"{}\"", record.name),
-            Err(_) => "a clone".to_owned(),
-        };
-        let why = one.note.map(|note| format!(": {}", note.why));
+        let why = one.note.as_ref().map(|note| format!(": {}", note.why));
+        let why = why.unwrap_or_default();
         let directory = one.directory.display();
-        let message = format!("{directory} is {name}{}", why.unwrap_or_default());
-        Finding::new(Level::Warn, "quarantine", message).hint(
-            "To use it, stop multidb, move it to instances/ with a readable manifest and no live instance of its name, \
-             and start multidb. To be rid of it, delete it.",
-        )
+        let (message, advice) = match (&one.manifest, one.uid) {
+            (Ok(record), _) => {
+                let (name, uid) = (&record.name, record.uid);
+                (
+                    format!("{directory} is a clone of instance \"{name}\"{why}"),
+                    format!(
+                        "\"multidb instance recover {name} --uid {uid}\" brings it back, with \
+                         \"--as NEWNAME\" if its name is taken. To be rid of it, delete it."
+                    ),
+                )
+            }
+            (Err(damage), Some(_)) => (
+                format!("{directory} is a clone{why}"),
+                format!(
+                    "Its manifest cannot be used: {damage}. Repair it by hand, then bring the clone back with \
+                     \"multidb instance recover\". To be rid of it, delete it."
+                ),
+            ),
+            (Err(_), None) => (
+                format!("{directory} is not multidb's"),
+                "Move it away.".to_owned(),
+            ),
+        };
+        Finding::new(Level::Warn, "quarantine", message).hint(advice)
     };
     let kept = quarantine::list(&Layout::new(&config.root));
     kept.into_iter().map(finding).collect()

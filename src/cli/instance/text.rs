@@ -1,8 +1,11 @@
 //! Instances as text: a table, one of them, the result of a command.
 
 use jiff::Timestamp;
+use multidb_actors::instance::lifecycle::StateName;
 
-use crate::cli::table::{Align, ago, count, fields, moment, or_none, size, table, until};
+use crate::cli::table::{
+    Align, ago, count, fields, moment, or_none, printable, size, table, until,
+};
 use crate::control::model::InstanceView;
 
 /// The number of sessions that a command ended, as an addition to its result.
@@ -31,6 +34,14 @@ pub(super) fn changed(instance: &InstanceView) -> String {
         instance.name,
         instance.state,
         ended(instance.sessions_ended)
+    )
+}
+
+/// The result of a recovery.
+pub(super) fn recovered(instance: &InstanceView) -> String {
+    format!(
+        "instance {} is {}, with its data of clone {}",
+        instance.name, instance.state, instance.uid
     )
 }
 
@@ -77,7 +88,21 @@ pub(in crate::cli) fn list(instances: &[InstanceView], now: Timestamp) -> String
             expiry(instance, now),
         ]
     });
-    table(columns, rows)
+    let failures = instances.iter().filter_map(failure);
+    table(columns, rows) + &failures.collect::<String>()
+}
+
+/// Why an instance has failed, and what to do about that.
+fn failure(instance: &InstanceView) -> Option<String> {
+    if instance.state != StateName::Failed.as_str() {
+        return None;
+    }
+    let failure = printable(instance.failure.as_deref()?);
+    let mut text = format!("\n{} has failed: {failure}\n", instance.name);
+    if let Some(hint) = &instance.hint {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    Some(text)
 }
 
 /// The state, and what it waits for.
@@ -114,6 +139,7 @@ pub(in crate::cli) fn one(instance: &InstanceView, now: Timestamp) -> String {
         ("project", instance.project.clone()),
         ("state", state(instance)),
         ("failure", or_none(instance.failure.as_ref())),
+        ("hint", or_none(instance.hint.as_ref())),
         ("snapshot", instance.snapshot.clone()),
         ("gitref", or_none(instance.gitref.as_ref())),
         ("commit", or_none(instance.commit.as_ref())),

@@ -55,6 +55,7 @@ fn each_caller_has_the_rights_of_the_table() {
         (instance(&shop, "alice"), "++++", "++++"),
         (instance(&wiki, "alice"), "+++.", "+++."),
         (instance(&shop, "bob"), "++..", "++.."),
+        (Resource::Quarantine, "++--", "++--"),
         (connection("alice"), "++++", "++++"),
         (connection("bob"), "++..", "++.."),
     ] {

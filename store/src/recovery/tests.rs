@@ -71,7 +71,7 @@ fn told(plan: &Plan) -> String {
         });
     }
     parts.extend(plan.removed.iter().map(|_| "remove record".to_owned()));
-    for Leftover { uid, action } in &plan.leftovers {
+    for Leftover { uid, action, .. } in &plan.leftovers {
         let action = match action {
             LeftoverAction::Delete => "delete",
             LeftoverAction::Quarantine(_) => "quarantine",
@@ -321,4 +321,19 @@ fn clones_that_no_ready_record_names_are_made_durable_first() {
     // It was durable before its record was written, or is deleted.
     assert!(!is_synced(Some(&ready), clone_of(&ready, true)));
     assert!(!is_synced(Some(&cloning), clone_of(&cloning, false)));
+}
+
+#[test]
+fn data_can_be_used_that_is_complete_and_bears_the_name() {
+    let mine = ready(1, 1);
+    let other = record("y", 1, 1, Phase::Ready);
+    for (clone, expected) in [
+        (None, Some("its directory is missing")),
+        (Some(clone_of(&mine, false)), Some("its data is missing")),
+        (Some(clone_of(&other, true)), Some(OF_ANOTHER)),
+        (Some(clone_of(&mine, true)), None),
+    ] {
+        let why = why_unusable(&mine, clone.as_ref());
+        assert_eq!(why.as_deref(), expected);
+    }
 }

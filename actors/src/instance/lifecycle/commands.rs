@@ -11,6 +11,7 @@ impl Lifecycle {
             Command::Delete => self.end_run(AfterStop::Delete),
             Command::Expire if self.can_expire() => self.stop(AfterStop::Delete),
             Command::Expire => Vec::new(),
+            Command::Recover => self.command_recover(),
         }
     }
 
@@ -74,6 +75,20 @@ impl Lifecycle {
             | State::Stopped
             | State::Stopping { .. }
             | State::Failed
+            | State::Deleting { .. }
+            | State::Gone => Vec::new(),
+        }
+    }
+
+    fn command_recover(&mut self) -> Vec<Effect> {
+        match self.state {
+            State::Failed => self.look_now(Look::Later, AfterStop::Stopped),
+            State::Unavailable { look, then, .. } => self.look_now(look, then),
+            State::Cloning { .. }
+            | State::Stopped
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
             | State::Deleting { .. }
             | State::Gone => Vec::new(),
         }

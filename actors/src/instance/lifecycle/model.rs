@@ -222,6 +222,8 @@ pub enum Command {
     Delete,
     /// Delete it if it is stopped and unused.
     Expire,
+    /// Leave its failure behind: look for its server, and change nothing.
+    Recover,
 }
 
 /// An effect that the actor runs.
@@ -320,6 +322,7 @@ impl Command {
             Self::Reset => "command_reset",
             Self::Delete => "command_delete",
             Self::Expire => "expired",
+            Self::Recover => "command_recover",
         }
     }
 }

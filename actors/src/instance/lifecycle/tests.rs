@@ -296,6 +296,31 @@ fn interrupted_deletion_waits_until_its_postgres_is_known() {
 }
 
 #[test]
+fn leftover_whose_deletion_failed_is_not_deleted_by_itself() {
+    let now = Instant::now();
+    let (mut life, effect) = Lifecycle::stop_found(AfterStop::Delete, now);
+    let Effect::Stop(job) = effect else {
+        panic!("{effect:?}")
+    };
+    let outcome = ServerOutcome::Done;
+    let effects = life.step(Event::StopDone { job, outcome }, now);
+    let [Effect::Delete(job)] = effects[..] else {
+        panic!("{effects:?}")
+    };
+    let outcome = Outcome::Failed;
+    assert_eq!(life.step(Event::DeleteDone { job, outcome }, now), []);
+    // A client uses it, until its runtime goes away.
+    let effects = life.step(Event::ClientWaits, now);
+    let [Effect::Start(job)] = effects[..] else {
+        panic!("{effects:?}")
+    };
+    let outcome = ServerOutcome::Unknown;
+    let _refused = life.step(Event::StartDone { job, outcome }, now);
+    let then = AfterStop::Stopped;
+    assert!(matches!(life.state(), State::Unavailable { then: next, .. } if next == then));
+}
+
+#[test]
 fn unavailable_instance_does_not_expire() {
     let mut environment = unavailable();
     environment.play(Step::Command(Command::Expire));

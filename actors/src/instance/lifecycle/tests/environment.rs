@@ -67,6 +67,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => Just(Command(super::Command::Reset)),
         1 => Just(Command(super::Command::Delete)),
         1 => Just(Command(super::Command::Expire)),
+        1 => Just(Command(super::Command::Recover)),
     ]
 }
 

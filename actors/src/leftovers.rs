@@ -1,0 +1,176 @@
+//! Leftovers: complete or incomplete clones that bear an instance's name and are not its data. A reset has replaced
+//! them, a reset or a creation made them and failed, or a start found them.
+//!
+//! A start serves the clone of the highest epoch under a name without a record. So each leftover is put aside,
+//! deleted or quarantined, and where that fails it is tried again without end. Until it has succeeded:
+//!
+//! - the deletion of the instance fails, or the leftover would come back under the name after the next start;
+//! - a leftover of a higher epoch than the instance's clone keeps the instance from being used, or the next start would
+//!   serve it in place of the data.
+//!
+//! The table outlives the actors of instances, and their panics.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+use multidb_store::recovery::{Leftover, LeftoverAction};
+use multidb_store::{InstanceName, InstanceRecord, InstanceUid, error_chain};
+
+use crate::clone_worker::{CloneWorker, DiscardClone, QuarantineClone};
+use crate::limits::STOP_TIMEOUT;
+use crate::ports::{CloneError, Runtime, ServerId};
+
+/// The delay before a leftover is tried again; it doubles each time.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
+
+/// The leftovers that are not put aside yet, by the name that they would come back under.
+#[derive(Clone)]
+pub struct Leftovers {
+    named: Arc<Mutex<HashMap<InstanceName, BTreeMap<InstanceUid, Leftover>>>>,
+    runtime: Arc<dyn Runtime>,
+    worker: Addr<CloneWorker>,
+}
+
+impl Leftovers {
+    /// An empty table.
+    pub fn new(runtime: Arc<dyn Runtime>, worker: Addr<CloneWorker>) -> Self {
+        Self {
+            named: Arc::default(),
+            runtime,
+            worker,
+        }
+    }
+
+    /// Adds a leftover. Nothing is done to it yet: it may be a clone in progress.
+    pub fn add(&self, leftover: Leftover) {
+        // One without a name cannot come back.
+        if let Some(name) = leftover.name.clone() {
+            let mut named = self.lock();
+            named
+                .entry(name)
+                .or_default()
+                .insert(leftover.uid, leftover);
+        }
+    }
+
+    /// Forgets a clone: it was put aside, or has become the instance's data.
+    pub fn forget(&self, name: &InstanceName, uid: InstanceUid) {
+        let mut named = self.lock();
+        if let Some(leftovers) = named.get_mut(name) {
+            leftovers.remove(&uid);
+            if leftovers.is_empty() {
+                named.remove(name);
+            }
+        }
+    }
+
+    /// Adds a leftover and puts it aside. Returns after the first attempt; if that fails, others follow.
+    pub async fn put_aside(&self, leftover: Leftover) {
+        self.add(leftover.clone());
+        let (leftovers, uid) = (self.clone(), leftover.uid);
+        attempt(uid, async move || {
+            leftovers.try_to_put_aside(&leftover).await
+        })
+        .await;
+    }
+
+    /// Stops the server of a clone that is neither an instance's nor on the disk. Returns after the first attempt, too.
+    pub async fn stop_stray(&self, uid: InstanceUid) {
+        let leftovers = self.clone();
+        attempt(uid, async move || leftovers.stop(uid).await).await;
+    }
+
+    /// Puts aside the leftovers of an instance that is to be deleted.
+    ///
+    /// # Errors
+    ///
+    /// One of them stays.
+    pub async fn clear(&self, record: &InstanceRecord) -> Result<(), CloneError> {
+        self.clear_if(record, |_| true).await
+    }
+
+    /// Puts aside the leftovers of a higher epoch of an instance that is to be used.
+    ///
+    /// # Errors
+    ///
+    /// One of them stays.
+    pub async fn clear_newer(&self, record: &InstanceRecord) -> Result<(), CloneError> {
+        let epoch = record.epoch;
+        self.clear_if(record, |leftover| leftover.epoch > epoch)
+            .await
+    }
+
+    async fn clear_if(
+        &self,
+        record: &InstanceRecord,
+        is_chosen: impl Fn(&Leftover) -> bool,
+    ) -> Result<(), CloneError> {
+        let leftovers: Vec<_> = {
+            let named = self.lock();
+            let leftovers = named.get(&record.name).into_iter().flatten();
+            let leftovers = leftovers.map(|(_, leftover)| leftover);
+            leftovers.filter(|one| is_chosen(one)).cloned().collect()
+        };
+        for leftover in leftovers {
+            let done = self.try_to_put_aside(&leftover).await;
+            done.map_err(|error| CloneError::Failed {
+                message: format!("its other clone {} is still there: {error}", leftover.uid),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Stops the server on a leftover, if there is one, and then deletes or quarantines it.
+    async fn try_to_put_aside(&self, leftover: &Leftover) -> Result<(), String> {
+        let uid = leftover.uid;
+        self.stop(uid).await?;
+        let done = match &leftover.action {
+            LeftoverAction::Delete => {
+                tracing::info!(%uid, "a clone that is incomplete or superseded is deleted");
+                self.worker.send(DiscardClone(uid)).await
+            }
+            LeftoverAction::Quarantine(why) => {
+                tracing::warn!(%uid, why, "a clone is quarantined, see multidb doctor");
+                let why = why.clone();
+                self.worker.send(QuarantineClone { uid, why }).await
+            }
+        };
+        let done = done.map_err(|error| error.to_string())?;
+        done.map_err(|error| error_chain(&error))?;
+        if let Some(name) = &leftover.name {
+            self.forget(name, uid);
+        }
+        Ok(())
+    }
+
+    async fn stop(&self, uid: InstanceUid) -> Result<(), String> {
+        let server = ServerId { uid, runtime: None };
+        let stopped = self.runtime.stop(server, STOP_TIMEOUT).await;
+        stopped.map_err(|error| error_chain(&error))
+    }
+
+    /// Nothing panics while the lock is held.
+    fn lock(&self) -> MutexGuard<'_, HashMap<InstanceName, BTreeMap<InstanceUid, Leftover>>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Attempts it once, and in the background until it succeeds.
+async fn attempt(uid: InstanceUid, work: impl AsyncFn() -> Result<(), String> + 'static) {
+    let Err(error) = work().await else { return };
+    tracing::error!(%uid, error, "a clone without an instance stays as it is, retrying");
+    actix_rt::spawn(async move {
+        let mut delay = RETRY_DELAY;
+        loop {
+            tokio::time::sleep(delay).await;
+            match work().await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%uid, error, "a leftover stays, retrying"),
+            }
+            delay = (2 * delay).min(RETRY_DELAY_MAX);
+        }
+    });
+}

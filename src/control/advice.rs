@@ -1,0 +1,47 @@
+//! Advice to an administrator about an instance that has failed.
+
+use multidb_actors::instance::InstanceError;
+use multidb_actors::ports::{CloneError, StartError};
+
+/// What to do about the failure of this instance; `None` where it passes by itself, or the error says it.
+pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
+    let advice = match failure {
+        InstanceError::GivenUp => format!(
+            "\"multidb instance recover {instance}\" makes it usable again, with its data and its \
+             sessions. Report the defect, which the log of multidb has."
+        ),
+        InstanceError::DataUnusable { .. } => format!(
+            "Bring its data back and run \"multidb instance recover {instance}\", or run \
+             \"multidb instance reset {instance}\" for a fresh clone."
+        ),
+        InstanceError::Delete(_) => format!(
+            "Its data is kept: \"multidb instance rm {instance}\" tries again, and \
+             \"multidb instance recover {instance}\" leaves it as it is."
+        ),
+        InstanceError::Start(StartError::Exited { .. }) | InstanceError::StartTimeout { .. } => {
+            format!(
+                "\"multidb instance logs {instance}\" has its log. The next connection starts it again."
+            )
+        }
+        InstanceError::Start(StartError::Runtime(error)) => return error.hint.clone(),
+        InstanceError::Clone(CloneError::NoSpace { .. })
+        | InstanceError::Storage(CloneError::NoSpace { .. }) => {
+            "Remove instances or snapshots that are no longer needed.".to_owned()
+        }
+        InstanceError::Clone(CloneError::SnapshotDamaged { .. }) => {
+            "Import the snapshot again, or choose another one for a new instance.".to_owned()
+        }
+        InstanceError::Start(StartError::Unavailable(unavailable))
+        | InstanceError::Unavailable(unavailable) => unavailable.hint(),
+        InstanceError::Stop(error) | InstanceError::Unknown(error) => return error.hint.clone(),
+        InstanceError::NoSlot { .. } => {
+            "Raise limits.max_running, or end the sessions of another instance.".to_owned()
+        }
+        InstanceError::Clone(CloneError::Failed { .. })
+        | InstanceError::Storage(_)
+        | InstanceError::Stopped
+        | InstanceError::Deleted
+        | InstanceError::Died => return None,
+    };
+    Some(advice)
+}
