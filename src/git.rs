@@ -15,8 +15,9 @@ use multidb_store::{Layout, ProjectName};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::config::GitRemote;
+use crate::config::{GitRemote, Preset};
 
+mod listing;
 mod mirror;
 mod objects;
 mod program;
@@ -39,15 +40,17 @@ pub struct GitProject {
     pub git: GitRemote,
     /// The path of the migration listing in it.
     pub listing: String,
+    /// The tool whose migrations it lists, if it is a known one.
+    pub tool: Option<Preset>,
 }
 
 /// The condition of a repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
-    /// It is local, and its newest commit has the listing.
+    /// It is local, and the listing of its newest commit is understood.
     Readable,
-    /// It is local, and its newest commit lacks the listing.
-    ListingMissing,
+    /// It is local, and its newest commit has no listing that is understood.
+    NoListing(RevisionError),
     /// It is remote, and answers.
     Answers,
 }
@@ -61,10 +64,17 @@ impl GitProject {
     pub async fn examine(self, timeout: Duration) -> Result<Condition, String> {
         match self.git {
             GitRemote::Local(path) => {
-                let examined = blocking(move || objects::has_listing(&path, &self.listing)).await;
-                match examined {
-                    Ok(true) => Ok(Condition::Readable),
-                    Ok(false) => Ok(Condition::ListingMissing),
+                let examined = blocking(move || {
+                    let id = objects::listing_at_head(&path, &self.listing)?;
+                    let text = objects::blob(&path, &id)?;
+                    parse_listing(&self.listing, &text, self.tool)
+                });
+                match examined.await {
+                    Ok(_) => Ok(Condition::Readable),
+                    Err(
+                        error @ (RevisionError::ListingMissing { .. }
+                        | RevisionError::ListingNotUnderstood { .. }),
+                    ) => Ok(Condition::NoListing(error)),
                     Err(error) => Err(error.to_string()),
                 }
             }
@@ -89,6 +99,7 @@ pub struct GitSource {
 struct Repository {
     path: PathBuf,
     listing: String,
+    tool: Option<Preset>,
     mirror: Option<Arc<Mirror>>,
 }
 
@@ -107,10 +118,10 @@ impl GitSource {
                     (path.clone(), Some(Mirror::new(url, path, fetch_timeout)))
                 }
             };
-            let listing = project.listing;
             let repository = Repository {
                 path,
-                listing,
+                listing: project.listing,
+                tool: project.tool,
                 mirror,
             };
             (name, Arc::new(repository))
@@ -233,19 +244,26 @@ impl RevisionSource for GitSource {
     ) -> Result<HashSet<String>, RevisionError> {
         let repository = self.repository(project)?;
         let listing = listing.to_owned();
-        let text = blocking(move || objects::blob(&repository.path, &listing)).await?;
-        Ok(parse_listing(&text))
+        let defined = blocking(move || {
+            let text = objects::blob(&repository.path, &listing)?;
+            parse_listing(&repository.listing, &text, repository.tool)
+        });
+        defined.await
     }
 }
 
-/// The lines of a listing, without blank lines and `#` comments.
-fn parse_listing(text: &[u8]) -> HashSet<String> {
-    String::from_utf8_lossy(text)
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect()
+/// The migrations that the listing at `path` defines.
+fn parse_listing(
+    path: &str,
+    text: &[u8],
+    tool: Option<Preset>,
+) -> Result<HashSet<String>, RevisionError> {
+    listing::parse(text, tool).map_err(|refused| RevisionError::ListingNotUnderstood {
+        path: path.to_owned(),
+        line: refused.line,
+        text: refused.text,
+        reason: refused.reason.map(str::to_owned),
+    })
 }
 
 /// Reads a repository on a thread of its own.

@@ -17,7 +17,7 @@ use multidb_store::{
 };
 use serde::Serialize;
 
-use crate::text::{disk_space, quoted};
+use crate::text::{self, disk_space, quoted};
 
 mod probe;
 mod runtime;
@@ -233,7 +233,7 @@ pub trait RevisionSource: Send + Sync + 'static {
         freshness: Freshness,
     ) -> Result<Revision, RevisionError>;
 
-    /// The migrations that a listing defines: its lines, except blank ones and `#` comments.
+    /// The migrations that a listing defines.
     async fn defined_migrations(
         &self,
         project: &ProjectName,
@@ -272,6 +272,24 @@ pub enum RevisionError {
         commit: String,
         /// The configured path.
         path: String,
+        /// What is there in its place, as a sentence.
+        instead: Option<String>,
+    },
+    /// The listing has a line that is no migration.
+    #[error(
+        "line {line} of the migration listing {} is not understood: {}",
+        quoted(path),
+        quoted(text)
+    )]
+    ListingNotUnderstood {
+        /// The configured path.
+        path: String,
+        /// The number of the first such line, from 1.
+        line: usize,
+        /// Its text.
+        text: String,
+        /// What it is, where that is known.
+        reason: Option<String>,
     },
     /// The repository cannot be read.
     #[error("{message}")]
@@ -290,7 +308,22 @@ impl RevisionError {
             Self::Unknown { .. } => "unknown_revision",
             Self::Ambiguous { .. } => "ambiguous_revision",
             Self::ListingMissing { .. } => "listing_missing",
+            Self::ListingNotUnderstood { .. } => "listing_not_understood",
             Self::Repository { .. } => "unreadable_repository",
+        }
+    }
+
+    /// More about the revision or its listing, as a sentence.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::Ambiguous { candidates, .. } => {
+                Some(format!("Candidates: {}.", text::list(candidates)))
+            }
+            Self::ListingMissing { instead, .. } => instead.clone(),
+            Self::ListingNotUnderstood { reason, .. } => {
+                reason.as_ref().map(|reason| format!("It is {reason}."))
+            }
+            Self::Unknown { .. } | Self::Repository { .. } => None,
         }
     }
 }

@@ -114,6 +114,14 @@ impl MigrationsQuery {
         }
     }
 
+    /// The known tool.
+    pub fn preset(&self) -> Option<Preset> {
+        match self {
+            Self::Preset(preset) => Some(*preset),
+            Self::Query(_) => None,
+        }
+    }
+
     /// The database that the query runs in, if it is not the project's.
     pub fn database(&self) -> Option<&str> {
         match self {

@@ -40,13 +40,19 @@ pub fn tls_files(tls: &TlsConfig) -> TlsFiles {
     }
 }
 
+/// The repository of a project.
+pub fn git_project(project: &config::Project) -> GitProject {
+    GitProject {
+        git: project.git.clone(),
+        listing: project.listing.clone(),
+        tool: project.migrations.preset(),
+    }
+}
+
 /// The projects' repositories.
 pub(super) fn git_projects(config: &Config) -> HashMap<ProjectName, GitProject> {
-    let project = |(name, project): (&ProjectName, &config::Project)| {
-        let git = project.git.clone();
-        let listing = project.listing.clone();
-        (name.clone(), GitProject { git, listing })
-    };
+    let project =
+        |(name, project): (&ProjectName, &config::Project)| (name.clone(), git_project(project));
     config.projects.iter().map(project).collect()
 }
 

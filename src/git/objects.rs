@@ -16,6 +16,8 @@ const ABBREVIATION_LENGTH_MIN: usize = 4;
 const ID_LENGTH: usize = 40;
 /// The largest listing. A hundred thousand migrations take less.
 const LISTING_BYTES_MAX: u64 = 64 << 20;
+/// The symbolic links on the way to a listing.
+const LINKS_MAX: usize = 8;
 /// The candidates that an error names.
 const CANDIDATES_SHOWN: usize = 5;
 
@@ -149,36 +151,97 @@ fn peel(repository: &Repository, id: ObjectId) -> Option<ObjectId> {
     }
 }
 
-/// The id of the listing at a commit.
+/// The id of the listing at a commit. A symbolic link to another file of the repository is followed.
 pub(super) fn listing(path: &Path, commit: &str, listing: &str) -> Result<String, RevisionError> {
     let repository = open(path)?;
     let read = |error: &dyn std::fmt::Display| failed(path, "read", error);
     let id = ObjectId::from_hex(commit.as_bytes()).map_err(|error| read(&error))?;
     let commit = repository.find_commit(id).map_err(|error| read(&error))?;
     let tree = commit.tree().map_err(|error| read(&error))?;
-    let entry = tree
-        .lookup_entry_by_path(listing)
-        .map_err(|error| read(&error))?;
-    match entry {
-        Some(entry) if entry.mode().is_blob() => Ok(entry.object_id().to_string()),
-        _ => Err(RevisionError::ListingMissing {
-            commit: id.to_hex_with_len(12).to_string(),
-            path: listing.to_owned(),
-        }),
+    let missing = |instead| RevisionError::ListingMissing {
+        commit: id.to_hex_with_len(12).to_string(),
+        path: listing.to_owned(),
+        instead,
+    };
+    let mut name = listing.to_owned();
+    for _ in 0..LINKS_MAX {
+        let entry = tree
+            .lookup_entry_by_path(&name)
+            .map_err(|error| read(&error))?;
+        let Some(entry) = entry else {
+            let similar = similar(&tree, &name).map_err(|error| read(&error))?;
+            return Err(missing(similar));
+        };
+        let mode = entry.mode();
+        if mode.is_blob() {
+            return Ok(entry.object_id().to_string());
+        }
+        if !mode.is_link() {
+            let kind = if mode.is_tree() {
+                "a directory"
+            } else {
+                "a submodule"
+            };
+            return Err(missing(Some(format!("It is {kind}."))));
+        }
+        let link = entry.object().map_err(|error| read(&error))?.detach().data;
+        let target = link_target(&name, &String::from_utf8_lossy(&link));
+        name = target.ok_or_else(|| {
+            missing(Some(
+                "It is a link that leads out of the repository.".to_owned(),
+            ))
+        })?;
     }
+    Err(missing(Some(
+        "It is a link that leads to itself.".to_owned(),
+    )))
 }
 
-/// Whether the commit at HEAD has the listing.
-pub(super) fn has_listing(path: &Path, name: &str) -> Result<bool, RevisionError> {
+/// The path in the repository that a symbolic link at `link` leads to.
+fn link_target(link: &str, target: &str) -> Option<String> {
+    if target.starts_with('/') {
+        return None;
+    }
+    let mut parts: Vec<&str> = link.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// Says which entry differs from a missing one in its case alone.
+fn similar(tree: &gix::Tree<'_>, name: &str) -> Result<Option<String>, Box<dyn std::error::Error>> {
+    let (directory, file) = name.rsplit_once('/').unwrap_or(("", name));
+    let here = if directory.is_empty() {
+        tree.clone()
+    } else {
+        match tree.lookup_entry_by_path(directory)? {
+            Some(entry) if entry.mode().is_tree() => entry.object()?.try_into_tree()?,
+            _ => return Ok(None),
+        }
+    };
+    for entry in here.iter() {
+        let entry = entry?;
+        let other = entry.filename().to_string();
+        if other.to_lowercase() == file.to_lowercase() {
+            return Ok(Some(format!("Its name there is \"{other}\".")));
+        }
+    }
+    Ok(None)
+}
+
+/// The id of the listing in the commit at HEAD.
+pub(super) fn listing_at_head(path: &Path, name: &str) -> Result<String, RevisionError> {
     let repository = open(path)?;
     let head = repository
         .head_id()
         .map_err(|error| failed(path, "find a commit in", &error))?;
-    match listing(path, &head.to_string(), name) {
-        Ok(_) => Ok(true),
-        Err(RevisionError::ListingMissing { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
+    listing(path, &head.to_string(), name)
 }
 
 /// The contents of a file.

@@ -61,6 +61,7 @@ fn source(git: GitRemote, root: &Path, timeout: Duration) -> GitSource {
     let project = GitProject {
         git,
         listing: "migrations.txt".to_owned(),
+        tool: Some(Preset::Django),
     };
     GitSource::new(
         &Layout::new(root),
@@ -215,19 +216,43 @@ async fn revision_without_a_listing_has_an_error_of_its_own() {
     );
 }
 
-#[test]
-fn listing_ignores_blank_lines_comments_and_line_ends() {
-    let text = b"# made by manage.py\r\n\r\na.0001\r\n  a.0002  \n\n#a.0003\na.0001\n";
-    let defined = parse_listing(text);
-    assert_eq!(
-        defined,
-        HashSet::from(["a.0001".to_owned(), "a.0002".to_owned()])
-    );
+#[tokio::test]
+async fn listing_is_found_behind_a_link_and_what_is_in_its_place_is_named() {
+    let fixture = Fixture::new();
+    let commit = |target: &str| {
+        let path = fixture.path().join("migrations.txt");
+        let _ = std::fs::remove_file(&path);
+        std::os::unix::fs::symlink(target, path).unwrap();
+        fixture.git(&["add", "."]);
+        fixture.git(&["commit", "--quiet", "-m", "x"]);
+    };
+    std::fs::create_dir(fixture.path().join("db")).unwrap();
+    std::fs::write(fixture.path().join("db/Listing"), "a.0001\n").unwrap();
+    commit("./db/../db/Listing");
+    let source = fixture.local();
+    let listing = resolve(&source, "main").await.unwrap().listing;
+    let defined = source.defined_migrations(&project_name(), &listing).await;
+    assert_eq!(defined.unwrap(), HashSet::from(["a.0001".to_owned()]));
+    for (target, expected) in [
+        ("db", "a directory"),
+        ("db/listing", "\"Listing\""),
+        ("../outside", "leads out"),
+        ("/etc/passwd", "leads out"),
+        ("migrations.txt", "to itself"),
+    ] {
+        commit(target);
+        let error = resolve(&source, "main").await.unwrap_err();
+        let RevisionError::ListingMissing { instead, .. } = error else {
+            panic!("{target}: {error}");
+        };
+        assert!(instead.unwrap().contains(expected), "{target}");
+    }
 }
 
 async fn examine(git: GitRemote) -> Result<Condition, String> {
     let listing = "migrations.txt".to_owned();
-    let project = GitProject { git, listing };
+    let tool = Some(Preset::Django);
+    let project = GitProject { git, listing, tool };
     project.examine(Duration::from_secs(20)).await
 }
 
@@ -238,7 +263,13 @@ async fn repository_is_examined_without_changing_it() {
     let empty = examine(local()).await.unwrap_err();
     assert!(empty.contains("cannot find a commit in"), "{empty}");
     fixture.git(&["commit", "--quiet", "--allow-empty", "-m", "x"]);
-    assert_eq!(examine(local()).await, Ok(Condition::ListingMissing));
+    let no_listing = |condition| match condition {
+        Ok(Condition::NoListing(error)) => error.code(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(no_listing(examine(local()).await), "listing_missing");
+    fixture.commit("Operations to perform:\n");
+    assert_eq!(no_listing(examine(local()).await), "listing_not_understood");
     fixture.commit("a.0001\n");
     assert_eq!(examine(local()).await, Ok(Condition::Readable));
     let url = |path: &Path| GitRemote::Remote(format!("file://{}", path.display()));

@@ -88,7 +88,13 @@ fn missing_migrations(nearest: &NearestMiss) -> String {
 
 impl From<&RevisionError> for ClientError {
     fn from(error: &RevisionError) -> Self {
-        let invalid = || Self::new(sqlstate::INVALID_PARAMETER_VALUE, error.to_string());
+        let invalid = || {
+            let invalid = Self::new(sqlstate::INVALID_PARAMETER_VALUE, error.to_string());
+            match error.detail() {
+                Some(detail) => invalid.detail(detail),
+                None => invalid,
+            }
+        };
         match error {
             RevisionError::Unknown {
                 fetch_failure: Some(_),
@@ -100,11 +106,12 @@ impl From<&RevisionError> for ClientError {
                 fetch_failure: None,
                 ..
             } => invalid().hint("Give a commit, branch or tag, and push it before you connect."),
-            RevisionError::Ambiguous { candidates, .. } => invalid()
-                .detail(format!("Candidates: {}.", text::list(candidates)))
-                .hint("Give more digits of the commit."),
+            RevisionError::Ambiguous { .. } => invalid().hint("Give more digits of the commit."),
             RevisionError::ListingMissing { .. } => invalid().hint(
                 "Choose a revision that has the file, or a snapshot with \"snapshot:\" or \"asof:\".",
+            ),
+            RevisionError::ListingNotUnderstood { .. } => invalid().hint(
+                "Write a migration a line, such as \"polls.0001_initial\", or choose a snapshot with \"snapshot:\" or \"asof:\".",
             ),
             RevisionError::Repository { .. } => {
                 Self::new(sqlstate::SYSTEM_ERROR, "the git repository cannot be read")

@@ -230,6 +230,24 @@ fn revisions() -> Vec<ChooseError> {
         RevisionError::ListingMissing {
             commit: "a".repeat(40),
             path: "migrations.txt".into(),
+            instead: None,
+        },
+        RevisionError::ListingMissing {
+            commit: "a".repeat(40),
+            path: "migrations.txt".into(),
+            instead: Some("It has \"Migrations.txt\".".into()),
+        },
+        RevisionError::ListingNotUnderstood {
+            path: "migrations.txt".into(),
+            line: 3,
+            text: "Operations to perform:".into(),
+            reason: None,
+        },
+        RevisionError::ListingNotUnderstood {
+            path: "migrations.txt".into(),
+            line: 1,
+            text: "version https://git-lfs.github.com/spec/v1".into(),
+            reason: Some("a pointer to Git LFS, not the file itself".into()),
         },
         RevisionError::Repository {
             message: "/var/lib/multidb/secret is gone".into(),

@@ -110,7 +110,8 @@ fn choose_status(error: &ChooseError) -> StatusCode {
         ChooseError::Revision(
             RevisionError::Unknown { .. }
             | RevisionError::Ambiguous { .. }
-            | RevisionError::ListingMissing { .. },
+            | RevisionError::ListingMissing { .. }
+            | RevisionError::ListingNotUnderstood { .. },
         ) => StatusCode::BAD_REQUEST,
         ChooseError::NoCompatibleSnapshot { .. } => StatusCode::CONFLICT,
         ChooseError::IndexUnavailable | ChooseError::Revision(RevisionError::Repository { .. }) => {
@@ -164,11 +165,8 @@ fn detail(error: &ControlError) -> Option<String> {
             RevisionError::Unknown { fetch_failure, .. } => fetch_failure.as_ref().map(|_| {
                 "The git remote could not be reached; the log of multidb has the cause.".to_owned()
             }),
-            RevisionError::Ambiguous { candidates, .. } => {
-                Some(format!("Candidates: {}.", candidates.join(", ")))
-            }
-            RevisionError::ListingMissing { .. } => None,
             RevisionError::Repository { .. } => Some(IN_LOG.to_owned()),
+            error => error.detail(),
         },
         ControlError::ActorEnded => Some(IN_LOG.to_owned()),
         _ => None,

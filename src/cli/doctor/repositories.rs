@@ -8,7 +8,8 @@ use multidb_store::ProjectName;
 
 use super::{Finding, Level};
 use crate::config::{Config, GitRemote, Project};
-use crate::git::{Condition, GitProject};
+use crate::daemon::convert::git_project;
+use crate::git::Condition;
 
 /// Checks each project's repository.
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
@@ -42,23 +43,19 @@ fn version() -> std::io::Result<String> {
 
 async fn repository(name: &ProjectName, project: &Project, fetch_timeout: Duration) -> Finding {
     let finding = |level, message: String| Finding::new(level, &format!("project {name}"), message);
-    let repository = GitProject {
-        git: project.git.clone(),
-        listing: project.listing.clone(),
-    };
-    match repository.examine(fetch_timeout).await {
+    match git_project(project).examine(fetch_timeout).await {
         Ok(Condition::Readable) => finding(Level::Ok, format!("{} is readable", project.git)),
         Ok(Condition::Answers) => finding(Level::Ok, format!("{} answers", project.git)),
-        Ok(Condition::ListingMissing) => finding(
+        Ok(Condition::NoListing(error)) => finding(
             Level::Warn,
-            format!(
-                "{} has no file \"{}\" in its newest commit",
-                project.git, project.listing
-            ),
+            match error.detail() {
+                Some(detail) => format!("{}, at HEAD: {error}. {detail}", project.git),
+                None => format!("{}, at HEAD: {error}", project.git),
+            },
         )
         .hint(
-            "Commit a listing of all migrations there; instances cannot be created by gitref from a \
-             revision without one.",
+            "Commit a listing of all migrations there, one a line; instances cannot be created by gitref \
+             from a revision without one.",
         ),
         Err(message) => finding(Level::Fail, message).hint(match project.git {
             GitRemote::Local(_) => {
