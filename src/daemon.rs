@@ -256,7 +256,7 @@ impl Services {
             convert::git_projects(config),
             config.fetch_timeout,
         ));
-        let index = SnapshotIndex::new(self.catalog.load()?, source);
+        let index = SnapshotIndex::new(self.catalog.load()?, source, convert::ignored(config)?);
         let index = critical.start("the snapshot index", index);
         let runtime: Arc<dyn Runtime> =
             Arc::new(InstanceRuntime::new(self.host.clone(), self.layout.clone()));

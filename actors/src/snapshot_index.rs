@@ -16,12 +16,13 @@ use tokio::time::Instant;
 use crate::ports::{Freshness, Revision, RevisionError, RevisionSource};
 use crate::request::{SnapshotSelector, Source};
 
+pub mod cause;
 pub mod decision;
 mod error;
 
 pub use self::error::ChooseError;
 
-use self::decision::Decision;
+use self::decision::{Decision, Ignored};
 
 /// The most cached decisions. One has a few kilobytes if migrations are missing.
 const DECISIONS_MAX: usize = 1024;
@@ -39,11 +40,17 @@ pub struct SnapshotIndex {
     /// Grows with each change of the snapshots: a decision of an older generation is not cached.
     generation: u64,
     source: Arc<dyn RevisionSource>,
+    ignored: HashMap<ProjectName, Arc<Ignored>>,
 }
 
 impl SnapshotIndex {
-    /// An index of these snapshots.
-    pub fn new(snapshots: Vec<SnapshotRecord>, source: Arc<dyn RevisionSource>) -> Self {
+    /// An index of these snapshots. `ignored` has what is not compared in each project.
+    pub fn new(
+        snapshots: Vec<SnapshotRecord>,
+        source: Arc<dyn RevisionSource>,
+        ignored: HashMap<ProjectName, Ignored>,
+    ) -> Self {
+        let ignored = ignored.into_iter();
         let snapshots = snapshots
             .into_iter()
             .map(|snapshot| (snapshot.id.clone(), Arc::new(snapshot)))
@@ -54,6 +61,9 @@ impl SnapshotIndex {
             resolved: HashMap::new(),
             generation: 0,
             source,
+            ignored: ignored
+                .map(|(project, ignored)| (project, Arc::new(ignored)))
+                .collect(),
         }
     }
 
@@ -164,6 +174,7 @@ impl SnapshotIndex {
             });
             let snapshots = index.of_project(&project);
             let generation = index.generation;
+            let ignored = index.ignored.get(&project).cloned().unwrap_or_default();
             let decision = async move {
                 let revision = revision?;
                 if let Some(decision) = cached {
@@ -172,7 +183,7 @@ impl SnapshotIndex {
                 let defined = source
                     .defined_migrations(&project, &revision.listing)
                     .await?;
-                let decision = Arc::new(Decision::new(&snapshots, &defined));
+                let decision = Arc::new(Decision::new(&snapshots, &defined, &ignored));
                 Ok((project, revision, decision))
             };
             decision

@@ -400,7 +400,7 @@ impl Harness {
             snapshot("s1", 100, &["a.1"]),
             snapshot("s2", 200, &["a.1", "a.2"]),
         ];
-        let index = SnapshotIndex::new(snapshots, source.clone()).start();
+        let index = SnapshotIndex::new(snapshots, source.clone(), HashMap::new()).start();
         let projects = projects.iter().cloned();
         let settings = ProjectSettings {
             database: "app".to_owned(),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use multidb_actors::limits::IdleTimeouts;
+use multidb_actors::snapshot_index::decision::Ignored;
 use multidb_store::ProjectName;
 
 use super::limits::idle_timeouts;
@@ -21,6 +22,8 @@ pub struct Project {
     pub listing: String,
     /// The query for the applied migrations of a snapshot.
     pub migrations: MigrationsQuery,
+    /// Applied migrations that are not compared, as globs.
+    pub ignore: Vec<String>,
     /// The default database of clients.
     pub database: String,
     /// The default role of clients.
@@ -133,6 +136,22 @@ impl Value for ListingPath {
     }
 }
 
+/// A glob for the names of migrations.
+struct NameGlob(String);
+
+impl Value for NameGlob {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let text = String::read(value)?;
+        Ignored::new(std::slice::from_ref(&text))
+            .map_err(|error| format!("is not a pattern such as \"auth.*\": {error}"))?;
+        Ok(Self(text))
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
 pub(super) fn read_all(section: Section, report: &mut Report) -> BTreeMap<ProjectName, Project> {
     let mut projects = BTreeMap::new();
     for (name, section) in section.into_sections(report) {
@@ -153,6 +172,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     let git = section.required("git", report);
     let listing = section.get("listing", ListingPath("migrations.txt".to_owned()), report);
     let migrations = migrations(&mut section, report);
+    let ignore: Vec<NameGlob> = section.get("ignore", Vec::new(), report);
     let database = section.required("database", report);
     let role = section.get("role", "postgres".to_owned(), report);
     let idle = idle_timeouts(&mut section, report, |_| None);
@@ -161,6 +181,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
         git: git?,
         listing: listing.0,
         migrations: migrations?,
+        ignore: ignore.into_iter().map(|glob| glob.0).collect(),
         database: database?,
         role,
         idle,

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use multidb_actors::snapshot_index::decision::Ignored;
 use multidb_actors::supervisor::ProjectSettings;
 use multidb_store::ProjectName;
 
@@ -54,6 +55,18 @@ pub(super) fn git_projects(config: &Config) -> HashMap<ProjectName, GitProject> 
     let project =
         |(name, project): (&ProjectName, &config::Project)| (name.clone(), git_project(project));
     config.projects.iter().map(project).collect()
+}
+
+/// The applied migrations that each project does not compare.
+///
+/// # Errors
+///
+/// A glob is malformed.
+pub(super) fn ignored(config: &Config) -> anyhow::Result<HashMap<ProjectName, Ignored>> {
+    let ignored = |(name, project): (&ProjectName, &config::Project)| {
+        Ok((name.clone(), Ignored::new(&project.ignore)?))
+    };
+    config.projects.iter().map(ignored).collect()
 }
 
 /// The projects' settings for sessions.

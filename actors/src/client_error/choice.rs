@@ -6,6 +6,7 @@ use multidb_store::{InstanceName, ProjectName};
 use super::ClientError;
 use crate::ports::RevisionError;
 use crate::snapshot_index::ChooseError;
+use crate::snapshot_index::cause::Cause;
 use crate::snapshot_index::decision::NearestMiss;
 use crate::supervisor::AcquireError;
 use crate::text::{self, quoted};
@@ -69,7 +70,7 @@ impl From<&ChooseError> for ClientError {
             ChooseError::NoCompatibleSnapshot { nearest, .. } => {
                 Self::new(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
                     .detail(missing_migrations(nearest))
-                    .hint("Rebase onto a revision that defines them, import an older snapshot, or choose one with \"snapshot:\" or \"asof:\".")
+                    .hint(cause_hint(&nearest.cause))
             }
             ChooseError::IndexUnavailable => Self::internal(),
             ChooseError::Revision(error) => error.into(),
@@ -84,6 +85,37 @@ fn missing_migrations(nearest: &NearestMiss) -> String {
         nearest.snapshot,
         text::list_of(&missing, nearest.missing_total),
     )
+}
+
+/// What can be done where migrations are missing for this cause.
+fn cause_hint(cause: &Cause) -> String {
+    const CHOOSE: &str = "choose a snapshot with \"snapshot:\" or \"asof:\"";
+    match cause {
+        Cause::EmptyListing => {
+            format!("The revision's listing is empty. Commit one that has them, or {CHOOSE}.")
+        }
+        Cause::NothingInCommon => format!(
+            "The revision's listing has no migration of that snapshot: see that it is this project's, in the form of the snapshot's migrations, or {CHOOSE}."
+        ),
+        Cause::UnknownApps { apps } => {
+            let globs: Vec<String> = apps.iter().map(|app| format!("\"{app}.*\"")).collect();
+            format!(
+                "The revision's listing has nothing of {}. If these apps are removed or of packages, set ignore = [{}] in the project's section of multidb's configuration; otherwise {CHOOSE}.",
+                text::list(apps),
+                globs.join(", ")
+            )
+        }
+        Cause::Squashed { squashed } => format!(
+            "The squashed migration {} may replace them: add \"replaces\" and their names to its line in the listing, or {CHOOSE}.",
+            quoted(squashed)
+        ),
+        Cause::Newer => format!(
+            "Rebase onto a revision that defines them, import an older snapshot, or {CHOOSE}."
+        ),
+        Cause::Other => {
+            format!("Take a revision that defines them, import an older snapshot, or {CHOOSE}.")
+        }
+    }
 }
 
 impl From<&RevisionError> for ClientError {

@@ -15,6 +15,7 @@ use crate::instance::InstanceError;
 use crate::ports::{CloneError, RevisionError, RuntimeError, StartError, Unavailable};
 use crate::request::{self, Source};
 use crate::snapshot_index::ChooseError;
+use crate::snapshot_index::cause::Cause;
 use crate::snapshot_index::decision::NearestMiss;
 use crate::supervisor::AcquireError;
 use crate::wire::{BackendMessage, WireError, decode_backend, decode_startup};
@@ -190,7 +191,7 @@ fn choices() -> Vec<ChooseError> {
         time: time.parse().unwrap(),
         oldest: "2026-02-01T00:00:00Z".parse().unwrap(),
     };
-    let incompatible = |missing: usize, missing_total| ChooseError::NoCompatibleSnapshot {
+    let incompatible = |missing: usize, missing_total, cause| ChooseError::NoCompatibleSnapshot {
         project: shop(),
         gitref: "main".into(),
         nearest: NearestMiss {
@@ -199,7 +200,14 @@ fn choices() -> Vec<ChooseError> {
                 .map(|n| format!("app.00{n:02}_step"))
                 .collect(),
             missing_total,
+            cause,
         },
+    };
+    let unknown_apps = Cause::UnknownApps {
+        apps: vec!["auth".to_owned(), "wagtailcore".to_owned()],
+    };
+    let squashed = Cause::Squashed {
+        squashed: "app.0001_squashed_0009_step".to_owned(),
     };
     vec![
         ChooseError::NoSuchSnapshot {
@@ -209,8 +217,12 @@ fn choices() -> Vec<ChooseError> {
         ChooseError::NoSnapshots { project: shop() },
         as_of("2026-01-30T23:59:59.999999999Z"),
         as_of("2026-01-30T12:00:00Z"),
-        incompatible(12, 40),
-        incompatible(1, 1),
+        incompatible(12, 40, Cause::Newer),
+        incompatible(1, 1, Cause::Other),
+        incompatible(1, 1, Cause::EmptyListing),
+        incompatible(1, 1, Cause::NothingInCommon),
+        incompatible(1, 1, unknown_apps),
+        incompatible(1, 1, squashed),
         ChooseError::IndexUnavailable,
     ]
 }

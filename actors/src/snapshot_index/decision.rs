@@ -3,11 +3,33 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use globset::{GlobSet, GlobSetBuilder};
 use multidb_store::{SnapshotId, SnapshotRecord};
 use serde::Serialize;
 
+use super::cause::Cause;
+
 /// The most missing migrations kept of each snapshot, for messages.
 const MISSING_SHOWN: usize = 5;
+
+/// Applied migrations that are not compared, as globs.
+#[derive(Debug, Clone, Default)]
+pub struct Ignored(GlobSet);
+
+impl Ignored {
+    /// Those that one of the globs matches.
+    ///
+    /// # Errors
+    ///
+    /// One of them is malformed.
+    pub fn new(globs: &[String]) -> Result<Self, globset::Error> {
+        let mut set = GlobSetBuilder::new();
+        for glob in globs {
+            set.add(globset::Glob::new(glob)?);
+        }
+        Ok(Self(set.build()?))
+    }
+}
 
 /// The compatibility of each snapshot of a project with a listing.
 #[derive(Debug, Clone)]
@@ -27,6 +49,8 @@ pub struct Verdict {
     pub missing: Vec<String>,
     /// The number of migrations that the listing lacks; 0 if the snapshot is compatible.
     pub missing_total: usize,
+    /// The most likely cause, if the snapshot is not compatible.
+    pub cause: Option<Cause>,
 }
 
 /// The snapshot that came nearest to being compatible with a listing.
@@ -38,20 +62,32 @@ pub struct NearestMiss {
     pub missing: Vec<String>,
     /// The number of all migrations that the listing lacks.
     pub missing_total: usize,
+    /// The most likely cause.
+    #[serde(flatten)]
+    pub cause: Cause,
 }
 
 impl Decision {
     /// Compares each snapshot with the defined migrations. The newest snapshot comes first.
-    pub fn new(newest_first: &[Arc<SnapshotRecord>], defined: &HashSet<String>) -> Self {
+    pub fn new(
+        newest_first: &[Arc<SnapshotRecord>],
+        defined: &HashSet<String>,
+        ignored: &Ignored,
+    ) -> Self {
         let verdict = |snapshot: &Arc<SnapshotRecord>| {
-            let lacking = || {
-                let applied = snapshot.migrations.iter();
-                applied.filter(|migration| !defined.contains(*migration))
-            };
+            let applied = &snapshot.migrations;
+            let missing: Vec<&str> = applied
+                .iter()
+                .filter(|migration| !defined.contains(*migration))
+                .filter(|migration| !ignored.0.is_match(migration.as_str()))
+                .map(String::as_str)
+                .collect();
+            let shown = missing.iter().take(MISSING_SHOWN);
             Verdict {
                 snapshot: snapshot.clone(),
-                missing: lacking().take(MISSING_SHOWN).cloned().collect(),
-                missing_total: lacking().count(),
+                missing: shown.map(|migration| (*migration).to_owned()).collect(),
+                missing_total: missing.len(),
+                cause: (!missing.is_empty()).then(|| Cause::of(applied, &missing, defined)),
             }
         };
         Self {
@@ -78,6 +114,7 @@ impl Decision {
             snapshot: nearest.snapshot.id.clone(),
             missing: nearest.missing.clone(),
             missing_total: nearest.missing_total,
+            cause: nearest.cause.clone()?,
         })
     }
 }
@@ -115,7 +152,8 @@ mod tests {
             snapshot("b", 2, &["a.1", "a.2"]),
             snapshot("a", 1, &["a.1"]),
         ];
-        let decision = Decision::new(&newest_first, &defined(&["a.1", "a.2", "b.1"]));
+        let known = defined(&["a.1", "a.2", "b.1"]);
+        let decision = Decision::new(&newest_first, &known, &Ignored::default());
         assert_eq!(decision.chosen().unwrap().id.as_str(), "b");
     }
 
@@ -126,7 +164,7 @@ mod tests {
             snapshot("b", 2, &["a.1", "a.9"]),
             snapshot("a", 1, &["a.1", "a.8"]),
         ];
-        let decision = Decision::new(&newest_first, &defined(&["a.1"]));
+        let decision = Decision::new(&newest_first, &defined(&["a.1"]), &Ignored::default());
         assert!(decision.chosen().is_none());
         let miss = decision.nearest_miss().unwrap();
         assert_eq!(miss.snapshot.as_str(), "b");
@@ -135,8 +173,19 @@ mod tests {
     }
 
     #[test]
+    fn ignored_migrations_are_not_compared() {
+        let newest_first = [snapshot("a", 1, &["a.1", "auth.1", "authors.1"])];
+        let ignored = Ignored::new(&["auth.*".to_owned()]).unwrap();
+        let decision = Decision::new(&newest_first, &defined(&["a.1"]), &ignored);
+        assert_eq!(decision.verdicts[0].missing, ["authors.1"]);
+        let decision = Decision::new(&newest_first, &defined(&["a.1", "authors.1"]), &ignored);
+        assert!(decision.chosen().is_some());
+        assert!(Ignored::new(&["[".to_owned()]).is_err());
+    }
+
+    #[test]
     fn no_snapshots_give_neither_choice_nor_miss() {
-        let decision = Decision::new(&[], &defined(&["a.1"]));
+        let decision = Decision::new(&[], &defined(&["a.1"]), &Ignored::default());
         assert!(decision.chosen().is_none());
         assert!(decision.nearest_miss().is_none());
     }
@@ -154,7 +203,7 @@ mod tests {
                 snapshot(&format!("s{i}"), -(i as i64), &refs)
             }).collect();
             let defined: HashSet<String> = known.iter().map(text).collect();
-            let decision = Decision::new(&newest_first, &defined);
+            let decision = Decision::new(&newest_first, &defined, &Ignored::default());
             let expected = sets.iter().position(|set| set.iter().all(|m| known.contains(m)));
             let chosen = decision.chosen().map(|s| s.id.to_string());
             prop_assert_eq!(chosen, expected.map(|i| format!("s{i}")));

@@ -13,6 +13,7 @@ use crate::instance::lifecycle::Command;
 use crate::instance::{Attach, InstanceError, Lease};
 use crate::ports::{FoundPostgres, FoundServers, RevisionError};
 use crate::request::SnapshotSelector;
+use crate::snapshot_index::cause::Cause;
 use crate::snapshot_index::decision::NearestMiss;
 use crate::snapshot_index::{AddSnapshot, Choose, ForgetSnapshot};
 use crate::testing::{Harness, limits, paused, project, record, snapshot};
@@ -104,6 +105,7 @@ fn refused_source_says_why_and_creates_nothing() {
                         snapshot: "s1".parse().unwrap(),
                         missing: vec!["a.1".to_owned()],
                         missing_total: 1,
+                        cause: Cause::EmptyListing,
                     },
                 }
                 .into(),

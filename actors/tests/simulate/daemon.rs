@@ -75,7 +75,7 @@ impl Daemon {
         });
         let recovered = recovery::recover(&ports).ok()?;
         let worker = start_worker(&ports);
-        let index = SnapshotIndex::new(snapshots(), ports.clone()).start();
+        let index = SnapshotIndex::new(snapshots(), ports.clone(), HashMap::new()).start();
         let watched = (worker.clone(), index.clone());
         let found = ports.running().await;
         if life.is_over() {
