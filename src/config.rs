@@ -36,7 +36,7 @@ pub use self::listen::ListenAddress;
 pub use self::migrations::{CustomQuery, MigrationsQuery, Preset};
 pub use self::postgres::OWNED_SETTINGS;
 pub(crate) use self::project::without_secret;
-pub use self::project::{GitRemote, Project};
+pub use self::project::{FilePattern, GitRemote, Listing, Project};
 pub use self::runtime::{CloneMethod, Network, RuntimeConfig};
 pub use self::section::{Origin, Setting};
 pub use self::server::{Auth, AuthMethod};

@@ -5,7 +5,7 @@
 //! without the network, from git's object database and without a checkout ([`objects`]).
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use multidb_store::{Layout, ProjectName};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::config::{GitRemote, Preset};
+use crate::config::{GitRemote, Listing, Preset};
 
 mod listing;
 mod mirror;
@@ -38,8 +38,8 @@ static READS: Semaphore = Semaphore::const_new(READS_MAX);
 pub struct GitProject {
     /// Its location.
     pub git: GitRemote,
-    /// The path of the migration listing in it.
-    pub listing: String,
+    /// Where a revision of it defines its migrations.
+    pub listing: Listing,
     /// The tool whose migrations it lists, if it is a known one.
     pub tool: Option<Preset>,
 }
@@ -66,8 +66,7 @@ impl GitProject {
             GitRemote::Local(path) => {
                 let examined = blocking(move || {
                     let id = objects::listing_at_head(&path, &self.listing)?;
-                    let text = objects::blob(&path, &id)?;
-                    parse_listing(&self.listing, &text, self.tool)
+                    defined_by(&path, &id, &self.listing, self.tool)
                 });
                 match examined.await {
                     Ok(_) => Ok(Condition::Readable),
@@ -98,7 +97,7 @@ pub struct GitSource {
 
 struct Repository {
     path: PathBuf,
-    listing: String,
+    listing: Listing,
     tool: Option<Preset>,
     mirror: Option<Arc<Mirror>>,
 }
@@ -245,21 +244,34 @@ impl RevisionSource for GitSource {
         let repository = self.repository(project)?;
         let listing = listing.to_owned();
         let defined = blocking(move || {
-            let text = objects::blob(&repository.path, &listing)?;
-            parse_listing(&repository.listing, &text, repository.tool)
+            defined_by(
+                &repository.path,
+                &listing,
+                &repository.listing,
+                repository.tool,
+            )
         });
         defined.await
     }
 }
 
-/// The migrations that the listing at `path` defines.
-fn parse_listing(
-    path: &str,
-    text: &[u8],
+/// The migrations that the listing with this object id defines.
+fn defined_by(
+    repository: &Path,
+    id: &str,
+    listing: &Listing,
     tool: Option<Preset>,
 ) -> Result<HashSet<String>, RevisionError> {
-    listing::parse(text, tool).map_err(|refused| RevisionError::ListingNotUnderstood {
-        path: path.to_owned(),
+    let path = match listing {
+        Listing::File(path) => path,
+        Listing::Directory { dir, pattern } => {
+            let files = objects::files(repository, id)?;
+            return Ok(listing::of_files(&files, dir, pattern.as_ref(), tool));
+        }
+    };
+    let text = objects::blob(repository, id)?;
+    listing::parse(&text, tool).map_err(|refused| RevisionError::ListingNotUnderstood {
+        path: path.clone(),
         line: refused.line,
         text: refused.text,
         reason: refused.reason.map(str::to_owned),

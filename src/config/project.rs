@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use multidb_actors::limits::IdleTimeouts;
 use multidb_actors::snapshot_index::decision::Ignored;
 use multidb_store::ProjectName;
+use regex::Regex;
 
 use super::limits::idle_timeouts;
 use super::migrations::{CustomQuery, MigrationsQuery, Preset};
@@ -18,8 +19,8 @@ use super::value::{Value, quoted, word};
 pub struct Project {
     /// Its repository.
     pub git: GitRemote,
-    /// The path of its migration listing, in the repository.
-    pub listing: String,
+    /// Where a revision defines its migrations.
+    pub listing: Listing,
     /// The query for the applied migrations of a snapshot.
     pub migrations: MigrationsQuery,
     /// Applied migrations that are not compared, as globs.
@@ -30,6 +31,80 @@ pub struct Project {
     pub role: String,
     /// The idle limits of its sessions, in place of the general ones.
     pub idle: IdleTimeouts,
+}
+
+/// Where a revision defines its migrations, in the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    /// A file with a migration a line.
+    File(String),
+    /// The files below a directory.
+    Directory {
+        /// Its path; empty for the whole repository.
+        dir: String,
+        /// The names of the files. Without one, those of the project's tool.
+        pattern: Option<FilePattern>,
+    },
+}
+
+impl Listing {
+    /// The path of the file or the directory.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::File(path) | Self::Directory { dir: path, .. } => path,
+        }
+    }
+}
+
+/// A pattern for the whole name of a file, or for its path below the directory if it has a slash. Its group
+/// `migration` is the migration's name.
+#[derive(Debug, Clone)]
+pub struct FilePattern {
+    text: String,
+    regex: Regex,
+}
+
+impl FilePattern {
+    /// The migration of the file with this path below the directory, if it is one.
+    pub fn migration<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let matched = if self.text.contains('/') { path } else { name };
+        let groups = self.regex.captures(matched)?;
+        groups.name(MIGRATION).map(|group| group.as_str())
+    }
+}
+
+impl PartialEq for FilePattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for FilePattern {}
+
+/// The group of a [`FilePattern`].
+const MIGRATION: &str = "migration";
+
+impl Value for FilePattern {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let text = String::read(value)?;
+        let regex = Regex::new(&format!("^(?:{text})$"))
+            .map_err(|error| format!("is not a regular expression: {error}"))?;
+        if !regex
+            .capture_names()
+            .flatten()
+            .any(|name| name == MIGRATION)
+        {
+            return Err(format!(
+                "has no group (?<{MIGRATION}>…) around the migration's name"
+            ));
+        }
+        Ok(Self { text, regex })
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.text)
+    }
 }
 
 /// The repository of a project.
@@ -122,8 +197,7 @@ struct ListingPath(String);
 impl Value for ListingPath {
     fn read(value: &toml::Value) -> Result<Self, String> {
         let text = String::read(value)?;
-        let inside = |part: Component<'_>| matches!(part, Component::Normal(_));
-        if text.ends_with('/') || !Path::new(&text).components().all(inside) {
+        if text.ends_with('/') || !is_inside(&text) {
             return Err(format!(
                 "\"{text}\" is not the path of a file in the repository, such as \"migrations.txt\""
             ));
@@ -152,6 +226,32 @@ impl Value for NameGlob {
     }
 }
 
+/// The path of a directory in a repository; `.` is all of it.
+struct ListingDirectory(String);
+
+impl Value for ListingDirectory {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let text = String::read(value)?;
+        match text.trim_end_matches('/') {
+            "." => Ok(Self(String::new())),
+            path if is_inside(path) => Ok(Self(path.to_owned())),
+            _ => Err(format!(
+                "\"{text}\" is not the path of a directory in the repository, such as \"db/migrate\""
+            )),
+        }
+    }
+
+    fn show(&self) -> String {
+        quoted(if self.0.is_empty() { "." } else { &self.0 })
+    }
+}
+
+/// Whether it is a path in a repository.
+fn is_inside(path: &str) -> bool {
+    let inside = |part: Component<'_>| matches!(part, Component::Normal(_));
+    !path.is_empty() && Path::new(path).components().all(inside)
+}
+
 pub(super) fn read_all(section: Section, report: &mut Report) -> BTreeMap<ProjectName, Project> {
     let mut projects = BTreeMap::new();
     for (name, section) in section.into_sections(report) {
@@ -170,8 +270,8 @@ pub(super) fn read_all(section: Section, report: &mut Report) -> BTreeMap<Projec
 
 fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     let git = section.required("git", report);
-    let listing = section.get("listing", ListingPath("migrations.txt".to_owned()), report);
     let migrations = migrations(&mut section, report);
+    let listing = listing(&mut section, migrations.as_ref(), report);
     let ignore: Vec<NameGlob> = section.get("ignore", Vec::new(), report);
     let database = section.required("database", report);
     let role = section.get("role", "postgres".to_owned(), report);
@@ -179,13 +279,34 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     section.close(report);
     Some(Project {
         git: git?,
-        listing: listing.0,
+        listing: listing?,
         migrations: migrations?,
         ignore: ignore.into_iter().map(|glob| glob.0).collect(),
         database: database?,
         role,
         idle,
     })
+}
+
+fn listing(
+    section: &mut Section,
+    migrations: Option<&MigrationsQuery>,
+    report: &mut Report,
+) -> Option<Listing> {
+    if !section.is_section("listing") {
+        let default = ListingPath("migrations.txt".to_owned());
+        return Some(Listing::File(section.get("listing", default, report).0));
+    }
+    let mut parts = section.section("listing", report);
+    if matches!(migrations, Some(MigrationsQuery::Query(_))) && !parts.sets("pattern") {
+        let message = "is missing; only the files of a known tool need no pattern";
+        report.fault(parts.key("pattern"), message);
+    }
+    let dir: Option<ListingDirectory> = parts.required("dir", report);
+    let pattern = parts.optional("pattern", report);
+    parts.close(report);
+    let dir = dir?.0;
+    Some(Listing::Directory { dir, pattern })
 }
 
 fn migrations(section: &mut Section, report: &mut Report) -> Option<MigrationsQuery> {

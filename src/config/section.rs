@@ -108,6 +108,16 @@ impl Section {
         }
     }
 
+    /// Whether the value of a key is a section.
+    pub(super) fn is_section(&self, name: &str) -> bool {
+        self.table.get(name).is_some_and(toml::Value::is_table)
+    }
+
+    /// Whether it sets a key.
+    pub(super) fn sets(&self, name: &str) -> bool {
+        self.table.contains_key(name)
+    }
+
     /// A section in this one, if it exists.
     pub(super) fn existing_section(
         &mut self,
@@ -185,7 +195,7 @@ impl Section {
         name: &'static str,
         report: &mut Report,
     ) -> Option<T> {
-        if !self.table.contains_key(name) {
+        if !self.sets(name) {
             self.known.push(name);
             report.fault(self.key(name), "is missing");
             return None;

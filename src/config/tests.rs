@@ -140,6 +140,14 @@ fn all_faults_are_reported_together_with_their_keys() {
         [project.b]
         listing = "/etc/passwd"
         migrations = { sql = "select 1" }
+        [project.c]
+        listing = { dir = "..", pattern = "[" }
+        ignore = ["auth.*", "["]
+        [project.d]
+        listing = { dir = "db", pattern = "(.*)\\.sql", glob = "*" }
+        [project.e]
+        listing = { dir = "db" }
+        migrations = { query = "select 1" }
     "#;
     insta::assert_snapshot!("faults", faults(text));
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use encoding_rs::{Encoding, UTF_8};
 
-use crate::config::Preset;
+use crate::config::{FilePattern, Preset};
 
 /// The first line of a pointer that stands for a file in Git LFS
 /// (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
@@ -57,6 +57,21 @@ pub(super) fn parse(bytes: &[u8], tool: Option<Preset>) -> Result<HashSet<String
         }
     }
     Ok(reader.defined)
+}
+
+/// The migrations among the files below `dir`, by the pattern for their names or by those of the tool.
+pub(super) fn of_files(
+    files: &[String],
+    dir: &str,
+    pattern: Option<&FilePattern>,
+    tool: Option<Preset>,
+) -> HashSet<String> {
+    let migration = |file: &String| match (pattern, tool) {
+        (Some(pattern), _) => pattern.migration(file).map(str::to_owned),
+        (None, Some(tool)) => of_path(tool, &format!("{dir}/{file}")),
+        (None, None) => None,
+    };
+    files.iter().filter_map(migration).collect()
 }
 
 /// The line without white space around it, and without a comment.

@@ -8,14 +8,21 @@ use std::path::Path;
 
 use gix::hash::Prefix;
 use gix::objs::Kind as ObjectKind;
+use gix::objs::tree::EntryKind;
 use gix::{ObjectId, Repository};
 use multidb_actors::ports::RevisionError;
+
+use crate::config::Listing;
 
 /// The shortest abbreviation that git accepts.
 const ABBREVIATION_LENGTH_MIN: usize = 4;
 const ID_LENGTH: usize = 40;
 /// The largest listing. A hundred thousand migrations take less.
 const LISTING_BYTES_MAX: u64 = 64 << 20;
+/// The most files and directories below one whose files are the listing.
+const FILES_MAX: usize = 1_000_000;
+/// The longest path of a file in it.
+const FILE_PATH_LENGTH_MAX: usize = 4096;
 /// The symbolic links on the way to a listing.
 const LINKS_MAX: usize = 8;
 /// The candidates that an error names.
@@ -151,8 +158,13 @@ fn peel(repository: &Repository, id: ObjectId) -> Option<ObjectId> {
     }
 }
 
-/// The id of the listing at a commit. A symbolic link to another file of the repository is followed.
-pub(super) fn listing(path: &Path, commit: &str, listing: &str) -> Result<String, RevisionError> {
+/// The id of the listing at a commit: of a file or a directory. A symbolic link to another one in the repository is
+/// followed.
+pub(super) fn listing(
+    path: &Path,
+    commit: &str,
+    listing: &Listing,
+) -> Result<String, RevisionError> {
     let repository = open(path)?;
     let read = |error: &dyn std::fmt::Display| failed(path, "read", error);
     let id = ObjectId::from_hex(commit.as_bytes()).map_err(|error| read(&error))?;
@@ -160,10 +172,14 @@ pub(super) fn listing(path: &Path, commit: &str, listing: &str) -> Result<String
     let tree = commit.tree().map_err(|error| read(&error))?;
     let missing = |instead| RevisionError::ListingMissing {
         commit: id.to_hex_with_len(12).to_string(),
-        path: listing.to_owned(),
+        path: listing.path().to_owned(),
         instead,
     };
-    let mut name = listing.to_owned();
+    let mut name = listing.path().to_owned();
+    if name.is_empty() {
+        return Ok(tree.id.to_string());
+    }
+    let is_file = matches!(listing, Listing::File(_));
     for _ in 0..LINKS_MAX {
         let entry = tree
             .lookup_entry_by_path(&name)
@@ -173,12 +189,14 @@ pub(super) fn listing(path: &Path, commit: &str, listing: &str) -> Result<String
             return Err(missing(similar));
         };
         let mode = entry.mode();
-        if mode.is_blob() {
+        if (is_file && mode.is_blob()) || (!is_file && mode.is_tree()) {
             return Ok(entry.object_id().to_string());
         }
         if !mode.is_link() {
             let kind = if mode.is_tree() {
                 "a directory"
+            } else if mode.is_blob() {
+                "a file"
             } else {
                 "a submodule"
             };
@@ -236,12 +254,39 @@ fn similar(tree: &gix::Tree<'_>, name: &str) -> Result<Option<String>, Box<dyn s
 }
 
 /// The id of the listing in the commit at HEAD.
-pub(super) fn listing_at_head(path: &Path, name: &str) -> Result<String, RevisionError> {
+pub(super) fn listing_at_head(path: &Path, name: &Listing) -> Result<String, RevisionError> {
     let repository = open(path)?;
     let head = repository
         .head_id()
         .map_err(|error| failed(path, "find a commit in", &error))?;
     listing(path, &head.to_string(), name)
+}
+
+/// The paths of all files below a directory.
+pub(super) fn files(path: &Path, id: &str) -> Result<Vec<String>, RevisionError> {
+    let repository = open(path)?;
+    let read = |error: &dyn std::fmt::Display| failed(path, "read", error);
+    let id = ObjectId::from_hex(id.as_bytes()).map_err(|error| read(&error))?;
+    let mut directories = vec![(id, String::new())];
+    let (mut files, mut entries) = (Vec::new(), 0);
+    while let Some((id, prefix)) = directories.pop() {
+        let tree = repository.find_tree(id).map_err(|error| read(&error))?;
+        for entry in tree.iter() {
+            let entry = entry.map_err(|error| read(&error))?;
+            // A few objects can describe more files than there is memory for.
+            entries += 1;
+            if entries > FILES_MAX || prefix.len() > FILE_PATH_LENGTH_MAX {
+                return Err(read(&format!("directory {id} has too many files")));
+            }
+            let name = format!("{prefix}{}", entry.filename());
+            match entry.mode().kind() {
+                EntryKind::Tree => directories.push((entry.object_id(), format!("{name}/"))),
+                EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Link => files.push(name),
+                EntryKind::Commit => {}
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// The contents of a file.

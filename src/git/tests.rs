@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::*;
+use crate::config::Config;
+use crate::daemon::convert::git_project;
 
 mod mirror;
 
@@ -60,14 +62,15 @@ impl Fixture {
 fn source(git: GitRemote, root: &Path, timeout: Duration) -> GitSource {
     let project = GitProject {
         git,
-        listing: "migrations.txt".to_owned(),
+        listing: Listing::File("migrations.txt".to_owned()),
         tool: Some(Preset::Django),
     };
-    GitSource::new(
-        &Layout::new(root),
-        [(project_name(), project)].into(),
-        timeout,
-    )
+    source_of(project, root, timeout)
+}
+
+fn source_of(project: GitProject, root: &Path, timeout: Duration) -> GitSource {
+    let projects = [(project_name(), project)];
+    GitSource::new(&Layout::new(root), projects.into(), timeout)
 }
 
 fn project_name() -> ProjectName {
@@ -249,8 +252,64 @@ async fn listing_is_found_behind_a_link_and_what_is_in_its_place_is_named() {
     }
 }
 
+#[tokio::test]
+async fn files_of_a_directory_are_a_listing() {
+    let fixture = Fixture::new();
+    for file in [
+        "polls/migrations/__init__.py",
+        "polls/migrations/0001_initial.py",
+        "polls/models.py",
+        "lib/shop/migrations/0001_initial.py",
+        "db/migrate/20260102_create.rb",
+        "db/migrate/more/20260103_drop.rb",
+        "db/migrate/README",
+    ] {
+        let path = fixture.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+    }
+    fixture.git(&["add", "."]);
+    fixture.git(&["commit", "--quiet", "-m", "x"]);
+    let cases = [
+        (
+            "migrations = \"django\"\nlisting = { dir = \".\" }",
+            &["polls.0001_initial", "shop.0001_initial"][..],
+        ),
+        (
+            "migrations = \"rails\"\nlisting = { dir = \"db/migrate/\" }",
+            &["20260102", "20260103"],
+        ),
+        (
+            r#"migrations = { query = "select 1" }
+               listing = { dir = "db/migrate", pattern = '(?<migration>\d+)_.*\.rb' }"#,
+            &["20260102", "20260103"],
+        ),
+        (
+            r#"migrations = { query = "select 1" }
+               listing = { dir = "db", pattern = '(?<migration>migrate/\d+)_.*' }"#,
+            &["migrate/20260102"],
+        ),
+    ];
+    for (settings, expected) in cases {
+        let file = fixture.path().join("multidb.toml");
+        let text = format!(
+            "root = \"/r\"\n[project.p]\ngit = \"{}\"\ndatabase = \"d\"\n{settings}\n",
+            fixture.path().display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(Some(&file)).unwrap();
+        let project = git_project(&config.projects[&project_name()]);
+        let source = source_of(project, fixture.path(), Duration::from_secs(20));
+        let listing = resolve(&source, "main").await.unwrap().listing;
+        let defined = source.defined_migrations(&project_name(), &listing).await;
+        let mut defined: Vec<String> = defined.unwrap().into_iter().collect();
+        defined.sort();
+        assert_eq!(defined, expected, "{settings}");
+    }
+}
+
 async fn examine(git: GitRemote) -> Result<Condition, String> {
-    let listing = "migrations.txt".to_owned();
+    let listing = Listing::File("migrations.txt".to_owned());
     let tool = Some(Preset::Django);
     let project = GitProject { git, listing, tool };
     project.examine(Duration::from_secs(20)).await
