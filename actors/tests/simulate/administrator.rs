@@ -25,7 +25,7 @@ pub async fn live(world: Arc<World>, names: Vec<InstanceName>) {
         let Some(daemon) = world.daemon() else {
             continue;
         };
-        let choice = world.chance().below(11);
+        let choice = world.chance().below(12);
         let command = match choice {
             0..2 => Command::Delete,
             2..4 => Command::Reset,
@@ -35,7 +35,7 @@ pub async fn live(world: Arc<World>, names: Vec<InstanceName>) {
                 pin(&world, &daemon, &name, Pin::Forever).await;
                 continue;
             }
-            9 => {
+            9..11 => {
                 pin(&world, &daemon, &name, Pin::None).await;
                 continue;
             }

@@ -28,6 +28,9 @@ use crate::world::{Life, World, lock};
 /// the idle time.
 const REST: Duration = Duration::from_secs(2 * 3600);
 
+/// A day in milliseconds.
+const DAY: u64 = 86_400_000;
+
 /// What a simulation came to.
 pub struct Report {
     pub failure: Option<String>,
@@ -179,7 +182,8 @@ async fn weather(world: Arc<World>) {
         let choice = world.chance().below(4);
         match choice {
             0 if faults.jumps => {
-                let millis = world.time(1, 90 * 86_400_000).as_millis() as i64;
+                let least = *world.chance().pick(&[1, DAY]);
+                let millis = world.time(least, 90 * DAY).as_millis() as i64;
                 let sign = if world.chance().below(2) == 0 { 1 } else { -1 };
                 world.jump(SignedDuration::from_millis(sign * millis));
             }
@@ -253,7 +257,7 @@ async fn live(world: &Arc<World>, number: u64) {
 /// What happens to the records and the machine while no daemon runs.
 async fn between_lives(world: &Arc<World>) {
     let faults = &world.settings.faults;
-    if faults.power_cuts && world.chance().below(4) == 0 {
+    if faults.power_cuts && world.chance().below(3) == 0 {
         world.trace(format_args!("the machine loses power"));
         let uids: Vec<_> = world.servers().by_uid.keys().copied().collect();
         uids.into_iter().for_each(|uid| world.end_server(uid));

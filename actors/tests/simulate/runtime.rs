@@ -21,7 +21,7 @@ const REQUEST_MILLIS_MAX: u64 = 60_000;
 /// All of them.
 pub const KINDS: [RuntimeKind; 2] = [RuntimeKind::Docker, RuntimeKind::Process];
 /// The longest time in which a start that was given up is undone, in milliseconds.
-const UNDO_MILLIS_MAX: u64 = 5000;
+const UNDO_MILLIS_MAX: u64 = 30_000;
 
 impl Ports {
     fn faults(&self) -> &Faults {
