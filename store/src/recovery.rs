@@ -23,8 +23,9 @@
 //! - A deletion moves the data to the trash before it is acknowledged, so complete data in place is of a deletion
 //!   that failed or was interrupted before it did anything.
 //! - A reset whose clone is complete is carried forward: its record would have been written next.
-//! - Of the copies of one record the one with the higher sequence number counts; at a tie the stronger pin does.
-//!   The time of last use never goes back.
+//! - Of the copies of one record the one with the higher sequence number counts. The time of last use never goes back.
+//!   A change of a pin is acknowledged once both copies have it, so where they differ and the manifest is not the newer
+//!   one, the stronger pin counts: the record is of another time, or nobody was told.
 //! - Complete data whose manifest is damaged has no name: it is quarantined, unless a record names it.
 //! - A directory without a manifest that no record names is left alone, and so is what cannot be read for now.
 
@@ -442,11 +443,8 @@ impl FoundClone {
 
 /// The record of one clone from its two copies.
 fn merge(record: &InstanceRecord, manifest: &InstanceRecord, last_use: LastUse) -> InstanceRecord {
-    if manifest.sequence < record.sequence {
-        return record.clone();
-    }
     let mut merged = record.clone();
-    if manifest.sequence == record.sequence {
+    if manifest.sequence <= record.sequence {
         merged.pin = stronger(record.pin, manifest.pin);
         merged.runtime = record.runtime.or(manifest.runtime);
     } else {

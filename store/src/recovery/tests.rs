@@ -205,7 +205,7 @@ fn two_records_of_one_clone_do_not_share_it() {
 }
 
 #[test]
-fn newer_copy_wins_and_at_a_tie_the_stronger_pin() {
+fn newer_copy_wins_and_only_a_newer_manifest_takes_a_pin_away() {
     let until = |second| Pin::Until(Timestamp::from_second(second).unwrap());
     let copy = |sequence, pin| InstanceRecord {
         sequence,
@@ -228,8 +228,8 @@ fn newer_copy_wins_and_at_a_tie_the_stronger_pin() {
         (
             copy(2, Pin::None),
             copy(1, Pin::Forever),
-            Pin::None,
-            RecordOrigin::Database,
+            Pin::Forever,
+            RecordOrigin::Updated,
         ),
         (
             copy(1, Pin::None),
