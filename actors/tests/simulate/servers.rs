@@ -11,7 +11,8 @@ use multidb_actors::testing::{Backend, message};
 use multidb_actors::wire::StartupRequest;
 use multidb_store::{InstanceName, InstanceUid, RuntimeKind};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, lock};
 
@@ -36,7 +37,7 @@ pub struct Server {
     pub runtime: RuntimeKind,
     /// The name of its socket.
     number: u64,
-    ended: watch::Sender<bool>,
+    ended: CancellationToken,
     sessions: Mutex<BTreeMap<i32, Arc<Session>>>,
 }
 
@@ -58,9 +59,7 @@ impl Servers {
 impl Server {
     /// Resolves when it has exited.
     pub async fn ended(&self) {
-        let mut ended = self.ended.subscribe();
-        // The sender is in this struct.
-        let _open = ended.wait_for(|ended| *ended).await;
+        self.ended.cancelled().await;
     }
 
     pub fn activity(&self, process_id: i32) -> Option<BackendActivity> {
@@ -110,7 +109,7 @@ impl World {
             uid,
             runtime,
             number: servers.started,
-            ended: watch::channel(false).0,
+            ended: CancellationToken::new(),
             sessions: Mutex::default(),
         });
         let other = servers.by_uid.insert(uid, server.clone());
@@ -158,7 +157,7 @@ impl World {
         let server = self.servers().by_uid.remove(&uid);
         if let Some(server) = server {
             self.trace(format_args!("the server on {uid} has exited"));
-            server.ended.send_replace(true);
+            server.ended.cancel();
         }
     }
 }

@@ -16,6 +16,7 @@ use multidb_actors::supervisor::Supervisor;
 use multidb_store::RuntimeKind;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::disk::Disk;
 use crate::entropy::Chance;
@@ -79,7 +80,8 @@ pub struct Reachable {
 
 /// One process of the daemon.
 pub struct Life {
-    died: watch::Sender<bool>,
+    /// Wakes those who wait in their order. A watch channel wakes them in one of tokio's own chance, which no seed decides.
+    died: CancellationToken,
     /// Whether it was told to stop.
     is_draining: AtomicBool,
 }
@@ -87,7 +89,7 @@ pub struct Life {
 impl Life {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
-            died: watch::channel(false).0,
+            died: CancellationToken::new(),
             is_draining: AtomicBool::new(false),
         })
     }
@@ -98,18 +100,16 @@ impl Life {
 
     /// Whether the process has ended: nothing that it does counts any more.
     pub fn is_over(&self) -> bool {
-        *self.died.borrow()
+        self.died.is_cancelled()
     }
 
     pub fn end(&self) {
-        self.died.send_replace(true);
+        self.died.cancel();
     }
 
     /// Resolves when the process has ended.
     pub async fn over(&self) {
-        let mut died = self.died.subscribe();
-        // The sender is in this struct.
-        let _open = died.wait_for(|died| *died).await;
+        self.died.cancelled().await;
     }
 }
 
