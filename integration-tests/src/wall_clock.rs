@@ -13,6 +13,9 @@ pub struct WallClock {
 }
 
 impl WallClock {
+    /// A date beyond all that the program can express: an actor that reads the clock panics.
+    pub const DAYS_OUT_OF_RANGE: i64 = 3_000_000;
+
     /// A clock that tells the truth, with its file in this directory.
     #[track_caller]
     pub fn new(directory: &Path) -> Self {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use multidb_integration_tests::{Session, eventually, postmaster_pid};
+use multidb_integration_tests::{Session, WallClock, eventually, is_alive, postmaster_pid};
 use tokio::time::Instant;
 
 use crate::daemon;
@@ -107,4 +107,38 @@ fn instances_past_max_running_take_turns_that_are_worth_their_start() {
     let elapsed = began.elapsed();
     let turns = elapsed.as_millis() / RESIDENCY.as_millis() + 2;
     assert!((starts() - before) as u128 <= turns, "{elapsed:?}");
+}
+
+#[test]
+fn instance_whose_actor_panics_keeps_its_slot_and_no_data_goes_under_its_session() {
+    let daemon = daemon()
+        .set_raw("limits", "max_running", "1")
+        .limit("start_timeout", "3s")
+        .prepare();
+    let clock = WallClock::new(daemon.dir());
+    daemon.start_with(&clock.environment());
+    for expected in ["panicked", "slots for running instances are in use"] {
+        daemon.expect_log(expected);
+    }
+    let session = daemon.connect("instance:a,snapshot:monday");
+    let made = session.query("create table kept as select 1 as x");
+    made.expect("it is writable");
+    let other = daemon.connect("instance:a");
+    let data = daemon.data_dir("a");
+    let server = postmaster_pid(&data).expect("it runs");
+    // The actor reads the clock as a session ends.
+    clock.set_ahead_days(WallClock::DAYS_OUT_OF_RANGE);
+    drop(other);
+    daemon.wait_log("panicked");
+    clock.set_ahead_days(0);
+    daemon.wait_state("a", "running");
+    assert_eq!(daemon.instance("a")["connections"], 1);
+    assert_eq!(session.one("select x from kept"), "1");
+    let failure = daemon.refused("instance:b,snapshot:monday");
+    assert_eq!(failure.sqlstate(), "53300", "{failure:?}");
+    assert_eq!(postmaster_pid(&data), Some(server));
+    daemon.cli(&["instance", "rm", "--yes", "a"]).ok();
+    session.wait_end(Duration::from_secs(30));
+    assert!(!is_alive(server));
+    assert!(!data.exists());
 }

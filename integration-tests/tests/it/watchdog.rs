@@ -9,9 +9,6 @@ use rustix::process::Signal;
 
 use crate::daemon;
 
-/// A date beyond all that the program can express, by which the Supervisor panics when it reads the clock.
-const DAYS_OUT_OF_RANGE: i64 = 3_000_000;
-
 /// What systemd has of a service of `Type=notify`: its messages, which a thread reads all the time.
 struct ServiceManager(Receiver<String>);
 
@@ -82,7 +79,7 @@ fn daemon_whose_supervisor_panics_ends_and_the_next_one_takes_its_servers_over()
     daemon
         .expect_log("report this defect")
         .expect_log("panicked");
-    clock.set_ahead_days(DAYS_OUT_OF_RANGE);
+    clock.set_ahead_days(WallClock::DAYS_OUT_OF_RANGE);
     assert_eq!(daemon.wait_exit().code(), Some(70), "{}", daemon.log());
     assert!(daemon.log().contains("the supervisor"), "{}", daemon.log());
     session.wait_end(Duration::from_secs(10));
