@@ -2,8 +2,8 @@
 //!
 //! A question needs a connection to Postgres. With a connection for each session, an instance full of
 //! sessions could never be asked. Where even the one is refused since all are in use, the session that was
-//! quiet for the longest time ends, if it is over its limit and its stream says that it waits for its client.
-//! That frees a connection for the next question, which is asked at once, so that the others end by what
+//! quiet for the longest time ends, if it is over its limit by its stream: one that waits for its client rather
+//! than one whose query is over `active_timeout`, which is cancelled. That frees a connection for the next question, which is asked at once, so that the others end by what
 //! Postgres knows of them.
 
 use std::collections::HashMap;
@@ -57,11 +57,22 @@ pub(super) enum Urgency {
     Now,
 }
 
+/// What a client loses by the end of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Loss {
+    /// Nothing that a new session does not have.
+    Nothing,
+    /// A transaction.
+    Transaction,
+    /// A query that runs for longer than it may, or a COPY.
+    Query,
+}
+
 /// A session that may be ended by its bytes alone. The least ends first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Candidate {
-    /// Whether it is in a transaction.
-    pub(super) in_transaction: bool,
+    /// What its client loses.
+    pub(super) loss: Loss,
     /// When its last byte passed.
     pub(super) quiet_since: Instant,
 }
@@ -275,7 +286,7 @@ impl Task {
         if let Some(index) = quietest {
             self.last_chosen = Some(now);
             if self.may_warn() {
-                tracing::warn!(instance = %self.instance, waiting = candidates.len(), "postgres has no free connection for a question about its sessions, the one that was idle longest is ended");
+                tracing::warn!(instance = %self.instance, waiting = candidates.len(), "postgres has no free connection for a question about its sessions, the one that was quiet longest is ended");
             }
             let chosen = candidates.swap_remove(index);
             chosen.answer(Answer::NoFreeConnection { chosen: true });

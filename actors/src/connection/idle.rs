@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::activities::{Answer, Candidate, INTERVAL, Urgency};
+use super::activities::{Answer, Candidate, INTERVAL, Loss, Urgency};
 use super::{ConnectionActor, EndRequest, OpenSession, TerminationReason, cancel};
 use crate::ports::{BackendActivity, ProbeError};
 use crate::sessions::{EndConnection, EndReason, SessionState};
@@ -75,14 +75,14 @@ impl OpenSession {
         }
     }
 
-    /// The activity of a backend that waits for its client, by the end of its stream.
-    fn activity_by_bytes(&self) -> Option<BackendActivity> {
+    /// The activity of the backend, by the end of its stream.
+    fn activity_by_bytes(&self) -> BackendActivity {
         let stats = &self.session.stats;
         match stats.state() {
-            SessionState::Active => None,
-            SessionState::Idle if stats.listens() => Some(BackendActivity::Listening),
-            SessionState::Idle => Some(BackendActivity::Idle),
-            SessionState::IdleInTransaction => Some(BackendActivity::IdleInTransaction),
+            SessionState::Active => BackendActivity::Active,
+            SessionState::Idle if stats.listens() => BackendActivity::Listening,
+            SessionState::Idle => BackendActivity::Idle,
+            SessionState::IdleInTransaction => BackendActivity::IdleInTransaction,
         }
     }
 
@@ -94,10 +94,14 @@ impl OpenSession {
 
     /// The session as one that may be ended by its bytes alone, if it is over its limit by them.
     fn candidate(&self, others: bool) -> Option<Candidate> {
-        let (limit, _) = self.end_of(self.activity_by_bytes()?, others)?;
+        let (limit, _) = self.end_of(self.activity_by_bytes(), others)?;
         let stats = &self.session.stats;
         (stats.idle_for() >= limit).then(|| Candidate {
-            in_transaction: stats.state() == SessionState::IdleInTransaction,
+            loss: match stats.state() {
+                SessionState::Idle => Loss::Nothing,
+                SessionState::IdleInTransaction => Loss::Transaction,
+                SessionState::Active => Loss::Query,
+            },
             quiet_since: self.quiet_since(),
         })
     }
@@ -162,7 +166,7 @@ impl ConnectionActor {
             let session = &open.session;
             let activity = match answer {
                 Answer::Activity(activity) => activity,
-                Answer::NoFreeConnection { chosen: true } => open.activity_by_bytes(),
+                Answer::NoFreeConnection { chosen: true } => Some(open.activity_by_bytes()),
                 Answer::NoFreeConnection { chosen: false } | Answer::Unknown => None,
             };
             let activity = match activity {
@@ -201,7 +205,7 @@ impl ConnectionActor {
             return;
         }
         let candidate = Candidate {
-            in_transaction: false,
+            loss: Loss::Nothing,
             quiet_since: open.quiet_since(),
         };
         self.probe(
@@ -315,7 +319,7 @@ impl ConnectionActor {
     fn activity(&self, answer: Answer) -> Option<BackendActivity> {
         match answer {
             Answer::Activity(activity) => activity,
-            Answer::NoFreeConnection { .. } => self.session.as_ref()?.activity_by_bytes(),
+            Answer::NoFreeConnection { .. } => Some(self.session.as_ref()?.activity_by_bytes()),
             Answer::Unknown => None,
         }
     }

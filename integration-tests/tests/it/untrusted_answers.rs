@@ -53,6 +53,33 @@ fn instance_full_of_idle_sessions_of_a_superuser_frees_itself() {
 }
 
 #[test]
+fn instance_full_of_queries_over_their_limit_frees_itself() {
+    let connections = CONNECTIONS.to_string();
+    let daemon = daemon()
+        .limit("active_timeout", "5s")
+        .set("postgres.settings", "max_connections", &connections)
+        .start();
+    daemon
+        .expect_log("no free connection")
+        .expect_log("backend could not be terminated");
+    let busy = daemon.connect("instance:full,snapshot:monday,active_timeout:10m");
+    let allowed = busy.start("select pg_sleep(15)");
+    let sessions: Vec<_> = (1..CONNECTIONS)
+        .map(|_| daemon.connect("instance:full"))
+        .collect();
+    let queries: Vec<_> = sessions
+        .iter()
+        .map(|session| session.start("select pg_sleep(600)"))
+        .collect();
+    assert_eq!(daemon.refused("instance:full").sqlstate(), "53300");
+    for query in queries {
+        query.wait().expect_err("it is over its limit");
+    }
+    allowed.wait().expect("its limit is longer");
+    daemon.connect("instance:full").one("select 1");
+}
+
+#[test]
 fn superuser_who_replaces_catalog_views_cuts_no_query_and_loses_no_instance() {
     let daemon = daemon()
         .limit("session_idle_timeout", "1s")

@@ -85,6 +85,32 @@ fn only_sessions_over_their_limit_end_while_no_question_can_be_asked() {
 }
 
 #[test]
+fn query_over_its_limit_makes_room_where_all_sessions_are_active() {
+    let active = |limits: &mut Limits| limits.idle.active = Some(SHORT);
+    run_test(active, |fixture| async move {
+        set_full(&fixture, true);
+        let mut long = fixture.session("instance:a,active_timeout:10m").await;
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            clients.push(fixture.session("instance:a").await);
+        }
+        let mut idle = fixture.session("instance:a").await;
+        for client in clients.iter_mut().chain([&mut long]) {
+            client.query("sleep").await;
+        }
+        for client in clients {
+            client.until_closed().await;
+        }
+        fixture.until_probed(6).await;
+        let mut cancelled = fixture.postgres.cancelled();
+        cancelled.sort_unstable();
+        assert_eq!(cancelled, [1001, 1002]);
+        idle.answers().await;
+        assert_eq!(open(&fixture), 2);
+    });
+}
+
+#[test]
 fn killed_session_ends_though_no_question_can_be_asked() {
     run_test(
         |_| {},
