@@ -8,7 +8,8 @@ use std::io::{IsTerminal, Write};
 use anyhow::Context;
 use multidb_store::InstanceName;
 
-use super::table::{count, printable};
+use super::output::printable;
+use super::table::count;
 use crate::control::model::InstanceView;
 
 /// A destructive command on an instance.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Invocation;
-use super::table::printable;
+use super::output::printable;
 use crate::admin::client::AdminError;
 use crate::config::{ConfigFaults, Loaded};
 use crate::control::model::StatusView;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use super::table::printable;
+use super::output::lines;
 use crate::admin::client::AdminError;
 
 /// Prints an error.
@@ -24,6 +24,5 @@ pub(super) fn text(error: &anyhow::Error) -> String {
             }
         }
     }
-    let lines = text.lines().map(|line| format!("{}\n", printable(line)));
-    lines.collect()
+    lines(&text)
 }

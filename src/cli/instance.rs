@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::Invocation;
 use super::confirm::{self, Destructive};
-use super::table::printable;
+use super::output::printable;
 use crate::admin::api::{PinBody, RecoverBody};
 use crate::admin::client::{AdminClient, AdminError, with_query};
 use crate::control::model::{DeletedView, InstanceView, LogsView};

@@ -7,7 +7,8 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use multidb_store::JobId;
 
-use super::table::{Align, ago, fields, moment, or_none, printable, size, table};
+use super::output::printable;
+use super::table::{Align, ago, fields, moment, or_none, size, table};
 use super::{Invocation, progress};
 use crate::admin::api::ErrorInfo;
 use crate::admin::client::AdminError;

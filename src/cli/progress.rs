@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::table::printable;
+use super::output::printable;
 use crate::admin::client::{AdminClient, AdminError};
 use crate::control::model::JobView;
 

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use multidb_store::{ProjectName, SnapshotId};
 use serde_json::json;
 
-use super::table::{Align, ago, count, fields, moment, or_none, printable, size, table};
+use super::output::printable;
+use super::table::{Align, ago, count, fields, moment, or_none, size, table};
 use super::{Invocation, import};
 use crate::admin::client::with_query;
 use crate::control::model::{ExplainView, SnapshotView};

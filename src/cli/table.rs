@@ -1,12 +1,13 @@
 //! Tables, times, counts and sizes for people.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
+
+use super::output::printable;
 
 /// How a column is aligned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,21 +57,6 @@ fn finish(table: &Table) -> String {
     let mut text = table.trim_fmt();
     text.push('\n');
     text
-}
-
-/// Escapes control characters: clients choose some of the shown texts, and a terminal would obey them.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(|c: char| c.is_control() && c != '\t') {
-        return Cow::Borrowed(text);
-    }
-    let escape = |c: char| -> String {
-        if c.is_control() && c != '\t' {
-            c.escape_default().to_string()
-        } else {
-            c.to_string()
-        }
-    };
-    Cow::Owned(text.chars().map(escape).collect())
 }
 
 /// A value, or `-`.

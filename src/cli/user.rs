@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Invocation;
-use super::table::{Align, or_none, printable, table};
+use super::output::printable;
+use super::table::{Align, or_none, table};
 use crate::admin::client::AdminError;
 use crate::config::{Auth, AuthMethod};
 use crate::control::model::UsersView;

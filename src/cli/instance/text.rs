@@ -3,9 +3,8 @@
 use jiff::Timestamp;
 use multidb_actors::instance::lifecycle::StateName;
 
-use crate::cli::table::{
-    Align, ago, count, fields, moment, or_none, printable, size, table, until,
-};
+use crate::cli::output::printable;
+use crate::cli::table::{Align, ago, count, fields, moment, or_none, size, table, until};
 use crate::control::model::InstanceView;
 
 /// The number of sessions that a command ended, as an addition to its result.
