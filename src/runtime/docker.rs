@@ -35,6 +35,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -99,6 +100,8 @@ struct Inner {
     labels: Labels,
     pause: Pause,
     locks: Locks,
+    /// Whether the engine was found to have no init for containers.
+    lacks_init: AtomicBool,
     /// Labels the programs of this daemon, against those of a killed one.
     daemon: String,
     /// The users that a container knows: `initdb` refuses to run as a user without a name.
@@ -117,6 +120,7 @@ impl DockerHost {
             pause: Pause::new(&labels),
             labels,
             locks: Locks::default(),
+            lacks_init: AtomicBool::new(false),
             daemon: format!("{:016x}", unique_bits()),
             passwd,
             tasks: Handle::current(),

@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use multidb_integration_tests::{Daemon, Disk, Engine, run, run_as_postgres};
+use multidb_integration_tests::{Daemon, Disk, Engine, eventually, run, run_as_postgres};
 use serde_json::Value;
 
 use self::intruder::{Intruder, SECRET};
+use self::local_process::{WAIT_TIMEOUT, runs};
 use crate::daemon_on;
 
 /// A shell command that connects to a TCP port of the loopback.
@@ -344,4 +345,22 @@ fn socket_that_leads_to_another_instance_is_not_followed() {
             .one("select to_regclass('only_in_b')"),
         ""
     );
+}
+
+#[test]
+fn failure_of_a_process_that_was_left_behind_ends_no_session() {
+    for engine in [Engine::Process, Engine::Docker] {
+        let daemon = daemon_on(Disk::Xfs, engine).start();
+        let session = daemon.connect("instance:a,snapshot:monday");
+        let marker = format!("exit-{}", daemon.pid());
+        let left = format!(
+            "copy (select 1) to program 'cat >/dev/null; setsid sh -c \"sleep 0.3; : {marker}; exit 3\" >/dev/null 2>&1 &'"
+        );
+        session.query(&left).expect("a superuser may do that");
+        eventually("it has ended", WAIT_TIMEOUT, || !runs(&marker));
+        let alive = session.one("select pg_sleep(0.5)::text || 'alive'");
+        assert_eq!(alive, "alive", "{engine:?}");
+        let logs = daemon.cli(&["instance", "logs", "a"]);
+        assert!(!logs.ok().contains("terminating any other"), "{logs:?}");
+    }
 }

@@ -54,6 +54,16 @@ pub(super) enum Output {
     Attached,
 }
 
+/// Process 1 of a container, to which the kernel gives its orphans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FirstProcess {
+    /// The engine's init, which forwards signals and the exit status. Postgres would take an orphan that fails for a
+    /// crashed backend, and end all sessions.
+    Init,
+    /// The program.
+    Program,
+}
+
 /// A container to create.
 #[derive(Debug, Clone)]
 pub(super) struct Plan<'a> {
@@ -71,6 +81,7 @@ pub(super) struct Plan<'a> {
     pub(super) network: String,
     pub(super) limits: Limits,
     pub(super) output: Output,
+    pub(super) first_process: FirstProcess,
 }
 
 /// The exit of a container.
@@ -138,6 +149,7 @@ impl Plan<'_> {
             // As much as the memory: no swap on top.
             memory_swap: Some(memory),
             nano_cpus: Some(nano_cpus(self.limits.cpus)),
+            init: Some(self.first_process == FirstProcess::Init),
             pids_limit: Some(PROCESSES_MAX),
             shm_size: Some((memory / 2).max(SHM_BYTES_MIN)),
             restart_policy: Some(RestartPolicy {

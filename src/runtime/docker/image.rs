@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt;
-use multidb_actors::ports::RuntimeError;
+use multidb_actors::ports::{RuntimeError, StartError};
 use tokio::time::Instant;
 
 use super::engine::{CallError, Engine};
@@ -42,7 +42,22 @@ impl Image {
         let said = error.engine_message();
         let missing = said.contains("executable file not found")
             || (said.contains("exec:") && said.contains("no such file or directory"));
-        missing.then(|| RuntimeError {
+        missing.then(|| self.lacks(program))
+    }
+
+    /// The same for a container with an init, which starts without the program and then exits.
+    pub(super) fn explain_exit(&self, program: &str, error: StartError) -> StartError {
+        let said = format!("exec {program} failed: No such file");
+        match &error {
+            StartError::Exited { log, .. } if log.iter().any(|line| line.contains(&said)) => {
+                self.lacks(program).into()
+            }
+            _ => error,
+        }
+    }
+
+    fn lacks(&self, program: &str) -> RuntimeError {
+        RuntimeError {
             message: format!(
                 "the image \"{}\" has no PostgreSQL {}: no program \"{program}\" is in it",
                 self.name, self.postgres_major
@@ -50,7 +65,7 @@ impl Image {
             hint: Some(
                 "Set runtime.image to an image like Docker's official postgres:{major}.".to_owned(),
             ),
-        })
+        }
     }
 }
 

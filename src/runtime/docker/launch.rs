@@ -1,10 +1,12 @@
 //! Creates and starts a container in its network, also where the network has vanished meanwhile.
 
+use std::sync::atomic::Ordering;
+
 use bollard::container::AttachContainerResults;
 use bollard::query_parameters::AttachContainerOptionsBuilder;
 use multidb_actors::ports::RuntimeError;
 
-use super::container::{Output, Plan};
+use super::container::{FirstProcess, Output, Plan};
 use super::engine::{CallError, Engine};
 use super::pause::is_join_failure;
 use super::{Inner, Network};
@@ -41,7 +43,8 @@ impl From<LaunchError> for RuntimeError {
 }
 
 impl Inner {
-    /// Creates and starts a container in this network. Returns its output, if the plan says so.
+    /// Creates and starts a container in this network. Returns its output, if the plan says so. An engine without an init
+    /// starts the program as process 1.
     ///
     /// Must not be dropped half-way: the engine would go on with the call.
     pub(super) async fn launch(
@@ -55,6 +58,9 @@ impl Inner {
                 Network::None => Some(self.pause.id(&self.engine, plan.image).await?),
                 Network::Private | Network::Named(_) => None,
             };
+            if self.lacks_init.load(Ordering::Relaxed) {
+                plan.first_process = FirstProcess::Program;
+            }
             plan.network = match (network, &pause) {
                 (_, Some(id)) => format!("container:{id}"),
                 (Network::Named(name), _) => name.clone(),
@@ -70,6 +76,13 @@ impl Inner {
                     attempt += 1;
                     self.pause.forget(&id).await;
                     tracing::info!(attempt, "the pause container has vanished");
+                }
+                _ if plan.first_process == FirstProcess::Init && is_init_missing(&error) => {
+                    self.lacks_init.store(true, Ordering::Relaxed);
+                    tracing::warn!(
+                        error = error.engine_message(),
+                        "the docker engine has no docker-init, so a process that a superuser leaves behind ends all sessions of its instance when it fails; install it beside the engine (Debian's docker.io has it) and restart multidb"
+                    );
                 }
                 _ if is_name_taken(&error) => return Err(LaunchError::NameTaken(error.into())),
                 _ => {
@@ -140,4 +153,12 @@ impl Engine {
 
 fn is_name_taken(error: &CallError) -> bool {
     error.is_conflict() && error.engine_message().contains("already in use")
+}
+
+/// Whether a container was not started since the engine lacks its init: `docker-init` of Docker, `container-init` of
+/// Podman.
+fn is_init_missing(error: &CallError) -> bool {
+    ["docker-init", "container-init"]
+        .iter()
+        .any(|program| error.engine_message().contains(program))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use multidb_actors::ports::RuntimeError;
 use tokio::sync::Mutex;
 
-use super::container::{Limits, Output, Plan};
+use super::container::{FirstProcess, Limits, Output, Plan};
 use super::engine::{CallError, Engine};
 use super::image::Image;
 use super::labels::{Labels, Role};
@@ -93,6 +93,7 @@ impl Pause {
             network: "none".to_owned(),
             limits: LIMITS,
             output: Output::Kept,
+            first_process: FirstProcess::Program,
         };
         let id = engine.create(&plan).await?;
         if let Err(error) = engine.start(&id).await {

@@ -8,7 +8,7 @@ use multidb_actors::ports::RuntimeError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::container::{Output, Plan};
+use super::container::{FirstProcess, Output, Plan};
 use super::engine::CALL_TIMEOUT;
 use super::{Inner, Network, unique_bits};
 use crate::runtime::log_tail::Tail;
@@ -40,6 +40,7 @@ impl Inner {
             network: String::new(),
             limits: self.settings.limits,
             output: Output::Attached,
+            first_process: FirstProcess::Program,
         };
         let network = match self.settings.network {
             Network::None => Network::None,

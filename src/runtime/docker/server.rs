@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
-use super::container::{Output, Plan};
+use super::container::{FirstProcess, Output, Plan};
 use super::engine::Engine;
 use super::image::Image;
 use super::labels::{Labels, Role};
@@ -131,7 +131,7 @@ impl Inner {
         };
         if let Err(error) = ready {
             self.clear_away_logged(&container).await;
-            return Err(error);
+            return Err(image.explain_exit("postgres", error));
         }
         Ok(Started {
             postgres: Some(self.watched(&container)),
@@ -163,6 +163,7 @@ impl Inner {
             network: String::new(),
             limits: self.settings.limits,
             output: Output::Kept,
+            first_process: FirstProcess::Init,
         };
         match self.launch(plan.clone(), &self.settings.network).await {
             Err(LaunchError::NameTaken(_)) => {

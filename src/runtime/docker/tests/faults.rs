@@ -237,6 +237,79 @@ impl Drop for EmptyImage {
     }
 }
 
+#[tokio::test]
+async fn an_engine_without_init_runs_servers_as_the_first_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("docker.sock");
+    let _relay = relay_without_init(&socket);
+    let fixture = Fixture::with(|settings| settings.socket = socket.clone()).await;
+    let spec = fixture.cluster(1).await;
+    let first_process = |fixture: &Fixture| {
+        let name = format!("multidb-{}", spec.uid);
+        fixture.docker(&["inspect", "--format={{.HostConfig.Init}}", &name])
+    };
+    let running = fixture.host.start_server(&spec).await.unwrap();
+    assert_eq!(first_process(&fixture).trim(), "false");
+    assert_eq!(query(&running.endpoint, "select 9").await, "9");
+    let stopped = fixture.host.stop_server(spec.uid, Duration::from_secs(30));
+    stopped.await.unwrap();
+    assert_eq!(running.exited.await, "exit code 0");
+    fixture.finish().await;
+
+    let with_init = Fixture::new().await;
+    let spec = with_init.cluster(1).await;
+    let running = with_init.host.start_server(&spec).await.unwrap();
+    let name = format!("multidb-{}", spec.uid);
+    let init = with_init.docker(&["inspect", "--format={{.HostConfig.Init}}", &name]);
+    assert_eq!(init.trim(), "true");
+    assert_eq!(query(&running.endpoint, "select 9").await, "9");
+    with_init.finish().await;
+}
+
+/// A socket that leads to the real engine, except for containers with an init, which it cannot make.
+fn relay_without_init(socket: &Path) -> tokio::task::JoinHandle<()> {
+    const MESSAGE: &str =
+        r#"{"message":"exec: \"docker-init\": executable file not found in $PATH"}"#;
+    let listener = UnixListener::bind(socket).unwrap();
+    tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            connections.spawn(async move {
+                let real = crate::runtime::docker::default_socket();
+                let mut engine = tokio::net::UnixStream::connect(real).await.unwrap();
+                let (mut from_client, mut to_client) = client.split();
+                let (mut from_engine, mut to_engine) = engine.split();
+                let requests = async {
+                    let mut bytes = vec![0; 64 << 10];
+                    loop {
+                        let length = from_client.read(&mut bytes).await.unwrap_or(0);
+                        let bytes = &bytes[..length];
+                        let asks_for_init = bytes.windows(11).any(|part| part == b"\"Init\":true");
+                        if asks_for_init || length == 0 {
+                            return asks_for_init;
+                        }
+                        to_engine.write_all(bytes).await.unwrap();
+                    }
+                };
+                let answers = tokio::io::copy(&mut from_engine, &mut to_client);
+                let asks_for_init = tokio::select! {
+                    asks_for_init = requests => asks_for_init,
+                    _ = answers => false,
+                };
+                if asks_for_init {
+                    let head =
+                        "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json";
+                    let length = MESSAGE.len();
+                    let answer = format!(
+                        "{head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{MESSAGE}"
+                    );
+                    let _ = to_client.write_all(answer.as_bytes()).await;
+                }
+            });
+        }
+    })
+}
+
 /// A socket that leads to the real engine until the task is aborted.
 fn relay(socket: &Path) -> tokio::task::JoinHandle<()> {
     let listener = UnixListener::bind(socket).unwrap();
