@@ -22,6 +22,7 @@ mod postmaster;
 pub mod process;
 pub mod readiness;
 mod run_dir;
+pub mod server_processes;
 pub mod settings;
 
 pub use self::data_owner::data_owner;

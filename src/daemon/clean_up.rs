@@ -12,7 +12,7 @@ use multidb_actors::ports::CloneError;
 use multidb_store::error_chain;
 
 use crate::catalog::DiskCatalog;
-use crate::runtime::{PostgresHost, Purpose, process};
+use crate::runtime::{PostgresHost, Purpose, server_processes};
 
 /// The delay before a directory is looked at again; it doubles each time.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -102,5 +102,5 @@ async fn remove_stopped(
 
 /// Whether a server of any runtime has a data directory here.
 fn is_served(staging: &Path) -> bool {
-    process::server_on(&staging.join("data")).is_some()
+    server_processes::any(&staging.join("data"))
 }

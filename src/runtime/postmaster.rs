@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -24,16 +25,16 @@ impl Postmaster {
     pub(super) fn find(data_dir: &Path) -> Option<Self> {
         let (text, _) = read_pid_file(&data_dir.join("postmaster.pid")).ok()?;
         let pid: i32 = text.lines().next()?.trim().parse().ok()?;
-        Self::of_pid(pid, &data_dir.canonicalize().ok()?)
+        Self::of_pid(pid, DirectoryId::of(data_dir).ok()?)
     }
 
-    /// The process with this id, if it is one of a server on this data directory, which has no
-    /// links in its path. A server's processes have it as their working directory.
-    pub(super) fn of_pid(pid: i32, data_dir: &Path) -> Option<Self> {
+    /// The process with this id, if it is one of a server on this data directory, which a server's processes have as
+    /// their working directory.
+    pub(super) fn of_pid(pid: i32, data_dir: DirectoryId) -> Option<Self> {
         let pid = Pid::from_raw(pid)?;
         let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
         let is_ours = || {
-            fs::read_link(proc.join("cwd")).is_ok_and(|directory| directory == data_dir)
+            DirectoryId::of(&proc.join("cwd")).is_ok_and(|directory| directory == data_dir)
                 && fs::read_link(proc.join("exe")).is_ok_and(|program| is_postgres(&program))
         };
         if !is_ours() {
@@ -95,20 +96,26 @@ impl Postmaster {
     }
 }
 
-/// Whether a process of a server has this data directory, in whatever namespace.
-pub(super) fn has_processes(data_dir: &Path) -> bool {
-    // An orderly shutdown removes it.
-    let pid_file = Directory::open(data_dir).and_then(|opened| opened.find("postmaster.pid"));
-    if !pid_file.is_ok_and(|found| found.is_some()) {
-        return false;
+/// A directory, whatever its path: by device and inode, also in another mount namespace or after a rename.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DirectoryId(u64, u64);
+
+impl DirectoryId {
+    /// # Errors
+    ///
+    /// There is none at this path.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        // Trusted path: the kernel's, and the parents of a data directory are multidb's.
+        let metadata = fs::metadata(path)?;
+        Ok(Self(metadata.dev(), metadata.ino()))
     }
-    // Trusted path: the kernel's, and the parents of a data directory are multidb's.
-    let (Ok(entries), Ok(data_dir)) = (fs::read_dir("/proc"), data_dir.canonicalize()) else {
-        return false;
-    };
-    let pids = entries.flatten();
-    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.any(|pid| Postmaster::of_pid(pid, &data_dir).is_some())
+}
+
+/// Whether a server did not end in order on this data directory, or runs: an orderly shutdown removes the file, after all
+/// processes have ended. A superuser can remove it too.
+pub(super) fn has_pid_file(data_dir: &Path) -> bool {
+    let found = Directory::open(data_dir).and_then(|opened| opened.find("postmaster.pid"));
+    found.is_ok_and(|found| found.is_some())
 }
 
 /// Whether this is the program of a server. The kernel marks one that an upgrade has replaced.

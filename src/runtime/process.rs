@@ -13,8 +13,6 @@ use multidb_actors::ports::{Endpoint, FoundPostgres, RunningPostgres, RuntimeErr
 use multidb_store::{InstanceUid, Layout, RuntimeKind};
 use tokio::runtime::Handle;
 
-pub use self::orphans::any as has_servers;
-
 mod adopt;
 mod identity;
 mod log;
@@ -35,17 +33,17 @@ use super::locks::Locks;
 use super::run_dir::remove_run_dir;
 use super::settings::SOCKET_NAME;
 use super::{
-    PostgresHost, ProgramOutput, ProgramRun, Purpose, RunningServers, ServerSpec, log_tail,
+    PostgresHost, ProgramOutput, ProgramRun, RunningServers, ServerSpec, log_tail, postmaster,
+    server_processes,
 };
 
 /// The kind of the server that has this data directory, by the processes of this machine: a local one, or one in a
 /// container.
 pub fn server_on(data_dir: &Path) -> Option<RuntimeKind> {
-    // An orderly shutdown removes it.
-    if !data_dir.join("postmaster.pid").exists() {
+    if !postmaster::has_pid_file(data_dir) {
         return None;
     }
-    orphans::kind(data_dir)
+    server_processes::kind(data_dir)
 }
 
 /// Local processes.
@@ -116,7 +114,10 @@ impl PostgresHost for ProcessHost {
 
     async fn start_server(&self, spec: &ServerSpec) -> Result<RunningPostgres, StartError> {
         let lock = self.locks.lock(spec.uid).await;
-        orphans::end(&spec.data_dir).await?;
+        // Whatever ran here before was looked for when it ended, so the search is left out of most starts.
+        if postmaster::has_pid_file(&spec.data_dir) {
+            orphans::end(&spec.data_dir).await?;
+        }
         let launch = self.launch(spec).await?;
         let server = launch.programs.join("postgres");
         let failed = |cause: String| RuntimeError {
@@ -142,20 +143,7 @@ impl PostgresHost for ProcessHost {
     }
 
     async fn running_servers(&self) -> Result<RunningServers, RuntimeError> {
-        // A server that can be neither taken over nor stopped is an error of the whole.
-        let found = self.take_over().await?;
-        let imports = found
-            .iter()
-            .filter(|(purpose, _)| *purpose == Purpose::Import);
-        let import_data = imports.filter_map(|(_, found)| {
-            let file = ServerFile::read(&self.layout, found.uid)?;
-            Some((found.uid, file.data_dir(&self.layout)))
-        });
-        Ok(RunningServers {
-            import_data: import_data.collect(),
-            found,
-            undecided: Vec::new(),
-        })
+        self.take_over().await
     }
 
     async fn find_server(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {

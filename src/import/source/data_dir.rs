@@ -13,7 +13,7 @@ use crate::import::error::{ImportError, refused, tree_error};
 use crate::import::progress::Step;
 use crate::import::tree::{TreeSize, data_size};
 use crate::import::trim::drop_alter_system;
-use crate::runtime::process::has_servers;
+use crate::runtime::server_processes;
 
 const STOP_HINT: &str = "Start Postgres on it once and stop it cleanly (pg_ctl stop -m fast), \
                            then import again.";
@@ -143,7 +143,7 @@ fn check_not_running(path: &Path) -> Result<(), ImportError> {
         .and_then(|line| line.trim().parse().ok());
     let pid = pid.and_then(rustix::process::Pid::from_raw);
     // The number is that of another process if the server has a pid namespace of its own.
-    if pid.is_some_and(is_postgres) || has_servers(path) {
+    if pid.is_some_and(is_postgres) || server_processes::any(path) {
         return Err(refused(
             path,
             "Postgres is running on it",

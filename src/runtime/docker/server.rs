@@ -25,11 +25,10 @@ use super::engine::Engine;
 use super::image::Image;
 use super::labels::{Labels, Role};
 use super::launch::LaunchError;
-use crate::runtime::ServerSpec;
-use crate::runtime::postmaster;
 use crate::runtime::readiness::Readiness;
 use crate::runtime::run_dir::{prepare_run_dir, remove_run_dir};
 use crate::runtime::settings::{self, SOCKET_NAME};
+use crate::runtime::{ServerSpec, postmaster, server_processes};
 
 /// Log lines in the error of a failed start.
 const FAILURE_LOG_LINES: usize = 20;
@@ -109,7 +108,10 @@ impl Inner {
             () = given_up.cancelled() => return Err(abandoned().into()),
             image = self.image(spec.postgres_major) => image?,
         };
-        self.refuse_other_server(spec.uid, &spec.data_dir).await?;
+        // Whatever ran here before was looked for when it ended, so the search is left out of most starts.
+        if postmaster::has_pid_file(&spec.data_dir) {
+            self.refuse_other_server(spec.uid, &spec.data_dir).await?;
+        }
         let run_dir = self.settings.layout.run_dir(spec.uid);
         self.make_run_dir(&spec).await?;
         let readiness = Readiness::watch(&spec.data_dir, &run_dir);
@@ -251,7 +253,13 @@ impl Inner {
         uid: InstanceUid,
         data_dir: &Path,
     ) -> Result<(), RuntimeError> {
-        if !postmaster::has_processes(data_dir) || self.inspect_server(uid).await?.is_some() {
+        let directory = data_dir.to_owned();
+        let runs = tokio::task::spawn_blocking(move || server_processes::any(&directory)).await;
+        let runs = runs.map_err(|error| RuntimeError {
+            message: format!("cannot tell what runs on {}: {error}", data_dir.display()),
+            hint: None,
+        })?;
+        if !runs || self.inspect_server(uid).await?.is_some() {
             return Ok(());
         }
         Err(RuntimeError {

@@ -14,9 +14,9 @@ use multidb_store::InstanceUid;
 
 use super::server_file::ServerFile;
 use super::{ProcessHost, forget_logged, log, orphans};
-use crate::runtime::Purpose;
 use crate::runtime::postmaster::Postmaster;
 use crate::runtime::readiness::Readiness;
+use crate::runtime::{Purpose, RunningServers, UndecidedServer, server_processes};
 
 /// The limit for a starting server to accept connections.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,19 +24,37 @@ const READY_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl ProcessHost {
-    /// Takes over the servers that accept connections, and stops and removes the others.
-    pub(super) async fn take_over(&self) -> Result<Vec<(Purpose, FoundPostgres)>, RuntimeError> {
-        let mut found = Vec::new();
+    /// Takes over the servers that accept connections, and stops and removes the others. One of which that cannot be
+    /// done is undecided, which concerns no other.
+    pub(super) async fn take_over(&self) -> Result<RunningServers, RuntimeError> {
+        let mut servers = RunningServers::default();
         for uid in self.known()? {
             if self.locks.is_locked(uid) {
                 // This daemon is starting or stopping it.
                 continue;
             }
             let _lock = self.locks.lock(uid).await;
-            found.extend(self.take_over_one(uid).await?);
+            let file = ServerFile::read(&self.layout, uid);
+            let purpose = file.as_ref().map_or(Purpose::Instance, |file| file.purpose);
+            let data_dir = match file {
+                Some(file) => file.data_dir(&self.layout),
+                None => self.layout.instance_data(uid),
+            };
+            match self.take_over_one(uid).await {
+                Ok(None) => {}
+                Ok(Some(found)) => {
+                    if purpose == Purpose::Import {
+                        servers.import_data.insert(uid, data_dir);
+                    }
+                    servers.found.push((purpose, found));
+                }
+                Err(error) => servers
+                    .undecided
+                    .push(undecided(uid, purpose, data_dir, &error)),
+            }
         }
-        self.stop_unreachable().await?;
-        Ok(found)
+        servers.undecided.extend(self.stop_unreachable().await?);
+        Ok(servers)
     }
 
     /// Takes over the server of one instance, or makes sure that none runs on its data.
@@ -49,7 +67,7 @@ impl ProcessHost {
         if found.is_none() {
             self.stop_found(uid, STOP_TIMEOUT).await?;
         }
-        Ok(found.map(|(_, found)| found))
+        Ok(found)
     }
 
     /// Stops the server of one instance or import, whoever started it.
@@ -64,19 +82,21 @@ impl ProcessHost {
             None => self.layout.instance_data(uid),
         };
         let known = file.and_then(|file| file.postmaster());
-        if let Some(postmaster) = known.or_else(|| Postmaster::find(&data_dir)) {
+        let found = match known.or_else(|| Postmaster::find(&data_dir)) {
+            Some(postmaster) => Some(postmaster),
+            // Its superuser can remove postmaster.pid.
+            None => orphans::postmaster(&data_dir).await?,
+        };
+        if let Some(postmaster) = found {
             stop(&postmaster, &data_dir, timeout).await?;
         }
         orphans::end(&data_dir).await
     }
 
-    async fn take_over_one(
-        &self,
-        uid: InstanceUid,
-    ) -> Result<Option<(Purpose, FoundPostgres)>, RuntimeError> {
+    async fn take_over_one(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {
         let Some(file) = ServerFile::read(&self.layout, uid) else {
             // Its start was interrupted, an earlier version started it, or it belongs to a container.
-            if !orphans::any(&self.layout.instance_data(uid)) {
+            if !server_processes::any(&self.layout.instance_data(uid)) {
                 forget_logged(&self.layout, uid);
             }
             return Ok(None);
@@ -118,11 +138,13 @@ impl ProcessHost {
             endpoint: self.endpoint(uid),
             exited: Box::pin(log::bounded(log, exited)),
         };
-        Ok(Some((file.purpose, FoundPostgres { uid, postgres })))
+        Ok(Some(FoundPostgres { uid, postgres }))
     }
 
-    /// Stops the servers of which the daemon has no file.
-    async fn stop_unreachable(&self) -> Result<(), RuntimeError> {
+    /// Stops the servers of which the daemon has no file. Returns the instances' that it cannot stop; the data of an
+    /// import is looked at again before it is removed.
+    async fn stop_unreachable(&self) -> Result<Vec<UndecidedServer>, RuntimeError> {
+        let mut unstopped = Vec::new();
         let running: Vec<PathBuf> = self
             .known()?
             .into_iter()
@@ -139,11 +161,19 @@ impl ProcessHost {
                         path = %data_dir.display(),
                         "stopping a postgres that this version of multidb did not start"
                     );
-                    stop(&postmaster, &data_dir, STOP_TIMEOUT).await?;
+                    let stopped = stop(&postmaster, &data_dir, STOP_TIMEOUT).await;
+                    let uid = entry
+                        .file_name()
+                        .to_str()
+                        .and_then(|name| name.parse().ok());
+                    if let (Err(error), Some(uid)) = (stopped, uid) {
+                        let purpose = Purpose::Instance;
+                        unstopped.push(undecided(uid, purpose, data_dir, &error));
+                    }
                 }
             }
         }
-        Ok(())
+        Ok(unstopped)
     }
 
     /// The uids of which there is a file or a run directory.
@@ -159,6 +189,24 @@ impl ProcessHost {
         let files = ServerFile::uids(&self.layout);
         uids.extend(files.map_err(|error| listed(self.layout.servers(), error))?);
         Ok(uids)
+    }
+}
+
+fn undecided(
+    uid: InstanceUid,
+    purpose: Purpose,
+    data_dir: PathBuf,
+    error: &RuntimeError,
+) -> UndecidedServer {
+    tracing::warn!(
+        %uid,
+        error = error.message,
+        "a server can be neither taken over nor stopped, it is looked at again"
+    );
+    UndecidedServer {
+        uid,
+        purpose,
+        data_dir,
     }
 }
 

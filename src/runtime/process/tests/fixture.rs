@@ -14,7 +14,9 @@ use tokio_postgres::Client;
 use crate::runtime::postmaster::Postmaster;
 use crate::runtime::process::server_file::ServerFile;
 use crate::runtime::process::{ProcessHost, orphans};
-use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec, data_owner};
+use crate::runtime::{
+    PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec, data_owner, server_processes,
+};
 
 /// The limit of every step.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -149,7 +151,7 @@ impl Fixture {
 
     /// Whether nothing runs and no run directory is there.
     pub(crate) fn is_clear(&self) -> bool {
-        !orphans::any(&self.spec().data_dir)
+        !server_processes::any(&self.spec().data_dir)
             && !self.layout.run_dir(uid()).exists()
             && !self.layout.server_file(uid()).exists()
     }

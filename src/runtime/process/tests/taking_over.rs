@@ -139,6 +139,60 @@ async fn leftovers_of_a_killed_server_are_not_taken_for_a_server() {
     assert!(!fixture.layout.run_dir(uid()).exists());
 }
 
+/// Makes the daemon's file about the server name a process that has ended.
+fn forge_identity(fixture: &Fixture) {
+    let path = fixture.layout.server_file(uid());
+    let mut file: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    file["process"]["started"] = 1.into();
+    fs::write(&path, file.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_taken_over_leaves_the_others_available() {
+    let fixture = Fixture::new().await;
+    let mut other = fixture.spec();
+    other.uid = InstanceUid::from_bits(77);
+    other.data_dir = fixture.layout.instance_data(other.uid);
+    other.log = fixture.layout.instance_log(other.uid);
+    fs::create_dir(fixture.layout.instance(other.uid)).unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("--archive")
+        .args([&fixture.spec().data_dir, &other.data_dir])
+        .status();
+    assert!(copied.unwrap().success());
+    let first = fixture.start().await;
+    let running = fixture.host.start_server(&other).await.unwrap();
+    forge_identity(&fixture);
+    let second = fixture.another_host();
+    let servers = second.running_servers().await.unwrap();
+    let found: Vec<_> = servers.found.iter().map(|(_, found)| found.uid).collect();
+    assert_eq!(found, [other.uid]);
+    let undecided: Vec<_> = servers.undecided.iter().map(|server| server.uid).collect();
+    assert_eq!(undecided, [uid()]);
+    assert_eq!(value(&first.endpoint, "select 'yes'").await, "yes");
+    let reaped = tokio::spawn(running.exited);
+    second.stop_server(other.uid, TIMEOUT).await.unwrap();
+    reaped.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_without_any_file_is_not_taken_for_stopped() {
+    let fixture = Fixture::new().await;
+    let running = fixture.start().await;
+    // A superuser can remove the one, and only a fault of the disk the other.
+    fs::remove_file(fixture.spec().data_dir.join("postmaster.pid")).unwrap();
+    fs::remove_file(fixture.layout.server_file(uid())).unwrap();
+    for error in [
+        fixture.another_host().find_server(uid()).await.err(),
+        fixture.host.stop_server(uid(), TIMEOUT).await.err(),
+    ] {
+        let error = error.expect("it runs");
+        assert!(error.message.contains("another postgres runs"), "{error:?}");
+    }
+    assert_eq!(value(&running.endpoint, "select 'yes'").await, "yes");
+}
+
 #[test]
 fn a_recycled_process_id_is_not_taken_for_a_postmaster() {
     let directory = tempfile::tempdir().unwrap();
