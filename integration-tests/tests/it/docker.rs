@@ -1,5 +1,7 @@
 //! Properties of the docker runtime only.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use multidb_integration_tests::{Daemon, Disk, Engine, EngineRelay, ProgramOutput, run};
@@ -76,6 +78,40 @@ fn killed_container_comes_back_with_its_data() {
     }
     session.wait_end(std::time::Duration::from_secs(30));
     assert_eq!(daemon.connect("instance:a").one("select x from kept"), "42");
+}
+
+/// The bytes of the files whose names begin with that of this one.
+fn bytes_beside(file: &Path) -> u64 {
+    let name = file.file_name().expect("it has a name").to_string_lossy();
+    let directory = file.parent().expect("it has a directory");
+    fs::read_dir(directory)
+        .expect("it can be read")
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&*name))
+        .map(|entry| entry.metadata().map_or(0, |metadata| metadata.len()))
+        .sum()
+}
+
+#[test]
+fn log_that_a_statement_fills_is_short_while_the_container_runs_and_after_it_was_saved() {
+    const MIB: u64 = 1 << 20;
+    let daemon = daemon_on(Disk::Xfs, Engine::Docker).start();
+    let session = daemon.connect("instance:a,snapshot:monday");
+    let fill =
+        "do $$ begin for i in 1..37 loop raise log '%', repeat('x', 1 << 20); end loop; end $$";
+    session.query(fill).expect("a superuser may log");
+    let found = containers(&daemon);
+    let inspect = ["inspect", "--format", "{{.LogPath}}", &found[0]];
+    let kept = docker(&inspect).ok().to_owned();
+    let kept = bytes_beside(Path::new(&kept));
+    // The engine looks at the size after each piece of a line.
+    assert!((MIB..21 * MIB).contains(&kept), "{kept}");
+    let log = daemon.data_dir("a").with_file_name("postgres.log");
+    drop(session);
+    daemon.cli(&["instance", "stop", "a"]).ok();
+    let saved = bytes_beside(&log);
+    assert!((MIB..=16 * MIB).contains(&saved), "{saved}");
+    daemon.connect("instance:a").one("select 1");
 }
 
 #[test]
