@@ -24,6 +24,7 @@ pub mod readiness;
 mod run_dir;
 pub mod server_processes;
 pub mod settings;
+pub mod version;
 
 pub use self::data_owner::data_owner;
 pub use self::instances::InstanceRuntime;
@@ -57,6 +58,9 @@ pub enum Purpose {
     Import,
 }
 
+/// The limit of a program whose work is small, such as `pg_controldata` or `initdb`, on a slow machine.
+pub const PROGRAM_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// One run of a program of Postgres.
 #[derive(Debug, Clone)]
 pub struct ProgramRun {
@@ -70,6 +74,30 @@ pub struct ProgramRun {
     pub env: Vec<(String, String)>,
     /// The files of the host that a container sees, each at the path that it has on the host.
     pub binds: Vec<PathBuf>,
+    /// The time that it has; `None` for one that takes as long as its input, which its caller ends.
+    pub timeout: Option<Duration>,
+}
+
+impl ProgramRun {
+    /// Waits for the program within its time. Its end is the drop of the future.
+    async fn within<T>(
+        &self,
+        ended: impl Future<Output = Result<T, RuntimeError>>,
+    ) -> Result<T, RuntimeError> {
+        let Some(limit) = self.timeout else {
+            return ended.await;
+        };
+        let too_long = |_| RuntimeError {
+            message: format!(
+                "{} did not end within {}",
+                self.program,
+                humantime::format_duration(limit)
+            ),
+            hint: None,
+        };
+        let ended = tokio::time::timeout(limit, ended).await;
+        ended.map_err(too_long).flatten()
+    }
 }
 
 /// The result of a program.

@@ -4,8 +4,8 @@ use multidb_actors::ports::RuntimeError;
 
 use super::context::Context;
 use super::error::ImportError;
-use crate::runtime::ProgramRun;
 use crate::runtime::binaries::major_in;
+use crate::runtime::{PROGRAM_TIMEOUT, ProgramRun};
 
 /// The oldest and the newest major that are looked for when that of the dump is not installed.
 const MAJOR_MIN: u16 = 12;
@@ -77,6 +77,7 @@ async fn major_of_programs(
         args: vec!["--version".to_owned()],
         env: Vec::new(),
         binds: Vec::new(),
+        timeout: Some(PROGRAM_TIMEOUT),
     };
     let output = context.host().run_program(&run).await?;
     Ok(major_in(&String::from_utf8_lossy(&output.stdout)))

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use multidb_actors::ports::RuntimeError;
 use tokio::time::Instant;
+
+use super::version::version_of;
 
 /// The directories of distributions' packages, with the major version for `{}`.
 const VERSIONED_DIRECTORIES: [&str; 6] = [
@@ -129,11 +130,7 @@ fn major_of(directory: &Path) -> Option<u16> {
     {
         return None;
     }
-    let output = Command::new(directory.join("postgres"))
-        .arg("--version")
-        .output()
-        .ok()?;
-    major_in(&String::from_utf8_lossy(&output.stdout))
+    major_in(&version_of(&directory.join("postgres")).ok()?)
 }
 
 /// The major version in what `postgres --version` says, such as "postgres (PostgreSQL) 15.14 (Debian 15.14-1)".

@@ -1,6 +1,6 @@
 //! git, and the projects' repositories.
 
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -10,6 +10,7 @@ use super::{Finding, Level};
 use crate::config::{Config, GitRemote, Project};
 use crate::daemon::convert::git_project;
 use crate::git::Condition;
+use crate::runtime::version::version_of;
 
 /// Checks each project's repository.
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
@@ -25,7 +26,7 @@ pub(super) fn program(config: Option<&Config>) -> Finding {
         .into_iter()
         .flatten()
         .any(|project| matches!(project.git, GitRemote::Remote(_)));
-    match version() {
+    match version_of(Path::new("git")) {
         Ok(version) => Finding::new(Level::Ok, "git", version),
         Err(error) => {
             let level = if needed { Level::Fail } else { Level::Warn };
@@ -33,12 +34,6 @@ pub(super) fn program(config: Option<&Config>) -> Finding {
                 .hint("Install it; it fetches repositories that are given as a URL.")
         }
     }
-}
-
-/// The output of `git --version`.
-fn version() -> std::io::Result<String> {
-    let output = Command::new("git").arg("--version").output()?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 async fn repository(name: &ProjectName, project: &Project, fetch_timeout: Duration) -> Finding {

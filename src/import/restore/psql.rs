@@ -9,7 +9,7 @@ use crate::import::program::failure;
 use crate::import::script::Restriction;
 use crate::import::server::SUPERUSER;
 use crate::runtime::settings::PORT;
-use crate::runtime::{PostgresHost, ProgramRun};
+use crate::runtime::{PROGRAM_TIMEOUT, PostgresHost, ProgramRun};
 
 /// The run of psql that reads the script from its FIFO.
 pub(super) fn run(target: &RestoreTarget<'_>, fifos: &Fifos) -> ProgramRun {
@@ -40,6 +40,7 @@ pub(super) fn run(target: &RestoreTarget<'_>, fifos: &Fifos) -> ProgramRun {
         args: args.to_vec(),
         env: vec![("PGAPPNAME".to_owned(), "multidb import".to_owned())],
         binds,
+        timeout: None,
     }
 }
 
@@ -60,6 +61,7 @@ pub(super) async fn restriction(
         args: vec!["--version".to_owned()],
         env: Vec::new(),
         binds: Vec::new(),
+        timeout: Some(PROGRAM_TIMEOUT),
     };
     let output = host.run_program(&run).await?;
     if !output.success {

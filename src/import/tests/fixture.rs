@@ -116,6 +116,7 @@ impl Fixture {
             args: args.to_vec(),
             env: Vec::new(),
             binds: vec![self.path("")],
+            timeout: None,
         };
         let output = self.tools.run_program(&run).await.unwrap();
         assert!(output.success, "{program}: {:?}", output.stderr_tail);

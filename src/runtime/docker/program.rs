@@ -48,7 +48,7 @@ impl Inner {
         };
         let attached = self.launch(plan, &network).await?;
         let result = tokio::select! {
-            result = self.collect(&name, &run, attached) => result,
+            result = run.within(self.collect(&name, &run, attached)) => result,
             () = given_up.cancelled() => Err(failed(&run, "the caller has given up")),
         };
         let removed = self.engine.remove(&name).await;

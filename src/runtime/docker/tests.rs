@@ -94,6 +94,7 @@ async fn a_program_gives_its_output_and_its_exit_code() {
         args: args.iter().map(|a| (*a).to_owned()).collect(),
         env: vec![("PGCONNECT_TIMEOUT".to_owned(), "1".to_owned())],
         binds: Vec::new(),
+        timeout: None,
     };
     let output = fixture
         .host
@@ -135,6 +136,7 @@ async fn a_program_is_killed_when_its_caller_gives_up() {
         args: vec!["1000".to_owned()],
         env: Vec::new(),
         binds: Vec::new(),
+        timeout: None,
     };
     let running = fixture.host.run_program(&run);
     let started = eventually("it runs", async || !fixture.containers().await.is_empty());
@@ -146,6 +148,23 @@ async fn a_program_is_killed_when_its_caller_gives_up() {
         fixture.containers().await.is_empty()
     })
     .await;
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn a_program_that_takes_too_long_is_ended() {
+    let fixture = Fixture::new().await;
+    let run = ProgramRun {
+        postgres_major: 15,
+        program: "sleep",
+        args: vec!["1000".to_owned()],
+        env: Vec::new(),
+        binds: Vec::new(),
+        timeout: Some(Duration::from_millis(300)),
+    };
+    let error = fixture.host.run_program(&run).await.unwrap_err();
+    assert_eq!(error.message, "sleep did not end within 300ms");
+    assert!(fixture.containers().await.is_empty());
     fixture.finish().await;
 }
 

@@ -30,8 +30,8 @@ impl ProcessHost {
             .start_program(&directory, &program, run)
             .map_err(failed)?;
         let outputs = async { tokio::try_join!(beginning(stdout), tail(stderr)) };
-        let (outputs, status) = tokio::try_join!(outputs, running.0.wait()).map_err(failed)?;
-        let (stdout, stderr_tail) = outputs;
+        let ended = async { tokio::try_join!(outputs, running.0.wait()).map_err(failed) };
+        let ((stdout, stderr_tail), status) = run.within(ended).await?;
         Ok(output(status, stdout, stderr_tail))
     }
 

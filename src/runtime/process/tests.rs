@@ -243,3 +243,20 @@ async fn a_major_that_is_not_installed_is_an_error_with_a_hint() {
     let error = Binaries::default().directory(7).await.unwrap_err();
     assert!(error.hint.unwrap().contains("postgresql-7"));
 }
+
+#[tokio::test]
+async fn a_program_that_takes_too_long_is_ended() {
+    let fixture = Fixture::new().await;
+    let run = ProgramRun {
+        postgres_major: fixture.spec().postgres_major,
+        program: "pg_test_timing",
+        args: vec!["--duration=1000".to_owned()],
+        env: Vec::new(),
+        binds: Vec::new(),
+        timeout: Some(Duration::from_millis(300)),
+    };
+    let began = tokio::time::Instant::now();
+    let error = fixture.host.run_program(&run).await.unwrap_err();
+    assert_eq!(error.message, "pg_test_timing did not end within 300ms");
+    assert!(began.elapsed() < TIMEOUT);
+}

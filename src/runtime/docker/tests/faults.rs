@@ -207,6 +207,7 @@ fn version() -> ProgramRun {
         args: vec!["--version".to_owned()],
         env: Vec::new(),
         binds: Vec::new(),
+        timeout: None,
     }
 }
 

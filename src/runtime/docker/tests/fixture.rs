@@ -105,6 +105,7 @@ impl Fixture {
             args: args.iter().map(|a| (*a).to_owned()).collect(),
             env: Vec::new(),
             binds: vec![bind.to_owned()],
+            timeout: None,
         };
         self.host.run_program(&run).await.unwrap()
     }

@@ -134,6 +134,7 @@ impl Fixture {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: Vec::new(),
             binds: vec![self.layout.instance(uid())],
+            timeout: None,
         };
         self.host.run_program(&run).await.unwrap()
     }

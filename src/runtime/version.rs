@@ -1,0 +1,120 @@
+//! The version that a program prints of itself, in bounded time and size: whatever has its name in PATH is run.
+
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::time::Instant;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+const BYTES_MAX: usize = 4096;
+
+/// The output of the program with `--version`, or its beginning.
+///
+/// # Errors
+///
+/// It cannot be run, or does not end its output in time.
+pub fn version_of(program: &Path) -> io::Result<String> {
+    version_within(program, TIMEOUT)
+}
+
+fn version_within(program: &Path, timeout: Duration) -> io::Result<String> {
+    let child = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()?;
+    let mut running = Running(child);
+    let read = read(&mut running.0, Instant::now() + timeout)?;
+    Ok(String::from_utf8_lossy(&read).trim().to_owned())
+}
+
+fn read(child: &mut Child, deadline: Instant) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    let Some(mut stdout) = child.stdout.take() else {
+        return Ok(kept);
+    };
+    while kept.len() < BYTES_MAX {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut fds = [PollFd::new(&stdout, PollFlags::IN)];
+        match poll(&mut fds, Some(&left)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let mut piece = [0; 512];
+        match stdout.read(&mut piece)? {
+            0 => break,
+            length => kept.extend_from_slice(piece.get(..length).unwrap_or_default()),
+        }
+    }
+    kept.truncate(BYTES_MAX);
+    Ok(kept)
+}
+
+/// A program and its descendants. Dropping it kills all of them.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It is not reaped yet, so the number is its own.
+        let leader = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        if let Some(leader) = leader
+            && let Err(error) = kill_process_group(leader, Signal::KILL)
+        {
+            tracing::debug!(%error, "a program has ended by itself");
+        }
+        if let Err(error) = self.0.wait() {
+            tracing::debug!(%error, "cannot wait for a program");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// The result of a shell script as the program.
+    fn script(text: &str, timeout: Duration) -> io::Result<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        // Written by another process: a child that another test forks meanwhile would keep it open.
+        let written = Command::new("sh")
+            .args(["-c", "printf '%s' \"$1\" >\"$0\" && chmod 755 \"$0\""])
+            .arg(&program)
+            .arg(format!("#!/bin/sh\n{text}\n"))
+            .status();
+        assert!(written.unwrap().success());
+        assert_eq!(
+            fs::metadata(&program).unwrap().permissions().mode() & 0o777,
+            0o755
+        );
+        version_within(&program, timeout)
+    }
+
+    #[test]
+    fn program_that_prints_without_end_or_not_at_all_is_ended() {
+        let timeout = Duration::from_secs(30);
+        let said = script("echo \"$0 15.3\" | sed 's,.*/,,'", timeout);
+        assert_eq!(said.unwrap(), "program 15.3");
+        let said = script("while :; do echo 1234567; done", timeout);
+        assert_eq!(said.unwrap().len(), BYTES_MAX - 1);
+        let began = Instant::now();
+        let error = script("sleep 1000 & sleep 1000", Duration::from_millis(100)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() < timeout);
+        let missing = version_of(Path::new("/nonexistent/program")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+}
