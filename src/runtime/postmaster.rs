@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
 use crate::fsutil::beneath::{self, Directory};
@@ -96,9 +97,12 @@ impl Postmaster {
     }
 }
 
-/// A directory, whatever its path: by device and inode, also in another mount namespace or after a rename.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct DirectoryId(u64, u64);
+/// A directory, whatever its path, also in another mount namespace or after a rename; until the machine is restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DirectoryId {
+    device: u64,
+    inode: u64,
+}
 
 impl DirectoryId {
     /// # Errors
@@ -107,7 +111,10 @@ impl DirectoryId {
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         // Trusted path: the kernel's, and the parents of a data directory are multidb's.
         let metadata = fs::metadata(path)?;
-        Ok(Self(metadata.dev(), metadata.ino()))
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use multidb_store::{InstanceUid, Layout};
@@ -14,27 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::identity::ProcessIdentity;
 use crate::fsutil::{atomic_file, directory};
 use crate::runtime::Purpose;
-use crate::runtime::postmaster::Postmaster;
+use crate::runtime::postmaster::{DirectoryId, Postmaster};
 
 /// A longer file is not one of ours.
 const BYTES_MAX: u64 = 16 << 10;
-
-/// Which file or directory this is, until the machine is restarted.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct FileIdentity {
-    device: u64,
-    inode: u64,
-}
-
-impl FileIdentity {
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::metadata(path)?;
-        Ok(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        })
-    }
-}
 
 /// The daemon's file about one server.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +27,7 @@ pub(super) struct ServerFile {
     /// The data directory of the server, relative to the root, which may be moved.
     data_dir: PathBuf,
     /// The data directory itself: a copy of the root has another one, on which the server does not run.
-    data: FileIdentity,
+    data: DirectoryId,
     /// The postmaster.
     process: ProcessIdentity,
 }
@@ -66,7 +49,7 @@ impl ServerFile {
         Ok(Self {
             purpose,
             data_dir: relative.to_owned(),
-            data: FileIdentity::of(data_dir)?,
+            data: DirectoryId::of(data_dir)?,
             process,
         })
     }
@@ -84,7 +67,7 @@ impl ServerFile {
         match Self::try_read(&path) {
             Ok(file) => {
                 // A server may run on data that is gone.
-                let data = FileIdentity::of(&file.data_dir(layout));
+                let data = DirectoryId::of(&file.data_dir(layout));
                 data.map_or(true, |data| data == file.data).then_some(file)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -149,6 +132,8 @@ impl ServerFile {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     fn uid() -> InstanceUid {
