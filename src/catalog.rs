@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use multidb_actors::ports::{CloneError, SnapshotCatalog};
 use multidb_store::manifest::ManifestError;
-use multidb_store::{Layout, SnapshotId, SnapshotRecord, error_chain, manifest};
+use multidb_store::{
+    DiskFault, FileError, Layout, SnapshotId, SnapshotRecord, error_chain, manifest,
+};
 
-use crate::clone::TreeCloner;
+use crate::clone::{TreeCloner, failed};
 use crate::import::release_programs;
 
 /// The prefix of the directories in which imports prepare snapshots.
@@ -61,8 +63,30 @@ impl DiskCatalog {
     }
 }
 
-/// A directory with its snapshot, or with the damage.
-pub type Inspected = (PathBuf, Result<SnapshotRecord, String>);
+/// A directory with its snapshot, or why that cannot be used.
+pub type Inspected = (PathBuf, Result<SnapshotRecord, Unusable>);
+
+/// Why a snapshot cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// The cause.
+    pub why: String,
+    /// Whether the disk failed or refused it, so that the snapshot may be intact.
+    pub is_of_disk: bool,
+}
+
+impl From<&ManifestError> for Unusable {
+    fn from(error: &ManifestError) -> Self {
+        let fault = match error {
+            ManifestError::Io(error) => error.fault(),
+            ManifestError::Content { .. } | ManifestError::Version { .. } => None,
+        };
+        Self {
+            why: error_chain(error),
+            is_of_disk: fault.is_some(),
+        }
+    }
+}
 
 /// All directories of snapshots, intact or damaged. Changes nothing.
 ///
@@ -71,33 +95,47 @@ pub type Inspected = (PathBuf, Result<SnapshotRecord, String>);
 /// The snapshots cannot be listed.
 pub fn inspect(layout: &Layout) -> Result<Vec<Inspected>, CloneError> {
     let found = manifest::scan::<SnapshotRecord>(&layout.snapshots());
-    let found = found.map_err(|error| CloneError::Failed {
-        message: error_chain(&error),
+    let found = found.map_err(|error| match error {
+        ManifestError::Io(error) => failed(error.action, &error.path, &error.source),
+        error => CloneError::Failed {
+            message: error_chain(&error),
+        },
     })?;
     let inspect = |(directory, snapshot): (PathBuf, Result<SnapshotRecord, ManifestError>)| {
-        let snapshot = snapshot.map_err(|error| error_chain(&error));
-        let intact = snapshot.and_then(|snapshot| match damage(layout, &directory, &snapshot) {
-            Some(damage) => Err(damage.to_owned()),
-            None => Ok(snapshot),
+        let snapshot = snapshot.map_err(|error| Unusable::from(&error));
+        let intact = snapshot.and_then(|snapshot| {
+            check(layout, &directory, &snapshot)?;
+            Ok(snapshot)
         });
         (directory, intact)
     };
     Ok(found.into_iter().map(inspect).collect())
 }
 
-/// The damage of a snapshot, if any.
-fn damage(layout: &Layout, directory: &Path, snapshot: &SnapshotRecord) -> Option<&'static str> {
+/// Checks that a snapshot belongs to its directory and has data.
+fn check(layout: &Layout, directory: &Path, snapshot: &SnapshotRecord) -> Result<(), Unusable> {
+    let damaged = |why: &str| Unusable {
+        why: why.to_owned(),
+        is_of_disk: false,
+    };
     if layout.snapshot(&snapshot.id) != directory {
-        return Some("the directory and its manifest have different names");
+        return Err(damaged(
+            "the directory and its manifest have different names",
+        ));
     }
-    let has_data = layout.snapshot_data(&snapshot.id).is_dir();
-    (!has_data).then_some("it has no data directory")
+    let data = layout.snapshot_data(&snapshot.id);
+    match fs::metadata(&data) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Err(error) if DiskFault::of(&error).is_some() => Err(Unusable {
+            why: error_chain(&FileError::at("read", &data)(error)),
+            is_of_disk: true,
+        }),
+        Ok(_) | Err(_) => Err(damaged("it has no data directory")),
+    }
 }
 
 fn cannot_list(path: &Path, error: &io::Error) -> CloneError {
-    CloneError::Failed {
-        message: format!("cannot list {}: {error}", path.display()),
-    }
+    failed("list", path, error)
 }
 
 impl SnapshotCatalog for DiskCatalog {
@@ -106,9 +144,17 @@ impl SnapshotCatalog for DiskCatalog {
         for (directory, snapshot) in inspect(&self.layout)? {
             match snapshot {
                 Ok(snapshot) => snapshots.push(snapshot),
-                Err(damage) => tracing::warn!(
+                Err(Unusable {
+                    why,
+                    is_of_disk: true,
+                }) => tracing::error!(
                     directory = %directory.display(),
-                    damage,
+                    why,
+                    "ignoring a snapshot that the disk cannot read, mend the disk and start multidb again"
+                ),
+                Err(Unusable { why, .. }) => tracing::warn!(
+                    directory = %directory.display(),
+                    damage = why,
                     "ignoring a damaged snapshot, move the directory away and import the snapshot again"
                 ),
             }
@@ -122,6 +168,9 @@ impl SnapshotCatalog for DiskCatalog {
             return Ok(());
         }
         let problem = match manifest::read::<SnapshotRecord>(&directory) {
+            Err(ManifestError::Io(error)) if error.fault().is_some() => {
+                return Err(failed(error.action, &error.path, &error.source));
+            }
             Ok(snapshot) if snapshot.id == *id => return self.cloner.remove_tree(&directory),
             Ok(snapshot) => format!("its manifest names the snapshot {}", snapshot.id),
             Err(error) => error_chain(&error),

@@ -10,10 +10,12 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use multidb_actors::ports::{CloneError, CloneReport, Cloner};
 use multidb_store::quarantine::{self, Quarantined};
-use multidb_store::{InstanceRecord, InstanceUid, Layout, clones, manifest};
+use multidb_store::{InstanceRecord, InstanceUid, Layout, clones, error_chain, manifest};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -31,7 +33,7 @@ pub use self::probe::Findings;
 pub use self::tree::TreeSize;
 
 use self::copy::FileCopy;
-use self::error::failed;
+pub(crate) use self::error::failed;
 use crate::fsutil::beneath::{Directory, TreeError};
 use crate::fsutil::btrfs;
 
@@ -75,8 +77,10 @@ pub enum Sharing {
 #[derive(Debug)]
 pub struct TreeCloner {
     layout: Layout,
-    /// The method that the probe chose: never `Auto`.
-    method: Method,
+    data_owner: (u32, u32),
+    configured: Method,
+    /// The method that the probe chose: never `Auto`. Not known while the disk refuses the probe.
+    chosen: OnceLock<Method>,
     reserve_bytes: u64,
 }
 
@@ -101,7 +105,8 @@ pub fn snapshot_extents(data_dir: &Path) -> Result<Extents, CloneError> {
 
 impl TreeCloner {
     /// Prepares the directories under the root, and probes which methods work between them. `run`
-    /// gets the group of the data's owner; clones keep the owner of their source.
+    /// gets the group of the data's owner; clones keep the owner of their source. On a disk that is full,
+    /// read-only or failing, the first creation after that does so.
     ///
     /// # Errors
     ///
@@ -112,16 +117,34 @@ impl TreeCloner {
         reserve_bytes: u64,
         data_owner: (u32, u32),
     ) -> Result<Self, CloneError> {
-        root::prepare(&layout, data_owner)
-            .map_err(|(path, error)| failed("prepare", &path, &error))?;
-        probe::clean(&layout).map_err(|error| failed("probe", layout.root(), &error))?;
         let cloner = Self {
             layout,
-            method,
+            data_owner,
+            configured: method,
+            chosen: OnceLock::new(),
             reserve_bytes,
         };
-        let method = cloner.findings()?.resolve(method)?;
-        Ok(Self { method, ..cloner })
+        match cloner.chosen() {
+            Err(CloneError::Disk(error)) => tracing::error!(
+                error = error_chain(&error),
+                hint = error.fault.hint(),
+                "cannot try how to make clones, running instances are served and no new ones are made until that works"
+            ),
+            chosen => drop(chosen?),
+        }
+        Ok(cloner)
+    }
+
+    /// The method of clones.
+    fn chosen(&self) -> Result<Method, CloneError> {
+        if let Some(method) = self.chosen.get() {
+            return Ok(*method);
+        }
+        root::prepare(&self.layout, self.data_owner)
+            .map_err(|(path, error)| failed("prepare", &path, &error))?;
+        probe::clean(&self.layout).map_err(|error| failed("probe", self.layout.root(), &error))?;
+        let method = self.findings()?.resolve(self.configured)?;
+        Ok(*self.chosen.get_or_init(|| method))
     }
 
     /// Probes the directories again: for `doctor`.
@@ -142,11 +165,11 @@ impl TreeCloner {
     /// The source contains other things than files and directories, or there is no space. The caller
     /// removes an incomplete copy.
     pub fn clone_tree(&self, from: &Path, to: &Path) -> Result<(TreeSize, Sharing), CloneError> {
-        let how = match self.method {
+        let how = match self.chosen()? {
             Method::Copy => FileCopy::Full,
             Method::Auto | Method::BtrfsSnapshot | Method::Reflink => FileCopy::ReflinkOrFull,
         };
-        if !to.exists() {
+        if !self.exists(to)? {
             self.make_data_dir(to)?;
         }
         copy::copy(from, to, how).map_err(|error| self.tree_failed(error, None))
@@ -159,7 +182,7 @@ impl TreeCloner {
     /// It exists, or cannot be created.
     pub fn make_data_dir(&self, path: &Path) -> Result<(), CloneError> {
         use std::os::unix::fs::DirBuilderExt;
-        let made = match self.method {
+        let made = match self.chosen()? {
             Method::BtrfsSnapshot => btrfs::create_subvolume(path),
             Method::Auto | Method::Reflink | Method::Copy => {
                 fs::DirBuilder::new().mode(0o700).create(path)
@@ -202,6 +225,12 @@ impl TreeCloner {
         tree::size(path).map_err(|error| self.tree_failed(error, None))
     }
 
+    /// Whether there is something at a path whose directory only multidb can write.
+    fn exists(&self, path: &Path) -> Result<bool, CloneError> {
+        let exists = path.try_exists();
+        exists.map_err(|error| self.io_failed("read", path, &error))
+    }
+
     /// Makes all writes to the file system of the path durable.
     ///
     /// # Errors
@@ -213,9 +242,38 @@ impl TreeCloner {
     }
 }
 
+/// With less room than this, records may not be writable.
+const ROOM_BYTES_MIN: u64 = 16 << 20;
+/// The longest time until a file system gives out the room of what was deleted.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
+const ROOM_INTERVAL: Duration = Duration::from_millis(20);
+
+impl TreeCloner {
+    /// On a full disk, waits until the file system has given out the room of a deletion, which is needed for the
+    /// record of it. Btrfs does so when it has committed the deletion.
+    fn wait_for_room(&self, free_before: u64) {
+        let began = Instant::now();
+        let is_full = || {
+            let free = self.disk_free_bytes();
+            free.is_ok_and(|free| free < ROOM_BYTES_MIN && free <= free_before)
+        };
+        while is_full() && began.elapsed() < ROOM_TIMEOUT {
+            if let Err(error) = self.sync(self.layout.root()) {
+                tracing::warn!(
+                    error = error_chain(&error),
+                    "cannot make room on a full disk"
+                );
+                return;
+            }
+            std::thread::sleep(ROOM_INTERVAL);
+        }
+    }
+}
+
 impl Cloner for TreeCloner {
     fn method(&self) -> &'static str {
-        self.method.name()
+        // Until the disk has let a probe through.
+        self.chosen.get().map_or("unknown", |method| method.name())
     }
 
     fn create(&self, record: &InstanceRecord) -> Result<CloneReport, CloneError> {
@@ -233,7 +291,10 @@ impl Cloner for TreeCloner {
             return Ok(());
         }
         self.require_own(&directory, uid)?;
-        self.remove_tree(&directory)
+        let free_before = self.disk_free_bytes()?;
+        self.remove_tree(&directory)?;
+        self.wait_for_room(free_before);
+        Ok(())
     }
 
     fn write_manifest(&self, record: &InstanceRecord) -> Result<(), CloneError> {

@@ -22,7 +22,7 @@ use multidb_actors::ports::ServerProbe;
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::SnapshotIndex;
 use multidb_actors::supervisor::Supervisor;
-use multidb_store::{Layout, ProjectName};
+use multidb_store::{Layout, ProjectName, Store};
 
 use crate::clone::TreeCloner;
 use crate::config::Config;
@@ -74,6 +74,8 @@ pub struct ControlDeps {
     pub sessions: SessionTable,
     /// Long work.
     pub jobs: Registry,
+    /// The records, which tell whether they can be written.
+    pub store: Store,
     /// Does the work of imports.
     pub importer: Arc<Importer>,
     /// The users; none with `auth.method = "trust"`.

@@ -19,9 +19,10 @@ use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::{AddSnapshot, ListSnapshots, SnapshotIndex};
 use multidb_actors::supervisor::{Restore, Supervisor, SupervisorDeps};
 use multidb_store::recovery::Plan;
-use multidb_store::store::Opened;
+use multidb_store::store::{Opened, StoredJobs};
 use multidb_store::{
-    Epochs, Layout, ObservedTime, RootId, SnapshotRecord, Store, StoredTime, error_chain,
+    DiskFault, Epochs, Layout, ObservedTime, RootId, SnapshotRecord, Store, StoreError, StoredTime,
+    error_chain,
 };
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
@@ -63,7 +64,18 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
     let system = System::new();
     let ended = system.block_on(run(config, &critical));
     critical.begin_shutdown();
-    ended
+    ended.map_err(with_disk_hint)
+}
+
+/// An error that a fault of the disk caused, with what to do about that.
+fn with_disk_hint(error: anyhow::Error) -> anyhow::Error {
+    let message = format!("{error:#}");
+    match DiskFault::in_text(&message) {
+        Some(fault) if !message.contains("hint: ") => {
+            anyhow!("{message}\nhint: {}", fault.hint())
+        }
+        _ => error,
+    }
 }
 
 /// The services that the actors use.
@@ -78,6 +90,8 @@ struct Services {
     clock: ObservedClock,
     /// When an instance was last deleted by expiry.
     last_expiry: Option<ObservedTime>,
+    /// The history of jobs, until the registry takes it.
+    jobs: Option<Result<StoredJobs, StoreError>>,
     cloner: Arc<TreeCloner>,
     catalog: Arc<DiskCatalog>,
     host: Arc<dyn PostgresHost>,
@@ -106,6 +120,7 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
         sessions: actors.sessions.clone(),
         jobs: jobs.clone(),
         importer: importer.clone(),
+        store: services.store.clone(),
         users,
         clock: services.clock.clone(),
         started_at: Timestamp::now(),
@@ -153,6 +168,7 @@ impl Services {
             plan,
             observed,
             last_expiry,
+            jobs,
             ..
         } = records::open(&layout)?;
         host::keep_kind(&layout, kinds.of_root)?;
@@ -176,6 +192,7 @@ impl Services {
             plan,
             clock,
             last_expiry,
+            jobs: Some(jobs),
             cloner,
             host,
             kinds,
@@ -208,7 +225,7 @@ impl Services {
     /// The registry of jobs. Its jobs run on a thread of their own, since a restore rewrites its dump
     /// there.
     async fn jobs(
-        &self,
+        &mut self,
         runtime: &Arbiter,
         snapshots: &[Arc<SnapshotRecord>],
     ) -> anyhow::Result<Registry> {
@@ -219,7 +236,11 @@ impl Services {
         let handle = handle.await.context("the thread of jobs ended")?;
         let snapshots = snapshots.iter().map(|snapshot| snapshot.id.clone());
         let store = self.store.clone();
-        Ok(Registry::open(store, handle, &snapshots.collect()))
+        let stored = self
+            .jobs
+            .take()
+            .unwrap_or_else(|| Ok(StoredJobs::default()));
+        Ok(Registry::open(store, stored, handle, &snapshots.collect()))
     }
 
     fn importer(&self, index: Addr<SnapshotIndex>) -> Arc<Importer> {
@@ -283,7 +304,8 @@ impl Services {
             record.runtime = Some(runtime);
             if runtime != self.kinds.of_root {
                 record.sequence += 1;
-                self.store.put(record)?;
+                let put = self.store.put(record);
+                records::unless_of_disk(put, "which runtime an instance has")?;
             }
         }
         let restore = Restore {

@@ -12,8 +12,7 @@
 pub mod access;
 pub mod beneath;
 pub mod btrfs;
-pub mod directory;
 pub mod socket;
 
-/// It is in the store crate, which needs it for manifests.
-pub use multidb_store::atomic_file;
+/// They are in the store crate, which needs them too.
+pub use multidb_store::{atomic_file, directory};

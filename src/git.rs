@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use multidb_actors::ports::{Freshness, Revision, RevisionError, RevisionSource};
+use multidb_actors::ports::{DiskError, Freshness, Revision, RevisionError, RevisionSource};
 use multidb_store::{Layout, ProjectName};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -201,10 +201,15 @@ impl Repository {
         };
         let found = self.find(&gitref).await;
         found.map_err(|error| match (error, fetched) {
-            (RevisionError::Unknown { gitref, .. }, Err(failure)) => RevisionError::Unknown {
-                gitref,
-                fetch_failure: Some(failure),
-            },
+            (RevisionError::Unknown { gitref, .. }, Err(failure)) => {
+                match DiskError::in_text(&failure) {
+                    Some(error) => RevisionError::Disk(error),
+                    None => RevisionError::Unknown {
+                        gitref,
+                        fetch_failure: Some(failure),
+                    },
+                }
+            }
             (error, _) => error,
         })
     }

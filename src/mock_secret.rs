@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use multidb_actors::auth::MockSecret;
-use multidb_store::Layout;
+use multidb_store::{DiskFault, Layout};
 
 use crate::fsutil::atomic_file;
 
@@ -39,7 +39,12 @@ fn read(path: &Path) -> io::Result<MockSecret> {
 
 fn create(path: &Path) -> io::Result<MockSecret> {
     let secret = MockSecret::random();
-    atomic_file::replace(path, secret.as_bytes(), MODE, |_| Ok(()))?;
+    match atomic_file::replace(path, secret.as_bytes(), MODE, |_| Ok(())) {
+        Err(error) if DiskFault::of(&error).is_some() => {
+            tracing::warn!(path = %path.display(), %error, "the secret of mock challenges is not kept, so a restart tells which users exist");
+        }
+        written => written?,
+    }
     Ok(secret)
 }
 

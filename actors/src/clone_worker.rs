@@ -269,15 +269,20 @@ impl Handler<DeleteInstance> for CloneWorker {
         let intent = self.records.write(RecordChange::put(&record));
         let (records, deps) = (self.records.clone(), self.deps.clone());
         Box::pin(async move {
-            match intent.await {
+            let is_recorded = match intent.await {
+                Ok(()) => true,
                 // The deletion makes room.
-                Ok(()) | Err(CloneError::NoSpace { .. }) => {}
+                Err(CloneError::NoSpace { .. }) => false,
                 Err(error) => return Err(error),
-            }
+            };
             deps.delete(record.uid).await?;
-            // The data is deleted. The recorded intent removes the record at the next start.
             let removed = records.write(RecordChange::Remove(record.name.clone(), record.uid));
             if let Err(error) = removed.await {
+                if !is_recorded {
+                    // It would be back at the next start, without its data.
+                    return Err(error);
+                }
+                // The recorded intent removes the record at the next start.
                 tracing::error!(
                     instance = %record.name,
                     error = multidb_store::error_chain(&error),

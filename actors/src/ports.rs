@@ -19,9 +19,11 @@ use serde::Serialize;
 
 use crate::text::{self, disk_space, quoted};
 
+mod disk;
 mod probe;
 mod runtime;
 
+pub use self::disk::DiskError;
 pub use self::probe::{BackendActivity, ProbeError, ServerProbe, SuperuserAccess};
 pub(crate) use self::runtime::{FIND_TIMEOUT, find_server};
 pub use self::runtime::{
@@ -190,6 +192,10 @@ pub enum CloneError {
         #[serde(skip)]
         message: String,
     },
+    /// The disk is read-only, or failed.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Disk(#[from] DiskError),
 }
 
 impl CloneError {
@@ -199,6 +205,7 @@ impl CloneError {
             Self::NoSpace { .. } => "no_disk_space",
             Self::SnapshotDamaged { .. } => "snapshot_damaged",
             Self::Failed { .. } => "clone_failed",
+            Self::Disk(error) => error.fault.code(),
         }
     }
 }
@@ -299,6 +306,10 @@ pub enum RevisionError {
         #[serde(skip)]
         message: String,
     },
+    /// It was not fetched, since the disk of the mirror is full, read-only, or failed.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Disk(DiskError),
 }
 
 impl RevisionError {
@@ -310,6 +321,7 @@ impl RevisionError {
             Self::ListingMissing { .. } => "listing_missing",
             Self::ListingNotUnderstood { .. } => "listing_not_understood",
             Self::Repository { .. } => "unreadable_repository",
+            Self::Disk(error) => error.fault.code(),
         }
     }
 
@@ -323,7 +335,7 @@ impl RevisionError {
             Self::ListingNotUnderstood { reason, .. } => {
                 reason.as_ref().map(|reason| format!("It is {reason}."))
             }
-            Self::Unknown { .. } | Self::Repository { .. } => None,
+            Self::Unknown { .. } | Self::Repository { .. } | Self::Disk(_) => None,
         }
     }
 }

@@ -60,7 +60,7 @@ impl SmallDisk {
             .arg(image))
         .ok();
         run(Command::new("mount")
-            .args(["-o", "loop"])
+            .args(["-o", "loop", "--make-shared"])
             .arg(image)
             .arg(dir))
         .ok();
@@ -72,7 +72,10 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let unmounted = run(Command::new("umount").arg(&self.dir));
+        let umount = |options: &[&str]| run(Command::new("umount").args(options).arg(&self.dir));
+        let unmounted = umount(&[]);
+        // A test may have mounted it a second time, and one that failed leaves it busy.
+        while umount(&["--lazy"]).code == Some(0) {}
         if !std::thread::panicking() {
             unmounted.ok();
         }

@@ -48,7 +48,9 @@ pub use fixture::{Fixture, MONDAY_ROWS, Repository, TUESDAY_ROWS};
 pub use plain_postgres::PlainPostgres;
 pub use poll::{eventually, poll};
 pub use ports::Port;
-pub use processes::{is_alive, kill, kill_servers_of, postmaster_pid, raise_file_limit};
+pub use processes::{
+    is_alive, kill, kill_all_using, kill_servers_of, postmaster_pid, raise_file_limit,
+};
 pub use programs::{ProgramOutput, postgres_bin, postgres_ids, run, run_as_postgres};
 pub use random_delays::RandomDelays;
 pub use raw::{RawClient, startup_packet};

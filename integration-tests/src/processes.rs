@@ -104,6 +104,13 @@ pub fn kill_servers_of(data_dir: &str) {
     }
 }
 
+/// Sends SIGKILL to all processes whose command line or working directory is below `dir`, and waits until they are gone.
+pub fn kill_all_using(dir: &Path) {
+    for process in using(dir) {
+        kill(process.pid);
+    }
+}
+
 /// Raises the limit of open files of this process and its children to the maximum, and returns it. A
 /// privileged process also raises the maximum, to the README's value for 10,000 sessions.
 pub fn raise_file_limit() -> usize {

@@ -138,6 +138,14 @@ async fn daemon(invocation: &Invocation) -> Finding {
     };
     match client.get::<StatusView>("/v1/status").await {
         Ok(StatusView {
+            disk_fault: Some(fault),
+            ..
+        }) => finding(
+            Level::Fail,
+            format!("running, but {fault}, so no record can be written"),
+        )
+        .hint(fault.hint()),
+        Ok(StatusView {
             expiry_paused_seconds: Some(_),
             ..
         }) => finding(

@@ -18,6 +18,14 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn disk(status: &StatusView) -> String {
+    let free = size(status.disk_free_bytes);
+    match status.disk_fault {
+        None => free,
+        Some(fault) => format!("{free}, but {fault}, so no record can be written"),
+    }
+}
+
 fn expiry(status: &StatusView) -> String {
     let marked = match status.marked {
         0 => "none marked".to_owned(),
@@ -53,7 +61,7 @@ pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
         ("root", status.root.display().to_string()),
         ("runtime", status.runtime.clone()),
         ("clone method", status.clone_method.clone()),
-        ("disk free", size(status.disk_free_bytes)),
+        ("disk free", disk(status)),
         ("snapshots", status.snapshots.to_string()),
         ("jobs running", status.jobs.to_string()),
         ("instances", instances),

@@ -352,6 +352,7 @@ fn status_is_shown() {
         snapshots: 3,
         jobs: 1,
         clone_method: "reflink".to_owned(),
+        disk_fault: None,
         disk_free_bytes: 107_374_182_400,
         marked: 3,
         expiry_paused_seconds: Some(3000),

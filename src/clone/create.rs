@@ -16,6 +16,7 @@ use std::path::Path;
 use std::thread;
 
 use multidb_actors::ports::CloneError;
+use multidb_store::manifest::ManifestError;
 use multidb_store::{InstanceRecord, InstanceUid, SnapshotRecord, clones, error_chain, manifest};
 
 use super::copy::{self, FileCopy};
@@ -35,20 +36,20 @@ impl TreeCloner {
     pub(super) fn make(&self, record: &InstanceRecord) -> Result<u64, CloneError> {
         let directory = self.layout.instance(record.uid);
         // Trusted path: only multidb can write the instance's directory.
-        if self.layout.instance_data(record.uid).is_dir() {
+        if self.exists(&self.layout.instance_data(record.uid))? {
             // A crash may have prevented its sync.
             self.require_own(&directory, record.uid)?;
             self.write_record(record)?;
-            self.sync_clone(&directory, self.method)?;
+            self.sync_clone(&directory, self.chosen()?)?;
             return Ok(0);
         }
         self.check_reserve(0)?;
         let snapshot = self.check_snapshot(record)?;
-        if self.method == Method::Copy {
+        if self.chosen()? == Method::Copy {
             self.check_reserve(snapshot.bytes)?;
         }
         // Trusted path: as above.
-        if directory.exists() {
+        if self.exists(&directory)? {
             self.require_own(&directory, record.uid)?;
         }
         self.fill(record, &snapshot, &directory)
@@ -66,12 +67,13 @@ impl TreeCloner {
         let manifest = manifest::create(directory, record).map_err(|e| self.manifest_failed(&e))?;
         let partial = directory.join(PARTIAL);
         // Trusted path: as above.
-        if partial.exists() {
+        if self.exists(&partial)? {
             self.remove_tree(&partial)?;
         }
         let from = self.layout.snapshot_data(&snapshot.id);
         let data = self.layout.instance_data(record.uid);
-        if self.method == Method::BtrfsSnapshot && btrfs::is_subvolume(&from) {
+        let method = self.chosen()?;
+        if method == Method::BtrfsSnapshot && btrfs::is_subvolume(&from) {
             self.sync_manifest(&manifest, directory)?;
             let files = tree::count(&from);
             let files =
@@ -94,7 +96,7 @@ impl TreeCloner {
         synced?;
         // Trusted path: only multidb can write the instance's directory.
         fs::rename(&partial, &data).map_err(|error| self.io_failed("rename", &partial, &error))?;
-        let method = match self.method {
+        let method = match method {
             Method::Copy => Method::Copy,
             Method::Auto | Method::BtrfsSnapshot | Method::Reflink => Method::Reflink,
         };
@@ -108,7 +110,7 @@ impl TreeCloner {
         from: &Path,
         to: &Path,
     ) -> Result<u64, CloneError> {
-        let how = match self.method {
+        let how = match self.chosen()? {
             Method::Copy => FileCopy::Full,
             Method::Auto | Method::BtrfsSnapshot | Method::Reflink => FileCopy::Reflink,
         };
@@ -122,18 +124,23 @@ impl TreeCloner {
     fn check_snapshot(&self, record: &InstanceRecord) -> Result<SnapshotRecord, CloneError> {
         let id = record.snapshot.as_str();
         let directory = self.layout.snapshot(&record.snapshot);
-        let snapshot: SnapshotRecord =
-            manifest::read(&directory).map_err(|error| damaged(id, error_chain(&error)))?;
+        let snapshot: SnapshotRecord = match manifest::read(&directory) {
+            Err(error) if error.is_missing() || error.is_damage() => {
+                return Err(damaged(id, error_chain(&error)));
+            }
+            read => read.map_err(|error| self.manifest_failed(&error))?,
+        };
         let data = self.layout.snapshot_data(&record.snapshot);
-        let missing = || damaged(id, "its data directory is missing".to_owned());
-        let data = Directory::open(&data).map_err(|_| missing())?;
+        let data = match Directory::open(&data) {
+            Err(error) if error.is_missing() => {
+                return Err(damaged(id, "its data directory is missing".to_owned()));
+            }
+            opened => opened.map_err(|error| self.tree_failed(error, Some(id)))?,
+        };
         let version = match data.read("PG_VERSION", VERSION_BYTES_MAX) {
             Ok(Some(version)) => String::from_utf8_lossy(&version).into_owned(),
             Ok(None) => return Err(damaged(id, "it has no PG_VERSION".to_owned())),
-            Err(error) => {
-                let message = format!("cannot read its PG_VERSION: {}", error_chain(&error));
-                return Err(damaged(id, message));
-            }
+            Err(error) => return Err(self.tree_failed(error, Some(id))),
         };
         if version.trim() != snapshot.postgres_major.to_string() {
             let message = format!(
@@ -194,6 +201,9 @@ impl TreeCloner {
             Ok(record) if record.uid == uid => return Ok(()),
             Ok(record) => format!("its manifest names the clone {}", record.uid),
             Err(_) if clones::is_unfinished(directory) => return Ok(()),
+            Err(ManifestError::Io(error)) if error.fault().is_some() => {
+                return Err(self.manifest_failed(&ManifestError::Io(error)));
+            }
             Err(error) => error_chain(&error),
         };
         Err(CloneError::Failed {

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use multidb_actors::ports::CloneError;
-use multidb_store::error_chain;
+use multidb_actors::ports::{CloneError, DiskError};
 use multidb_store::manifest::ManifestError;
+use multidb_store::{DiskFault, error_chain};
 
 use super::{TreeCloner, probe};
 use crate::fsutil::beneath::TreeError;
@@ -34,11 +34,7 @@ impl TreeCloner {
 
     pub(super) fn manifest_failed(&self, error: &ManifestError) -> CloneError {
         match error {
-            ManifestError::Io {
-                action,
-                path,
-                source,
-            } => self.io_failed(action, path, source),
+            ManifestError::Io(error) => self.io_failed(error.action, &error.path, &error.source),
             _ => CloneError::Failed {
                 message: error_chain(error),
             },
@@ -47,10 +43,7 @@ impl TreeCloner {
 
     /// The error of a file system, with the free space if there is none left.
     pub(super) fn io_failed(&self, action: &str, path: &Path, error: &io::Error) -> CloneError {
-        let no_space = matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        );
+        let no_space = DiskFault::of(error) == Some(DiskFault::Full);
         match probe::free_bytes(self.layout.root()) {
             Ok(free_bytes) if no_space => CloneError::NoSpace {
                 free_bytes,
@@ -62,8 +55,11 @@ impl TreeCloner {
 }
 
 /// The error of an action on a path.
-pub(super) fn failed(action: &str, path: &Path, error: &io::Error) -> CloneError {
-    CloneError::Failed {
-        message: format!("cannot {action} {}: {error}", path.display()),
+pub(crate) fn failed(action: &str, path: &Path, error: &io::Error) -> CloneError {
+    match DiskError::of(action, path, error) {
+        Some(error) => CloneError::Disk(error),
+        None => CloneError::Failed {
+            message: format!("cannot {action} {}: {error}", path.display()),
+        },
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use multidb_actors::ports::CloneError;
-use multidb_store::Layout;
+use multidb_store::{DiskFault, Layout};
 
 use super::Method;
 use crate::fsutil::beneath::{self, Directory};
@@ -75,11 +75,15 @@ pub fn probe(layout: &Layout) -> io::Result<Findings> {
             apart.push(directory);
         }
     }
+    let reflink = attempt(&snapshots, &instances, try_reflink);
+    let subvolumes = attempt(&snapshots, &instances, try_subvolumes);
+    require_disk(&reflink)?;
+    require_disk(&subvolumes)?;
     Ok(Findings {
         file_system: known.map_or("an unknown file system", |(_, name)| name),
         apart,
-        reflink: attempt(&snapshots, &instances, try_reflink),
-        subvolumes: attempt(&snapshots, &instances, try_subvolumes),
+        reflink: reflink.map_err(|error| error.to_string()),
+        subvolumes: subvolumes.map_err(|error| error.to_string()),
         free_bytes: free_bytes(&instances)?,
     })
 }
@@ -125,17 +129,24 @@ fn can_rename(from: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-fn attempt(
-    from: &Path,
-    to: &Path,
-    clone: fn(&Path, &Path) -> io::Result<()>,
-) -> Result<(), String> {
+fn attempt(from: &Path, to: &Path, clone: fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
     let name = name();
     let (from, to) = (from.join(&name), to.join(&name));
     let result = clone(&from, &to);
     // Removes both, even after an error.
-    let result = result.and(remove(&to)).and(remove(&from));
-    result.map_err(|error| error.to_string())
+    result.and(remove(&to)).and(remove(&from))
+}
+
+/// A disk that is full, read-only or failing tells nothing about the ways to clone.
+fn require_disk(tried: &io::Result<()>) -> io::Result<()> {
+    let fault = tried
+        .as_ref()
+        .err()
+        .filter(|error| DiskFault::of(error).is_some());
+    match fault.and_then(io::Error::raw_os_error) {
+        Some(code) => Err(io::Error::from_raw_os_error(code)),
+        None => Ok(()),
+    }
 }
 
 fn try_reflink(from: &Path, to: &Path) -> io::Result<()> {

@@ -27,7 +27,7 @@ pub(super) fn prepare(layout: &Layout, (_, gid): (u32, u32)) -> Result<(), (Path
         make(&directory, mode).map_err(|error| (directory, error))?;
     }
     if Uid::effective().is_root() {
-        chown(layout.run(), Some(0), Some(gid)).map_err(|error| (layout.run(), error))?;
+        set_owner(&layout.run(), gid).map_err(|error| (layout.run(), error))?;
     }
     Ok(())
 }
@@ -39,6 +39,14 @@ pub(super) fn make(path: &Path, mode: u32) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     set_mode(path, mode)
+}
+
+fn set_owner(path: &Path, gid: u32) -> io::Result<()> {
+    let metadata = fs::metadata(path)?;
+    if (metadata.uid(), metadata.gid()) == (0, gid) {
+        return Ok(());
+    }
+    chown(path, Some(0), Some(gid))
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::{CloneError, StartError};
+use multidb_store::DiskFault;
 
 /// What to do about the failure of this instance; `None` where it passes by itself, or the error says it.
 pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
@@ -14,6 +15,8 @@ pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
             "Bring its data back and run \"multidb instance recover {instance}\", or run \
              \"multidb instance reset {instance}\" for a fresh clone."
         ),
+        InstanceError::Delete(CloneError::NoSpace { .. }) => DiskFault::Full.hint().to_owned(),
+        InstanceError::Delete(CloneError::Disk(error)) => error.fault.hint().to_owned(),
         InstanceError::Delete(_) => format!(
             "Its data is kept: \"multidb instance rm {instance}\" tries again, and \
              \"multidb instance recover {instance}\" leaves it as it is."
@@ -25,15 +28,19 @@ pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
         }
         InstanceError::Start(StartError::Runtime(error)) => return error.hint.clone(),
         InstanceError::Clone(CloneError::NoSpace { .. })
-        | InstanceError::Storage(CloneError::NoSpace { .. }) => {
-            "Remove instances or snapshots that are no longer needed.".to_owned()
-        }
+        | InstanceError::Storage(CloneError::NoSpace { .. }) => DiskFault::Full.hint().to_owned(),
+        InstanceError::Start(StartError::Disk(error))
+        | InstanceError::Clone(CloneError::Disk(error))
+        | InstanceError::Storage(CloneError::Disk(error)) => error.fault.hint().to_owned(),
         InstanceError::Clone(CloneError::SnapshotDamaged { .. }) => {
             "Import the snapshot again, or choose another one for a new instance.".to_owned()
         }
         InstanceError::Start(StartError::Unavailable(unavailable))
         | InstanceError::Unavailable(unavailable) => unavailable.hint(),
-        InstanceError::Stop(error) | InstanceError::Unknown(error) => return error.hint.clone(),
+        InstanceError::Stop(error) | InstanceError::Unknown(error) => {
+            let fault = DiskFault::in_text(&error.message).map(DiskFault::hint);
+            return error.hint.clone().or_else(|| fault.map(str::to_owned));
+        }
         InstanceError::NoSlot { .. } => {
             "Raise limits.max_running, or end the sessions of another instance.".to_owned()
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use multidb_store::{ProjectName, SnapshotId};
+use multidb_store::{DiskFault, ProjectName, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 use crate::import::ImportSource;
@@ -52,10 +52,12 @@ pub struct StatusView {
     pub snapshots: usize,
     /// The number of jobs that run.
     pub jobs: usize,
-    /// `btrfs-snapshot`, `reflink` or `copy`.
+    /// `btrfs-snapshot`, `reflink` or `copy`; `unknown` while the disk does not let a probe through.
     pub clone_method: String,
     /// The bytes free on the root's file system.
     pub disk_free_bytes: u64,
+    /// `no_disk_space`, `read_only_disk` or `disk_failed` if records cannot be written.
+    pub disk_fault: Option<DiskFault>,
     /// The number of instances that are marked as expired.
     pub marked: usize,
     /// For how many seconds no instance expires, since the wall clock jumped; none where expiry goes on.

@@ -3,6 +3,8 @@
 use multidb_actors::ports::Cloner;
 use multidb_actors::snapshot_index::ListSnapshots;
 use multidb_actors::supervisor::{CountInstances, GetExpiryStatus};
+use multidb_store::DiskFault;
+use rustix::fs::StatVfsMountFlags;
 
 use super::access::{Action, Caller, Resource, authorize};
 use super::model::StatusView;
@@ -31,8 +33,20 @@ impl Control {
             jobs: deps.jobs.running(),
             clone_method: deps.cloner.method().to_owned(),
             disk_free_bytes: deps.cloner.disk_free_bytes()?,
+            disk_fault: self.disk_fault(),
             marked: expiry.marked,
             expiry_paused_seconds: expiry.paused_for.map(|time| time.as_secs()),
         })
+    }
+    /// Why records cannot be written, by the file system or by the last attempt.
+    fn disk_fault(&self) -> Option<DiskFault> {
+        let stat = rustix::fs::statvfs(self.deps.layout.root());
+        match stat {
+            Ok(stat) if stat.f_flag.contains(StatVfsMountFlags::RDONLY) => {
+                Some(DiskFault::ReadOnly)
+            }
+            Ok(_) => self.deps.store.fault(),
+            Err(error) => DiskFault::of(&error.into()).or_else(|| self.deps.store.fault()),
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use multidb_actors::ports::FoundServers;
 use multidb_store::atomic_file;
-use multidb_store::{InstanceRecord, Layout, RootId};
+use multidb_store::{DiskFault, InstanceRecord, Layout, RootId};
 
 use super::{convert, root};
 use crate::config::{Config, RuntimeKind};
@@ -85,8 +85,13 @@ pub(super) fn keep_kind(layout: &Layout, kind: RuntimeKind) -> anyhow::Result<()
     }
     let path = path(layout);
     let text = format!("{kind}\n");
-    let written = atomic_file::replace(&path, text.as_bytes(), 0o644, |_| Ok(()));
-    written.with_context(|| format!("cannot write {}", path.display()))
+    match atomic_file::replace(&path, text.as_bytes(), 0o644, |_| Ok(())) {
+        Err(error) if DiskFault::of(&error).is_some() => {
+            tracing::warn!(path = %path.display(), %error, "the root's runtime is not kept before the next start");
+            Ok(())
+        }
+        written => written.with_context(|| format!("cannot write {}", path.display())),
+    }
 }
 
 fn read_kind(layout: &Layout) -> anyhow::Result<Option<RuntimeKind>> {

@@ -2,7 +2,7 @@
 
 use multidb_store::recovery::{Plan, RecordOrigin};
 use multidb_store::store::{Opened, Recovery};
-use multidb_store::{Layout, Store, error_chain};
+use multidb_store::{DiskFault, Layout, Store, StoreError, error_chain};
 
 /// Opens the records.
 ///
@@ -21,7 +21,8 @@ pub(super) fn open(layout: &Layout) -> anyhow::Result<Opened> {
         ),
         Recovery::Unwritable(error) => tracing::error!(
             error = error_chain(error),
-            "the records cannot be written, instances run as before; make room or mount the disk for writing"
+            hint = error.disk_fault().map(DiskFault::hint),
+            "the records cannot be written, running instances are served, and what would change a record is refused until it can be written"
         ),
     }
     let is_rebuilt = matches!(opened.recovery, Recovery::Rebuilt { .. });
@@ -40,6 +41,28 @@ pub(super) fn open(layout: &Layout) -> anyhow::Result<Opened> {
         );
     }
     Ok(opened)
+}
+
+/// Lets a write fail that the next start can make up for, if the disk is full, read-only or failing.
+///
+/// # Errors
+///
+/// It failed otherwise.
+pub(super) fn unless_of_disk(
+    written: Result<(), StoreError>,
+    what: &str,
+) -> Result<(), StoreError> {
+    match written {
+        Err(error) if error.disk_fault().is_some() => {
+            tracing::warn!(
+                error = error_chain(&error),
+                what,
+                "not recorded before the next start"
+            );
+            Ok(())
+        }
+        written => written,
+    }
 }
 
 fn tell(plan: &Plan, is_rebuilt: bool) {

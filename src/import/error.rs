@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use multidb_actors::ports::{CloneError, RuntimeError, StartError};
-use multidb_store::SnapshotId;
 use multidb_store::manifest::ManifestError;
+use multidb_store::{DiskFault, SnapshotId, error_chain};
 use tokio::task::JoinError;
 
 use super::script::ScriptError;
@@ -141,9 +141,20 @@ impl ImportError {
                 "Remove snapshots or instances that are not needed, or lower limits.disk_reserve."
                     .to_owned(),
             ),
-            Self::Runtime(error) | Self::Start(StartError::Runtime(error)) => error.hint.clone(),
-            _ => None,
+            Self::Runtime(RuntimeError {
+                hint: Some(hint), ..
+            })
+            | Self::Start(StartError::Runtime(RuntimeError {
+                hint: Some(hint), ..
+            })) => Some(hint.clone()),
+            _ => self.disk_fault().map(|fault| fault.hint().to_owned()),
         }
+    }
+
+    /// The fault of the disk that multidb, or a program of Postgres, met.
+    fn disk_fault(&self) -> Option<DiskFault> {
+        let log = self.detail().unwrap_or_default();
+        DiskFault::in_text(&error_chain(self)).or_else(|| DiskFault::in_text(&log))
     }
 
     /// The last lines of Postgres' log, if its server failed.

@@ -12,7 +12,7 @@ use multidb_store::{Layout, SnapshotId, SnapshotRecord, manifest};
 
 use super::error::ImportError;
 use super::tree::check_snapshot;
-use crate::clone::TreeCloner;
+use crate::clone::{TreeCloner, failed};
 use crate::fsutil::beneath::{Directory, TreeError};
 use crate::fsutil::directory;
 
@@ -51,7 +51,8 @@ impl Staging {
     pub(super) fn create(&self) -> Result<(), ImportError> {
         let id = || self.id.clone();
         // Trusted path: only multidb can write the directory of the snapshots.
-        if self.published.exists() {
+        let exists = self.published.try_exists();
+        if exists.map_err(|source| ImportError::io("read", &self.published, source))? {
             return Err(ImportError::Exists { id: id() });
         }
         match directory::create_new(&self.path, MODE) {
@@ -105,7 +106,8 @@ impl Staging {
     /// not announced the snapshot.
     pub(super) fn remove(&self, cloner: &TreeCloner) -> Result<(), CloneError> {
         // Trusted path: only multidb can write the directory of the snapshots.
-        if self.path.exists() {
+        let exists = self.path.try_exists();
+        if exists.map_err(|error| failed("read", &self.path, &error))? {
             cloner.remove_tree(&self.path)
         } else {
             cloner.remove_tree(&self.published)

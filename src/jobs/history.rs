@@ -3,15 +3,20 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use multidb_store::{JobFailure, JobRecord, JobState, SnapshotId, Store, error_chain};
+use multidb_store::store::StoredJobs;
+use multidb_store::{JobFailure, JobRecord, JobState, SnapshotId, Store, StoreError, error_chain};
 
-/// Reads all jobs. Those that had not ended have failed: their work ended with the last daemon.
+/// All jobs. Those that had not ended have failed: their work ended with the last daemon.
 /// Nothing here is an error, since the daemon serves its clients without a history as well.
 ///
 /// An import whose snapshot is there was done: it published the snapshot and was killed before its record
 /// was written. No job starts for the id of an existing snapshot.
-pub(super) fn load(store: &Store, snapshots: &HashSet<SnapshotId>) -> Vec<JobRecord> {
-    let stored = match store.jobs() {
+pub(super) fn load(
+    store: &Store,
+    stored: Result<StoredJobs, StoreError>,
+    snapshots: &HashSet<SnapshotId>,
+) -> Vec<JobRecord> {
+    let stored = match stored {
         Ok(stored) => stored,
         Err(error) => {
             tracing::warn!(
@@ -57,7 +62,7 @@ fn fail(record: &mut JobRecord) {
     record.fail(failure, Timestamp::now());
 }
 
-fn warn_if_failed(result: Result<(), multidb_store::StoreError>) {
+fn warn_if_failed(result: Result<(), StoreError>) {
     if let Err(error) = result {
         tracing::warn!(
             error = error_chain(&error),

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use multidb_store::{JobId, JobKind, JobRecord, JobState, ProjectName, SnapshotId, Store};
+use multidb_store::store::StoredJobs;
+use multidb_store::{
+    JobId, JobKind, JobRecord, JobState, ProjectName, SnapshotId, Store, StoreError,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -65,13 +68,18 @@ struct Job {
 }
 
 impl Registry {
-    /// Opens the history; jobs will run on this runtime. Blocks while it reads and writes.
+    /// Takes the stored history; jobs will run on this runtime. Blocks while it writes.
     ///
     /// A job that had not ended has failed, since its work ended with the last daemon, unless its snapshot is
     /// one of these.
-    pub fn open(store: Store, runtime: Handle, snapshots: &HashSet<SnapshotId>) -> Self {
+    pub fn open(
+        store: Store,
+        stored: Result<StoredJobs, StoreError>,
+        runtime: Handle,
+        snapshots: &HashSet<SnapshotId>,
+    ) -> Self {
         let stopping = CancellationToken::new();
-        let records = history::load(&store, snapshots);
+        let records = history::load(&store, stored, snapshots);
         let next = records.iter().map(|record| record.id).max();
         let mut jobs = Jobs {
             next: next.map_or(JobId::FIRST, JobId::next),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use multidb_store::{JobFailure, JobId, JobKind, JobRecord, JobState, Layout, Store};
+use multidb_store::{JobFailure, JobId, JobKind, JobRecord, JobState, Layout, SnapshotId, Store};
 use proptest::prelude::*;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -39,7 +39,7 @@ impl Fixture {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self {
-            registry: Registry::open(open(&directory), Handle::current(), &HashSet::new()),
+            registry: reopened(open(&directory), &HashSet::new()),
             directory,
             working: Arc::default(),
         }
@@ -107,7 +107,7 @@ impl Fixture {
         self.registry.stop().await;
         drop(self.registry);
         Self {
-            registry: Registry::open(open(&self.directory), Handle::current(), &HashSet::new()),
+            registry: reopened(open(&self.directory), &HashSet::new()),
             directory: self.directory,
             working: self.working,
         }
@@ -117,6 +117,11 @@ impl Fixture {
 fn open(directory: &tempfile::TempDir) -> Store {
     let layout = Layout::new(directory.path());
     Store::open_or_rebuild(&layout).unwrap().store
+}
+
+fn reopened(store: Store, snapshots: &HashSet<SnapshotId>) -> Registry {
+    let stored = store.jobs();
+    Registry::open(store, stored, Handle::current(), snapshots)
 }
 
 fn new_job(snapshot: Option<&str>) -> NewJob {
@@ -318,7 +323,7 @@ async fn job_that_a_killed_daemon_left_has_failed() {
         }
         store.put_job(&record).unwrap();
     }
-    let registry = Registry::open(store, Handle::current(), &HashSet::new());
+    let registry = reopened(store, &HashSet::new());
     for id in [1, 2].map(JobId::from_number) {
         let job = registry.wait(id).await.unwrap();
         assert_eq!(job.state, JobState::Failed);
@@ -342,7 +347,7 @@ async fn job_whose_snapshot_a_killed_daemon_published_is_done() {
         store.put_job(&record).unwrap();
     }
     let snapshots = HashSet::from(["published".parse().unwrap()]);
-    let registry = Registry::open(store, Handle::current(), &snapshots);
+    let registry = reopened(store, &snapshots);
     let states: Vec<_> = registry.list().iter().map(|job| job.state).collect();
     assert_eq!(states, [JobState::Done, JobState::Failed]);
 }

@@ -31,8 +31,8 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -234,6 +234,12 @@ async fn write_passwd(settings: &DockerSettings) -> Result<PathBuf, RuntimeError
     );
     let written = path.clone();
     let write = move || {
+        let is_written = fs::read(&written).is_ok_and(|old| old == text.as_bytes())
+            && fs::metadata(&written).is_ok_and(|old| old.mode() & 0o777 == MODE);
+        if is_written {
+            // So that a disk that is full or read-only does not matter.
+            return Ok(());
+        }
         create_missing(&dir, 0o711)?;
         atomic_file::replace(&written, text.as_bytes(), MODE, |file| {
             // The umask may have taken bits away.

@@ -9,15 +9,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use multidb_actors::ports::{
-    FoundPostgres, FoundServers, RunningPostgres, Runtime, RuntimeError, ServerError, ServerId,
-    StartError, Unavailable,
+    DiskError, FoundPostgres, FoundServers, RunningPostgres, Runtime, RuntimeError, ServerError,
+    ServerId, StartError, Unavailable,
 };
-use multidb_store::{InstanceRecord, Layout, RuntimeKind, error_chain};
+use multidb_store::{DiskFault, InstanceRecord, Layout, RuntimeKind, error_chain};
 
 use super::{PostgresHost, Purpose, ServerSpec};
 
 /// The kinds of runtimes.
 const KINDS: [RuntimeKind; 2] = [RuntimeKind::Docker, RuntimeKind::Process];
+
+/// A start writes more than this.
+const START_BYTES_MIN: u64 = 1 << 20;
 
 /// Instances on a host.
 pub struct InstanceRuntime {
@@ -49,6 +52,12 @@ impl InstanceRuntime {
             _ if self.is_away.load(Ordering::Relaxed) => self.check().await,
             _ => Ok(()),
         }
+    }
+
+    /// Whether the disk has too little room for any start.
+    fn is_disk_full(&self) -> bool {
+        let stat = rustix::fs::statvfs(self.layout.instances());
+        stat.is_ok_and(|stat| stat.f_bavail * stat.f_frsize < START_BYTES_MIN)
     }
 
     /// Whether the host answers now.
@@ -107,13 +116,24 @@ impl Runtime for InstanceRuntime {
             log: self.layout.instance_log(record.uid),
             settings: Vec::new(),
         };
-        match self.host.start_server(&spec).await {
+        let started = match self.host.start_server(&spec).await {
             Err(StartError::Runtime(error)) => Err(match self.explain(error).await {
                 ServerError::Unavailable(unavailable) => unavailable.into(),
                 ServerError::Failed(error) => error.into(),
             }),
             started => started,
-        }
+        };
+        started.map_err(|error| match error.with_disk_fault() {
+            // Postgres cannot even tell why it exits.
+            StartError::Exited { status, log } if self.is_disk_full() => {
+                StartError::Disk(DiskError {
+                    fault: DiskFault::Full,
+                    message: format!("postgres exited: {status}"),
+                    log,
+                })
+            }
+            error => error,
+        })
     }
 
     async fn stop(&self, server: ServerId, timeout: Duration) -> Result<(), ServerError> {

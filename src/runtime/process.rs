@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use multidb_actors::ports::{Endpoint, FoundPostgres, RunningPostgres, RuntimeError, StartError};
-use multidb_store::{InstanceUid, Layout, RuntimeKind};
+use multidb_store::{DiskFault, InstanceUid, Layout, RuntimeKind};
 use tokio::runtime::Handle;
 
 mod adopt;
@@ -139,7 +139,14 @@ impl PostgresHost for ProcessHost {
     async fn stop_server(&self, uid: InstanceUid, timeout: Duration) -> Result<(), RuntimeError> {
         let _lock = self.locks.lock(uid).await;
         self.stop_found(uid, timeout).await?;
-        forget(&self.layout, uid)
+        match forget(&self.layout, uid) {
+            // It has stopped, and the files harm nothing: the next start replaces them.
+            Err(error) if DiskFault::in_text(&error.message).is_some() => {
+                tracing::warn!(error = error.message, "the files of a server are left");
+                Ok(())
+            }
+            forgotten => forgotten,
+        }
     }
 
     async fn running_servers(&self) -> Result<RunningServers, RuntimeError> {

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use crate::disk_fault::FileError;
 use crate::ids::InstanceUid;
 use crate::layout::{Layout, PARTIAL_DATA};
 use crate::manifest::{self, ManifestError};
@@ -62,18 +63,14 @@ impl ClonesOnDisk {
 
 /// The uids of the directories, and the paths of those that have another name.
 fn list(instances: &Path) -> Result<(Vec<InstanceUid>, Vec<PathBuf>), ManifestError> {
-    let failed = |source| ManifestError::Io {
-        action: "list",
-        path: instances.to_owned(),
-        source,
-    };
+    let failed = FileError::at("list", instances);
     let (mut uids, mut foreign) = (Vec::new(), Vec::new());
     let entries = match fs::read_dir(instances) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok((uids, foreign)),
-        entries => entries.map_err(failed)?,
+        entries => entries.map_err(&failed)?,
     };
     for entry in entries {
-        let entry = entry.map_err(failed)?;
+        let entry = entry.map_err(&failed)?;
         let name = entry.file_name();
         let is_hidden = name.as_encoded_bytes().starts_with(b".");
         if is_hidden || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -110,7 +107,19 @@ fn inspect_all(layout: &Layout, uids: &[InstanceUid]) -> Vec<FoundClone> {
 /// One clone, as it is on disk.
 pub fn inspect(layout: &Layout, uid: InstanceUid) -> FoundClone {
     let directory = layout.instance(uid);
-    let has_data = is_directory(&layout.instance_data(uid));
+    let data = layout.instance_data(uid);
+    let has_data = match is_directory(&data) {
+        Ok(has_data) => has_data,
+        // It may be complete.
+        Err(error) => {
+            let why = error_chain(&FileError::at("read", &data)(error));
+            return FoundClone {
+                uid,
+                manifest: FoundManifest::Unreadable(why),
+                has_data: false,
+            };
+        }
+    };
     let unfinished = || !has_data && is_unfinished(&directory);
     let manifest = match manifest::read::<InstanceRecord>(&directory) {
         Ok(record) if record.uid == uid => FoundManifest::Record(Box::new(record)),
@@ -138,7 +147,10 @@ pub fn why_unusable(record: &InstanceRecord, clone: Option<&FoundClone>) -> Opti
         return Some("its directory is missing".to_owned());
     };
     if !clone.has_data {
-        return Some("its data is missing".to_owned());
+        return Some(match &clone.manifest {
+            FoundManifest::Unreadable(why) => why.clone(),
+            _ => "its data is missing".to_owned(),
+        });
     }
     match &clone.manifest {
         FoundManifest::Foreign(why) => Some(why.clone()),
@@ -168,15 +180,21 @@ pub fn is_unfinished(directory: &Path) -> bool {
     })
 }
 
-fn is_directory(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
+fn is_directory(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The directories in a directory; none if it cannot be listed.
 pub(crate) fn subdirectories(parent: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten();
     let paths = entries.filter_map(|entry: io::Result<_>| Some(entry.ok()?.path()));
-    let mut directories: Vec<_> = paths.filter(|path| is_directory(path)).collect();
+    let mut directories: Vec<_> = paths
+        .filter(|path| is_directory(path).unwrap_or(false))
+        .collect();
     directories.sort_unstable();
     directories
 }

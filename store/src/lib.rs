@@ -7,6 +7,8 @@
 //! | --- | --- |
 //! | [`atomic_file`] | small files that are replaced in one step |
 //! | [`clones`] | the clones as a start finds them |
+//! | [`directory`] | creating directories, and renaming complete ones into place
+//! | [`disk_fault`] | the faults of a disk, which are no damage
 //! | [`epochs`] | the counter of epochs |
 //! | [`ids`] | names and identifiers, validated on construction |
 //! | [`records`] | the stored types: instances, snapshots and jobs |
@@ -21,6 +23,8 @@
 pub mod atomic_file;
 pub mod clones;
 pub mod codec;
+pub mod directory;
+pub mod disk_fault;
 pub mod epochs;
 pub mod ids;
 pub mod layout;
@@ -31,6 +35,7 @@ pub mod recovery;
 pub mod root;
 pub mod store;
 
+pub use disk_fault::{DiskFault, FileError};
 pub use epochs::Epochs;
 pub use ids::{InstanceName, InstanceUid, InvalidName, JobId, ProjectName, SnapshotId};
 pub use layout::Layout;

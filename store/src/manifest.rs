@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file;
+use crate::disk_fault::FileError;
 use crate::records::{InstanceRecord, SnapshotRecord};
 
 /// The manifest's file name.
@@ -32,16 +33,8 @@ const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The file could not be read or written.
-    #[error("cannot {action} {}", .path.display())]
-    Io {
-        /// The operation.
-        action: &'static str,
-        /// The path.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The file is not a manifest of this kind.
     #[error("{} is not a manifest of kind \"{kind}\"", .path.display())]
     Content {
@@ -66,7 +59,7 @@ pub enum ManifestError {
 impl ManifestError {
     /// Whether there is no manifest.
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == ErrorKind::NotFound)
+        matches!(self, Self::Io(error) if error.source.kind() == ErrorKind::NotFound)
     }
 
     /// Whether the bytes are wrong. An error of the device and a newer version are no damage.
@@ -74,7 +67,7 @@ impl ManifestError {
         match self {
             Self::Content { .. } => true,
             Self::Version { .. } => false,
-            Self::Io { source, .. } => {
+            Self::Io(FileError { source, .. }) => {
                 // A link in its place is not followed.
                 let is_link = source.raw_os_error() == Some(Errno::LOOP.raw_os_error());
                 let kinds = [
@@ -116,14 +109,6 @@ struct Header {
     kind: String,
 }
 
-fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> ManifestError + 'a {
-    move |source| ManifestError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
-}
-
 /// Writes the manifest of a directory. Durable when it returns; a crash leaves the old one or the
 /// new one.
 ///
@@ -132,8 +117,8 @@ fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> M
 /// The directory or the file cannot be written.
 pub fn write<T: Described>(directory: &Path, record: &T) -> Result<(), ManifestError> {
     let path = directory.join(FILE_NAME);
-    atomic_file::replace(&path, &text(&path, record)?, MODE, |_| Ok(()))
-        .map_err(io_error("write", &path))
+    let written = atomic_file::replace(&path, &text(&path, record)?, MODE, |_| Ok(()));
+    Ok(written.map_err(FileError::at("write", &path))?)
 }
 
 /// Writes the first manifest of a new directory, and returns its file. It is visible at once, and durable when
@@ -145,8 +130,8 @@ pub fn write<T: Described>(directory: &Path, record: &T) -> Result<(), ManifestE
 /// The directory or the file cannot be written.
 pub fn create<T: Described>(directory: &Path, record: &T) -> Result<File, ManifestError> {
     let path = directory.join(FILE_NAME);
-    atomic_file::replace_unsynced(&path, &text(&path, record)?, MODE)
-        .map_err(io_error("write", &path))
+    let created = atomic_file::replace_unsynced(&path, &text(&path, record)?, MODE);
+    Ok(created.map_err(FileError::at("write", &path))?)
 }
 
 /// The text of the manifest at this path.
@@ -172,7 +157,7 @@ fn text<T: Described>(path: &Path, record: &T) -> Result<Vec<u8>, ManifestError>
 ///
 /// The directory cannot be opened or synced.
 pub fn sync_directory(directory: &Path) -> Result<(), ManifestError> {
-    atomic_file::sync_directory(directory).map_err(io_error("sync", directory))
+    Ok(atomic_file::sync_directory(directory).map_err(FileError::at("sync", directory))?)
 }
 
 /// Reads the manifest of a directory.
@@ -182,7 +167,7 @@ pub fn sync_directory(directory: &Path) -> Result<(), ManifestError> {
 /// There is none, or it is not of this kind.
 pub fn read<T: Described>(directory: &Path) -> Result<T, ManifestError> {
     let path = directory.join(FILE_NAME);
-    let text = read_file(&path).map_err(io_error("read", &path))?;
+    let text = read_file(&path).map_err(FileError::at("read", &path))?;
     let content = |source| ManifestError::Content {
         path: path.clone(),
         kind: T::KIND,
@@ -243,8 +228,8 @@ pub fn scan_some<T: Described>(
     is_wanted: impl Fn(&OsStr) -> bool,
 ) -> Result<Vec<Scanned<T>>, ManifestError> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(parent).map_err(io_error("list", parent))? {
-        let entry = entry.map_err(io_error("list", parent))?;
+    for entry in fs::read_dir(parent).map_err(FileError::at("list", parent))? {
+        let entry = entry.map_err(FileError::at("list", parent))?;
         let name = entry.file_name();
         let is_hidden = name.as_encoded_bytes().starts_with(b".");
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());

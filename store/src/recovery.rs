@@ -9,6 +9,7 @@
 //!
 //! | record of the name | its clone | other complete clones of the name | result |
 //! | --- | --- | --- | --- |
+//! | any | cannot be read | any | it is shown as failed, and all of them are left alone |
 //! | any | complete | of lower epochs | it is served, the others are deleted |
 //! | any | complete | one of a higher epoch | that one is served, the others are deleted |
 //! | ready | without data | any | the one of the highest epoch is served |
@@ -277,6 +278,18 @@ impl Planning<'_> {
     fn of_record(&mut self, record: InstanceRecord, has_data: bool, others: &[&InstanceRecord]) {
         let best = others.first().copied();
         let is_deleted = record.phase == Phase::Deleting || self.trashed.contains(&record.uid);
+        if let (false, Some(why)) = (has_data, self.unreadable(&record)) {
+            for other in others {
+                self.used.insert(other.uid);
+                let why = format!(
+                    "the newer clone of instance \"{}\" cannot be read",
+                    record.name
+                );
+                self.plan.left_alone.push((other.uid, why));
+            }
+            self.show_as_failed(record, why);
+            return;
+        }
         if has_data {
             match best {
                 Some(best) if best.epoch > record.epoch => {
@@ -308,18 +321,34 @@ impl Planning<'_> {
                 }
             }
             _ => {
-                // Its directory stays: the data may be brought back by hand.
-                self.used.insert(record.uid);
                 let clone = self.clones.get(&record.uid).copied();
                 let why = why_unusable(&record, clone);
-                self.plan.instances.push(Recovered {
-                    unusable: Some(why.unwrap_or_else(|| OF_ANOTHER.to_owned())),
-                    record,
-                    origin: RecordOrigin::Database,
-                    mends_manifest: false,
-                });
+                let why = why.unwrap_or_else(|| OF_ANOTHER.to_owned());
+                self.show_as_failed(record, why);
             }
         }
+    }
+
+    /// Why the clone of a record cannot be read for now. It may be complete.
+    fn unreadable(&self, record: &InstanceRecord) -> Option<String> {
+        match &self.clones.get(&record.uid)?.manifest {
+            FoundManifest::Unreadable(why) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// Its directory stays: the data may be brought back by hand.
+    fn show_as_failed(&mut self, record: InstanceRecord, why: String) {
+        self.used.insert(record.uid);
+        self.plan.instances.push(Recovered {
+            record: InstanceRecord {
+                phase: Phase::Ready,
+                ..record
+            },
+            origin: RecordOrigin::Database,
+            unusable: Some(why),
+            mends_manifest: false,
+        });
     }
 
     /// Decides about a clone that no name has.

@@ -22,6 +22,7 @@ pub use self::id::{InvalidRootId, RootId};
 pub use self::lock::RootLock;
 
 use crate::atomic_file;
+use crate::disk_fault::{DiskFault, FileError};
 use crate::layout::Layout;
 use crate::manifest::{self, Described};
 use crate::records::{InstanceRecord, SnapshotRecord};
@@ -83,16 +84,8 @@ pub enum RootError {
         root: PathBuf,
     },
     /// A file could not be read or written.
-    #[error("cannot {action} {}", .path.display())]
-    Io {
-        /// The operation.
-        action: &'static str,
-        /// The path.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
 }
 
 impl RootError {
@@ -112,7 +105,7 @@ impl RootError {
             Self::Locked { .. } => {
                 Some("Stop the other daemon first, or name another root in the configuration.")
             }
-            Self::Io { .. } => None,
+            Self::Io(error) => error.fault().map(DiskFault::hint),
         }
     }
 }
@@ -138,14 +131,6 @@ struct Marker {
     instances_created_at: Option<Timestamp>,
 }
 
-fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> RootError + 'a {
-    move |source| RootError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
-}
-
 /// Tells what the directory is, and changes nothing.
 ///
 /// # Errors
@@ -164,7 +149,7 @@ pub fn inspect(layout: &Layout) -> Result<RootKind, RootError> {
     let names = match list(root) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(RootKind::New),
-        Err(error) => return Err(io_error("list", root)(error)),
+        Err(error) => return Err(FileError::at("list", root)(error).into()),
     };
     if has_records(layout)
         || has_manifest::<InstanceRecord>(&layout.instances())
@@ -200,14 +185,14 @@ pub fn identify(layout: &Layout) -> Result<RootId, RootError> {
     let instances = layout.instances();
     match fs::create_dir(&instances) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(io_error("create", &instances)(error));
+            return Err(FileError::at("create", &instances)(error).into());
         }
         Ok(()) | Err(_) => {}
     }
     let path = layout.marker();
     let marker = Marker {
         multidb_root: FORMAT,
-        id: RootId::random().map_err(io_error("choose the identity in", &path))?,
+        id: RootId::random().map_err(FileError::at("choose the identity in", &path))?,
         instances_created_at: instances_created_at(layout)?,
     };
     let content = |source| RootError::Marker {
@@ -217,7 +202,7 @@ pub fn identify(layout: &Layout) -> Result<RootId, RootError> {
     let mut text = serde_json::to_vec_pretty(&marker).map_err(content)?;
     text.push(b'\n');
     atomic_file::replace(&path, &text, MARKER_MODE, |_| Ok(()))
-        .map_err(io_error("write", &path))?;
+        .map_err(FileError::at("write", &path))?;
     Ok(marker.id)
 }
 
@@ -227,7 +212,7 @@ fn instances_created_at(layout: &Layout) -> Result<Option<Timestamp>, RootError>
     let metadata = match fs::metadata(&path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("read", &path)(error)),
+        Err(error) => return Err(FileError::at("read", &path)(error).into()),
     };
     let created = metadata.created().ok();
     Ok(created.and_then(|created| created.try_into().ok()))
@@ -239,16 +224,16 @@ fn read_marker(layout: &Layout) -> Result<Option<Marker>, RootError> {
         Ok(metadata) if metadata.is_file() => metadata.len(),
         Ok(_) => {
             let error = io::Error::other("it is not a file");
-            return Err(io_error("read", &path)(error));
+            return Err(FileError::at("read", &path)(error).into());
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("read", &path)(error)),
+        Err(error) => return Err(FileError::at("read", &path)(error).into()),
     };
     if size > MARKER_BYTES_MAX {
         let error = io::Error::new(io::ErrorKind::FileTooLarge, "it is too large");
-        return Err(io_error("read", &path)(error));
+        return Err(FileError::at("read", &path)(error).into());
     }
-    let text = fs::read(&path).map_err(io_error("read", &path))?;
+    let text = fs::read(&path).map_err(FileError::at("read", &path))?;
     /// The part that every version has.
     #[derive(Deserialize)]
     struct Header {

@@ -8,13 +8,14 @@ use std::fs::File;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::clones::ClonesOnDisk;
+use crate::disk_fault::{DiskFault, FileError};
 use crate::ids::{InstanceName, InstanceUid};
 use crate::layout::Layout;
 use crate::manifest;
@@ -44,6 +45,8 @@ pub struct Store {
     layout: Layout,
     /// `None` after a failure, until it is open again.
     database: Arc<RwLock<Option<Database>>>,
+    /// Why the records cannot be written, since the last attempt.
+    fault: Arc<Mutex<Option<DiskFault>>>,
 }
 
 /// A store that was just opened.
@@ -60,6 +63,8 @@ pub struct Opened {
     pub observed: ObservedTime,
     /// When a deletion by expiry last began.
     pub last_expiry: Option<ObservedTime>,
+    /// The history of jobs.
+    pub jobs: Result<StoredJobs, StoreError>,
 }
 
 /// What happened to the database before it was open.
@@ -111,8 +116,10 @@ impl Store {
             }
             Ok(contents) => Ok((contents, Recovery::New)),
             Err(error) if error.is_unwritable() && existed => {
-                let contents = unwritable::read_copy(layout, &error)?;
-                Ok((contents, Recovery::Unwritable(error)))
+                match unwritable::read_copy(layout)? {
+                    Some(contents) => Ok((contents, Recovery::Unwritable(error))),
+                    None => Err(error),
+                }
             }
             Err(error) if !error.is_damage() => Err(error),
             Err(error) => {
@@ -140,6 +147,7 @@ impl Store {
         let manifests = clones.clones.iter().filter_map(|clone| clone.record());
         let observed = times::latest(&database, records.iter().chain(manifests))?;
         let last_expiry = database.time(StoredTime::LastExpiry)?;
+        let jobs = jobs::read(&database);
         let plan = recovery::plan(Found {
             records,
             clones: clones.clones,
@@ -167,17 +175,32 @@ impl Store {
             done => done?,
         };
         mend_manifests(layout, &plan);
+        let fault = match &recovery {
+            Recovery::Unwritable(error) => error.disk_fault(),
+            Recovery::None | Recovery::New | Recovery::Rebuilt { .. } => None,
+        };
         Ok(Opened {
             store: Self {
                 layout: layout.clone(),
                 database: Arc::new(RwLock::new(database)),
+                fault: Arc::new(Mutex::new(fault)),
             },
             plan,
             foreign: clones.foreign,
             recovery,
             observed,
             last_expiry,
+            jobs,
         })
+    }
+
+    /// Why the records cannot be written, if the last attempt failed by a fault of the disk.
+    pub fn fault(&self) -> Option<DiskFault> {
+        *self.lock_fault()
+    }
+
+    fn lock_fault(&self) -> MutexGuard<'_, Option<DiskFault>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the records that the plan changes.
@@ -240,6 +263,16 @@ impl Store {
     /// (`Config::set_global_error`), so it is opened again and the action is retried once. A panic of sled is an
     /// error of the database.
     fn run<T>(&self, action: impl Fn(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let result = self.run_again_if_failed(action);
+        let fault = result.as_ref().err().and_then(StoreError::disk_fault);
+        *self.lock_fault() = fault;
+        result
+    }
+
+    fn run_again_if_failed<T>(
+        &self,
+        action: impl Fn(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let action = |database: &Database| catch_panic(AssertUnwindSafe(|| action(database)));
         let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(database) = &*open {
@@ -287,12 +320,7 @@ fn sync_clones(layout: &Layout, plan: &Plan) -> Result<(), StoreError> {
     }
     let path = layout.instances();
     let sync = || -> io::Result<()> { Ok(rustix::fs::syncfs(File::open(&path)?)?) };
-    let synced = sync();
-    synced.map_err(|source| StoreError::Io {
-        action: "sync",
-        path,
-        source,
-    })
+    Ok(sync().map_err(FileError::at("sync", &path))?)
 }
 
 /// Writes the manifests that are damaged or missing beside the data of an instance.

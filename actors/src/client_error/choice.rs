@@ -148,6 +148,9 @@ impl From<&RevisionError> for ClientError {
             RevisionError::Repository { .. } => {
                 Self::new(sqlstate::SYSTEM_ERROR, "the git repository cannot be read")
             }
+            RevisionError::Disk(error) => {
+                Self::of_disk("the git repository cannot be fetched".to_owned(), error)
+            }
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Errors of an instance: its clone, its start, its stop.
 
-use multidb_store::InstanceName;
+use multidb_store::{DiskFault, InstanceName};
 
 use super::ClientError;
 use crate::instance::InstanceError;
-use crate::ports::{CloneError, StartError, Unavailable};
+use crate::ports::{CloneError, DiskError, StartError, Unavailable};
 use crate::text;
 use crate::wire::sqlstate;
 
@@ -28,6 +28,7 @@ impl ClientError {
                 not_started().detail(exit_detail(status, log))
             }
             InstanceError::Start(StartError::Runtime(_)) => not_started(),
+            InstanceError::Start(StartError::Disk(error)) => not_started().because_of_disk(error),
             InstanceError::Start(StartError::Unavailable(unavailable))
             | InstanceError::Unavailable(unavailable) => Self::of_unavailable(
                 format!("instance \"{instance}\" is unavailable"),
@@ -76,7 +77,8 @@ impl ClientError {
                 "Bring its data back and run \"multidb instance recover {instance}\", or run \"multidb instance reset {instance}\" for a fresh clone."
             )),
             InstanceError::GivenUp => Self::given_up(instance),
-            InstanceError::Storage(error @ CloneError::NoSpace { .. }) => of_clone(instance, error),
+            InstanceError::Storage(error @ (CloneError::NoSpace { .. } | CloneError::Disk(_)))
+            | InstanceError::Delete(error @ CloneError::Disk(_)) => of_clone(instance, error),
             InstanceError::Deleted
             | InstanceError::Died
             | InstanceError::Storage(_)
@@ -96,6 +98,32 @@ impl ClientError {
         .hint(format!(
             "Run \"multidb instance recover {instance}\" to use it again, and report the defect."
         ))
+    }
+
+    /// The error for a fault of the disk.
+    pub(super) fn of_disk(message: impl Into<String>, error: &DiskError) -> Self {
+        Self::new(sqlstate::IO_ERROR, message).because_of_disk(error)
+    }
+
+    /// This error, with a fault of the disk as its cause.
+    fn because_of_disk(self, error: &DiskError) -> Self {
+        let sqlstate = match error.fault {
+            DiskFault::Full => sqlstate::DISK_FULL,
+            DiskFault::ReadOnly | DiskFault::Device => sqlstate::IO_ERROR,
+        };
+        let fault = text::sentence(&error.fault.to_string());
+        let lines = last_lines(&error.log);
+        let detail = if lines.is_empty() {
+            fault
+        } else {
+            format!(
+                "{fault} The last lines of Postgres' log:\n{}",
+                lines.join("\n")
+            )
+        };
+        Self { sqlstate, ..self }
+            .detail(detail)
+            .hint(error.fault.hint())
     }
 
     /// The error for a runtime that is away.
@@ -139,6 +167,10 @@ fn of_clone(instance: &InstanceName, error: &CloneError) -> ClientError {
         CloneError::Failed { .. } => ClientError::new(
             sqlstate::SYSTEM_ERROR,
             format!("could not create instance \"{instance}\""),
+        ),
+        CloneError::Disk(error) => ClientError::of_disk(
+            format!("could not write for instance \"{instance}\""),
+            error,
         ),
     }
 }

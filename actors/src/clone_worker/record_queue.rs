@@ -5,11 +5,11 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use multidb_store::StoreError;
+use multidb_store::{DiskFault, StoreError};
 use tokio::sync::oneshot;
 
 use super::{Executor, Lane, worker_ended};
-use crate::ports::{CloneError, Cloner, RecordChange, Records};
+use crate::ports::{CloneError, Cloner, DiskError, RecordChange, Records};
 
 /// A change and the reply to the one who waits for it.
 struct Pending {
@@ -90,15 +90,19 @@ impl RecordQueue {
     }
 
     fn failed(&self, error: &StoreError) -> CloneError {
-        if error.is_out_of_space() {
+        let message = multidb_store::error_chain(error);
+        match error.disk_fault() {
             // The record did not fit; the reserve applies to data only.
-            return CloneError::NoSpace {
+            Some(DiskFault::Full) => CloneError::NoSpace {
                 free_bytes: self.cloner.disk_free_bytes().unwrap_or(0),
                 reserve_bytes: 0,
-            };
-        }
-        CloneError::Failed {
-            message: multidb_store::error_chain(error),
+            },
+            Some(fault) => CloneError::Disk(DiskError {
+                fault,
+                message,
+                log: Vec::new(),
+            }),
+            None => CloneError::Failed { message },
         }
     }
 

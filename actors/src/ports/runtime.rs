@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use multidb_store::{InstanceRecord, InstanceUid, RuntimeKind};
 use serde::Serialize;
 
-use super::Endpoint;
+use super::{DiskError, Endpoint};
 use crate::instance::{Found, InstanceError};
 
 /// Runs Postgres on instances' data: in a container, or as a local process.
@@ -153,6 +153,10 @@ pub enum StartError {
         #[serde(skip)]
         RuntimeError,
     ),
+    /// The disk is full, read-only, or failed.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Disk(#[from] DiskError),
     /// The instance's runtime is away.
     #[error(transparent)]
     #[serde(untagged)]
@@ -160,11 +164,30 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// The error of a start whose Postgres or runtime met a fault of the disk tells that.
+    #[must_use]
+    pub fn with_disk_fault(self) -> Self {
+        let disk = match &self {
+            Self::Exited { status, log } => {
+                let found = log.iter().rev().find_map(|line| DiskError::in_text(line));
+                found.map(|error| DiskError {
+                    message: format!("postgres exited: {status}: {}", error.message),
+                    log: log.clone(),
+                    ..error
+                })
+            }
+            Self::Runtime(error) => DiskError::in_text(&error.message),
+            Self::Disk(_) | Self::Unavailable(_) => None,
+        };
+        disk.map_or(self, Self::Disk)
+    }
+
     /// The stable word for programs; `code` in the serialized form.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Exited { .. } => "postgres_exited",
             Self::Runtime(_) => "start_failed",
+            Self::Disk(error) => error.fault.code(),
             Self::Unavailable(unavailable) => unavailable.code(),
         }
     }

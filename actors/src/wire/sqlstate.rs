@@ -42,7 +42,7 @@ pub const INVALID_CATALOG_NAME: SqlState = SqlState("3D000");
 pub const INVALID_AUTHORIZATION_SPECIFICATION: SqlState = SqlState("28000");
 /// `invalid_password`: wrong, or the user does not exist.
 pub const INVALID_PASSWORD: SqlState = SqlState("28P01");
-/// `disk_full`: no space for a clone.
+/// `disk_full`: no room for a clone, a record, or a start.
 pub const DISK_FULL: SqlState = SqlState("53100");
 /// `too_many_connections`: of clients, or of running instances.
 pub const TOO_MANY_CONNECTIONS: SqlState = SqlState("53300");
@@ -66,6 +66,8 @@ pub const CANNOT_CONNECT_NOW: SqlState = SqlState("57P03");
 pub const IDLE_SESSION_TIMEOUT: SqlState = SqlState("57P05");
 /// `system_error`: something outside Postgres failed.
 pub const SYSTEM_ERROR: SqlState = SqlState("58000");
+/// `io_error`: the disk is read-only, or failed.
+pub const IO_ERROR: SqlState = SqlState("58030");
 /// `internal_error`: a defect of multidb.
 pub const INTERNAL_ERROR: SqlState = SqlState("XX000");
 /// `data_corrupted`: a snapshot does not match its manifest.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 
 use multidb_actors::ports::{RecordChange, Records};
 use multidb_store::{
-    InstanceName, InstanceRecord, InstanceUid, ObservedTime, Phase, StoreError, StoredTime,
+    FileError, InstanceName, InstanceRecord, InstanceUid, ObservedTime, Phase, StoreError,
+    StoredTime,
 };
 
 use crate::entropy::Chance;
@@ -128,11 +129,7 @@ impl RecordLog {
 }
 
 fn failed(action: &'static str) -> StoreError {
-    StoreError::Io {
-        action,
-        path: PathBuf::from("db"),
-        source: io::Error::other("simulated"),
-    }
+    FileError::at(action, Path::new("db"))(io::Error::other("simulated")).into()
 }
 
 impl Write {

@@ -16,6 +16,7 @@ mod docker;
 mod drivers;
 mod errors;
 mod failing_deletions;
+mod failing_disk;
 mod first_start;
 mod floods;
 mod full_disk;

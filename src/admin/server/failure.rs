@@ -7,10 +7,10 @@ use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use multidb_actors::instance::InstanceError;
-use multidb_actors::ports::{RevisionError, StartError};
+use multidb_actors::ports::{CloneError, DiskError, RevisionError, StartError};
 use multidb_actors::snapshot_index::ChooseError;
 use multidb_actors::supervisor::RecoverError;
-use multidb_store::error_chain;
+use multidb_store::{DiskFault, error_chain};
 
 use crate::admin::api::{ErrorBody, ErrorInfo};
 use crate::control::ControlError;
@@ -114,7 +114,8 @@ fn choose_status(error: &ChooseError) -> StatusCode {
             | RevisionError::ListingNotUnderstood { .. },
         ) => StatusCode::BAD_REQUEST,
         ChooseError::NoCompatibleSnapshot { .. } => StatusCode::CONFLICT,
-        ChooseError::IndexUnavailable | ChooseError::Revision(RevisionError::Repository { .. }) => {
+        ChooseError::IndexUnavailable
+        | ChooseError::Revision(RevisionError::Repository { .. } | RevisionError::Disk(_)) => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
     }
@@ -125,6 +126,9 @@ fn message(error: &ControlError) -> String {
     match error {
         ControlError::Choose(ChooseError::Revision(RevisionError::Repository { .. })) => {
             "the git repository cannot be read".to_owned()
+        }
+        ControlError::Choose(ChooseError::Revision(RevisionError::Disk(error))) => {
+            format!("the git repository cannot be fetched: {}", error.fault)
         }
         _ => error_chain(error),
     }
@@ -156,16 +160,14 @@ fn detail(error: &ControlError) -> Option<String> {
         ControlError::Recover(RecoverError::InstanceExists { uid, .. }) => {
             Some(format!("Clone {uid} stays in the quarantine."))
         }
-        ControlError::Instance(InstanceError::Start(StartError::Exited { log, .. }))
-            if !log.is_empty() =>
-        {
-            Some(format!("The end of its log:\n{}", log.join("\n")))
-        }
+        ControlError::Instance(InstanceError::Start(
+            StartError::Exited { log, .. } | StartError::Disk(DiskError { log, .. }),
+        )) if !log.is_empty() => Some(format!("The end of its log:\n{}", log.join("\n"))),
         ControlError::Choose(ChooseError::Revision(error)) => match error {
             RevisionError::Unknown { fetch_failure, .. } => fetch_failure.as_ref().map(|_| {
                 "The git remote could not be reached; the log of multidb has the cause.".to_owned()
             }),
-            RevisionError::Repository { .. } => Some(IN_LOG.to_owned()),
+            RevisionError::Repository { .. } | RevisionError::Disk(_) => Some(IN_LOG.to_owned()),
             error => error.detail(),
         },
         ControlError::ActorEnded => Some(IN_LOG.to_owned()),
@@ -207,9 +209,22 @@ fn hint(error: &ControlError) -> Option<String> {
         }
         ControlError::Instance(error) => return advice("NAME", error),
         ControlError::Runtime(error) => return error.hint.clone(),
-        _ => return None,
+        _ => disk_fault(error)?.hint(),
     };
     Some(hint.to_owned())
+}
+
+/// The fault of the disk for which the request failed; [`advice`] has those of instances.
+fn disk_fault(error: &ControlError) -> Option<DiskFault> {
+    match error {
+        ControlError::Storage(CloneError::NoSpace { .. }) => Some(DiskFault::Full),
+        ControlError::Storage(CloneError::Disk(error))
+        | ControlError::Choose(ChooseError::Revision(RevisionError::Disk(error))) => {
+            Some(error.fault)
+        }
+        ControlError::Job(JobError::Store(error)) => error.disk_fault(),
+        _ => None,
+    }
 }
 
 /// Names in double quotes, separated by commas.

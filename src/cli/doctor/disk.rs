@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use multidb_store::{Layout, SnapshotRecord, quarantine};
+use multidb_store::{DiskFault, Layout, SnapshotRecord, quarantine};
 
 use super::{Finding, Level};
 use crate::catalog;
@@ -43,7 +43,7 @@ pub(super) fn root(config: &Config) -> Vec<Finding> {
         Ok(found) => vec![clones(config, &found), free_space(config, found.free_bytes)],
         Err(error) => {
             let failed = finding(Level::Fail, format!("cannot write to {root}: {error}"));
-            vec![failed.hint(AS_DAEMON)]
+            vec![failed.hint(DiskFault::of(&error).map_or(AS_DAEMON, DiskFault::hint))]
         }
     }
 }
@@ -178,12 +178,16 @@ pub(super) fn snapshots(config: &Config) -> (Vec<SnapshotRecord>, Vec<Finding>) 
     for (directory, snapshot) in found {
         match snapshot {
             Ok(snapshot) => good.push(snapshot),
-            Err(damage) => findings.push(
+            Err(unusable) => findings.push(
                 finding(
                     Level::Warn,
-                    format!("{} is ignored: {damage}", directory.display()),
+                    format!("{} is ignored: {}", directory.display(), unusable.why),
                 )
-                .hint("Move the directory away and import the snapshot again."),
+                .hint(if unusable.is_of_disk {
+                    DiskFault::Device.hint()
+                } else {
+                    "Move the directory away and import the snapshot again."
+                }),
             ),
         }
     }

@@ -42,6 +42,11 @@ pub fn remove(path: &Path) -> Result<(), TreeError> {
     }
 }
 
+fn is_missing(parent: BorrowedFd<'_>, name: &OsStr) -> bool {
+    let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+    found.err() == Some(Errno::NOENT)
+}
+
 /// Deletes whatever has this name in an open directory; `path` is for messages.
 pub(super) fn remove_at(
     parent: BorrowedFd<'_>,
@@ -191,6 +196,8 @@ impl Deletion<'_> {
             match unlinkat(parent, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => return self.removed(),
                 Err(Errno::ISDIR) => {}
+                // A read-only file system refuses it before it looks for the name.
+                Err(Errno::ROFS) if is_missing(parent, name) => return self.removed(),
                 Err(error) => return Err(self.failed("remove", name, error)),
             }
             match self.remove_directory(parent, name) {

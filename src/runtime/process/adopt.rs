@@ -34,7 +34,8 @@ impl ProcessHost {
                 continue;
             }
             let _lock = self.locks.lock(uid).await;
-            let file = ServerFile::read(&self.layout, uid);
+            // One that cannot be read is the error of the next step.
+            let file = ServerFile::read(&self.layout, uid).ok().flatten();
             let purpose = file.as_ref().map_or(Purpose::Instance, |file| file.purpose);
             let data_dir = match file {
                 Some(file) => file.data_dir(&self.layout),
@@ -76,7 +77,7 @@ impl ProcessHost {
         uid: InstanceUid,
         timeout: Duration,
     ) -> Result<(), RuntimeError> {
-        let file = ServerFile::read(&self.layout, uid);
+        let file = ServerFile::read(&self.layout, uid)?;
         let data_dir = match &file {
             Some(file) => file.data_dir(&self.layout),
             None => self.layout.instance_data(uid),
@@ -94,7 +95,7 @@ impl ProcessHost {
     }
 
     async fn take_over_one(&self, uid: InstanceUid) -> Result<Option<FoundPostgres>, RuntimeError> {
-        let Some(file) = ServerFile::read(&self.layout, uid) else {
+        let Some(file) = ServerFile::read(&self.layout, uid)? else {
             // Its start was interrupted, an earlier version started it, or it belongs to a container.
             if !server_processes::any(&self.layout.instance_data(uid)) {
                 forget_logged(&self.layout, uid);
@@ -109,7 +110,11 @@ impl ProcessHost {
         };
         let run_dir = self.layout.run_dir(uid);
         let readiness = Readiness::of_running(&data_dir, &run_dir);
-        let ready = run_dir.exists()
+        let exists = run_dir.try_exists().map_err(|error| RuntimeError {
+            message: format!("cannot read {}: {error}", run_dir.display()),
+            hint: None,
+        })?;
+        let ready = exists
             && tokio::select! {
                 ready = tokio::time::timeout(READY_TIMEOUT, readiness.ready()) => ready.is_ok(),
                 _ = postmaster.exited() => false,
@@ -145,11 +150,12 @@ impl ProcessHost {
     /// import is looked at again before it is removed.
     async fn stop_unreachable(&self) -> Result<Vec<UndecidedServer>, RuntimeError> {
         let mut unstopped = Vec::new();
-        let running: Vec<PathBuf> = self
-            .known()?
-            .into_iter()
-            .filter_map(|uid| Some(ServerFile::read(&self.layout, uid)?.data_dir(&self.layout)))
-            .collect();
+        let data_dir = |uid| match ServerFile::read(&self.layout, uid) {
+            Ok(file) => file.map(|file| file.data_dir(&self.layout)),
+            // It may be there.
+            Err(_) => Some(self.layout.instance_data(uid)),
+        };
+        let running: Vec<PathBuf> = self.known()?.into_iter().filter_map(data_dir).collect();
         for parent in [self.layout.instances(), self.layout.snapshots()] {
             for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
                 let data_dir = entry.path().join("data");

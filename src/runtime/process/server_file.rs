@@ -7,7 +7,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use multidb_store::{InstanceUid, Layout};
+use multidb_actors::ports::RuntimeError;
+use multidb_store::{DiskFault, InstanceUid, Layout};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
@@ -62,19 +63,29 @@ impl ServerFile {
     }
 
     /// Reads it. None if there is none, or another file in its place, or one about a server on other data.
-    pub(super) fn read(layout: &Layout, uid: InstanceUid) -> Option<Self> {
+    ///
+    /// # Errors
+    ///
+    /// The disk failed, so that nobody can tell whether there is a server.
+    pub(super) fn read(layout: &Layout, uid: InstanceUid) -> Result<Option<Self>, RuntimeError> {
         let path = layout.server_file(uid);
         match Self::try_read(&path) {
             Ok(file) => {
                 // A server may run on data that is gone.
                 let data = DirectoryId::of(&file.data_dir(layout));
-                data.map_or(true, |data| data == file.data).then_some(file)
+                Ok(data.map_or(true, |data| data == file.data).then_some(file))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "ignoring a file about a server");
-                None
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => match DiskFault::of(&error) {
+                Some(fault) => Err(RuntimeError {
+                    message: format!("cannot read {}: {error}", path.display()),
+                    hint: Some(fault.hint().to_owned()),
+                }),
+                None => {
+                    tracing::warn!(path = %path.display(), %error, "ignoring a file about a server");
+                    Ok(None)
+                }
+            },
         }
     }
 
@@ -100,8 +111,14 @@ impl ServerFile {
 
     /// Removes it, if it exists.
     pub(super) fn remove(layout: &Layout, uid: InstanceUid) -> io::Result<()> {
-        match fs::remove_file(layout.server_file(uid)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        let path = layout.server_file(uid);
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        // A read-only file system refuses the removal before it looks for the name.
+        if fs::symlink_metadata(&path).is_err_and(|error| is_missing(&error)) {
+            return Ok(());
+        }
+        match fs::remove_file(path) {
+            Err(error) if !is_missing(&error) => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -159,17 +176,17 @@ mod tests {
         let moved = Layout::new(directory.path().join("moved"));
         fs::rename(layout.root(), moved.root()).unwrap();
         assert_eq!(ServerFile::uids(&moved).unwrap(), [uid()]);
-        let read = ServerFile::read(&moved, uid()).unwrap();
+        let read = ServerFile::read(&moved, uid()).unwrap().unwrap();
         assert_eq!(read.data_dir(&moved), moved.instance_data(uid()));
         assert!(read.postmaster().is_some());
         // In a copy of the root it is about the server of the original.
         let data = moved.instance_data(uid());
         fs::rename(&data, directory.path().join("original")).unwrap();
         fs::create_dir(&data).unwrap();
-        assert!(ServerFile::read(&moved, uid()).is_none());
+        assert!(ServerFile::read(&moved, uid()).unwrap().is_none());
         ServerFile::remove(&moved, uid()).unwrap();
         ServerFile::remove(&moved, uid()).unwrap();
-        assert!(ServerFile::read(&moved, uid()).is_none());
+        assert!(ServerFile::read(&moved, uid()).unwrap().is_none());
     }
 
     #[test]
@@ -181,16 +198,16 @@ mod tests {
         let target = directory.path().join("target");
         fs::rename(&path, &target).unwrap();
         std::os::unix::fs::symlink(&target, &path).unwrap();
-        assert!(ServerFile::read(&layout, uid()).is_none());
+        assert!(ServerFile::read(&layout, uid()).unwrap().is_none());
         fs::remove_file(&path).unwrap();
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         assert!(made.unwrap().success());
-        assert!(ServerFile::read(&layout, uid()).is_none());
+        assert!(ServerFile::read(&layout, uid()).unwrap().is_none());
         fs::remove_file(&path).unwrap();
         fs::write(&path, vec![b' '; 1 << 20]).unwrap();
-        assert!(ServerFile::read(&layout, uid()).is_none());
+        assert!(ServerFile::read(&layout, uid()).unwrap().is_none());
         let outside = fs::read_to_string(&target).unwrap();
         fs::write(&path, outside.replace("instances/", "../")).unwrap();
-        assert!(ServerFile::read(&layout, uid()).is_none());
+        assert!(ServerFile::read(&layout, uid()).unwrap().is_none());
     }
 }

@@ -106,6 +106,10 @@ a reset left the replaced clone                | ready 2 2    | full 1 1, full 2
 a reset's clone was lost, the replaced one not | ready 2 2    | full 1 1             | serve 1 Manifest
 the data is gone                               | ready 1 1    |                      | fail 1
 the data is gone, the directory is there       | ready 1 1    | partial 1 1          | fail 1
+the disk cannot read the data                  | ready 1 1    | unreadable 1 1       | fail 1
+likewise, during a deletion                    | deleting 1 1 | unreadable 1 1       | fail 1
+likewise, and a replaced clone is left         | ready 2 2    | full 1 1, unreadable 2 2 | fail 2; leave 1
+likewise, without a record                     |              | unreadable 1 1       | leave 1
 ";
 
 /// The items of a column: a word, a uid and an epoch each.
@@ -132,7 +136,13 @@ fn each_case_has_its_result() {
             })
             .collect();
         let clones: Vec<_> = items(columns[2])
-            .map(|(data, uid, epoch)| clone_of(&ready(uid, epoch), data == "full"))
+            .map(|(data, uid, epoch)| {
+                let mut clone = clone_of(&ready(uid, epoch), data == "full");
+                if data == "unreadable" {
+                    clone.manifest = FoundManifest::Unreadable("an I/O error".to_owned());
+                }
+                clone
+            })
             .collect();
         assert_eq!(told(&plan(found(&records, &clones))), columns[3], "{case}");
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
-use super::{RootError, io_error};
+use super::RootError;
+use crate::disk_fault::FileError;
 use crate::layout::Layout;
 
 const MODE: u32 = 0o600;
@@ -32,12 +33,12 @@ impl RootLock {
         let path = layout.lock();
         let mut waited = Duration::ZERO;
         loop {
-            let file = open_lock(&path).map_err(io_error("open", &path))?;
+            let file = open_lock(&path).map_err(FileError::at("open", &path))?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 // Another file may have taken its name meanwhile.
                 Ok(()) if is_at(&file, &path) => return Ok(Self { file }),
                 Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => {}
-                Err(error) => return Err(io_error("lock", &path)(error.into())),
+                Err(error) => return Err(FileError::at("lock", &path)(error.into()).into()),
             }
             if waited >= timeout {
                 return Err(RootError::Locked {

@@ -1,14 +1,16 @@
 //! sled: the only place that opens it and makes its writes durable.
 
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, File};
+use std::io;
 use std::panic::{AssertUnwindSafe, UnwindSafe};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use super::StoreError;
 use crate::codec::{self, CodecError};
+use crate::directory;
+use crate::disk_fault::FileError;
 use crate::ids::{InstanceName, InstanceUid};
 use crate::layout::Layout;
 use crate::records::InstanceRecord;
@@ -70,13 +72,7 @@ impl Database {
     }
 
     fn open(path: PathBuf) -> Result<Self, StoreError> {
-        let mut directory = DirBuilder::new();
-        directory.recursive(true).mode(0o700);
-        directory.create(&path).map_err(|source| StoreError::Io {
-            action: "create",
-            path: path.clone(),
-            source,
-        })?;
+        directory::create_missing(&path, 0o700).map_err(FileError::at("open", &path))?;
         let opened = sled::Config::new()
             .path(&path)
             .cache_capacity(CACHE_BYTES)
@@ -92,11 +88,7 @@ impl Database {
         let instances = db.open_tree(INSTANCES).map_err(failed("open"))?;
         let jobs = db.open_tree(JOBS).map_err(failed("open"))?;
         let file = path.join("db");
-        let file = File::open(&file).map_err(|source| StoreError::Io {
-            action: "open",
-            path: file.clone(),
-            source,
-        })?;
+        let file = File::open(&file).map_err(FileError::at("open", &file))?;
         Ok(Self {
             db,
             instances,
@@ -179,11 +171,8 @@ impl Database {
     /// `fdatasync` follows.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
         self.db.flush().map_err(failed("flush"))?;
-        rustix::fs::fdatasync(&self.file).map_err(|error| StoreError::Io {
-            action: "sync",
-            path: PathBuf::from("db"),
-            source: error.into(),
-        })
+        let synced = rustix::fs::fdatasync(&self.file).map_err(io::Error::from);
+        Ok(synced.map_err(FileError::at("sync", Path::new("db")))?)
     }
 }
 
@@ -192,11 +181,7 @@ pub(super) fn move_aside(layout: &Layout) -> Result<PathBuf, StoreError> {
     let path = layout.db();
     let stamp = Timestamp::now().as_millisecond();
     let moved_to = path.with_file_name(format!("db.damaged-{stamp}"));
-    fs::rename(&path, &moved_to).map_err(|source| StoreError::Io {
-        action: "move aside",
-        path,
-        source,
-    })?;
+    fs::rename(&path, &moved_to).map_err(FileError::at("move aside", &path))?;
     Ok(moved_to)
 }
 

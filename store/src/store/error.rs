@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use crate::codec::CodecError;
-use crate::manifest;
+use crate::disk_fault::{DiskFault, FileError};
+use crate::manifest::ManifestError;
 
 /// A failure to read or write records.
 #[derive(Debug, thiserror::Error)]
@@ -44,42 +45,32 @@ pub enum StoreError {
         source: CodecError,
     },
     /// A file could not be read, written or moved.
-    #[error("cannot {action} {}", .path.display())]
-    Io {
-        /// The operation.
-        action: &'static str,
-        /// The path.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The instances' directories cannot be listed.
     #[error(transparent)]
-    Manifest(#[from] manifest::ManifestError),
+    Manifest(#[from] ManifestError),
 }
 
 impl StoreError {
-    /// Whether the disk was full.
-    pub fn is_out_of_space(&self) -> bool {
-        let full = [
-            Errno::NOSPC.raw_os_error(),
-            Errno::DQUOT.raw_os_error(),
-            Errno::FBIG.raw_os_error(),
-        ];
-        self.os_error().is_some_and(|code| full.contains(&code))
+    /// The fault of the disk that it tells of, if any.
+    pub fn disk_fault(&self) -> Option<DiskFault> {
+        self.os_error().and_then(DiskFault::of_code)
     }
 
     /// Whether nothing can be written for now: the disk is full, or read-only.
     pub fn is_unwritable(&self) -> bool {
-        self.is_out_of_space() || self.os_error() == Some(Errno::ROFS.raw_os_error())
+        matches!(
+            self.disk_fault(),
+            Some(DiskFault::Full | DiskFault::ReadOnly)
+        )
     }
 
     /// Whether the open database failed. It may work again once it is reopened.
     pub(super) fn is_of_database(&self) -> bool {
         matches!(
             self,
-            Self::Database { .. } | Self::Io { .. } | Self::Panicked { .. }
+            Self::Database { .. } | Self::Io(_) | Self::Panicked { .. }
         )
     }
 
@@ -125,8 +116,7 @@ impl StoreError {
                 source: sled::Error::Io(error),
                 ..
             } => Some(error),
-            Self::Io { source, .. } => Some(source),
-            Self::Manifest(manifest::ManifestError::Io { source, .. }) => Some(source),
+            Self::Io(error) | Self::Manifest(ManifestError::Io(error)) => Some(&error.source),
             Self::Locked { .. }
             | Self::Database { .. }
             | Self::Panicked { .. }

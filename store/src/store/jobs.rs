@@ -78,9 +78,14 @@ impl Store {
     ///
     /// The database failed.
     pub fn jobs(&self) -> Result<StoredJobs, StoreError> {
-        // sled panics on some damage.
-        self.run(|database| catch_panic(AssertUnwindSafe(|| read_all(database))))
+        self.run(read)
     }
+}
+
+/// All jobs in the database.
+pub(super) fn read(database: &Database) -> Result<StoredJobs, StoreError> {
+    // sled panics on some damage.
+    catch_panic(AssertUnwindSafe(|| read_all(database)))
 }
 
 fn read_all(database: &Database) -> Result<StoredJobs, StoreError> {

@@ -351,9 +351,11 @@ fn write_to_a_full_disk(layout: &Layout) {
     setrlimit(Resource::Fsize, none).unwrap();
     let full = (2..2000).find_map(|number| store.put(&record(number)).err());
     let full = full.unwrap();
-    assert!(full.is_out_of_space(), "{full:?}");
+    assert_eq!(full.disk_fault(), Some(DiskFault::Full), "{full:?}");
+    assert_eq!(store.fault(), Some(DiskFault::Full));
     setrlimit(Resource::Fsize, limit).unwrap();
     store.put(&record(2000)).unwrap();
+    assert_eq!(store.fault(), None);
     let found = names(&store);
     assert!(found.contains(&"i1".to_owned()) && found.contains(&"i2000".to_owned()));
     writeln!(std::io::stdout(), "\ncontinued").unwrap();

@@ -7,30 +7,27 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::database::{Contents, Database};
+use crate::disk_fault::FileError;
 use crate::layout::Layout;
 
 /// Where a copy may be made: in memory first.
 const ELSEWHERE: [&str; 3] = ["/dev/shm", "/run", "/tmp"];
 
-/// Reads the records of a database that cannot be opened in its place, since sled writes when it opens.
+/// Reads the records of a database that cannot be opened in its place, since sled writes when it opens. `None` where
+/// there is no room for a copy.
 ///
 /// # Errors
 ///
-/// It cannot be copied: this is `refused`, the error of its opening. Or the copy cannot be read.
-pub(super) fn read_copy(layout: &Layout, refused: &StoreError) -> Result<Contents, StoreError> {
+/// It cannot be read.
+pub(super) fn read_copy(layout: &Layout) -> Result<Option<Contents>, StoreError> {
+    require_readable(layout)?;
     let copied = ELSEWHERE
         .into_iter()
         .map(Path::new)
         .find_map(|parent| Copied::make(&layout.db(), parent).ok());
-    let Some(copied) = copied else {
-        return Err(StoreError::Io {
-            action: "copy",
-            path: layout.db(),
-            source: io::Error::other(crate::error_chain(refused)),
-        });
-    };
     // Its files stay open after they are removed.
-    Database::open_and_read_at(copied.0.join("db"))
+    let read = |copied: Copied| Database::open_and_read_at(copied.0.join("db"));
+    copied.map(read).transpose()
 }
 
 /// Reads every byte of the database. A device that fails is no damage.
@@ -43,27 +40,29 @@ pub(super) fn require_readable(layout: &Layout) -> Result<(), StoreError> {
         let mut sink = io::sink();
         io::copy(&mut File::open(path)?, &mut sink).map(drop)
     };
-    for_each_file(&layout.db(), &read).map_err(|(path, source)| StoreError::Io {
-        action: "read",
-        path,
-        source,
-    })
+    Ok(for_each_file(&layout.db(), &read)?)
 }
 
+/// Runs an action on each file in the directory, unless that is missing.
 fn for_each_file(
     directory: &Path,
     action: &dyn Fn(&Path) -> io::Result<()>,
-) -> Result<(), (PathBuf, io::Error)> {
-    let failed = |error| (directory.to_owned(), error);
-    if !directory.is_dir() {
-        return Ok(());
-    }
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.is_dir() {
+) -> Result<(), FileError> {
+    let failed = FileError::at("read", directory);
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Another file in its place is damage.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(()),
+        entries => entries.map_err(&failed)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(&failed)?;
+        let path = entry.path();
+        let kind = entry.file_type().map_err(FileError::at("read", &path))?;
+        if kind.is_dir() {
             for_each_file(&path, action)?;
-        } else if path.is_file() {
-            action(&path).map_err(|error| (path.clone(), error))?;
+        } else if kind.is_file() {
+            action(&path).map_err(FileError::at("read", &path))?;
         }
     }
     Ok(())
@@ -86,7 +85,7 @@ impl Copied {
             fs::create_dir_all(to.parent().unwrap_or(&target))?;
             fs::copy(path, to).map(drop)
         };
-        for_each_file(db, &copy).map_err(|(_, error)| error)?;
+        for_each_file(db, &copy).map_err(|error| error.source)?;
         Ok(copied)
     }
 }
@@ -98,3 +97,6 @@ impl Drop for Copied {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

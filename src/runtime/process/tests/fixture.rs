@@ -141,7 +141,7 @@ impl Fixture {
 
     /// The running postmaster.
     pub(super) fn postmaster(&self) -> Postmaster {
-        let file = ServerFile::read(&self.layout, uid()).unwrap();
+        let file = ServerFile::read(&self.layout, uid()).unwrap().unwrap();
         file.postmaster().unwrap()
     }
 

@@ -1,12 +1,13 @@
 //! Creates directories whatever the umask, and renames complete ones into place.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use multidb_store::atomic_file;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
+
+use crate::atomic_file;
 
 /// Creates a directory and its missing parents, each with this mode. An existing directory keeps its
 /// mode, which is its owner's choice.
@@ -15,8 +16,12 @@ use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 ///
 /// One of them cannot be created.
 pub fn create_missing(path: &Path, mode: u32) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
+    // Not by its creation: on a disk that fails, that would tell that the path exists.
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     if let Some(parent) = path.parent() {
         create_missing(parent, mode)?;
@@ -54,7 +59,7 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
+    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
