@@ -33,11 +33,14 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use jiff::Timestamp;
-
 use crate::clones::{OF_ANOTHER, why_unusable};
 use crate::ids::{InstanceName, InstanceUid};
-use crate::records::{InstanceRecord, ObservedTime, Phase, Pin};
+use crate::records::{InstanceRecord, Phase};
+
+mod copies;
+
+pub use self::copies::LastUse;
+use self::copies::{count_as_used, merge};
 
 /// What a start finds.
 #[derive(Debug, Clone, Default)]
@@ -80,24 +83,6 @@ pub enum FoundManifest {
     Missing,
     /// It is of another directory.
     Foreign(String),
-}
-
-/// A moment of use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastUse {
-    /// By the wall clock.
-    pub at: Timestamp,
-    /// In observed time.
-    pub observed: ObservedTime,
-}
-
-impl Default for LastUse {
-    fn default() -> Self {
-        Self {
-            at: Timestamp::UNIX_EPOCH,
-            observed: ObservedTime::default(),
-        }
-    }
 }
 
 /// What a start does.
@@ -468,39 +453,6 @@ impl FoundClone {
             | FoundManifest::Foreign(_) => None,
         }
     }
-}
-
-/// The record of one clone from its two copies.
-fn merge(record: &InstanceRecord, manifest: &InstanceRecord, last_use: LastUse) -> InstanceRecord {
-    let mut merged = record.clone();
-    if manifest.sequence <= record.sequence {
-        merged.pin = stronger(record.pin, manifest.pin);
-        merged.runtime = record.runtime.or(manifest.runtime);
-    } else {
-        // The database has lost writes, of the last use too.
-        merged = manifest.clone();
-        merged.name = record.name.clone();
-        count_as_used(&mut merged, last_use);
-    }
-    merged.last_used_at = merged.last_used_at.max(record.last_used_at);
-    merged.last_used_observed = merged.last_used_observed.max(record.last_used_observed);
-    merged
-}
-
-/// The pin that protects for longer.
-fn stronger(a: Pin, b: Pin) -> Pin {
-    match (a, b) {
-        (Pin::Forever, _) | (_, Pin::Forever) => Pin::Forever,
-        (Pin::Until(a), Pin::Until(b)) => Pin::Until(a.max(b)),
-        (pin @ Pin::Until(_), Pin::None) | (Pin::None, pin @ Pin::Until(_)) => pin,
-        (Pin::None, Pin::None) => Pin::None,
-    }
-}
-
-fn count_as_used(record: &mut InstanceRecord, last_use: LastUse) {
-    record.last_used_at = record.last_used_at.max(last_use.at);
-    record.last_used_observed = record.last_used_observed.max(last_use.observed);
-    record.marked = None;
 }
 
 #[cfg(test)]

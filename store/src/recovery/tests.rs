@@ -1,7 +1,10 @@
 //! The rule by a table of cases, and by random histories.
 
+use jiff::Timestamp;
+
 use super::*;
 use crate::codec::tests::example;
+use crate::records::{ObservedTime, Pin};
 
 mod histories;
 
