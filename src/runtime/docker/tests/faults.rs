@@ -245,12 +245,12 @@ async fn an_engine_without_init_runs_servers_as_the_first_process() {
     let _relay = relay_without_init(&socket);
     let fixture = Fixture::with(|settings| settings.socket = socket.clone()).await;
     let spec = fixture.cluster(1).await;
-    let first_process = |fixture: &Fixture| {
-        let name = format!("multidb-{}", spec.uid);
+    let running = fixture.host.start_server(&spec).await.unwrap();
+    let has_init = |fixture: &Fixture, spec| {
+        let name = fixture.name_of(spec);
         fixture.docker(&["inspect", "--format={{.HostConfig.Init}}", &name])
     };
-    let running = fixture.host.start_server(&spec).await.unwrap();
-    assert_eq!(first_process(&fixture).trim(), "false");
+    assert_eq!(has_init(&fixture, &spec).trim(), "false");
     assert_eq!(query(&running.endpoint, "select 9").await, "9");
     let stopped = fixture.host.stop_server(spec.uid, Duration::from_secs(30));
     stopped.await.unwrap();
@@ -260,9 +260,7 @@ async fn an_engine_without_init_runs_servers_as_the_first_process() {
     let with_init = Fixture::new().await;
     let spec = with_init.cluster(1).await;
     let running = with_init.host.start_server(&spec).await.unwrap();
-    let name = format!("multidb-{}", spec.uid);
-    let init = with_init.docker(&["inspect", "--format={{.HostConfig.Init}}", &name]);
-    assert_eq!(init.trim(), "true");
+    assert_eq!(has_init(&with_init, &spec).trim(), "true");
     assert_eq!(query(&running.endpoint, "select 9").await, "9");
     with_init.finish().await;
 }
