@@ -4,7 +4,7 @@
 //! | message | effect |
 //! | --- | --- |
 //! | [`MakeClone`] | writes the intent, clones, writes the result; all durable |
-//! | [`DiscardClone`] | deletes a clone that no record names |
+//! | [`DiscardClone`] | deletes a clone that is of no instance, and the record that a failed creation may have left of it |
 //! | [`QuarantineClone`] | moves a clone that no name can have to the quarantine |
 //! | [`ListQuarantine`] | lists the quarantined clones |
 //! | [`TakeFromQuarantine`] | moves a clone back from the quarantine, and writes its record |
@@ -25,7 +25,9 @@ use std::sync::Arc;
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
 use multidb_store::quarantine::Quarantined;
-use multidb_store::{InstanceRecord, InstanceUid, ObservedTime, Phase, SnapshotId, StoredTime};
+use multidb_store::{
+    InstanceName, InstanceRecord, InstanceUid, ObservedTime, Phase, SnapshotId, StoredTime,
+};
 use tokio::sync::oneshot;
 
 use crate::ports::{CloneError, CloneReport, Cloner, RecordChange, Records, SnapshotCatalog};
@@ -156,17 +158,34 @@ impl Handler<MakeClone> for CloneWorker {
     }
 }
 
-/// Deletes a clone that no record names.
+/// Deletes a clone that is of no instance, after the record that a failed creation may have left of it.
 #[derive(Message)]
 #[rtype(result = "Result<(), CloneError>")]
-pub struct DiscardClone(pub InstanceUid);
+pub struct DiscardClone {
+    /// The clone.
+    pub uid: InstanceUid,
+    /// The name that its record would have, if that is known. The record of another clone stays.
+    pub name: Option<InstanceName>,
+}
 
 impl Handler<DiscardClone> for CloneWorker {
     type Result = ResponseFuture<Result<(), CloneError>>;
 
-    fn handle(&mut self, DiscardClone(uid): DiscardClone, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: DiscardClone, _: &mut Self::Context) -> Self::Result {
+        let DiscardClone { uid, name } = message;
         self.measurements.forget(uid);
-        self.deps.delete(uid)
+        let removed = name.map(|name| self.records.write(RecordChange::Remove(name, uid)));
+        let deps = self.deps.clone();
+        Box::pin(async move {
+            if let Some(removed) = removed {
+                match removed.await {
+                    // The deletion makes room.
+                    Ok(()) | Err(CloneError::NoSpace { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            deps.delete(uid).await
+        })
     }
 }
 

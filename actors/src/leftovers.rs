@@ -130,7 +130,8 @@ impl Leftovers {
         let done = match &leftover.action {
             LeftoverAction::Delete => {
                 tracing::info!(%uid, "a clone that is incomplete or superseded is deleted");
-                self.worker.send(DiscardClone(uid)).await
+                let name = leftover.name.clone();
+                self.worker.send(DiscardClone { uid, name }).await
             }
             LeftoverAction::Quarantine(why) => {
                 tracing::warn!(%uid, why, "a clone is quarantined, see multidb doctor");

@@ -10,7 +10,7 @@ use multidb_store::{InstanceName, StoreError};
 
 use super::executor::Work;
 use super::*;
-use crate::testing::{FakeCatalog, FakeCloner, paused, record, uncritical};
+use crate::testing::{self, FakeCatalog, FakeCloner, paused, record, uncritical};
 
 /// Keeps work until the test runs it.
 #[derive(Default)]
@@ -182,7 +182,11 @@ fn records_are_written_beside_clones_deletions_and_measurements() {
             replaces: true,
         });
         let made = made.await;
-        let deleted = world.send(DiscardClone(ready("b").uid)).await;
+        let discarded = DiscardClone {
+            uid: ready("b").uid,
+            name: None,
+        };
+        let deleted = world.send(discarded).await;
         let measured = world.send(Measure(ready("c").uid)).await;
         let lanes = [Lane::Clones, Lane::Deletions, Lane::Measurements];
         assert_eq!(world.work.lanes(), lanes);
@@ -216,10 +220,27 @@ fn measurement_is_answered_with_the_last_one_if_it_takes_long() {
         );
         assert_eq!((first.unwrap(), second.unwrap()), (Some(0), Some(0)));
         assert_eq!(world.work.run_lane(Lane::Measurements), 1, "one for both");
-        let deleted = world.send(DiscardClone(uid)).await;
+        let deleted = world.send(DiscardClone { uid, name: None }).await;
         world.work.run_lane(Lane::Deletions);
         deleted.await.unwrap().unwrap();
         assert_eq!(world.worker.send(Measure(uid)).await.unwrap(), None);
+    });
+}
+
+#[test]
+fn record_that_a_failed_creation_left_goes_with_its_clone() {
+    paused(async {
+        let actors = testing::Harness::new(testing::limits());
+        let [left, other] = [1, 2].map(|uid| testing::record("a", uid, Phase::Ready));
+        actors.store.put(&left).unwrap();
+        for (discarded, records) in [(&other, vec![left.clone()]), (&left, vec![])] {
+            let discard = DiscardClone {
+                uid: discarded.uid,
+                name: Some(discarded.name.clone()),
+            };
+            actors.worker.send(discard).await.unwrap().unwrap();
+            assert_eq!(actors.store.instances().unwrap(), records);
+        }
     });
 }
 
