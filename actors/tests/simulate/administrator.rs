@@ -76,7 +76,8 @@ async fn control(world: &World, daemon: &Reachable, name: &InstanceName, command
         Err(_) => Answer::Unknown,
     };
     let observed = world.observed();
-    world.oracle().answered(&asked, answer, observed);
+    let at = world.elapsed();
+    world.oracle().answered(&asked, answer, at, observed);
 }
 
 async fn recover(world: &World, daemon: &Reachable, name: &InstanceName) {

@@ -45,6 +45,8 @@ struct Promise {
     stops: u32,
     /// Whether its server may be stopped under its sessions.
     may_be_stopped: bool,
+    /// When such a command was last answered. One that failed is carried out later all the same.
+    stop_answered: Duration,
     /// Grows with each change of the promise.
     version: u64,
     /// Open sessions.
@@ -155,13 +157,14 @@ impl Oracle {
     }
 
     /// A command was answered, or never will be.
-    pub fn answered(&mut self, asked: &Asked, answer: Answer, observed: Duration) {
+    pub fn answered(&mut self, asked: &Asked, answer: Answer, at: Duration, observed: Duration) {
         let promise = self.promise(&asked.name);
         if answer == Answer::Done && matches!(asked.command, Command::Start | Command::Reset) {
             promise.used = observed;
         }
         if asked.command != Command::Start {
             promise.stops -= 1;
+            promise.stop_answered = at;
         }
         if !matches!(asked.command, Command::Delete | Command::Reset) {
             return;
@@ -261,8 +264,8 @@ impl Oracle {
 }
 
 impl World {
-    /// A server's first query from a client of this instance.
-    pub fn served(&self, name: &InstanceName, clone: InstanceUid) {
+    /// The first query from a client of this instance to a server that runs since that time.
+    pub fn served(&self, name: &InstanceName, clone: InstanceUid, launched: Duration) {
         let observed = self.observed();
         self.trace(format_args!("{name} is served by {clone}"));
         let mut oracle = self.oracle();
@@ -280,7 +283,7 @@ impl World {
         if promise.outstanding == 0 {
             promise.licence = false;
         }
-        if promise.stops == 0 && promise.sessions == 1 {
+        if promise.stops == 0 && launched > promise.stop_answered {
             promise.may_be_stopped = false;
         }
         promise.changed();

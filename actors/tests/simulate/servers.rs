@@ -37,6 +37,8 @@ pub struct Server {
     pub runtime: RuntimeKind,
     /// The name of its socket.
     number: u64,
+    /// When it was started.
+    launched: Duration,
     ended: CancellationToken,
     sessions: Mutex<BTreeMap<i32, Arc<Session>>>,
 }
@@ -109,6 +111,7 @@ impl World {
             uid,
             runtime,
             number: servers.started,
+            launched: self.elapsed(),
             ended: CancellationToken::new(),
             sessions: Mutex::default(),
         });
@@ -194,7 +197,7 @@ impl Session {
         backend.greet().await?;
         while let Some(query) = backend.query().await? {
             *lock(&self.activity) = BackendActivity::Active;
-            self.execute(&query, world, server.uid).await;
+            self.execute(&query, world, server).await;
             let (status, activity) = match &*query {
                 "begin" => (b'T', BackendActivity::IdleInTransaction),
                 _ => (b'I', BackendActivity::Idle),
@@ -206,12 +209,13 @@ impl Session {
     }
 
     /// What a query does is promised from here on: its client may see the answer at any time, also while its daemon dies.
-    async fn execute(&self, query: &str, world: &World, uid: InstanceUid) {
+    async fn execute(&self, query: &str, world: &World, server: &Server) {
+        let uid = server.uid;
         let (verb, argument) = query.split_once(' ').unwrap_or((query, ""));
         match verb {
             "hello" => {
                 let instance: InstanceName = argument.parse().expect("a client names its instance");
-                world.served(&instance, uid);
+                world.served(&instance, uid, server.launched);
                 *lock(&self.name) = Some(instance);
                 world.may_kill_daemon(DEATHS_OF_THE_SERVED);
             }
