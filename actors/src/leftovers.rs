@@ -10,13 +10,13 @@
 //!
 //! The table outlives the actors of instances, and their panics.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
 use multidb_store::recovery::{Leftover, LeftoverAction};
-use multidb_store::{InstanceName, InstanceRecord, InstanceUid, error_chain};
+use multidb_store::{InstanceRecord, InstanceUid, error_chain};
 
 use crate::clone_worker::{CloneWorker, DiscardClone, QuarantineClone};
 use crate::limits::STOP_TIMEOUT;
@@ -26,19 +26,25 @@ use crate::ports::{CloneError, Runtime, ServerId};
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// The leftovers that are not put aside yet, by the name that they would come back under.
+/// The leftovers that are not put aside yet.
 #[derive(Clone)]
 pub struct Leftovers {
-    named: Arc<Mutex<HashMap<InstanceName, BTreeMap<InstanceUid, Leftover>>>>,
+    by_uid: Arc<Mutex<BTreeMap<InstanceUid, Tracked>>>,
     runtime: Arc<dyn Runtime>,
     worker: Addr<CloneWorker>,
+}
+
+/// A leftover, and the turn of those who put it aside.
+struct Tracked {
+    leftover: Leftover,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Leftovers {
     /// An empty table.
     pub fn new(runtime: Arc<dyn Runtime>, worker: Addr<CloneWorker>) -> Self {
         Self {
-            named: Arc::default(),
+            by_uid: Arc::default(),
             runtime,
             worker,
         }
@@ -46,35 +52,22 @@ impl Leftovers {
 
     /// Adds a leftover. Nothing is done to it yet: it may be a clone in progress.
     pub fn add(&self, leftover: Leftover) {
-        // One without a name cannot come back.
-        if let Some(name) = leftover.name.clone() {
-            let mut named = self.lock();
-            named
-                .entry(name)
-                .or_default()
-                .insert(leftover.uid, leftover);
-        }
+        let tracked = Tracked {
+            turn: Arc::default(),
+            leftover,
+        };
+        self.lock().insert(tracked.leftover.uid, tracked);
     }
 
     /// Forgets a clone: it was put aside, or has become the instance's data.
-    pub fn forget(&self, name: &InstanceName, uid: InstanceUid) {
-        let mut named = self.lock();
-        if let Some(leftovers) = named.get_mut(name) {
-            leftovers.remove(&uid);
-            if leftovers.is_empty() {
-                named.remove(name);
-            }
-        }
+    pub fn forget(&self, uid: InstanceUid) {
+        self.lock().remove(&uid);
     }
 
-    /// Adds a leftover and puts it aside. Returns after the first attempt; if that fails, others follow.
-    pub async fn put_aside(&self, leftover: Leftover) {
-        self.add(leftover.clone());
-        let (leftovers, uid) = (self.clone(), leftover.uid);
-        attempt(uid, async move || {
-            leftovers.try_to_put_aside(&leftover).await
-        })
-        .await;
+    /// Puts aside a leftover that was added. Returns after the first attempt; if that fails, others follow.
+    pub async fn put_aside(&self, uid: InstanceUid) {
+        let leftovers = self.clone();
+        attempt(uid, async move || leftovers.try_to_put_aside(uid).await).await;
     }
 
     /// Stops the server of a clone that is neither an instance's nor on the disk. Returns after the first attempt, too.
@@ -108,24 +101,34 @@ impl Leftovers {
         record: &InstanceRecord,
         is_chosen: impl Fn(&Leftover) -> bool,
     ) -> Result<(), CloneError> {
-        let leftovers: Vec<_> = {
-            let named = self.lock();
-            let leftovers = named.get(&record.name).into_iter().flatten();
-            let leftovers = leftovers.map(|(_, leftover)| leftover);
-            leftovers.filter(|one| is_chosen(one)).cloned().collect()
+        let chosen: Vec<_> = {
+            let by_uid = self.lock();
+            let leftovers = by_uid.values().map(|tracked| &tracked.leftover);
+            let of_name = leftovers.filter(|one| one.name.as_ref() == Some(&record.name));
+            of_name
+                .filter(|one| is_chosen(one))
+                .map(|one| one.uid)
+                .collect()
         };
-        for leftover in leftovers {
-            let done = self.try_to_put_aside(&leftover).await;
+        for uid in chosen {
+            let done = self.try_to_put_aside(uid).await;
             done.map_err(|error| CloneError::Failed {
-                message: format!("its other clone {} is still there: {error}", leftover.uid),
+                message: format!("its other clone {uid} is still there: {error}"),
             })?;
         }
         Ok(())
     }
 
-    /// Stops the server on a leftover, if there is one, and then deletes or quarantines it.
-    async fn try_to_put_aside(&self, leftover: &Leftover) -> Result<(), String> {
-        let uid = leftover.uid;
+    /// Stops the server on a leftover, if there is one, and then deletes or quarantines it. Nothing is done to one that
+    /// somebody else has put aside meanwhile: an administrator may have made it an instance again.
+    async fn try_to_put_aside(&self, uid: InstanceUid) -> Result<(), String> {
+        let Some(turn) = self.lock().get(&uid).map(|tracked| tracked.turn.clone()) else {
+            return Ok(());
+        };
+        let _turn = turn.lock().await;
+        let Some(leftover) = self.lock().get(&uid).map(|one| one.leftover.clone()) else {
+            return Ok(());
+        };
         self.stop(uid).await?;
         let done = match &leftover.action {
             LeftoverAction::Delete => {
@@ -141,9 +144,7 @@ impl Leftovers {
         };
         let done = done.map_err(|error| error.to_string())?;
         done.map_err(|error| error_chain(&error))?;
-        if let Some(name) = &leftover.name {
-            self.forget(name, uid);
-        }
+        self.forget(uid);
         Ok(())
     }
 
@@ -154,8 +155,8 @@ impl Leftovers {
     }
 
     /// Nothing panics while the lock is held.
-    fn lock(&self) -> MutexGuard<'_, HashMap<InstanceName, BTreeMap<InstanceUid, Leftover>>> {
-        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceUid, Tracked>> {
+        self.by_uid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -33,7 +33,7 @@ impl InstanceActor {
             // Until it is the instance's, also if this actor panics.
             self.deps.leftovers.add(superseded(&record));
         }
-        let new = superseded(&record);
+        let new = record.uid;
         let replaces = why == CloneReason::Reset;
         let clone = MakeClone { record, replaces };
         let made = self
@@ -61,8 +61,10 @@ impl InstanceActor {
                     actor.record.marked = newest.marked;
                     if why == CloneReason::Reset {
                         let leftovers = actor.deps.leftovers.clone();
-                        leftovers.forget(&actor.record.name, actor.record.uid);
-                        actix_rt::spawn(async move { leftovers.put_aside(old).await });
+                        leftovers.forget(new);
+                        let replaced = old.uid;
+                        leftovers.add(old);
+                        actix_rt::spawn(async move { leftovers.put_aside(replaced).await });
                     }
                     actor.failure = None;
                     Outcome::Done
@@ -362,9 +364,9 @@ impl InstanceActor {
                 Outcome::Failed
             }
             Phase::Cloning => {
-                let leftover = superseded(&self.record);
-                let leftovers = self.deps.leftovers.clone();
-                actix_rt::spawn(async move { leftovers.put_aside(leftover).await });
+                let (leftovers, uid) = (self.deps.leftovers.clone(), self.record.uid);
+                leftovers.add(superseded(&self.record));
+                actix_rt::spawn(async move { leftovers.put_aside(uid).await });
                 self.pending_commands.fail(&failure);
                 Outcome::Done
             }

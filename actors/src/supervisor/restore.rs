@@ -58,7 +58,7 @@ impl Handler<Restore> for Supervisor {
                 table.stop_stray(uid).await;
             }
             for leftover in leftovers {
-                table.put_aside(leftover).await;
+                table.put_aside(leftover.uid).await;
             }
         })
     }

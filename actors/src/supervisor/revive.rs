@@ -108,8 +108,9 @@ impl Supervisor {
             let written = shared.writes().finished().await;
             let (record, replaced) = newest_record(status, written)?;
             if let Some(replaced) = replaced {
-                leftovers.forget(&record.name, record.uid);
-                leftovers.put_aside(superseded(&replaced)).await;
+                leftovers.forget(record.uid);
+                leftovers.add(superseded(&replaced));
+                leftovers.put_aside(replaced.uid).await;
             }
             let answer = find_server(&*runtime, ServerId::from(&record), FIND_TIMEOUT).await;
             Some((record, answer))
