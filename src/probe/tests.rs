@@ -238,18 +238,20 @@ async fn awake_reasons_include_logical_workers() {
         Vec::new(),
         "its own processes are not a reason"
     );
-    // A subscription to a publisher that accepts connections and sends nothing.
-    let publisher = tempfile::tempdir().unwrap();
-    let path = publisher.path().join(".s.PGSQL.5432");
+    // A subscription to a publisher that accepts connections and sends nothing. The server must reach it
+    // inside its sandbox, where a worker that cannot connect would end at once.
+    let Endpoint::Unix(socket) = &endpoint else {
+        panic!("{endpoint:?}");
+    };
+    let directory = socket.parent().unwrap();
+    let path = directory.join(".s.PGSQL.7777");
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    for (path, mode) in [(publisher.path(), 0o755), (&path, 0o777)] {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
-        std::fs::set_permissions(path, mode).unwrap();
-    }
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(&path, mode).unwrap();
     for statement in [
         &format!(
-            "create subscription s connection 'host={}' publication p with (connect = false, slot_name = none)",
-            publisher.path().display()
+            "create subscription s connection 'host={} port=7777' publication p with (connect = false, slot_name = none)",
+            directory.display()
         ),
         "alter subscription s set (slot_name = 's')",
         "alter subscription s enable",
