@@ -7,6 +7,7 @@ or says what it got.
 
 import faulthandler
 import os
+import time
 
 # What hangs says where.
 faulthandler.dump_traceback_later(120, exit=True)
@@ -35,3 +36,18 @@ def expect_large(rows):
     """Fails unless this is the large result."""
     expect(len(rows), ROWS)
     expect(tuple(rows[-1]), (ROWS, "x" * 100))
+
+
+def wait_for_end(process):
+    """Waits until the daemon has ended the session of this process, by a session that it does not find idle."""
+    import psycopg2
+
+    observer = psycopg2.connect(URL)
+    observer.autocommit = True
+    with observer.cursor() as cursor:
+        while True:
+            cursor.execute("select from pg_stat_activity where pid = %s", (process,))
+            if cursor.rowcount == 0:
+                break
+            time.sleep(0.1)
+    observer.close()

@@ -13,7 +13,7 @@
 #       proxies    HAProxy and PgBouncer, to be measured beside multidb, as no services
 #       lint       shellcheck
 #       source     the tools that unpack and build Postgres' own source
-#       drivers    Postgres' drivers for Python, Java and Node, for the tests
+#       drivers    Postgres' drivers and pools for Python, Java and Node, for the tests
 #   multidb_debian_mirror LABEL     prints the URI of a mirror, as this machine's apt is configured: LABEL is
 #                                   Debian or Debian-Security. Fetches apt's lists where there are none
 #   multidb_find_cargo              puts cargo on the PATH, or says how to get it
@@ -69,6 +69,8 @@ multidb_install_packages() {
                     [ -d "$python/$package" ] || missing+=("python3-$package")
                 done
                 [ -e /usr/share/java/postgresql.jar ] || missing+=(libpostgresql-jdbc-java)
+                [ -e /usr/share/java/HikariCP.jar ] || missing+=(libhikaricp-java)
+                [ -e /usr/share/java/slf4j-api.jar ] || missing+=(libslf4j-java)
                 multidb_has javac || missing+=(default-jdk-headless)
                 multidb_has node || missing+=(nodejs)
                 ;;

@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use multidb_integration_tests::{Authority, Daemon, Identity, ProgramOutput, postgres_bin, run};
+use multidb_integration_tests::{
+    Authority, Daemon, DaemonBuilder, Identity, ProgramOutput, postgres_bin, run,
+};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
 
@@ -26,11 +28,15 @@ struct Site {
 
 impl Site {
     fn open() -> Self {
+        Self::of(daemon())
+    }
+
+    fn of(daemon: DaemonBuilder) -> Self {
         let certificates = tempfile::tempdir().expect("there is room for a directory");
         let authority = Authority::create(certificates.path());
         let Identity { cert, key } = authority.issue("localhost", &["localhost"]);
         let text = |path: &Path| path.to_str().expect("the path is a text").to_owned();
-        let daemon = daemon()
+        let daemon = daemon
             .set("auth", "method", "scram-sha-256")
             .set("tls", "cert", &text(&cert))
             .set("tls", "key", &text(&key))
@@ -75,6 +81,30 @@ impl Site {
         let mut command = Command::new("/usr/bin/python3");
         command.args(["-B", "-W", "error::ResourceWarning"]);
         self.run(command.arg(scripts().join(script)));
+    }
+
+    /// Runs a script of Node's.
+    #[track_caller]
+    fn node(&self, script: &str) {
+        let modules = [
+            "/usr/share/nodejs",
+            "/usr/local/share/multidb-tests/usr/share/nodejs",
+        ];
+        let mut command = Command::new("node");
+        command.env("NODE_PATH", modules.join(":"));
+        self.run(command.arg(scripts().join(script)));
+    }
+
+    /// Runs a program of one Java file, with these of Debian's libraries.
+    #[track_caller]
+    fn java(&self, libraries: &[&str], source: &str) {
+        let libraries: Vec<_> = libraries
+            .iter()
+            .map(|library| format!("/usr/share/java/{library}.jar"))
+            .collect();
+        let mut command = Command::new("java");
+        command.args(["-cp", &libraries.join(":")]);
+        self.run(command.arg(scripts().join(source)));
     }
 
     /// Where and how programs of Postgres' connect to an instance.
@@ -141,22 +171,32 @@ fn django_works_unchanged() {
 
 #[test]
 fn node_postgres_works_unchanged() {
-    let site = Site::open();
-    let modules = [
-        "/usr/share/nodejs",
-        "/usr/local/share/multidb-tests/usr/share/nodejs",
-    ];
-    let mut command = Command::new("node");
-    command.env("NODE_PATH", modules.join(":"));
-    site.run(command.arg(scripts().join("use_node_postgres.js")));
+    Site::open().node("use_node_postgres.js");
 }
 
 #[test]
 fn jdbc_works_unchanged() {
-    let site = Site::open();
-    let mut command = Command::new("java");
-    command.args(["-cp", "/usr/share/java/postgresql.jar"]);
-    site.run(command.arg(scripts().join("UseJdbc.java")));
+    Site::open().java(&["postgresql"], "UseJdbc.java");
+}
+
+/// A daemon that ends the sessions in a pool soon.
+fn impatient() -> Site {
+    Site::of(daemon().limit("session_idle_timeout", "1s"))
+}
+
+#[test]
+fn session_that_ended_in_sqlalchemys_pool_costs_nothing() {
+    impatient().python("pool_sqlalchemy.py");
+}
+
+#[test]
+fn session_that_ended_in_node_postgres_pool_costs_nothing() {
+    impatient().node("pool_node_postgres.js");
+}
+
+#[test]
+fn session_that_ended_in_hikaris_pool_costs_nothing() {
+    impatient().java(&["postgresql", "HikariCP", "slf4j-api"], "PoolHikari.java");
 }
 
 #[test]
