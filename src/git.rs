@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use multidb_actors::ports::{DiskError, Freshness, Revision, RevisionError, RevisionSource};
+use multidb_actors::ports::{
+    DiskError, Freshness, Revision, RevisionError, RevisionSource, Unconfirmed, WhyUnknown,
+};
 use multidb_store::{Layout, ProjectName};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -19,15 +21,13 @@ use crate::config::{GitRemote, Listing, Preset};
 
 mod listing;
 mod mirror;
+mod names;
 mod objects;
 mod program;
 
-use self::mirror::Mirror;
-use self::objects::{Found, Kind};
+use self::mirror::{FetchError, Mirror, Wanted};
+use self::objects::Found;
 use self::program::Run;
-
-/// A branch or a tag is fetched again when the last fetch is older than this.
-const NAME_FRESHNESS: Duration = Duration::from_secs(10);
 
 /// The parallel reads of repositories. More would only compete for the disk.
 const READS_MAX: usize = 16;
@@ -149,69 +149,151 @@ impl Repository {
                 .as_ref()
                 .is_some_and(|mirror| !mirror.exists())
             {
-                return Err(objects::unknown(&gitref));
+                return Err(objects::unknown(&gitref, WhyUnknown::NoSuch));
             }
-            objects::find(&repository.path, &gitref)
+            let name_here = match &repository.mirror {
+                Some(_) => names::in_mirror,
+                None => names::in_place,
+            };
+            objects::find(&repository.path, &gitref, name_here)
         })
         .await
     }
 
-    /// Finds a revision, after a fetch where one is needed.
+    /// Finds a revision as it is on the remote now. Only a commit that the mirror has needs no question.
     async fn find_fresh(
         self: &Arc<Self>,
         gitref: &str,
         mirror: &Arc<Mirror>,
-    ) -> Result<Found, RevisionError> {
+    ) -> Result<Fresh, RevisionError> {
         let began = Instant::now();
         match self.find(gitref).await {
-            Ok(found) if found.kind == Kind::Commit => Ok(found),
-            Ok(found) => {
-                let since = began.checked_sub(NAME_FRESHNESS).unwrap_or(began);
-                if let Err(failure) = mirror.fetch(since).await {
-                    tracing::warn!(
-                        gitref,
-                        failure,
-                        "cannot reach the remote, using the branch or tag of the last fetch"
-                    );
-                    return Ok(found);
-                }
-                self.find(gitref).await
+            Ok(found) if found.reference.is_none() => return Ok(Fresh::confirmed(found)),
+            Ok(_) | Err(RevisionError::Unknown { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        match self.ask(gitref, mirror, began).await {
+            Ok(found) => Ok(Fresh::confirmed(found)),
+            Err(NotAsked::Fetch(FetchError::Failed(failure))) => {
+                self.find_as_last_seen(gitref, failure).await
             }
-            Err(RevisionError::Unknown { .. }) => self.find_unknown(gitref, mirror, began).await,
-            Err(error) => Err(error),
+            Err(NotAsked::Fetch(FetchError::TooMany)) => {
+                Err(objects::unknown(gitref, WhyUnknown::TooManyReferences))
+            }
+            Err(NotAsked::Fetch(FetchError::Absent | FetchError::NotById)) => {
+                Err(objects::unknown(gitref, WhyUnknown::NoSuch))
+            }
+            Err(NotAsked::Read(error)) => Err(error),
         }
     }
 
-    /// Fetches a revision that the mirror lacks.
-    async fn find_unknown(
+    /// Asks the remote for all that the revision may mean, and returns the first that it has.
+    async fn ask(
         self: &Arc<Self>,
         gitref: &str,
         mirror: &Arc<Mirror>,
         since: Instant,
-    ) -> Result<Found, RevisionError> {
-        let fetched = mirror.fetch(since).await;
-        let found = self.find(gitref).await;
-        let Err(RevisionError::Unknown { gitref, .. }) = found else {
-            return found;
-        };
-        // A commit that no branch or tag reaches, for instance that of a pull request.
-        let fetched = match fetched {
-            Ok(()) if objects::is_full_id(&gitref) => mirror.fetch_commit(&gitref).await,
-            other => other,
-        };
-        let found = self.find(&gitref).await;
-        found.map_err(|error| match (error, fetched) {
-            (RevisionError::Unknown { gitref, .. }, Err(failure)) => {
-                match DiskError::in_text(&failure) {
-                    Some(error) => RevisionError::Disk(error),
-                    None => RevisionError::Unknown {
-                        gitref,
-                        fetch_failure: Some(failure),
-                    },
+    ) -> Result<Found, NotAsked> {
+        let candidates = names::references(gitref);
+        let is_id = names::is_id(gitref);
+        if is_id || candidates.iter().any(|name| names::is_mirrored(name)) {
+            mirror.fetch(Wanted::Branches, since).await?;
+            match self.find(gitref).await {
+                Ok(found) if found.reference.as_deref().is_none_or(names::is_mirrored) => {
+                    return Ok(found);
                 }
+                Ok(_) | Err(RevisionError::Unknown { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
-            (error, _) => error,
+        }
+        let asked_for = candidates
+            .into_iter()
+            .filter(|name| names::is_fetched_when_asked_for(name));
+        for name in asked_for {
+            match mirror.fetch(Wanted::Reference(name), since).await {
+                Ok(()) => return Ok(self.find(gitref).await?),
+                Err(FetchError::Absent) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !is_id {
+            return Err(FetchError::Absent.into());
+        }
+        let mut by_id = Err(FetchError::NotById);
+        if names::is_full_id(gitref) {
+            by_id = mirror.fetch(Wanted::Commit(gitref.to_owned()), since).await;
+        }
+        if by_id == Err(FetchError::NotById) {
+            let digits = Wanted::Abbreviation(gitref.to_owned());
+            by_id = mirror.fetch(digits, since).await;
+        }
+        by_id?;
+        Ok(self.find(gitref).await?)
+    }
+
+    /// Finds a revision in the state that the remote had when it last answered.
+    async fn find_as_last_seen(
+        self: &Arc<Self>,
+        gitref: &str,
+        failure: String,
+    ) -> Result<Fresh, RevisionError> {
+        let found = match (self.find(gitref).await, DiskError::in_text(&failure)) {
+            (Err(RevisionError::Unknown { .. }), Some(error)) => {
+                return Err(RevisionError::Disk(error));
+            }
+            (Err(RevisionError::Unknown { .. }), None) => {
+                let why = WhyUnknown::RemoteFailed(failure);
+                return Err(objects::unknown(gitref, why));
+            }
+            (found, _) => found?,
+        };
+        tracing::warn!(
+            gitref,
+            failure,
+            "the remote does not answer, using what it had when it last did"
+        );
+        let Some(reference) = found.reference.clone() else {
+            return Ok(Fresh::confirmed(found));
+        };
+        let path = self.path.clone();
+        let age = blocking(move || Ok(mirror::age_of(&path, &reference))).await?;
+        Ok(Fresh {
+            found,
+            unconfirmed: Some(Unconfirmed { age }),
         })
+    }
+}
+
+/// A revision, and whether it is as the remote has it.
+struct Fresh {
+    found: Found,
+    unconfirmed: Option<Unconfirmed>,
+}
+
+impl Fresh {
+    fn confirmed(found: Found) -> Self {
+        Self {
+            found,
+            unconfirmed: None,
+        }
+    }
+}
+
+/// Why a remote has not given a revision.
+enum NotAsked {
+    Fetch(FetchError),
+    Read(RevisionError),
+}
+
+impl From<FetchError> for NotAsked {
+    fn from(error: FetchError) -> Self {
+        Self::Fetch(error)
+    }
+}
+
+impl From<RevisionError> for NotAsked {
+    fn from(error: RevisionError) -> Self {
+        Self::Read(error)
     }
 }
 
@@ -223,21 +305,27 @@ impl RevisionSource for GitSource {
         gitref: &str,
         freshness: Freshness,
     ) -> Result<Revision, RevisionError> {
-        if !objects::is_plain_name(gitref) {
-            return Err(objects::unknown(gitref));
+        if !names::is_plain_name(gitref) {
+            return Err(RevisionError::Expression {
+                gitref: gitref.to_owned(),
+            });
         }
         let repository = self.repository(project)?;
-        let found = match (&repository.mirror, freshness) {
+        let fresh = match (&repository.mirror, freshness) {
             (Some(mirror), Freshness::Fetch) => repository.find_fresh(gitref, mirror).await?,
-            (_, Freshness::Local) | (None, Freshness::Fetch) => repository.find(gitref).await?,
+            (_, Freshness::Local) | (None, Freshness::Fetch) => {
+                Fresh::confirmed(repository.find(gitref).await?)
+            }
         };
+        let commit = fresh.found.commit;
         let listing = blocking({
-            let commit = found.commit.clone();
+            let commit = commit.clone();
             move || objects::listing(&repository.path, &commit, &repository.listing)
         });
         Ok(Revision {
             listing: listing.await?,
-            commit: found.commit,
+            commit,
+            unconfirmed: fresh.unconfirmed,
         })
     }
 

@@ -216,17 +216,38 @@ pub enum Freshness {
     /// Only in the local repository or mirror: without network, well under a millisecond, and up to a
     /// second old.
     Local,
-    /// A missing revision, or a branch that was not fetched recently, is fetched first.
+    /// The remote is asked for the present state of a branch, a tag or another reference, and for a commit that the
+    /// mirror lacks.
     Fetch,
 }
 
 /// A revision of a project, and its migration listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revision {
-    /// The commit, as 40 hexadecimal digits.
+    /// The commit, as 40 hexadecimal digits, or 64 in a repository of SHA-256.
     pub commit: String,
     /// The object id of the listing at that commit: equal listings have equal ids.
     pub listing: String,
+    /// Set where a branch or another reference may have moved, since the remote does not answer.
+    pub unconfirmed: Option<Unconfirmed>,
+}
+
+/// The state of a reference as it was when the remote last answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// The time since then, if it is known.
+    pub age: Option<Duration>,
+}
+
+/// Why a revision is unknown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WhyUnknown {
+    /// The repository does not have it.
+    NoSuch,
+    /// The remote could not be asked. May hold a URL with credentials, so it is for the log alone.
+    RemoteFailed(String),
+    /// The remote has too many references besides branches and tags to search them for an abbreviated commit.
+    TooManyReferences,
 }
 
 /// Reads projects' repositories. Never writes to a user's repository.
@@ -258,10 +279,16 @@ pub enum RevisionError {
     Unknown {
         /// The requested revision.
         gitref: String,
-        /// The error of the fetch from the remote, if it failed. May hold a URL with credentials, so it is
-        /// for the log alone.
+        /// The reason.
         #[serde(skip)]
-        fetch_failure: Option<String>,
+        why: WhyUnknown,
+    },
+    /// It is an expression that leads from one revision to another, which is not evaluated.
+    #[error("{} is an expression, not the name of a revision", quoted(gitref))]
+    #[serde(rename = "revision_expression")]
+    Expression {
+        /// The requested revision.
+        gitref: String,
     },
     /// Several commits have this abbreviation.
     #[error("revision {} is ambiguous", quoted(gitref))]
@@ -317,6 +344,7 @@ impl RevisionError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unknown { .. } => "unknown_revision",
+            Self::Expression { .. } => "revision_expression",
             Self::Ambiguous { .. } => "ambiguous_revision",
             Self::ListingMissing { .. } => "listing_missing",
             Self::ListingNotUnderstood { .. } => "listing_not_understood",
@@ -335,8 +363,42 @@ impl RevisionError {
             Self::ListingNotUnderstood { reason, .. } => {
                 reason.as_ref().map(|reason| format!("It is {reason}."))
             }
-            Self::Unknown { .. } | Self::Repository { .. } | Self::Disk(_) => None,
+            Self::Unknown { why, .. } => match why {
+                WhyUnknown::NoSuch => None,
+                WhyUnknown::RemoteFailed(_) => Some(
+                    "The git remote could not be reached; multidb's log has the cause.".to_owned(),
+                ),
+                WhyUnknown::TooManyReferences => Some(
+                    "No branch and no tag reaches it, and the git remote has too many other references to search them."
+                        .to_owned(),
+                ),
+            },
+            Self::Expression { .. } | Self::Repository { .. } | Self::Disk(_) => None,
         }
+    }
+
+    /// What can be done about the revision or its listing, as a sentence, whoever asks.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Unknown { why, .. } => match why {
+                WhyUnknown::NoSuch => {
+                    "Give a commit, branch or tag, and push it before you connect."
+                }
+                WhyUnknown::RemoteFailed(_) => "Try again when the remote answers.",
+                WhyUnknown::TooManyReferences => {
+                    "Give all digits of the commit, or a reference that has it, such as \"refs/pull/7/head\"."
+                }
+            },
+            Self::Expression { .. } => {
+                "Give a commit, branch or tag; \"git rev-parse\" prints the commit of an expression."
+            }
+            Self::Ambiguous { .. } => "Give more digits of the commit.",
+            Self::ListingMissing { .. }
+            | Self::ListingNotUnderstood { .. }
+            | Self::Repository { .. }
+            | Self::Disk(_) => return None,
+        };
+        Some(hint.to_owned())
     }
 }
 

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use multidb_store::{ProjectName, SnapshotId, SnapshotRecord};
 use tokio::time::Instant;
 
-use crate::ports::{Freshness, Revision, RevisionError, RevisionSource};
+use crate::ports::{Freshness, Revision, RevisionError, RevisionSource, Unconfirmed};
 use crate::request::{SnapshotSelector, Source};
 
 pub mod cause;
@@ -223,6 +223,8 @@ pub struct Choice {
     pub snapshot: Arc<SnapshotRecord>,
     /// The commit of the revision, if it was chosen by revision.
     pub commit: Option<String>,
+    /// Set where the revision may have moved, since the remote does not answer.
+    pub unconfirmed: Option<Unconfirmed>,
 }
 
 impl Choice {
@@ -230,6 +232,7 @@ impl Choice {
         Self {
             snapshot,
             commit: None,
+            unconfirmed: None,
         }
     }
 }
@@ -269,6 +272,7 @@ impl Handler<Choose> for SnapshotIndex {
                 Some(snapshot) => Ok(Choice {
                     snapshot,
                     commit: Some(revision.commit),
+                    unconfirmed: revision.unconfirmed,
                 }),
                 None => Err(match decision.nearest_miss() {
                     Some(nearest) => ChooseError::NoCompatibleSnapshot {

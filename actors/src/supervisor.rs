@@ -49,7 +49,7 @@ mod unavailable;
 pub use self::error::AcquireError;
 pub use self::expiry::ExpiryStatus;
 pub use self::messages::{
-    Acquire, Acquired, ControlInstance, CountInstances, GetExpiryStatus, GetInstance,
+    Acquire, Acquired, ControlInstance, CountInstances, Created, GetExpiryStatus, GetInstance,
     ListInstances, PinInstance, RemoveSnapshot, StopAll, StopInstances,
 };
 pub use self::recovering::{RecoverError, RecoverInstance};
@@ -189,7 +189,7 @@ impl Supervisor {
                 addr: self.actor_of(&record, ctx),
                 settings,
                 record,
-                created: false,
+                created: None,
             });
         }
         if let Some(waiting) = self.choosing.get_mut(&name) {
@@ -324,8 +324,11 @@ impl Supervisor {
             Ok(choice) => {
                 // A mistyped revision creates nothing, so it does not count.
                 self.creations.note(&creation.user);
+                let created = Created {
+                    unconfirmed: choice.unconfirmed,
+                };
                 self.create(creation, choice, ctx);
-                self.answer_created(waiting, ctx);
+                self.answer_created(waiting, created, ctx);
             }
             // The others may have asked for something else.
             Err(error) => {
@@ -379,7 +382,7 @@ impl Supervisor {
     }
 
     /// Answers the waiters: the first one created the instance, the others found it.
-    fn answer_created(&mut self, waiting: Vec<Waiter>, ctx: &mut Context<Self>) {
+    fn answer_created(&mut self, waiting: Vec<Waiter>, created: Created, ctx: &mut Context<Self>) {
         for (position, waiter) in waiting.into_iter().enumerate() {
             if position > 0 || self.draining {
                 self.acquire(waiter, ctx);
@@ -394,7 +397,7 @@ impl Supervisor {
                 addr: self.actor_of(&record, ctx),
                 settings: self.settings_of(&record),
                 record,
-                created: true,
+                created: Some(created),
             });
         }
     }

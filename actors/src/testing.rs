@@ -23,7 +23,7 @@ use crate::limits::{IdleLimits, Limits};
 use crate::observed_clock::ObservedClock;
 use crate::ports::{
     CloneError, CloneReport, Cloner, Freshness, Revision, RevisionError, RevisionSource,
-    SnapshotCatalog,
+    SnapshotCatalog, WhyUnknown,
 };
 use crate::request::{ConnectRequest, Source};
 use crate::snapshot_index::SnapshotIndex;
@@ -226,10 +226,14 @@ impl RevisionSource for FakeSource {
         let listing = lock(&self.revisions).get(gitref).cloned();
         let listing = listing.ok_or_else(|| RevisionError::Unknown {
             gitref: gitref.to_owned(),
-            fetch_failure: None,
+            why: WhyUnknown::NoSuch,
         })?;
         let commit = format!("commit of {gitref}");
-        Ok(Revision { commit, listing })
+        Ok(Revision {
+            commit,
+            listing,
+            unconfirmed: None,
+        })
     }
 
     async fn defined_migrations(

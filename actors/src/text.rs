@@ -34,6 +34,18 @@ pub(crate) fn duration(duration: Duration) -> String {
     parts.join(" ")
 }
 
+/// A duration by its largest unit: `2 hours`, `less than a second`.
+pub(crate) fn about(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let unit = [86_400, 3_600, 60, 1]
+        .into_iter()
+        .find(|unit| seconds >= *unit);
+    match unit {
+        Some(unit) => duration(Duration::from_secs(seconds - seconds % unit)),
+        None => "less than a second".to_owned(),
+    }
+}
+
 /// A size in its largest binary unit: `4.6 GiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -125,6 +137,8 @@ mod tests {
         assert_eq!(duration(60_000), "1 minute");
         assert_eq!(duration(5_400_000), "1 hour 30 minutes");
         assert_eq!(duration(29 * 86_400_000), "29 days");
+        assert_eq!(about(Duration::from_secs(5_400)), "1 hour");
+        assert_eq!(about(Duration::from_millis(900)), "less than a second");
         assert_eq!(bytes(0), "0 bytes");
         assert_eq!(bytes(1024), "1 KiB");
         assert_eq!(bytes(1536), "1.5 KiB");

@@ -1,6 +1,7 @@
 //! `multidb snapshot`, except for its import.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -8,7 +9,7 @@ use multidb_store::{ProjectName, SnapshotId};
 use serde_json::json;
 
 use super::output::printable;
-use super::table::{Align, ago, count, fields, moment, or_none, size, table};
+use super::table::{Align, ago, coarse, count, fields, moment, or_none, size, table};
 use super::{Invocation, import};
 use crate::admin::client::with_query;
 use crate::control::model::{ExplainView, SnapshotView};
@@ -137,6 +138,15 @@ pub(super) fn explain(explained: &ExplainView, now: Timestamp) -> String {
         explained.commit,
         count(explained.defined, "migration")
     );
+    if let Some(unconfirmed) = &explained.unconfirmed {
+        let when = match unconfirmed.age_s {
+            Some(age) => format!("{} ago", coarse(Duration::from_secs(age))),
+            None => "at an unknown time".to_owned(),
+        };
+        text.push_str(&format!(
+            "the git remote does not answer: this is the revision as it was {when}\n"
+        ));
+    }
     match &explained.chosen {
         Some(chosen) => text.push_str(&format!(
             "chosen: {chosen}, the newest compatible snapshot\n\n"

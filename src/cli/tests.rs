@@ -7,7 +7,8 @@ use super::*;
 use crate::admin::api::ErrorInfo;
 use crate::admin::client::AdminError;
 use crate::control::model::{
-    ConnectionView, ExplainView, InstanceView, SnapshotView, StatusView, VerdictView,
+    ConnectionView, ExplainView, InstanceView, SnapshotView, StatusView, UnconfirmedView,
+    VerdictView,
 };
 
 /// The help of a command and of all below it, as `--help` prints them.
@@ -292,6 +293,7 @@ fn choice_is_explained() {
         gitref: "main".to_owned(),
         commit: "abcde12345".repeat(4),
         listing: "1".repeat(40),
+        unconfirmed: None,
         defined: 12,
         chosen: Some("monday".to_owned()),
         snapshots: vec![
@@ -300,6 +302,7 @@ fn choice_is_explained() {
         ],
     };
     insta::assert_snapshot!("explain", snapshot::explain(&explained, now()));
+    explained.unconfirmed = Some(UnconfirmedView { age_s: Some(7300) });
     explained.chosen = None;
     explained.snapshots.pop();
     insta::assert_snapshot!("explain_none", snapshot::explain(&explained, now()));

@@ -187,12 +187,22 @@ pub struct ExplainView {
     pub commit: String,
     /// The object id of the migration listing at that commit.
     pub listing: String,
+    /// Set where the revision may have moved, since the remote does not answer.
+    #[serde(default)]
+    pub unconfirmed: Option<UnconfirmedView>,
     /// The number of migrations that the listing defines.
     pub defined: usize,
     /// The id of the chosen snapshot; none if no snapshot is compatible.
     pub chosen: Option<String>,
     /// The project's snapshots, newest first.
     pub snapshots: Vec<VerdictView>,
+}
+
+/// The state of a reference as it was when the remote last answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnconfirmedView {
+    /// The seconds since then, if they are known.
+    pub age_s: Option<u64>,
 }
 
 /// The compatibility of one snapshot with a revision.

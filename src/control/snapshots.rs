@@ -10,7 +10,7 @@ use multidb_actors::supervisor::{CountInstances, RemoveSnapshot};
 use multidb_store::{ProjectName, SnapshotId, SnapshotRecord, error_chain};
 
 use super::access::{Action, Caller, Resource, authorize};
-use super::model::{ExplainView, ImportOrder, SnapshotView, VerdictView};
+use super::model::{ExplainView, ImportOrder, SnapshotView, UnconfirmedView, VerdictView};
 use super::{Control, ControlError};
 use crate::import::{ImportRequest, MigrationsQuery, ProjectImport};
 
@@ -84,6 +84,9 @@ impl Control {
             gitref,
             commit: revision.commit,
             listing: revision.listing,
+            unconfirmed: revision.unconfirmed.map(|unconfirmed| UnconfirmedView {
+                age_s: unconfirmed.age.map(|age| age.as_secs()),
+            }),
             defined: decision.defined,
             chosen: decision.chosen().map(|snapshot| snapshot.id.to_string()),
             snapshots: decision.verdicts.iter().map(verdict_view).collect(),

@@ -1,29 +1,68 @@
 //! The bare mirror of a remote repository, into which the system's git fetches.
 //!
-//! There is one fetch at a time, which serves all requests from before it began. It is a task of its
-//! own: a client that disconnects neither ends the fetch for others nor hides that a remote hangs.
+//! There is one exchange with the remote at a time, which serves all requests from before it began. It is a task of
+//! its own: a client that disconnects neither ends it for others nor hides that a remote hangs.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::names;
 use super::program::Run;
 use crate::config::without_secret;
 
-/// The delay before a failed fetch, or that of a missing commit, is tried again.
+mod age;
+mod locks;
+mod others;
+
+/// The delay before a remote that failed is asked again.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
-/// The missing commits that are remembered. Further ones are fetched each time.
-const MISSING_MAX: usize = 1000;
-/// A lock is stale when it is older than this many fetch timeouts, and than the minimum below.
-const STALE_FETCHES: u32 = 2;
-const STALE_LOCK_AGE_MIN: Duration = Duration::from_secs(60);
+/// The exchanges that are remembered. The requests that wait for one are fewer.
+const EXCHANGES_MAX: usize = 1000;
 const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+
+/// What is fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Wanted {
+    /// All branches and tags.
+    Branches,
+    /// One other reference.
+    Reference(String),
+    /// A commit by its full id, which most servers allow.
+    Commit(String),
+    /// The commits with this abbreviation, which no branch and no tag reaches.
+    Abbreviation(String),
+}
+
+/// Why something was not fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum FetchError {
+    /// The remote does not have it.
+    Absent,
+    /// The remote has too many references to search them for an abbreviation.
+    TooMany,
+    /// The remote does not give a commit by its id alone.
+    NotById,
+    /// The remote did not answer, or the mirror could not be written. Without secrets.
+    Failed(String),
+}
+
+impl FetchError {
+    /// The error in a message of git.
+    fn of(message: String) -> Self {
+        if message.contains("couldn't find remote ref") || message.contains("not our ref") {
+            Self::Absent
+        } else if message.contains("does not allow request for unadvertised object") {
+            Self::NotById
+        } else {
+            Self::Failed(message)
+        }
+    }
+}
 
 /// The mirror of one repository.
 pub(super) struct Mirror {
@@ -35,31 +74,10 @@ pub(super) struct Mirror {
 
 #[derive(Default)]
 struct State {
-    /// The start of the last successful fetch.
-    fetched: Option<Instant>,
-    /// The last failed fetch, since the last successful one.
-    failed: Option<Failure>,
-    /// The commits that the remote lacks.
-    missing: HashMap<String, Failure>,
-}
-
-/// A failed fetch.
-struct Failure {
-    at: Instant,
-    message: String,
-}
-
-impl Failure {
-    fn now(message: &str) -> Self {
-        Self {
-            at: Instant::now(),
-            message: message.to_owned(),
-        }
-    }
-
-    fn is_recent(&self) -> bool {
-        self.at.elapsed() < RETRY_DELAY
-    }
+    /// The last exchange about each thing, by its start.
+    last: HashMap<Wanted, (Instant, Result<(), FetchError>)>,
+    /// The time and the message of the last failure, if there was no success since.
+    failed: Option<(Instant, String)>,
 }
 
 impl Mirror {
@@ -72,70 +90,80 @@ impl Mirror {
         })
     }
 
-    /// Fetches, unless a fetch that began after `since` has succeeded.
+    /// Fetches, unless an exchange about the same that began after `since` has answered.
     ///
     /// # Errors
     ///
-    /// The reason why the fetch failed, without secrets.
-    pub(super) async fn fetch(self: &Arc<Self>, since: Instant) -> Result<(), String> {
+    /// The remote does not have it, or cannot be asked.
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        since: Instant,
+    ) -> Result<(), FetchError> {
         let mirror = self.clone();
-        join(tokio::spawn(async move { mirror.fetch_once(since).await })).await
+        let fetched = tokio::spawn(async move { mirror.fetch_once(wanted, since).await });
+        fetched.await.unwrap_or_else(|error| {
+            let message = format!("the fetch was aborted: {error}");
+            Err(FetchError::Failed(message))
+        })
     }
 
-    async fn fetch_once(&self, since: Instant) -> Result<(), String> {
+    async fn fetch_once(&self, wanted: Wanted, since: Instant) -> Result<(), FetchError> {
         let mut state = self.state.lock().await;
-        if state.fetched.is_some_and(|fetched| fetched >= since) {
-            return Ok(());
+        if let Some((began, result)) = state.last.get(&wanted)
+            && *began >= since
+        {
+            return result.clone();
         }
-        if let Some(failure) = state.failed.as_ref().filter(|failure| failure.is_recent()) {
-            return Err(failure.message.clone());
+        if let Some((at, message)) = &state.failed
+            && at.elapsed() < RETRY_DELAY
+        {
+            return Err(FetchError::Failed(message.clone()));
         }
         let began = Instant::now();
-        let mut fetched = self.fetch_all().await;
-        if fetched
-            .as_ref()
-            .is_err_and(|message| message.contains(".lock"))
-            && self.remove_stale_locks().await > 0
-        {
-            fetched = self.fetch_all().await;
-        }
-        match fetched {
-            Ok(()) => {
-                state.fetched = Some(began);
-                state.failed = None;
-                Ok(())
-            }
-            Err(message) => {
+        let wall = SystemTime::now();
+        let fetched = self.fetch_now(&wanted).await;
+        match &fetched {
+            Err(FetchError::Failed(message)) => {
                 let url = without_secret(&self.url);
                 tracing::warn!(url, failure = message, "fetch failed");
-                state.failed = Some(Failure::now(&message));
-                Err(message)
+                // From its end, since it may have taken its whole time.
+                state.failed = Some((Instant::now(), message.clone()));
+            }
+            answered => {
+                if answered.is_ok() {
+                    self.note_seen(&wanted, wall).await;
+                }
+                if state.last.len() >= EXCHANGES_MAX {
+                    state.last.clear();
+                }
+                state.last.insert(wanted, (began, fetched.clone()));
+                state.failed = None;
             }
         }
+        fetched
     }
 
-    /// Fetches one commit by its full id, which many servers allow.
-    ///
-    /// # Errors
-    ///
-    /// The reason why the fetch failed, without secrets.
-    pub(super) async fn fetch_commit(self: &Arc<Self>, id: &str) -> Result<(), String> {
-        let (mirror, id) = (self.clone(), id.to_owned());
-        join(tokio::spawn(async move {
-            let mut state = mirror.state.lock().await;
-            if let Some(failure) = state.missing.get(&id).filter(|failure| failure.is_recent()) {
-                return Err(failure.message.clone());
+    async fn fetch_now(&self, wanted: &Wanted) -> Result<(), FetchError> {
+        match wanted {
+            Wanted::Branches => {
+                let [heads, tags] = REFSPECS;
+                self.git(&["--prune", &self.url, heads, tags]).await
             }
-            let fetched = mirror.git(&[&mirror.url, &id]).await;
-            if let Err(message) = &fetched {
-                state.missing.retain(|_, failure| failure.is_recent());
-                if state.missing.len() < MISSING_MAX {
-                    state.missing.insert(id, Failure::now(message));
+            Wanted::Reference(name) => {
+                let here = names::in_mirror(name);
+                let refspec = format!("+{name}:{here}");
+                let fetched = self.git(&["--no-tags", &self.url, &refspec]).await;
+                if fetched == Err(FetchError::Absent) && self.exists() {
+                    // That of a proposal which is closed: nobody shall find it here.
+                    let deleted = self.run().git(&["update-ref", "-d", here]).await;
+                    deleted.map_err(FetchError::Failed)?;
                 }
+                fetched
             }
-            fetched
-        }))
-        .await
+            Wanted::Commit(id) => self.git(&["--no-tags", &self.url, id]).await,
+            Wanted::Abbreviation(digits) => self.fetch_abbreviation(digits).await,
+        }
     }
 
     /// Whether the mirror was created completely: `git init` creates this directory last.
@@ -143,74 +171,72 @@ impl Mirror {
         self.path.join("objects").exists()
     }
 
-    async fn fetch_all(&self) -> Result<(), String> {
-        let [heads, tags] = REFSPECS;
-        self.git(&["--prune", &self.url, heads, tags]).await
-    }
-
-    /// Runs `git fetch` in the mirror, and creates the mirror first if it does not exist.
-    async fn git(&self, arguments: &[&str]) -> Result<(), String> {
-        let run = Run {
+    fn run(&self) -> Run<'_> {
+        Run {
             repository: Some(&self.path),
             url: &self.url,
             timeout: self.timeout,
-        };
+        }
+    }
+
+    /// A run that asks the remote, whatever the state of the mirror.
+    fn run_anywhere(&self) -> Run<'_> {
+        Run {
+            repository: None,
+            ..self.run()
+        }
+    }
+
+    /// Runs `git fetch` in the mirror, and creates the mirror first if it does not exist.
+    async fn git(&self, arguments: &[&str]) -> Result<(), FetchError> {
+        let fetched = self.git_once(arguments).await;
+        match fetched {
+            Err(message) if message.contains(".lock") && self.remove_stale_locks().await > 0 => {
+                self.git_once(arguments).await
+            }
+            fetched => fetched,
+        }
+        .map_err(FetchError::of)
+    }
+
+    async fn git_once(&self, arguments: &[&str]) -> Result<(), String> {
         if !self.exists() {
             tokio::fs::create_dir_all(&self.path)
                 .await
                 .map_err(|error| format!("cannot create {}: {error}", self.path.display()))?;
-            run.git(&["init", "--bare", "--quiet"]).await?;
+            self.run().git(&["init", "--bare", "--quiet"]).await?;
         }
         let fetch = ["fetch", "--quiet", "--no-write-fetch-head"];
-        run.git(&[&fetch[..], arguments].concat()).await
+        self.run().git(&[&fetch[..], arguments].concat()).await
     }
 
     /// Removes the locks that killed processes of git left, and returns their number.
     async fn remove_stale_locks(&self) -> usize {
+        locks::remove_stale(self.path.clone(), self.timeout).await
+    }
+
+    /// Writes down when something was seen on the remote.
+    async fn note_seen(&self, wanted: &Wanted, at: SystemTime) {
+        let subject = match wanted {
+            Wanted::Branches => age::BRANCHES.to_owned(),
+            Wanted::Reference(name) => name.clone(),
+            // A commit never changes.
+            Wanted::Commit(_) | Wanted::Abbreviation(_) => return,
+        };
         let path = self.path.clone();
-        let age_min = (self.timeout * STALE_FETCHES).max(STALE_LOCK_AGE_MIN);
-        let removed = tokio::task::spawn_blocking(move || remove_locks(&path, age_min)).await;
-        match removed {
-            Ok(Ok(count)) => count,
-            Ok(Err(error)) => {
-                tracing::warn!(path = %self.path.display(), %error, "cannot remove stale locks of a mirror");
-                0
-            }
-            Err(_) => 0,
+        let noted = tokio::task::spawn_blocking(move || age::note(&path, &subject, at)).await;
+        if let Ok(Err(error)) = noted {
+            tracing::debug!(path = %self.path.display(), %error, "the time of a fetch is not noted");
         }
     }
 }
 
-/// Waits for a fetch.
-async fn join(task: tokio::task::JoinHandle<Result<(), String>>) -> Result<(), String> {
-    task.await
-        .unwrap_or_else(|error| Err(format!("the fetch was aborted: {error}")))
-}
-
-/// Removes locks older than this from a bare repository, and returns their number.
-fn remove_locks(directory: &Path, age_min: Duration) -> io::Result<usize> {
-    let mut removed = 0;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let path = entry.path();
-        let metadata = entry.metadata()?;
-        if metadata.is_dir() {
-            // There are many objects, and no locks among them.
-            if entry.file_name() != "objects" {
-                removed += remove_locks(&path, age_min)?;
-            }
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "lock")
-            && metadata
-                .modified()?
-                .elapsed()
-                .is_ok_and(|age| age > age_min)
-        {
-            fs::remove_file(&path)?;
-            tracing::info!(path = %path.display(), "stale lock removed");
-            removed += 1;
-        }
-    }
-    Ok(removed)
+/// How long ago a reference of a mirror was last seen on the remote; `None` where that is not known. Blocks.
+pub(super) fn age_of(mirror: &Path, reference: &str) -> Option<Duration> {
+    let subject = if names::is_mirrored(reference) {
+        age::BRANCHES
+    } else {
+        reference
+    };
+    age::of(mirror, subject)
 }

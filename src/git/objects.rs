@@ -10,13 +10,11 @@ use gix::hash::Prefix;
 use gix::objs::Kind as ObjectKind;
 use gix::objs::tree::EntryKind;
 use gix::{ObjectId, Repository};
-use multidb_actors::ports::RevisionError;
+use multidb_actors::ports::{RevisionError, WhyUnknown};
 
+use super::names;
 use crate::config::Listing;
 
-/// The shortest abbreviation that git accepts.
-const ABBREVIATION_LENGTH_MIN: usize = 4;
-const ID_LENGTH: usize = 40;
 /// The largest listing. A hundred thousand migrations take less.
 const LISTING_BYTES_MAX: u64 = 64 << 20;
 /// The most files and directories below one whose files are the listing.
@@ -33,45 +31,15 @@ const CANDIDATES_SHOWN: usize = 5;
 pub(super) struct Found {
     /// The id of the commit.
     pub(super) commit: String,
-    /// The kind of the revision.
-    pub(super) kind: Kind,
+    /// The branch, tag or other reference by which it was found, which can move; `None` where it was found by its id.
+    pub(super) reference: Option<String>,
 }
 
-/// The kind of a revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// The id of a commit, or an abbreviation of it.
-    Commit,
-    /// A branch or a tag, which can move.
-    Name,
-}
-
-pub(super) fn unknown(gitref: &str) -> RevisionError {
+pub(super) fn unknown(gitref: &str, why: WhyUnknown) -> RevisionError {
     RevisionError::Unknown {
         gitref: gitref.to_owned(),
-        fetch_failure: None,
+        why,
     }
-}
-
-/// Whether it is a name, rather than an expression of gitrevisions(7).
-pub(super) fn is_plain_name(gitref: &str) -> bool {
-    let forbidden = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
-    !gitref.is_empty()
-        && !gitref.starts_with(['-', '/', '.'])
-        && !gitref.ends_with(['/', '.'])
-        && !gitref.contains("..")
-        && !gitref.contains("@{")
-        && gitref != "@"
-        && !gitref.contains(forbidden)
-}
-
-/// Whether it is a complete id.
-pub(super) fn is_full_id(gitref: &str) -> bool {
-    gitref.len() == ID_LENGTH && is_hex(gitref)
-}
-
-fn is_hex(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn open(path: &Path) -> Result<Repository, RevisionError> {
@@ -85,38 +53,39 @@ fn failed(path: &Path, action: &str, error: &dyn std::fmt::Display) -> RevisionE
     }
 }
 
-/// Finds a revision: a branch, a tag, an id, or an abbreviation of one, in this order.
-pub(super) fn find(path: &Path, gitref: &str) -> Result<Found, RevisionError> {
+/// Finds a revision: a branch, a tag, another reference, an id, or an abbreviation of one, in this order. `name_here`
+/// gives the name that a reference has in this repository.
+pub(super) fn find(
+    path: &Path,
+    gitref: &str,
+    name_here: fn(&str) -> &str,
+) -> Result<Found, RevisionError> {
     let repository = open(path)?;
-    // The last two are the remote-tracking branches of a clone.
-    let namespaces = [
-        "refs/heads",
-        "refs/tags",
-        "refs/remotes/origin",
-        "refs/remotes",
-    ];
-    for namespace in namespaces {
-        let name = format!("{namespace}/{gitref}");
-        let reference = repository.try_find_reference(name.as_str());
+    for name in names::references(gitref) {
+        let reference = repository.try_find_reference(name_here(&name));
         // An invalid name of a reference can still be an id.
         let Ok(Some(mut reference)) = reference else {
             continue;
         };
+        // That of a new repository leads to a branch that is not there yet.
+        if name_here(&name) == "HEAD" && repository.head().is_ok_and(|head| head.is_unborn()) {
+            continue;
+        }
         let commit = reference
             .peel_to_commit()
             .map_err(|error| failed(path, "read", &error))?;
         return Ok(Found {
             commit: commit.id.to_string(),
-            kind: Kind::Name,
+            reference: Some(name),
         });
     }
-    if gitref.len() > ID_LENGTH || gitref.len() < ABBREVIATION_LENGTH_MIN || !is_hex(gitref) {
-        return Err(unknown(gitref));
+    if !names::is_id(gitref) || gitref.len() > repository.object_hash().len_in_hex() {
+        return Err(unknown(gitref, WhyUnknown::NoSuch));
     }
     let commit = find_id(&repository, path, gitref)?;
     Ok(Found {
         commit: commit.to_string(),
-        kind: Kind::Commit,
+        reference: None,
     })
 }
 
@@ -135,7 +104,7 @@ fn find_id(repository: &Repository, path: &Path, gitref: &str) -> Result<ObjectI
     commits.sort();
     commits.dedup();
     match commits.as_slice() {
-        [] => Err(unknown(gitref)),
+        [] => Err(unknown(gitref, WhyUnknown::NoSuch)),
         [commit] => Ok(*commit),
         several => Err(RevisionError::Ambiguous {
             gitref: gitref.to_owned(),

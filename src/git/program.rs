@@ -6,19 +6,24 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use crate::config::without_secret;
 
 /// The part of git's messages that is kept: their end, which has the error.
 const MESSAGE_BYTES_MAX: usize = 2000;
+/// The most that is read of what git prints. A million references take less.
+const OUTPUT_BYTES_MAX: u64 = 128 << 20;
 /// The time for git to remove its locks and temporary files after SIGTERM.
 const TERM_TIMEOUT: Duration = Duration::from_secs(2);
 /// Without prompts, and with a timeout for the connection.
 const SSH: &str = "ssh -o BatchMode=yes -o ConnectTimeout=10";
-/// Variables that would direct git to another repository.
-const FOREIGN: [&str; 7] = [
+/// Variables that would direct git to another repository, or make it one of another form.
+const FOREIGN: [&str; 10] = [
     "GIT_DIR",
+    "GIT_SHALLOW_FILE",
+    "GIT_DEFAULT_HASH",
+    "GIT_DEFAULT_REF_FORMAT",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
     "GIT_COMMON_DIR",
@@ -45,8 +50,22 @@ impl Run<'_> {
     ///
     /// The reason why it failed, without secrets.
     pub(super) async fn git(&self, arguments: &[&str]) -> Result<(), String> {
-        let child = self
-            .command(arguments)
+        self.run(self.command(arguments)).await.map(drop)
+    }
+
+    /// Runs git and returns what it prints, [`OUTPUT_BYTES_MAX`] at most.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it failed, without secrets.
+    pub(super) async fn output(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped());
+        self.run(command).await
+    }
+
+    async fn run(&self, mut command: Command) -> Result<String, String> {
+        let child = command
             .spawn()
             .map_err(|error| format!("cannot run git: {error}"))?;
         let mut group = ProcessGroup(child);
@@ -56,12 +75,12 @@ impl Run<'_> {
             let limit = humantime::format_duration(self.timeout);
             return Err(format!("the remote did not answer within {limit}"));
         };
-        let (status, message) = ended.map_err(|error| error.to_string())?;
-        if status.success() {
-            return Ok(());
+        let ended = ended.map_err(|error| error.to_string())?;
+        if ended.status.success() {
+            return Ok(ended.output);
         }
-        let message = message.replace(self.url, &without_secret(self.url));
-        Err(format!("git failed with {status}: {message}"))
+        let message = ended.message.replace(self.url, &without_secret(self.url));
+        Err(format!("git failed with {}: {message}", ended.status))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -70,6 +89,10 @@ impl Run<'_> {
             // A power cut could leave empty objects, into which git can never fetch again.
             .args(["-c", "core.fsync=all"])
             .args(["-c", "protocol.ext.allow=never"])
+            // The version in which a server sends only what is asked for, and any commit that it has.
+            .args(["-c", "protocol.version=2"])
+            // Hooks of the user's configuration are none of a mirror's.
+            .args(["-c", "core.hooksPath=/dev/null"])
             .args(arguments)
             // The messages are parsed.
             .env("LC_ALL", "C")
@@ -101,14 +124,37 @@ impl Run<'_> {
 /// The process group of git and its child processes. Dropping it kills them.
 struct ProcessGroup(Child);
 
+/// The end of a run.
+struct Ended {
+    status: ExitStatus,
+    /// What it printed, if that was asked for.
+    output: String,
+    /// The end of its messages, in one line.
+    message: String,
+}
+
 impl ProcessGroup {
-    /// Waits for its exit, and returns the end of its messages.
-    async fn wait(&mut self) -> std::io::Result<(ExitStatus, String)> {
-        let mut message = String::new();
-        if let Some(stderr) = self.0.stderr.take() {
-            message = read_tail(stderr).await?;
-        }
-        Ok((self.0.wait().await?, message))
+    /// Waits for its exit.
+    async fn wait(&mut self) -> std::io::Result<Ended> {
+        let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
+        let output = async {
+            match stdout {
+                Some(stdout) => read_all(stdout).await,
+                None => Ok(String::new()),
+            }
+        };
+        let message = async {
+            match stderr {
+                Some(stderr) => read_tail(stderr).await,
+                None => Ok(String::new()),
+            }
+        };
+        let (output, message) = tokio::try_join!(output, message)?;
+        Ok(Ended {
+            status: self.0.wait().await?,
+            output,
+            message,
+        })
     }
 
     /// Sends SIGTERM, so that git removes its locks. The drop kills the rest.
@@ -132,6 +178,21 @@ impl Drop for ProcessGroup {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
     }
+}
+
+/// Reads the whole output.
+async fn read_all(stdout: ChildStdout) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    stdout
+        .take(OUTPUT_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .await?;
+    if bytes.len() as u64 > OUTPUT_BYTES_MAX {
+        return Err(std::io::Error::other(format!(
+            "git printed more than {OUTPUT_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Reads messages to their end, and returns the last of them in one line.

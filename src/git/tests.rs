@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::daemon::convert::git_project;
 
 mod mirror;
+mod references;
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -151,7 +152,7 @@ async fn clones_worktrees_and_bare_repositories_are_read_in_place() {
 }
 
 #[tokio::test]
-async fn revision_expressions_are_unknown() {
+async fn expressions_are_told_from_unknown_names() {
     let fixture = Fixture::new();
     fixture.commit("");
     let source = fixture.local();
@@ -167,10 +168,13 @@ async fn revision_expressions_are_unknown() {
         "--all",
     ] {
         let error = resolve(&source, gitref).await.unwrap_err();
-        assert!(
-            matches!(error, RevisionError::Unknown { .. }),
-            "{gitref}: {error}"
-        );
+        let is_name = ["nope", "abc"].contains(&gitref);
+        let as_expected = match error {
+            RevisionError::Unknown { .. } => is_name,
+            RevisionError::Expression { .. } => !is_name,
+            _ => false,
+        };
+        assert!(as_expected, "{gitref}: {error}");
     }
 }
 

@@ -121,24 +121,19 @@ fn cause_hint(cause: &Cause) -> String {
 impl From<&RevisionError> for ClientError {
     fn from(error: &RevisionError) -> Self {
         let invalid = || {
-            let invalid = Self::new(sqlstate::INVALID_PARAMETER_VALUE, error.to_string());
-            match error.detail() {
-                Some(detail) => invalid.detail(detail),
+            let mut invalid = Self::new(sqlstate::INVALID_PARAMETER_VALUE, error.to_string());
+            if let Some(detail) = error.detail() {
+                invalid = invalid.detail(detail);
+            }
+            match error.hint() {
+                Some(hint) => invalid.hint(hint),
                 None => invalid,
             }
         };
         match error {
-            RevisionError::Unknown {
-                fetch_failure: Some(_),
-                ..
-            } => invalid()
-                .detail("The git remote could not be reached; multidb's log has the cause.")
-                .hint("Try again when the remote answers."),
-            RevisionError::Unknown {
-                fetch_failure: None,
-                ..
-            } => invalid().hint("Give a commit, branch or tag, and push it before you connect."),
-            RevisionError::Ambiguous { .. } => invalid().hint("Give more digits of the commit."),
+            RevisionError::Unknown { .. }
+            | RevisionError::Expression { .. }
+            | RevisionError::Ambiguous { .. } => invalid(),
             RevisionError::ListingMissing { .. } => invalid().hint(
                 "Choose a revision that has the file, or a snapshot with \"snapshot:\" or \"asof:\".",
             ),

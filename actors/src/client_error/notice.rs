@@ -2,7 +2,12 @@
 
 use multidb_store::{InstanceName, SnapshotId};
 
+use crate::ports::Unconfirmed;
 use crate::request::Source;
+use crate::text::{about, quoted};
+
+/// The digits of a commit in a message.
+const COMMIT_DIGITS: usize = 12;
 
 /// A NOTICE of multidb.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +27,25 @@ impl ClientNotice {
             message: format!("created instance \"{instance}\" from snapshot \"{snapshot}\""),
             detail: None,
             hint: None,
+        }
+    }
+
+    /// The remote did not answer, so that its revision may have moved.
+    pub fn unconfirmed(self, gitref: &str, commit: &str, unconfirmed: Unconfirmed) -> Self {
+        let gitref = quoted(gitref);
+        let short = commit.get(..COMMIT_DIGITS).unwrap_or(commit);
+        let as_of = match unconfirmed.age {
+            Some(age) => format!("as it was {} ago", about(age)),
+            None => "as it was at an unknown time".to_owned(),
+        };
+        Self {
+            detail: Some(format!(
+                "The git remote does not answer: {gitref} is commit {short}, {as_of}."
+            )),
+            hint: Some(format!(
+                "If {gitref} has moved since, connect under another instance name when the remote answers."
+            )),
+            ..self
         }
     }
 

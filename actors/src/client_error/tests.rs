@@ -9,7 +9,7 @@ use super::*;
 use crate::auth::{AuthenticationError, DenyReason, ScramError};
 use crate::connection::{RefusalReason, TerminationReason};
 use crate::instance::InstanceError;
-use crate::ports::{CloneError, DiskError, RuntimeError, StartError, Unavailable};
+use crate::ports::{CloneError, DiskError, RuntimeError, StartError, Unavailable, Unconfirmed};
 use crate::request::{self, Source};
 use crate::supervisor::AcquireError;
 use crate::wire::{BackendMessage, WireError, decode_backend, decode_startup};
@@ -371,6 +371,18 @@ fn every_notice() {
     let source = Source::GitRef("main".into());
     let notices = [
         ClientNotice::created(&instance(), &snapshot("monday")),
+        ClientNotice::created(&instance(), &snapshot("monday")).unconfirmed(
+            "main",
+            &"a".repeat(40),
+            Unconfirmed {
+                age: Some(Duration::from_secs(7_300)),
+            },
+        ),
+        ClientNotice::created(&instance(), &snapshot("monday")).unconfirmed(
+            "main",
+            &"a".repeat(40),
+            Unconfirmed { age: None },
+        ),
         ClientNotice::other_snapshot(
             &instance(),
             &snapshot("monday"),

@@ -75,8 +75,16 @@ async fn notice(
     deps: ConnectionDeps,
 ) -> Option<ClientNotice> {
     let record = &acquired.record;
-    if acquired.created {
-        return Some(ClientNotice::created(&record.name, &record.snapshot));
+    if let Some(created) = acquired.created {
+        let notice = ClientNotice::created(&record.name, &record.snapshot);
+        return Some(
+            match (created.unconfirmed, &record.gitref, &record.commit) {
+                (Some(unconfirmed), Some(gitref), Some(commit)) => {
+                    notice.unconfirmed(gitref, commit, unconfirmed)
+                }
+                _ => notice,
+            },
+        );
     }
     let source = source?;
     let choice = deps.index.send(Choose {

@@ -7,6 +7,7 @@ use crate::auth::Identity;
 use crate::instance::lifecycle::Command;
 use crate::instance::{Control, InstanceError, SetPin};
 use crate::instance_table::{InstanceCounts, InstanceFilter};
+use crate::ports::Unconfirmed;
 use crate::slots::FreeSlot;
 use crate::snapshot_index::ForgetSnapshot;
 
@@ -23,6 +24,13 @@ pub struct Acquire {
     pub identity: Identity,
 }
 
+/// How an instance was created for a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Created {
+    /// Set where the revision may have moved, since the remote does not answer.
+    pub unconfirmed: Option<Unconfirmed>,
+}
+
 /// An instance for a client.
 #[derive(Clone)]
 pub struct Acquired {
@@ -32,8 +40,8 @@ pub struct Acquired {
     pub settings: ProjectSettings,
     /// Its record at this moment.
     pub record: Arc<InstanceRecord>,
-    /// Whether this request created it.
-    pub created: bool,
+    /// Whether this request created it, and how.
+    pub created: Option<Created>,
 }
 
 impl Handler<Acquire> for Supervisor {

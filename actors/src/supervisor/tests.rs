@@ -11,7 +11,7 @@ use super::expiry::SWEEP_INTERVAL_MAX;
 use super::*;
 use crate::instance::lifecycle::Command;
 use crate::instance::{Attach, InstanceError, Lease};
-use crate::ports::{FoundPostgres, FoundServers, RevisionError};
+use crate::ports::{FoundPostgres, FoundServers, RevisionError, WhyUnknown};
 use crate::request::SnapshotSelector;
 use crate::snapshot_index::cause::Cause;
 use crate::snapshot_index::decision::NearestMiss;
@@ -70,7 +70,7 @@ fn the_newest_compatible_snapshot_is_chosen() {
         ] {
             let acquired = world.acquire(name, source).await.unwrap();
             assert_eq!(acquired.record.snapshot.as_str(), expected, "{name}");
-            assert!(acquired.created);
+            assert!(acquired.created.is_some());
         }
     });
 }
@@ -92,7 +92,7 @@ fn refused_source_says_why_and_creates_nothing() {
                 gitref("nope"),
                 ChooseError::Revision(RevisionError::Unknown {
                     gitref: "nope".to_owned(),
-                    fetch_failure: None,
+                    why: WhyUnknown::NoSuch,
                 })
                 .into(),
             ),
@@ -224,7 +224,7 @@ fn of_two_who_create_one_name_the_second_gets_what_it_asked_for_if_the_first_fai
         );
         assert_eq!(refused(first).code(), "unknown_revision");
         assert_eq!(second.unwrap().record.snapshot.as_str(), "s1");
-        assert!(!third.unwrap().created);
+        assert!(third.unwrap().created.is_none());
     });
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use multidb_actors::awake::AwakeReason;
 use multidb_actors::ports::{
     BackendActivity, Clock, Freshness, ProbeError, Revision, RevisionError, RevisionSource,
-    RuntimeError, ServerProbe, SuperuserAccess,
+    RuntimeError, ServerProbe, SuperuserAccess, WhyUnknown,
 };
 use multidb_store::ProjectName;
 
@@ -114,13 +114,17 @@ impl RevisionSource for Ports {
             _ => {
                 return Err(RevisionError::Unknown {
                     gitref: gitref.to_owned(),
-                    fetch_failure: None,
+                    why: WhyUnknown::NoSuch,
                 });
             }
         };
         let commit = "0123456789".repeat(4);
         let listing = listing.to_owned();
-        Ok(Revision { commit, listing })
+        Ok(Revision {
+            commit,
+            listing,
+            unconfirmed: None,
+        })
     }
 
     async fn defined_migrations(

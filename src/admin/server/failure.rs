@@ -109,6 +109,7 @@ fn choose_status(error: &ChooseError) -> StatusCode {
         | ChooseError::NoSnapshotAsOf { .. } => StatusCode::NOT_FOUND,
         ChooseError::Revision(
             RevisionError::Unknown { .. }
+            | RevisionError::Expression { .. }
             | RevisionError::Ambiguous { .. }
             | RevisionError::ListingMissing { .. }
             | RevisionError::ListingNotUnderstood { .. },
@@ -164,9 +165,6 @@ fn detail(error: &ControlError) -> Option<String> {
             StartError::Exited { log, .. } | StartError::Disk(DiskError { log, .. }),
         )) if !log.is_empty() => Some(format!("The end of its log:\n{}", log.join("\n"))),
         ControlError::Choose(ChooseError::Revision(error)) => match error {
-            RevisionError::Unknown { fetch_failure, .. } => fetch_failure.as_ref().map(|_| {
-                "The git remote could not be reached; the log of multidb has the cause.".to_owned()
-            }),
             RevisionError::Repository { .. } | RevisionError::Disk(_) => Some(IN_LOG.to_owned()),
             error => error.detail(),
         },
@@ -176,6 +174,11 @@ fn detail(error: &ControlError) -> Option<String> {
 }
 
 fn hint(error: &ControlError) -> Option<String> {
+    if let ControlError::Choose(ChooseError::Revision(error)) = error
+        && let Some(hint) = error.hint()
+    {
+        return Some(hint);
+    }
     let hint = match error {
         ControlError::NoSuchInstance(_) => "\"multidb instance ls\" lists the instances.",
         ControlError::NoSuchSnapshot(_) => "\"multidb snapshot ls\" lists the snapshots.",
@@ -190,13 +193,6 @@ fn hint(error: &ControlError) -> Option<String> {
         ControlError::SnapshotInUse { .. } => {
             "With --force it is deleted nevertheless; the instances keep their data, but cannot be \
              reset."
-        }
-        ControlError::Choose(ChooseError::Revision(RevisionError::Unknown {
-            fetch_failure: None,
-            ..
-        })) => "Name a commit, branch or tag of the project's repository.",
-        ControlError::Choose(ChooseError::Revision(RevisionError::Ambiguous { .. })) => {
-            "Give more digits of the commit."
         }
         ControlError::Recover(RecoverError::NothingToRecover { .. }) => {
             "\"multidb instance ls\" lists the instances, and \"multidb doctor\" the quarantine."

@@ -1,7 +1,7 @@
 //! The errors of choosing a snapshot.
 
 use super::*;
-use crate::ports::RevisionError;
+use crate::ports::{RevisionError, WhyUnknown};
 use crate::snapshot_index::ChooseError;
 use crate::snapshot_index::cause::Cause;
 use crate::snapshot_index::decision::NearestMiss;
@@ -50,13 +50,19 @@ pub(super) fn choices() -> Vec<ChooseError> {
 }
 
 pub(super) fn revisions() -> Vec<ChooseError> {
-    let unknown = |fetch_failure| RevisionError::Unknown {
+    let unknown = |why| RevisionError::Unknown {
         gitref: "maim".into(),
-        fetch_failure,
+        why,
     };
     let errors = [
-        unknown(None),
-        unknown(Some("https://user:secret@git.internal answered 500".into())),
+        unknown(WhyUnknown::NoSuch),
+        unknown(WhyUnknown::RemoteFailed(
+            "https://user:secret@git.internal answered 500".into(),
+        )),
+        unknown(WhyUnknown::TooManyReferences),
+        RevisionError::Expression {
+            gitref: "main~1".into(),
+        },
         RevisionError::Ambiguous {
             gitref: "abc".into(),
             candidates: vec!["abc1".into(), "abc2".into()],
