@@ -18,6 +18,8 @@ use tokio::sync::watch;
 
 use crate::reload::WatchedFiles;
 
+mod usable;
+
 /// The most plaintext in one record, as in Postgres (`PQ_SEND_BUFFER_SIZE`). libpq reads no more of a record in
 /// one call. Programs that then wait for the socket, such as `pg_basebackup` and all users of its
 /// asynchronous functions, would never see the rest of a longer record.
@@ -48,6 +50,14 @@ pub enum TlsError {
         message: String,
     },
     /// The key is not that of the certificate.
+    #[error("the private key {key} is not that of the certificate {cert}")]
+    OtherKey {
+        /// The certificate.
+        cert: PathBuf,
+        /// The key.
+        key: PathBuf,
+    },
+    /// The certificate and its key cannot be used.
     #[error("the certificate {cert} and the key {key} cannot be used together")]
     Pair {
         /// The certificate.
@@ -75,16 +85,30 @@ impl TlsFiles {
     fn configure(&self) -> Result<(ServerConfig, CertificateDer<'static>), TlsError> {
         let chain = certificates(&self.cert)?;
         let Some(leaf) = chain.first().cloned() else {
-            return Err(fault(&self.cert, "contains no certificate in PEM"));
+            let file = std::fs::read(&self.cert).unwrap_or_default();
+            return Err(fault(&self.cert, usable::no_certificate(&file)));
         };
+        if let Some(reason) = usable::unusable_certificate(&leaf) {
+            return Err(fault(&self.cert, reason));
+        }
         refuse_open_key(&self.key)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|error| fault(&self.key, format!("is not a private key in PEM: {error}")))?;
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| {
+            let file = std::fs::read(&self.key).unwrap_or_default();
+            fault(&self.key, usable::no_key(&file, &error))
+        })?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let pair = |source| TlsError::Pair {
-            cert: self.cert.clone(),
-            key: self.key.clone(),
-            source,
+        let pair = |source| match source {
+            rustls::Error::InconsistentKeys(_) => TlsError::OtherKey {
+                cert: self.cert.clone(),
+                key: self.key.clone(),
+            },
+            // ring's, about the form of the key.
+            rustls::Error::General(_) => fault(&self.key, usable::unusable_key()),
+            source => TlsError::Pair {
+                cert: self.cert.clone(),
+                key: self.key.clone(),
+                source,
+            },
         };
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -191,6 +215,104 @@ mod tests {
             server.write_tls(&mut bytes).unwrap();
             client.read_tls(&mut bytes.as_slice()).unwrap();
             client.process_new_packets().unwrap();
+        }
+    }
+
+    /// Files of openssl, by their names in `dir`.
+    fn openssl(dir: &Path, command: &str) {
+        let run = std::process::Command::new("openssl")
+            .current_dir(dir)
+            .args(command.split(' '))
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(run.status.success(), "{command}: {error}");
+    }
+
+    /// Certificates and keys of all kinds.
+    fn make_pairs(dir: &Path) {
+        let run = |command: &str| openssl(dir, command);
+        let certificate = "-days 30 -subj /CN=x -nodes";
+        for (name, kind) in [
+            ("good", "rsa:2048"),
+            ("other", "rsa:2048"),
+            ("short", "rsa:1024"),
+            ("curve", "ec -pkeyopt ec_paramgen_curve:secp256k1"),
+            ("p521", "ec -pkeyopt ec_paramgen_curve:P-521"),
+            ("ed448", "ed448"),
+            ("p256", "ec -pkeyopt ec_paramgen_curve:P-256"),
+            ("ed25519", "ed25519"),
+        ] {
+            run(&format!(
+                "req -x509 -newkey {kind} -keyout {name}.key -out {name}.crt {certificate}"
+            ));
+        }
+        run("pkey -in good.key -aes128 -passout pass:x -out encrypted.key");
+        run("rsa -traditional -in good.key -aes128 -passout pass:x -out traditional.key");
+        run("req -new -key good.key -subj /CN=x -out request.pem");
+        run("x509 -req -in request.pem -signkey good.key -days 30 -out v1.crt");
+        run("x509 -in good.crt -outform der -out der.crt");
+        run("pkey -in good.key -outform der -out der.key");
+    }
+
+    /// Certificate, key, and what is said of them.
+    const PAIRS: [(&str, &str, Option<&str>); 16] = [
+        ("good.crt", "good.key", None),
+        ("p256.crt", "p256.key", None),
+        ("ed25519.crt", "ed25519.key", None),
+        (
+            "good.crt",
+            "other.key",
+            Some("is not that of the certificate"),
+        ),
+        (
+            "good.crt",
+            "short.key",
+            Some("of a kind that cannot be used"),
+        ),
+        ("short.crt", "short.key", Some("RSA key has 1024 bits")),
+        ("curve.crt", "curve.key", Some("of the kind secp256k1")),
+        ("p521.crt", "p521.key", Some("of the kind P-521")),
+        ("ed448.crt", "ed448.key", Some("of the kind Ed448")),
+        ("good.crt", "encrypted.key", Some("is encrypted")),
+        ("good.crt", "traditional.key", Some("is encrypted")),
+        ("v1.crt", "good.key", Some("of X.509 version 1")),
+        (
+            "good.key",
+            "good.crt",
+            Some("contains a private key instead"),
+        ),
+        (
+            "good.crt",
+            "good.crt",
+            Some("contains a certificate instead"),
+        ),
+        ("der.crt", "good.key", Some("is in DER instead of PEM")),
+        ("good.crt", "der.key", Some("is in DER instead of PEM")),
+    ];
+
+    #[test]
+    fn certificate_or_key_that_cannot_be_used_is_told_in_plain_words() {
+        let dir = tempfile::tempdir().unwrap();
+        make_pairs(dir.path());
+        for (cert, key, expected) in PAIRS {
+            for file in [cert, key] {
+                let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+                std::fs::set_permissions(dir.path().join(file), private).unwrap();
+            }
+            let files = TlsFiles {
+                cert: dir.path().join(cert),
+                key: dir.path().join(key),
+                client_ca: None,
+            };
+            let error = files.configure().err().map(|error| error.to_string());
+            match (error, expected) {
+                (None, None) => {}
+                (Some(error), Some(expected)) => {
+                    assert!(error.contains(expected), "{cert} {key}: {error}");
+                }
+                (error, _) => panic!("{cert} {key}: {error:?}"),
+            }
         }
     }
 

@@ -70,7 +70,7 @@ fn with_certificate(loaded: Loaded) -> Result<Loaded, ConfigFaults> {
         TlsError::File { path, .. } if *path == tls.cert => "tls.cert",
         TlsError::File { path, .. } if *path == tls.key => "tls.key",
         TlsError::File { .. } => "tls.client_ca",
-        TlsError::Pair { .. } => "tls.key",
+        TlsError::Pair { .. } | TlsError::OtherKey { .. } => "tls.key",
     };
     Err(ConfigFaults {
         file: loaded.file,
