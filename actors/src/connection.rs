@@ -270,6 +270,8 @@ async fn open(
         Ok(Startup::Cancel(request)) => {
             let limit = deps.limits.login_timeout;
             cancel::forward(&request, &deps.sessions, limit).await;
+            // Under TLS its end is a message too, without which libpq reports an error.
+            client.send_last(&[]).await?;
             return Ok(None);
         }
         Err(StartupError::Io(error)) => return Err(error),
