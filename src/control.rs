@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use jiff::Timestamp;
+use multidb_actors::auth::Attempts;
 use multidb_actors::clone_worker::CloneWorker;
 use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::ServerProbe;
@@ -80,6 +81,8 @@ pub struct ControlDeps {
     pub importer: Arc<Importer>,
     /// The users; none with `auth.method = "trust"`.
     pub users: Option<Arc<LiveUsers>>,
+    /// The failed logins.
+    pub attempts: Attempts,
     /// The root's clock.
     pub clock: ObservedClock,
     /// When the daemon started.

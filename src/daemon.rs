@@ -103,7 +103,11 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
     let mut services = Services::open(&config).await?;
     services.clean_up().await?;
     let actors = services.start_actors(&config, critical).await?;
-    let Authentication { method, users } = authentication(&config, &services.layout, critical)?;
+    let Authentication {
+        method,
+        users,
+        attempts,
+    } = authentication(&config, &services.layout, critical)?;
     let importer = services.importer(actors.index.clone());
     let job_runtime = start_arbiter("the thread of jobs", critical);
     let snapshots = actors.index.send(ListSnapshots).await?;
@@ -122,6 +126,7 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
         importer: importer.clone(),
         store: services.store.clone(),
         users,
+        attempts,
         clock: services.clock.clone(),
         started_at: Timestamp::now(),
     });

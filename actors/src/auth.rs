@@ -5,7 +5,7 @@
 //! | [`verifier`] | a password in the form that Postgres stores |
 //! | [`scram`] | the exchange that proves a password without revealing it |
 //! | [`users`] | users, with their allowed roles, projects and numbers of instances |
-//! | [`attempts`] | the failed logins of each address |
+//! | [`attempts`] | the failed logins of each user at each address |
 //! | `error` | why a client is not authenticated, or is denied something |
 
 pub mod attempts;
@@ -14,7 +14,7 @@ pub mod scram;
 pub mod users;
 pub mod verifier;
 
-pub use self::attempts::{Attempts, address_of};
+pub use self::attempts::{Attempts, Waiting, address_of};
 pub use self::error::{AuthenticationError, DenyReason};
 pub use self::scram::{Account, Exchange, MockSecret, ScramError};
 pub use self::users::{Identity, User, Users};

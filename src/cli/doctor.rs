@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Invocation;
 use super::output::printable;
+use super::status::waits;
 use crate::admin::client::AdminError;
 use crate::config::{ConfigFaults, Loaded};
 use crate::control::model::StatusView;
@@ -153,6 +154,16 @@ async fn daemon(invocation: &Invocation) -> Finding {
             "running, but the wall clock jumped, so no instance expires for now".to_owned(),
         )
         .hint("Check the machine's clock and its synchronization, such as by timedatectl."),
+        Ok(StatusView { waiting_logins, .. }) if !waiting_logins.is_empty() => {
+            let waiting: Vec<String> = waiting_logins.iter().map(waits).collect();
+            finding(
+                Level::Warn,
+                format!("running, but after failed logins {}", waiting.join("; ")),
+            )
+            .hint(
+                "If it is a program with an old password, give it the new one; others log in at that address as usual.",
+            )
+        }
         Ok(status) if status.version == env!("CARGO_PKG_VERSION") => {
             finding(Level::Ok, format!("running, version {}", status.version))
         }

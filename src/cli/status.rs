@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::Invocation;
 use super::table::{ago, coarse, fields, size};
-use crate::control::model::StatusView;
+use crate::control::model::{StatusView, WaitingLoginView};
 
 pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     let status: StatusView = invocation.client()?.get("/v1/status").await?;
@@ -40,6 +40,23 @@ fn expiry(status: &StatusView) -> String {
     }
 }
 
+fn failed_logins(status: &StatusView) -> String {
+    match status.waiting_logins.as_slice() {
+        [] => "nobody waits".to_owned(),
+        waiting => waiting.iter().map(waits).collect::<Vec<_>>().join("; "),
+    }
+}
+
+/// Who has to wait after failed logins, where, and for how long.
+pub(super) fn waits(waiting: &WaitingLoginView) -> String {
+    let who = match &waiting.user {
+        Some(user) => user,
+        None => "every user that failed there",
+    };
+    let time = coarse(Duration::from_secs(waiting.seconds));
+    format!("{who} at {} waits for {time}", waiting.address)
+}
+
 pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
     let total: usize = status.instances.values().sum();
     let by_state = status.instances.iter();
@@ -67,5 +84,6 @@ pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
         ("instances", instances),
         ("expiry", expiry(status)),
         ("connections", status.connections.to_string()),
+        ("failed logins", failed_logins(status)),
     ])
 }

@@ -8,7 +8,7 @@ use crate::admin::api::ErrorInfo;
 use crate::admin::client::AdminError;
 use crate::control::model::{
     ConnectionView, ExplainView, InstanceView, SnapshotView, StatusView, UnconfirmedView,
-    VerdictView,
+    VerdictView, WaitingLoginView,
 };
 
 /// The help of a command and of all below it, as `--help` prints them.
@@ -359,6 +359,11 @@ fn status_is_shown() {
         disk_free_bytes: 107_374_182_400,
         marked: 3,
         expiry_paused_seconds: Some(3000),
+        waiting_logins: vec![WaitingLoginView {
+            address: "192.0.2.1".to_owned(),
+            user: Some("staff".to_owned()),
+            seconds: 42,
+        }],
     };
     insta::assert_snapshot!("status", status::text(&status, now()));
 }

@@ -62,6 +62,20 @@ pub struct StatusView {
     pub marked: usize,
     /// For how many seconds no instance expires, since the wall clock jumped; none where expiry goes on.
     pub expiry_paused_seconds: Option<u64>,
+    /// Who has to wait after too many failed logins.
+    #[serde(default)]
+    pub waiting_logins: Vec<WaitingLoginView>,
+}
+
+/// A user who has to wait at an address after too many failed logins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingLoginView {
+    /// The address, or the network of an IPv6 address.
+    pub address: String,
+    /// The user; none for all that have failed at an address with too many failures of its own.
+    pub user: Option<String>,
+    /// The seconds that are left.
+    pub seconds: u64,
 }
 
 /// One instance.

@@ -1,5 +1,6 @@
 //! The status of the daemon.
 
+use multidb_actors::auth::Waiting;
 use multidb_actors::ports::Cloner;
 use multidb_actors::snapshot_index::ListSnapshots;
 use multidb_actors::supervisor::{CountInstances, GetExpiryStatus};
@@ -7,7 +8,7 @@ use multidb_store::DiskFault;
 use rustix::fs::StatVfsMountFlags;
 
 use super::access::{Action, Caller, Resource, authorize};
-use super::model::StatusView;
+use super::model::{StatusView, WaitingLoginView};
 use super::{Control, ControlError};
 
 impl Control {
@@ -36,8 +37,21 @@ impl Control {
             disk_fault: self.disk_fault(),
             marked: expiry.marked,
             expiry_paused_seconds: expiry.paused_for.map(|time| time.as_secs()),
+            waiting_logins: self.waiting_logins(),
         })
     }
+
+    fn waiting_logins(&self) -> Vec<WaitingLoginView> {
+        let waiting = self.deps.attempts.waiting().into_iter();
+        let view = |waiting: Waiting| WaitingLoginView {
+            address: waiting.address,
+            user: waiting.user,
+            // Rounded up to whole seconds.
+            seconds: waiting.wait.as_secs() + 1,
+        };
+        waiting.map(view).collect()
+    }
+
     /// Why records cannot be written, by the file system or by the last attempt.
     fn disk_fault(&self) -> Option<DiskFault> {
         let stat = rustix::fs::statvfs(self.deps.layout.root());

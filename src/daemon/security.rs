@@ -39,6 +39,8 @@ pub(super) struct Authentication {
     pub(super) method: Method,
     /// The users, which are read again when they change; none if clients are trusted.
     pub(super) users: Option<Arc<LiveUsers>>,
+    /// The failed logins.
+    pub(super) attempts: Attempts,
 }
 
 pub(super) fn authentication(
@@ -50,6 +52,7 @@ pub(super) fn authentication(
         return Ok(Authentication {
             method: Method::Trust,
             users: None,
+            attempts: Attempts::default(),
         });
     }
     let watched = WatchedFiles::new(vec![config.auth.users_file.clone()])?;
@@ -63,13 +66,15 @@ pub(super) fn authentication(
     let watching = users.clone();
     let fresh = async move { watching.keep_fresh(watched).await };
     actix_rt::spawn(critical.watch("the reloading of users", fresh));
+    let attempts = Attempts::default();
     Ok(Authentication {
         method: Method::Scram {
             users: receiver,
             secret: crate::mock_secret::load(layout)?,
-            attempts: Attempts::default(),
+            attempts: attempts.clone(),
         },
         users: Some(users),
+        attempts,
     })
 }
 

@@ -68,11 +68,24 @@ pub(super) async fn authenticate(
 ) -> Result<Identity, StartupError> {
     let binding = client.binding.take().unwrap_or_default();
     let requested = request.user.as_deref();
+    let address = address_of(peer);
+    // A certificate is nothing to guess, so that a valid one never waits.
+    let refuse = |user: &str, error: AuthenticationError| {
+        let Method::Scram { attempts, .. } = &deps.method else {
+            return error;
+        };
+        if let Some(wait) = attempts.wait(&address, user) {
+            return AuthenticationError::TooManyFailures { wait };
+        }
+        attempts.failed(&address, user);
+        error
+    };
     if let (Some(name), Some(requested)) = (&binding.certificate_name, requested)
         && name != requested
     {
         let (certificate, user) = (name.clone(), requested.to_owned());
-        return Err(AuthenticationError::CertificateMismatch { certificate, user }.into());
+        let error = AuthenticationError::CertificateMismatch { certificate, user };
+        return Err(refuse(name, error).into());
     }
     let name = binding.certificate_name.as_deref().or(requested);
     let name = name.unwrap_or(&deps.default_user).to_owned();
@@ -86,16 +99,19 @@ pub(super) async fn authenticate(
     };
     let user = users.borrow().get(&name).cloned();
     if binding.certificate_name.is_some() {
-        let user = user.ok_or_else(|| AuthenticationError::UnknownCertificate {
-            certificate: name.clone(),
+        let user = user.ok_or_else(|| {
+            let certificate = name.clone();
+            refuse(
+                &name,
+                AuthenticationError::UnknownCertificate { certificate },
+            )
         })?;
         return Ok(Identity {
             name,
             user: Some(user),
         });
     }
-    let address = address_of(peer);
-    let may_try = || match attempts.wait(&address) {
+    let may_try = || match attempts.wait(&address, &name) {
         Some(wait) => Err(StartupError::from(AuthenticationError::TooManyFailures {
             wait,
         })),
@@ -111,7 +127,7 @@ pub(super) async fn authenticate(
         Ok(()) => Ok(Identity { name, user }),
         Err(ProofError::Startup(error)) => Err(error),
         Err(ProofError::Scram(error)) => {
-            attempts.failed(&address);
+            attempts.failed(&address, &name);
             tracing::debug!(user = name, %error, "authentication failed");
             Err(AuthenticationError::of_scram(&name, error).into())
         }

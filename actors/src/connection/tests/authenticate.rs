@@ -176,10 +176,10 @@ fn changed_password_takes_effect_at_once() {
 }
 
 #[test]
-fn address_with_too_many_failures_is_refused() {
+fn user_with_too_many_failures_is_refused_and_others_at_the_address_are_not() {
     with_users(
         |_| {},
-        |fixture, _users| async move {
+        |fixture, sender| async move {
             for _ in 0..FAILURES_MAX {
                 let mut client = fixture.connect().await;
                 let error = client.log_in("instance:a,user:alice", "wrong").await;
@@ -188,6 +188,12 @@ fn address_with_too_many_failures_is_refused() {
             let mut client = fixture.connect().await;
             let error = client.log_in("instance:a,user:alice", "right").await;
             assert_eq!(sqlstate(&error), "28000");
+            let mut all = users("right");
+            all.insert("bob".to_owned(), all["alice"].clone());
+            sender.send_replace(all);
+            let mut client = fixture.connect().await;
+            let last = client.log_in("instance:a,user:bob", "right").await;
+            assert_eq!(last.tag, b'R', "the right password of another user");
         },
     );
 }
