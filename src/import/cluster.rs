@@ -6,11 +6,15 @@ mod migrations;
 use std::path::Path;
 use std::time::Duration;
 
+use multidb_store::error_chain;
+
 pub(super) use self::bootstrap::{create_database, find_superuser};
 use super::ProjectImport;
 use super::error::{ImportError, refused};
 use super::server::{ImportServer, server_error};
-use crate::sql::{AnswerLimits, Row, SearchPath, Session, SqlError, literal};
+use crate::sql::{
+    AnswerLimits, Privileges, Row, SearchPath, Session, SqlError, identifier, literal,
+};
 
 /// The bounds of an answer about the cluster's roles and databases.
 const CATALOG_LIMITS: AnswerLimits = AnswerLimits {
@@ -24,42 +28,93 @@ pub(super) struct Cluster {
     pub(super) server: ImportServer,
     /// A superuser that can log in.
     pub(super) superuser: String,
+    /// A database that lets it in, for questions about the whole cluster.
+    pub(super) entry_database: String,
     pub(super) postgres_major: u16,
 }
 
+/// The names of a cluster's databases.
+#[derive(Debug, Default)]
+pub(super) struct Databases {
+    /// Those that accept connections.
+    pub(super) open: Vec<String>,
+    /// Those that do not, such as `template0`.
+    closed: Vec<String>,
+    /// Those whose DROP DATABASE was interrupted.
+    broken: Vec<String>,
+}
+
+impl Databases {
+    /// Refuses a cluster without this database, or with one that cannot be used.
+    fn check(&self, name: &str, path: &Path) -> Result<(), ImportError> {
+        let is_in = |names: &[String]| names.iter().any(|known| known == name);
+        if is_in(&self.open) {
+            return Ok(());
+        }
+        if is_in(&self.closed) {
+            return Err(refused(
+                path,
+                format!(
+                    "its database \"{name}\" accepts no connections: its datallowconn is false"
+                ),
+                format!(
+                    "Allow them where it comes from (ALTER DATABASE {} ALLOW_CONNECTIONS true), then import it \
+                     again.",
+                    identifier(name)
+                ),
+            ));
+        }
+        if is_in(&self.broken) {
+            return Err(refused(
+                path,
+                format!(
+                    "its database \"{name}\" is invalid: a DROP DATABASE of it was interrupted"
+                ),
+                "Restore that database, or set the project's database to another one.",
+            ));
+        }
+        Err(refused(
+            path,
+            format!("it has no database \"{name}\""),
+            format!(
+                "Its databases: {}. Set the project's database to one of them.",
+                self.open.join(", ")
+            ),
+        ))
+    }
+}
+
 impl Cluster {
-    /// The databases that accept connections.
-    pub(super) async fn databases(&self) -> Result<Vec<String>, ImportError> {
+    /// The databases, as they stand in `pg_database`.
+    pub(super) async fn databases(&self) -> Result<Databases, ImportError> {
         // A connection limit of -2 marks a database whose DROP DATABASE was interrupted.
-        const QUERY: &str = "SELECT datname::pg_catalog.text FROM pg_catalog.pg_database \
-            WHERE datallowconn AND datconnlimit <> -2 ORDER BY oid";
-        let mut session = match self.connect("postgres").await {
-            Ok(session) => session,
-            Err(_) => self.connect("template1").await?,
-        };
+        const QUERY: &str = "SELECT datname::pg_catalog.text, \
+            CASE WHEN datconnlimit = -2 THEN 'broken' WHEN datallowconn THEN 'open' ELSE 'closed' END \
+            FROM pg_catalog.pg_database ORDER BY oid";
+        let mut session = self.connect(&self.entry_database).await?;
         let rows = session.query(QUERY, CATALOG_LIMITS).await;
-        let names = rows.and_then(|rows| rows.iter().map(first_text).collect());
-        names.map_err(|error| server_error("list the databases", &error))
+        let failed = |error| server_error("list the databases", &error);
+        let mut databases = Databases::default();
+        for row in rows.map_err(failed)? {
+            let list = match row.text(1).map_err(failed)? {
+                "open" => &mut databases.open,
+                "closed" => &mut databases.closed,
+                _ => &mut databases.broken,
+            };
+            list.push(first_text(&row).map_err(failed)?);
+        }
+        Ok(databases)
     }
 
     /// Refuses a cluster without the database or the role of the project. `path` is the source, for
     /// the error.
     pub(super) async fn check_project(
         &self,
-        databases: &[String],
+        databases: &Databases,
         project: &ProjectImport,
         path: &Path,
     ) -> Result<(), ImportError> {
-        if !databases.contains(&project.database) {
-            return Err(refused(
-                path,
-                format!("it has no database \"{}\"", project.database),
-                format!(
-                    "Its databases: {}. Set the project's database to one of them.",
-                    databases.join(", ")
-                ),
-            ));
-        }
+        databases.check(&project.database, path)?;
         let mut session = self.connect(&project.database).await?;
         let query = format!(
             "SELECT FROM pg_catalog.pg_roles WHERE rolname = {} AND rolcanlogin",
@@ -74,6 +129,17 @@ impl Cluster {
             path,
             format!("it has no role \"{}\" that can log in", project.role),
             "Set the project's role to a role of the source that can log in.",
+        ))
+    }
+
+    /// Why a client cannot log in, if it cannot: settings of the role or the database are in force for it.
+    pub(super) async fn refusal_of_clients(&self, project: &ProjectImport) -> Option<String> {
+        let (role, database) = (&project.role, &project.database);
+        let connected = self.server.connect_as(role, Privileges::Unknown, database);
+        let error = connected.await.err()?;
+        Some(format!(
+            "clients cannot log in to database \"{database}\" as \"{role}\": {}",
+            error_chain(&error)
         ))
     }
 
@@ -94,10 +160,7 @@ impl Cluster {
             )
             .await?;
         }
-        let Some(first) = databases.first() else {
-            return Ok(());
-        };
-        let mut session = self.connect(first).await?;
+        let mut session = self.connect(&self.entry_database).await?;
         run(&mut session, "make a checkpoint", "CHECKPOINT").await
     }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use multidb_store::InstanceUid;
 use tokio_util::task::TaskTracker;
 
-use super::copy::{CopyState, copy_data};
+use super::copy::{CopyState, copy_data, copy_parts};
 use super::error::ImportError;
 use super::progress::ProgressSender;
 use super::server::ImportServer;
+use super::source::Part;
 use super::staging::Staging;
 use super::{ImportRequest, Importer};
 use crate::runtime::PostgresHost;
@@ -75,11 +76,23 @@ impl Context {
             .await
     }
 
-    /// Copies a data directory into that of the snapshot.
-    pub(super) async fn copy_data_dir(&self, from: PathBuf) -> Result<(), ImportError> {
+    /// Copies a cluster of multidb's own into the data directory of the snapshot.
+    pub(super) async fn copy_template(&self, from: PathBuf) -> Result<(), ImportError> {
         let (to, owner) = (self.staging.data(), self.host().data_owner());
         let state = self.copy.clone();
         self.run_blocking(move || copy_data(&from, &to, owner, &state))
+            .await
+    }
+
+    /// Copies these parts of a data directory into that of the snapshot.
+    pub(super) async fn copy_parts(
+        &self,
+        root: PathBuf,
+        parts: Vec<Part>,
+    ) -> Result<(), ImportError> {
+        let (to, owner) = (self.staging.data(), self.host().data_owner());
+        let state = self.copy.clone();
+        self.run_blocking(move || copy_parts(&root, &parts, &to, owner, &state))
             .await
     }
 

@@ -29,12 +29,21 @@ pub(super) struct Control {
     pub(super) redo_offset: u64,
     /// The size of a WAL file.
     pub(super) wal_segment_bytes: u64,
+    /// The version of the system catalogs, which is in the names of tablespaces' directories.
+    pub(super) catalog_version: String,
+    /// What `pg_controldata` finds wrong with the file.
+    pub(super) damage: Option<String>,
 }
 
 impl Control {
     /// Whether the cluster was stopped cleanly.
     pub(super) fn is_shut_down(&self) -> bool {
         self.state == "shut down"
+    }
+
+    /// Whether the cluster follows another one.
+    pub(super) fn is_standby(&self) -> bool {
+        ["shut down in recovery", "in archive recovery"].contains(&self.state.as_str())
     }
 
     /// Reads the control file of a data directory, by `pg_controldata` on a copy in the staging directory:
@@ -108,8 +117,20 @@ impl Control {
             redo_wal_file: field("Latest checkpoint's REDO WAL file")?.to_owned(),
             redo_offset: position.checked_rem(wal_segment_bytes)?,
             wal_segment_bytes,
+            catalog_version: field("Catalog version number")?.to_owned(),
+            damage: damage(text),
         })
     }
+}
+
+/// The warnings in the output of `pg_controldata`: of a wrong checksum, of another byte order. It goes on
+/// after them.
+fn damage(text: &str) -> Option<String> {
+    let mut lines = text.lines();
+    let first = lines.find_map(|line| line.strip_prefix("WARNING:"))?;
+    let rest = lines.take_while(|line| !line.trim().is_empty() && !line.starts_with("pg_control "));
+    let words: Vec<&str> = std::iter::once(first).chain(rest).map(str::trim).collect();
+    Some(words.join(" "))
 }
 
 /// Copies a control file to where Postgres' user can read it and nobody else can change it.
@@ -141,6 +162,7 @@ mod tests {
     #[test]
     fn fields_are_parsed() {
         let text = "pg_control version number:            1300\n\
+            Catalog version number:               202209061\n\
             Database cluster state:               shut down\n\
             Latest checkpoint location:           1/2A000028\n\
             Latest checkpoint's REDO location:    1/2A000028\n\
@@ -154,6 +176,20 @@ mod tests {
         assert_eq!(
             control.checkpoint_at,
             Some("2026-11-03T12:55:51Z".parse().unwrap())
+        );
+        assert_eq!(control.catalog_version, "202209061");
+        assert_eq!(control.damage, None);
+        let damaged = "WARNING: Calculated CRC checksum does not match value stored in file.\n\
+            Either the file is corrupt, or it has a different layout than this program\n\
+            is expecting.  The results below are untrustworthy.\n\n";
+        let control = Control::parse(&format!("{damaged}{text}")).unwrap();
+        assert_eq!(
+            control.damage.as_deref(),
+            Some(
+                "Calculated CRC checksum does not match value stored in file. Either the file is \
+                 corrupt, or it has a different layout than this program is expecting.  The results \
+                 below are untrustworthy."
+            )
         );
         assert_eq!(Control::parse("x"), None);
     }

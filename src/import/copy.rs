@@ -1,20 +1,26 @@
 //! Copies of data directories: by reflink where the file system can, and owned by the user of the
 //! servers.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::ioctl_ficlone;
+use rustix::fs::{Stat, ioctl_ficlone};
 
 use super::error::{ImportError, tree_error};
+use super::source::{MAY_BE_EMPTY, Part};
 use super::tree::{is_excluded, refuse_link};
-use crate::fsutil::beneath::{self, Directory, Kind, PERMISSIONS, TreeError, Walk};
+use crate::fsutil::beneath::{self, Directory, Kind, TreeError, Walk};
 use crate::fsutil::directory;
 
 /// The bytes that are copied between two checks for a cancellation.
 const COPY_BYTES: usize = 8 << 20;
+/// The modes of Postgres' own files, which a server requires of its data directory.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 
 /// The state of a copy, shared with the task that waits for it.
 #[derive(Debug, Clone, Default)]
@@ -38,48 +44,44 @@ impl CopyState {
     }
 }
 
-/// Copies a data directory into an empty one, without the excluded files. Each file is copied by
-/// reflink where the file system can, else byte by byte, and belongs to `owner` from the start.
+/// Copies a tree into an empty directory, without the files that clones do not need. Links are refused. Each
+/// file is copied by reflink where the file system can, else byte by byte; it belongs to `owner` from the
+/// start, and has the mode of Postgres' own files, whatever the source's is.
 pub(super) fn copy_data(
     from: &Path,
     to: &Path,
     owner: (u32, u32),
     state: &CopyState,
 ) -> Result<(), ImportError> {
-    let failed = |error| tree_error(from, from, error);
-    let source = Directory::open(from).map_err(failed)?;
-    let mut copier = Copier {
-        owner,
-        state,
-        reflinks: true,
-        source_owner: source.stat().map_err(failed)?.st_uid,
-        root: from,
-    };
-    let target = Directory::open(to).map_err(failed)?;
-    target.set_owner(owner).map_err(failed)?;
-    // The copies of the directories that the walk is in.
-    let mut targets = vec![target];
-    let mut walk = Walk::new(source).map_err(failed)?;
-    while let Some(kind) = walk.advance().map_err(failed)? {
-        if kind == Kind::End {
-            targets.pop();
-            continue;
-        }
-        let Some(target) = targets.last().filter(|_| !is_excluded(walk.relative())) else {
-            continue;
-        };
-        state.check_cancelled()?;
-        match kind {
-            Kind::Directory => {
-                let mode = walk.enter().map_err(failed)?.st_mode & PERMISSIONS;
-                let made = target.create_directory(walk.name(), mode).map_err(failed)?;
-                made.set_owner(owner).map_err(failed)?;
-                targets.push(made);
-            }
-            Kind::File => copier.copy_file(&walk, target)?,
-            Kind::Other if walk.is_link() => return Err(refuse_link(from, walk.relative())),
-            // Sockets and FIFOs are not data.
-            Kind::Other | Kind::End => {}
+    let mut copier = Copier::new(from, owner, state)?;
+    let target = copier.open_target(to)?;
+    let is_included = |relative: &Path| !is_excluded(relative);
+    copier.copy_tree(from, target, &is_included, &|link| {
+        Err(refuse_link(from, link))
+    })
+}
+
+/// Copies the parts of a data directory into an empty one, like [`copy_data`], and makes the empty
+/// directories that it lacks. What a link of data leads to takes the link's place.
+pub(super) fn copy_parts(
+    root: &Path,
+    parts: &[Part],
+    to: &Path,
+    owner: (u32, u32),
+    state: &CopyState,
+) -> Result<(), ImportError> {
+    let mut copier = Copier::new(root, owner, state)?;
+    let top = copier.open_target(to)?;
+    for part in parts {
+        copier.copy_part(part, &top)?;
+    }
+    for path in MAY_BE_EMPTY.map(Path::new) {
+        let found = top
+            .find(path)
+            .map_err(|error| tree_error(root, to, error))?;
+        if found.is_none() {
+            let made = copier.make_directory(&top, path)?;
+            tracing::debug!(path = %made.path().display(), "a missing directory was made");
         }
     }
     Ok(())
@@ -96,17 +98,136 @@ struct Copier<'a> {
     root: &'a Path,
 }
 
-impl Copier<'_> {
-    fn copy_file(&mut self, walk: &Walk, to: &Directory) -> Result<(), ImportError> {
+impl<'a> Copier<'a> {
+    fn new(root: &'a Path, owner: (u32, u32), state: &'a CopyState) -> Result<Self, ImportError> {
+        let top = Directory::open(root).and_then(|source| source.stat());
+        Ok(Self {
+            owner,
+            state,
+            reflinks: true,
+            source_owner: top.map_err(|error| tree_error(root, root, error))?.st_uid,
+            root,
+        })
+    }
+
+    fn open_target(&self, to: &Path) -> Result<Directory, ImportError> {
+        let target = Directory::open(to).and_then(|target| {
+            target.set_owner(self.owner)?;
+            Ok(target)
+        });
+        target.map_err(|error| tree_error(self.root, to, error))
+    }
+
+    /// Makes a directory of the copy; `relative` is its path, of which only the last name may be missing.
+    fn make_directory(&self, top: &Directory, relative: &Path) -> Result<Directory, ImportError> {
+        let make = || {
+            let name = relative.file_name().unwrap_or_default();
+            let made = match relative.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => top
+                    .directory(parent)?
+                    .create_directory(name, DIRECTORY_MODE),
+                _ => top.create_directory(name, DIRECTORY_MODE),
+            }?;
+            made.set_owner(self.owner)?;
+            Ok(made)
+        };
+        make().map_err(|error| tree_error(self.root, top.path(), error))
+    }
+
+    fn copy_part(&mut self, part: &Part, top: &Directory) -> Result<(), ImportError> {
+        if part.is_file {
+            return self.copy_single(part, top);
+        }
+        let target = if part.place.as_os_str().is_empty() {
+            top.directory(".")
+                .map_err(|error| tree_error(self.root, top.path(), error))?
+        } else {
+            self.make_directory(top, &part.place)?
+        };
+        let is_included = |relative: &Path| part.includes(relative);
+        // Those of data are parts themselves.
+        self.copy_tree(&part.from, target, &is_included, &|_| Ok(()))
+    }
+
+    /// Copies the file that a link leads to.
+    fn copy_single(&mut self, part: &Part, top: &Directory) -> Result<(), ImportError> {
+        let root = self.root;
+        let failed = |error| tree_error(root, root, error);
+        let (from, place) = (&part.from, &part.place);
+        let source = beneath::open_file(from).map_err(failed)?;
+        let like = rustix::fs::fstat(&source)
+            .map_err(|error| ImportError::io("read", from, error.into()))?;
+        part.check_owner(root, Path::new(""), like.st_uid)?;
+        let parent = place.parent().unwrap_or(Path::new(""));
+        let parent = top.directory(parent).map_err(failed)?;
+        let name = place.file_name().unwrap_or_default();
+        self.copy_file((source, like), from, &parent, name)
+    }
+
+    fn copy_tree(
+        &mut self,
+        from: &Path,
+        target: Directory,
+        is_included: &dyn Fn(&Path) -> bool,
+        on_link: &dyn Fn(&Path) -> Result<(), ImportError>,
+    ) -> Result<(), ImportError> {
+        let root = self.root;
+        let failed = |error| tree_error(root, root, error);
+        // The copies of the directories that the walk is in.
+        let mut targets = vec![target];
+        let mut walk = Directory::open(from).and_then(Walk::new).map_err(failed)?;
+        while let Some(kind) = walk.advance().map_err(failed)? {
+            if kind == Kind::End {
+                targets.pop();
+                continue;
+            }
+            let Some(target) = targets.last().filter(|_| is_included(walk.relative())) else {
+                continue;
+            };
+            self.state.check_cancelled()?;
+            match kind {
+                Kind::Directory => {
+                    match walk.enter() {
+                        Ok(_) => {}
+                        // A part of its own, or refused.
+                        Err(error @ TreeError::MountPoint { .. }) => {
+                            on_link(walk.relative()).map_err(|_| failed(error))?;
+                            continue;
+                        }
+                        Err(error) => return Err(failed(error)),
+                    }
+                    let made = target.create_directory(walk.name(), DIRECTORY_MODE);
+                    let made = made.map_err(failed)?;
+                    made.set_owner(self.owner).map_err(failed)?;
+                    targets.push(made);
+                }
+                Kind::File => {
+                    let source = walk.open().map_err(failed)?;
+                    self.copy_file(source, &walk.path(), target, walk.name())?;
+                }
+                Kind::Other if walk.is_link() => on_link(walk.relative())?,
+                // Sockets and FIFOs are not data.
+                Kind::Other | Kind::End => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_file(
+        &mut self,
+        (source, like): (File, Stat),
+        from: &Path,
+        to: &Directory,
+        name: &OsStr,
+    ) -> Result<(), ImportError> {
         let refused = |error| tree_error(self.root, self.root, error);
-        let (source, like) = walk.open().map_err(refused)?;
         if like.st_nlink > 1 && like.st_uid != self.source_owner {
             // A link of a file that perhaps only root can read.
-            return Err(refused(TreeError::Linked { path: walk.path() }));
+            let path = from.to_owned();
+            return Err(refused(TreeError::Linked { path }));
         }
-        let mode = like.st_mode & PERMISSIONS;
-        let mut target = to.create_file(walk.name(), mode).map_err(refused)?;
-        let path = to.path().join(walk.name());
+        let mut target = to.create_file(name, FILE_MODE).map_err(refused)?;
+        let path = to.path().join(name);
         let failed = |error| ImportError::io("copy to", &path, error);
         beneath::set_owner(&target, self.owner).map_err(failed)?;
         if self.reflinks {
@@ -147,39 +268,40 @@ mod tests {
     use rustix::process::geteuid;
 
     use super::*;
-    use crate::import::tree::{TreeSize, data_size};
 
     fn owner() -> (u32, u32) {
         (geteuid().as_raw(), rustix::process::getegid().as_raw())
     }
 
     #[test]
-    fn copy_keeps_modes_and_skips_excluded_files() {
+    fn copy_has_modes_of_its_own_and_skips_excluded_files() {
         let directory = tempfile::tempdir().unwrap();
         let (from, to) = (directory.path().join("from"), directory.path().join("to"));
         make_dir(&from, 0o700, owner()).unwrap();
         make_dir(&to, 0o700, owner()).unwrap();
         make_dir(&from.join("base"), 0o750, owner()).unwrap();
         fs::write(from.join("base/1"), vec![7; 100_000]).unwrap();
-        fs::set_permissions(from.join("base/1"), Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(from.join("base/1"), Permissions::from_mode(0o440)).unwrap();
         fs::write(from.join("postmaster.opts"), "x").unwrap();
         let state = CopyState::default();
         copy_data(&from, &to, owner(), &state).unwrap();
         assert_eq!(fs::read(to.join("base/1")).unwrap(), vec![7; 100_000]);
-        assert_eq!(fs::metadata(to.join("base")).unwrap().mode() & 0o777, 0o750);
-        assert_eq!(
-            fs::metadata(to.join("base/1")).unwrap().mode() & 0o777,
-            0o640
-        );
+        let mode = |name: &str| fs::metadata(to.join(name)).unwrap().mode() & 0o7777;
+        assert_eq!((mode("base"), mode("base/1")), (0o700, 0o600));
         assert!(!to.join("postmaster.opts").exists());
         assert_eq!(state.bytes_done.load(Ordering::Relaxed), 100_000);
-        assert_eq!(
-            data_size(&to).unwrap(),
-            TreeSize {
-                bytes: 100_000,
-                files: 1
-            }
-        );
+    }
+
+    #[test]
+    fn link_is_refused_with_a_hint() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        make_dir(&from, 0o700, owner()).unwrap();
+        make_dir(&to, 0o700, owner()).unwrap();
+        std::os::unix::fs::symlink("/tmp", from.join("toc.dat")).unwrap();
+        let error = copy_data(&from, &to, owner(), &CopyState::default()).unwrap_err();
+        assert!(error.to_string().contains("is a symbolic link"), "{error}");
+        assert!(error.hint().is_some(), "{error}");
     }
 
     #[test]

@@ -117,8 +117,13 @@ impl ImportServer {
     }
 
     /// Connects as a role that may be no superuser.
-    pub(super) async fn connect_as(&self, role: &str, database: &str) -> Result<Session, SqlError> {
-        let login = self.login(role, Privileges::Unknown, database);
+    pub(super) async fn connect_as(
+        &self,
+        role: &str,
+        privileges: Privileges,
+        database: &str,
+    ) -> Result<Session, SqlError> {
+        let login = self.login(role, privileges, database);
         Session::connect(&login, CONNECT_TIMEOUT).await
     }
 

@@ -1,8 +1,10 @@
 //! The source of a snapshot: a data directory or a dump. It is opened and checked, then loaded
 //! into the data directory of the snapshot.
 
+mod contents;
 mod data_dir;
 mod dump;
+mod running;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::contents::{MAY_BE_EMPTY, Part};
 use self::data_dir::DataDir;
 use super::cluster::Cluster;
 use super::context::Context;
@@ -44,7 +47,7 @@ impl ImportSource {
 
 /// A source that was checked.
 pub(super) enum Source {
-    DataDir(DataDir),
+    DataDir(Box<DataDir>),
     Dump(Box<Dump>),
 }
 
@@ -60,7 +63,10 @@ impl Source {
     pub(super) async fn open(context: &Context) -> Result<Self, ImportError> {
         let path = resolve(context, context.source_path()).await?;
         match &context.request.source {
-            ImportSource::DataDir(_) => Ok(Self::DataDir(DataDir::open(context, path).await?)),
+            ImportSource::DataDir(_) => {
+                let data_dir = DataDir::open(context, path).await?;
+                Ok(Self::DataDir(Box::new(data_dir)))
+            }
             ImportSource::Dump(_) => {
                 // Not tracked, so that the cleanup does not wait for it: it only reads, and a FIFO
                 // may never have data.

@@ -14,23 +14,48 @@ pub(super) struct TreeSize {
     pub(super) files: u64,
 }
 
-/// The error of a link: all clones would share a tablespace or a WAL directory elsewhere.
+/// The error of a link where there is to be none: what it leads to would be shared by all clones.
 pub(super) fn refuse_link(root: &Path, link: &Path) -> ImportError {
     if link.starts_with("pg_tblspc") {
         return refused(
             root,
-            format!("it has a tablespace outside of it ({})", link.display()),
-            "Move its tables into pg_default (ALTER TABLE ... SET TABLESPACE), drop the tablespace \
-             and stop the server cleanly; or import a dump instead.",
+            format!(
+                "it makes a tablespace outside of the data directory ({})",
+                link.display()
+            ),
+            "Make the dump without tablespaces (--no-tablespaces).",
         );
     }
     refused(
         root,
         format!("{} is a symbolic link", link.display()),
-        "Replace the link by the directory that it points to, while the server is stopped; or \
-         import a dump instead.",
+        "Replace the link by what it leads to, and import again.",
     )
 }
+
+/// The files at the top of a data directory that are of its server, of a recovery or of a backup. A
+/// clone would not start with some of them, and would follow another server because of others.
+const EXCLUDED_AT_TOP: [&str; 16] = [
+    "backup_label",
+    "backup_label.old",
+    "backup_manifest",
+    "current_logfiles",
+    "fallback_promote",
+    "log",
+    "pg_log",
+    "postmaster.opts",
+    "postmaster.pid",
+    "promote",
+    "recovery.conf",
+    "recovery.done",
+    "recovery.signal",
+    "standby.signal",
+    "tablespace_map",
+    "tablespace_map.old",
+];
+
+/// The directories whose contents are not copied: a server makes them anew.
+const EXCLUDED_CONTENTS: [&str; 4] = ["pg_stat_tmp", "pg_replslot", "log", "pg_log"];
 
 /// Whether a clone does not need this entry of a data directory: it is temporary, or belongs to the
 /// server of the source.
@@ -41,38 +66,8 @@ pub(super) fn is_excluded(relative: &Path) -> bool {
     let top_level = parent.as_os_str().is_empty();
     name == "pg_internal.init"
         || name.starts_with("pgsql_tmp")
-        || ["pg_stat_tmp", "pg_replslot", "log", "pg_log"]
-            .into_iter()
-            .any(in_directory)
-        || (top_level
-            && [
-                "postmaster.pid",
-                "postmaster.opts",
-                "current_logfiles",
-                "log",
-                "pg_log",
-            ]
-            .contains(&name.as_ref()))
-}
-
-/// The size of a data directory that is imported, without the excluded files. Refuses links.
-pub(super) fn data_size(root: &Path) -> Result<TreeSize, ImportError> {
-    let failed = |error| tree_error(root, root, error);
-    let mut size = TreeSize::default();
-    let mut walk = Directory::open(root).and_then(Walk::new).map_err(failed)?;
-    while let Some(kind) = walk.advance().map_err(failed)? {
-        let is_needed = !is_excluded(walk.relative());
-        match kind {
-            Kind::Other if walk.is_link() => return Err(refuse_link(root, walk.relative())),
-            Kind::Directory if is_needed => walk.enter().map(|_| ()).map_err(failed)?,
-            Kind::File if is_needed => {
-                size.bytes += walk.stat().map_err(failed)?.st_size as u64;
-                size.files += 1;
-            }
-            Kind::Directory | Kind::File | Kind::Other | Kind::End => {}
-        }
-    }
-    Ok(size)
+        || EXCLUDED_CONTENTS.into_iter().any(in_directory)
+        || (top_level && EXCLUDED_AT_TOP.contains(&name.as_ref()))
 }
 
 /// Checks a data directory that becomes a snapshot, takes setuid, setgid and sticky bits away, and returns
@@ -127,6 +122,9 @@ mod tests {
             "postmaster.pid",
             "pg_stat_tmp/x",
             "pg_replslot/slot/state",
+            "recovery.conf",
+            "standby.signal",
+            "backup_manifest",
         ] {
             assert!(is_excluded(Path::new(path)), "{path}");
         }
@@ -138,18 +136,6 @@ mod tests {
             "pg_stat/pgstat.stat",
         ] {
             assert!(!is_excluded(Path::new(path)), "{path}");
-        }
-    }
-
-    #[test]
-    fn links_are_refused_with_a_hint() {
-        for link in ["pg_wal", "pg_tblspc"] {
-            let directory = tempfile::tempdir().unwrap();
-            let parent = directory.path().join(link);
-            fs::create_dir(&parent).unwrap();
-            std::os::unix::fs::symlink("/tmp", parent.join("1")).unwrap();
-            let error = data_size(directory.path()).unwrap_err();
-            assert!(error.hint().is_some(), "{error}");
         }
     }
 

@@ -128,14 +128,26 @@ fn clear_auto_conf(data_dir: &Path) -> Result<Vec<String>, TreeError> {
     };
     let dropped: Vec<String> = String::from_utf8_lossy(&text)
         .lines()
-        .filter(|line| !line.trim_start().starts_with('#'))
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, _)| name.trim().chars().take(SETTING_CHARS_MAX).collect())
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(setting_of_line)
         .collect();
     if !dropped.is_empty() {
         data_dir.replace(OsStr::new(NAME), HEADER.as_bytes())?;
     }
     Ok(dropped)
+}
+
+/// The name of the setting in a line. A server refuses a line without one, so all of such a line is shown.
+fn setting_of_line(line: &str) -> String {
+    let end = line.find(|c: char| c == '=' || c.is_whitespace());
+    let name = end.map_or(line, |end| &line[..end]);
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+    if !name.is_empty() && name.chars().all(is_name) && end.is_some() {
+        return name.chars().take(SETTING_CHARS_MAX).collect();
+    }
+    let shown: String = line.chars().take(SETTING_CHARS_MAX).collect();
+    format!("{shown:?} (not a setting)")
 }
 
 #[cfg(test)]
@@ -152,6 +164,8 @@ mod tests {
             redo_wal_file: "00000001000000010000002A".to_owned(),
             redo_offset,
             wal_segment_bytes: 16 << 20,
+            catalog_version: "202209061".to_owned(),
+            damage: None,
         }
     }
 
@@ -274,5 +288,25 @@ mod tests {
         ] {
             assert!(!root.join(gone).exists(), "{gone}");
         }
+    }
+
+    #[test]
+    fn lines_that_are_no_settings_are_dropped_and_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        fs::write(
+            root.join("postgresql.auto.conf"),
+            "work_mem '1MB'\n<<<<<<< HEAD\nfsync\n",
+        )
+        .unwrap();
+        assert_eq!(
+            clear_auto_conf(root).unwrap(),
+            [
+                "work_mem",
+                "\"<<<<<<< HEAD\" (not a setting)",
+                "\"fsync\" (not a setting)"
+            ]
+        );
+        assert_eq!(clear_auto_conf(root).unwrap(), Vec::<String>::new());
     }
 }

@@ -55,10 +55,13 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
     cluster
         .check_project(&databases, project, context.source_path())
         .await?;
+    if let Some(refusal) = cluster.refusal_of_clients(project).await {
+        progress.warn(refusal).await;
+    }
     progress.begin(Step::Migrations).await;
-    let migrations = cluster.applied_migrations(&databases, project).await?;
+    let migrations = cluster.applied_migrations(&databases.open, project).await?;
     progress.begin(Step::Vacuum).await;
-    cluster.vacuum(&databases).await?;
+    cluster.vacuum(&databases.open).await?;
     progress.begin(Step::Finish).await;
     cluster.server.stop().await?;
     trim(context, cluster.postgres_major).await?;

@@ -39,8 +39,8 @@ pub enum TreeError {
         /// The limit.
         depth_max: usize,
     },
-    /// A mount point in the tree.
-    #[error("{} is a mount point", path.display())]
+    /// A mount point, or a subvolume of Btrfs, in the tree.
+    #[error("{} is a subvolume or a mount point", path.display())]
     MountPoint {
         /// Its path.
         path: PathBuf,

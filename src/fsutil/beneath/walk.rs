@@ -125,10 +125,7 @@ impl Walk {
         }
         let (inner, stat) = self.open_as(DIRECTORY)?;
         if stat.st_dev != self.device {
-            return Err(TreeError::Foreign {
-                path: self.path(),
-                kind: "subvolume or a mount point",
-            });
+            return Err(TreeError::MountPoint { path: self.path() });
         }
         let listing = Dir::new(inner).map_err(self.failed("list"))?;
         self.levels.push(listing);

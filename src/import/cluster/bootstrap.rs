@@ -10,7 +10,7 @@ use super::{CATALOG_LIMITS, first_text};
 use crate::import::ProjectImport;
 use crate::import::error::{ImportError, refused};
 use crate::import::server::{ImportServer, SUPERUSER, server_error};
-use crate::sql::{SearchPath, Session, SqlError, identifier};
+use crate::sql::{Privileges, SearchPath, Session, SqlError, identifier};
 
 /// The limit of a CREATE in a new cluster.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -46,38 +46,90 @@ async fn create(
     }
 }
 
-/// Finds a superuser that can log in. Every role can read the list, so any login will do.
+/// A superuser that can log in, and a database that lets it in.
+#[derive(Debug)]
+pub(in crate::import) struct Entry {
+    pub(in crate::import) superuser: String,
+    pub(in crate::import) database: String,
+}
+
+/// Finds a superuser that can log in. Every role can read the list, so any login will do. `owner` is the user of
+/// the system whose name initdb gave to the first superuser, unless it was told another.
 pub(in crate::import) async fn find_superuser(
     server: &ImportServer,
-    role: &str,
+    project: &ProjectImport,
+    owner: Option<&str>,
     path: &Path,
-) -> Result<String, ImportError> {
+) -> Result<Entry, ImportError> {
     const QUERY: &str = "SELECT rolname::pg_catalog.text FROM pg_catalog.pg_roles \
         WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 1";
-    let mut last_error = None;
-    for candidate in [SUPERUSER, role] {
-        for database in ["postgres", "template1"] {
-            let mut session = match server.connect_as(candidate, database).await {
+    let mut tried: Vec<&str> = Vec::new();
+    let mut refusal = None;
+    for candidate in [SUPERUSER, &project.role].into_iter().chain(owner) {
+        if tried.contains(&candidate) {
+            continue;
+        }
+        tried.push(candidate);
+        for database in ["postgres", "template1", &project.database] {
+            let mut session = match log_in(server, candidate, database).await {
                 Ok(session) => session,
+                // The role is missing or may not log in, in whatever database.
+                Err(error) if error.has_state(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION) => {
+                    break;
+                }
+                Err(error) if error.has_state(sqlstate::INVALID_CATALOG_NAME) => continue,
                 Err(error) => {
-                    last_error = Some(error_chain(&error));
+                    let message = format!("database \"{database}\": {}", error_chain(&error));
+                    refusal.get_or_insert(message);
                     continue;
                 }
             };
             let answer = session.query(QUERY, CATALOG_LIMITS).await;
             let name = answer.and_then(|rows| rows.first().map(first_text).transpose());
-            if let Some(name) = name.map_err(|error| server_error("find a superuser", &error))? {
-                return Ok(name);
-            }
+            let name = name.map_err(|error| server_error("find a superuser", &error))?;
+            let Some(superuser) = name else {
+                return Err(no_superuser(path, "none can log in"));
+            };
+            let database = database.to_owned();
+            return Ok(Entry {
+                superuser,
+                database,
+            });
         }
     }
-    Err(refused(
+    match refusal {
+        Some(refusal) => Err(refused(
+            path,
+            format!("no database lets in a session of multidb's own: {refusal}"),
+            "Start Postgres on it, let roles log in to the database \"postgres\", stop it cleanly, then \
+             import again.",
+        )),
+        None => {
+            let tried: Vec<String> = tried.iter().map(|role| format!("\"{role}\"")).collect();
+            let problem = format!("no role {} can log in", tried.join(" or "));
+            Err(no_superuser(path, &problem))
+        }
+    }
+}
+
+/// Logs in with the settings of a superuser, which a role that is none may not all set.
+async fn log_in(server: &ImportServer, role: &str, database: &str) -> Result<Session, SqlError> {
+    match server
+        .connect_as(role, Privileges::Superuser, database)
+        .await
+    {
+        Err(error) if error.has_state(sqlstate::INSUFFICIENT_PRIVILEGE) => {
+            server.connect_as(role, Privileges::Unknown, database).await
+        }
+        done => done,
+    }
+}
+
+fn no_superuser(path: &Path, problem: &str) -> ImportError {
+    refused(
         path,
-        format!(
-            "no superuser was found: {}",
-            last_error.unwrap_or_else(|| "none can log in".to_owned())
-        ),
-        "Start Postgres on it, make a superuser named \"postgres\" that can log in (CREATE ROLE \
-         postgres SUPERUSER LOGIN), stop it cleanly, then import again.",
-    ))
+        format!("no superuser was found: {problem}"),
+        "Set the project's `role` to a superuser of it that can log in; or start Postgres on it, make one \
+         (CREATE ROLE postgres SUPERUSER LOGIN), stop it cleanly, then import again.",
+    )
 }

@@ -5,22 +5,27 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::LoadedSource;
+use super::contents::{self, Contents};
+use super::running::check_not_running;
 use crate::fsutil::beneath::Directory;
 use crate::import::cluster::{Cluster, find_superuser};
 use crate::import::context::Context;
 use crate::import::control::Control;
 use crate::import::error::{ImportError, refused, tree_error};
 use crate::import::progress::Step;
-use crate::import::tree::{TreeSize, data_size};
 use crate::import::trim::drop_alter_system;
-use crate::runtime::server_processes;
 
 const STOP_HINT: &str = "Start Postgres on it once and stop it cleanly (pg_ctl stop -m fast), \
                            then import again.";
 
-/// The most that is read of a `PG_VERSION`, and of a `postmaster.pid`.
+/// For a copy with the `postmaster.pid` of its original.
+const PID_FILE_HINT: &str = "Remove its postmaster.pid before, which names the server of the original: \
+                           pg_ctl would stop that one.";
+
+/// The most that is read of a `PG_VERSION`.
 const VERSION_BYTES_MAX: u64 = 64;
-const PID_FILE_BYTES_MAX: u64 = 4096;
+/// The links that a warning names.
+const LINKS_MAX: usize = 20;
 
 /// A data directory that can be imported.
 #[derive(Debug)]
@@ -28,39 +33,45 @@ pub(in crate::import) struct DataDir {
     path: PathBuf,
     postgres_major: u16,
     control: Control,
-    size: TreeSize,
+    contents: Contents,
 }
 
 impl DataDir {
     /// Checks a data directory as far as possible without a server on it.
     pub(super) async fn open(context: &Context, path: PathBuf) -> Result<Self, ImportError> {
         let checked = path.clone();
-        let (postgres_major, size) = context
-            .run_blocking(move || Ok((check_files(&checked)?, data_size(&checked)?)))
-            .await?;
+        let postgres_major = context.run_blocking(move || check_files(&checked)).await?;
         let control = read_control(context, postgres_major, &path).await?;
+        let (inspected, read) = (path.clone(), control.clone());
+        let contents = context
+            .run_blocking(move || contents::inspect(&inspected, postgres_major, &read))
+            .await?;
+        warn_of_links(context, &contents).await;
         Ok(Self {
             path,
             postgres_major,
             control,
-            size,
+            contents,
         })
     }
 
     /// Copies it, and starts a server on the copy.
     pub(super) async fn load(self, context: &Context) -> Result<LoadedSource, ImportError> {
         context.progress.begin(Step::Copy).await;
-        let copied = context.copy_data_dir(self.path.clone());
-        let (bytes, total) = (&context.copy.bytes_done, Some(self.size.bytes));
+        let copied = context.copy_parts(self.path.clone(), self.contents.parts.clone());
+        let (bytes, total) = (&context.copy.bytes_done, Some(self.contents.size.bytes));
         context.progress.with_bytes(bytes, total, copied).await?;
         self.check_unchanged(context).await?;
         drop_alter_system(context).await?;
         let server = context.start_server(self.postgres_major).await?;
-        let superuser = find_superuser(&server, &context.request.settings.role, &self.path).await?;
+        let project = &context.request.settings;
+        let owner = self.contents.owner_name.as_deref();
+        let entry = find_superuser(&server, project, owner, &self.path).await?;
         Ok(LoadedSource {
             cluster: Cluster {
                 server,
-                superuser,
+                superuser: entry.superuser,
+                entry_database: entry.database,
                 postgres_major: self.postgres_major,
             },
             taken_at: self.control.checkpoint_at.unwrap_or_else(Timestamp::now),
@@ -88,15 +99,12 @@ fn check_files(path: &Path) -> Result<u16, ImportError> {
     let directory = Directory::open(path).map_err(failed)?;
     let postgres_major = read_version(&directory)?;
     check_not_running(path)?;
-    for name in ["standby.signal", "recovery.signal", "backup_label"] {
-        if directory.find(name).map_err(failed)?.is_some() {
-            return Err(refused(
-                path,
-                format!("it is a standby or an unfinished backup: it has {name}"),
-                "Let it finish its recovery and promote it (pg_ctl promote), stop it cleanly, then \
-                 import again.",
-            ));
-        }
+    if directory.find("backup_label").map_err(failed)?.is_some() {
+        return Err(refused(
+            path,
+            "it is a backup that no server has recovered yet: it has backup_label",
+            "Start Postgres on it once and stop it cleanly (pg_ctl stop -m fast), then import again.",
+        ));
     }
     let prepared = directory.directory("pg_twophase");
     if prepared.is_ok_and(|directory| directory.names().is_ok_and(|mut n| n.next().is_some())) {
@@ -130,55 +138,56 @@ fn read_version(directory: &Directory) -> Result<u16, ImportError> {
     })
 }
 
-/// Refuses a data directory with a running server. Called again after the copy, since a server
-/// that was started meanwhile has changed files.
-fn check_not_running(path: &Path) -> Result<(), ImportError> {
-    let text = Directory::open(path)
-        .and_then(|directory| directory.read("postmaster.pid", PID_FILE_BYTES_MAX))
-        .map_err(|error| tree_error(path, path, error))?;
-    let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default()).into_owned();
-    let pid = text
-        .lines()
-        .next()
-        .and_then(|line| line.trim().parse().ok());
-    let pid = pid.and_then(rustix::process::Pid::from_raw);
-    // The number is that of another process if the server has a pid namespace of its own.
-    if pid.is_some_and(is_postgres) || server_processes::any(path) {
-        return Err(refused(
-            path,
-            "Postgres is running on it",
-            "Stop it cleanly (pg_ctl stop -m fast), then import again.",
-        ));
+/// Tells of the links of configuration and logs.
+async fn warn_of_links(context: &Context, contents: &Contents) {
+    if contents.left_out.is_empty() {
+        return;
     }
-    Ok(())
+    let shown = contents.left_out.iter().take(LINKS_MAX);
+    let names: Vec<String> = shown.map(|link| link.display().to_string()).collect();
+    let warning = format!(
+        "symbolic links that are not of data are left out: {}",
+        names.join(", ")
+    );
+    context.progress.warn(warning).await;
 }
 
-/// A stale `postmaster.pid` may have the pid of an unrelated process.
-fn is_postgres(pid: rustix::process::Pid) -> bool {
-    // Trusted path: only the kernel writes it.
-    let name = std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_pid()));
-    match name {
-        Ok(name) => name.starts_with("postgres") || name.starts_with("postmaster"),
-        Err(_) => rustix::process::test_kill_process(pid).is_ok(),
-    }
-}
-
-/// Reads the control file of a data directory, and refuses one that was not shut down cleanly.
+/// Reads the control file of a data directory, and refuses one that is damaged or was not shut down cleanly.
 async fn read_control(
     context: &Context,
     postgres_major: u16,
     path: &Path,
 ) -> Result<Control, ImportError> {
     let control = Control::read(context, postgres_major, path).await?;
+    if let Some(damage) = &control.damage {
+        return Err(refused(
+            path,
+            format!("its control file is damaged, or of another machine type: {damage}"),
+            "Copy the data directory again while its server is stopped; or import a dump instead.",
+        ));
+    }
     if control.is_shut_down() {
         return Ok(control);
     }
+    if control.is_standby() {
+        return Err(refused(
+            path,
+            format!("it is a standby: its state is \"{}\"", control.state),
+            "Promote it (pg_ctl promote), stop it cleanly, then import again.",
+        ));
+    }
+    let copied = Directory::open(path).and_then(|directory| directory.find("postmaster.pid"));
+    let hint = match copied {
+        // pg_ctl would signal the process that it names.
+        Ok(Some(_)) => format!("It was copied from a running server. {STOP_HINT} {PID_FILE_HINT}"),
+        _ => STOP_HINT.to_owned(),
+    };
     Err(refused(
         path,
         format!(
             "it was not shut down cleanly: its state is \"{}\"",
             control.state
         ),
-        STOP_HINT,
+        hint,
     ))
 }

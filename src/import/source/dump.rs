@@ -21,7 +21,7 @@ pub(super) async fn load(mut dump: Dump, context: &Context) -> Result<LoadedSour
         .map_or(postgres_major, |major| major.max(postgres_major));
     context.progress.begin(Step::Copy).await;
     let template = template(context, postgres_major).await?;
-    context.copy_data_dir(template).await?;
+    context.copy_template(template).await?;
     make_readable(&mut dump, context, tools_major).await?;
     let server = context.start_server(postgres_major).await?;
     let project = &context.request.settings;
@@ -46,6 +46,7 @@ pub(super) async fn load(mut dump: Dump, context: &Context) -> Result<LoadedSour
         cluster: Cluster {
             server,
             superuser: SUPERUSER.to_owned(),
+            entry_database: "postgres".to_owned(),
             postgres_major,
         },
         taken_at,

@@ -1,10 +1,12 @@
 //! Data directories: imported, or refused with a hint.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::fixture::Fixture;
-use crate::import::{ImportError, ImportSource, Progress};
+use crate::import::{ImportError, ImportSource, Progress, Step};
 
 async fn import(
     fixture: &Fixture,
@@ -71,13 +73,7 @@ async fn data_directory_in_use_is_refused() {
     let source = fixture.start(&data).await;
     refused(&fixture, data.clone(), "Postgres is running on it").await;
     // As after a crash of the machine: no process, and the control file says "in production".
-    let crashed = fixture.path("crashed");
-    let status = std::process::Command::new("cp")
-        .arg("--archive")
-        .arg(&data)
-        .arg(&crashed)
-        .status();
-    assert!(status.unwrap().success());
+    let crashed = fixture.copy_of(&data, "crashed");
     fs::remove_file(crashed.join("postmaster.pid")).unwrap();
     refused(
         &fixture,
@@ -100,17 +96,266 @@ async fn unusable_data_directory_is_refused() {
     let data = fixture.init("source").await;
     refused(&fixture, data.clone(), "it has no database \"proj\"").await;
     for (name, words) in [
-        ("standby.signal", "it is a standby"),
+        (
+            "backup_label",
+            "it is a backup that no server has recovered",
+        ),
         ("pg_twophase/00000001", "prepared transactions"),
     ] {
         fs::write(data.join(name), "").unwrap();
         refused(&fixture, data.clone(), words).await;
         fs::remove_file(data.join(name)).unwrap();
     }
-    std::os::unix::fs::symlink("/tmp", data.join("pg_tblspc/1234")).unwrap();
-    refused(&fixture, data.clone(), "tablespace").await;
-    fs::remove_file(data.join("pg_tblspc/1234")).unwrap();
-    fs::rename(data.join("pg_wal"), fixture.path("elsewhere")).unwrap();
-    std::os::unix::fs::symlink(fixture.path("elsewhere"), data.join("pg_wal")).unwrap();
-    refused(&fixture, data, "pg_wal is a symbolic link").await;
+    let control = fs::read(data.join("global/pg_control")).unwrap();
+    let mut damaged = control.clone();
+    damaged[100] ^= 1;
+    fs::write(data.join("global/pg_control"), damaged).unwrap();
+    refused(&fixture, data.clone(), "its control file is damaged").await;
+    fs::write(data.join("global/pg_control"), control).unwrap();
+    fs::rename(data.join("pg_xact"), fixture.path("xact")).unwrap();
+    refused(&fixture, data, "it is incomplete: it has no pg_xact").await;
+}
+
+#[tokio::test]
+async fn link_that_leads_to_no_data_is_refused_before_anything_is_copied() {
+    let fixture = Fixture::new();
+    let data = fixture.init("source").await;
+    let outside = fixture.own_dir("outside");
+    fs::write(outside.join("id_rsa"), "secret").unwrap();
+    let relation = data.join("base/1/1259");
+    let kept = fs::read(&relation).unwrap();
+    fs::remove_file(&relation).unwrap();
+    for (target, words) in [
+        ("outside/id_rsa", "which is no data of Postgres"),
+        ("absent", "which does not exist here"),
+    ] {
+        symlink(fixture.path(target), &relation).unwrap();
+        refused(&fixture, data.clone(), words).await;
+        fs::remove_file(&relation).unwrap();
+    }
+    // A file with a name of data that is somebody else's.
+    if rustix::process::geteuid().is_root() {
+        fs::write(fixture.path("1259"), "secret").unwrap();
+        symlink(fixture.path("1259"), &relation).unwrap();
+        let words = "which belongs to another user than the data directory";
+        refused(&fixture, data.clone(), words).await;
+        fs::remove_file(&relation).unwrap();
+    }
+    fs::write(&relation, kept).unwrap();
+    symlink(&outside, data.join("pg_tblspc/16999")).unwrap();
+    refused(&fixture, data.clone(), "its tablespace 16999 leads to").await;
+    let started = |event: &Progress| *event == Progress::Step(Step::Copy);
+    assert!(!fixture.events.lock().unwrap().iter().any(started));
+}
+
+/// Moves a part of a data directory outside and leaves a link.
+fn move_out(fixture: &Fixture, data: &Path, relative: &str, name: &str) {
+    fs::rename(data.join(relative), fixture.path(name)).unwrap();
+    symlink(fixture.path(name), data.join(relative)).unwrap();
+}
+
+#[tokio::test]
+async fn links_of_data_are_brought_in_and_others_left_out() {
+    let fixture = Fixture::new();
+    let source = fixture.source().await;
+    for statement in [
+        "ALTER ROLE postgres SET allow_in_place_tablespaces = on",
+        "CREATE TABLESPACE fast LOCATION ''",
+    ] {
+        source.run("proj", statement).await;
+    }
+    source
+        .run(
+            "proj",
+            "CREATE TABLE far (x int) TABLESPACE fast; INSERT INTO far SELECT generate_series(1, 1000)",
+        )
+        .await;
+    let text = fixture.dump_text(&source, "proj").await;
+    let ask = "SELECT oid::text FROM pg_tablespace WHERE spcname = 'fast'";
+    let space = format!("pg_tblspc/{}", source.ask("proj", ask).await);
+    let ask = "SELECT pg_relation_filepath('django_migrations')";
+    let relation = source.ask("proj", ask).await;
+    let ask = "SELECT oid::text FROM pg_database WHERE datname = 'template1'";
+    let database = format!("base/{}", source.ask("proj", ask).await);
+    let data = source.stop().await;
+    let name = relation.rsplit('/').next().unwrap().to_owned();
+    for (relative, name) in [
+        ("pg_wal", "wal"),
+        (space.as_str(), "space"),
+        (relation.as_str(), name.as_str()),
+        (database.as_str(), "another database"),
+        ("postgresql.conf", "main.conf"),
+        ("pg_stat_tmp", "statistics"),
+    ] {
+        move_out(&fixture, &data, relative, name);
+    }
+    symlink("/no/such/file", data.join("server.crt")).unwrap();
+    symlink("/var/log", data.join("log")).unwrap();
+    // Of a mount point, and of another cluster.
+    fs::create_dir(fixture.path("wal/lost+found")).unwrap();
+    fs::create_dir_all(fixture.path("space/PG_12_201909212")).unwrap();
+    let snapshot = import(&fixture, data).await.unwrap();
+    let warnings = fixture.warnings();
+    let left_out = "symbolic links that are not of data are left out: ";
+    let named = warnings.iter().find_map(|text| text.strip_prefix(left_out));
+    let mut named: Vec<&str> = named.unwrap().split(", ").collect();
+    named.sort_unstable();
+    assert_eq!(named, ["pg_stat_tmp", "postgresql.conf", "server.crt"]);
+    let copied = fixture.snapshot_data(&snapshot.id);
+    assert!(copied.join(&space).is_dir());
+    assert!(!copied.join("pg_wal/lost+found").exists());
+    assert!(!copied.join(&space).join("PG_12_201909212").exists());
+    fixture.assert_owner(&copied);
+    let copy = fixture.start_copy(&snapshot, "copy").await;
+    assert_eq!(fixture.dump_text(&copy, "proj").await, text);
+    let count = "SELECT count(*)::text FROM far";
+    assert_eq!(copy.ask("proj", count).await, "1000");
+    // The clone has its tablespace for itself, and can be rid of it.
+    copy.run("proj", "DROP TABLE far").await;
+    copy.run("proj", "DROP TABLESPACE fast").await;
+    copy.stop().await;
+}
+
+#[tokio::test]
+async fn leftovers_in_a_data_directory_and_its_modes_do_not_matter() {
+    let fixture = Fixture::new();
+    let source = fixture.source().await;
+    let text = fixture.dump_text(&source, "proj").await;
+    let data = source.stop().await;
+    for name in ["recovery.conf", "standby.signal", "backup_manifest"] {
+        fs::write(data.join(name), "nonsense").unwrap();
+    }
+    let broken = "work_mem = '1MB'\n<<<<<<< HEAD\n";
+    fs::write(data.join("postgresql.auto.conf"), broken).unwrap();
+    for name in ["pg_notify", "pg_stat_tmp", "pg_wal/archive_status"] {
+        fs::remove_dir_all(data.join(name)).unwrap();
+    }
+    // Of another server, which runs.
+    let other = fixture.init("other").await;
+    let other = fixture.start(&other).await;
+    let pid_file = other.data_dir.join("postmaster.pid");
+    fs::copy(pid_file, data.join("postmaster.pid")).unwrap();
+    let status = Command::new("chmod")
+        .args(["--recursive", "u=rX,go=rX"])
+        .arg(&data)
+        .status();
+    assert!(status.unwrap().success());
+    let snapshot = import(&fixture, data.clone()).await.unwrap();
+    let warnings = fixture.warnings();
+    let dropped =
+        "settings made by ALTER SYSTEM are left out: work_mem, \"<<<<<<< HEAD\" (not a setting)";
+    assert!(warnings.iter().any(|text| text == dropped), "{warnings:?}");
+    let copy = fixture.start_copy(&snapshot, "copy").await;
+    assert_eq!(fixture.dump_text(&copy, "proj").await, text);
+    copy.stop().await;
+    other.stop().await;
+    let status = Command::new("chmod")
+        .args(["--recursive", "u+w"])
+        .arg(&data)
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[tokio::test]
+async fn copy_of_a_running_server_gets_no_hint_that_would_stop_the_original() {
+    let fixture = Fixture::new();
+    let data = fixture.init("source").await;
+    let source = fixture.start(&data).await;
+    let copied = fixture.copy_of(&data, "copied");
+    let error = import(&fixture, copied).await.unwrap_err();
+    assert!(error.to_string().contains("in production"), "{error}");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("Remove its postmaster.pid before"), "{hint}");
+    source.stop().await;
+    fixture.assert_nothing_left(&[]).await;
+}
+
+/// A stopped data directory after these statements, the last of them in the database `proj`.
+async fn source_after(fixture: &Fixture, statements: &[&str]) -> PathBuf {
+    let source = fixture.source().await;
+    for statement in statements {
+        source.run("proj", statement).await;
+    }
+    source.stop().await
+}
+
+#[tokio::test]
+async fn superuser_of_another_name_is_found() {
+    let fixture = Fixture::new();
+    let statements = [
+        "CREATE ROLE django SUPERUSER LOGIN",
+        "ALTER ROLE postgres NOLOGIN",
+    ];
+    let data = source_after(&fixture, &statements).await;
+    // `app` is no superuser, and can ask for one.
+    let snapshot = import(&fixture, data.clone()).await.unwrap();
+    assert_eq!(snapshot.superuser, "django");
+    let mut request = fixture.request("t", ImportSource::DataDir(data));
+    request.settings.role = "django".to_owned();
+    let snapshot = fixture.import(request).await.unwrap();
+    assert_eq!(snapshot.superuser, "django");
+    fixture.assert_nothing_left(&["s", "t"]).await;
+}
+
+#[tokio::test]
+async fn cluster_without_a_superuser_is_refused_with_both_ways_out() {
+    let fixture = Fixture::new();
+    let statement = "ALTER ROLE app NOLOGIN; ALTER ROLE postgres NOLOGIN";
+    let data = source_after(&fixture, &[statement]).await;
+    let error = import(&fixture, data).await.unwrap_err();
+    let problem = "no superuser was found: no role \"postgres\" or \"app\" can log in";
+    assert!(error.to_string().contains(problem), "{error}");
+    let hint = error.hint().unwrap();
+    assert!(
+        hint.starts_with("Set the project's `role` to a superuser"),
+        "{hint}"
+    );
+    assert!(
+        hint.contains("CREATE ROLE postgres SUPERUSER LOGIN"),
+        "{hint}"
+    );
+    fixture.assert_nothing_left(&[]).await;
+}
+
+#[tokio::test]
+async fn database_that_accepts_no_connections_is_told_as_such() {
+    let fixture = Fixture::new();
+    let source = fixture.source().await;
+    source
+        .run("postgres", "ALTER DATABASE proj ALLOW_CONNECTIONS false")
+        .await;
+    let data = source.stop().await;
+    let words = "its database \"proj\" accepts no connections: its datallowconn is false";
+    refused(&fixture, data, words).await;
+}
+
+#[tokio::test]
+async fn settings_of_roles_and_databases_do_not_touch_an_import() {
+    let fixture = Fixture::new();
+    let statements = [
+        "CREATE TABLE large AS SELECT x FROM generate_series(1, 1000000) x",
+        "ALTER ROLE postgres SET statement_timeout = '1ms'",
+        "ALTER ROLE postgres SET lock_timeout = '1ms'",
+        "ALTER ROLE postgres SET idle_session_timeout = '1ms'",
+        "ALTER ROLE postgres SET idle_in_transaction_session_timeout = '1ms'",
+        "ALTER ROLE postgres SET role = reader",
+        "ALTER ROLE postgres SET search_path = nowhere",
+        "ALTER ROLE postgres SET default_transaction_read_only = on",
+        "ALTER ROLE postgres SET default_transaction_isolation = serializable",
+        "ALTER ROLE postgres SET session_preload_libraries = 'no_such_lib'",
+        "ALTER DATABASE postgres SET session_preload_libraries = 'no_such_lib'",
+        "ALTER DATABASE template1 SET session_preload_libraries = 'no_such_lib'",
+        "ALTER DATABASE proj SET session_preload_libraries = 'no_such_lib'",
+    ];
+    let data = source_after(&fixture, &[&statements.join("; ")]).await;
+    let mut request = fixture.request("s", ImportSource::DataDir(data));
+    // The role's search path is for its own queries.
+    request.settings.migrations.sql =
+        "SELECT app || '.' || name FROM public.django_migrations".into();
+    let snapshot = fixture.import(request).await.unwrap();
+    assert_eq!(snapshot.migrations.len(), 3);
+    let warnings = fixture.warnings();
+    let refused = "clients cannot log in to database \"proj\" as \"app\": could not access file \
+                   \"no_such_lib\": No such file or directory";
+    assert!(warnings.iter().any(|text| text == refused), "{warnings:?}");
 }

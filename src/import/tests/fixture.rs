@@ -230,6 +230,28 @@ impl Fixture {
             .expect("the import hangs")
     }
 
+    /// The warnings of the last import.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        let warnings = events.iter().filter_map(|event| match event {
+            Progress::Warning(text) => Some(text.clone()),
+            _ => None,
+        });
+        warnings.collect()
+    }
+
+    /// A copy of a directory, with its owners and modes.
+    pub(super) fn copy_of(&self, from: &Path, name: &str) -> PathBuf {
+        let copy = self.path(name);
+        let status = Command::new("cp")
+            .args(["--archive", "--reflink=auto"])
+            .arg(from)
+            .arg(&copy)
+            .status();
+        assert!(status.unwrap().success());
+        copy
+    }
+
     pub(super) async fn import_dump(
         &self,
         id: &str,
@@ -245,14 +267,7 @@ impl Fixture {
 
     /// Starts a server on a copy of the snapshot, like an instance.
     pub(super) async fn start_copy(&self, snapshot: &SnapshotRecord, name: &str) -> Server {
-        let copy = self.path(name);
-        let data = self.snapshot_data(&snapshot.id);
-        let status = Command::new("cp")
-            .args(["--archive", "--reflink=auto"])
-            .arg(data)
-            .arg(&copy)
-            .status();
-        assert!(status.unwrap().success());
+        let copy = self.copy_of(&self.snapshot_data(&snapshot.id), name);
         self.start(&copy).await
     }
 
@@ -260,9 +275,10 @@ impl Fixture {
     pub(super) async fn assert_nothing_left(&self, snapshots: &[&str]) {
         let names = |path: PathBuf| -> Vec<String> {
             let entries = fs::read_dir(path).unwrap();
-            entries
-                .map(|e| e.unwrap().file_name().into_string().unwrap())
-                .collect()
+            let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort_unstable();
+            names
         };
         let deadline = tokio::time::Instant::now() + TIMEOUT;
         loop {
