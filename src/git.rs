@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use multidb_actors::ports::{
-    DiskError, Freshness, Revision, RevisionError, RevisionSource, Unconfirmed, WhyUnknown,
+    DiskError, Freshness, RepositoryForm, Revision, RevisionError, RevisionSource, Unconfirmed,
+    WhyUnknown,
 };
 use multidb_store::{Layout, ProjectName};
 use tokio::sync::Semaphore;
@@ -53,6 +54,19 @@ pub enum Condition {
     NoListing(RevisionError),
     /// It is remote, and answers.
     Answers,
+}
+
+/// What is wrong with the form of a repository on this machine, and what can be done; `None` for one that is read, or
+/// that is elsewhere.
+pub fn refused_form(git: &GitRemote) -> Option<RepositoryForm> {
+    match git {
+        GitRemote::Local(path) => objects::form(path),
+        GitRemote::Remote(url) => {
+            let path = Path::new(url.strip_prefix("file://")?);
+            // git itself reads reftables.
+            objects::form(path).filter(|form| *form == RepositoryForm::Partial)
+        }
+    }
 }
 
 impl GitProject {
@@ -134,6 +148,7 @@ impl GitSource {
         let found = self.repositories.get(project).cloned();
         found.ok_or_else(|| RevisionError::Repository {
             message: format!("project \"{project}\" is not configured"),
+            form: None,
         })
     }
 }
@@ -177,11 +192,21 @@ impl Repository {
             Err(NotAsked::Fetch(FetchError::Failed(failure))) => {
                 self.find_as_last_seen(gitref, failure).await
             }
+            Err(NotAsked::Fetch(FetchError::Partial(message))) => Err(RevisionError::Repository {
+                message,
+                form: Some(RepositoryForm::Partial),
+            }),
             Err(NotAsked::Fetch(FetchError::TooMany)) => {
                 Err(objects::unknown(gitref, WhyUnknown::TooManyReferences))
             }
             Err(NotAsked::Fetch(FetchError::Absent | FetchError::NotById)) => {
-                Err(objects::unknown(gitref, WhyUnknown::NoSuch))
+                let is_shallow = names::is_id(gitref) && self.path.join("shallow").exists();
+                let why = if is_shallow {
+                    WhyUnknown::Shallow
+                } else {
+                    WhyUnknown::NoSuch
+                };
+                Err(objects::unknown(gitref, why))
             }
             Err(NotAsked::Read(error)) => Err(error),
         }
@@ -264,6 +289,38 @@ impl Repository {
     }
 }
 
+impl Repository {
+    async fn resolve_fresh(
+        self: &Arc<Self>,
+        gitref: &str,
+        mirror: &Arc<Mirror>,
+    ) -> Result<Revision, RevisionError> {
+        let fresh = self.find_fresh(gitref, mirror).await?;
+        self.revision(fresh).await
+    }
+
+    /// The revision with its listing.
+    async fn revision(self: &Arc<Self>, fresh: Fresh) -> Result<Revision, RevisionError> {
+        let commit = fresh.found.commit;
+        let listing = blocking({
+            let (repository, commit) = (self.clone(), commit.clone());
+            move || objects::listing(&repository.path, &commit, &repository.listing)
+        });
+        Ok(Revision {
+            listing: listing.await?,
+            commit,
+            unconfirmed: fresh.unconfirmed,
+        })
+    }
+
+    /// The migrations that the listing with this object id defines.
+    async fn defined(self: &Arc<Self>, id: &str) -> Result<HashSet<String>, RevisionError> {
+        let (repository, id) = (self.clone(), id.to_owned());
+        let read = move || defined_by(&repository.path, &id, &repository.listing, repository.tool);
+        blocking(read).await
+    }
+}
+
 /// A revision, and whether it is as the remote has it.
 struct Fresh {
     found: Found,
@@ -311,22 +368,20 @@ impl RevisionSource for GitSource {
             });
         }
         let repository = self.repository(project)?;
-        let fresh = match (&repository.mirror, freshness) {
-            (Some(mirror), Freshness::Fetch) => repository.find_fresh(gitref, mirror).await?,
-            (_, Freshness::Local) | (None, Freshness::Fetch) => {
-                Fresh::confirmed(repository.find(gitref).await?)
-            }
+        let mirror = match freshness {
+            Freshness::Fetch => repository.mirror.as_ref(),
+            Freshness::Local => None,
         };
-        let commit = fresh.found.commit;
-        let listing = blocking({
-            let commit = commit.clone();
-            move || objects::listing(&repository.path, &commit, &repository.listing)
-        });
-        Ok(Revision {
-            listing: listing.await?,
-            commit,
-            unconfirmed: fresh.unconfirmed,
-        })
+        let Some(mirror) = mirror else {
+            let found = repository.find(gitref).await?;
+            return repository.revision(Fresh::confirmed(found)).await;
+        };
+        let since = Instant::now();
+        let resolved = repository.resolve_fresh(gitref, mirror).await;
+        if is_damage(&resolved) && mirror.rebuild(since).await.is_ok() {
+            return repository.resolve_fresh(gitref, mirror).await;
+        }
+        resolved
     }
 
     async fn defined_migrations(
@@ -335,17 +390,21 @@ impl RevisionSource for GitSource {
         listing: &str,
     ) -> Result<HashSet<String>, RevisionError> {
         let repository = self.repository(project)?;
-        let listing = listing.to_owned();
-        let defined = blocking(move || {
-            defined_by(
-                &repository.path,
-                &listing,
-                &repository.listing,
-                repository.tool,
-            )
-        });
-        defined.await
+        let since = Instant::now();
+        let defined = repository.defined(listing).await;
+        if let Some(mirror) = &repository.mirror
+            && is_damage(&defined)
+            && mirror.rebuild(since).await.is_ok()
+        {
+            return repository.defined(listing).await;
+        }
+        defined
     }
+}
+
+/// Whether a mirror could not be read, other than for the form of its remote.
+fn is_damage<T>(read: &Result<T, RevisionError>) -> bool {
+    matches!(read, Err(RevisionError::Repository { form: None, .. }))
 }
 
 /// The migrations that the listing with this object id defines.
@@ -377,6 +436,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, RevisionError> {
     let aborted = |error: &dyn std::fmt::Display| RevisionError::Repository {
         message: format!("the read of the repository was aborted: {error}"),
+        form: None,
     };
     let permit = READS.acquire().await.map_err(|error| aborted(&error))?;
     let read = tokio::task::spawn_blocking(move || {

@@ -248,6 +248,39 @@ pub enum WhyUnknown {
     RemoteFailed(String),
     /// The remote has too many references besides branches and tags to search them for an abbreviated commit.
     TooManyReferences,
+    /// The repository is a shallow clone, so that it lacks older commits.
+    Shallow,
+}
+
+/// A form of repository that is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepositoryForm {
+    /// A local one whose references are in reftables.
+    Reftable,
+    /// A partial clone, which lacks files of its own commits.
+    Partial,
+}
+
+impl RepositoryForm {
+    /// What it is, as a sentence.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::Reftable => "It keeps its references as reftables, which are not read in place.",
+            Self::Partial => "It is a partial clone, which lacks files of its own commits.",
+        }
+    }
+
+    /// What can be done, as a sentence.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Reftable => {
+                "Set the project's git to its URL, such as \"file:///srv/git/app.git\", which is mirrored."
+            }
+            Self::Partial => {
+                "Set the project's git to a complete clone, or to the URL that it was cloned from."
+            }
+        }
+    }
 }
 
 /// Reads projects' repositories. Never writes to a user's repository.
@@ -332,6 +365,9 @@ pub enum RevisionError {
         /// The error with its causes. May hold paths, so it is for the log alone.
         #[serde(skip)]
         message: String,
+        /// Its form, if that is why.
+        #[serde(skip)]
+        form: Option<RepositoryForm>,
     },
     /// It was not fetched, since the disk of the mirror is full, read-only, or failed.
     #[error(transparent)]
@@ -372,8 +408,12 @@ impl RevisionError {
                     "No branch and no tag reaches it, and the git remote has too many other references to search them."
                         .to_owned(),
                 ),
+                WhyUnknown::Shallow => Some(
+                    "The git repository is a shallow clone, which lacks older commits.".to_owned(),
+                ),
             },
-            Self::Expression { .. } | Self::Repository { .. } | Self::Disk(_) => None,
+            Self::Repository { form, .. } => form.map(|form| form.detail().to_owned()),
+            Self::Expression { .. } | Self::Disk(_) => None,
         }
     }
 
@@ -388,15 +428,18 @@ impl RevisionError {
                 WhyUnknown::TooManyReferences => {
                     "Give all digits of the commit, or a reference that has it, such as \"refs/pull/7/head\"."
                 }
+                WhyUnknown::Shallow => {
+                    "Complete it by \"git fetch --unshallow\", or push the revision before you connect."
+                }
             },
             Self::Expression { .. } => {
                 "Give a commit, branch or tag; \"git rev-parse\" prints the commit of an expression."
             }
             Self::Ambiguous { .. } => "Give more digits of the commit.",
-            Self::ListingMissing { .. }
-            | Self::ListingNotUnderstood { .. }
-            | Self::Repository { .. }
-            | Self::Disk(_) => return None,
+            Self::Repository { form, .. } => return form.map(|form| form.hint().to_owned()),
+            Self::ListingMissing { .. } | Self::ListingNotUnderstood { .. } | Self::Disk(_) => {
+                return None;
+            }
         };
         Some(hint.to_owned())
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use multidb_actors::ports::RepositoryForm;
 use multidb_store::error_chain;
 use serde::Serialize;
 
@@ -11,6 +12,7 @@ use super::Invocation;
 use super::table::{Align, table};
 use crate::config::{ConfigFaults, Fault, Loaded, Origin, Setting};
 use crate::daemon::convert;
+use crate::git::refused_form;
 use crate::tls::TlsError;
 
 #[derive(Debug, Subcommand)]
@@ -54,7 +56,10 @@ pub(super) fn run(command: &ConfigCommand, invocation: &Invocation) -> anyhow::R
                 .show(&settings, |settings| shown(settings))?;
             Ok(ExitCode::SUCCESS)
         }
-        ConfigCommand::Check => check(loaded.and_then(with_certificate), invocation),
+        ConfigCommand::Check => {
+            let checked = loaded.and_then(with_certificate);
+            check(checked.and_then(with_repositories), invocation)
+        }
     }
 }
 
@@ -79,6 +84,33 @@ fn with_certificate(loaded: Loaded) -> Result<Loaded, ConfigFaults> {
             message: error_chain(&error),
             line: None,
         }],
+    })
+}
+
+/// Also looks at the forms of the repositories on this machine.
+fn with_repositories(mut loaded: Loaded) -> Result<Loaded, ConfigFaults> {
+    let mut faults = Vec::new();
+    for (name, project) in &loaded.config.projects {
+        let Some(form) = refused_form(&project.git) else {
+            continue;
+        };
+        let fault = Fault {
+            key: format!("project.{name}.git"),
+            message: format!("{}: {} {}", project.git, form.detail(), form.hint()),
+            line: None,
+        };
+        match form {
+            RepositoryForm::Reftable => faults.push(fault),
+            // Those of its commits that are complete are read.
+            RepositoryForm::Partial => loaded.warnings.push(fault),
+        }
+    }
+    if faults.is_empty() {
+        return Ok(loaded);
+    }
+    Err(ConfigFaults {
+        file: loaded.file,
+        faults,
     })
 }
 

@@ -18,6 +18,7 @@ use crate::config::without_secret;
 mod age;
 mod locks;
 mod others;
+mod rebuild;
 
 /// The delay before a remote that failed is asked again.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -47,6 +48,8 @@ pub(super) enum FetchError {
     TooMany,
     /// The remote does not give a commit by its id alone.
     NotById,
+    /// The remote is a partial clone, which lacks what it should send. Without secrets.
+    Partial(String),
     /// The remote did not answer, or the mirror could not be written. Without secrets.
     Failed(String),
 }
@@ -58,6 +61,8 @@ impl FetchError {
             Self::Absent
         } else if message.contains("does not allow request for unadvertised object") {
             Self::NotById
+        } else if message.contains("promisor remote") {
+            Self::Partial(message)
         } else {
             Self::Failed(message)
         }
@@ -78,6 +83,8 @@ struct State {
     last: HashMap<Wanted, (Instant, Result<(), FetchError>)>,
     /// The time and the message of the last failure, if there was no success since.
     failed: Option<(Instant, String)>,
+    /// The last time that the mirror was made again, or that this failed.
+    rebuilt: Option<Instant>,
 }
 
 impl Mirror {
@@ -122,7 +129,12 @@ impl Mirror {
         }
         let began = Instant::now();
         let wall = SystemTime::now();
-        let fetched = self.fetch_now(&wanted).await;
+        let mut fetched = self.fetch_now(&wanted).await;
+        if let Err(FetchError::Failed(message)) = &fetched
+            && self.is_broken(&mut state, message).await
+        {
+            fetched = self.fetch_now(&wanted).await;
+        }
         match &fetched {
             Err(FetchError::Failed(message)) => {
                 let url = without_secret(&self.url);
@@ -172,42 +184,45 @@ impl Mirror {
     }
 
     fn run(&self) -> Run<'_> {
+        self.run_in(Some(&self.path))
+    }
+
+    /// A run that asks the remote, whatever the state of the mirror.
+    fn run_anywhere(&self) -> Run<'_> {
+        self.run_in(None)
+    }
+
+    fn run_in<'a>(&'a self, repository: Option<&'a Path>) -> Run<'a> {
         Run {
-            repository: Some(&self.path),
+            repository,
             url: &self.url,
             timeout: self.timeout,
         }
     }
 
-    /// A run that asks the remote, whatever the state of the mirror.
-    fn run_anywhere(&self) -> Run<'_> {
-        Run {
-            repository: None,
-            ..self.run()
-        }
-    }
-
     /// Runs `git fetch` in the mirror, and creates the mirror first if it does not exist.
     async fn git(&self, arguments: &[&str]) -> Result<(), FetchError> {
-        let fetched = self.git_once(arguments).await;
-        match fetched {
-            Err(message) if message.contains(".lock") && self.remove_stale_locks().await > 0 => {
-                self.git_once(arguments).await
-            }
-            fetched => fetched,
+        let mut fetched = self.git_once(arguments).await;
+        if let Err(message) = &fetched
+            && message.contains(".lock")
+            && self.remove_stale_locks().await > 0
+        {
+            fetched = self.git_once(arguments).await;
         }
-        .map_err(FetchError::of)
+        if let Err(message) = &fetched
+            && let Some(format) = rebuild::other_format(message)
+        {
+            self.replace(format).await.map_err(FetchError::of)?;
+            fetched = self.git_once(arguments).await;
+        }
+        fetched.map_err(FetchError::of)
     }
 
     async fn git_once(&self, arguments: &[&str]) -> Result<(), String> {
         if !self.exists() {
-            tokio::fs::create_dir_all(&self.path)
-                .await
-                .map_err(|error| format!("cannot create {}: {error}", self.path.display()))?;
-            self.run().git(&["init", "--bare", "--quiet"]).await?;
+            rebuild::init(self.run(), rebuild::Format::Sha1).await?;
         }
-        let fetch = ["fetch", "--quiet", "--no-write-fetch-head"];
-        self.run().git(&[&fetch[..], arguments].concat()).await
+        self.run().fetch(arguments).await
     }
 
     /// Removes the locks that killed processes of git left, and returns their number.

@@ -10,7 +10,7 @@ use gix::hash::Prefix;
 use gix::objs::Kind as ObjectKind;
 use gix::objs::tree::EntryKind;
 use gix::{ObjectId, Repository};
-use multidb_actors::ports::{RevisionError, WhyUnknown};
+use multidb_actors::ports::{RepositoryForm, RevisionError, WhyUnknown};
 
 use super::names;
 use crate::config::Listing;
@@ -43,13 +43,50 @@ pub(super) fn unknown(gitref: &str, why: WhyUnknown) -> RevisionError {
 }
 
 fn open(path: &Path) -> Result<Repository, RevisionError> {
-    let options = gix::open::Options::isolated();
-    gix::open_opts(path, options).map_err(|error| failed(path, "open", &error))
+    let repository = open_any(path).map_err(|error| failed(path, "open", &error))?;
+    if is_reftable(&repository) {
+        let message = "its references are in reftables";
+        return Err(failed(path, "read", &message));
+    }
+    Ok(repository)
+}
+
+fn open_any(path: &Path) -> Result<Repository, String> {
+    let opened = gix::open_opts(path, gix::open::Options::isolated());
+    opened.map_err(|error| error.to_string())
+}
+
+/// The form for which a repository is not read, or not in full.
+pub(super) fn form(path: &Path) -> Option<RepositoryForm> {
+    let repository = open_any(path).ok()?;
+    if is_reftable(&repository) {
+        Some(RepositoryForm::Reftable)
+    } else if is_partial(&repository) {
+        Some(RepositoryForm::Partial)
+    } else {
+        None
+    }
+}
+
+fn is_reftable(repository: &Repository) -> bool {
+    let storage = repository.config_snapshot().string("extensions.refStorage");
+    storage.is_some_and(|storage| storage.starts_with(b"reftable"))
+}
+
+fn is_partial(repository: &Repository) -> bool {
+    let config = repository.config_snapshot();
+    let promisors = config.plumbing().sections_by_name("remote");
+    config.string("extensions.partialClone").is_some()
+        || promisors
+            .into_iter()
+            .flatten()
+            .any(|remote| remote.value("promisor").is_some())
 }
 
 fn failed(path: &Path, action: &str, error: &dyn std::fmt::Display) -> RevisionError {
     RevisionError::Repository {
         message: format!("cannot {action} repository {}: {error}", path.display()),
+        form: form(path),
     }
 }
 
@@ -79,19 +116,32 @@ pub(super) fn find(
             reference: Some(name),
         });
     }
+    let lacking = if repository.is_shallow().unwrap_or(false) {
+        WhyUnknown::Shallow
+    } else {
+        WhyUnknown::NoSuch
+    };
     if !names::is_id(gitref) || gitref.len() > repository.object_hash().len_in_hex() {
         return Err(unknown(gitref, WhyUnknown::NoSuch));
     }
-    let commit = find_id(&repository, path, gitref)?;
+    let commit = find_id(&repository, path, gitref)?.ok_or_else(|| unknown(gitref, lacking))?;
     Ok(Found {
         commit: commit.to_string(),
         reference: None,
     })
 }
 
-fn find_id(repository: &Repository, path: &Path, gitref: &str) -> Result<ObjectId, RevisionError> {
-    let prefix = Prefix::from_hex(&gitref.to_ascii_lowercase())
-        .map_err(|error| failed(path, "read", &error))?;
+fn find_id(
+    repository: &Repository,
+    path: &Path,
+    gitref: &str,
+) -> Result<Option<ObjectId>, RevisionError> {
+    let read = |error: &dyn std::fmt::Display| failed(path, "read", error);
+    // A prefix of the repository's kind: of a shorter one gix would take it for SHA-1.
+    let digits = repository.object_hash().len_in_hex();
+    let whole = format!("{gitref:0<digits$}");
+    let whole = ObjectId::from_hex(whole.as_bytes()).map_err(|error| read(&error))?;
+    let prefix = Prefix::new(&whole, gitref.len()).map_err(|error| read(&error))?;
     let mut candidates = HashSet::new();
     repository
         .objects
@@ -104,8 +154,8 @@ fn find_id(repository: &Repository, path: &Path, gitref: &str) -> Result<ObjectI
     commits.sort();
     commits.dedup();
     match commits.as_slice() {
-        [] => Err(unknown(gitref, WhyUnknown::NoSuch)),
-        [commit] => Ok(*commit),
+        [] => Ok(None),
+        [commit] => Ok(Some(*commit)),
         several => Err(RevisionError::Ambiguous {
             gitref: gitref.to_owned(),
             candidates: several

@@ -14,6 +14,8 @@ use crate::config::without_secret;
 const MESSAGE_BYTES_MAX: usize = 2000;
 /// The most that is read of what git prints. A million references take less.
 const OUTPUT_BYTES_MAX: u64 = 128 << 20;
+/// The start of the error of a run that took too long.
+pub(super) const TIMED_OUT: &str = "the remote did not answer within";
 /// The time for git to remove its locks and temporary files after SIGTERM.
 const TERM_TIMEOUT: Duration = Duration::from_secs(2);
 /// Without prompts, and with a timeout for the connection.
@@ -64,6 +66,21 @@ impl Run<'_> {
         self.run(command).await
     }
 
+    /// Fetches into its repository; also from a shallow clone.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it failed, without secrets.
+    pub(super) async fn fetch(&self, arguments: &[&str]) -> Result<(), String> {
+        let fetch = [
+            "fetch",
+            "--quiet",
+            "--no-write-fetch-head",
+            "--update-shallow",
+        ];
+        self.git(&[&fetch[..], arguments].concat()).await
+    }
+
     async fn run(&self, mut command: Command) -> Result<String, String> {
         let child = command
             .spawn()
@@ -73,7 +90,7 @@ impl Run<'_> {
         let Ok(ended) = ended else {
             group.terminate().await;
             let limit = humantime::format_duration(self.timeout);
-            return Err(format!("the remote did not answer within {limit}"));
+            return Err(format!("{TIMED_OUT} {limit}"));
         };
         let ended = ended.map_err(|error| error.to_string())?;
         if ended.status.success() {
@@ -91,6 +108,7 @@ impl Run<'_> {
             .args(["-c", "protocol.ext.allow=never"])
             // The version in which a server sends only what is asked for, and any commit that it has.
             .args(["-c", "protocol.version=2"])
+            .args(["-c", "init.defaultRefFormat=files"])
             // Hooks of the user's configuration are none of a mirror's.
             .args(["-c", "core.hooksPath=/dev/null"])
             .args(arguments)

@@ -7,6 +7,7 @@ use super::*;
 use crate::config::Config;
 use crate::daemon::convert::git_project;
 
+mod forms;
 mod mirror;
 mod references;
 
@@ -16,10 +17,14 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
+        Self::of_form("--object-format=sha1")
+    }
+
+    fn of_form(form: &str) -> Self {
         let fixture = Self {
             directory: tempfile::tempdir().unwrap(),
         };
-        fixture.git(&["init", "--quiet", "--initial-branch", "main", "."]);
+        fixture.git(&["init", "--quiet", "--initial-branch", "main", form, "."]);
         fixture
     }
 

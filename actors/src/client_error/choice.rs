@@ -140,8 +140,13 @@ impl From<&RevisionError> for ClientError {
             RevisionError::ListingNotUnderstood { .. } => invalid().hint(
                 "Write a migration a line, such as \"polls.0001_initial\", or choose a snapshot with \"snapshot:\" or \"asof:\".",
             ),
-            RevisionError::Repository { .. } => {
-                Self::new(sqlstate::SYSTEM_ERROR, "the git repository cannot be read")
+            RevisionError::Repository { form, .. } => {
+                let unreadable =
+                    Self::new(sqlstate::SYSTEM_ERROR, "the git repository cannot be read");
+                match form {
+                    Some(form) => unreadable.detail(form.detail()).hint(form.hint()),
+                    None => unreadable,
+                }
             }
             RevisionError::Disk(error) => {
                 Self::of_disk("the git repository cannot be fetched".to_owned(), error)

@@ -149,6 +149,7 @@ impl RevisionSource for Ports {
 fn unreadable() -> RevisionError {
     RevisionError::Repository {
         message: "simulated".to_owned(),
+        form: None,
     }
 }
 

@@ -33,6 +33,48 @@ fn mirror_is_made_and_a_revision_that_it_lacks_is_fetched() {
     fetches(&daemon, remote.repository());
 }
 
+#[test]
+fn mirror_does_not_depend_on_the_formats_in_the_environment() {
+    let remote = daemon().without_snapshots().prepare();
+    let url = format!("file://{}", remote.repository().path().display());
+    let daemon = daemon().git(&url).prepare();
+    daemon.start_with(&[
+        ("GIT_DEFAULT_HASH", "sha256"),
+        ("GIT_DEFAULT_REF_FORMAT", "reftable"),
+    ]);
+    fetches(&daemon, remote.repository());
+}
+
+#[test]
+fn branch_that_moved_is_followed_and_a_remote_that_is_away_is_told_with_its_age() {
+    let remote = daemon().without_snapshots().prepare();
+    let repository = remote.repository();
+    let url = format!("file://{}", repository.path().display());
+    let daemon = daemon().git(&url).start();
+    for number in 0..3 {
+        let commit = repository.commit(&["auth.0001_initial", "polls.0001_initial"]);
+        drop(daemon.connect(&format!("instance:a{number},gitref:refs/heads/main")));
+        assert_eq!(
+            daemon.instance(&format!("a{number}"))["commit"],
+            commit.as_str()
+        );
+    }
+    daemon
+        .expect_log("fetch failed")
+        .expect_log("remote does not answer");
+    let away = repository.path().with_extension("away");
+    std::fs::rename(repository.path(), &away).expect("it can be moved");
+    let session = daemon.connect("instance:b,gitref:main");
+    session.one("select 1");
+    let notices = format!("{:?}", session.notices());
+    std::fs::rename(&away, repository.path()).expect("it can be moved back");
+    assert!(
+        notices.contains("The git remote does not answer"),
+        "{notices}"
+    );
+    assert!(notices.contains("ago"), "{notices}");
+}
+
 /// Git's replacement for ssh: runs the remote command locally.
 const SSH: &str = "#!/bin/sh\nfor command; do :; done\nexec sh -c \"$command\"\n";
 

@@ -165,7 +165,9 @@ fn detail(error: &ControlError) -> Option<String> {
             StartError::Exited { log, .. } | StartError::Disk(DiskError { log, .. }),
         )) if !log.is_empty() => Some(format!("The end of its log:\n{}", log.join("\n"))),
         ControlError::Choose(ChooseError::Revision(error)) => match error {
-            RevisionError::Repository { .. } | RevisionError::Disk(_) => Some(IN_LOG.to_owned()),
+            RevisionError::Repository { form: None, .. } | RevisionError::Disk(_) => {
+                Some(IN_LOG.to_owned())
+            }
             error => error.detail(),
         },
         ControlError::ActorEnded => Some(IN_LOG.to_owned()),

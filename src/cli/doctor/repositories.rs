@@ -9,7 +9,7 @@ use multidb_store::ProjectName;
 use super::{Finding, Level};
 use crate::config::{Config, GitRemote, Project};
 use crate::daemon::convert::git_project;
-use crate::git::Condition;
+use crate::git::{Condition, refused_form};
 use crate::runtime::version::version_of;
 
 /// Checks each project's repository.
@@ -38,7 +38,17 @@ pub(super) fn program(config: Option<&Config>) -> Finding {
 
 async fn repository(name: &ProjectName, project: &Project, fetch_timeout: Duration) -> Finding {
     let finding = |level, message: String| Finding::new(level, &format!("project {name}"), message);
-    match git_project(project).examine(fetch_timeout).await {
+    let examined = git_project(project).examine(fetch_timeout).await;
+    if let Some(form) = refused_form(&project.git) {
+        let level = match examined {
+            // Its newest commit may be complete.
+            Ok(_) => Level::Warn,
+            Err(_) => Level::Fail,
+        };
+        let message = format!("{}: {}", project.git, form.detail());
+        return finding(level, message).hint(form.hint());
+    }
+    match examined {
         Ok(Condition::Readable) => finding(Level::Ok, format!("{} is readable", project.git)),
         Ok(Condition::Answers) => finding(Level::Ok, format!("{} answers", project.git)),
         Ok(Condition::NoListing(error)) => finding(

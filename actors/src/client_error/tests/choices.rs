@@ -1,7 +1,7 @@
 //! The errors of choosing a snapshot.
 
 use super::*;
-use crate::ports::{RevisionError, WhyUnknown};
+use crate::ports::{RepositoryForm, RevisionError, WhyUnknown};
 use crate::snapshot_index::ChooseError;
 use crate::snapshot_index::cause::Cause;
 use crate::snapshot_index::decision::NearestMiss;
@@ -54,8 +54,13 @@ pub(super) fn revisions() -> Vec<ChooseError> {
         gitref: "maim".into(),
         why,
     };
+    let unreadable = |form| RevisionError::Repository {
+        message: "/var/lib/multidb/secret is gone".into(),
+        form,
+    };
     let errors = [
         unknown(WhyUnknown::NoSuch),
+        unknown(WhyUnknown::Shallow),
         unknown(WhyUnknown::RemoteFailed(
             "https://user:secret@git.internal answered 500".into(),
         )),
@@ -89,9 +94,9 @@ pub(super) fn revisions() -> Vec<ChooseError> {
             text: "version https://git-lfs.github.com/spec/v1".into(),
             reason: Some("a pointer to Git LFS, not the file itself".into()),
         },
-        RevisionError::Repository {
-            message: "/var/lib/multidb/secret is gone".into(),
-        },
+        unreadable(None),
+        unreadable(Some(RepositoryForm::Reftable)),
+        unreadable(Some(RepositoryForm::Partial)),
         RevisionError::Disk(disk("No space left on device")),
     ];
     errors.into_iter().map(ChooseError::from).collect()
