@@ -35,6 +35,7 @@ use crate::users::LiveUsers;
 pub mod access;
 pub mod advice;
 mod connections;
+mod default_branch;
 pub mod error;
 mod instances;
 mod jobs;
@@ -45,6 +46,7 @@ mod users;
 
 pub use self::access::{Caller, CallingUser};
 pub use self::error::ControlError;
+pub use self::instances::AlterSystem;
 pub use self::jobs::JobUpdates;
 
 /// The service. Clones share their parts.

@@ -12,6 +12,7 @@ use multidb_actors::ports::{FoundPostgres, RunningPostgres, RuntimeError, StartE
 use multidb_store::{InstanceUid, RuntimeKind};
 use serde::{Deserialize, Serialize};
 
+pub mod altered;
 pub mod binaries;
 mod data_owner;
 pub mod docker;

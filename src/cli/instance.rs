@@ -22,6 +22,15 @@ pub(super) mod text;
 /// The instances of one request: a list of any length is read page by page.
 const PAGE_LENGTH: usize = 500;
 
+#[derive(Debug, Args)]
+pub(super) struct StartArgs {
+    /// Name of the instance
+    name: InstanceName,
+    /// Stop it first, and leave out the settings that ALTER SYSTEM made in it
+    #[arg(long)]
+    without_alter_system: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum InstanceCommand {
     /// List instances
@@ -32,10 +41,7 @@ pub(super) enum InstanceCommand {
         name: InstanceName,
     },
     /// Start an instance's Postgres, as a connection does
-    Start {
-        /// Name of the instance
-        name: InstanceName,
-    },
+    Start(StartArgs),
     /// End an instance's sessions and stop its Postgres; keep its data
     Stop {
         /// Name of the instance
@@ -134,8 +140,8 @@ pub(super) async fn run(
             let instance: InstanceView = client.get(&format!("/v1/instances/{name}")).await?;
             output.show(&instance, |instance| text::one(instance, now))?;
         }
-        InstanceCommand::Start { name } => {
-            let instance = post(&client, &name, "start").await?;
+        InstanceCommand::Start(args) => {
+            let instance = start(&client, &args).await?;
             output.show(&instance, text::changed)?;
         }
         InstanceCommand::Stop { name, yes } => {
@@ -215,6 +221,15 @@ async fn list(client: &AdminClient, args: &ListArgs) -> Result<Vec<InstanceView>
             return Ok(found);
         }
     }
+}
+
+async fn start(client: &AdminClient, args: &StartArgs) -> Result<InstanceView, AdminError> {
+    let verb = if args.without_alter_system {
+        "start?without_alter_system=true"
+    } else {
+        "start"
+    };
+    post(client, &args.name, verb).await
 }
 
 async fn post(

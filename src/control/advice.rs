@@ -21,6 +21,10 @@ pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
             "Its data is kept: \"multidb instance rm {instance}\" tries again, and \
              \"multidb instance recover {instance}\" leaves it as it is."
         ),
+        InstanceError::Start(StartError::Exited { altered, .. }) if !altered.is_empty() => format!(
+            "If a setting of ALTER SYSTEM is the cause, \"multidb instance start {instance} \
+             --without-alter-system\" leaves them out."
+        ),
         InstanceError::Start(StartError::Exited { .. }) | InstanceError::StartTimeout { .. } => {
             format!(
                 "\"multidb instance logs {instance}\" has its log. The next connection starts it again."

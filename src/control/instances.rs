@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use multidb_actors::clone_worker::Measure;
 use multidb_actors::instance::InstanceStatus;
 use multidb_actors::instance::lifecycle::Command;
-use multidb_actors::ports::SuperuserAccess;
+use multidb_actors::ports::{CloneError, SuperuserAccess};
 use multidb_actors::supervisor::retention::ExpiryPeriods;
 use multidb_actors::supervisor::{
     ControlInstance, GetInstance, ListInstances, PinInstance, RecoverInstance, retention,
@@ -17,6 +17,16 @@ use super::access::{Action, Caller, Resource, authorize};
 use super::advice::advice;
 use super::model::{DeletedView, InstanceFilter, InstanceView, LogsView};
 use super::{Control, ControlError};
+use crate::runtime::altered;
+
+/// What becomes of the settings that ALTER SYSTEM made in an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlterSystem {
+    /// They stay.
+    Kept,
+    /// Those of the snapshot take their place.
+    LeftOut,
+}
 
 impl Control {
     /// Lists the selected instances in the order of their names.
@@ -64,9 +74,33 @@ impl Control {
         &self,
         caller: &Caller,
         name: &InstanceName,
+        settings: AlterSystem,
     ) -> Result<InstanceView, ControlError> {
+        if settings == AlterSystem::LeftOut {
+            self.leave_out_altered(caller, name).await?;
+        }
         self.command(caller, name, Command::Start).await?;
         Ok(self.instance_view(&self.instance(name).await?))
+    }
+
+    /// Stops an instance, and gives it the settings of its snapshot in the place of those of ALTER SYSTEM.
+    async fn leave_out_altered(
+        &self,
+        caller: &Caller,
+        name: &InstanceName,
+    ) -> Result<(), ControlError> {
+        self.command(caller, name, Command::Stop).await?;
+        let record = self.instance(name).await?.record.clone();
+        let data = self.deps.layout.instance_data(record.uid);
+        let snapshot = self.deps.layout.snapshot_data(&record.snapshot);
+        tracing::info!(instance = %name, %caller, "the settings of ALTER SYSTEM are left out");
+        let left_out = tokio::task::spawn_blocking(move || altered::leave_out(&data, &snapshot));
+        let failed = |message: String| ControlError::Storage(CloneError::Failed { message });
+        match left_out.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(failed(error_chain(&error))),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
 
     /// Ends an instance's sessions and stops its Postgres.

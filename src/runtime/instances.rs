@@ -14,7 +14,7 @@ use multidb_actors::ports::{
 };
 use multidb_store::{DiskFault, InstanceRecord, Layout, RuntimeKind, error_chain};
 
-use super::{PostgresHost, Purpose, ServerSpec};
+use super::{PostgresHost, Purpose, ServerSpec, altered};
 
 /// The kinds of runtimes.
 const KINDS: [RuntimeKind; 2] = [RuntimeKind::Docker, RuntimeKind::Process];
@@ -86,6 +86,14 @@ impl InstanceRuntime {
         }
     }
 
+    /// The settings that ALTER SYSTEM made in an instance, if they can be read.
+    async fn altered(&self, record: &InstanceRecord) -> Vec<String> {
+        let data = self.layout.instance_data(record.uid);
+        let snapshot = self.layout.snapshot_data(&record.snapshot);
+        let read = tokio::task::spawn_blocking(move || altered::altered(&data, &snapshot));
+        read.await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
     /// Why a call to the host failed: it is away, or something else.
     async fn explain(&self, error: RuntimeError) -> ServerError {
         match self.check().await {
@@ -123,15 +131,23 @@ impl Runtime for InstanceRuntime {
             }),
             started => started,
         };
-        started.map_err(|error| match error.with_disk_fault() {
+        let Err(error) = started else {
+            return started;
+        };
+        Err(match error.with_disk_fault() {
             // Postgres cannot even tell why it exits.
-            StartError::Exited { status, log } if self.is_disk_full() => {
+            StartError::Exited { status, log, .. } if self.is_disk_full() => {
                 StartError::Disk(DiskError {
                     fault: DiskFault::Full,
                     message: format!("postgres exited: {status}"),
                     log,
                 })
             }
+            StartError::Exited { status, log, .. } => StartError::Exited {
+                status,
+                log,
+                altered: self.altered(record).await,
+            },
             error => error,
         })
     }

@@ -14,6 +14,23 @@ const LOG_LINES_MAX: usize = 10;
 const LOG_LINE_LENGTH_MAX: usize = 300;
 
 impl ClientError {
+    /// Adds how Postgres exited, and what ALTER SYSTEM has to do with it.
+    fn because_of_exit(
+        self,
+        instance: &InstanceName,
+        status: &str,
+        log: &[String],
+        altered: &[String],
+    ) -> Self {
+        let exited = self.detail(exit_detail(status, log, altered));
+        if altered.is_empty() {
+            return exited;
+        }
+        exited.hint(format!(
+            "If a setting of ALTER SYSTEM is the cause, \"multidb instance start {instance} --without-alter-system\" leaves them out."
+        ))
+    }
+
     /// The error of this instance.
     pub(super) fn of_instance(instance: &InstanceName, error: &InstanceError) -> Self {
         let not_started = || {
@@ -24,9 +41,11 @@ impl ClientError {
         };
         match error {
             InstanceError::Clone(error) => of_clone(instance, error),
-            InstanceError::Start(StartError::Exited { status, log }) => {
-                not_started().detail(exit_detail(status, log))
-            }
+            InstanceError::Start(StartError::Exited {
+                status,
+                log,
+                altered,
+            }) => not_started().because_of_exit(instance, status, log, altered),
             InstanceError::Start(StartError::Runtime(_)) => not_started(),
             InstanceError::Start(StartError::Disk(error)) => not_started().because_of_disk(error),
             InstanceError::Start(StartError::Unavailable(unavailable))
@@ -175,14 +194,22 @@ fn of_clone(instance: &InstanceName, error: &CloneError) -> ClientError {
     }
 }
 
-fn exit_detail(status: &str, log: &[String]) -> String {
-    let exit = text::sentence(&format!("it ended with {status}"));
+fn exit_detail(status: &str, log: &[String], altered: &[String]) -> String {
+    let mut detail = text::sentence(&format!("it ended with {status}"));
+    if !altered.is_empty() {
+        let altered = last_lines(altered).join("; ");
+        detail.push_str(&format!(" ALTER SYSTEM has set {altered}."));
+    }
     let lines = last_lines(log);
     if lines.is_empty() {
-        format!("{exit} Its log is empty.")
+        detail.push_str(" Its log is empty.");
     } else {
-        format!("{exit} The last lines of its log:\n{}", lines.join("\n"))
+        detail.push_str(&format!(
+            " The last lines of its log:\n{}",
+            lines.join("\n")
+        ));
     }
+    detail
 }
 
 /// The end of a log, bounded in both directions.

@@ -220,12 +220,18 @@ fn instances() -> Vec<RefusalReason> {
         let exited = StartError::Exited {
             status: "exit code 1".into(),
             log,
+            altered: Vec::new(),
         };
         InstanceError::Start(exited.with_disk_fault())
     };
     let others = [
         exited((1..=12).map(|n| format!("LOG:  line {n}")).collect()),
         exited(Vec::new()),
+        InstanceError::Start(StartError::Exited {
+            status: "exit code 1".into(),
+            log: vec!["LOG:  could not map anonymous shared memory".into()],
+            altered: vec!["line 3 of postgresql.auto.conf: shared_buffers = '900GB'".into()],
+        }),
         InstanceError::Start(StartError::Runtime(runtime())),
         exited(vec![
             "LOG:  starting".into(),

@@ -144,6 +144,8 @@ pub enum StartError {
         status: String,
         /// The last lines of its log, oldest first.
         log: Vec<String>,
+        /// The settings that ALTER SYSTEM made in its instance, as lines of their file.
+        altered: Vec<String>,
     },
     /// The runtime failed before Postgres ran. The serialized form leaves the cause to the log.
     #[error(transparent)]
@@ -168,7 +170,7 @@ impl StartError {
     #[must_use]
     pub fn with_disk_fault(self) -> Self {
         let disk = match &self {
-            Self::Exited { status, log } => {
+            Self::Exited { status, log, .. } => {
                 let found = log.iter().rev().find_map(|line| DiskError::in_text(line));
                 found.map(|error| DiskError {
                     message: format!("postgres exited: {status}: {}", error.message),

@@ -125,6 +125,7 @@ impl Runtime for FakeRuntime {
             Starts::Fail => Err(StartError::Exited {
                 status: "exit status 1".to_owned(),
                 log: vec!["FATAL:  no".to_owned()],
+                altered: Vec::new(),
             }),
             Starts::Hang => std::future::pending().await,
         }

@@ -209,6 +209,7 @@ impl Runtime for Ports {
             return Err(StartError::Exited {
                 status: "exit status 1".to_owned(),
                 log: vec!["FATAL:  simulated".to_owned()],
+                altered: Vec::new(),
             });
         }
         let mut guard = StartGuard {
@@ -230,6 +231,7 @@ impl Runtime for Ports {
             return Err(StartError::Exited {
                 status: "signal 9".to_owned(),
                 log: Vec::new(),
+                altered: Vec::new(),
             });
         }
         guard.succeeded();

@@ -2,6 +2,7 @@
 //!
 //! `scripts/test.sh` mounts the file systems, builds the image and runs all of them.
 
+mod altered;
 mod authenticating;
 mod awake;
 mod bad_input;

@@ -5,10 +5,12 @@ use std::time::Duration;
 use actix_web::{delete, get, post, web};
 use multidb_actors::supervisor::RecoverInstance;
 use multidb_store::InstanceName;
+use serde::Deserialize;
 
 use super::failure::{Answer, Failure, no_such_command, parse, parse_optional};
 use super::{CALLER, Service};
 use crate::admin::api::{InstancesQuery, LogsQuery, PinBody, RecoverBody};
+use crate::control::AlterSystem;
 use crate::control::model::{DeletedView, InstanceFilter, InstanceView, LogsView};
 
 /// The lines of a log in an answer to a request without a number.
@@ -90,12 +92,30 @@ async fn recover(
     Ok(web::Json(recovered))
 }
 
+#[derive(Debug, Deserialize)]
+struct CommandQuery {
+    /// Of a start alone.
+    #[serde(default)]
+    without_alter_system: bool,
+}
+
 #[post("/v1/instances/{name}/{command}")]
-async fn command(path: web::Path<(String, String)>, control: Service) -> Answer<InstanceView> {
+async fn command(
+    path: web::Path<(String, String)>,
+    query: web::Query<CommandQuery>,
+    control: Service,
+) -> Answer<InstanceView> {
     let (name, command) = path.into_inner();
     let name: InstanceName = parse(&name)?;
     let shown = match command.as_str() {
-        "start" => control.start_instance(&CALLER, &name).await,
+        "start" => {
+            let settings = if query.without_alter_system {
+                AlterSystem::LeftOut
+            } else {
+                AlterSystem::Kept
+            };
+            control.start_instance(&CALLER, &name, settings).await
+        }
         "stop" => control.stop_instance(&CALLER, &name).await,
         "reset" => control.reset_instance(&CALLER, &name).await,
         "unpin" => control.unpin_instance(&CALLER, &name).await,

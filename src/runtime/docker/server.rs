@@ -198,6 +198,7 @@ impl Inner {
         Err(StartError::Exited {
             status,
             log: log.unwrap_or_default(),
+            altered: Vec::new(),
         })
     }
 

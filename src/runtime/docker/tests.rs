@@ -274,7 +274,7 @@ async fn a_server_that_exits_early_says_why() {
     let mut spec = fixture.cluster(1).await;
     spec.settings = vec![("shared_preload_libraries".into(), "no_such_library".into())];
     match fixture.host.start_server(&spec).await {
-        Err(StartError::Exited { status, log }) => {
+        Err(StartError::Exited { status, log, .. }) => {
             assert_eq!(status, "exit code 1");
             assert!(log.iter().any(|l| l.contains("no_such_library")), "{log:?}");
         }

@@ -132,6 +132,7 @@ impl Starting {
         Err(StartError::Exited {
             status,
             log: log.unwrap_or_default(),
+            altered: Vec::new(),
         })
     }
 

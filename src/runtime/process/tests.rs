@@ -40,7 +40,7 @@ async fn a_failed_start_reports_its_own_log_lines_and_leaves_nothing() {
     spec.settings
         .push(("work_mem".to_owned(), "nonsense".to_owned()));
     let error = fixture.host.start_server(&spec).await.err().unwrap();
-    let StartError::Exited { status, log } = error else {
+    let StartError::Exited { status, log, .. } = error else {
         panic!("{error}");
     };
     assert_eq!(status, "exit status 1");
