@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
@@ -21,7 +21,7 @@ use crate::request;
 use crate::sessions::{ConnectionId, Session, SessionStats, SessionTable};
 use crate::snapshot_index::SnapshotIndex;
 use crate::supervisor::Supervisor;
-use crate::wire::{CancelRequest, Tail};
+use crate::wire::{CancelRequest, StartupMessage, Tail, encode_authentication_ok};
 
 mod activities;
 mod admission;
@@ -312,6 +312,26 @@ async fn start_up_in_time(
         .unwrap_or_else(|_| Err(RefusalReason::LoginTimeout { limit }.into()))
 }
 
+/// The user name with which load balancers ask whether the daemon answers, such as by HAProxy's `pgsql-check`. It is none
+/// of an instance, which would have a key.
+const HEALTH_CHECK_USER: &[u8] = b"healthcheck";
+
+fn is_health_check(message: &StartupMessage) -> bool {
+    // A client that names its instance in the options may have any user name.
+    message
+        .user()
+        .is_some_and(|user| user[..] == *HEALTH_CHECK_USER)
+        && message.get("options").is_none()
+}
+
+/// What such a check takes for health, then the end, since there is no session.
+fn health_answer() -> BytesMut {
+    let mut answer = BytesMut::new();
+    encode_authentication_ok(&mut answer);
+    ClientError::health_check().encode(&mut answer);
+    answer
+}
+
 /// Performs the handshake and the authentication, in this order, and counts the session. Nothing is looked up,
 /// cloned or started here.
 async fn start_up(
@@ -325,6 +345,10 @@ async fn start_up(
         StartupIntent::Cancel(request) => return Ok(Startup::Cancel(request)),
         StartupIntent::Closed => return Ok(Startup::Closed),
     };
+    if is_health_check(&message) {
+        client.send_last(&health_answer()).await?;
+        return Ok(Startup::Closed);
+    }
     let plain = client.socket.supports_tls();
     if plain && deps.tls.as_ref().is_some_and(|tls| tls.required) {
         return Err(RefusalReason::TlsRequired.into());

@@ -5,6 +5,17 @@ use crate::connection::TerminationReason;
 use crate::text;
 use crate::wire::sqlstate;
 
+impl ClientError {
+    /// The end of a health check, which has been answered and has no session.
+    pub(crate) fn health_check() -> Self {
+        Self::new(
+            sqlstate::INVALID_PARAMETER_VALUE,
+            "user \"healthcheck\" is for health checks alone",
+        )
+        .hint("To reach an instance, connect as user \"instance:NAME\".")
+    }
+}
+
 impl From<&TerminationReason> for ClientError {
     fn from(reason: &TerminationReason) -> Self {
         match reason {

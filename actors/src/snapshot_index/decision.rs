@@ -106,15 +106,21 @@ impl Decision {
 
     /// The snapshot with the fewest undefined migrations, the newest of equals.
     pub fn nearest_miss(&self) -> Option<NearestMiss> {
-        let nearest = self
-            .verdicts
+        self.verdicts
             .iter()
-            .min_by_key(|verdict| verdict.missing_total)?;
+            .min_by_key(|verdict| verdict.missing_total)?
+            .miss()
+    }
+}
+
+impl Verdict {
+    /// What the listing lacks, if the snapshot is not compatible.
+    pub fn miss(&self) -> Option<NearestMiss> {
         Some(NearestMiss {
-            snapshot: nearest.snapshot.id.clone(),
-            missing: nearest.missing.clone(),
-            missing_total: nearest.missing_total,
-            cause: nearest.cause.clone()?,
+            snapshot: self.snapshot.id.clone(),
+            missing: self.missing.clone(),
+            missing_total: self.missing_total,
+            cause: self.cause.clone()?,
         })
     }
 }

@@ -109,6 +109,34 @@ fn login_sent_byte_by_byte_succeeds() {
 }
 
 #[test]
+fn health_check_is_answered_without_a_session_or_an_instance() {
+    run_test(
+        |_| {},
+        |fixture| async move {
+            for parameters in [
+                &[("user", "healthcheck")][..],
+                &[("user", "healthcheck"), ("database", "healthcheck")],
+            ] {
+                let mut client = fixture.connect().await;
+                client.send(&startup(parameters)).await;
+                let ok = client.message().await.unwrap();
+                assert_eq!((ok.tag, &ok.body[..]), (b'R', &[0; 4][..]));
+                assert_eq!(client.message().await.unwrap().tag, b'E');
+                assert_eq!(client.read_to_end().await, b"");
+                client.until_closed().await;
+            }
+            assert!(fixture.actors.runtime.started.lock().unwrap().is_empty());
+            // With options it is the user name of a client that names its instance there.
+            let mut client = fixture.connect().await;
+            let options = "-c multidb.instance=a";
+            let parameters = [("user", "healthcheck"), ("options", options)];
+            client.send(&startup(&parameters)).await;
+            assert_eq!(client.until_ready().await.chars().next_back(), Some('Z'));
+        },
+    );
+}
+
+#[test]
 fn connection_limit_refuses_sessions_but_not_cancel_requests() {
     run_test(
         |limits| limits.max_connections = 1,
