@@ -12,6 +12,7 @@ mod errors;
 mod import;
 mod instance;
 mod job;
+mod listing;
 mod output;
 mod progress;
 mod serve;
@@ -102,6 +103,9 @@ enum Command {
     /// List and end client sessions
     #[command(subcommand)]
     Connection(connection::ConnectionCommand),
+    /// Print a migration listing from the code, without a database
+    #[command(subcommand)]
+    Listing(listing::ListingCommand),
 }
 
 /// The context of a command.
@@ -145,6 +149,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Job(command) => wait(job::run(&command, &invocation)),
         Command::User(command) => wait(user::run(command, &invocation)),
         Command::Connection(command) => wait(connection::run(&command, &invocation)),
+        Command::Listing(command) => listing::run(&command, &invocation),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::admin::client::AdminError;
 use crate::config::{ConfigFaults, Loaded};
 use crate::control::model::StatusView;
 
+mod default_branch;
 mod disk;
 mod repositories;
 mod servers;
@@ -77,6 +78,7 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     // A configuration with faults has no settings to check by.
     if let Some(config) = config {
         findings.extend(repositories::examine(&config).await);
+        findings.extend(default_branch::examine(&config, invocation).await);
         findings.extend(tls::examine(&config));
         findings.extend(disk::root(&config));
         findings.extend(disk::quarantined(&config));

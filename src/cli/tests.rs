@@ -57,6 +57,7 @@ fn documented_commands_parse() {
         "instance ls --project p --state running --created-by staff --limit 5",
         "instance show a",
         "instance start a",
+        "instance start a --without-alter-system",
         "instance stop a",
         "instance reset a",
         "instance rm a",
@@ -75,6 +76,7 @@ fn documented_commands_parse() {
         "job show 7",
         "job wait 7",
         "job cancel 7",
+        "listing django --project-dir . --python .venv/bin/python",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::access::{Action, Caller, authorize};
 use super::model::{ImportOrder, JobErrorView, JobView};
-use super::{Control, ControlError};
+use super::{Control, ControlError, default_branch};
 use crate::jobs::{self, JobContext, NewJob};
 
 /// The status of one job, as it changes.
@@ -45,8 +45,15 @@ impl Control {
             snapshot: Some(request.id.clone()),
         };
         tracing::info!(snapshot = %request.id, %caller, "starting an import");
-        let importer = self.deps.importer.clone();
-        let work = move |context: JobContext| jobs::import(importer, request, context);
+        let (importer, index) = (self.deps.importer.clone(), self.deps.index.clone());
+        let work = move |context: JobContext| async move {
+            let (project, id) = (request.project.clone(), request.id.clone());
+            jobs::import(importer, request, context.clone()).await?;
+            if let Some(warning) = default_branch::misfit(&index, project, &id).await {
+                context.warn(&warning);
+            }
+            Ok(())
+        };
         let job = self.deps.jobs.start(new, work).await?;
         Ok(view(&job))
     }

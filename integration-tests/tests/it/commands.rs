@@ -265,3 +265,76 @@ fn error_on_the_admin_socket_has_a_stable_code() {
         assert!(body["error"]["message"].is_string(), "{body}");
     }
 }
+
+/// A project with a squashed migration, whose database is nowhere.
+fn django_project(directory: &std::path::Path) {
+    let files = [
+        (
+            "manage.py",
+            "import os, sys\n\
+             from django.core.management import execute_from_command_line\n\
+             os.environ['DJANGO_SETTINGS_MODULE'] = 'settings'\n\
+             print('settings may print')\n\
+             execute_from_command_line(sys.argv)\n",
+        ),
+        (
+            "settings.py",
+            "SECRET_KEY = 'x'\n\
+             INSTALLED_APPS = ['django.contrib.contenttypes', 'polls']\n\
+             DATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql', 'HOST': 'nowhere.invalid', 'NAME': 'x'}}\n",
+        ),
+        ("polls/__init__.py", ""),
+        ("polls/migrations/__init__.py", ""),
+        (
+            "polls/migrations/0001_squashed_0002_more.py",
+            "from django.db import migrations\n\
+             class Migration(migrations.Migration):\n    \
+             replaces = [('polls', '0001_initial'), ('polls', '0002_more')]\n",
+        ),
+    ];
+    for (name, contents) in files {
+        let path = directory.join(name);
+        std::fs::create_dir_all(path.parent().expect("it has one")).expect("it can be made");
+        std::fs::write(path, contents).expect("it can be written");
+    }
+}
+
+#[test]
+fn listing_of_a_django_project_is_printed_from_its_code() {
+    let project = tempfile::tempdir().expect("there is room");
+    let run = |directory: &std::path::Path| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_multidb"))
+            // Debian's Python, since another may come first in the PATH.
+            .args(["listing", "django", "--python", "/usr/bin/python3"])
+            .arg("--project-dir")
+            .arg(directory)
+            .output()
+            .expect("it can be run")
+    };
+    let failed = run(project.path());
+    assert!(!failed.status.success());
+    let error = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(error.contains("has no manage.py"), "{error}");
+    django_project(project.path());
+    let printed = run(project.path());
+    let error = String::from_utf8_lossy(&printed.stderr).into_owned();
+    assert!(printed.status.success(), "{error}");
+    let listing = String::from_utf8_lossy(&printed.stdout).into_owned();
+    assert_eq!(
+        listing,
+        "contenttypes.0001_initial\ncontenttypes.0002_remove_content_type_name\n\
+         polls.0001_squashed_0002_more replaces polls.0001_initial,polls.0002_more\n"
+    );
+    std::fs::write(
+        project.path().join("settings.py"),
+        "import no_such_package\n",
+    )
+    .expect("it can be written");
+    let failed = run(project.path());
+    assert!(!failed.status.success());
+    let error = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(
+        error.contains("no_such_package") && error.contains("--python"),
+        "{error}"
+    );
+}
