@@ -1,6 +1,7 @@
 //! The cluster on the data directory of a snapshot, seen through the server of the import.
 
 mod bootstrap;
+mod cut_off;
 mod migrations;
 
 use std::path::Path;

@@ -96,14 +96,17 @@ impl Context {
             .await
     }
 
-    /// Starts the server of the import on the data directory of the snapshot.
+    /// Starts the server of the import on the data directory of the snapshot, which has so many prepared
+    /// transactions.
     pub(super) async fn start_server(
         &self,
         postgres_major: u16,
+        prepared: u32,
     ) -> Result<ImportServer, ImportError> {
         let host = self.importer.host.clone();
         let id = &self.request.id;
-        ImportServer::start(host, self.uid, id, postgres_major, &self.staging).await
+        let room = ("max_prepared_transactions", prepared);
+        ImportServer::start(host, self.uid, id, postgres_major, &self.staging, room).await
     }
 
     /// Resolves when the free space is down to the reserve, which is for running instances.

@@ -66,15 +66,18 @@ pub(super) struct ImportServer {
 }
 
 impl ImportServer {
-    /// Starts it. After an error or a cancellation, the caller stops it by its uid.
+    /// Starts it, with one setting more. After an error or a cancellation, the caller stops it by its uid.
     pub(super) async fn start(
         host: Arc<dyn PostgresHost>,
         uid: InstanceUid,
         id: &SnapshotId,
         postgres_major: u16,
         staging: &Staging,
+        (name, value): (&str, u32),
     ) -> Result<Self, ImportError> {
         let to_owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let mut settings: Vec<_> = SETTINGS.into_iter().map(to_owned).collect();
+        settings.push((name.to_owned(), value.to_string()));
         let log = staging.path().join("postgres.log");
         let spec = ServerSpec {
             uid,
@@ -83,7 +86,7 @@ impl ImportServer {
             postgres_major,
             data_dir: staging.data(),
             log: log.clone(),
-            settings: SETTINGS.into_iter().map(to_owned).collect(),
+            settings,
         };
         let running = host.start_server(&spec).await?;
         let endpoint = running.endpoint;

@@ -5,3 +5,4 @@ mod dump;
 mod failures;
 mod fixture;
 mod hostile;
+mod replication;

@@ -55,6 +55,10 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
     cluster
         .check_project(&databases, project, context.source_path())
         .await?;
+    for warning in cluster.cut_off(&databases, context.source_path()).await? {
+        tracing::warn!(id = %request.id, warning, "the snapshot is cut off from its source");
+        progress.warn(warning).await;
+    }
     if let Some(refusal) = cluster.refusal_of_clients(project).await {
         progress.warn(refusal).await;
     }

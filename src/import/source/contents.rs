@@ -79,6 +79,8 @@ pub(in crate::import) struct Contents {
     /// The directory itself, and what the links and mount points in it lead to; each after that in which
     /// it is.
     pub(in crate::import) parts: Vec<Part>,
+    /// The number of its prepared transactions.
+    pub(in crate::import) prepared: u32,
     /// The links that are left out.
     pub(in crate::import) left_out: Vec<PathBuf>,
     /// The name of the system's user that owns it.
@@ -219,6 +221,9 @@ impl Inspection<'_> {
                     part.check_owner(root, walk.relative(), stat.st_uid)?;
                     self.contents.size.bytes += stat.st_size as u64;
                     self.contents.size.files += 1;
+                    if place.parent() == Some(Path::new("pg_twophase")) {
+                        self.contents.prepared += 1;
+                    }
                 }
                 Kind::Other if walk.is_link() => self.follow(place, &walk.path())?,
                 // Sockets and FIFOs are not data.

@@ -63,7 +63,9 @@ impl DataDir {
         context.progress.with_bytes(bytes, total, copied).await?;
         self.check_unchanged(context).await?;
         drop_alter_system(context).await?;
-        let server = context.start_server(self.postgres_major).await?;
+        let server = context
+            .start_server(self.postgres_major, self.contents.prepared)
+            .await?;
         let project = &context.request.settings;
         let owner = self.contents.owner_name.as_deref();
         let entry = find_superuser(&server, project, owner, &self.path).await?;
@@ -104,15 +106,6 @@ fn check_files(path: &Path) -> Result<u16, ImportError> {
             path,
             "it is a backup that no server has recovered yet: it has backup_label",
             "Start Postgres on it once and stop it cleanly (pg_ctl stop -m fast), then import again.",
-        ));
-    }
-    let prepared = directory.directory("pg_twophase");
-    if prepared.is_ok_and(|directory| directory.names().is_ok_and(|mut n| n.next().is_some())) {
-        return Err(refused(
-            path,
-            "it has prepared transactions",
-            "Start Postgres on it, end each transaction in pg_prepared_xacts by COMMIT PREPARED or \
-             ROLLBACK PREPARED, stop it cleanly, then import again.",
         ));
     }
     Ok(postgres_major)

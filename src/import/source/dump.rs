@@ -23,7 +23,7 @@ pub(super) async fn load(mut dump: Dump, context: &Context) -> Result<LoadedSour
     let template = template(context, postgres_major).await?;
     context.copy_template(template).await?;
     make_readable(&mut dump, context, tools_major).await?;
-    let server = context.start_server(postgres_major).await?;
+    let server = context.start_server(postgres_major, 0).await?;
     let project = &context.request.settings;
     create_database(&server, project).await?;
     context.progress.begin(Step::Restore).await;

@@ -95,17 +95,10 @@ async fn unusable_data_directory_is_refused() {
     .await;
     let data = fixture.init("source").await;
     refused(&fixture, data.clone(), "it has no database \"proj\"").await;
-    for (name, words) in [
-        (
-            "backup_label",
-            "it is a backup that no server has recovered",
-        ),
-        ("pg_twophase/00000001", "prepared transactions"),
-    ] {
-        fs::write(data.join(name), "").unwrap();
-        refused(&fixture, data.clone(), words).await;
-        fs::remove_file(data.join(name)).unwrap();
-    }
+    fs::write(data.join("backup_label"), "").unwrap();
+    let words = "it is a backup that no server has recovered";
+    refused(&fixture, data.clone(), words).await;
+    fs::remove_file(data.join("backup_label")).unwrap();
     let control = fs::read(data.join("global/pg_control")).unwrap();
     let mut damaged = control.clone();
     damaged[100] ^= 1;
@@ -358,4 +351,47 @@ async fn settings_of_roles_and_databases_do_not_touch_an_import() {
     let refused = "clients cannot log in to database \"proj\" as \"app\": could not access file \
                    \"no_such_lib\": No such file or directory";
     assert!(warnings.iter().any(|text| text == refused), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn prepared_transactions_are_named_and_ended() {
+    let fixture = Fixture::new();
+    let prepare = |gid: &str| {
+        format!(
+            "BEGIN; LOCK customers; INSERT INTO empty_one VALUES (1); PREPARE TRANSACTION '{gid}'"
+        )
+    };
+    let data = source_after(&fixture, &[&prepare("half done")]).await;
+    let snapshot = import(&fixture, data).await.unwrap();
+    let warning = "prepared transactions are rolled back: 'half done' of \"proj\"";
+    let warnings = fixture.warnings();
+    assert!(warnings.iter().any(|text| text == warning), "{warnings:?}");
+    let copy = fixture.start_copy(&snapshot, "copy").await;
+    let count = "SELECT count(*)::text FROM pg_prepared_xacts";
+    assert_eq!(copy.ask("proj", count).await, "0");
+    let count = "SELECT count(*)::text FROM empty_one";
+    assert_eq!(copy.ask("proj", count).await, "0");
+    copy.run("proj", "ALTER TABLE customers ADD COLUMN more int")
+        .await;
+    copy.stop().await;
+    let source = fixture.copy_of(&fixture.snapshot_data(&snapshot.id), "again");
+    let server = fixture.start(&source).await;
+    server.run("proj", &prepare("it''s")).await;
+    server
+        .run(
+            "postgres",
+            "ALTER DATABASE template1 ALLOW_CONNECTIONS false",
+        )
+        .await;
+    server
+        .run("postgres", "ALTER DATABASE proj ALLOW_CONNECTIONS false")
+        .await;
+    let data = server.stop().await;
+    let mut request = fixture.request("t", ImportSource::DataDir(data));
+    request.settings.database = "postgres".to_owned();
+    let error = fixture.import(request).await.unwrap_err();
+    let words = "its prepared transaction 'it''s' is of the database \"proj\", which accepts no connections";
+    assert!(error.to_string().contains(words), "{error}");
+    assert!(error.hint().is_some(), "{error}");
+    fixture.assert_nothing_left(&["s"]).await;
 }
