@@ -1,12 +1,14 @@
-//! The bytes of a dump in one file, without compression, read on a thread of their own.
+//! The bytes of a dump in one file, decompressed and as UTF-8, read on a thread of their own.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::read::MultiGzDecoder;
 use tokio::sync::mpsc;
+
+use super::compression::decompress;
+use super::text::as_utf8;
 
 /// The first bytes of a dump, from which its format and version are detected.
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
@@ -15,9 +17,6 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// The chunks that are queued between the reader and the writer.
 const CHUNKS_MAX: usize = 8;
 
-const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
-const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-
 /// The chunks of a dump, in order. An error is the last of them.
 pub(in crate::import) type Chunks = mpsc::Receiver<io::Result<Vec<u8>>>;
 
@@ -25,37 +24,36 @@ pub(in crate::import) type Chunks = mpsc::Receiver<io::Result<Vec<u8>>>;
 pub(super) struct Content {
     head: Vec<u8>,
     rest: Box<dyn Read + Send>,
+    was_utf16: bool,
 }
 
 impl Content {
-    /// Detects the compression and reads the head. `bytes_read` then counts the bytes that are read
+    /// Detects the compression and the encoding, and reads the head. `bytes_read` then counts the bytes that are read
     /// from the file itself. Blocks.
     pub(super) fn open(file: File, bytes_read: Arc<AtomicU64>) -> io::Result<Self> {
-        let mut counted = Counted {
+        let counted: Box<dyn Read + Send> = Box::new(Counted {
             file,
             bytes: bytes_read,
-        };
-        let mut magic = Vec::new();
-        (&mut counted).take(4).read_to_end(&mut magic)?;
-        let is_gzip = magic.starts_with(GZIP_MAGIC);
-        let is_zstd = magic.starts_with(ZSTD_MAGIC);
-        let compressed = Cursor::new(magic).chain(counted);
-        let mut rest: Box<dyn Read + Send> = if is_gzip {
-            let buffered = io::BufReader::with_capacity(CHUNK_BYTES, compressed);
-            Box::new(MultiGzDecoder::new(buffered))
-        } else if is_zstd {
-            Box::new(zstd::stream::read::Decoder::new(compressed)?)
-        } else {
-            Box::new(compressed)
-        };
+        });
+        let compressed = BufReader::with_capacity(CHUNK_BYTES, counted);
+        let (mut rest, was_utf16) = as_utf8(decompress(compressed)?)?;
         let mut head = Vec::new();
         (&mut rest).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
-        Ok(Self { head, rest })
+        Ok(Self {
+            head,
+            rest,
+            was_utf16,
+        })
     }
 
     /// The first [`HEAD_BYTES`] of the content.
     pub(super) fn head(&self) -> &[u8] {
         &self.head
+    }
+
+    /// Whether it was UTF-16, which is now UTF-8.
+    pub(super) fn was_utf16(&self) -> bool {
+        self.was_utf16
     }
 
     /// Reads the content on a thread of its own, which ends with the content or when the receiver

@@ -17,6 +17,8 @@ const TEXT_BYTES_MAX: usize = 4096;
 pub(super) struct ArchiveHeader {
     /// When pg_dump ran, if the time is a valid one.
     pub(super) made_at: Option<Timestamp>,
+    /// The database that was dumped.
+    pub(super) database: Vec<u8>,
     /// The major of the server that was dumped.
     pub(super) server_major: Option<u16>,
     /// The major of the pg_dump that wrote the archive.
@@ -84,11 +86,12 @@ impl ArchiveHeader {
             reader.int()?;
         }
         let made_at = LocalTime::read(&mut reader)?.to_timestamp();
-        let _database = reader.text()?;
+        let database = reader.text()?.to_vec();
         let server = reader.text()?;
         let dump = reader.text()?;
         Some(Self {
             made_at,
+            database,
             server_major: major_version(server),
             dump_major: major_version(dump),
         })
@@ -163,6 +166,7 @@ mod tests {
                 (parsed.server_major, parsed.dump_major),
                 (Some(15), Some(17))
             );
+            assert_eq!(parsed.database, b"db");
             let local = TimeZone::system().to_datetime(parsed.made_at.unwrap());
             assert_eq!(local, jiff::civil::datetime(2026, 1, 2, 3, 4, 5, 0));
             for length in 0..bytes.len() {

@@ -1,0 +1,12 @@
+ALTER TABLE ONLY public.polls DROP CONSTRAINT polls_pkey;
+ALTER TABLE public.polls ALTER COLUMN id DROP DEFAULT;
+DROP INDEX public.polls_name;
+DROP SEQUENCE public.polls_id_seq;
+DROP VIEW public.v;
+DROP FUNCTION public.f(integer);
+DROP EXTENSION citext;
+DROP SCHEMA other;
+DROP SCHEMA public;
+CREATE SCHEMA public;
+CREATE TABLE public.django_migrations (id int, app text, name text);
+INSERT INTO public.django_migrations VALUES (1, 'polls', '0001_initial');
