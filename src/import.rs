@@ -10,8 +10,8 @@
 //! | `dump` | the format, versions and bytes of a dump |
 //! | `major` | the choice of the Postgres major for a dump |
 //! | `template` | the empty cluster in which restores start |
-//! | `restore` | pg_restore, psql and the FIFOs between them |
-//! | `script` | the rewriting of a dump on its way to psql |
+//! | `restore` | pg_restore, and the run of its script or of a plain dump |
+//! | `script` | the parts of a script, and the adaptation of its statements |
 //! | `server` | the server of an import |
 //! | `cluster` | superuser, databases, migrations and vacuum of the cluster on it |
 //! | `control`, `tree`, `copy`, `trim` | `pg_controldata`, and the files of data directories |
@@ -54,7 +54,7 @@ mod workflow;
 
 pub use self::error::ImportError;
 pub use self::progress::{Progress, Step};
-pub use self::restore::release_programs;
+pub use self::restore::{ErrorPolicy, release_programs};
 pub use self::script::ScriptError;
 pub use self::source::ImportSource;
 
@@ -74,6 +74,8 @@ pub struct ImportRequest {
     pub taken_at: Option<Timestamp>,
     /// The Postgres major that restores a dump; by default that of its server.
     pub postgres_major: Option<u16>,
+    /// What is done at an error of a dump's statement.
+    pub errors: ErrorPolicy,
     /// The settings of that project.
     pub settings: ProjectImport,
 }
@@ -87,6 +89,10 @@ pub struct ProjectImport {
     pub role: String,
     /// The query for the applied migrations.
     pub migrations: MigrationsQuery,
+    /// The encoding of the database, where a dump does not say.
+    pub encoding: Option<String>,
+    /// The locale of the database, where a dump does not say, or says one that is not available.
+    pub locale: Option<String>,
 }
 
 /// A query for the applied migrations: one column of text, a row for each.

@@ -9,6 +9,7 @@
 mod error;
 mod login;
 mod row;
+mod script;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 pub use self::error::{ServerMessage, SqlError, one_line};
 pub use self::login::{Login, Privileges, SearchPath};
 pub use self::row::Row;
+pub use self::script::Ended;
 
 /// The most bytes of a login.
 const LOGIN_BYTES_MAX: usize = 256 << 10;
@@ -59,6 +61,8 @@ impl AnswerLimits {
 pub struct Session {
     socket: Socket,
     unread: BytesMut,
+    /// Of a script's statements.
+    script: script::Answer,
 }
 
 impl Session {
@@ -73,6 +77,7 @@ impl Session {
             let mut session = Self {
                 socket: socket.map_err(SqlError::Unreachable)?,
                 unread: BytesMut::new(),
+                script: script::Answer::default(),
             };
             session.log_in(login).await?;
             Ok(session)

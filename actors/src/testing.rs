@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use multidb_store::quarantine::Quarantined;
 use multidb_store::recovery::{Leftover, LeftoverAction, RecordOrigin, Recovered};
 use multidb_store::{
-    Epochs, InstanceRecord, InstanceUid, Layout, Phase, Pin, ProjectName, SnapshotId,
+    Epochs, InstanceRecord, InstanceUid, Layout, PassedErrors, Phase, Pin, ProjectName, SnapshotId,
     SnapshotRecord, Store,
 };
 
@@ -278,6 +278,7 @@ pub fn snapshot(id: &str, second: i64, migrations: &[&str]) -> SnapshotRecord {
         files: 0,
         migrations: migrations.iter().map(|m| (*m).to_owned()).collect(),
         source: String::new(),
+        passed_errors: PassedErrors::default(),
     }
 }
 

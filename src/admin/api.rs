@@ -39,6 +39,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::import::ErrorPolicy;
+
 /// The query of `GET /v1/instances`. Without a limit, the answer has all selected instances.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct InstancesQuery {
@@ -115,6 +117,9 @@ pub struct ImportBody {
     /// The major version of Postgres to restore a dump with; that of the dump without it.
     #[serde(default)]
     pub postgres_major: Option<u16>,
+    /// What is done at an error of a dump's statement: `default`, `strict` or `keep_going`.
+    #[serde(default)]
+    pub errors: ErrorPolicy,
 }
 
 /// The source of an import: `{"data_dir": "/path"}` or `{"dump": "/path"}`, absolute, on the daemon's
@@ -165,12 +170,14 @@ mod tests {
             source: ImportSource::DataDir(PathBuf::from("/d")),
             taken_at: None,
             postgres_major: Some(15),
+            errors: ErrorPolicy::KeepGoing,
         };
         let written = to_value(&body).unwrap();
         assert_eq!(written["source"], json!({"data_dir": "/d"}));
         assert_eq!(from_value::<ImportBody>(written).unwrap(), body);
         let short = json!({"id": "i", "project": "p", "source": {"dump": "/x"}});
-        let source = from_value::<ImportBody>(short).unwrap().source;
-        assert_eq!(source, ImportSource::Dump(PathBuf::from("/x")));
+        let short = from_value::<ImportBody>(short).unwrap();
+        assert_eq!(short.source, ImportSource::Dump(PathBuf::from("/x")));
+        assert_eq!(short.errors, ErrorPolicy::Default);
     }
 }

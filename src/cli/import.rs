@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::table::{moment, size};
 use super::{Invocation, job, progress};
-use crate::admin::api::{ImportBody, ImportSource};
+use crate::admin::api::{ErrorPolicy, ImportBody, ImportSource};
 use crate::admin::client::{AdminClient, escaped};
 use crate::control::model::{JobView, SnapshotView};
 
@@ -35,6 +35,8 @@ pub(super) struct ImportArgs {
     /// The major version of Postgres to restore a dump into
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(9..=99))]
     postgres_major: Option<u16>,
+    #[command(flatten)]
+    errors: ErrorArgs,
     /// Print the job that imports, and do not wait for it
     #[arg(long)]
     detach: bool,
@@ -46,12 +48,35 @@ struct SourceArgs {
     /// The data directory of a Postgres that was shut down cleanly; it is only read
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// What pg_dump made: plain SQL, custom, directory or tar; .gz and .zst too
+    /// What pg_dump or pg_dumpall made, in any format; compressed by gzip, zstd, xz, lz4 or bzip2 too
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
     /// A running Postgres: not in the help, since it is not available in this version
     #[arg(long, value_name = "URL", hide = true)]
     from_url: Option<String>,
+}
+
+/// What is done at an error of a dump's statement. Without either, an import goes on past those that concern
+/// neither data nor structure.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct ErrorArgs {
+    /// End the import at the first error of a dump's statement, whatever it concerns
+    #[arg(long)]
+    strict: bool,
+    /// Go on past all errors of a dump's statements, and list them
+    #[arg(long)]
+    keep_going: bool,
+}
+
+impl ErrorArgs {
+    fn policy(&self) -> ErrorPolicy {
+        match (self.strict, self.keep_going) {
+            (true, _) => ErrorPolicy::Strict,
+            (_, true) => ErrorPolicy::KeepGoing,
+            _ => ErrorPolicy::Default,
+        }
+    }
 }
 
 fn taken_at(text: &str) -> Result<Timestamp, String> {
@@ -96,6 +121,7 @@ pub(super) async fn run(args: ImportArgs, invocation: &Invocation) -> anyhow::Re
         source: args.source.into_source()?,
         taken_at: args.taken_at,
         postgres_major: args.postgres_major,
+        errors: args.errors.policy(),
     };
     let client = invocation.client()?;
     if args.detach {
@@ -116,6 +142,7 @@ pub(super) async fn run(args: ImportArgs, invocation: &Invocation) -> anyhow::Re
     let imported: SnapshotView = client.get(&path).await?;
     let snapshot = SnapshotView {
         applied: None,
+        passed_errors: None,
         ..imported
     };
     invocation.output.show(&snapshot, summary)

@@ -127,6 +127,21 @@ pub(super) fn one(snapshot: &SnapshotView, now: Timestamp) -> String {
     for migration in snapshot.applied.iter().flatten() {
         text.push_str(&format!("  {}\n", printable(migration)));
     }
+    text.push_str(&passed_errors(snapshot));
+    text
+}
+
+/// The errors that the import went past.
+fn passed_errors(snapshot: &SnapshotView) -> String {
+    let errors = snapshot.passed_errors.as_deref().unwrap_or_default();
+    if errors.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("errors passed over: {}\n", snapshot.errors_passed);
+    for error in errors {
+        let line = format!("{}: {} ({})", error.place, error.error, error.statement);
+        text.push_str(&format!("  {}\n", printable(&line)));
+    }
     text
 }
 

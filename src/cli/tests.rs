@@ -218,6 +218,13 @@ fn snapshot() -> SnapshotView {
             "polls.0001_initial".to_owned(),
             "polls.0002_tags".to_owned(),
         ]),
+        errors_passed: 1,
+        passed_errors: Some(vec![multidb_store::PassedError {
+            kind: "privileges".to_owned(),
+            place: "line 12, ACL public.TABLE polls".to_owned(),
+            statement: "GRANT SELECT ON TABLE public.polls TO pg_maintain".to_owned(),
+            error: "role \"pg_maintain\" does not exist".to_owned(),
+        }]),
     }
 }
 

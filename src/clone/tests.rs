@@ -68,6 +68,7 @@ impl Root {
             files,
             migrations: Vec::new(),
             source: String::new(),
+            passed_errors: multidb_store::PassedErrors::default(),
         };
         let data = self.layout.snapshot_data(&record.id);
         fs::create_dir(self.layout.snapshot(&record.id)).unwrap();

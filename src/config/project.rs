@@ -29,6 +29,10 @@ pub struct Project {
     pub database: String,
     /// The default role of clients.
     pub role: String,
+    /// The encoding of the database, where a dump does not say one.
+    pub encoding: Option<String>,
+    /// The locale of the database, where a dump does not say one, or says one that is not available.
+    pub locale: Option<String>,
     /// The idle limits of its sessions, in place of the general ones.
     pub idle: IdleTimeouts,
 }
@@ -275,6 +279,8 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     let ignore: Vec<NameGlob> = section.get("ignore", Vec::new(), report);
     let database = section.required("database", report);
     let role = section.get("role", "postgres".to_owned(), report);
+    let encoding = section.optional("encoding", report);
+    let locale = section.optional("locale", report);
     let idle = idle_timeouts(&mut section, report, |_| None);
     section.close(report);
     Some(Project {
@@ -284,6 +290,8 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
         ignore: ignore.into_iter().map(|glob| glob.0).collect(),
         database: database?,
         role,
+        encoding,
+        locale,
         idle,
     })
 }

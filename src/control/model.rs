@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use multidb_store::{DiskFault, ProjectName, SnapshotId};
+use multidb_store::{DiskFault, PassedError, ProjectName, SnapshotId};
 use serde::{Deserialize, Serialize};
 
-use crate::import::ImportSource;
+use crate::import::{ErrorPolicy, ImportSource};
 
 pub use multidb_actors::instance_table::InstanceFilter;
 
@@ -27,6 +27,8 @@ pub struct ImportOrder {
     pub taken_at: Option<Timestamp>,
     /// The major version of Postgres to restore a dump with; that of the dump without it.
     pub postgres_major: Option<u16>,
+    /// What is done at an error of a dump's statement.
+    pub errors: ErrorPolicy,
 }
 
 /// The daemon.
@@ -188,6 +190,12 @@ pub struct SnapshotView {
     /// The applied migrations. Only when one snapshot is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<Vec<String>>,
+    /// How many errors of the dump's statements the import went past.
+    #[serde(default)]
+    pub errors_passed: u64,
+    /// The first of them. Only when one snapshot is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_errors: Option<Vec<PassedError>>,
 }
 
 /// The choice of a snapshot for a revision.

@@ -40,6 +40,7 @@ impl Control {
         let counts = self.deps.supervisor.send(CountInstances).await?;
         let mut shown = self.snapshot_view(&snapshot, instances_of(id, &counts));
         shown.applied = Some(snapshot.migrations.clone());
+        shown.passed_errors = Some(snapshot.passed_errors.errors.clone());
         Ok(shown)
     }
 
@@ -116,6 +117,7 @@ impl Control {
             source: order.source,
             taken_at: order.taken_at,
             postgres_major: order.postgres_major,
+            errors: order.errors,
             settings: ProjectImport {
                 database: project.database.clone(),
                 role: project.role.clone(),
@@ -123,6 +125,8 @@ impl Control {
                     sql: project.migrations.sql().to_owned(),
                     database: project.migrations.database().map(str::to_owned),
                 },
+                encoding: project.encoding.clone(),
+                locale: project.locale.clone(),
             },
         })
     }
@@ -148,6 +152,8 @@ impl Control {
             data_dir: self.deps.layout.snapshot_data(&snapshot.id),
             source: snapshot.source.clone(),
             applied: None,
+            errors_passed: snapshot.passed_errors.count,
+            passed_errors: None,
         }
     }
 }

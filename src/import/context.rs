@@ -13,7 +13,7 @@ use super::progress::ProgressSender;
 use super::server::ImportServer;
 use super::source::Part;
 use super::staging::Staging;
-use super::{ImportRequest, Importer};
+use super::{ImportRequest, ImportSource, Importer};
 use crate::runtime::PostgresHost;
 
 /// How often the free space is checked. In that time a disk writes less than the default reserve.
@@ -105,8 +105,12 @@ impl Context {
     ) -> Result<ImportServer, ImportError> {
         let host = self.importer.host.clone();
         let id = &self.request.id;
-        let room = ("max_prepared_transactions", prepared);
-        ImportServer::start(host, self.uid, id, postgres_major, &self.staging, room).await
+        let mut settings = vec![("max_prepared_transactions", prepared.to_string())];
+        // Those of a dump's extensions may have to be preloaded; a data directory's would act by themselves.
+        if let ImportSource::DataDir(_) = &self.request.source {
+            settings.push(("shared_preload_libraries", String::new()));
+        }
+        ImportServer::start(host, self.uid, id, postgres_major, &self.staging, settings).await
     }
 
     /// Resolves when the free space is down to the reserve, which is for running instances.

@@ -36,7 +36,7 @@ pub enum ImportError {
         /// The remedy.
         hint: String,
     },
-    /// psql, pg_restore or initdb failed.
+    /// pg_restore or initdb failed.
     #[error("{program} failed: {message}")]
     Program {
         /// Its name.
@@ -53,6 +53,9 @@ pub enum ImportError {
         #[source]
         source: ScriptError,
     },
+    /// A statement of the dump failed.
+    #[error("cannot restore {}: {}", .0.place, .0.message)]
+    Statement(Box<StatementError>),
     /// The applied migrations could not be read.
     #[error("cannot read the applied migrations from database \"{database}\": {problem}")]
     Migrations {
@@ -67,7 +70,7 @@ pub enum ImportError {
     #[error("cannot {action}: {message}")]
     Server {
         /// The purpose of the statement.
-        action: &'static str,
+        action: String,
         /// The message of Postgres.
         message: String,
     },
@@ -100,6 +103,50 @@ pub enum ImportError {
     /// A task of the import panicked; the log has the panic.
     #[error("the import failed unexpectedly")]
     Panicked,
+}
+
+/// The error of a statement of a dump.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatementError {
+    /// Where it is: `line 12, TABLE public.polls`, or `archive entry 3344, TABLE public.polls`.
+    pub place: String,
+    /// Its beginning, on one line.
+    pub statement: String,
+    /// What Postgres says.
+    pub message: String,
+    /// More of that.
+    pub detail: Option<String>,
+    /// The SQLSTATE.
+    pub sqlstate: String,
+    /// It is a CREATE EXTENSION.
+    pub is_extension: bool,
+}
+
+impl StatementError {
+    fn hint(&self) -> String {
+        const INVALID_SCHEMA_NAME: &str = "3F000";
+        const GO_ON: &str = "with --keep-going the import goes on past errors and lists them";
+        if self.sqlstate == INVALID_SCHEMA_NAME {
+            return format!(
+                "Create the schema at the beginning of the dump, as its source had it before, and import again; {GO_ON}."
+            );
+        }
+        if self.is_extension {
+            return format!(
+                "Install the extension where Postgres runs (a package, or an image that has it as runtime.image), or make \
+                 the dump without it, if it belongs to a cloud; {GO_ON}."
+            );
+        }
+        format!("Correct the dump, or make it again; {GO_ON}.")
+    }
+
+    fn detail(&self) -> String {
+        let statement = format!("The statement is: {}", self.statement);
+        match &self.detail {
+            Some(detail) => format!("{detail}\n{statement}"),
+            None => statement,
+        }
+    }
 }
 
 impl From<JoinError> for ImportError {
@@ -136,6 +183,7 @@ impl ImportError {
                 source: ScriptError::MetaCommand { .. },
                 ..
             } => Some("Remove the command from the dump.".to_owned()),
+            Self::Statement(error) if self.disk_fault().is_none() => Some(error.hint()),
             Self::Script { .. } => Some("Make the dump again.".to_owned()),
             Self::Clone(CloneError::NoSpace { .. }) => Some(
                 "Remove snapshots or instances that are not needed, or lower limits.disk_reserve."
@@ -157,10 +205,11 @@ impl ImportError {
         DiskFault::in_text(&error_chain(self)).or_else(|| DiskFault::in_text(&log))
     }
 
-    /// The last lines of Postgres' log, if its server failed.
+    /// The last lines of Postgres' log, if its server failed; the statement of a dump that failed.
     pub fn detail(&self) -> Option<String> {
         match self {
             Self::Start(StartError::Exited { log, .. }) => Some(log.join("\n")),
+            Self::Statement(error) => Some(error.detail()),
             _ => None,
         }
     }

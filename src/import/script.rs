@@ -1,57 +1,46 @@
-//! The rewriter of SQL dumps, which makes their restore deterministic and complete.
+//! SQL scripts: what they consist of, and how they are adapted to the cluster that multidb has prepared.
 //!
-//! - The rows of each table get a transaction of their own, with `FREEZE` where that is legal; psql
-//!   finds that out by a query just before.
-//! - Roles that the dump names and that do not exist are created before their first use.
-//! - The database and the roles that the import has created are not created again.
-//! - psql stays in its restricted mode (`\restrict`, CVE-2025-8714) for every line of the dump;
-//!   only commands of the rewriter lift it.
-//!
-//! A line of the dump stays one line, so that the line numbers in psql's messages are those of the
-//! dump. Rows are not changed. At most [`LINE_BYTES_MAX`] of a line are buffered: rows are not buffered at
-//! all, and a longer line of the script, such as an INSERT with a large value, is passed on in parts, as
-//! it is. How long a line may be is psql's and Postgres' affair: a gigabyte.
+//! [`Splitter`] tells statements, psql commands, comments and rows apart; [`Adapter`] says what is done for each
+//! statement; [`Entry`] remembers what the comments of pg_dump say of it. A long statement is in memory only
+//! with its beginning, and rows are not kept at all.
 
-mod guard;
-mod lexer;
-mod long_line;
-mod objects;
-mod rewriter;
+mod adapter;
+mod command;
+mod entry;
+mod keywords;
 mod rows;
+mod splitter;
 mod statement;
-mod table_data;
+mod statement_text;
 #[cfg(test)]
 mod tests;
-mod text;
 
-pub(super) use self::rewriter::Rewriter;
+pub(super) use self::adapter::{Adapter, Kind, Plan, Run, literal};
+pub(super) use self::command::Command;
+pub(super) use self::entry::Entry;
+pub(super) use self::splitter::{Piece, Splitter};
+pub(super) use self::statement_text::StatementText;
 
-/// The longest line of a script that is looked at as a whole. Those of pg_dump that need to be are shorter:
-/// a COPY names 1,600 columns at most.
-const LINE_BYTES_MAX: usize = 1 << 20;
-/// What is kept of a longer line until more of it has come, and so the longest token.
-const LOOKAHEAD_BYTES: usize = 64 << 10;
+/// The most of a statement that is kept in memory and looked at. Those of pg_dump that need to be are shorter.
+const HEAD_BYTES_MAX: usize = 1 << 20;
+/// The longest psql command and tag of a dollar quote.
+const TOKEN_BYTES_MAX: usize = 64 << 10;
+/// What is kept of a comment.
+const COMMENT_BYTES_MAX: usize = 8 << 10;
 
-/// The properties of the restore that the rewriter needs.
+/// The properties of the restore that the adapter needs.
 #[derive(Debug, Clone)]
 pub(super) struct ScriptTarget {
-    /// The database that exists already.
+    /// The project's database, which exists already.
     pub(super) database: String,
-    /// The roles that exist already.
-    pub(super) roles: Vec<String>,
+    /// The database of the archive, which is to be the project's.
+    pub(super) source_database: Option<Vec<u8>>,
+    /// The superuser by which the restore runs.
+    pub(super) superuser: String,
+    /// The project's role, which exists already.
+    pub(super) role: String,
     /// The server's major.
     pub(super) postgres_major: u16,
-    /// How psql is kept from running commands that the dump contains.
-    pub(super) restriction: Restriction,
-}
-
-/// How psql is kept from running commands that a dump contains.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Restriction {
-    /// By psql's `\restrict`; the token is for dumps without one of their own.
-    Psql(String),
-    /// By the rewriter, which refuses them: psql has no `\restrict`.
-    Rewriter,
 }
 
 /// The error of a dump that cannot be restored.
@@ -64,7 +53,9 @@ pub enum ScriptError {
         missing: &'static str,
     },
     /// It has a token that no program has written.
-    #[error("line {line}: a word or a psql command is longer than {bytes_max} bytes")]
+    #[error(
+        "line {line}: a psql command or the tag of a dollar quote is longer than {bytes_max} bytes"
+    )]
     TokenTooLong {
         /// The line, counted from 1.
         line: u64,
@@ -72,9 +63,17 @@ pub enum ScriptError {
         bytes_max: usize,
     },
     /// It has a psql command that pg_dump does not write.
-    #[error("line {line}: the dump has a psql command, which could run programs")]
+    #[error("line {line}: the dump has the psql command \"{command}\", which is not run")]
     MetaCommand {
         /// The line, counted from 1.
         line: u64,
+        /// Its first word.
+        command: String,
+    },
+    /// A statement that is too long for memory could not be kept in a file.
+    #[error("cannot keep a long statement in a temporary file: {error}")]
+    LongStatement {
+        /// The error.
+        error: String,
     },
 }

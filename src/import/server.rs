@@ -10,7 +10,7 @@ use multidb_store::{InstanceUid, SnapshotId, error_chain};
 use super::error::ImportError;
 use super::staging::Staging;
 use crate::runtime::{PostgresHost, Purpose, ServerSpec};
-use crate::sql::{Login, Privileges, SearchPath, Session, SqlError};
+use crate::sql::{Ended, Login, Privileges, SearchPath, Session, SqlError};
 
 /// The time for a fast shutdown, in which the server writes all its buffers.
 const STOP_TIMEOUT: Duration = Duration::from_secs(600);
@@ -50,7 +50,8 @@ const SETTINGS: [(&str, &str); 25] = [
     ("shared_buffers", "128MB"),
     ("jit", "off"),
     ("restart_after_crash", "off"),
-    ("shared_preload_libraries", ""),
+    // The scheduler of pg_cron, if it is preloaded.
+    ("cron.launch_active_jobs", "off"),
     ("statement_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("track_commit_timestamp", "off"),
@@ -66,18 +67,21 @@ pub(super) struct ImportServer {
 }
 
 impl ImportServer {
-    /// Starts it, with one setting more. After an error or a cancellation, the caller stops it by its uid.
+    /// Starts it, with some settings more. After an error or a cancellation, the caller stops it by its uid.
     pub(super) async fn start(
         host: Arc<dyn PostgresHost>,
         uid: InstanceUid,
         id: &SnapshotId,
         postgres_major: u16,
         staging: &Staging,
-        (name, value): (&str, u32),
+        more: Vec<(&str, String)>,
     ) -> Result<Self, ImportError> {
         let to_owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let mut settings: Vec<_> = SETTINGS.into_iter().map(to_owned).collect();
-        settings.push((name.to_owned(), value.to_string()));
+        let more = more
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        settings.extend(more);
         let log = staging.path().join("postgres.log");
         let spec = ServerSpec {
             uid,
@@ -119,6 +123,23 @@ impl ImportServer {
         connected.map_err(|error| server_error("connect to the server of the import", &error))
     }
 
+    /// Connects as the superuser for a script: as psql would, but for settings of roles and databases that could keep it
+    /// from running.
+    pub(super) async fn connect_for_script(&self, database: &str) -> Result<Session, SqlError> {
+        // As for a client that says no encoding.
+        const ENCODING: &str = "SELECT pg_catalog.set_config('client_encoding', \
+            pg_catalog.getdatabaseencoding()::pg_catalog.text, false)";
+        let login = Login {
+            search_path: SearchPath::Configured,
+            ..self.login(SUPERUSER, Privileges::Superuser, database)
+        };
+        let mut session = Session::connect(&login, CONNECT_TIMEOUT).await?;
+        match session.run(ENCODING.as_bytes(), None).await? {
+            Ended::Failed(message) => Err(SqlError::Server(message)),
+            Ended::Done | Ended::WantsRows => Ok(session),
+        }
+    }
+
     /// Connects as a role that may be no superuser.
     pub(super) async fn connect_as(
         &self,
@@ -144,19 +165,13 @@ impl ImportServer {
 
     /// Adds the last lines of the server's log to an error that says that the server ended.
     pub(super) async fn explain(&self, error: ImportError) -> ImportError {
-        let (program, message) = match error {
-            ImportError::Program { program, message }
-                if message.contains("server closed the connection")
-                    || message.contains("connection to server was lost") =>
-            {
-                (program, message)
-            }
-            other => return other,
+        let ImportError::Server { action, message } = error else {
+            return error;
         };
         let log = self.host.server_logs(self.uid, &self.log, LOG_LINES).await;
         let log = log.unwrap_or_default().join("; ");
-        ImportError::Program {
-            program,
+        ImportError::Server {
+            action,
             message: format!("{message}; the server's log ends with: {log}"),
         }
     }
@@ -169,8 +184,13 @@ impl ImportServer {
 
 /// The error of a statement on the server of the import.
 pub(super) fn server_error(action: &'static str, error: &SqlError) -> ImportError {
+    server_failed(action, error)
+}
+
+/// The same, with an action that names something.
+pub(super) fn server_failed(action: impl Into<String>, error: &SqlError) -> ImportError {
     ImportError::Server {
-        action,
+        action: action.into(),
         message: error_chain(error),
     }
 }

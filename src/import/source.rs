@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use multidb_store::PassedErrors;
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::contents::{MAY_BE_EMPTY, Part};
@@ -56,6 +57,8 @@ pub(super) struct LoadedSource {
     pub(super) cluster: Cluster,
     /// The time of the data, as the source has it.
     pub(super) taken_at: Timestamp,
+    /// The errors of a dump that its restore went past.
+    pub(super) passed_errors: PassedErrors,
 }
 
 impl Source {

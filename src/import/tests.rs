@@ -1,5 +1,6 @@
 //! Imports by real servers, as local processes.
 
+mod cases;
 mod data_dir;
 mod dump;
 mod failures;

@@ -24,7 +24,7 @@ pub(super) async fn trim(context: &Context, postgres_major: u16) -> Result<(), I
     let control = Control::read(context, postgres_major, &data_dir).await?;
     if !control.is_shut_down() {
         return Err(ImportError::Server {
-            action: "stop the server of the import cleanly",
+            action: "stop the server of the import cleanly".to_owned(),
             message: format!("its state is \"{}\"", control.state),
         });
     }

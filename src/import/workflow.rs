@@ -49,7 +49,11 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
     progress.begin(Step::Check).await;
     context.create_data_dir().await?;
     let source = Source::open(context).await?;
-    let LoadedSource { cluster, taken_at } = source.load(context).await?;
+    let LoadedSource {
+        cluster,
+        taken_at,
+        passed_errors,
+    } = source.load(context).await?;
     let databases = cluster.databases().await?;
     let project = &request.settings;
     cluster
@@ -80,6 +84,7 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
         files: 0,
         migrations,
         source: request.source.describe(),
+        passed_errors,
     };
     let (staging, cloner) = (
         context.staging.clone(),

@@ -59,6 +59,8 @@ pub struct ServerMessage {
     sqlstate: String,
     /// The message, on one line.
     message: String,
+    /// More about it, on one line.
+    detail: Option<String>,
 }
 
 impl ServerMessage {
@@ -66,7 +68,36 @@ impl ServerMessage {
         Self {
             sqlstate: one_line(&fields.sqlstate()),
             message: one_line(&fields.message()),
+            detail: fields.detail().map(|detail| one_line(&detail)),
         }
+    }
+
+    /// An error that is too long to be kept.
+    pub(super) fn too_long() -> Self {
+        Self {
+            sqlstate: String::new(),
+            message: "an error with a message that is too long".to_owned(),
+            detail: None,
+        }
+    }
+
+    /// What multidb itself says of a statement.
+    pub fn of_multidb(message: &str) -> Self {
+        Self {
+            sqlstate: String::new(),
+            message: message.to_owned(),
+            detail: None,
+        }
+    }
+
+    /// The SQLSTATE, empty if it is not known.
+    pub fn sqlstate(&self) -> &str {
+        &self.sqlstate
+    }
+
+    /// More about the error.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
     }
 }
 

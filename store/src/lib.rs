@@ -40,8 +40,8 @@ pub use epochs::Epochs;
 pub use ids::{InstanceName, InstanceUid, InvalidName, JobId, ProjectName, SnapshotId};
 pub use layout::Layout;
 pub use records::{
-    InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Mark, ObservedTime, Phase, Pin,
-    RuntimeKind, SnapshotRecord,
+    InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Mark, ObservedTime,
+    PASSED_ERRORS_MAX, PassedError, PassedErrors, Phase, Pin, RuntimeKind, SnapshotRecord,
 };
 pub use root::{RootId, RootLock};
 pub use store::{Store, StoreError, StoredTime};

@@ -179,4 +179,42 @@ pub struct SnapshotRecord {
     pub migrations: Vec<String>,
     /// Its origin, for people: `dump /backups/monday.dump`.
     pub source: String,
+    /// The errors of the dump's statements that the import went past.
+    #[serde(default)]
+    pub passed_errors: PassedErrors,
+}
+
+/// The errors that the restore of a dump went past.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedErrors {
+    /// How many there were.
+    pub count: u64,
+    /// The first of them, up to [`PASSED_ERRORS_MAX`].
+    pub errors: Vec<PassedError>,
+}
+
+/// The errors that a record keeps.
+pub const PASSED_ERRORS_MAX: usize = 1000;
+
+/// An error of a dump's statement that the restore went past.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedError {
+    /// What the statement is about: `privileges`, `ownership`, `comment`, …
+    pub kind: String,
+    /// Where it is in the dump: `line 12, TABLE public.polls`.
+    pub place: String,
+    /// Its beginning, on one line.
+    pub statement: String,
+    /// What Postgres said.
+    pub error: String,
+}
+
+impl PassedErrors {
+    /// Adds an error. Beyond the limit it is only counted.
+    pub fn add(&mut self, error: PassedError) {
+        self.count += 1;
+        if self.errors.len() < PASSED_ERRORS_MAX {
+            self.errors.push(error);
+        }
+    }
 }

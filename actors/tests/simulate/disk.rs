@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use multidb_actors::ports::{CloneError, CloneReport, Cloner, SnapshotCatalog};
 use multidb_store::quarantine::Quarantined;
-use multidb_store::{InstanceName, InstanceRecord, InstanceUid, SnapshotId, SnapshotRecord};
+use multidb_store::{
+    InstanceName, InstanceRecord, InstanceUid, PassedErrors, SnapshotId, SnapshotRecord,
+};
 
 use crate::ports::Ports;
 use crate::world::World;
@@ -97,6 +99,7 @@ pub fn snapshots() -> Vec<SnapshotRecord> {
         files: 1,
         migrations: migrations.iter().map(|name| (*name).to_owned()).collect(),
         source: String::new(),
+        passed_errors: PassedErrors::default(),
     };
     vec![
         snapshot("s1", 100, &["a.1"]),

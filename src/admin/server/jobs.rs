@@ -43,6 +43,7 @@ fn order(body: ImportBody) -> Result<ImportOrder, Failure> {
         },
         taken_at: body.taken_at,
         postgres_major: body.postgres_major,
+        errors: body.errors,
     })
 }
 

@@ -324,6 +324,7 @@ mod tests {
             files: 0,
             migrations: Vec::new(),
             source: String::new(),
+            passed_errors: multidb_store::PassedErrors::default(),
         };
         for name in ["monday", "renamed"] {
             fs::create_dir_all(layout.snapshots().join(name).join("data")).unwrap();

@@ -10,7 +10,7 @@ use super::{CATALOG_LIMITS, first_text};
 use crate::import::ProjectImport;
 use crate::import::error::{ImportError, refused};
 use crate::import::server::{ImportServer, SUPERUSER, server_error};
-use crate::sql::{Privileges, SearchPath, Session, SqlError, identifier};
+use crate::sql::{Privileges, SearchPath, Session, SqlError, identifier, literal};
 
 /// The limit of a CREATE in a new cluster.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -23,15 +23,37 @@ pub(in crate::import) async fn create_database(
     let mut session = server
         .connect(SUPERUSER, "postgres", SearchPath::Catalog)
         .await?;
-    let (role, database) = (identifier(&project.role), identifier(&project.database));
+    let role = identifier(&project.role);
     let create_role = format!("CREATE ROLE {role} LOGIN");
     create(&mut session, &create_role, sqlstate::DUPLICATE_OBJECT)
         .await
         .map_err(|error| server_error("create the project's role", &error))?;
-    let create_database = format!("CREATE DATABASE {database} OWNER {role}");
+    let create_database = project_database(
+        project,
+        project.encoding.as_deref(),
+        project.locale.as_deref(),
+    );
     create(&mut session, &create_database, sqlstate::DUPLICATE_DATABASE)
         .await
         .map_err(|error| server_error("create the project's database", &error))
+}
+
+/// The statement that creates the project's database. Without a locale or an encoding, it has those of the template.
+pub(in crate::import) fn project_database(
+    project: &ProjectImport,
+    encoding: Option<&str>,
+    locale: Option<&str>,
+) -> String {
+    let (role, database) = (identifier(&project.role), identifier(&project.database));
+    let mut create = format!("CREATE DATABASE {database} TEMPLATE template0 OWNER {role}");
+    if let Some(encoding) = encoding {
+        create.push_str(&format!(" ENCODING {}", literal(encoding)));
+    }
+    if let Some(locale) = locale {
+        let locale = literal(locale);
+        create.push_str(&format!(" LC_COLLATE {locale} LC_CTYPE {locale}"));
+    }
+    create
 }
 
 /// Runs a CREATE; `duplicate` means that the object exists already.

@@ -26,10 +26,8 @@ pub(super) struct Fifos {
     pub(super) directory: PathBuf,
     /// From the dump to pg_restore.
     pub(super) archive: PathBuf,
-    /// From pg_restore to the rewriter.
+    /// From pg_restore to the splitter.
     pub(super) restored: PathBuf,
-    /// From the rewriter to psql.
-    pub(super) script: PathBuf,
 }
 
 impl Fifos {
@@ -48,7 +46,6 @@ impl Fifos {
         Ok(Self {
             archive: create("archive.fifo")?,
             restored: create("restored.fifo")?,
-            script: create("script.fifo")?,
             directory: directory.to_owned(),
         })
     }
@@ -124,16 +121,16 @@ mod tests {
             rustix::process::getegid().as_raw(),
         );
         let fifos = Fifos::create(&staging.path().join(DIRECTORY), owner).unwrap();
-        let (script, restored) = (fifos.script, fifos.restored);
-        let psql = std::thread::spawn(move || fs::read(script).map(|read| read.len()));
+        let (archive, restored) = (fifos.archive, fifos.restored);
+        let reader = std::thread::spawn(move || fs::read(archive).map(|read| read.len()));
         let pg_restore =
             std::thread::spawn(move || fs::OpenOptions::new().write(true).open(restored));
         // They may not wait yet.
-        while !psql.is_finished() || !pg_restore.is_finished() {
+        while !reader.is_finished() || !pg_restore.is_finished() {
             release_programs(staging.path());
             std::thread::yield_now();
         }
-        assert_eq!(psql.join().unwrap().unwrap(), 0);
+        assert_eq!(reader.join().unwrap().unwrap(), 0);
         pg_restore.join().unwrap().unwrap();
     }
 
@@ -145,9 +142,9 @@ mod tests {
             rustix::process::getegid().as_raw(),
         );
         let fifos = Fifos::create(&directory.path().join(DIRECTORY), owner).unwrap();
-        let path = fifos.script.clone();
+        let path = fifos.restored.clone();
         let reader = tokio::task::spawn_blocking(move || std::fs::read(path));
-        let mut writer = open_writer(&fifos.script).await.unwrap();
+        let mut writer = open_writer(&fifos.restored).await.unwrap();
         writer.write_all(b"hello").await.unwrap();
         drop(writer);
         assert_eq!(reader.await.unwrap().unwrap(), b"hello");

@@ -1,4 +1,7 @@
 //! pg_restore, which converts an archive to a script.
+//!
+//! It creates the database too, so that the script says what its encoding, its locale and its settings are, and is
+//! verbose, so that the script has the numbers of the archive's entries.
 
 use std::path::Path;
 
@@ -6,42 +9,42 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
 use super::fifos::{Fifos, open_reader, open_writer};
-use super::script_writer::{FeedError, ScriptWriter};
+use super::runner::ScriptRunner;
 use super::{CHUNK_BYTES, RestoreTarget};
 use crate::import::dump::{Dump, DumpFormat, TarCheck};
 use crate::import::error::{ImportError, refused};
 use crate::import::program::failure;
 use crate::runtime::{PROGRAM_TIMEOUT, PostgresHost, ProgramRun};
 
-/// Feeds psql with the script that pg_restore makes of an archive. The script counts as complete
+/// Runs the script that pg_restore makes of an archive. The script counts as complete
 /// only once pg_restore has succeeded.
 pub(super) async fn feed(
     dump: &mut Dump,
     target: &RestoreTarget<'_>,
     fifos: &Fifos,
-    script: &mut ScriptWriter,
-) -> Result<(), FeedError> {
+    runner: &mut ScriptRunner<'_>,
+) -> Result<(), ImportError> {
     let restored = open_reader(&fifos.restored)?;
     let run = run(dump, target, fifos);
     let program = run_to_end(target.server.host.as_ref(), &run);
     let archive = feed_archive(dump, &fifos.archive);
-    let copied = copy_script(restored, &fifos.restored, script);
+    let copied = copy_script(restored, &fifos.restored, runner);
     tokio::try_join!(until_program_ends(program, archive), copied).map(|_| ())
 }
 
-async fn run_to_end(host: &dyn PostgresHost, run: &ProgramRun) -> Result<(), FeedError> {
-    let output = host.run_program(run).await.map_err(ImportError::from)?;
+async fn run_to_end(host: &dyn PostgresHost, run: &ProgramRun) -> Result<(), ImportError> {
+    let output = host.run_program(run).await?;
     if output.success {
         return Ok(());
     }
-    Err(failure("pg_restore", &output).into())
+    Err(failure("pg_restore", &output))
 }
 
 /// Waits for the program. Once it has ended, the rest of its input is not needed.
 async fn until_program_ends(
-    program: impl Future<Output = Result<(), FeedError>>,
-    input: impl Future<Output = Result<(), FeedError>>,
-) -> Result<(), FeedError> {
+    program: impl Future<Output = Result<(), ImportError>>,
+    input: impl Future<Output = Result<(), ImportError>>,
+) -> Result<(), ImportError> {
     tokio::pin!(program, input);
     tokio::select! {
         ended = &mut program => ended,
@@ -53,7 +56,7 @@ async fn until_program_ends(
 }
 
 /// Writes an archive in one file to pg_restore.
-async fn feed_archive(dump: &mut Dump, fifo: &Path) -> Result<(), FeedError> {
+async fn feed_archive(dump: &mut Dump, fifo: &Path) -> Result<(), ImportError> {
     let Some(mut chunks) = dump.read() else {
         return Ok(());
     };
@@ -72,7 +75,7 @@ async fn feed_archive(dump: &mut Dump, fifo: &Path) -> Result<(), FeedError> {
     if tar.is_some_and(|tar| !tar.is_complete()) {
         // pg_restore would hang at the end of its input; this error ends it.
         let problem = "the tar archive is truncated";
-        return Err(refused(&dump.path, problem, "Make the dump again.").into());
+        return Err(refused(&dump.path, problem, "Make the dump again."));
     }
     Ok(())
 }
@@ -81,8 +84,8 @@ async fn feed_archive(dump: &mut Dump, fifo: &Path) -> Result<(), FeedError> {
 async fn copy_script(
     mut restored: pipe::Receiver,
     path: &Path,
-    script: &mut ScriptWriter,
-) -> Result<(), FeedError> {
+    runner: &mut ScriptRunner<'_>,
+) -> Result<(), ImportError> {
     let failed = |source| ImportError::io("read", path, source);
     let mut chunk = vec![0; CHUNK_BYTES];
     // A read without a writer returns the end of the file, so the first byte is waited for.
@@ -90,7 +93,7 @@ async fn copy_script(
     loop {
         match restored.read(&mut chunk).await.map_err(failed)? {
             0 => return Ok(()),
-            length => script.push(&chunk[..length]).await?,
+            length => runner.push(&chunk[..length]).await?,
         }
     }
 }
@@ -112,6 +115,8 @@ fn run(dump: &Dump, target: &RestoreTarget<'_>, fifos: &Fifos) -> ProgramRun {
             // Without it, pg_restore opens the archive twice, which a FIFO does not allow.
             format!("--format={format}"),
             "--no-tablespaces".to_owned(),
+            "--create".to_owned(),
+            "--verbose".to_owned(),
             format!("--file={}", fifos.restored.display()),
             input.display().to_string(),
         ],

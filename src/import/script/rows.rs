@@ -1,98 +1,110 @@
-//! The rows of `COPY … FROM stdin`, which the rewriter does not change.
+//! The rows of `COPY … FROM stdin`, which are passed on as they are.
 
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr_iter, memmem};
 
-use super::rewriter::Rewriter;
+use super::splitter::{Piece, Splitter};
 
 /// The position of the next byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Position {
     Script,
+    /// Behind the semicolon of a COPY, on its line.
+    AfterCopy,
     /// In a table's rows, at the start of a line.
     RowStart,
     /// In a table's rows, inside a line.
     Row,
 }
 
-impl Rewriter {
-    /// Passes rows on, up to the line that ends them; returns the rest of the chunk.
-    pub(super) fn pass_rows<'a>(&mut self, chunk: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+/// The marks of the end, each on a line of its own.
+const END_MARKS: [&[u8]; 2] = [b"\\.\n", b"\\.\r\n"];
+
+impl Splitter {
+    /// Takes rows off the input, or their end. `None` once the input is used up.
+    pub(super) fn rows<'a>(&mut self, input: &mut &'a [u8]) -> Option<Piece<'a>> {
+        if !self.held.is_empty() {
+            return self.rows_after_held(input);
+        }
+        let bytes = *input;
         let mut at = 0;
         loop {
             if self.position == Position::RowStart {
-                let rest = &chunk[at..];
-                if rest.starts_with(b"\\.\n") || rest.starts_with(b"\\.\r\n") {
-                    break;
+                let rest = &bytes[at..];
+                if let Some(mark) = END_MARKS.iter().find(|mark| rest.starts_with(mark)) {
+                    return Some(self.pass_or_end(input, at, mark.len()));
                 }
-                if b"\\.\r".starts_with(rest) {
-                    // Possibly the beginning of the end marker: the next chunk decides.
-                    self.pass(&chunk[..at], out);
-                    self.partial.extend_from_slice(rest);
-                    return &[];
+                if END_MARKS.iter().any(|mark| mark.starts_with(rest)) {
+                    // Possibly the beginning of the mark: the next bytes decide.
+                    self.held = rest.to_vec();
+                    *input = &[];
+                    return self.pass(&bytes[..at]);
                 }
             }
-            // The end marker follows a line feed, so both are searched for at once.
-            match memmem::find(&chunk[at..], b"\n\\.") {
+            // The mark follows a line feed, so both are searched for at once.
+            match memmem::find(&bytes[at..], b"\n\\") {
                 Some(found) => {
                     at += found + 1;
                     self.position = Position::RowStart;
                 }
                 None => {
-                    self.update_position(&chunk[at..]);
-                    let kept = self.partial.len();
-                    self.pass(&chunk[..chunk.len() - kept], out);
-                    return &[];
+                    self.position = match bytes.ends_with(b"\n") {
+                        true => Position::RowStart,
+                        false => Position::Row,
+                    };
+                    *input = &[];
+                    return self.pass(bytes);
                 }
             }
-        }
-        self.pass(&chunk[..at], out);
-        let end = memchr(b'\n', &chunk[at..]).map_or(chunk.len(), |end| at + end + 1);
-        self.end_rows(&chunk[at..end], out);
-        &chunk[end..]
-    }
-
-    /// Updates the position after rows without an end marker. A backslash at their end may begin
-    /// the marker, so it is kept for the next chunk.
-    fn update_position(&mut self, rest: &[u8]) {
-        if rest.ends_with(b"\n") {
-            self.position = Position::RowStart;
-        } else if rest.ends_with(b"\n\\") {
-            self.position = Position::RowStart;
-            self.partial.push(b'\\');
-        } else if !rest.is_empty() {
-            self.position = Position::Row;
+            // Anything else than the mark is part of a row.
+            let rest = &bytes[at..];
+            let may_be_mark = END_MARKS
+                .iter()
+                .any(|mark| rest.starts_with(mark) || mark.starts_with(rest));
+            if !may_be_mark {
+                self.position = Position::Row;
+            }
         }
     }
 
-    /// Passes the beginning of a row on, unless it may be that of the end marker.
-    pub(super) fn pass_unless_end_marker(&mut self, out: &mut Vec<u8>) {
-        if !b"\\.\r\n".starts_with(&self.partial) {
-            let row = std::mem::take(&mut self.partial);
-            self.pass(&row, out);
-            self.position = Position::Row;
+    /// Goes on where the bytes that are held may begin the mark.
+    fn rows_after_held<'a>(&mut self, input: &mut &'a [u8]) -> Option<Piece<'a>> {
+        while let Some((byte, rest)) = input.split_first() {
+            self.held.push(*byte);
+            *input = rest;
+            if END_MARKS.contains(&self.held.as_slice()) {
+                self.held.clear();
+                self.line_feeds += 1;
+                self.position = Position::Script;
+                return Some(Piece::EndOfRows);
+            }
+            if !END_MARKS.iter().any(|mark| mark.starts_with(&self.held)) {
+                let held = std::mem::take(&mut self.held);
+                self.position = match held.ends_with(b"\n") {
+                    true => Position::RowStart,
+                    false => Position::Row,
+                };
+                self.line_feeds += memchr_iter(b'\n', &held).count() as u64;
+                return Some(Piece::HeldRows(held));
+            }
         }
+        None
     }
 
-    /// Handles a complete line of the rows.
-    pub(super) fn row_line(&mut self, line: &[u8], out: &mut Vec<u8>) {
-        let is_end = matches!(line, b"\\.\n" | b"\\.\r\n" | b"\\.");
-        if self.position == Position::RowStart && is_end {
-            self.end_rows(line, out);
-        } else {
-            self.pass(line, out);
-            self.position = Position::RowStart;
+    fn pass_or_end<'a>(&mut self, input: &mut &'a [u8], at: usize, mark: usize) -> Piece<'a> {
+        let bytes = *input;
+        if at > 0 {
+            *input = &bytes[at..];
+            self.line_feeds += memchr_iter(b'\n', &bytes[..at]).count() as u64;
+            return Piece::Rows(&bytes[..at]);
         }
-    }
-
-    fn pass(&mut self, rows: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(rows);
-        self.line += memchr_iter(b'\n', rows).count() as u64;
-    }
-
-    fn end_rows(&mut self, marker: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(marker);
-        self.line += 1;
+        *input = &bytes[mark..];
+        self.line_feeds += 1;
         self.position = Position::Script;
-        self.commit_due = std::mem::take(&mut self.in_transaction);
+        Piece::EndOfRows
+    }
+
+    fn pass<'a>(&mut self, rows: &'a [u8]) -> Option<Piece<'a>> {
+        self.line_feeds += memchr_iter(b'\n', rows).count() as u64;
+        (!rows.is_empty()).then_some(Piece::Rows(rows))
     }
 }

@@ -5,8 +5,7 @@
 
 mod token;
 
-use self::token::{Token, tokens};
-use super::lexer::is_word;
+pub(super) use self::token::{Placed, Token, placed_tokens};
 
 /// The name of a role or database, unquoted, in the encoding of the script.
 pub(super) type Name = Vec<u8>;
@@ -14,42 +13,36 @@ pub(super) type Name = Vec<u8>;
 /// The roles or the database that a statement is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// `CREATE ROLE name;` without attributes, which pg_dumpall writes as an ALTER ROLE.
+    /// `CREATE ROLE name`, with attributes or without.
     CreateRole(Name),
-    /// `CREATE ROLE name …`.
-    CreateRoleWith(Name),
-    /// `CREATE DATABASE`, perhaps with an owner, or `DROP DATABASE`.
-    Database(Name, Option<Name>),
+    /// `CREATE DATABASE`, perhaps with an owner.
+    CreateDatabase(Name, Option<Name>),
+    /// `DROP DATABASE`.
+    DropDatabase(Name),
     /// `SET SESSION AUTHORIZATION` to a role, or to the default.
     SessionAuthorization(Option<Name>),
     /// Another statement, with the roles that it requires.
     Roles(Vec<Name>),
 }
 
-/// The subject of a statement that begins with `line`. `None` if it names no role or database.
-pub(super) fn subject(line: &[u8]) -> Option<Subject> {
-    const VERBS: [&str; 7] = ["alter", "grant", "revoke", "create", "drop", "set", "reset"];
-    let line = line.trim_ascii();
-    let verb = line.split(|b| !is_word(*b)).next().unwrap_or_default();
-    if !VERBS
-        .iter()
-        .any(|known| verb.eq_ignore_ascii_case(known.as_bytes()))
-    {
-        return None;
-    }
-    let tokens = tokens(line);
+/// The subject of a statement.
+pub(super) fn subject(tokens: &[Token]) -> Subject {
+    find_subject(tokens).unwrap_or_else(|| Subject::Roles(Vec::new()))
+}
+
+fn find_subject(tokens: &[Token]) -> Option<Subject> {
     let first = tokens.first()?;
     let second = tokens.get(1)?;
     if first.is("create") {
-        create(&tokens)
+        create(tokens)
     } else if first.is("alter") {
-        Some(Subject::Roles(alter(&tokens)))
+        Some(Subject::Roles(alter(tokens)))
     } else if first.is_any(&["grant", "revoke"]) {
-        Some(Subject::Roles(privileges(&tokens)))
+        Some(Subject::Roles(privileges(tokens)))
     } else if first.is("drop") {
         let name = tokens.get(if tokens.get(2)?.is("if") { 4 } else { 2 })?;
         let database = second.is("database").then(|| name.name())??;
-        Some(Subject::Database(database, None))
+        Some(Subject::DropDatabase(database))
     } else if second.is("session") && tokens.get(2)?.is("authorization") {
         let role = tokens.get(3).filter(|_| first.is("set"));
         Some(Subject::SessionAuthorization(role.and_then(Token::role)))
@@ -61,16 +54,15 @@ pub(super) fn subject(line: &[u8]) -> Option<Subject> {
 fn create(tokens: &[Token]) -> Option<Subject> {
     let kind = tokens.get(1)?;
     let name = tokens.get(2)?;
-    if kind.is("role") || (kind.is("user") && !name.is("mapping")) {
-        let role = name.role()?;
-        return Some(match tokens.get(3) {
-            None | Some(Token::Symbol(b';')) => Subject::CreateRole(role),
-            Some(_) => Subject::CreateRoleWith(role),
-        });
+    if kind.is_any(&["role", "group"]) || (kind.is("user") && !name.is("mapping")) {
+        return Some(Subject::CreateRole(name.role()?));
     }
     if kind.is("database") {
         let owner = after(tokens, &["owner"]).find(|token| **token != Token::Symbol(b'='));
-        return Some(Subject::Database(name.name()?, owner.and_then(Token::role)));
+        return Some(Subject::CreateDatabase(
+            name.name()?,
+            owner.and_then(Token::role),
+        ));
     }
     let roles = if kind.is("policy") {
         list(after(tokens, &["to"]))
@@ -169,9 +161,15 @@ fn list<'t, 'a: 't>(tokens: impl Iterator<Item = &'t Token<'a>>) -> Vec<Name> {
 mod tests {
     use super::*;
 
+    fn parsed(text: &str) -> Subject {
+        let tokens = placed_tokens(text.as_bytes());
+        let tokens: Vec<Token> = tokens.into_iter().map(|placed| placed.token).collect();
+        subject(&tokens)
+    }
+
     fn roles(text: &str) -> Vec<String> {
-        match subject(text.as_bytes()) {
-            Some(Subject::Roles(roles)) => roles
+        match parsed(text) {
+            Subject::Roles(roles) => roles
                 .into_iter()
                 .map(|role| String::from_utf8(role).unwrap())
                 .collect(),
@@ -197,6 +195,8 @@ mod tests {
                 &["reader"],
             ),
             ("GRANT ALL ON SCHEMA s TO PUBLIC;", &[]),
+            ("GRANT ALL ON SCHEMA s TO \"public\", \"none\";", &[]),
+            ("GRANT a TO b -- c, d\n/* e */ , f;", &["b", "f", "a"]),
             ("GRANT ALL ON SCHEMA s TO GROUP x, y;", &["x", "y"]),
             ("REVOKE ALL ON FUNCTION f(a text) FROM x;", &["x"]),
             (
@@ -232,42 +232,44 @@ mod tests {
     #[test]
     fn statements_about_roles_and_databases_are_classified() {
         let name = |text: &str| text.as_bytes().to_vec();
+        let none = || Subject::Roles(Vec::new());
         let table = [
-            ("CREATE ROLE App;", Some(Subject::CreateRole(name("app")))),
+            ("CREATE ROLE App;", Subject::CreateRole(name("app"))),
             (
                 "CREATE USER x PASSWORD 'y';",
-                Some(Subject::CreateRoleWith(name("x"))),
+                Subject::CreateRole(name("x")),
             ),
             (
                 "CREATE DATABASE \"A b\" WITH TEMPLATE = template0 OWNER = o;",
-                Some(Subject::Database(name("A b"), Some(name("o")))),
+                Subject::CreateDatabase(name("A b"), Some(name("o"))),
             ),
             (
                 "DROP DATABASE IF EXISTS d;",
-                Some(Subject::Database(name("d"), None)),
+                Subject::DropDatabase(name("d")),
             ),
-            ("DROP DATABASE d;", Some(Subject::Database(name("d"), None))),
-            ("DROP TABLE d;", None),
+            ("DROP DATABASE d;", Subject::DropDatabase(name("d"))),
+            ("DROP TABLE d;", none()),
             (
                 "SET SESSION AUTHORIZATION 'x';",
-                Some(Subject::SessionAuthorization(Some(name("x")))),
+                Subject::SessionAuthorization(Some(name("x"))),
             ),
             (
                 "SET SESSION AUTHORIZATION DEFAULT;",
-                Some(Subject::SessionAuthorization(None)),
+                Subject::SessionAuthorization(None),
             ),
             (
                 "RESET SESSION AUTHORIZATION;",
-                Some(Subject::SessionAuthorization(None)),
+                Subject::SessionAuthorization(None),
             ),
-            ("SET row_security = off;", None),
-            ("CREATE TABLE t (", None),
-            ("INSERT INTO t VALUES ('OWNER TO x');", None),
-            ("GRANT", None),
-            ("CREATE ROLE", None),
+            ("SET row_security = off;", none()),
+            ("CREATE TABLE t (", none()),
+            ("INSERT INTO t VALUES ('OWNER TO x');", none()),
+            ("GRANT", none()),
+            ("CREATE ROLE", none()),
+            ("CREATE ROLE \"public\";", none()),
         ];
         for (text, expected) in table {
-            assert_eq!(subject(text.as_bytes()), expected, "{text}");
+            assert_eq!(parsed(text), expected, "{text}");
         }
     }
 }

@@ -1,214 +1,96 @@
-//! Tests of the rewriter.
+//! Tests of the splitter.
 
 use proptest::prelude::*;
 
 use super::*;
 
-fn target() -> ScriptTarget {
-    ScriptTarget {
-        database: "proj".to_owned(),
-        roles: vec!["postgres".to_owned(), "app".to_owned()],
-        postgres_major: 15,
-        restriction: Restriction::Psql("OWN".to_owned()),
-    }
-}
-
-fn rewrite_chunks(
-    target: ScriptTarget,
-    script: &[u8],
-    size: usize,
-) -> Result<Vec<u8>, ScriptError> {
-    let mut rewriter = Rewriter::new(target);
-    let mut out = Vec::new();
+/// The parts of a script that comes in pieces of this size, rows joined.
+fn split(script: &[u8], size: usize) -> Result<Vec<String>, ScriptError> {
+    let directory = tempfile::tempdir().unwrap();
+    let mut splitter = Splitter::new(directory.path());
+    let mut parts: Vec<String> = Vec::new();
+    let mut rows = Vec::new();
     for piece in script.chunks(size.max(1)) {
-        rewriter.push(piece, &mut out)?;
+        let mut input = piece;
+        while let Some(piece) = splitter.next(&mut input)? {
+            match piece {
+                Piece::Rows(some) => rows.extend_from_slice(some),
+                Piece::HeldRows(some) => rows.extend(some),
+                other => parts.push(show(other, &mut rows)),
+            }
+        }
     }
-    rewriter.finish(&mut out)?;
-    Ok(out)
+    parts.extend(splitter.finish()?.map(|piece| show(piece, &mut rows)));
+    Ok(parts)
 }
 
-fn rewrite(script: &str) -> String {
-    let out = rewrite_chunks(target(), script.as_bytes(), script.len()).unwrap();
-    String::from_utf8(out).unwrap()
-}
-
-/// Rewrites a script that begins with `\restrict`, and drops that line.
-fn rewrite_guarded(script: &str) -> String {
-    rewrite(&format!("\\restrict T\n{script}"))
-        .strip_prefix("\\restrict T\n")
-        .unwrap()
-        .to_owned()
-}
-
-const DATA: &str = "-- Data for Name: a; Type: TABLE DATA; Schema: public; Owner: app\n";
-
-#[test]
-fn table_data_gets_a_transaction_on_the_same_lines() {
-    let script = format!("{DATA}--\n\nCOPY public.\"a b\" (id, x) FROM stdin;\n1\tx\n\\.\n\n\n");
-    let out = rewrite_guarded(&script);
-    assert_eq!(out.lines().count(), script.lines().count());
-    assert_eq!(out.lines().nth(2), Some("\\unrestrict T"));
-    let copy = out.lines().nth(3).unwrap();
-    assert!(copy.starts_with("SELECT CASE"), "{copy}");
-    assert!(copy.contains("to_regclass(E'public.\"a b\"')"), "{copy}");
-    assert!(
-        copy.ends_with(
-            " \\gset \\\\ \\restrict T \\\\ BEGIN; :multidb_prepare \
-             COPY public.\"a b\" (id, x) FROM stdin :multidb_options;"
-        ),
-        "{copy}"
-    );
-    assert!(out.ends_with("\n1\tx\n\\.\nCOMMIT; \n\n"), "{out}");
-}
-
-#[test]
-fn transaction_of_the_last_table_is_committed() {
-    let out = rewrite_guarded(&format!("{DATA}COPY a FROM stdin;\n\\.\n"));
-    assert!(out.ends_with("\\.\nCOMMIT;\n"), "{out}");
-    let out = rewrite_guarded(&format!("{DATA}COPY a FROM stdin;\n\\."));
-    assert!(
-        out.ends_with("\\.COMMIT;\n") || out.ends_with("\\.\nCOMMIT;\n"),
-        "{out}"
-    );
-}
-
-#[test]
-fn other_copies_are_not_changed() {
-    for script in [
-        "COPY a FROM stdin;\n1\n\\.\n",
-        "COPY a FROM stdin WITH (FORMAT csv);\nGRANT a TO b;\n\\.\n",
-        "BEGIN;\n-- Data for Name: a; Type: TABLE DATA; Schema: public; Owner: app\nCOPY a FROM stdin;\n\\.\nCOMMIT;\n",
-        "SELECT 'x\n-- Data for Name: a; Type: TABLE DATA;\nCOPY a FROM stdin;\n';\n",
-        "CREATE FUNCTION f() AS $_$\nCOPY x FROM stdin;\nGRANT a TO nobody;\n\\.\n$_$;\n",
-    ] {
-        assert_eq!(rewrite_guarded(script), script);
+fn show(piece: Piece<'_>, rows: &mut Vec<u8>) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match piece {
+        Piece::Comment(comment) => text(&comment),
+        Piece::Command(command, line) => format!("{line}: {}", text(&command)),
+        Piece::Statement(statement) => format!("{}: {}", statement.line, text(&statement.head)),
+        Piece::Rows(_) | Piece::HeldRows(_) => panic!("rows"),
+        Piece::EndOfRows => format!("rows: {}", text(&std::mem::take(rows))),
     }
 }
 
 #[test]
-fn missing_roles_are_created_once_before_their_first_use() {
-    let out = rewrite_guarded(
-        "ALTER TABLE t OWNER TO app;\nGRANT SELECT ON TABLE t TO \"o'brien\";\nGRANT ALL ON TABLE t TO \"o'brien\";\n",
-    );
-    let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines[0], "ALTER TABLE t OWNER TO app;");
-    assert!(
-        lines[1].starts_with("DO $multidb$BEGIN IF NOT EXISTS"),
-        "{out}"
-    );
-    assert!(
-        lines[1].contains("format('CREATE ROLE %I LOGIN', E'o''brien')"),
-        "{out}"
-    );
-    assert!(
-        lines[1].ends_with("$multidb$; GRANT SELECT ON TABLE t TO \"o'brien\";"),
-        "{out}"
-    );
-    assert_eq!(lines[2], "GRANT ALL ON TABLE t TO \"o'brien\";");
+fn statements_end_where_psql_ends_them() {
+    let statements = [
+        "SELECT 'a;b' || E'\\';' || '''' || \"x;\"\"y\";",
+        "SELECT $$;$$, $a$ ; $$ ; $b$; $a$, a$1, $1;",
+        "SELECT 1 -- ; '\n;",
+        "SELECT /* ; /* ; */ ' */ 2;",
+        "CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2);",
+        "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE 1 WHEN 1 THEN 2 END; SELECT 2; END;",
+        "CREATE OR REPLACE PROCEDURE p() BEGIN ATOMIC SELECT 1; END;",
+        "BEGIN;",
+        "CREATE TABLE begin (a int);",
+        "SELECT 1 - - 2 / 3;",
+        "INSERT INTO t VALUES (E'it''s \\\\');",
+        "SELECT 'COPY a FROM stdin;';",
+    ];
+    for size in [1, 3, 1000] {
+        let parts = split(statements.join(" ").as_bytes(), size).unwrap();
+        let texts: Vec<&str> = parts
+            .iter()
+            .map(|part| part.split_once(": ").unwrap().1)
+            .collect();
+        assert_eq!(texts, statements);
+    }
 }
 
 #[test]
-fn role_is_created_with_the_rights_of_the_session_user() {
-    let out = rewrite_guarded("SET SESSION AUTHORIZATION app;\nGRANT x TO b;\n");
-    let line = out.lines().nth(1).unwrap();
-    assert!(
-        line.starts_with("RESET SESSION AUTHORIZATION; DO "),
-        "{line}"
-    );
-    assert!(
-        line.ends_with("; SET SESSION AUTHORIZATION app; GRANT x TO b;"),
-        "{line}"
-    );
+fn commands_comments_and_rows_are_told_apart() {
+    let script = "-- a comment\r\n\\restrict x\n/* no */ COPY a (b) FROM stdin;\n1\t\\N\n\\N\n\\.x\n\\.\r\n\
+        COPY b FROM stdin;\n\\.\n;;\nCOPY c FROM '/etc/passwd'; -- after\nCOPY (SELECT 1) TO stdout;\n";
+    let expected = [
+        "-- a comment",
+        "2: \\restrict x",
+        "3: COPY a (b) FROM stdin;",
+        "rows: 1\t\\N\n\\N\n\\.x\n",
+        "8: COPY b FROM stdin;",
+        "rows: ",
+        "11: COPY c FROM '/etc/passwd';",
+        "-- after",
+        "12: COPY (SELECT 1) TO stdout;",
+    ];
+    for size in [1, 2, 5, 1000] {
+        assert_eq!(split(script.as_bytes(), size).unwrap(), expected, "{size}");
+    }
 }
 
 #[test]
-fn existing_roles_and_databases_are_not_created_again() {
-    assert_eq!(
-        rewrite_guarded(
-            "CREATE ROLE app;\nCREATE DATABASE proj WITH TEMPLATE = template0;\nDROP DATABASE proj;\n"
-        ),
-        "\n\n\n"
-    );
-    assert_eq!(
-        rewrite_guarded("CREATE ROLE app LOGIN;\n"),
-        "ALTER ROLE app LOGIN;\n"
-    );
-    let other = "CREATE DATABASE other WITH TEMPLATE = template0;\n";
-    assert_eq!(rewrite_guarded(other), other);
-}
-
-#[test]
-fn settings_that_the_server_lacks_are_dropped() {
-    assert_eq!(rewrite_guarded("SET transaction_timeout = 0;\n"), "\n");
-    assert_eq!(rewrite_guarded("SET default_tablespace = fast;\n"), "\n");
-    let kept = "SET default_tablespace = '';\n";
-    assert_eq!(rewrite_guarded(kept), kept);
-}
-
-#[test]
-fn dump_without_restriction_is_restricted() {
-    assert_eq!(
-        rewrite("-- x\n\nSET a = 1;\n"),
-        "-- x\n\n\\restrict OWN \\\\ SET a = 1;\n"
-    );
-    assert_eq!(
-        rewrite("\\! id\n"),
-        "\\restrict OWN \\\\ \\! id\n",
-        "psql refuses it"
-    );
-    assert_eq!(
-        rewrite("SET a = 1;\n\\connect proj\nSET a = 2;\n"),
-        "\\restrict OWN \\\\ SET a = 1;\n\
-         \\unrestrict OWN\n\\connect proj \\\\ \\restrict OWN\nSET a = 2;\n"
-    );
-    assert_eq!(
-        rewrite("SET a = 1;\n\n\n\\connect proj\n\nSET a = 2;\n"),
-        "\\restrict OWN \\\\ SET a = 1;\n\n\
-         \\unrestrict OWN\n\\connect proj \\\\ \\restrict OWN\n\nSET a = 2;\n",
-        "a blank line before it is used, so that lines keep their numbers"
-    );
-}
-
-#[test]
-fn late_restriction_does_not_lift_that_of_the_rewriter() {
-    assert_eq!(
-        rewrite("SET a = 1;\n\\restrict x\n\\unrestrict x\n\\! id\n"),
-        "\\restrict OWN \\\\ SET a = 1;\n\n\n\\! id\n"
-    );
-}
-
-#[test]
-fn only_connect_is_allowed_between_two_restrictions() {
-    let script = "\\restrict A\nSELECT 1;\n\\unrestrict A\n\\connect proj\n\\restrict B\n";
-    assert_eq!(rewrite(script), script);
-    assert!(
-        rewrite("\\restrict A\nSELECT 1;\n\\unrestrict A\n\\connect \"host=evil\"\n")
-            .ends_with("\\restrict OWN \\\\ \\connect \"host=evil\"\n")
-    );
-    let wrong = "\\restrict A\n\\unrestrict B\n";
-    assert_eq!(rewrite(wrong), wrong, "psql refuses it");
-}
-
-#[test]
-fn rewriter_refuses_psql_commands_if_psql_cannot() {
-    let target = || ScriptTarget {
-        restriction: Restriction::Rewriter,
-        ..target()
+fn backslashes_escape_where_the_script_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut splitter = Splitter::new(directory.path());
+    splitter.set_backslash_literals(true);
+    let mut input = &b"SELECT 'a\\';'; SELECT 1;"[..];
+    let Some(Piece::Statement(first)) = splitter.next(&mut input).unwrap() else {
+        panic!("no statement");
     };
-    let run = |script: &str| {
-        rewrite_chunks(target(), script.as_bytes(), 5).map(|out| String::from_utf8(out).unwrap())
-    };
-    assert_eq!(
-        run("\\restrict A\nSELECT 1;\nCOPY a FROM stdin;\n\\N\n\\.\nSELECT 1 \\gexec\n"),
-        Err(ScriptError::MetaCommand { line: 6 })
-    );
-    assert_eq!(
-        run("\\restrict A\nSELECT 1;\n\\unrestrict A\n").unwrap(),
-        "\nSELECT 1;\n\n"
-    );
-    let framed = run(&format!("{DATA}COPY a FROM stdin;\n\\.\n")).unwrap();
-    assert!(!framed.contains("restrict"), "{framed}");
-    assert!(framed.contains("\\gset \\\\ BEGIN;"), "{framed}");
+    assert_eq!(first.head, b"SELECT 'a\\';';");
 }
 
 #[test]
@@ -220,23 +102,29 @@ fn truncated_dumps_are_refused() {
         "COPY a FROM stdin;\n1\n\\",
         "SELECT 1",
         "SELECT 'x;\n",
+        "SELECT $a$;\n",
+        "/* ;\n",
     ] {
-        let result = rewrite_chunks(target(), script.as_bytes(), 7);
+        let result = split(script.as_bytes(), 7);
         assert!(
             matches!(result, Err(ScriptError::Truncated { .. })),
             "{script}: {result:?}"
         );
     }
-    rewrite("-- PostgreSQL database dump\nSELECT 1;\n-- PostgreSQL database dump complete\n");
-    rewrite("SELECT 1;\n");
+    for script in [
+        "-- PostgreSQL database dump\nSELECT 1;\n-- PostgreSQL database dump complete",
+        "SELECT 1;",
+        "COPY a FROM stdin;\n1\n\\.",
+        "",
+    ] {
+        split(script.as_bytes(), 7).unwrap();
+    }
 }
 
-/// Scripts of lines that the rewriter handles, mixed with noise.
+/// Scripts of texts that the splitter looks at, mixed with noise.
 fn script() -> impl Strategy<Value = Vec<u8>> {
     let known = proptest::sample::select(vec![
         "\\restrict T\n",
-        "\\unrestrict T\n",
-        "\\connect proj\n",
         "-- Data for Name: a; Type: TABLE DATA; Schema: -\n",
         "COPY public.a (x) FROM stdin;\n",
         "\\.\n",
@@ -246,15 +134,19 @@ fn script() -> impl Strategy<Value = Vec<u8>> {
         "\\N\tx\n",
         "\n",
         "GRANT ALL ON TABLE a TO b, c;\n",
-        "CREATE ROLE d;\n",
-        "SET SESSION AUTHORIZATION 'e';\n",
-        "BEGIN;\n",
-        "COMMIT;\n",
+        "CREATE FUNCTION f() ",
+        "BEGIN ",
+        "END;\n",
+        "E'",
         "'",
+        "\"",
         "$$",
         "$a$",
         "/*",
         "*/",
+        "-",
+        "(",
+        ")",
         ";\n",
     ])
     .prop_map(|text| text.as_bytes().to_vec());
@@ -265,18 +157,9 @@ fn script() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_chunking_gives_the_same_script(script in script(), size in 1_usize..40) {
-        let whole = rewrite_chunks(target(), &script, script.len());
-        prop_assert_eq!(rewrite_chunks(target(), &script, size), whole);
-    }
-
-    #[test]
-    fn unknown_lines_are_not_changed(
-        lines in proptest::collection::vec("[a-b0-9 (),.=*+x-]{0,30}", 0..20)
-    ) {
-        let mut script = lines.join("\n");
-        script.push_str("\n;\n");
-        prop_assert_eq!(rewrite_guarded(&script), script);
+    fn any_chunking_gives_the_same_parts(script in script(), size in 1_usize..40) {
+        let whole = split(&script, script.len());
+        prop_assert_eq!(split(&script, size), whole);
     }
 
     #[test]
@@ -284,62 +167,51 @@ proptest! {
         prop_assume!(!rows.iter().any(|row| matches!(row.as_str(), "\\." | "\\.\r")));
         let data: String = rows.iter().map(|row| format!("{row}\n")).collect();
         let script = format!("COPY a FROM stdin;\n{data}\\.\n");
-        let out = rewrite_chunks(target(), script.as_bytes(), size).unwrap();
-        let out = String::from_utf8(out).unwrap();
-        prop_assert_eq!(out.strip_prefix("\\restrict OWN \\\\ "), Some(script.as_str()));
+        let parts = split(script.as_bytes(), size).unwrap();
+        let expected = format!("rows: {data}");
+        prop_assert_eq!(parts.last(), Some(&expected));
     }
 }
 
-/// A script with values that are longer than what is buffered, with a token across each cut.
+/// Statements that are longer than what is kept of them, with a token across each cut.
 #[test]
-fn endless_lines_are_passed_on_within_little_memory() {
-    let value = "it''s E'\\n' -- ; ".repeat(20 << 10);
+fn long_statements_are_kept_in_files_and_rows_not_at_all() {
+    let value = "it''s E''\\n'' -- ; ".repeat(20 << 10);
     let long = [
-        format!("INSERT INTO t VALUES ('{}');\n", value.repeat(12)),
-        format!("SELECT {}\n;\n", "1, $a$;'$a$, ".repeat(400 << 10)),
-        format!(
-            "SELECT /* {} */ 1;\n",
-            "*/*".repeat(1 << 20).replace("*/*", "a*b/")
-        ),
-        format!("COPY a ({}) FROM stdin;\n", "c1, ".repeat(400 << 10)),
+        format!("INSERT INTO t VALUES ('{}');", value.repeat(12)),
+        format!("SELECT {};", "1, $a$;'$a$, ".repeat(400 << 10)),
+        format!("SELECT /* {} */ 1;", "a*b/".repeat(1 << 20)),
     ];
-    let script = format!(
-        "{}\\x{}\ny\n\\.\nSELECT 1;\n",
-        long.concat(),
-        "41".repeat(2 << 20)
-    );
+    let rows = format!("\\\\x{}\n", "41".repeat(2 << 20));
+    let script = format!("{}\nCOPY a FROM stdin;\n{rows}\\.\n", long.join("\n"));
     for size in [3 << 10, 64 << 10] {
-        let mut rewriter = Rewriter::new(target());
-        let (mut out, mut most) = (Vec::new(), 0);
-        for piece in script.as_bytes().chunks(size) {
-            rewriter.push(piece, &mut out).unwrap();
-            most = most.max(rewriter.partial.capacity());
+        let directory = tempfile::tempdir().unwrap();
+        let mut splitter = Splitter::new(directory.path());
+        let (mut statements, mut row_bytes) = (Vec::new(), 0);
+        for chunk in script.as_bytes().chunks(size) {
+            let mut input = chunk;
+            while let Some(piece) = splitter.next(&mut input).unwrap() {
+                match piece {
+                    Piece::Statement(statement) => statements.push(statement),
+                    Piece::Rows(some) => row_bytes += some.len(),
+                    Piece::HeldRows(some) => row_bytes += some.len(),
+                    _ => {}
+                }
+                assert!(splitter.held.len() < 4);
+            }
         }
-        rewriter.finish(&mut out).unwrap();
-        assert!(most <= 3 * LINE_BYTES_MAX, "{most} bytes buffered");
-        let restricted = format!("\\restrict OWN \\\\ {script}");
-        assert!(out == restricted.as_bytes(), "{size}");
-        assert_eq!(rewriter.line, script.lines().count() as u64);
-    }
-}
-
-#[test]
-fn psql_command_in_an_endless_line_is_found() {
-    let line = |text: &str| format!("SELECT '{}' {text}\n", "x".repeat(3 << 20));
-    let mut old = target();
-    old.restriction = Restriction::Rewriter;
-    for text in ["\\! id", ";;;; \\g |id"] {
-        let line = line(text);
-        for size in [line.len(), 64 << 10, 1000] {
-            let error = rewrite_chunks(old.clone(), line.as_bytes(), size).unwrap_err();
-            assert_eq!(error, ScriptError::MetaCommand { line: 1 });
+        assert_eq!(splitter.finish().unwrap(), None);
+        assert_eq!(row_bytes, rows.len());
+        for (line, (statement, text)) in statements.iter_mut().zip(&long).enumerate() {
+            assert_eq!(statement.line, line as u64 + 1);
+            assert!(statement.head.len() <= HEAD_BYTES_MAX && !statement.is_whole());
+            let (head, rest) = statement.parts().unwrap();
+            let mut whole = head.to_vec();
+            std::io::Read::read_to_end(rest.unwrap().0, &mut whole).unwrap();
+            assert!(whole == text.as_bytes());
         }
     }
-    for text in [
-        "x".repeat(4 << 20),
-        format!("\\connect {}", "x".repeat(4 << 20)),
-    ] {
-        let error = rewrite_chunks(target(), text.as_bytes(), 64 << 10).unwrap_err();
-        assert!(matches!(error, ScriptError::TokenTooLong { .. }), "{error}");
-    }
+    let endless = format!("\\connect {}", "x".repeat(1 << 20));
+    let error = split(endless.as_bytes(), 1000).unwrap_err();
+    assert!(matches!(error, ScriptError::TokenTooLong { .. }), "{error}");
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use multidb_store::PassedErrors;
 
 use super::LoadedSource;
 use super::contents::{self, Contents};
@@ -77,6 +78,7 @@ impl DataDir {
                 postgres_major: self.postgres_major,
             },
             taken_at: self.control.checkpoint_at.unwrap_or_else(Timestamp::now),
+            passed_errors: PassedErrors::default(),
         })
     }
 

@@ -36,13 +36,16 @@ pub(super) async fn load(mut dump: Dump, context: &Context) -> Result<LoadedSour
         postgres_major,
         tools_major,
         staging: context.staging.path(),
+        errors: context.request.errors,
+        progress: &context.progress,
     };
     let restored = restore::restore(&mut dump, &target);
-    context
+    let passed_errors = context
         .progress
         .with_bytes(&bytes_read, total, restored)
         .await?;
     Ok(LoadedSource {
+        passed_errors,
         cluster: Cluster {
             server,
             superuser: SUPERUSER.to_owned(),

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::clone::{Method, TreeCloner};
 use crate::config::Preset;
 use crate::import::{
-    ImportError, ImportRequest, ImportSource, Importer, MigrationsQuery, Progress, ProjectImport,
+    ErrorPolicy, ImportError, ImportRequest, ImportSource, Importer, MigrationsQuery, Progress,
+    ProjectImport,
 };
 use crate::runtime::binaries::Binaries;
 use crate::runtime::data_owner;
@@ -76,12 +77,17 @@ impl Fixture {
     }
 
     pub(super) fn new() -> Self {
+        Self::with_settings(Vec::new())
+    }
+
+    /// A host whose servers have these configured settings.
+    pub(super) fn with_settings(settings: Vec<(String, String)>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o711));
         open(directory.path()).unwrap();
         let layout = Layout::new(directory.path().join("root"));
         let owner = data_owner("postgres").unwrap();
-        let host = Arc::new(ProcessHost::new(layout.clone(), owner, Vec::new()));
+        let host = Arc::new(ProcessHost::new(layout.clone(), owner, settings));
         let importer = importer(&host, &layout, 0);
         let outside = Layout::new(directory.path());
         fs::create_dir(outside.run()).unwrap();
@@ -204,6 +210,7 @@ impl Fixture {
             source,
             taken_at: None,
             postgres_major: None,
+            errors: ErrorPolicy::Default,
             settings: ProjectImport {
                 database: "proj".to_owned(),
                 role: "app".to_owned(),
@@ -211,6 +218,8 @@ impl Fixture {
                     sql: Preset::Django.query().to_owned(),
                     database: None,
                 },
+                encoding: None,
+                locale: None,
             },
         }
     }

@@ -1,0 +1,183 @@
+//! The project's database, as the dump wants it.
+
+use super::errors::Location;
+use super::runner::ScriptRunner;
+use crate::import::cluster::project_database;
+use crate::import::error::{ImportError, refused};
+use crate::import::script::Kind;
+use crate::import::server::{SUPERUSER, server_error};
+use crate::sql::{AnswerLimits, Ended, SearchPath, ServerMessage, identifier};
+
+/// The database in which another one is created and dropped.
+const MAINTENANCE: &str = "postgres";
+
+impl ScriptRunner<'_> {
+    /// Makes the project's database again by the dump's own CREATE DATABASE. Nothing is in it yet.
+    pub(super) async fn create_project_database(
+        &mut self,
+        place: &Location<'_>,
+        text: &[u8],
+    ) -> Result<(), ImportError> {
+        let project = self.target.project;
+        let database = identifier(&project.database);
+        let back = self.database.clone();
+        self.connect(MAINTENANCE).await?;
+        self.drop_database(&database).await?;
+        let ended = self.session.run(text, None).await;
+        let ended = ended.map_err(|error| self.session_error(&error))?;
+        if let Ended::Failed(message) = ended {
+            self.create_with_mapped_locale(place, text, &message)
+                .await?;
+        } else if !place_names_owner(text) {
+            let role = identifier(&project.role);
+            let owner = format!("ALTER DATABASE {database} OWNER TO {role}");
+            let owned = self.session.execute(&owner, None).await;
+            owned
+                .map_err(|error| server_error("give the database to the project's role", &error))?;
+        }
+        self.database_is_of_dump = true;
+        if back != MAINTENANCE {
+            self.connect(&back).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_database(&mut self, database: &str) -> Result<(), ImportError> {
+        let drop = format!("DROP DATABASE {database}");
+        let dropped = self.session.execute(&drop, None).await;
+        dropped.map_err(|error| server_error("make the project's database again", &error))
+    }
+
+    /// Creates the database with the project's locale, if the error is that the dump's own is missing.
+    async fn create_with_mapped_locale(
+        &mut self,
+        place: &Location<'_>,
+        text: &[u8],
+        message: &ServerMessage,
+    ) -> Result<(), ImportError> {
+        let project = self.target.project;
+        let locales = values_of(text, &LOCALE_OPTIONS);
+        let is_about_locale = ["locale", "collation", "ICU", "encoding"]
+            .iter()
+            .any(|word| message.to_string().contains(word));
+        if !is_about_locale || locales.is_empty() {
+            return Err(place.error(message));
+        }
+        let wanted = locales.join("\", \"");
+        let Some(locale) = &project.locale else {
+            return Err(refused(
+                &self.dump,
+                format!(
+                    "its database has the locale \"{wanted}\", which Postgres refuses here: {message}"
+                ),
+                "Install that locale where Postgres runs (on Debian the package locales-all, or an image that has it \
+                 as runtime.image), or map it to another one by the project's `locale = \"C.UTF-8\"`, whose order \
+                 of texts is then another.",
+            ));
+        };
+        let encoding = values_of(text, &["encoding"]).into_iter().next();
+        let encoding = encoding.as_deref().or(project.encoding.as_deref());
+        let create = project_database(project, encoding, Some(locale));
+        let created = self.session.execute(&create, None).await;
+        created.map_err(|error| server_error("create the project's database", &error))?;
+        self.warn(format!(
+            "the dump's locale \"{wanted}\" is not available; its database has the project's, \"{locale}\", in which \
+             the order of texts may be another"
+        ))
+        .await;
+        Ok(())
+    }
+
+    /// Says what the database is like if the dump does not.
+    pub(super) async fn tell_of_default_database(&mut self) -> Result<(), ImportError> {
+        const QUERY: &str = "SELECT pg_catalog.pg_encoding_to_char(encoding)::pg_catalog.text, \
+            datcollate::pg_catalog.text FROM pg_catalog.pg_database WHERE datname = ";
+        const LIMITS: AnswerLimits = AnswerLimits {
+            time: None,
+            rows: 1,
+            bytes: 1 << 20,
+        };
+        let target = self.target;
+        let connected = target
+            .server
+            .connect(SUPERUSER, MAINTENANCE, SearchPath::Catalog);
+        let mut session = connected.await?;
+        let query = format!("{QUERY}{}", crate::sql::literal(&target.project.database));
+        let failed = |error| server_error("look at the project's database", &error);
+        let rows = session.query(&query, LIMITS).await.map_err(failed)?;
+        if let Some(row) = rows.first() {
+            let (encoding, locale) = (row.text(0).map_err(failed)?, row.text(1).map_err(failed)?);
+            self.warn(format!(
+                "the dump does not say the encoding and the locale of its database: they are {encoding} and \
+                 {locale}; the project's `encoding` and `locale` set others"
+            ))
+            .await;
+        }
+        session.close().await;
+        Ok(())
+    }
+}
+
+/// The options of CREATE DATABASE that name a locale.
+const LOCALE_OPTIONS: [&str; 5] = [
+    "locale",
+    "lc_collate",
+    "lc_ctype",
+    "icu_locale",
+    "builtin_locale",
+];
+
+/// The values of some options of a CREATE DATABASE, each once.
+fn values_of(text: &[u8], options: &[&str]) -> Vec<String> {
+    let text = String::from_utf8_lossy(text);
+    let mut values: Vec<String> = Vec::new();
+    let mut rest = text.as_ref();
+    while let Some((before, after)) = rest.split_once('\'') {
+        let Some((value, after)) = after.split_once('\'') else {
+            break;
+        };
+        let option = before.trim_end().trim_end_matches('=').trim_end();
+        let option = option
+            .rsplit(char::is_whitespace)
+            .next()
+            .unwrap_or_default();
+        let is_wanted = options
+            .iter()
+            .any(|wanted| option.eq_ignore_ascii_case(wanted));
+        if is_wanted && !values.iter().any(|known| known == value) {
+            values.push(value.to_owned());
+        }
+        rest = after;
+    }
+    values
+}
+
+/// Whether a CREATE DATABASE says whose the database is.
+fn place_names_owner(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text).to_ascii_uppercase();
+    text.split(|c: char| c.is_whitespace() || c == '=')
+        .any(|word| word == "OWNER")
+}
+
+/// Whether a statement of this kind leaves something in a database.
+pub(super) fn leaves_something(kind: Kind, text: &[u8]) -> bool {
+    let is_query = text.len() >= 6 && text[..6].eq_ignore_ascii_case(b"select");
+    matches!(kind, Kind::Data | Kind::Structure | Kind::Extension) && !is_query
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_a_database_are_found() {
+        let text =
+            b"CREATE DATABASE p WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE_PROVIDER = icu \
+            LOCALE = 'en_US.UTF-8' ICU_LOCALE = 'en-US';";
+        assert_eq!(values_of(text, &["encoding"]), ["UTF8"]);
+        assert_eq!(values_of(text, &LOCALE_OPTIONS), ["en_US.UTF-8", "en-US"]);
+        assert!(!place_names_owner(text));
+        assert!(place_names_owner(b"CREATE DATABASE p OWNER = x;"));
+        assert!(place_names_owner(b"CREATE DATABASE p OWNER x;"));
+    }
+}

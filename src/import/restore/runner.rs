@@ -1,0 +1,430 @@
+//! Runs a script, statement by statement.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use multidb_store::PassedErrors;
+
+use super::database::leaves_something;
+use super::errors::{self, Errors, Location};
+use super::{RestoreTarget, owners};
+use crate::import::error::ImportError;
+use crate::import::script::{
+    Adapter, Command, Entry, Kind, Piece, Plan, Run, ScriptError, ScriptTarget, Splitter,
+    StatementText,
+};
+use crate::import::server::{SUPERUSER, server_failed};
+use crate::sql::{Ended, ServerMessage, Session, SqlError};
+
+/// The most warnings of a script.
+const WARNINGS_MAX: usize = 100;
+
+/// A COPY that is being fed.
+struct Rows {
+    copy: StatementText,
+    /// It has a transaction of its own, which ends with it.
+    own_transaction: bool,
+    /// It has a savepoint in the script's transaction.
+    savepoint: bool,
+}
+
+/// Where a script comes from.
+pub(super) struct ScriptSource {
+    /// The path of the dump.
+    pub(super) dump: PathBuf,
+    /// The database of an archive.
+    pub(super) database: Option<Vec<u8>>,
+    /// The script is the user's own file, and not made of an archive.
+    pub(super) is_own_script: bool,
+}
+
+/// Runs a script on the server of an import.
+pub(super) struct ScriptRunner<'a> {
+    pub(super) target: &'a RestoreTarget<'a>,
+    /// The path of the dump.
+    pub(super) dump: PathBuf,
+    pub(super) session: Session,
+    /// The database of the session.
+    pub(super) database: String,
+    /// The project's database was made by the dump.
+    pub(super) database_is_of_dump: bool,
+    /// Something is in the project's database.
+    is_filled: bool,
+    splitter: Splitter,
+    adapter: Adapter,
+    entry: Entry,
+    errors: Errors,
+    rows: Option<Rows>,
+    warned: HashSet<String>,
+    /// The script is the user's own file.
+    is_own_script: bool,
+}
+
+impl<'a> ScriptRunner<'a> {
+    /// Connects to the project's database.
+    pub(super) async fn begin(
+        source: ScriptSource,
+        target: &'a RestoreTarget<'a>,
+    ) -> Result<Self, ImportError> {
+        let database = target.project.database.clone();
+        let session = target.server.connect_for_script(&database).await;
+        let session =
+            session.map_err(|error| server_failed("connect to the project's database", &error))?;
+        let adapter = Adapter::new(ScriptTarget {
+            database: database.clone(),
+            source_database: source.database,
+            superuser: SUPERUSER.to_owned(),
+            role: target.project.role.clone(),
+            postgres_major: target.postgres_major,
+        });
+        Ok(Self {
+            target,
+            dump: source.dump,
+            session,
+            database,
+            database_is_of_dump: false,
+            is_filled: false,
+            splitter: Splitter::new(target.staging),
+            adapter,
+            entry: Entry::default(),
+            errors: Errors::new(target.errors),
+            rows: None,
+            warned: HashSet::new(),
+            is_own_script: source.is_own_script,
+        })
+    }
+
+    /// Runs the next piece of the script.
+    pub(super) async fn push(&mut self, chunk: &[u8]) -> Result<(), ImportError> {
+        let mut input = chunk;
+        loop {
+            let next = self.splitter.next(&mut input);
+            match next.map_err(|error| self.script_error(error))? {
+                Some(piece) => self.piece(piece).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Ends the script, if the dump is complete.
+    pub(super) async fn finish(mut self) -> Result<PassedErrors, ImportError> {
+        let last = self.splitter.finish();
+        if let Some(piece) = last.map_err(|error| self.script_error(error))? {
+            self.piece(piece).await?;
+        }
+        if self.session.in_transaction() {
+            let error = ScriptError::Truncated {
+                missing: "it ends within a transaction",
+            };
+            return Err(self.script_error(error));
+        }
+        if !self.adapter.names_owners() {
+            owners::give_to_role(self.target).await?;
+        }
+        let project = self.target.project;
+        if !self.database_is_of_dump && project.encoding.is_none() && project.locale.is_none() {
+            self.tell_of_default_database().await?;
+        }
+        self.session.close().await;
+        let passed = self.errors.into_passed();
+        if let Some(warning) = errors::warning(&passed) {
+            self.target.progress.warn(warning).await;
+        }
+        Ok(passed)
+    }
+
+    async fn piece(&mut self, piece: Piece<'_>) -> Result<(), ImportError> {
+        match piece {
+            Piece::Comment(text) => {
+                self.entry.comment(&text);
+                Ok(())
+            }
+            Piece::Command(text, line) => {
+                let command = Command::parse(&text, line);
+                match command.map_err(|error| self.script_error(error))? {
+                    Command::Nothing => Ok(()),
+                    Command::Encoding(name) => {
+                        let set = format!("SET client_encoding TO {}", crate::sql::literal(&name));
+                        let place = StatementText::new(line, set.into_bytes());
+                        self.statement(place).await
+                    }
+                    Command::Connect(name) => {
+                        let name = self.adapter.connected(&name);
+                        let name = String::from_utf8_lossy(&name).into_owned();
+                        self.connect(&name).await
+                    }
+                }
+            }
+            Piece::Statement(statement) => self.statement(statement).await,
+            Piece::Rows(rows) => self.send_rows(rows).await,
+            Piece::HeldRows(rows) => self.send_rows(&rows).await,
+            Piece::EndOfRows => self.end_rows().await,
+        }
+    }
+
+    /// Goes on in a session with this database.
+    pub(super) async fn connect(&mut self, database: &str) -> Result<(), ImportError> {
+        let connected = self.target.server.connect_for_script(database).await;
+        let session = connected.map_err(|error| {
+            let message = format!("connect to the database \"{database}\" of the dump");
+            server_failed(message, &error)
+        })?;
+        std::mem::replace(&mut self.session, session).close().await;
+        database.clone_into(&mut self.database);
+        Ok(())
+    }
+
+    async fn statement(&mut self, mut statement: StatementText) -> Result<(), ImportError> {
+        // Whole or not, the verb is in the head.
+        let plan = self.adapter.plan(&statement.head, statement.is_whole());
+        let mut run = match plan {
+            Plan::Leave(None) => return Ok(()),
+            Plan::Leave(Some(warning)) => {
+                self.warn(warning).await;
+                return Ok(());
+            }
+            Plan::Run(run) => *run,
+        };
+        if let Some(is_off) = sets_backslash_literals(&statement.head) {
+            self.splitter.set_backslash_literals(is_off);
+        }
+        if self.splitter.in_rows() {
+            return self.copy(statement).await;
+        }
+        let entry = self.entry.clone();
+        let before = std::mem::take(&mut run.before);
+        for text in before {
+            if let Ended::Failed(message) = self.run(&text).await? {
+                let place = self.place(Kind::Role, statement.line, &text, &entry);
+                self.errors.pass(&place, &message)?;
+            }
+        }
+        let text = run.text.take();
+        if run.kind == Kind::ProjectDatabase && !self.is_filled {
+            let place = self.place(run.kind, statement.line, &statement.head, &entry);
+            let text = text.as_deref().unwrap_or(&statement.head);
+            return self.create_project_database(&place, text).await;
+        }
+        if self.database == self.target.project.database {
+            self.is_filled |= leaves_something(run.kind, &statement.head);
+        }
+        self.run_adapted(&mut statement, &run, text).await
+    }
+
+    /// Runs a statement, and its alternative if it fails.
+    async fn run_adapted(
+        &mut self,
+        statement: &mut StatementText,
+        run: &Run,
+        text: Option<Vec<u8>>,
+    ) -> Result<(), ImportError> {
+        let savepoint = self.session.in_transaction() && self.errors.may_pass(run.kind);
+        if savepoint {
+            self.run(b"SAVEPOINT multidb_statement").await?;
+        }
+        let ended = match text {
+            Some(text) => self.run(&text).await?,
+            None => self.run_whole(statement).await?,
+        };
+        let failure = match ended {
+            Ended::Done => None,
+            Ended::Failed(message) => Some(message),
+            Ended::WantsRows => Some(self.refuse_rows().await?),
+        };
+        if let Some(message) = failure {
+            let entry = self.entry.clone();
+            let place = self.place(run.kind, statement.line, &statement.head, &entry);
+            self.errors.pass(&place, &message)?;
+            if savepoint {
+                self.run(b"ROLLBACK TO SAVEPOINT multidb_statement").await?;
+            }
+            // What it leaves out is among the errors that were passed over.
+            if let Some(other) = &run.alternative
+                && self.run(other).await? != Ended::Done
+                && savepoint
+            {
+                self.run(b"ROLLBACK TO SAVEPOINT multidb_statement").await?;
+            }
+        }
+        if savepoint {
+            self.run(b"RELEASE SAVEPOINT multidb_statement").await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a COPY that rows follow.
+    async fn copy(&mut self, mut copy: StatementText) -> Result<(), ImportError> {
+        self.is_filled |= self.database == self.target.project.database;
+        let in_transaction = self.session.in_transaction();
+        let data = match self.entry.is_table_data && copy.is_whole() && !in_transaction {
+            true => self.table_data(&copy.head).await?,
+            false => None,
+        };
+        let own_transaction = data.is_some();
+        let savepoint = in_transaction && self.errors.may_pass(Kind::Data);
+        let ended = match data {
+            Some(data) => {
+                self.run(b"BEGIN").await?;
+                if let Some(truncate) = data.truncate {
+                    self.run(truncate.as_bytes()).await?;
+                }
+                self.run(&data.copy).await?
+            }
+            None => {
+                if savepoint {
+                    self.run(b"SAVEPOINT multidb_statement").await?;
+                }
+                self.run_whole(&mut copy).await?
+            }
+        };
+        self.rows = Some(Rows {
+            copy,
+            own_transaction,
+            savepoint,
+        });
+        match ended {
+            Ended::WantsRows => Ok(()),
+            Ended::Failed(message) => self.rows_ended(Some(message)).await,
+            Ended::Done => {
+                let message = ServerMessage::of_multidb("it takes no rows, and rows follow it");
+                self.rows_ended(Some(message)).await
+            }
+        }
+    }
+
+    async fn send_rows(&mut self, rows: &[u8]) -> Result<(), ImportError> {
+        if self.rows.is_none() || self.session.rows_failed() {
+            return Ok(());
+        }
+        let sent = self.session.send_rows(rows).await;
+        sent.map_err(|error| self.session_error(&error))?;
+        if self.session.rows_failed() && !self.errors.may_pass(Kind::Data) {
+            // The rest of a large table is of no use.
+            return self.end_rows().await;
+        }
+        Ok(())
+    }
+
+    async fn end_rows(&mut self) -> Result<(), ImportError> {
+        if self.rows.is_none() {
+            return Ok(());
+        }
+        let ended = self.session.end_rows().await;
+        match ended.map_err(|error| self.session_error(&error))? {
+            Ended::Failed(message) => self.rows_ended(Some(message)).await,
+            Ended::Done | Ended::WantsRows => self.rows_ended(None).await,
+        }
+    }
+
+    /// Ends the transaction of the rows. Those that still come after a failure are dropped.
+    async fn rows_ended(&mut self, mut failure: Option<ServerMessage>) -> Result<(), ImportError> {
+        let Some(Rows {
+            copy,
+            own_transaction,
+            savepoint,
+        }) = self.rows.take()
+        else {
+            return Ok(());
+        };
+        if failure.is_none()
+            && own_transaction
+            && let Ended::Failed(message) = self.run(b"COMMIT").await?
+        {
+            failure = Some(message);
+        }
+        if let Some(message) = failure {
+            let entry = self.entry.clone();
+            let place = self.place(Kind::Data, copy.line, &copy.head, &entry);
+            self.errors.pass(&place, &message)?;
+            if own_transaction {
+                self.run(b"ROLLBACK").await?;
+            } else if savepoint {
+                self.run(b"ROLLBACK TO SAVEPOINT multidb_statement").await?;
+            }
+        }
+        if savepoint {
+            self.run(b"RELEASE SAVEPOINT multidb_statement").await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a COPY that no rows follow.
+    async fn refuse_rows(&mut self) -> Result<ServerMessage, ImportError> {
+        let ended = self.session.end_rows().await;
+        ended.map_err(|error| self.session_error(&error))?;
+        let message = "it wants rows, and none follow it in the dump";
+        Ok(ServerMessage::of_multidb(message))
+    }
+
+    /// Runs one of the restore's own statements, or one that was adapted.
+    async fn run(&mut self, text: &[u8]) -> Result<Ended, ImportError> {
+        let ended = self.session.run(text, None).await;
+        self.ended(ended).await
+    }
+
+    /// Runs a statement as it is in the script.
+    async fn run_whole(&mut self, statement: &mut StatementText) -> Result<Ended, ImportError> {
+        let (head, rest) = statement
+            .parts()
+            .map_err(|error| self.script_error(error))?;
+        let ended = self.session.run(head, rest).await;
+        self.ended(ended).await
+    }
+
+    async fn ended(&self, ended: Result<Ended, SqlError>) -> Result<Ended, ImportError> {
+        match ended {
+            Ok(ended) => Ok(ended),
+            Err(error) => {
+                let error = self.session_error(&error);
+                Err(self.target.server.explain(error).await)
+            }
+        }
+    }
+
+    fn place<'p>(&self, kind: Kind, line: u64, text: &'p [u8], entry: &'p Entry) -> Location<'p> {
+        Location {
+            kind,
+            line,
+            is_own_line: self.is_own_script,
+            entry,
+            text,
+        }
+    }
+
+    pub(super) async fn warn(&mut self, warning: String) {
+        if self.warned.len() < WARNINGS_MAX && self.warned.insert(warning.clone()) {
+            self.target.progress.warn(warning).await;
+        }
+    }
+
+    /// The error of a session that has ended, with what it was doing.
+    pub(super) fn session_error(&self, error: &SqlError) -> ImportError {
+        let object = self.entry.object.as_deref().unwrap_or("its statements");
+        let message = format!("restore {object} (line {})", self.splitter.line());
+        server_failed(message, error)
+    }
+
+    fn script_error(&self, source: ScriptError) -> ImportError {
+        ImportError::Script {
+            path: self.dump.clone(),
+            source,
+        }
+    }
+}
+
+/// Whether the statement sets how backslashes in literals are read: off, or as in the standard.
+fn sets_backslash_literals(text: &[u8]) -> Option<bool> {
+    const NAME: &[u8] = b"standard_conforming_strings";
+    if text.len() > 100 || !text.get(..3)?.eq_ignore_ascii_case(b"set") {
+        return None;
+    }
+    let text = text.to_ascii_lowercase();
+    let at = memchr::memmem::find(&text, NAME)?;
+    let value = text[at + NAME.len()..].trim_ascii();
+    let value = value
+        .strip_prefix(b"=")
+        .or_else(|| value.strip_prefix(b"to"))?
+        .trim_ascii_start();
+    let is_off = [&b"off"[..], b"'off'", b"false", b"0"];
+    Some(is_off.iter().any(|off| value.starts_with(off)))
+}

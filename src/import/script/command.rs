@@ -1,0 +1,154 @@
+//! The psql commands of scripts. None of them can run a program or read a file.
+
+use super::ScriptError;
+
+/// A psql command, as far as one is followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::import) enum Command {
+    /// `\connect`, to this database of the same server.
+    Connect(Vec<u8>),
+    /// `\encoding`, to this one.
+    Encoding(String),
+    /// One that matters to psql alone, such as `\restrict`, which keeps it from running others.
+    Nothing,
+}
+
+impl Command {
+    /// Reads a command, with its backslash.
+    pub(in crate::import) fn parse(text: &[u8], line: u64) -> Result<Self, ScriptError> {
+        const OF_PSQL: [&[u8]; 9] = [
+            b"\\restrict",
+            b"\\unrestrict",
+            b"\\echo",
+            b"\\qecho",
+            b"\\warn",
+            b"\\pset",
+            b"\\timing",
+            b"\\x",
+            b"\\a",
+        ];
+        // Behaviour of psql on errors and in its output, which is multidb's affair here.
+        const VARIABLES: [&[u8]; 5] = [
+            b"ON_ERROR_STOP",
+            b"ON_ERROR_ROLLBACK",
+            b"QUIET",
+            b"VERBOSITY",
+            b"ECHO",
+        ];
+        let text = text.trim_ascii();
+        let end = text.iter().position(u8::is_ascii_whitespace);
+        let (command, argument) = text.split_at(end.unwrap_or(text.len()));
+        let argument = argument.trim_ascii();
+        let refused = || ScriptError::MetaCommand {
+            line,
+            command: String::from_utf8_lossy(command).into_owned(),
+        };
+        match command {
+            // Backquotes run programs, and a second command may follow.
+            _ if argument.iter().any(|byte| matches!(byte, b'`' | b'|'))
+                || (!is_connect(command) && argument.contains(&b'\\')) =>
+            {
+                Err(refused())
+            }
+            _ if is_connect(command) => database(argument).map(Self::Connect).ok_or_else(refused),
+            b"\\encoding" => {
+                let is_name =
+                    |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+                if argument.is_empty() || !argument.iter().all(is_name) {
+                    return Err(refused());
+                }
+                Ok(Self::Encoding(
+                    String::from_utf8_lossy(argument).into_owned(),
+                ))
+            }
+            b"\\set" => {
+                let name = argument.split(u8::is_ascii_whitespace).next();
+                match name {
+                    Some(name) if VARIABLES.contains(&name) => Ok(Self::Nothing),
+                    _ => Err(refused()),
+                }
+            }
+            _ if OF_PSQL.contains(&command) => Ok(Self::Nothing),
+            _ => Err(refused()),
+        }
+    }
+}
+
+fn is_connect(command: &[u8]) -> bool {
+    matches!(command, b"\\connect" | b"\\c")
+}
+
+/// The database in the argument of `\connect`, if it is one of the same server and nothing else.
+fn database(argument: &[u8]) -> Option<Vec<u8>> {
+    // As pg_dump writes names that psql would take for more.
+    let quoted = argument
+        .strip_prefix(b"-reuse-previous=on \"dbname='")
+        .and_then(|rest| rest.strip_suffix(b"'\""));
+    if let Some(quoted) = quoted {
+        return unescaped(quoted);
+    }
+    if let [b'"', name @ .., b'"'] = argument {
+        // psql takes a name with these characters for a connection string.
+        let plain =
+            !name.is_empty() && !name.iter().any(|b| matches!(b, b'"' | b'=' | b':' | b'\\'));
+        return plain.then(|| name.to_vec());
+    }
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.') || *b >= 0x80;
+    let is_name = !argument.is_empty() && !argument.starts_with(b"-") && argument.iter().all(plain);
+    is_name.then(|| argument.to_vec())
+}
+
+/// A value of a connection string within the double quotes of psql. Nothing may follow it.
+fn unescaped(value: &[u8]) -> Option<Vec<u8>> {
+    let mut name = Vec::new();
+    let mut bytes = value.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'\\' => name.push(*bytes.next()?),
+            b'"' if bytes.next() != Some(&b'"') => return None,
+            b'\'' => return None,
+            byte => name.push(byte),
+        }
+    }
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_of_dumps_are_followed_and_all_others_refused() {
+        let connect = |name: &str| Some(Command::Connect(name.as_bytes().to_vec()));
+        for (text, expected) in [
+            ("\\connect proj", connect("proj")),
+            ("\\c proj\r", connect("proj")),
+            ("\\connect \"a b\"", connect("a b")),
+            (
+                "\\connect -reuse-previous=on \"dbname='a=b,\\'\\\\'\"",
+                connect("a=b,'\\"),
+            ),
+            (
+                "\\encoding LATIN1",
+                Some(Command::Encoding("LATIN1".to_owned())),
+            ),
+            ("\\restrict abc", Some(Command::Nothing)),
+            ("\\unrestrict abc", Some(Command::Nothing)),
+            ("\\set ON_ERROR_STOP on", Some(Command::Nothing)),
+            ("\\echo hello", Some(Command::Nothing)),
+            ("\\set x `id`", None),
+            ("\\echo `id`", None),
+            ("\\echo x \\! id", None),
+            ("\\! id", None),
+            ("\\i /etc/passwd", None),
+            ("\\copy t from '/etc/passwd'", None),
+            ("\\connect host=evil", None),
+            ("\\connect \"host=evil\"", None),
+            ("\\connect proj other", None),
+            ("\\connect -reuse-previous=on \"dbname='a' host='b'\"", None),
+            ("\\gexec", None),
+        ] {
+            assert_eq!(Command::parse(text.as_bytes(), 1).ok(), expected, "{text}");
+        }
+    }
+}
