@@ -156,7 +156,7 @@ fn configuration_whose_certificate_cannot_be_used_is_not_valid() {
     let other = std::fs::read_to_string(other.key).expect("it is there");
     for (text, fault) in [
         (&pem[..pem.len() / 2], "is not a private key in PEM"),
-        (&other, "cannot be used together"),
+        (&other, "is not that of the certificate"),
     ] {
         std::fs::write(&key, text).expect("it can be written");
         let output = check();
