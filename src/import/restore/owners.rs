@@ -1,5 +1,7 @@
 //! The owner of what a dump without owners contains: the project's role, so that it can use and migrate it.
 
+use multidb_actors::wire::sqlstate;
+
 use super::RestoreTarget;
 use crate::import::error::ImportError;
 use crate::import::server::{SUPERUSER, server_error};
@@ -13,8 +15,8 @@ const LIMITS: AnswerLimits = AnswerLimits {
 };
 
 /// The statements that give the superuser's objects to a role, before its name. Not those of extensions, those whose
-/// owner must be a superuser (event triggers, foreign data wrappers, publications of all tables), and those that follow
-/// another one: sequences of columns, row types, indexes.
+/// owner is always a superuser (event triggers, foreign data wrappers), and those that follow another one: sequences of
+/// columns, row types, indexes.
 const QUERY: &str = "\
     WITH objects (class, id, owner) AS (
         SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, nspowner FROM pg_catalog.pg_namespace
@@ -37,7 +39,6 @@ const QUERY: &str = "\
         UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, oid, stxowner FROM pg_catalog.pg_statistic_ext
         UNION ALL SELECT 'pg_catalog.pg_foreign_server'::pg_catalog.regclass, oid, srvowner FROM pg_catalog.pg_foreign_server
         UNION ALL SELECT 'pg_catalog.pg_publication'::pg_catalog.regclass, oid, pubowner FROM pg_catalog.pg_publication
-            WHERE NOT puballtables
         UNION ALL SELECT 'pg_catalog.pg_largeobject'::pg_catalog.regclass, oid, lomowner
             FROM pg_catalog.pg_largeobject_metadata)
     SELECT pg_catalog.format('ALTER %s %s OWNER TO ',
@@ -64,7 +65,11 @@ pub(super) async fn give_to_role(target: &RestoreTarget<'_>) -> Result<(), Impor
     let rows = session.query(QUERY, LIMITS).await.map_err(failed)?;
     for row in rows {
         let statement = format!("{}{role}", row.text(0).map_err(failed)?);
-        session.execute(&statement, None).await.map_err(failed)?;
+        match session.execute(&statement, None).await {
+            // Its owner must be a superuser, such as that of a publication of all tables or of a schema.
+            Err(error) if error.has_state(sqlstate::INSUFFICIENT_PRIVILEGE) => {}
+            done => done.map_err(failed)?,
+        }
     }
     session.close().await;
     Ok(())
