@@ -80,14 +80,14 @@ fn on_this_thread(seed: u64) -> Report {
     note_panics(&world);
     let recorder = Recorder(Arc::downgrade(&world));
     let recorded = tracing::subscriber::set_default(recorder);
-    world.trace(format_args!("{:?}", world.settings));
+    // Outside a runtime the clock is the machine's.
     runtime.block_on(async {
+        world.trace(format_args!("{:?}", world.settings));
         tokio::select! {
             biased;
             () = world.failed() => {}
             () = course(&world) => {}
         }
-        // Outside a runtime the clock is the machine's.
         world.end_time();
     });
     world.set_daemon(None);
