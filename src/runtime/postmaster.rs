@@ -1,6 +1,7 @@
 //! A running postmaster, found by its `postmaster.pid` and held by a pidfd, so that a process id that
 //! was given to another program is never signalled.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -14,6 +15,11 @@ use tokio::io::unix::AsyncFd;
 
 use crate::fsutil::beneath::{self, Directory};
 
+/// The file by which a postmaster is found.
+const PID_FILE: &str = "postmaster.pid";
+/// The most that is read of it.
+const PID_FILE_BYTES_MAX: u64 = 4096;
+
 /// A running postmaster.
 #[derive(Debug)]
 pub(super) struct Postmaster {
@@ -24,7 +30,7 @@ pub(super) struct Postmaster {
 impl Postmaster {
     /// The postmaster on this data directory, by `postmaster.pid` and by `/proc`.
     pub(super) fn find(data_dir: &Path) -> Option<Self> {
-        let (text, _) = read_pid_file(&data_dir.join("postmaster.pid")).ok()?;
+        let (text, _) = read_pid_file(&data_dir.join(PID_FILE)).ok()?;
         let pid: i32 = text.lines().next()?.trim().parse().ok()?;
         Self::of_pid(pid, DirectoryId::of(data_dir).ok()?)
     }
@@ -121,8 +127,33 @@ impl DirectoryId {
 /// Whether a server did not end in order on this data directory, or runs: an orderly shutdown removes the file, after all
 /// processes have ended. A superuser can remove it too.
 pub(super) fn has_pid_file(data_dir: &Path) -> bool {
-    let found = Directory::open(data_dir).and_then(|opened| opened.find("postmaster.pid"));
+    let found = Directory::open(data_dir).and_then(|opened| opened.find(PID_FILE));
     found.is_ok_and(|found| found.is_some())
+}
+
+/// Removes an empty `postmaster.pid`, if that is what is there. A postmaster leaves one that is killed, or loses power,
+/// before it has written it, and no later one goes past it ("lock file is empty", `CreateLockFile` in miscinit.c). The
+/// caller knows that no server runs on the directory.
+pub(super) fn remove_empty_pid_file(data_dir: &Path) {
+    let name = OsStr::new(PID_FILE);
+    let removed = Directory::open(data_dir).and_then(|directory| {
+        let is_empty = directory
+            .read(name, PID_FILE_BYTES_MAX)?
+            .is_some_and(|text| text.is_empty());
+        if is_empty {
+            directory.unlink(name)?;
+        }
+        Ok(is_empty)
+    });
+    match removed {
+        Ok(true) => tracing::info!(
+            data_dir = %data_dir.display(),
+            "removed the empty postmaster.pid of a server that was killed"
+        ),
+        Ok(false) => {}
+        // Postgres says what it thinks of the file.
+        Err(error) => tracing::debug!(%error, "postmaster.pid was not read"),
+    }
 }
 
 /// Whether this is the program of a server. The kernel marks one that an upgrade has replaced.
@@ -138,10 +169,9 @@ fn is_postgres(program: &Path) -> bool {
 ///
 /// There is none, or it cannot be read.
 pub(super) fn read_pid_file(path: &Path) -> io::Result<(String, SystemTime)> {
-    const BYTES_MAX: u64 = 4096;
     let file = beneath::open_file(path)?;
     let written = file.metadata()?.modified()?;
     let mut text = String::new();
-    file.take(BYTES_MAX).read_to_string(&mut text)?;
+    file.take(PID_FILE_BYTES_MAX).read_to_string(&mut text)?;
     Ok((text, written))
 }

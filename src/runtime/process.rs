@@ -117,6 +117,7 @@ impl PostgresHost for ProcessHost {
         // Whatever ran here before was looked for when it ended, so the search is left out of most starts.
         if postmaster::has_pid_file(&spec.data_dir) {
             orphans::end(&spec.data_dir).await?;
+            postmaster::remove_empty_pid_file(&spec.data_dir);
         }
         let launch = self.launch(spec).await?;
         let server = launch.programs.join("postgres");

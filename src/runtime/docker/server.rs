@@ -111,6 +111,7 @@ impl Inner {
         // Whatever ran here before was looked for when it ended, so the search is left out of most starts.
         if postmaster::has_pid_file(&spec.data_dir) {
             self.refuse_other_server(spec.uid, &spec.data_dir).await?;
+            postmaster::remove_empty_pid_file(&spec.data_dir);
         }
         let run_dir = self.settings.layout.run_dir(spec.uid);
         self.make_run_dir(&spec).await?;
@@ -171,6 +172,7 @@ impl Inner {
             Err(LaunchError::NameTaken(_)) => {
                 tracing::warn!(uid = %spec.uid, "ending a leftover container");
                 self.end(spec.uid, LEFTOVER_TIMEOUT).await?;
+                postmaster::remove_empty_pid_file(&spec.data_dir);
                 // That removed the run directory too.
                 self.make_run_dir(spec).await?;
                 self.launch(plan, &self.settings.network).await?;

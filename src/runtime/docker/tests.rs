@@ -3,6 +3,7 @@
 mod faults;
 mod fixture;
 
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -284,6 +285,15 @@ async fn a_server_that_exits_early_says_why() {
     assert!(fixture.containers().await.is_empty());
     let log = std::fs::read_to_string(&spec.log).unwrap();
     assert!(log.contains("no_such_library"), "its log is kept");
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_before_it_wrote_its_pid_file_prevents_no_start() {
+    let fixture = Fixture::new().await;
+    let spec = fixture.cluster(1).await;
+    fs::write(spec.data_dir.join("postmaster.pid"), "").unwrap();
+    check_started(&fixture.host, &spec).await;
     fixture.finish().await;
 }
 

@@ -155,6 +155,15 @@ async fn a_start_right_after_one_that_was_given_up_serves() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_killed_before_it_wrote_its_pid_file_prevents_no_start() {
+    let fixture = Fixture::new().await;
+    fs::write(fixture.spec().data_dir.join("postmaster.pid"), "").unwrap();
+    let running = fixture.start().await;
+    assert_eq!(value(&running.endpoint, "select 'yes'").await, "yes");
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn a_shell_in_the_data_directory_is_not_taken_for_a_server() {
     let fixture = Fixture::new().await;
     let data_dir = fixture.spec().data_dir;
