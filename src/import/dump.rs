@@ -6,7 +6,7 @@ mod detect;
 mod header;
 mod tar;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod text;
 
 use std::fs::{self, File};

@@ -183,12 +183,7 @@ impl ImportServer {
 }
 
 /// The error of a statement on the server of the import.
-pub(super) fn server_error(action: &'static str, error: &SqlError) -> ImportError {
-    server_failed(action, error)
-}
-
-/// The same, with an action that names something.
-pub(super) fn server_failed(action: impl Into<String>, error: &SqlError) -> ImportError {
+pub(super) fn server_error(action: impl Into<String>, error: &SqlError) -> ImportError {
     ImportError::Server {
         action: action.into(),
         message: error_chain(error),

@@ -36,13 +36,13 @@ async fn check(bytes: &[u8]) -> (Dump, Vec<u8>) {
     (dump, content)
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(in crate::import) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
-fn zstd(bytes: &[u8]) -> Vec<u8> {
+pub(in crate::import) fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).unwrap()
 }
 

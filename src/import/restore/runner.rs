@@ -13,7 +13,7 @@ use crate::import::script::{
     Adapter, Command, Entry, Kind, Piece, Plan, Run, ScriptError, ScriptTarget, Splitter,
     StatementText,
 };
-use crate::import::server::{SUPERUSER, server_failed};
+use crate::import::server::{SUPERUSER, server_error};
 use crate::sql::{Ended, ServerMessage, Session, SqlError};
 
 /// The most warnings of a script.
@@ -69,7 +69,7 @@ impl<'a> ScriptRunner<'a> {
         let database = target.project.database.clone();
         let session = target.server.connect_for_script(&database).await;
         let session =
-            session.map_err(|error| server_failed("connect to the project's database", &error))?;
+            session.map_err(|error| server_error("connect to the project's database", &error))?;
         let adapter = Adapter::new(ScriptTarget {
             database: database.clone(),
             source_database: source.database,
@@ -167,7 +167,7 @@ impl<'a> ScriptRunner<'a> {
         let connected = self.target.server.connect_for_script(database).await;
         let session = connected.map_err(|error| {
             let message = format!("connect to the database \"{database}\" of the dump");
-            server_failed(message, &error)
+            server_error(message, &error)
         })?;
         std::mem::replace(&mut self.session, session).close().await;
         database.clone_into(&mut self.database);
@@ -401,7 +401,7 @@ impl<'a> ScriptRunner<'a> {
     pub(super) fn session_error(&self, error: &SqlError) -> ImportError {
         let object = self.entry.object.as_deref().unwrap_or("its statements");
         let message = format!("restore {object} (line {})", self.splitter.line());
-        server_failed(message, error)
+        server_error(message, error)
     }
 
     fn script_error(&self, source: ScriptError) -> ImportError {

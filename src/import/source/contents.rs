@@ -18,27 +18,6 @@ use crate::import::control::Control;
 use crate::import::error::{ImportError, refused, tree_error};
 use crate::import::tree::{TreeSize, is_excluded};
 
-/// The directories that initdb makes at the top: all data is in them.
-const DATA_DIRECTORIES: [&str; 17] = [
-    "base",
-    "global",
-    "pg_commit_ts",
-    "pg_dynshmem",
-    "pg_logical",
-    "pg_multixact",
-    "pg_notify",
-    "pg_replslot",
-    "pg_serial",
-    "pg_snapshots",
-    "pg_stat",
-    "pg_stat_tmp",
-    "pg_subtrans",
-    "pg_tblspc",
-    "pg_twophase",
-    "pg_wal",
-    "pg_xact",
-];
-
 /// The directories that are never empty.
 const NEEDED: [&str; 6] = [
     "base",
@@ -328,9 +307,11 @@ fn is_missing_target(error: &io::Error) -> bool {
 /// Whether this is data, not configuration or another file that somebody put beside it. The contents of
 /// `pg_stat_tmp` and `pg_replslot` are excluded, so links in their places lead to nothing that is needed.
 fn is_of_data(place: &Path) -> bool {
-    let name = |name: &OsStr| DATA_DIRECTORIES.iter().any(|known| name == *known);
-    let first = place.iter().next().is_some_and(name);
-    first && ![Path::new("pg_stat_tmp"), Path::new("pg_replslot")].contains(&place)
+    // The directories that initdb makes: all data is in them.
+    let mut known = NEEDED.iter().chain(&MAY_BE_EMPTY).map(Path::new);
+    let top = place.iter().next();
+    let is_in_known = top.is_some() && known.any(|known| known.iter().next() == top);
+    is_in_known && ![Path::new("pg_stat_tmp"), Path::new("pg_replslot")].contains(&place)
 }
 
 /// Whether Postgres gives such a name to a file or a directory of data: relations (`16384_fsm.1`), segments

@@ -1,22 +1,12 @@
 //! Dumps of all formats restore to the database that was dumped.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::fixture::{Fixture, Server, major};
+use crate::import::dump::tests::{gzip, zstd};
 use crate::import::{ImportSource, MigrationsQuery, Progress, Step};
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn zstd(bytes: &[u8]) -> Vec<u8> {
-    zstd::encode_all(bytes, 1).unwrap()
-}
 
 /// A dump in one file, without a name that tells its format.
 async fn dump(fixture: &Fixture, source: &Server, more: &[&str]) -> Vec<u8> {
