@@ -51,7 +51,10 @@ pub use ports::Port;
 pub use processes::{
     is_alive, kill, kill_all_using, kill_servers_of, postmaster_pid, raise_file_limit,
 };
-pub use programs::{ProgramOutput, postgres_bin, postgres_ids, run, run_as_postgres};
+pub use programs::{
+    OTHER_MAJORS, ProgramOutput, other_postgres_bin, path_with, postgres_bin, postgres_ids, run,
+    run_as_postgres,
+};
 pub use random_delays::RandomDelays;
 pub use raw::{RawClient, startup_packet};
 pub use session::{PendingQuery, PgFailure, Session};

@@ -1,4 +1,4 @@
-//! A Postgres without multidb, of the newest major that is installed, to compare multidb with.
+//! A Postgres without multidb, to compare multidb with and to import from.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::certificates::Identity;
 use crate::daemon::DATABASE;
 use crate::disk::open_for_others;
 use crate::ports::Port;
-use crate::programs::{self, postgres_bin, run_as_postgres};
+use crate::programs::{self, ProgramOutput, other_postgres_bin, postgres_bin, run_as_postgres};
 
 /// A new cluster that listens on its own port, with the role `postgres`, the fixture's
 /// database (empty) and `trust`. Its drop stops and deletes it.
@@ -21,10 +21,19 @@ pub struct PlainPostgres {
 }
 
 impl PlainPostgres {
-    /// Makes the cluster and starts it.
+    /// Makes the cluster, of the newest major that Debian's packages install, and starts it.
     #[track_caller]
     pub fn start() -> Self {
-        let postgres = Self::init();
+        let (bin, major) = postgres_bin();
+        let postgres = Self::init(bin, major);
+        postgres.run(&[]);
+        postgres
+    }
+
+    /// Makes a cluster of one of [`OTHER_MAJORS`](programs::OTHER_MAJORS), and starts it.
+    #[track_caller]
+    pub fn start_other(major: u16) -> Self {
+        let postgres = Self::init(other_postgres_bin(major), major);
         postgres.run(&[]);
         postgres
     }
@@ -33,8 +42,9 @@ impl PlainPostgres {
     /// and starts it.
     #[track_caller]
     pub fn start_secured(identity: &Identity, user: &str, verifier: &str) -> Self {
-        let postgres = Self::init();
-        let data = postgres.data();
+        let (bin, major) = postgres_bin();
+        let postgres = Self::init(bin, major);
+        let data = postgres.data_dir();
         for (from, name) in [
             (&identity.cert, "server.crt"),
             (&identity.key, "server.key"),
@@ -47,13 +57,11 @@ impl PlainPostgres {
         std::fs::write(data.join("pg_hba.conf"), hba).expect("the file can be written");
         postgres.run(&["-c", "ssl=on"]);
         let role = format!("create role {user} superuser login password '{verifier}'");
-        let mut psql = postgres.client("psql");
-        programs::run(psql.args(["--no-psqlrc", "--command", &role, DATABASE])).ok();
+        postgres.psql(DATABASE, &role).ok();
         postgres
     }
 
-    fn init() -> Self {
-        let (bin, major) = postgres_bin();
+    fn init(bin: PathBuf, major: u16) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("mdb-plain")
             .tempdir()
@@ -65,7 +73,7 @@ impl PlainPostgres {
             major,
             dir,
         };
-        let data = postgres.data();
+        let data = postgres.data_dir();
         std::fs::create_dir(&data).expect("the cluster's directory can be made");
         give_to_postgres(&data);
         run_as_postgres(
@@ -89,14 +97,29 @@ impl PlainPostgres {
         run_as_postgres(
             self.pg_ctl("start")
                 .args(["--wait", "--options", &options, "--log"])
-                .arg(self.data().join("start.log")),
+                .arg(self.data_dir().join("start.log")),
         )
         .ok();
-        programs::run(self.client("createdb").arg(DATABASE)).ok();
+        let create = format!("create database {DATABASE}");
+        self.psql("postgres", &create).ok();
+    }
+
+    /// Runs SQL by psql.
+    #[track_caller]
+    pub fn psql(&self, database: &str, sql: &str) -> ProgramOutput {
+        let mut psql = self.client("psql");
+        psql.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"]);
+        programs::run(psql.args(["--set=ON_ERROR_STOP=1", "--command", sql, database]))
+    }
+
+    /// Stops it cleanly, so that its data directory can be imported.
+    #[track_caller]
+    pub fn stop(&self) {
+        run_as_postgres(self.pg_ctl("stop").args(["--wait", "--mode=fast"])).ok();
     }
 
     /// A client program of Postgres, with connection parameters.
-    fn client(&self, program: &str) -> Command {
+    pub fn client(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         let port = format!("--port={}", self.port());
         command.args(["--host=127.0.0.1", "--username=postgres", &port]);
@@ -113,7 +136,8 @@ impl PlainPostgres {
         self.major
     }
 
-    fn data(&self) -> PathBuf {
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
@@ -121,7 +145,7 @@ impl PlainPostgres {
         let mut command = Command::new(self.bin.join("pg_ctl"));
         command
             .args([action, "--silent", "--pgdata"])
-            .arg(self.data());
+            .arg(self.data_dir());
         command
     }
 }
@@ -136,7 +160,7 @@ fn give_to_postgres(path: &Path) {
 
 impl Drop for PlainPostgres {
     fn drop(&mut self) {
-        // Its directory is deleted with it, so an immediate shutdown suffices.
+        // Its directory is deleted with it, so an immediate shutdown suffices. It may have been stopped.
         run_as_postgres(self.pg_ctl("stop").args(["--wait", "--mode=immediate"]));
     }
 }

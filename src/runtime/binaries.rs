@@ -1,5 +1,7 @@
 //! Finds the programs of each Postgres major on this machine.
 
+mod libraries;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -27,10 +29,37 @@ const MAJORS: std::ops::RangeInclusive<u16> = 12..=20;
 /// The least time between two searches: each search runs a program for each version.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The directories of programs that were found, by major version.
+/// The programs of one Postgres major.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation {
+    /// The directory of the programs.
+    pub directory: PathBuf,
+    /// The directories of the shared libraries that they need.
+    libraries: Vec<PathBuf>,
+}
+
+impl Installation {
+    fn of(directory: PathBuf) -> Self {
+        Self {
+            libraries: libraries::directories(&directory),
+            directory,
+        }
+    }
+
+    /// The directories that the programs read: their installation, with its libraries and data, and those of other
+    /// libraries.
+    pub fn trees(&self) -> Vec<PathBuf> {
+        let prefix = self.directory.parent().unwrap_or(&self.directory);
+        let mut trees = vec![prefix.to_owned()];
+        trees.extend_from_slice(&self.libraries);
+        trees
+    }
+}
+
+/// The installations that were found, by major version.
 #[derive(Debug, Default)]
 pub struct Binaries {
-    found: Mutex<BTreeMap<u16, PathBuf>>,
+    found: Mutex<BTreeMap<u16, Installation>>,
     /// The time of the last search. Held during a search.
     searched: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -44,14 +73,14 @@ impl Binaries {
         }
     }
 
-    /// The directory with the programs of this major.
+    /// The programs of this major.
     ///
     /// # Errors
     ///
     /// It is not installed.
-    pub async fn directory(&self, postgres_major: u16) -> Result<PathBuf, RuntimeError> {
-        if let Some(directory) = self.known(postgres_major) {
-            return Ok(directory);
+    pub async fn installation(&self, postgres_major: u16) -> Result<Installation, RuntimeError> {
+        if let Some(installation) = self.known(postgres_major) {
+            return Ok(installation);
         }
         // It may have been installed since.
         let mut searched = self.searched.lock().await;
@@ -69,19 +98,18 @@ impl Binaries {
         })
     }
 
-    fn known(&self, postgres_major: u16) -> Option<PathBuf> {
+    fn known(&self, postgres_major: u16) -> Option<Installation> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let directory = found.get(&postgres_major)?;
-        directory
-            .join("postgres")
-            .exists()
-            .then(|| directory.clone())
+        let installation = found.get(&postgres_major)?;
+        let server = installation.directory.join("postgres");
+        server.exists().then(|| installation.clone())
     }
 
     /// The directories of the programs that were found.
     pub fn directories(&self) -> Vec<PathBuf> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.values().cloned().collect()
+        let directories = found.values().map(|found| found.directory.clone());
+        directories.collect()
     }
 
     /// The majors that were found.
@@ -91,7 +119,14 @@ impl Binaries {
     }
 }
 
-fn search() -> BTreeMap<u16, PathBuf> {
+fn search() -> BTreeMap<u16, Installation> {
+    let found = directories_by_major().into_iter();
+    found
+        .map(|(major, directory)| (major, Installation::of(directory)))
+        .collect()
+}
+
+fn directories_by_major() -> BTreeMap<u16, PathBuf> {
     let mut found = BTreeMap::new();
     for major in MAJORS {
         let directories = VERSIONED_DIRECTORIES

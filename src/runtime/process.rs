@@ -84,7 +84,7 @@ impl ProcessHost {
     async fn launch(&self, spec: &ServerSpec) -> Result<Launch, RuntimeError> {
         Ok(Launch {
             layout: self.layout.clone(),
-            programs: self.binaries.directory(spec.postgres_major).await?,
+            installation: self.binaries.installation(spec.postgres_major).await?,
             confinement: self.confinement,
             spec: spec.clone(),
             settings: self.settings.clone(),
@@ -120,7 +120,7 @@ impl PostgresHost for ProcessHost {
             postmaster::remove_empty_pid_file(&spec.data_dir);
         }
         let launch = self.launch(spec).await?;
-        let server = launch.programs.join("postgres");
+        let server = launch.installation.directory.join("postgres");
         let failed = |cause: String| RuntimeError {
             message: format!("cannot start {}: {cause}", server.display()),
             hint: None,

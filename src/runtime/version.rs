@@ -1,4 +1,4 @@
-//! The version that a program prints of itself, in bounded time and size: whatever has its name in PATH is run.
+//! What programs print of themselves, in bounded time and size: whatever has such a name in PATH is run.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::Instant;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-const BYTES_MAX: usize = 4096;
+const VERSION_BYTES_MAX: usize = 4096;
+const LISTING_BYTES_MAX: usize = 64 << 10;
 
 /// The output of the program with `--version`, or its beginning.
 ///
@@ -22,25 +23,43 @@ pub fn version_of(program: &Path) -> io::Result<String> {
     version_within(program, TIMEOUT)
 }
 
+/// The shared libraries that the dynamic loader finds for the program, a line for each, as `ldd` prints them
+/// (ld.so(8), `LD_TRACE_LOADED_OBJECTS`).
+///
+/// # Errors
+///
+/// It cannot be run, or does not end its output in time.
+pub(super) fn listing_of(program: &Path) -> io::Result<String> {
+    let mut command = Command::new(program);
+    // A loader that does not know the variable runs the program, which ends by this.
+    command.arg("--version").env("LD_TRACE_LOADED_OBJECTS", "1");
+    output_within(command, TIMEOUT, LISTING_BYTES_MAX)
+}
+
 fn version_within(program: &Path, timeout: Duration) -> io::Result<String> {
-    let child = Command::new(program)
-        .arg("--version")
+    let mut command = Command::new(program);
+    command.arg("--version");
+    output_within(command, timeout, VERSION_BYTES_MAX)
+}
+
+fn output_within(mut command: Command, timeout: Duration, bytes_max: usize) -> io::Result<String> {
+    let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()?;
     let mut running = Running(child);
-    let read = read(&mut running.0, Instant::now() + timeout)?;
+    let read = read(&mut running.0, Instant::now() + timeout, bytes_max)?;
     Ok(String::from_utf8_lossy(&read).trim().to_owned())
 }
 
-fn read(child: &mut Child, deadline: Instant) -> io::Result<Vec<u8>> {
+fn read(child: &mut Child, deadline: Instant, bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut kept = Vec::new();
     let Some(mut stdout) = child.stdout.take() else {
         return Ok(kept);
     };
-    while kept.len() < BYTES_MAX {
+    while kept.len() < bytes_max {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).map_err(io::Error::other)?;
         let mut fds = [PollFd::new(&stdout, PollFlags::IN)];
@@ -56,7 +75,7 @@ fn read(child: &mut Child, deadline: Instant) -> io::Result<Vec<u8>> {
             length => kept.extend_from_slice(piece.get(..length).unwrap_or_default()),
         }
     }
-    kept.truncate(BYTES_MAX);
+    kept.truncate(bytes_max);
     Ok(kept)
 }
 
@@ -109,7 +128,7 @@ mod tests {
         let said = script("echo \"$0 15.3\" | sed 's,.*/,,'", timeout);
         assert_eq!(said.unwrap(), "program 15.3");
         let said = script("while :; do echo 1234567; done", timeout);
-        assert_eq!(said.unwrap().len(), BYTES_MAX - 1);
+        assert_eq!(said.unwrap().len(), VERSION_BYTES_MAX - 1);
         let began = Instant::now();
         let error = script("sleep 1000 & sleep 1000", Duration::from_millis(100)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

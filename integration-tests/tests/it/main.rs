@@ -29,6 +29,7 @@ mod importing;
 mod isolation;
 mod jobs;
 mod lost_records;
+mod majors;
 mod max_running;
 mod options;
 mod passing_through;

@@ -24,7 +24,11 @@ struct Plain {
 impl Plain {
     async fn start(fixture: &Fixture, data: &Path, name: &str) -> Self {
         let sockets = fixture.own_dir(&format!("{name} sockets"));
-        let programs = Binaries::search().directory(major()).await.unwrap();
+        let programs = Binaries::search()
+            .installation(major())
+            .await
+            .unwrap()
+            .directory;
         let (uid, gid) = fixture.host.data_owner();
         let mut command = Command::new(programs.join("postgres"));
         command.arg("-D").arg(data);

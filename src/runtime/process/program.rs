@@ -11,6 +11,7 @@ use tokio::net::unix::pipe::Receiver;
 use super::ProcessHost;
 use super::sandbox::Sandbox;
 use super::spawn::{Process, Spawn};
+use crate::runtime::binaries::Installation;
 use crate::runtime::log_tail::Tail;
 use crate::runtime::{ProgramOutput, ProgramRun};
 
@@ -20,14 +21,14 @@ const STDOUT_BYTES_MAX: u64 = 16 << 20;
 impl ProcessHost {
     /// Runs a program. When the future is dropped, it is killed together with its descendants.
     pub(super) async fn run(&self, run: &ProgramRun) -> Result<ProgramOutput, RuntimeError> {
-        let directory = self.binaries.directory(run.postgres_major).await?;
-        let program = directory.join(run.program);
+        let installation = self.binaries.installation(run.postgres_major).await?;
+        let program = installation.directory.join(run.program);
         let failed = |error: io::Error| RuntimeError {
             message: format!("cannot run {}: {error}", program.display()),
             hint: None,
         };
         let (mut running, stdout, stderr) = self
-            .start_program(&directory, &program, run)
+            .start_program(&installation, &program, run)
             .map_err(failed)?;
         let outputs = async { tokio::try_join!(beginning(stdout), tail(stderr)) };
         let ended = async { tokio::try_join!(outputs, running.0.wait()).map_err(failed) };
@@ -37,7 +38,7 @@ impl ProcessHost {
 
     fn start_program(
         &self,
-        directory: &Path,
+        installation: &Installation,
         program: &Path,
         run: &ProgramRun,
     ) -> io::Result<(Running, Receiver, Receiver)> {
@@ -48,7 +49,7 @@ impl ProcessHost {
         let sandbox = Sandbox::new(
             &self.confinement,
             self.layout.root(),
-            directory,
+            &installation.trees(),
             &own(writable),
             &own(readable),
         )?;

@@ -31,8 +31,8 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    /// With these directories to write, those to read, and the programs of Postgres in `programs`. Of the rest
-    /// below `root` nothing is there.
+    /// With these directories to write, those to read, and those of Postgres' programs and their libraries. Of the
+    /// rest below `root` nothing is there.
     ///
     /// # Errors
     ///
@@ -40,16 +40,15 @@ impl Sandbox {
     pub(super) fn new(
         confinement: &Confinement,
         root: &Path,
-        programs: &Path,
+        programs: &[PathBuf],
         writable: &[PathBuf],
         readable: &[PathBuf],
     ) -> io::Result<Self> {
-        let prefix = programs.parent().unwrap_or(programs);
         let mut visible: Vec<PathBuf> = landlock::READABLE.iter().map(PathBuf::from).collect();
-        visible.extend([prefix.to_owned()]);
-        visible.extend(readable.iter().chain(writable).cloned());
+        let others = [programs, readable, writable];
+        visible.extend(others.into_iter().flatten().cloned());
         Ok(Self {
-            ruleset: landlock::ruleset(prefix, writable, readable)?,
+            ruleset: landlock::ruleset(programs, writable, readable)?,
             temporary: landlock::own_rights_of(confinement.landlock()),
             namespaces: confinement.namespaces(),
             hidden: root.to_owned(),

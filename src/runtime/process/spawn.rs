@@ -174,7 +174,7 @@ mod tests {
     async fn child_that_is_never_released_ends_with_the_daemons_end_of_its_channel() {
         let sandbox = |confinement| {
             let nowhere = Path::new("/");
-            Sandbox::new(confinement, nowhere, Path::new("/usr/bin"), &[], &[]).unwrap()
+            Sandbox::new(confinement, nowhere, &[], &[], &[]).unwrap()
         };
         let confinement = Confinement::probe();
         let sandbox = sandbox(&confinement);

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use super::sandbox::{Confinement, Sandbox};
 use super::server_file::ServerFile;
 use super::spawn::{Process, Spawn};
 use super::{forget_logged, log, orphans};
+use crate::runtime::binaries::Installation;
 use crate::runtime::readiness::Readiness;
 use crate::runtime::run_dir::prepare_run_dir;
 use crate::runtime::{ServerSpec, log_tail, settings};
@@ -30,8 +30,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Launch {
     /// The layout of the root.
     pub(super) layout: Layout,
-    /// The directory of the programs.
-    pub(super) programs: PathBuf,
+    /// The programs of its major.
+    pub(super) installation: Installation,
     /// What confines the server.
     pub(super) confinement: Confinement,
     /// The server.
@@ -77,7 +77,7 @@ impl Launch {
         let sandbox = Sandbox::new(
             &launch.confinement,
             launch.layout.root(),
-            &launch.programs,
+            &launch.installation.trees(),
             &[data_dir.clone(), run_dir.clone()],
             &[],
         )?;
@@ -88,7 +88,7 @@ impl Launch {
             shared_memory(launch.confinement)
         ));
         let spawned = Spawn {
-            program: &launch.programs.join("postgres"),
+            program: &launch.installation.directory.join("postgres"),
             args: &args,
             env: &[],
             stdout: log.try_clone()?.into(),

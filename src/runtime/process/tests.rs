@@ -249,7 +249,7 @@ async fn an_abandoned_program_ends_with_its_children() {
 
 #[tokio::test]
 async fn a_major_that_is_not_installed_is_an_error_with_a_hint() {
-    let error = Binaries::default().directory(7).await.unwrap_err();
+    let error = Binaries::default().installation(7).await.unwrap_err();
     assert!(error.hint.unwrap().contains("postgresql-7"));
 }
 

@@ -57,10 +57,10 @@ const DEVICES: [&str; 5] = [
     "/dev/urandom",
 ];
 
-/// Rules for a process that may write in some directories, and read others and Postgres' programs. None if the
+/// Rules for a process that may write in some directories, and read others and Postgres' programs, with their libraries. None if the
 /// kernel has no Landlock.
 pub(super) fn ruleset(
-    prefix: &Path,
+    programs: &[PathBuf],
     writable: &[PathBuf],
     readable: &[PathBuf],
 ) -> io::Result<Option<OwnedFd>> {
@@ -68,7 +68,8 @@ pub(super) fn ruleset(
     let execute = read | AccessFs::Execute;
     let own = own_rights(NEWEST);
     let mut rules = Rules::new().map_err(io::Error::other)?;
-    for path in PROGRAMS.iter().map(Path::new).chain([prefix]) {
+    let everywhere = PROGRAMS.iter().map(Path::new);
+    for path in everywhere.chain(programs.iter().map(PathBuf::as_path)) {
         rules.allow_existing(path, execute)?;
     }
     for path in READABLE {
