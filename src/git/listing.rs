@@ -8,11 +8,18 @@ use std::collections::HashSet;
 
 use encoding_rs::{Encoding, UTF_8};
 
-use crate::config::{FilePattern, Preset};
+use crate::config::Preset;
+
+mod directory;
+
+pub(super) use self::directory::Directory;
 
 /// The first line of a pointer that stands for a file in Git LFS
 /// (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
 const LFS_POINTER: &str = "version https://git-lfs.github.com/spec/";
+
+/// The name of a file of Alembic's by another template than the default one.
+const DATED: &str = "a file whose name does not begin with its revision: let the listing be its directory, which is read";
 
 /// A listing that does not say what it defines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +48,7 @@ pub(super) fn parse(bytes: &[u8], tool: Option<Preset>) -> Result<HashSet<String
         if line.is_empty() {
             continue;
         }
-        let reason = if line.starts_with(LFS_POINTER) {
+        let mut reason = if line.starts_with(LFS_POINTER) {
             Some("a pointer to Git LFS, not the file itself")
         } else if line.contains(['\0', char::REPLACEMENT_CHARACTER]) {
             Some("not text in UTF-8, nor in UTF-16 with a byte order mark")
@@ -49,6 +56,9 @@ pub(super) fn parse(bytes: &[u8], tool: Option<Preset>) -> Result<HashSet<String
             None
         };
         if reason.is_some() || reader.read(line).is_none() {
+            if reason.is_none() && tool == Some(Preset::Alembic) && line.ends_with(".py") {
+                reason = Some(DATED);
+            }
             return Err(NotUnderstood {
                 line: number + 1,
                 text: whole.trim().to_owned(),
@@ -57,21 +67,6 @@ pub(super) fn parse(bytes: &[u8], tool: Option<Preset>) -> Result<HashSet<String
         }
     }
     Ok(reader.defined)
-}
-
-/// The migrations among the files below `dir`, by the pattern for their names or by those of the tool.
-pub(super) fn of_files(
-    files: &[String],
-    dir: &str,
-    pattern: Option<&FilePattern>,
-    tool: Option<Preset>,
-) -> HashSet<String> {
-    let migration = |file: &String| match (pattern, tool) {
-        (Some(pattern), _) => pattern.migration(file).map(str::to_owned),
-        (None, Some(tool)) => of_path(tool, &format!("{dir}/{file}")),
-        (None, None) => None,
-    };
-    files.iter().filter_map(migration).collect()
 }
 
 /// The line without white space around it, and without a comment.
@@ -101,8 +96,9 @@ pub(super) fn of_path(tool: Preset, path: &str) -> Option<String> {
         }
         Preset::Rails => leading_digits(stem(".rb")?)?,
         Preset::Flyway => return flyway_version(stem(".sql").or_else(|| stem(".java"))?),
+        // With the default template for the names of files alone.
         Preset::Alembic => {
-            let name = stem(".py").filter(|name| *name != "__init__")?;
+            let name = stem(".py").filter(|name| *name != "__init__" && !begins_with_year(name))?;
             name.split_once('_').map_or(name, |(revision, _)| revision)
         }
         Preset::Sqlx => return number(stem(".sql")?),
@@ -206,8 +202,34 @@ impl Reader {
     }
 
     fn define(&mut self, migration: &str) {
-        self.defined.insert(migration.to_owned());
+        match self.tool {
+            Some(tool) => define(&mut self.defined, tool, migration),
+            None => drop(self.defined.insert(migration.to_owned())),
+        }
     }
+}
+
+/// Defines a migration under each name that its tool may record.
+fn define(defined: &mut HashSet<String>, tool: Preset, migration: &str) {
+    // Knex records the name of the file that it ran, which a compiler may have made.
+    if tool == Preset::Knex
+        && let Some((name, extension)) = migration.rsplit_once('.')
+        && let Some(kind) = extension.strip_suffix("ts")
+        && matches!(kind, "" | "c" | "m")
+    {
+        defined.insert(format!("{name}.{kind}js"));
+    }
+    defined.insert(migration.to_owned());
+}
+
+/// Whether the name of a file begins with a date such as `2026_01_02`: its revision follows somewhere.
+fn begins_with_year(name: &str) -> bool {
+    let mut parts = name.split('_');
+    let mut is_number = |digits: usize| {
+        let part = parts.next();
+        part.is_some_and(|part| part.len() == digits && part.bytes().all(|b| b.is_ascii_digit()))
+    };
+    is_number(4) && is_number(2)
 }
 
 /// Whether it is the name of a migration of Django, such as `polls.0001_initial`.
@@ -238,10 +260,10 @@ fn number(name: &str) -> Option<String> {
     Some(if digits.is_empty() { "0" } else { digits }.to_owned())
 }
 
-/// The version in the name of a versioned migration of Flyway, such as `V1_2__create`, or the version alone.
+/// The version in the name of a versioned or a baseline migration of Flyway, such as `V1_2__create`, or the version alone.
 fn flyway_version(name: &str) -> Option<String> {
     let version = match name.split_once("__") {
-        Some((version, _)) => version.strip_prefix('V')?,
+        Some((version, _)) => version.strip_prefix(['V', 'B'])?,
         None => name.strip_prefix('V').unwrap_or(name),
     };
     let version = version.replace('_', ".");

@@ -281,8 +281,36 @@ pub(super) fn listing_at_head(path: &Path, name: &Listing) -> Result<String, Rev
     listing(path, &head.to_string(), name)
 }
 
-/// The paths of all files below a directory.
-pub(super) fn files(path: &Path, id: &str) -> Result<Vec<String>, RevisionError> {
+/// A repository whose files are read one after another.
+pub(super) struct Reader<'a> {
+    repository: Repository,
+    path: &'a Path,
+}
+
+impl Reader<'_> {
+    /// The contents of a file.
+    pub(super) fn blob(&self, id: ObjectId) -> Result<Vec<u8>, RevisionError> {
+        let read = |error: &dyn std::fmt::Display| failed(self.path, "read", error);
+        let header = self.repository.find_header(id);
+        let header = header.map_err(|error| read(&error))?;
+        if header.size() > LISTING_BYTES_MAX {
+            return Err(read(&format!("file {id} has {} bytes", header.size())));
+        }
+        let object = self.repository.find_object(id);
+        Ok(object.map_err(|error| read(&error))?.detach().data)
+    }
+}
+
+/// All files below a directory.
+pub(super) struct Files<'a> {
+    /// Their paths below it, and their ids.
+    pub(super) files: Vec<(String, ObjectId)>,
+    /// Their repository.
+    pub(super) repository: Reader<'a>,
+}
+
+/// All files below a directory.
+pub(super) fn files<'a>(path: &'a Path, id: &str) -> Result<Files<'a>, RevisionError> {
     let repository = open(path)?;
     let read = |error: &dyn std::fmt::Display| failed(path, "read", error);
     let id = ObjectId::from_hex(id.as_bytes()).map_err(|error| read(&error))?;
@@ -298,25 +326,23 @@ pub(super) fn files(path: &Path, id: &str) -> Result<Vec<String>, RevisionError>
                 return Err(read(&format!("directory {id} has too many files")));
             }
             let name = format!("{prefix}{}", entry.filename());
+            let id = entry.object_id();
             match entry.mode().kind() {
-                EntryKind::Tree => directories.push((entry.object_id(), format!("{name}/"))),
-                EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Link => files.push(name),
+                EntryKind::Tree => directories.push((id, format!("{name}/"))),
+                EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Link => {
+                    files.push((name, id));
+                }
                 EntryKind::Commit => {}
             }
         }
     }
-    Ok(files)
+    let repository = Reader { repository, path };
+    Ok(Files { files, repository })
 }
 
 /// The contents of a file.
 pub(super) fn blob(path: &Path, id: &str) -> Result<Vec<u8>, RevisionError> {
     let repository = open(path)?;
-    let read = |error: &dyn std::fmt::Display| failed(path, "read", error);
-    let id = ObjectId::from_hex(id.as_bytes()).map_err(|error| read(&error))?;
-    let header = repository.find_header(id).map_err(|error| read(&error))?;
-    if header.size() > LISTING_BYTES_MAX {
-        return Err(read(&format!("listing {id} has {} bytes", header.size())));
-    }
-    let object = repository.find_object(id).map_err(|error| read(&error))?;
-    Ok(object.detach().data)
+    let id = ObjectId::from_hex(id.as_bytes()).map_err(|error| failed(path, "read", &error))?;
+    Reader { repository, path }.blob(id)
 }

@@ -20,6 +20,7 @@ mod failing_deletions;
 mod failing_disk;
 mod first_start;
 mod floods;
+mod frameworks;
 mod full_disk;
 mod git_remote;
 mod hostile_imports;

@@ -138,6 +138,11 @@ fn files_and_versions_of_each_tool_are_the_same_migration() {
 }
 
 #[test]
+fn baseline_migration_of_flyway_defines_its_version() {
+    assert_eq!(defined("sql/B1_2__all.sql\n", Preset::Flyway), ["1.2"]);
+}
+
+#[test]
 fn lines_of_a_custom_query_are_taken_as_they_stand() {
     assert_eq!(defined("[X] a/b c\npolls\n", None), ["[X] a/b c", "polls"]);
 }
@@ -166,6 +171,11 @@ fn first_line_that_is_not_understood_is_quoted() {
     }
     assert_eq!(refused("create users", Preset::Rails).0, 1);
     assert_eq!(refused("R__views.sql", Preset::Flyway).0, 1);
+    let dated = parse(
+        b"alembic/versions/2026_01_02_0304-27c6a30d7c24_create.py",
+        Some(Preset::Alembic),
+    );
+    assert_eq!(dated.unwrap_err().reason, Some(DATED));
 }
 
 #[test]

@@ -1,0 +1,6 @@
+from django.db import models
+
+
+class Question(models.Model):
+    text = models.CharField(max_length=200)
+    closed = models.BooleanField(default=False)
