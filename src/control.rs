@@ -10,7 +10,7 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `snapshots`, `jobs`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `snapshots`, `jobs`, `uploads`, `connections`, `users` | the requests, by noun |
 
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ use crate::jobs::Registry;
 use crate::runtime::PostgresHost;
 use crate::users::LiveUsers;
 
+use self::uploads::Uploads;
+
 pub mod access;
 pub mod advice;
 mod connections;
@@ -42,6 +44,7 @@ mod jobs;
 pub mod model;
 mod snapshots;
 mod status;
+mod uploads;
 mod users;
 
 pub use self::access::{Caller, CallingUser};
@@ -53,6 +56,7 @@ pub use self::jobs::JobUpdates;
 #[derive(Clone)]
 pub struct Control {
     deps: Arc<ControlDeps>,
+    uploads: Arc<Uploads>,
 }
 
 /// The parts of the daemon that the service works on.
@@ -96,6 +100,7 @@ impl Control {
     pub fn new(deps: ControlDeps) -> Self {
         Self {
             deps: Arc::new(deps),
+            uploads: Arc::default(),
         }
     }
 

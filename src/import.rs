@@ -7,6 +7,7 @@
 //! | `staging` | the directory in which a snapshot is prepared, and its publication |
 //! | `progress` | steps, bytes and warnings, and their way to the caller |
 //! | `source` | the data directory or dump: opened, checked, loaded |
+//! | `upload` | a dump that a client sends while it is imported |
 //! | `dump` | the format, versions and bytes of a dump |
 //! | `major` | the choice of the Postgres major for a dump |
 //! | `template` | the empty cluster in which restores start |
@@ -50,6 +51,7 @@ mod template;
 mod tests;
 mod tree;
 mod trim;
+mod upload;
 mod workflow;
 
 pub use self::error::ImportError;
@@ -57,12 +59,13 @@ pub use self::progress::{Progress, Step};
 pub use self::restore::{ErrorPolicy, release_programs};
 pub use self::script::ScriptError;
 pub use self::source::ImportSource;
+pub use self::upload::{Sent, Upload, UploadSender};
 
 use self::context::Context;
 use self::progress::ProgressSender;
 
 /// The request for a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct ImportRequest {
     /// Its id, which must be unused.
     pub id: SnapshotId,

@@ -12,6 +12,7 @@
 //! | `GET /v1/snapshots/{id}` | [`SnapshotView`] with `applied` |
 //! | `DELETE /v1/snapshots/{id}?force=true` | nothing |
 //! | `POST /v1/snapshots/import` | takes an [`ImportBody`]; the [`JobView`] of its job, with status 202 |
+//! | `PUT /v1/jobs/{id}/upload` | takes the dump of a job with an `upload` as its source; [`JobView`] once the job has all of it, or has ended |
 //! | `GET /v1/snapshots/explain?project=P&gitref=REF` | [`ExplainView`] |
 //! | `GET /v1/jobs` | list of [`JobView`] in the order of their numbers |
 //! | `GET /v1/jobs/{id}` | [`JobView`] |
@@ -34,11 +35,10 @@
 //! [`ConnectionView`]: crate::control::model::ConnectionView
 //! [`UsersView`]: crate::control::model::UsersView
 
-use std::path::PathBuf;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::control::model::{OrderSource as ImportSource, UploadInfo};
 pub use crate::import::ErrorPolicy;
 
 /// The query of `GET /v1/instances`. Without a limit, the answer has all selected instances.
@@ -122,17 +122,6 @@ pub struct ImportBody {
     pub errors: ErrorPolicy,
 }
 
-/// The source of an import: `{"data_dir": "/path"}` or `{"dump": "/path"}`, absolute, on the daemon's
-/// machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ImportSource {
-    /// The data directory of a Postgres that was shut down cleanly.
-    DataDir(PathBuf),
-    /// A dump in any format of pg_dump, compressed or not.
-    Dump(PathBuf),
-}
-
 /// The body of a failed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
@@ -158,6 +147,8 @@ pub struct ErrorInfo {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use serde_json::{from_value, json, to_value};
 
     use super::*;
@@ -179,5 +170,11 @@ mod tests {
         let short = from_value::<ImportBody>(short).unwrap();
         assert_eq!(short.source, ImportSource::Dump(PathBuf::from("/x")));
         assert_eq!(short.errors, ErrorPolicy::Default);
+        let sent = json!({"id": "i", "project": "p", "source": {"upload": {"name": "-"}}});
+        let sent = from_value::<ImportBody>(sent).unwrap();
+        let ImportSource::Upload(upload) = sent.source else {
+            panic!("{sent:?}");
+        };
+        assert_eq!((upload.name, upload.bytes), (PathBuf::from("-"), None));
     }
 }

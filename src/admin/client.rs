@@ -1,10 +1,11 @@
 //! The commands' side of the admin socket.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
@@ -17,6 +18,7 @@ use tokio::task::JoinHandle;
 use super::api::{ErrorBody, ErrorInfo};
 
 mod jobs;
+mod uploads;
 
 /// The longest answer, and the longest line of a job's events.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -56,6 +58,9 @@ pub enum AdminError {
         #[source]
         source: std::io::Error,
     },
+    /// The dump that was to be sent could not be read.
+    #[error("cannot read the dump")]
+    Dump(#[source] io::Error),
     /// The daemon ended, or does not speak HTTP.
     #[error("lost the connection to the daemon")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -102,6 +107,14 @@ impl AdminError {
             _ => None,
         }
     }
+}
+
+/// The body of a request.
+type Body = BoxBody<Bytes, io::Error>;
+
+/// A body that is in memory.
+fn whole(body: Bytes) -> Body {
+    Full::new(body).map_err(|never| match never {}).boxed()
 }
 
 /// The task that drives one HTTP connection. It ends when this is dropped.
@@ -158,7 +171,7 @@ impl AdminClient {
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, AdminError> {
         let exchange = async {
-            let (response, _connection) = self.open(method, path, body).await?;
+            let (response, _connection) = self.open(method, path, whole(body)).await?;
             let body = accepted(response).await?.into_body();
             collect(body).await
         };
@@ -176,7 +189,7 @@ impl AdminClient {
         &self,
         method: Method,
         path: &str,
-        body: Bytes,
+        body: Body,
     ) -> Result<(Response<Incoming>, ConnectionTask), AdminError> {
         let stream = UnixStream::connect(&self.socket)
             .await
@@ -193,13 +206,13 @@ impl AdminClient {
             .uri(path)
             .header(hyper::header::HOST, "multidb")
             .header(hyper::header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
+            .body(body)
             .map_err(|error| AdminError::Broken(error.into()))?;
         let response = sender.send_request(request).await.map_err(broken)?;
         Ok((response, task))
     }
 
-    fn no_connection(&self, source: std::io::Error) -> AdminError {
+    fn no_connection(&self, source: io::Error) -> AdminError {
         let socket = self.socket.clone();
         match source.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => AdminError::NotRunning { socket },

@@ -1,5 +1,7 @@
 //! `multidb snapshot import`.
 
+mod dump;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -10,10 +12,11 @@ use jiff::tz::TimeZone;
 use multidb_store::{ProjectName, SnapshotId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::dump::{LocalDump, is_local};
 use super::table::{moment, size};
 use super::{Invocation, job, progress};
 use crate::admin::api::{ErrorPolicy, ImportBody, ImportSource};
-use crate::admin::client::{AdminClient, escaped};
+use crate::admin::client::{AdminClient, AdminError, escaped};
 use crate::control::model::{JobView, SnapshotView};
 
 /// Starts an import.
@@ -37,7 +40,7 @@ pub(super) struct ImportArgs {
     postgres_major: Option<u16>,
     #[command(flatten)]
     errors: ErrorArgs,
-    /// Print the job that imports, and do not wait for it
+    /// Print the job that imports, and do not wait for it; a dump that this command must send is sent first
     #[arg(long)]
     detach: bool,
 }
@@ -48,7 +51,8 @@ struct SourceArgs {
     /// The data directory of a Postgres that was shut down cleanly; it is only read
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// What pg_dump or pg_dumpall made, in any format; compressed by gzip, zstd, xz, lz4 or bzip2 too
+    /// What pg_dump or pg_dumpall made, in any format; compressed by gzip, zstd, xz, lz4 or bzip2 too. `-` is the
+    /// standard input
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
     /// A running Postgres: not in the help, since it is not available in this version
@@ -96,10 +100,16 @@ fn taken_at(text: &str) -> Result<Timestamp, String> {
 }
 
 impl SourceArgs {
-    fn into_source(self) -> anyhow::Result<ImportSource> {
+    /// The source as the daemon is told, and the dump if it is sent.
+    fn into_source(self) -> anyhow::Result<(ImportSource, Option<LocalDump>)> {
         match (self.data_dir, self.dump) {
-            (Some(dir), _) => Ok(ImportSource::DataDir(existing(&dir)?)),
-            (_, Some(dump)) => Ok(ImportSource::Dump(existing(&dump)?)),
+            (Some(dir), _) => Ok((ImportSource::DataDir(existing(&dir)?), None)),
+            (_, Some(dump)) if is_local(&dump) => {
+                let opened = LocalDump::open(&dump);
+                let dump = opened.with_context(|| format!("cannot open {}", dump.display()))?;
+                Ok((ImportSource::Upload(dump.info.clone()), Some(dump)))
+            }
+            (_, Some(dump)) => Ok((ImportSource::Dump(existing(&dump)?), None)),
             _ => bail!(
                 "--from-url is not available in this version of multidb; \
                  make a dump with pg_dump and import it with --dump"
@@ -115,28 +125,34 @@ fn existing(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 pub(super) async fn run(args: ImportArgs, invocation: &Invocation) -> anyhow::Result<()> {
-    let body = ImportBody {
+    let (source, dump) = args.source.into_source()?;
+    let mut body = ImportBody {
         id: args.id.to_string(),
         project: args.project.to_string(),
-        source: args.source.into_source()?,
+        source,
         taken_at: args.taken_at,
         postgres_major: args.postgres_major,
         errors: args.errors.policy(),
     };
     let client = invocation.client()?;
-    if args.detach {
-        let job: JobView = client.post(IMPORT, &body).await?;
-        return invocation.output.show(&job, job::summary);
-    }
     // Before the job starts: a signal that comes meanwhile is seen once its number is known.
     let mut interrupts = Interrupts::listen()?;
-    let started: JobView = client.post(IMPORT, &body).await?;
-    let followed = tokio::select! {
-        followed = progress::follow(&client, started.id) => followed?,
-        () = interrupts.next() => return cancel(&client, started.id, &mut interrupts).await,
+    let (started, dump) = start(&client, &mut body, dump).await?;
+    let id = started.id;
+    let finished = finish(&client, started, dump, args.detach);
+    // It goes on sending until the job is cancelled: a dump that is cut off fails its job.
+    tokio::pin!(finished);
+    let job = tokio::select! {
+        finished = &mut finished => finished?,
+        () = interrupts.next() => return cancel(&client, id, &mut interrupts).await,
     };
-    if let Some(error) = job::failure(&followed) {
+    if job.is_ended()
+        && let Some(error) = job::failure(&job)
+    {
         return Err(error);
+    }
+    if args.detach {
+        return invocation.output.show(&job, job::summary);
     }
     let path = format!("/v1/snapshots/{}", escaped(&body.id));
     let imported: SnapshotView = client.get(&path).await?;
@@ -146,6 +162,60 @@ pub(super) async fn run(args: ImportArgs, invocation: &Invocation) -> anyhow::Re
         ..imported
     };
     invocation.output.show(&snapshot, summary)
+}
+
+/// Starts the job. A dump that the daemon cannot open is sent to it, if this process can.
+async fn start(
+    client: &AdminClient,
+    body: &mut ImportBody,
+    dump: Option<LocalDump>,
+) -> anyhow::Result<(JobView, Option<LocalDump>)> {
+    let refused = match client.post(IMPORT, &*body).await {
+        Err(AdminError::Refused(refused)) if refused.code == "dump_unreadable" => refused,
+        started => return Ok((started?, dump)),
+    };
+    let ImportSource::Dump(path) = &body.source else {
+        return Err(AdminError::Refused(refused).into());
+    };
+    let Ok(dump) = LocalDump::open(path) else {
+        return Err(AdminError::Refused(refused).into());
+    };
+    body.source = ImportSource::Upload(dump.info.clone());
+    Ok((client.post(IMPORT, &*body).await?, Some(dump)))
+}
+
+/// Sends the dump, and waits for the end of the job unless it is detached.
+async fn finish(
+    client: &AdminClient,
+    job: JobView,
+    dump: Option<LocalDump>,
+    detach: bool,
+) -> anyhow::Result<JobView> {
+    let Some(dump) = dump else {
+        return match detach {
+            true => Ok(job),
+            false => progress::follow(client, job.id).await,
+        };
+    };
+    let name = dump.info.name;
+    let send = client.send_dump(job.id, dump.content);
+    let failed = || format!("cannot send {} to job {}", name.display(), job.id);
+    if detach {
+        return send.await.with_context(failed);
+    }
+    let follow = progress::follow(client, job.id);
+    tokio::pin!(send, follow);
+    tokio::select! {
+        followed = &mut follow => followed,
+        sent = &mut send => {
+            // The job knows best, except for what was wrong here.
+            let followed = follow.await;
+            match sent {
+                Err(error @ AdminError::Dump(_)) => Err(error).with_context(failed),
+                _ => followed,
+            }
+        }
+    }
 }
 
 /// Cancels the import after a Ctrl-C. A second one ends the wait for the clean-up.

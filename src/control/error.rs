@@ -3,6 +3,9 @@
 //! Each has a message (`Display`), a stable [`code`](ControlError::code), and for people a detail.
 //! A face adds its own status and hints: `admin/server/failure.rs` for HTTP.
 
+use std::io;
+use std::path::PathBuf;
+
 use actix::MailboxError;
 use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::{CloneError, RuntimeError};
@@ -59,6 +62,21 @@ pub enum ControlError {
     /// The id of the new snapshot is taken.
     #[error("snapshot \"{0}\" exists")]
     SnapshotExists(SnapshotId),
+    /// The daemon cannot open the dump, which its client may be able to.
+    #[error("cannot open {}", .path.display())]
+    DumpUnreadable {
+        /// The dump.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The job waits for no dump, or has it already.
+    #[error("job {0} waits for no dump")]
+    NoDumpExpected(JobId),
+    /// The dump that a client sent ended early, so that its job fails.
+    #[error("the dump for job {0} ended early")]
+    DumpIncomplete(JobId),
     /// The registry of jobs did not carry out the request.
     #[error(transparent)]
     Job(JobError),
@@ -152,6 +170,9 @@ impl ControlError {
             Self::ProjectNeeded { .. } => "project_needed",
             Self::SnapshotInUse { .. } => "snapshot_in_use",
             Self::SnapshotExists(_) => "snapshot_exists",
+            Self::DumpUnreadable { .. } => "dump_unreadable",
+            Self::NoDumpExpected(_) => "no_dump_expected",
+            Self::DumpIncomplete(_) => "dump_incomplete",
             Self::Job(JobError::Ended { .. }) => "job_ended",
             Self::Job(JobError::SnapshotBusy { .. }) => "snapshot_busy",
             Self::Job(JobError::QueueFull { .. }) => "job_queue_full",

@@ -1,12 +1,17 @@
 //! Jobs: started, listed, followed and cancelled.
 
+use std::fs;
+use std::path::PathBuf;
+
 use multidb_actors::snapshot_index::ListSnapshots;
 use multidb_store::{JobFailure, JobId, JobKind, JobRecord};
 use tokio::sync::watch;
 
 use super::access::{Action, Caller, authorize};
-use super::model::{ImportOrder, JobErrorView, JobView};
+use super::model::{ImportOrder, JobErrorView, JobView, OrderSource, UploadInfo};
+use super::uploads::Uploads;
 use super::{Control, ControlError, default_branch};
+use crate::import::{ImportSource, Upload};
 use crate::jobs::{self, JobContext, NewJob};
 
 /// The status of one job, as it changes.
@@ -28,13 +33,28 @@ impl JobUpdates {
 }
 
 impl Control {
-    /// Starts a job that imports a snapshot.
+    /// Starts a job that imports a snapshot. A dump that is to be sent then goes to [`send_dump`](Self::send_dump).
     pub async fn start_import(
         &self,
         caller: &Caller,
         order: ImportOrder,
     ) -> Result<JobView, ControlError> {
-        let request = self.import_request(caller, order)?;
+        let (source, upload) = match order.source.clone() {
+            OrderSource::DataDir(path) => (ImportSource::DataDir(path), None),
+            OrderSource::Dump(path) => (ImportSource::Dump(path), None),
+            OrderSource::Upload(UploadInfo {
+                name,
+                bytes,
+                modified_at,
+            }) => {
+                let (upload, sender) = Upload::new(name, bytes, modified_at);
+                (ImportSource::Upload(upload), Some(Uploads::expect(sender)))
+            }
+        };
+        let request = self.import_request(caller, order, source)?;
+        if let ImportSource::Dump(path) = &request.source {
+            check_readable(path.clone()).await?;
+        }
         let all = self.deps.index.send(ListSnapshots).await?;
         if all.iter().any(|snapshot| snapshot.id == request.id) {
             return Err(ControlError::SnapshotExists(request.id));
@@ -46,7 +66,11 @@ impl Control {
         };
         tracing::info!(snapshot = %request.id, %caller, "starting an import");
         let (importer, index) = (self.deps.importer.clone(), self.deps.index.clone());
+        let (expect, arrival) = upload.unzip();
         let work = move |context: JobContext| async move {
+            if let Some(arrival) = arrival {
+                arrival.wait(context.cancelled()).await?;
+            }
             let (project, id) = (request.project.clone(), request.id.clone());
             jobs::import(importer, request, context.clone()).await?;
             if let Some(warning) = default_branch::misfit(&index, project, &id).await {
@@ -55,6 +79,9 @@ impl Control {
             Ok(())
         };
         let job = self.deps.jobs.start(new, work).await?;
+        if let Some(expect) = expect {
+            expect(&self.uploads, job.id);
+        }
         Ok(view(&job))
     }
 
@@ -89,7 +116,22 @@ impl Control {
     }
 }
 
-fn view(job: &JobRecord) -> JobView {
+/// Refuses a dump that the daemon cannot open, before there is a job for it: its client may be able to.
+async fn check_readable(path: PathBuf) -> Result<(), ControlError> {
+    let opened = tokio::task::spawn_blocking(move || {
+        // Trusted path: the administrator has named this dump.
+        let metadata = fs::metadata(&path);
+        let opened = metadata.and_then(|metadata| match metadata.is_file() {
+            // Trusted path: as above.
+            true => fs::File::open(&path).map(drop),
+            false => Ok(()),
+        });
+        opened.map_err(|source| ControlError::DumpUnreadable { path, source })
+    });
+    opened.await.unwrap_or(Err(ControlError::ActorEnded))
+}
+
+pub(super) fn view(job: &JobRecord) -> JobView {
     JobView {
         id: job.id.number(),
         kind: job.kind.name().to_owned(),

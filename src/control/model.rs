@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use multidb_store::{DiskFault, PassedError, ProjectName, SnapshotId};
 use serde::{Deserialize, Serialize};
 
-use crate::import::{ErrorPolicy, ImportSource};
+use crate::import::ErrorPolicy;
 
 pub use multidb_actors::instance_table::InstanceFilter;
 
@@ -22,13 +22,40 @@ pub struct ImportOrder {
     /// Its project.
     pub project: ProjectName,
     /// The data directory or dump.
-    pub source: ImportSource,
+    pub source: OrderSource,
     /// When the data was taken; read from the source without it.
     pub taken_at: Option<Timestamp>,
     /// The major version of Postgres to restore a dump with; that of the dump without it.
     pub postgres_major: Option<u16>,
     /// What is done at an error of a dump's statement.
     pub errors: ErrorPolicy,
+}
+
+/// The source of an import: `{"data_dir": "/path"}` or `{"dump": "/path"}`, absolute, on the daemon's machine; or
+/// `{"upload": {"name": "-"}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderSource {
+    /// The data directory of a Postgres that was shut down cleanly.
+    DataDir(PathBuf),
+    /// A dump in any format of pg_dump, compressed or not.
+    Dump(PathBuf),
+    /// A dump in one file, which the client sends to the job that imports it.
+    Upload(UploadInfo),
+}
+
+/// A dump that a client sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UploadInfo {
+    /// Its path at the client, or `-`, for people.
+    pub name: PathBuf,
+    /// Its size, if it is known.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    /// The time of the file, if it is one.
+    #[serde(default)]
+    pub modified_at: Option<Timestamp>,
 }
 
 /// The daemon.

@@ -12,7 +12,7 @@ use multidb_store::{ProjectName, SnapshotId, SnapshotRecord, error_chain};
 use super::access::{Action, Caller, Resource, authorize};
 use super::model::{ExplainView, ImportOrder, SnapshotView, UnconfirmedView, VerdictView};
 use super::{Control, ControlError};
-use crate::import::{ImportRequest, MigrationsQuery, ProjectImport};
+use crate::import::{ImportRequest, ImportSource, MigrationsQuery, ProjectImport};
 
 /// The word that stands for the newest snapshot in a user name.
 const LATEST: &str = "latest";
@@ -99,6 +99,7 @@ impl Control {
         &self,
         caller: &Caller,
         order: ImportOrder,
+        source: ImportSource,
     ) -> Result<ImportRequest, ControlError> {
         let name = self.project(Some(&order.project))?;
         let resource = Resource::Project(&name);
@@ -114,7 +115,7 @@ impl Control {
         Ok(ImportRequest {
             id: order.id,
             project: name,
-            source: order.source,
+            source,
             taken_at: order.taken_at,
             postgres_major: order.postgres_major,
             errors: order.errors,

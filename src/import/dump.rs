@@ -10,7 +10,7 @@ pub(super) mod tests;
 mod text;
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -23,6 +23,7 @@ use self::detect::{Detected, detect};
 use self::header::ArchiveHeader;
 pub(super) use self::tar::TarCheck;
 use super::error::{ImportError, refused, tree_error};
+use super::upload::Upload;
 use crate::fsutil::beneath::Directory;
 
 /// The format of a dump.
@@ -52,12 +53,14 @@ pub(super) struct Dump {
     pub(super) database: Option<Vec<u8>>,
     /// The time in the dump, or else the modification time of the file.
     pub(super) made_at: Timestamp,
-    /// The size of the file, 0 for a directory.
+    /// The size of the file, 0 if it is not known.
     pub(super) bytes: u64,
     /// The bytes that were read from the file.
     pub(super) bytes_read: Arc<AtomicU64>,
     /// The content of a file, until it is read.
     content: Option<Content>,
+    /// The client's side of it, if it is sent.
+    upload: Option<Upload>,
 }
 
 impl Dump {
@@ -74,13 +77,31 @@ impl Dump {
         // Trusted path: as above.
         let file = File::open(path).map_err(failed)?;
         let bytes_read = Arc::new(AtomicU64::new(0));
-        let content = Content::open(file, bytes_read.clone()).map_err(failed)?;
+        let content = Content::open(Box::new(file), bytes_read.clone()).map_err(failed)?;
         let detected = detect(path, content.head(), content.was_utf16())?;
         Ok(Self {
             bytes: metadata.len(),
             bytes_read,
             content: Some(content),
             ..Self::new(path, modified, detected)
+        })
+    }
+
+    /// Waits for the head of a dump that a client sends. Blocks.
+    pub(super) fn receive(upload: Upload) -> Result<Self, ImportError> {
+        let path = upload.name().to_owned();
+        let bytes_read = Arc::new(AtomicU64::new(0));
+        let reader = Box::new(upload.read());
+        let content = Content::open(reader, bytes_read.clone())
+            .map_err(|error| read_error(&path, Some(&upload), error))?;
+        let detected = detect(&path, content.head(), content.was_utf16())?;
+        let modified = upload.modified_at.unwrap_or_else(Timestamp::now);
+        Ok(Self {
+            bytes: upload.bytes.unwrap_or_default(),
+            bytes_read,
+            content: Some(content),
+            upload: Some(upload),
+            ..Self::new(&path, modified, detected)
         })
     }
 
@@ -126,11 +147,27 @@ impl Dump {
             bytes: 0,
             bytes_read: Arc::default(),
             content: None,
+            upload: None,
         }
+    }
+
+    /// The error of reading its content.
+    pub(super) fn read_error(&self, error: io::Error) -> ImportError {
+        read_error(&self.path, self.upload.as_ref(), error)
     }
 
     /// Takes the content out, to be read once. A dump in directory format has none.
     pub(super) fn read(&mut self) -> Option<Chunks> {
         self.content.take().map(Content::read)
     }
+}
+
+/// The error of reading a dump. Whatever a decoder makes of it, one that was cut off is told as such.
+fn read_error(path: &Path, upload: Option<&Upload>, error: io::Error) -> ImportError {
+    if upload.is_some_and(Upload::is_cut_off) {
+        return ImportError::CutOff {
+            path: path.to_owned(),
+        };
+    }
+    ImportError::io("read", path, error)
 }

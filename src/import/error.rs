@@ -97,6 +97,12 @@ pub enum ImportError {
         #[source]
         source: io::Error,
     },
+    /// A dump that a client sends ended before the client said so.
+    #[error("cannot import {}: the dump ended early, since the client disconnected", .path.display())]
+    CutOff {
+        /// The dump, by its name at the client.
+        path: PathBuf,
+    },
     /// The caller cancelled it or has gone, or the daemon stops.
     #[error("the import was cancelled")]
     Cancelled,
@@ -183,6 +189,10 @@ impl ImportError {
                 source: ScriptError::MetaCommand { .. },
                 ..
             } => Some("Remove the command from the dump.".to_owned()),
+            Self::CutOff { .. } => Some(
+                "Import it again; the client must stay until it has sent all of the dump."
+                    .to_owned(),
+            ),
             Self::Statement(error) if self.disk_fault().is_none() => Some(error.hint()),
             Self::Script { .. } => Some("Make the dump again.".to_owned()),
             Self::Clone(CloneError::NoSpace { .. }) => Some(

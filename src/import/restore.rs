@@ -77,7 +77,7 @@ async fn feed_plain(dump: &mut Dump, runner: &mut ScriptRunner<'_>) -> Result<()
         return Ok(());
     };
     while let Some(chunk) = chunks.recv().await {
-        let chunk = chunk.map_err(|source| ImportError::io("read", &dump.path, source))?;
+        let chunk = chunk.map_err(|error| dump.read_error(error))?;
         runner.push(&chunk).await?;
     }
     Ok(())

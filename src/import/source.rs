@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use multidb_store::PassedErrors;
-use serde::{Deserialize, Serialize};
 
 pub(super) use self::contents::{MAY_BE_EMPTY, Part};
 use self::data_dir::DataDir;
@@ -19,21 +18,24 @@ use super::cluster::Cluster;
 use super::context::Context;
 use super::dump::Dump;
 use super::error::ImportError;
+use super::upload::Upload;
 
 /// The source of a snapshot, as requested.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone)]
 pub enum ImportSource {
     /// A data directory whose server was stopped cleanly.
     DataDir(PathBuf),
     /// A dump: plain SQL, or pg_dump's custom, directory or tar format.
     Dump(PathBuf),
+    /// A dump in one file, which a client sends.
+    Upload(Upload),
 }
 
 impl ImportSource {
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::DataDir(path) | Self::Dump(path) => path,
+            Self::Upload(upload) => upload.name(),
         }
     }
 
@@ -42,6 +44,7 @@ impl ImportSource {
         match self {
             Self::DataDir(path) => format!("data directory {}", path.display()),
             Self::Dump(path) => format!("dump {}", path.display()),
+            Self::Upload(upload) => format!("dump {}, sent by a client", upload.name().display()),
         }
     }
 }
@@ -64,19 +67,31 @@ pub(super) struct LoadedSource {
 impl Source {
     /// Opens and checks the requested source. Changes nothing in it.
     pub(super) async fn open(context: &Context) -> Result<Self, ImportError> {
-        let path = resolve(context, context.source_path()).await?;
         match &context.request.source {
-            ImportSource::DataDir(_) => {
+            ImportSource::DataDir(path) => {
+                let path = resolve(context, path).await?;
                 let data_dir = DataDir::open(context, path).await?;
                 Ok(Self::DataDir(Box::new(data_dir)))
             }
-            ImportSource::Dump(_) => {
-                // Not tracked, so that the cleanup does not wait for it: it only reads, and a FIFO
-                // may never have data.
-                let dump = tokio::task::spawn_blocking(move || Dump::open(&path)).await??;
-                Ok(Self::Dump(Box::new(dump)))
+            ImportSource::Dump(path) => {
+                let path = resolve(context, path).await?;
+                Self::open_dump(move || Dump::open(&path)).await
+            }
+            ImportSource::Upload(upload) => {
+                let upload = upload.clone();
+                Self::open_dump(move || Dump::receive(upload)).await
             }
         }
+    }
+
+    /// Reads the head of a dump.
+    async fn open_dump(
+        open: impl FnOnce() -> Result<Dump, ImportError> + Send + 'static,
+    ) -> Result<Self, ImportError> {
+        // Not tracked, so that the cleanup does not wait for it: it only reads, and a FIFO or a client may
+        // never have data.
+        let dump = tokio::task::spawn_blocking(open).await??;
+        Ok(Self::Dump(Box::new(dump)))
     }
 
     /// Copies or restores it into the data directory of the snapshot, and starts a server there.

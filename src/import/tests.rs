@@ -7,3 +7,4 @@ mod failures;
 mod fixture;
 mod hostile;
 mod replication;
+mod upload;

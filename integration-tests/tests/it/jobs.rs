@@ -246,8 +246,10 @@ fn failed_import_is_explained_by_its_job() {
     let attached = run(&mut harness.import_command("broken"));
     assert_eq!(attached.code, Some(1), "{attached:?}");
     assert!(attached.stderr.contains("slow.sql"), "{attached:?}");
+    assert!(attached.stderr.contains("cannot open "), "{attached:?}");
+    // It was refused before there was a job.
     let listed = harness.daemon.cli(&["job", "ls"]);
-    assert_eq!(listed.ok().matches("failed").count(), 2, "{listed:?}");
+    assert_eq!(listed.ok().matches("failed").count(), 1, "{listed:?}");
     harness.assert_nothing_left();
 }
 

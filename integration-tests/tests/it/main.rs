@@ -44,6 +44,7 @@ mod shutting_down;
 mod surviving;
 mod tidy;
 mod untrusted_answers;
+mod uploading;
 mod watchdog;
 mod write_storm;
 

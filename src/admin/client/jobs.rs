@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::Method;
 use tokio::time::timeout;
 
-use super::{ANSWER_BYTES_MAX, AdminClient, AdminError, accepted, decode};
+use super::{ANSWER_BYTES_MAX, AdminClient, AdminError, accepted, decode, whole};
 use crate::control::model::JobView;
 
 /// The daemon repeats a job's status every second; one that is silent for so long hangs.
@@ -23,7 +23,7 @@ impl AdminClient {
         mut on_status: impl FnMut(&JobView),
     ) -> Result<JobView, AdminError> {
         let path = format!("/v1/jobs/{id}/events");
-        let opened = self.open(Method::GET, &path, Bytes::new());
+        let opened = self.open(Method::GET, &path, whole(Bytes::new()));
         let (response, _carrier) = self.in_time(opened).await??;
         let mut stream = accepted(response).await?.into_body();
         let mut buffer = BytesMut::new();

@@ -1,6 +1,7 @@
 //! The one map from errors to HTTP status and JSON.
 
 use std::fmt::{self, Display};
+use std::io;
 use std::str::FromStr;
 
 use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
@@ -72,12 +73,14 @@ fn status(error: &ControlError) -> StatusCode {
         | ControlError::Job(JobError::NotFound { .. })
         | ControlError::Recover(RecoverError::NothingToRecover { .. })
         | ControlError::Instance(InstanceError::Deleted) => StatusCode::NOT_FOUND,
-        ControlError::ProjectNeeded { .. } | ControlError::InvalidArgument(_) => {
-            StatusCode::BAD_REQUEST
-        }
+        ControlError::ProjectNeeded { .. }
+        | ControlError::InvalidArgument(_)
+        | ControlError::DumpUnreadable { .. }
+        | ControlError::DumpIncomplete(_) => StatusCode::BAD_REQUEST,
         ControlError::NoProject
         | ControlError::SnapshotInUse { .. }
         | ControlError::SnapshotExists(_)
+        | ControlError::NoDumpExpected(_)
         | ControlError::Job(
             JobError::Ended { .. }
             | JobError::SnapshotBusy { .. }
@@ -186,6 +189,11 @@ fn hint(error: &ControlError) -> Option<String> {
         ControlError::NoSuchSnapshot(_) => "\"multidb snapshot ls\" lists the snapshots.",
         ControlError::NoSuchJob(_) => "\"multidb job ls\" lists the jobs.",
         ControlError::SnapshotExists(_) => "Choose another id, or remove that snapshot first.",
+        ControlError::DumpUnreadable { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            "Let the user that the daemon runs as read it; a dump in one file can also be sent, with --dump -."
+        }
         ControlError::Job(JobError::SnapshotBusy { .. }) => {
             "Wait for that job with \"multidb job wait\", or choose another id."
         }

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, get, post, web};
+use actix_web::{HttpResponse, get, post, put, web};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use multidb_store::JobId;
 
 use super::failure::{Answer, Failure, parse};
 use super::{CALLER, Service};
-use crate::admin::api::{ImportBody, ImportSource as Source};
+use crate::admin::api::ImportBody;
 use crate::control::JobUpdates;
 use crate::control::model::{ImportOrder, JobView};
-use crate::import::ImportSource;
 
 /// The longest silence of a job's events. A client that hung up is noticed by the next one.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -23,6 +22,7 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
         .service(list)
         .service(show)
         .service(events)
+        .service(upload)
         .service(cancel);
 }
 
@@ -37,10 +37,7 @@ fn order(body: ImportBody) -> Result<ImportOrder, Failure> {
     Ok(ImportOrder {
         id: parse(&body.id)?,
         project: parse(&body.project)?,
-        source: match body.source {
-            Source::DataDir(path) => ImportSource::DataDir(path),
-            Source::Dump(path) => ImportSource::Dump(path),
-        },
+        source: body.source,
         taken_at: body.taken_at,
         postgres_major: body.postgres_major,
         errors: body.errors,
@@ -61,6 +58,12 @@ async fn show(id: web::Path<JobId>, control: Service) -> Answer<JobView> {
 async fn cancel(id: web::Path<JobId>, control: Service) -> Answer<JobView> {
     let cancelled = control.cancel_job(&CALLER, *id);
     Ok(web::Json(cancelled.await?))
+}
+
+#[put("/v1/jobs/{id}/upload")]
+async fn upload(id: web::Path<JobId>, body: web::Payload, control: Service) -> Answer<JobView> {
+    let sent = control.send_dump(&CALLER, *id, body);
+    Ok(web::Json(sent.await?))
 }
 
 #[get("/v1/jobs/{id}/events")]

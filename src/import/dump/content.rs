@@ -1,6 +1,5 @@
 //! The bytes of a dump in one file, decompressed and as UTF-8, read on a thread of their own.
 
-use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,10 +28,13 @@ pub(super) struct Content {
 
 impl Content {
     /// Detects the compression and the encoding, and reads the head. `bytes_read` then counts the bytes that are read
-    /// from the file itself. Blocks.
-    pub(super) fn open(file: File, bytes_read: Arc<AtomicU64>) -> io::Result<Self> {
+    /// from the source itself. Blocks.
+    pub(super) fn open(
+        source: Box<dyn Read + Send>,
+        bytes_read: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
         let counted: Box<dyn Read + Send> = Box::new(Counted {
-            file,
+            source,
             bytes: bytes_read,
         });
         let compressed = BufReader::with_capacity(CHUNK_BYTES, counted);
@@ -66,15 +68,15 @@ impl Content {
     }
 }
 
-/// Counts the bytes that are read from a file.
+/// Counts the bytes that are read from a source.
 struct Counted {
-    file: File,
+    source: Box<dyn Read + Send>,
     bytes: Arc<AtomicU64>,
 }
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
+        let read = self.source.read(buffer)?;
         self.bytes.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }

@@ -40,14 +40,18 @@ async fn run_to_end(host: &dyn PostgresHost, run: &ProgramRun) -> Result<(), Imp
     Err(failure("pg_restore", &output))
 }
 
-/// Waits for the program. Once it has ended, the rest of its input is not needed.
+/// Waits for the program, and for the end of its input: what follows the archive is of no use to it, but
+/// tells whether the dump is complete.
 async fn until_program_ends(
     program: impl Future<Output = Result<(), ImportError>>,
     input: impl Future<Output = Result<(), ImportError>>,
 ) -> Result<(), ImportError> {
     tokio::pin!(program, input);
     tokio::select! {
-        ended = &mut program => ended,
+        ended = &mut program => {
+            ended?;
+            input.await
+        }
         fed = &mut input => {
             fed?;
             program.await
@@ -60,16 +64,18 @@ async fn feed_archive(dump: &mut Dump, fifo: &Path) -> Result<(), ImportError> {
     let Some(mut chunks) = dump.read() else {
         return Ok(());
     };
-    let mut writer = open_writer(fifo).await?;
+    let mut writer = Some(open_writer(fifo).await?);
     let mut tar = (dump.format == DumpFormat::Tar).then(TarCheck::new);
     while let Some(chunk) = chunks.recv().await {
-        let chunk = chunk.map_err(|source| ImportError::io("read", &dump.path, source))?;
+        let chunk = chunk.map_err(|error| dump.read_error(error))?;
         if let Some(tar) = &mut tar {
             tar.push(&chunk);
         }
-        if writer.write_all(&chunk).await.is_err() {
+        if let Some(open) = &mut writer
+            && open.write_all(&chunk).await.is_err()
+        {
             // pg_restore has read all that it needs, or reports itself what is wrong.
-            return Ok(());
+            writer = None;
         }
     }
     if tar.is_some_and(|tar| !tar.is_complete()) {
