@@ -7,6 +7,7 @@
 mod config;
 mod confirm;
 mod connection;
+mod dedup;
 mod doctor;
 mod errors;
 mod import;
@@ -97,6 +98,9 @@ enum Command {
     /// List, show, wait for and cancel jobs, such as imports
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Show, run, pause and resume the de-duplication of snapshots
+    #[command(subcommand)]
+    Dedup(dedup::DedupCommand),
     /// Add, list and remove users; change passwords
     #[command(subcommand)]
     User(user::UserCommand),
@@ -147,6 +151,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Snapshot(command) => wait(snapshot::run(command, &invocation)),
         Command::Instance(command) => wait(instance::run(command, &invocation)),
         Command::Job(command) => wait(job::run(&command, &invocation)),
+        Command::Dedup(command) => wait(dedup::run(&command, &invocation)),
         Command::User(command) => wait(user::run(command, &invocation)),
         Command::Connection(command) => wait(connection::run(&command, &invocation)),
         Command::Listing(command) => listing::run(&command, &invocation),

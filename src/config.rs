@@ -7,6 +7,7 @@
 //! A leaf: it imports no other module of this crate. `daemon/convert.rs` turns its types into those of
 //! the parts.
 
+mod dedup;
 mod fault;
 mod limits;
 mod lines;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use multidb_actors::limits::Limits;
 use multidb_store::ProjectName;
 
+pub use self::dedup::DedupConfig;
 pub use self::fault::{ConfigFaults, Fault};
 pub use self::listen::ListenAddress;
 pub use self::migrations::{CustomQuery, MigrationsQuery, Preset};
@@ -68,6 +70,8 @@ pub struct Config {
     pub runtime: RuntimeConfig,
     /// How snapshots are cloned.
     pub clone_method: CloneMethod,
+    /// How snapshots come to share their blocks.
+    pub dedup: DedupConfig,
     /// The limits of the actors.
     pub limits: Limits,
     /// A clone must leave at least this much free on the root's file system.
@@ -139,6 +143,7 @@ impl Config {
         let admin_socket = server::admin_socket(&mut top, &root, report);
         let runtime = runtime::read(top.section("runtime", report), report);
         let clone_method = runtime::clone_method(top.section("clone", report), report);
+        let dedup = dedup::read(top.section("dedup", report), report);
         let limits = limits::read(top.section("limits", report), report);
         let postgres_settings = postgres::read(top.section("postgres", report), report);
         let auth = server::auth(top.section("auth", report), &root, &listen, report);
@@ -156,6 +161,7 @@ impl Config {
             admin_socket,
             runtime,
             clone_method,
+            dedup,
             limits: limits.limits,
             disk_reserve_bytes: limits.disk_reserve_bytes,
             fetch_timeout: limits.fetch_timeout,

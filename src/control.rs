@@ -10,7 +10,7 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `snapshots`, `jobs`, `uploads`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `snapshots`, `jobs`, `dedup`, `uploads`, `connections`, `users` | the requests, by noun |
 
 use std::sync::Arc;
 
@@ -27,6 +27,7 @@ use multidb_store::{Layout, ProjectName, Store};
 
 use crate::clone::TreeCloner;
 use crate::config::Config;
+use crate::dedup::Deduplicator;
 use crate::import::Importer;
 use crate::jobs::Registry;
 use crate::runtime::PostgresHost;
@@ -37,6 +38,7 @@ use self::uploads::Uploads;
 pub mod access;
 pub mod advice;
 mod connections;
+mod dedup;
 mod default_branch;
 pub mod error;
 mod instances;
@@ -85,6 +87,8 @@ pub struct ControlDeps {
     pub store: Store,
     /// Does the work of imports.
     pub importer: Arc<Importer>,
+    /// Does the work of de-duplications.
+    pub deduplicator: Arc<Deduplicator>,
     /// The users; none with `auth.method = "trust"`.
     pub users: Option<Arc<LiveUsers>>,
     /// The failed logins.

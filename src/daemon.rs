@@ -34,6 +34,7 @@ use crate::clock::SystemClock;
 use crate::clone::TreeCloner;
 use crate::config::Config;
 use crate::control::{Control, ControlDeps};
+use crate::dedup::Deduplicator;
 use crate::git::GitSource;
 use crate::import::Importer;
 use crate::jobs::Registry;
@@ -124,13 +125,17 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
         sessions: actors.sessions.clone(),
         jobs: jobs.clone(),
         importer: importer.clone(),
+        deduplicator: Arc::new(Deduplicator::open(
+            services.layout.clone(),
+            config.dedup.bandwidth,
+        )),
         store: services.store.clone(),
         users,
         attempts,
         clock: services.clock.clone(),
         started_at: Timestamp::now(),
     });
-    let admin = admin::serve(&config.admin_socket, control)
+    let admin = admin::serve(&config.admin_socket, control.clone())
         .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
     handle_hangups()?;
     let proxy = Proxy::bind(&config.listen)?;
@@ -140,6 +145,8 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
     let accepting = actix_rt::spawn(accepting);
     ready(&config, &services);
     watchdog::start(actors.supervisor.clone());
+    // What the daemon before has not completed.
+    control.dedup_in_background().await;
 
     drain::signal().await?;
     critical.begin_shutdown();

@@ -6,12 +6,16 @@
 //! | [`atomic_file`] | replacing small files in one step, durably |
 //! | [`beneath`] | all work in trees that somebody else can write |
 //! | [`btrfs`] | subvolumes |
+//! | [`dedupe_range`] | equal ranges of two files that share their blocks |
 //! | [`directory`] | creating directories, and renaming complete ones into place |
+//! | [`fiemap`] | the extents of a file |
 //! | [`socket`] | Unix sockets, in place of those of a dead daemon |
 
 pub mod access;
 pub mod beneath;
 pub mod btrfs;
+pub mod dedupe_range;
+pub mod fiemap;
 pub mod socket;
 
 /// They are in the store crate, which needs them too.

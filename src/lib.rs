@@ -18,6 +18,7 @@
 //! | [`logging`] | format and destination of log lines |
 //! | [`jobs`] | long work that outlives the command that began it |
 //! | [`import`] | making snapshots from dumps and data directories |
+//! | [`dedup`] | snapshots that share the blocks that they have in common |
 
 pub mod admin;
 pub mod catalog;
@@ -27,6 +28,7 @@ pub mod clone;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod dedup;
 pub mod fsutil;
 pub mod git;
 pub mod import;

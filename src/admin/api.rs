@@ -18,6 +18,9 @@
 //! | `GET /v1/jobs/{id}` | [`JobView`] |
 //! | `GET /v1/jobs/{id}/events` | a line of JSON for each change, at least each second, until the job has ended: [`JobView`] |
 //! | `POST /v1/jobs/{id}/cancel` | [`JobView`] after the job was cleaned up |
+//! | `GET /v1/dedup` | [`DedupView`] |
+//! | `POST /v1/dedup/run` | list of [`JobView`]: the jobs for what is to be done, with status 202 |
+//! | `POST /v1/dedup/{pause,resume}` | [`DedupView`] |
 //! | `GET /v1/connections` | list of [`ConnectionView`] |
 //! | `DELETE /v1/connections/{id}` | nothing |
 //! | `POST /v1/users/reload` | [`UsersView`] after the file of users was read again |
@@ -31,6 +34,7 @@
 //! [`LogsView`]: crate::control::model::LogsView
 //! [`SnapshotView`]: crate::control::model::SnapshotView
 //! [`JobView`]: crate::control::model::JobView
+//! [`DedupView`]: crate::control::model::DedupView
 //! [`ExplainView`]: crate::control::model::ExplainView
 //! [`ConnectionView`]: crate::control::model::ConnectionView
 //! [`UsersView`]: crate::control::model::UsersView

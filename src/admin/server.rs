@@ -12,6 +12,7 @@ use crate::control::{Caller, Control};
 use crate::fsutil::socket;
 
 mod connections;
+mod dedup;
 mod failure;
 mod instances;
 mod jobs;
@@ -46,6 +47,7 @@ pub fn serve(path: &Path, control: Control) -> io::Result<ServerHandle> {
             .configure(instances::routes)
             .configure(snapshots::routes)
             .configure(jobs::routes)
+            .configure(dedup::routes)
             .configure(connections::routes)
             .default_service(web::to(failure::no_such_path))
     })

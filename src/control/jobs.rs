@@ -67,12 +67,14 @@ impl Control {
         tracing::info!(snapshot = %request.id, %caller, "starting an import");
         let (importer, index) = (self.deps.importer.clone(), self.deps.index.clone());
         let (expect, arrival) = upload.unzip();
+        let control = self.clone();
         let work = move |context: JobContext| async move {
             if let Some(arrival) = arrival {
                 arrival.wait(context.cancelled()).await?;
             }
             let (project, id) = (request.project.clone(), request.id.clone());
             jobs::import(importer, request, context.clone()).await?;
+            control.dedup_in_background().await;
             if let Some(warning) = default_branch::misfit(&index, project, &id).await {
                 context.warn(&warning);
             }

@@ -274,7 +274,7 @@ pub struct VerdictView {
 pub struct JobView {
     /// Its number.
     pub id: u64,
-    /// The kind of its work: `import`.
+    /// The kind of its work: `import` or `dedup`.
     pub kind: String,
     /// The project that it works for.
     pub project: String,
@@ -316,6 +316,50 @@ impl JobView {
     pub fn is_ended(&self) -> bool {
         self.ended_at.is_some()
     }
+}
+
+/// How far snapshots share their blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DedupView {
+    /// Whether it begins by itself, after each import.
+    pub enabled: bool,
+    /// Whether it waits for `dedup resume`.
+    pub paused: bool,
+    /// It reads at most so many bytes a second.
+    pub bandwidth: u64,
+    /// The bytes of all snapshots that were compared.
+    pub bytes_examined: u64,
+    /// The bytes of them whose blocks are those of a newer snapshot.
+    pub bytes_shared: u64,
+    /// The bytes of them that were freed.
+    pub bytes_saved: u64,
+    /// The snapshots by project, newest first.
+    pub snapshots: Vec<SnapshotDedupView>,
+}
+
+/// How far one snapshot shares the blocks of a newer one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotDedupView {
+    /// Its id.
+    pub id: String,
+    /// Its project.
+    pub project: String,
+    /// When its data was taken.
+    pub taken_at: Timestamp,
+    /// The sum of its files' sizes.
+    pub bytes: u64,
+    /// The newer snapshot; none before the first comparison, and for the newest one.
+    pub onto: Option<String>,
+    /// When the comparison was complete; none while it is not.
+    pub finished_at: Option<Timestamp>,
+    /// The bytes that were compared.
+    pub bytes_examined: u64,
+    /// The bytes whose blocks are those of the newer one.
+    pub bytes_shared: u64,
+    /// The bytes of them that were freed.
+    pub bytes_saved: u64,
+    /// Its extents after the comparison.
+    pub extents: Option<u64>,
 }
 
 /// One open session.

@@ -49,11 +49,17 @@ pub(super) struct Shared {
     /// Runs the jobs, apart from the threads of the callers.
     runtime: Handle,
     jobs: Mutex<Jobs>,
-    /// A permit for each job that runs; waiters get them in the order in which they came.
-    pub(super) permits: Arc<Semaphore>,
+    permits: Permits,
     tasks: TaskTracker,
     /// Fires when the daemon stops; each job's token is a child of it.
     stopping: CancellationToken,
+}
+
+/// A permit for each job that runs; waiters get them in the order in which they came.
+struct Permits {
+    work: Arc<Semaphore>,
+    /// Of work that yields to everything else, and may be paused for days.
+    background: Arc<Semaphore>,
 }
 
 /// Guarded by one lock, which is never held across an await.
@@ -94,7 +100,10 @@ impl Registry {
             store,
             runtime,
             jobs: Mutex::new(jobs),
-            permits: Arc::new(Semaphore::new(RUNNING_MAX)),
+            permits: Permits {
+                work: Arc::new(Semaphore::new(RUNNING_MAX)),
+                background: Arc::new(Semaphore::new(1)),
+            },
             tasks: TaskTracker::new(),
             stopping,
         };
@@ -240,6 +249,14 @@ impl Shared {
             job.status.send_replace(record);
         }
         jobs.forget_oldest()
+    }
+
+    /// The permits for jobs of this kind.
+    pub(super) fn permits(&self, kind: JobKind) -> Arc<Semaphore> {
+        match kind {
+            JobKind::Import => self.permits.work.clone(),
+            JobKind::Dedup => self.permits.background.clone(),
+        }
     }
 
     /// Drops a job that was never recorded.

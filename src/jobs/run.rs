@@ -76,11 +76,12 @@ impl Run {
 
     /// A permit to run; none where the job is cancelled before it gets one.
     async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        let permits = self.shared.permits(self.status.borrow().kind);
         tokio::select! {
             biased;
             () = self.cancel.token.cancelled() => None,
             // The semaphore is never closed.
-            permit = self.shared.permits.clone().acquire_owned() => permit.ok(),
+            permit = permits.acquire_owned() => permit.ok(),
         }
     }
 

@@ -47,10 +47,11 @@ impl DaemonBuilder {
             small_disk_bytes: None,
             as_postgres: false,
         };
-        let builder =
-            builder
-                .set("limits", "disk_reserve", "64MiB")
-                .set("limits", "start_timeout", "60s");
+        let builder = builder
+            .set("limits", "disk_reserve", "64MiB")
+            .set("limits", "start_timeout", "60s")
+            // Its jobs would show up beside those of a test.
+            .set_raw("dedup", "enabled", "false");
         match engine {
             Engine::Process => builder.set("runtime", "kind", "process"),
             Engine::Docker => {

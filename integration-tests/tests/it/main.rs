@@ -13,6 +13,7 @@ mod concurrent;
 mod confirming;
 mod corners;
 mod creating;
+mod deduplicating;
 mod docker;
 mod drivers;
 mod errors;

@@ -8,13 +8,14 @@ use crate::ids::{JobId, ProjectName, SnapshotId};
 use crate::records::{JobFailure, JobKind, JobRecord, JobState};
 
 /// The version that is written.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
-/// The first form of a job's record. Frozen: never change it, add a second one.
+/// The form of a job's record. Frozen: never change it, add another one. The versions differ in the kinds that
+/// there are.
 #[derive(Serialize, Deserialize)]
-struct JobRecordV1 {
+struct StoredJob<Kind> {
     id: JobId,
-    kind: KindV1,
+    kind: Kind,
     project: ProjectName,
     snapshot: Option<SnapshotId>,
     state: StateV1,
@@ -27,9 +28,17 @@ struct JobRecordV1 {
     warnings: Vec<String>,
 }
 
+/// The kinds of the first version. Frozen.
 #[derive(Serialize, Deserialize)]
 enum KindV1 {
     Import,
+}
+
+/// The kinds of the second version. Frozen.
+#[derive(Serialize, Deserialize)]
+enum KindV2 {
+    Import,
+    Dedup,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -49,12 +58,30 @@ struct FailureV1 {
     hint: Option<String>,
 }
 
-impl From<JobRecord> for JobRecordV1 {
+impl From<KindV1> for JobKind {
+    fn from(kind: KindV1) -> Self {
+        match kind {
+            KindV1::Import => Self::Import,
+        }
+    }
+}
+
+impl From<KindV2> for JobKind {
+    fn from(kind: KindV2) -> Self {
+        match kind {
+            KindV2::Import => Self::Import,
+            KindV2::Dedup => Self::Dedup,
+        }
+    }
+}
+
+impl From<JobRecord> for StoredJob<KindV2> {
     fn from(record: JobRecord) -> Self {
         Self {
             id: record.id,
             kind: match record.kind {
-                JobKind::Import => KindV1::Import,
+                JobKind::Import => KindV2::Import,
+                JobKind::Dedup => KindV2::Dedup,
             },
             project: record.project,
             snapshot: record.snapshot,
@@ -81,13 +108,11 @@ impl From<JobRecord> for JobRecordV1 {
     }
 }
 
-impl From<JobRecordV1> for JobRecord {
-    fn from(record: JobRecordV1) -> Self {
+impl<Kind: Into<JobKind>> From<StoredJob<Kind>> for JobRecord {
+    fn from(record: StoredJob<Kind>) -> Self {
         Self {
             id: record.id,
-            kind: match record.kind {
-                KindV1::Import => JobKind::Import,
-            },
+            kind: record.kind.into(),
             project: record.project,
             snapshot: record.snapshot,
             state: match record.state {
@@ -119,7 +144,7 @@ impl From<JobRecordV1> for JobRecord {
 ///
 /// The record is larger than any should be.
 pub fn encode_job(record: &JobRecord) -> Result<Vec<u8>, CodecError> {
-    seal(VERSION, &JobRecordV1::from(record.clone()))
+    seal(VERSION, &StoredJob::from(record.clone()))
 }
 
 /// The job's record in these bytes.
@@ -130,7 +155,8 @@ pub fn encode_job(record: &JobRecord) -> Result<Vec<u8>, CodecError> {
 pub fn decode_job(bytes: &[u8]) -> Result<JobRecord, CodecError> {
     let envelope = open(bytes)?;
     match envelope.version {
-        1 => Ok(envelope.decode::<JobRecordV1>()?.into()),
+        1 => Ok(envelope.decode::<StoredJob<KindV1>>()?.into()),
+        2 => Ok(envelope.decode::<StoredJob<KindV2>>()?.into()),
         version => Err(CodecError::Version {
             version,
             newest: VERSION,
@@ -168,21 +194,28 @@ pub(crate) mod tests {
     }
 
     /// Written by the first release with jobs. If this fails, records on users' disks cannot be read.
-    const GOLDEN: &str = include_str!("job-v1.hex");
+    const GOLDEN_V1: &str = include_str!("job-v1.hex");
+    /// Likewise, by the first one with de-duplication.
+    const GOLDEN_V2: &str = include_str!("job-v2.hex");
 
     #[test]
-    fn first_version_of_a_job_record_keeps_its_bytes() {
-        let golden: String = GOLDEN.split_whitespace().collect();
-        assert_eq!(hex(&encode_job(&example_job()).unwrap()), golden);
-        assert_eq!(decode_job(&unhex(GOLDEN)).unwrap(), example_job());
+    fn versions_of_a_job_record_keep_their_bytes() {
+        assert_eq!(decode_job(&unhex(GOLDEN_V1)).unwrap(), example_job());
+        let job = JobRecord {
+            kind: JobKind::Dedup,
+            ..example_job()
+        };
+        let golden: String = GOLDEN_V2.split_whitespace().collect();
+        assert_eq!(hex(&encode_job(&job).unwrap()), golden);
+        assert_eq!(decode_job(&unhex(GOLDEN_V2)).unwrap(), job);
     }
 
     #[test]
     fn newer_job_record_is_refused_by_its_version() {
-        let bytes = seal(2, &JobRecordV1::from(example_job())).unwrap();
+        let bytes = seal(3, &StoredJob::from(example_job())).unwrap();
         let error = decode_job(&bytes).unwrap_err();
         assert!(
-            matches!(error, CodecError::Version { version: 2, .. }),
+            matches!(error, CodecError::Version { version: 3, .. }),
             "{error}"
         );
     }
@@ -197,7 +230,8 @@ pub(crate) mod tests {
             Just(JobState::Cancelled),
         ];
         let text = || prop::option::of(".{0,40}");
-        let identity = (any::<u64>(), name, prop::option::of(name), state);
+        let kind = prop_oneof![Just(JobKind::Import), Just(JobKind::Dedup)];
+        let identity = (any::<u64>(), kind, name, prop::option::of(name), state);
         let progress = (text(), any::<u64>(), any::<Option<u64>>());
         let times = (prop::option::of(any_time()), prop::option::of(any_time()));
         let failure = prop::option::of(("[a-z_]{0,20}", ".{0,40}", text(), text()));
@@ -205,10 +239,10 @@ pub(crate) mod tests {
         (identity, progress, times, failure, warnings).prop_map(
             |(identity, progress, times, failure, warnings)| JobRecord {
                 id: JobId::from_number(identity.0),
-                kind: JobKind::Import,
-                project: identity.1.parse().unwrap(),
-                snapshot: identity.2.map(|name| name.parse().unwrap()),
-                state: identity.3,
+                kind: identity.1,
+                project: identity.2.parse().unwrap(),
+                snapshot: identity.3.map(|name| name.parse().unwrap()),
+                state: identity.4,
                 step: progress.0,
                 bytes_done: progress.1,
                 bytes_total: progress.2,

@@ -43,6 +43,8 @@ pub struct JobRecord {
 pub enum JobKind {
     /// The import of a snapshot.
     Import,
+    /// Snapshots of a project come to share the blocks that they have in common.
+    Dedup,
 }
 
 /// How far a job is.
@@ -78,6 +80,7 @@ impl JobKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Import => "import",
+            Self::Dedup => "dedup",
         }
     }
 }

@@ -1,0 +1,199 @@
+//! De-duplication of snapshots: its status, and its jobs.
+
+use std::sync::Arc;
+
+use multidb_actors::ports::Cloner;
+use multidb_actors::snapshot_index::ListSnapshots;
+use multidb_store::{JobFailure, JobKind, ProjectName, SnapshotRecord, error_chain};
+
+use super::access::{Action, Caller, Resource, authorize};
+use super::jobs::view;
+use super::model::{DedupView, JobView, SnapshotDedupView};
+use super::{Control, ControlError};
+use crate::clone::Method;
+use crate::dedup::{DedupError, Deduplicator};
+use crate::jobs::{JobContext, NewJob, WorkError};
+
+impl Control {
+    /// Shows how far snapshots share their blocks.
+    pub async fn dedup_status(&self, caller: &Caller) -> Result<DedupView, ControlError> {
+        authorize(caller, Action::View, Resource::Daemon, "see the status")?;
+        let snapshots = self.snapshots_by_age().await?;
+        let visible = snapshots
+            .iter()
+            .filter(|snapshot| caller.may_view(&***snapshot));
+        Ok(self.dedup_view(visible))
+    }
+
+    /// Begins what is to be done, whether `dedup.enabled` is set or not, and returns the jobs for it.
+    pub async fn run_dedup(&self, caller: &Caller) -> Result<Vec<JobView>, ControlError> {
+        authorize(
+            caller,
+            Action::Change,
+            Resource::Daemon,
+            "de-duplicate snapshots",
+        )?;
+        tracing::info!(%caller, "starting de-duplications");
+        self.start_pending_dedup().await
+    }
+
+    /// Pauses all de-duplication until it is resumed.
+    pub async fn pause_dedup(&self, caller: &Caller) -> Result<DedupView, ControlError> {
+        authorize(
+            caller,
+            Action::Change,
+            Resource::Daemon,
+            "pause the de-duplication",
+        )?;
+        tracing::info!(%caller, "pausing the de-duplication");
+        self.deps.deduplicator.pause()?;
+        self.dedup_status(caller).await
+    }
+
+    /// Resumes it.
+    pub async fn resume_dedup(&self, caller: &Caller) -> Result<DedupView, ControlError> {
+        authorize(
+            caller,
+            Action::Change,
+            Resource::Daemon,
+            "resume the de-duplication",
+        )?;
+        tracing::info!(%caller, "resuming the de-duplication");
+        self.deps.deduplicator.resume()?;
+        self.dedup_status(caller).await
+    }
+
+    /// Begins what is to be done, if the configuration wants it and clones share their blocks at all.
+    pub async fn dedup_in_background(&self) {
+        let is_copied = self.deps.cloner.method() == Method::Copy.name();
+        if !self.deps.config.dedup.enabled || is_copied {
+            return;
+        }
+        if let Err(error) = self.start_pending_dedup().await {
+            tracing::warn!(
+                error = error_chain(&error),
+                "cannot begin to de-duplicate snapshots, multidb dedup run tries again"
+            );
+        }
+    }
+
+    async fn start_pending_dedup(&self) -> Result<Vec<JobView>, ControlError> {
+        let snapshots = self.deps.index.send(ListSnapshots).await?;
+        let mut projects: Vec<_> = snapshots.iter().map(|one| one.project.clone()).collect();
+        projects.sort();
+        projects.dedup();
+        let deduplicator = &self.deps.deduplicator;
+        projects.retain(|project| !deduplicator.pending(project, &snapshots).is_empty());
+        let mut started = Vec::new();
+        for project in projects {
+            started.push(self.start_dedup(project).await?);
+        }
+        Ok(started)
+    }
+
+    /// The job of a project; the one that is under way looks for new snapshots itself.
+    async fn start_dedup(&self, project: ProjectName) -> Result<JobView, ControlError> {
+        let jobs = self.deps.jobs.list();
+        let is_same = |job: &&multidb_store::JobRecord| {
+            job.kind == JobKind::Dedup && job.project == project && !job.state.is_ended()
+        };
+        if let Some(job) = jobs.iter().find(is_same) {
+            return Ok(view(job));
+        }
+        let new = NewJob {
+            kind: JobKind::Dedup,
+            project: project.clone(),
+            snapshot: None,
+        };
+        let (deduplicator, index) = (self.deps.deduplicator.clone(), self.deps.index.clone());
+        let work = move |context: JobContext| async move {
+            let mut tried = Vec::new();
+            // Whatever is imported or removed meanwhile.
+            loop {
+                let Ok(snapshots) = index.send(ListSnapshots).await else {
+                    return Err(WorkError::Cancelled);
+                };
+                let mut pending = deduplicator.pending(&project, &snapshots).into_iter();
+                let Some(next) = pending.find(|next| !tried.contains(next)) else {
+                    return Ok(());
+                };
+                tried.push(next.clone());
+                context.step(&format!("comparing {} with {}", next.older, next.newer));
+                let report = {
+                    let context = context.clone();
+                    move |done, total| context.bytes(done, Some(total))
+                };
+                let shared = deduplicator.share(next, context.cancelled(), report);
+                shared.await.map_err(failure)?;
+            }
+        };
+        let job = self.deps.jobs.start(new, work).await?;
+        Ok(view(&job))
+    }
+
+    async fn snapshots_by_age(&self) -> Result<Vec<Arc<SnapshotRecord>>, ControlError> {
+        let mut snapshots = self.deps.index.send(ListSnapshots).await?;
+        snapshots.sort_by(|one, other| {
+            let by_project = one.project.cmp(&other.project);
+            by_project.then_with(|| other.taken_at.cmp(&one.taken_at))
+        });
+        Ok(snapshots)
+    }
+
+    fn dedup_view<'a>(
+        &self,
+        snapshots: impl Iterator<Item = &'a Arc<SnapshotRecord>>,
+    ) -> DedupView {
+        let deduplicator = &self.deps.deduplicator;
+        let snapshots: Vec<_> = snapshots
+            .map(|one| snapshot_view(deduplicator, one))
+            .collect();
+        DedupView {
+            enabled: self.deps.config.dedup.enabled,
+            paused: deduplicator.is_paused(),
+            bandwidth: self.deps.config.dedup.bandwidth,
+            bytes_examined: snapshots.iter().map(|one| one.bytes_examined).sum(),
+            bytes_shared: snapshots.iter().map(|one| one.bytes_shared).sum(),
+            bytes_saved: snapshots.iter().map(|one| one.bytes_saved).sum(),
+            snapshots,
+        }
+    }
+}
+
+fn snapshot_view(deduplicator: &Deduplicator, snapshot: &SnapshotRecord) -> SnapshotDedupView {
+    let record = deduplicator.record(snapshot);
+    let record = record.as_ref();
+    SnapshotDedupView {
+        id: snapshot.id.to_string(),
+        project: snapshot.project.to_string(),
+        taken_at: snapshot.taken_at,
+        bytes: snapshot.bytes,
+        onto: record.map(|record| record.onto.to_string()),
+        finished_at: record.and_then(|record| record.finished_at),
+        bytes_examined: record.map_or(0, |record| record.bytes_examined),
+        bytes_shared: record.map_or(0, |record| record.bytes_shared),
+        bytes_saved: record.map_or(0, |record| record.bytes_saved),
+        extents: record.map(|record| record.extents),
+    }
+}
+
+fn failure(error: DedupError) -> WorkError {
+    let hint = match &error {
+        DedupError::Cancelled => return WorkError::Cancelled,
+        DedupError::Unsupported => {
+            "Set dedup.enabled = false, or put the root on XFS with reflinks or on Btrfs."
+        }
+        DedupError::Tree(_) | DedupError::Io { .. } => {
+            "multidb doctor checks the disk; multidb dedup run goes on where it stopped."
+        }
+        DedupError::Died => {
+            "The daemon's log has more; multidb dedup run goes on where it stopped."
+        }
+    };
+    WorkError::Failed(JobFailure {
+        code: "dedup_failed".to_owned(),
+        message: error_chain(&error),
+        detail: None,
+        hint: Some(hint.to_owned()),
+    })
+}

@@ -1,0 +1,235 @@
+//! One file of an older snapshot, and the file of the same path of the newest one.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{Advice, fadvise};
+use rustix::io::Errno;
+
+use super::pace::Pace;
+use super::{DedupError, ExtentBudget};
+use crate::fsutil::dedupe_range;
+use crate::fsutil::fiemap::{self, Extent};
+
+/// The unit of sharing: the block size of the file systems.
+const BLOCK: u64 = 4096;
+/// What is read of each file at once.
+const WINDOW: u64 = 1 << 20;
+
+/// The result for one file, or the sum of many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sharing {
+    /// The bytes that were compared.
+    pub(super) examined: u64,
+    /// The bytes whose blocks are now those of the newer file.
+    pub(super) shared: u64,
+    /// The bytes of them whose blocks no other file had: they are free now.
+    pub(super) saved: u64,
+}
+
+/// Both files, with the extents that the older one had.
+struct Pair<'a> {
+    newer: &'a File,
+    older: &'a File,
+    extents: Vec<Extent>,
+    buffers: (Vec<u8>, Vec<u8>),
+    sharing: Sharing,
+}
+
+/// Lets the older file have the blocks of the newer one where both have the same bytes at the same offset. Runs of
+/// equal blocks that are shorter than the budget of extents wants are left alone.
+pub(super) fn share(
+    newer: &File,
+    older: &File,
+    budget: &mut ExtentBudget,
+    pace: &mut Pace,
+) -> Result<Sharing, DedupError> {
+    let bytes = length(newer)?.min(length(older)?);
+    let is_whole = length(newer)? == length(older)?;
+    // The last block of a file can be shared if both files end in it (ioctl_fideduperange(2)).
+    let end = if is_whole {
+        bytes
+    } else {
+        bytes / BLOCK * BLOCK
+    };
+    if end < BLOCK {
+        return Ok(Sharing::default());
+    }
+    let extents = extents(older)?;
+    let own = extents.len() as u64;
+    let mut pair = Pair {
+        newer,
+        older,
+        extents,
+        buffers: (Vec::new(), Vec::new()),
+        sharing: Sharing::default(),
+    };
+    let ranges = unshared(&pair.extents, &self::extents(newer)?, end);
+    let mut added = 0;
+    for range in ranges {
+        added += pair.share_range(range, budget, added, pace)?;
+    }
+    // What is in the page cache of a snapshot nobody reads.
+    for file in [newer, older] {
+        fadvise(file, 0, None, Advice::DontNeed).map_err(DedupError::io("read"))?;
+    }
+    let left = if pair.sharing.shared > 0 {
+        self::extents(older)?.len() as u64
+    } else {
+        own
+    };
+    budget.add(left);
+    Ok(pair.sharing)
+}
+
+impl Pair<'_> {
+    /// Compares a range in which the files have different blocks, and returns how many extents it may have added.
+    fn share_range(
+        &mut self,
+        range: Range<u64>,
+        budget: &ExtentBudget,
+        mut added: u64,
+        pace: &mut Pace,
+    ) -> Result<u64, DedupError> {
+        let before = added;
+        let mut run: Option<Range<u64>> = None;
+        let mut at = range.start;
+        while at < range.end {
+            let window = at..range.end.min(at + WINDOW);
+            pace.take(2 * (window.end - window.start))?;
+            self.read(&window)?;
+            let mut offset = window.start;
+            while offset < window.end {
+                let block = offset..window.end.min(offset + BLOCK);
+                if self.is_equal(&window, &block) {
+                    run = Some(run.map_or(block.clone(), |run| run.start..block.end));
+                } else if let Some(run) = run.take() {
+                    added += self.share_run(run, budget.run_bytes_min(added))?;
+                }
+                offset = block.end;
+            }
+            at = window.end;
+        }
+        if let Some(run) = run {
+            added += self.share_run(run, budget.run_bytes_min(added))?;
+        }
+        Ok(added - before)
+    }
+
+    fn read(&mut self, window: &Range<u64>) -> Result<(), DedupError> {
+        let length = (window.end - window.start) as usize;
+        let (newer, older) = &mut self.buffers;
+        for (file, buffer) in [(self.newer, newer), (self.older, older)] {
+            buffer.resize(length, 0);
+            let read = file.read_exact_at(buffer, window.start);
+            read.map_err(|source| DedupError::Io {
+                action: "read",
+                source,
+            })?;
+        }
+        self.sharing.examined += length as u64;
+        Ok(())
+    }
+
+    /// Whether both have the same bytes in a block of what was read.
+    fn is_equal(&self, window: &Range<u64>, block: &Range<u64>) -> bool {
+        let within = (block.start - window.start) as usize..(block.end - window.start) as usize;
+        let (newer, older) = &self.buffers;
+        newer.get(within.clone()) == older.get(within)
+    }
+
+    /// Shares a run of equal blocks, and returns how many extents it may have added.
+    fn share_run(&mut self, run: Range<u64>, bytes_min: Option<u64>) -> Result<u64, DedupError> {
+        let length = run.end - run.start;
+        if bytes_min.is_none_or(|least| length < least) {
+            return Ok(0);
+        }
+        let shared = dedupe_range::share(self.newer, self.older, run.start, length);
+        let shared = shared.map_err(|error| match error {
+            Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV => DedupError::Unsupported,
+            other => DedupError::io("share blocks of")(other),
+        })?;
+        self.sharing.shared += shared;
+        let is_own = |extent: &&Extent| !extent.is_shared();
+        let own = self.extents.iter().filter(is_own);
+        self.sharing.saved += own
+            .map(|extent| {
+                let (start, end) = (
+                    extent.logical.max(run.start),
+                    extent.end().min(run.start + shared),
+                );
+                end.saturating_sub(start)
+            })
+            .sum::<u64>();
+        // A run in the middle of an extent leaves a part before and one behind it.
+        Ok(2)
+    }
+}
+
+/// The ranges below `end`, in whole blocks, in which the older file has blocks that the newer one has not at the same
+/// offset.
+fn unshared(older: &[Extent], newer: &[Extent], end: u64) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    let mut add = |range: Range<u64>| {
+        let range = range.start / BLOCK * BLOCK..range.end.next_multiple_of(BLOCK).min(end);
+        match ranges.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ if range.start < range.end => ranges.push(range),
+            _ => {}
+        }
+    };
+    let mut candidates = newer.iter().peekable();
+    for extent in older {
+        let mut at = extent.logical;
+        while at < extent.end() {
+            while candidates.next_if(|other| other.end() <= at).is_some() {}
+            let Some(other) = candidates
+                .peek()
+                .filter(|other| other.logical < extent.end())
+            else {
+                add(at..extent.end());
+                break;
+            };
+            let from = at.max(other.logical);
+            let to = extent.end().min(other.end());
+            if at < from {
+                add(at..from);
+            }
+            if !is_same_place(extent, other, from) {
+                add(from..to);
+            }
+            at = to;
+        }
+    }
+    ranges
+}
+
+/// Whether two extents have the same block at an offset that both have.
+fn is_same_place(one: &Extent, other: &Extent, at: u64) -> bool {
+    let place = |extent: &Extent| {
+        extent
+            .has_place()
+            .then(|| extent.physical + (at - extent.logical))
+    };
+    place(one).is_some() && place(one) == place(other)
+}
+
+fn extents(file: &File) -> Result<Vec<Extent>, DedupError> {
+    let mut found = Vec::new();
+    match fiemap::visit(file, |extent| found.push(*extent)) {
+        Ok(true) => Ok(found),
+        Ok(false) => Err(DedupError::Unsupported),
+        Err(error) => Err(DedupError::io("map the blocks of")(error)),
+    }
+}
+
+fn length(file: &File) -> Result<u64, DedupError> {
+    let metadata = file.metadata();
+    Ok(metadata
+        .map_err(|source| DedupError::Io {
+            action: "stat",
+            source,
+        })?
+        .len())
+}

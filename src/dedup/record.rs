@@ -1,0 +1,71 @@
+//! What is known of a snapshot's de-duplication: a small file beside its manifest.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use multidb_store::{Layout, SnapshotId, atomic_file};
+use serde::{Deserialize, Serialize};
+
+use super::pair::Sharing;
+
+const MODE: u32 = 0o644;
+
+/// How far a snapshot shares the blocks of a newer one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DedupRecord {
+    /// The newer snapshot.
+    pub onto: SnapshotId,
+    /// The last file that was done, where the comparison is not complete.
+    pub last_file: Option<PathBuf>,
+    /// When it was complete.
+    pub finished_at: Option<Timestamp>,
+    /// The bytes that were compared.
+    pub bytes_examined: u64,
+    /// The bytes whose blocks both have.
+    pub bytes_shared: u64,
+    /// The bytes of them that were freed.
+    pub bytes_saved: u64,
+    /// The extents of the snapshot when it was complete.
+    pub extents: u64,
+}
+
+impl DedupRecord {
+    pub(super) fn new(onto: SnapshotId) -> Self {
+        Self {
+            onto,
+            last_file: None,
+            finished_at: None,
+            bytes_examined: 0,
+            bytes_shared: 0,
+            bytes_saved: 0,
+            extents: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, sharing: Sharing) {
+        self.bytes_examined += sharing.examined;
+        self.bytes_shared += sharing.shared;
+        self.bytes_saved += sharing.saved;
+    }
+
+    /// The record of a snapshot; none before the first de-duplication. One that cannot be read counts as none, which
+    /// costs another comparison.
+    pub(super) fn read(layout: &Layout, id: &SnapshotId) -> Option<Self> {
+        let text = std::fs::read(path(layout, id)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Writes it. A snapshot that was removed meanwhile needs none.
+    pub(super) fn write(&self, layout: &Layout, id: &SnapshotId) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(self)?;
+        match atomic_file::replace(&path(layout, id), &text, MODE, |_| Ok(())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            written => written,
+        }
+    }
+}
+
+fn path(layout: &Layout, id: &SnapshotId) -> PathBuf {
+    Path::join(&layout.snapshot(id), "dedup.json")
+}
