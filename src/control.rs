@@ -39,7 +39,7 @@ pub mod access;
 pub mod advice;
 mod connections;
 mod dedup;
-mod default_branch;
+pub(crate) mod default_branch;
 pub mod error;
 mod instances;
 mod jobs;

@@ -59,10 +59,13 @@ pub enum Condition {
 }
 
 /// What is wrong with the form of a repository on this machine, and what can be done; `None` for one that is read, or
-/// that is elsewhere.
-pub fn refused_form(git: &GitRemote) -> Option<RepositoryForm> {
+/// that is elsewhere and was not found to be a partial clone by a fetch into `mirror`.
+pub fn refused_form(git: &GitRemote, mirror: &Path) -> Option<RepositoryForm> {
     match git {
         GitRemote::Local(path) => objects::form(path),
+        GitRemote::Remote(_) if mirror::is_of_partial_clone(mirror) => {
+            Some(RepositoryForm::Partial)
+        }
         GitRemote::Remote(url) => {
             let path = Path::new(url.strip_prefix("file://")?);
             // git itself reads reftables.
@@ -98,6 +101,7 @@ impl GitProject {
                     repository: None,
                     url: &url,
                     timeout,
+                    progress: None,
                 };
                 run.git(&["ls-remote", "--quiet", &url, "HEAD"]).await?;
                 Ok(Condition::Answers)
@@ -198,6 +202,7 @@ impl Repository {
                 message,
                 form: Some(RepositoryForm::Partial),
             }),
+            Err(NotAsked::Fetch(FetchError::Underway)) => Err(RevisionError::BeingFetched),
             Err(NotAsked::Fetch(FetchError::TooMany)) => {
                 Err(objects::unknown(gitref, WhyUnknown::TooManyReferences))
             }
@@ -380,7 +385,7 @@ impl RevisionSource for GitSource {
         };
         let since = Instant::now();
         let resolved = repository.resolve_fresh(gitref, mirror).await;
-        if is_damage(&resolved) && mirror.rebuild(since).await.is_ok() {
+        if is_damage(&resolved) && rebuild(mirror, since).await? {
             return repository.resolve_fresh(gitref, mirror).await;
         }
         resolved
@@ -396,11 +401,19 @@ impl RevisionSource for GitSource {
         let defined = repository.defined(listing).await;
         if let Some(mirror) = &repository.mirror
             && is_damage(&defined)
-            && mirror.rebuild(since).await.is_ok()
+            && rebuild(mirror, since).await?
         {
             return repository.defined(listing).await;
         }
         defined
+    }
+}
+
+/// Makes a mirror again that is broken, if that is possible.
+async fn rebuild(mirror: &Arc<Mirror>, since: Instant) -> Result<bool, RevisionError> {
+    match mirror.rebuild(since).await {
+        Err(FetchError::Underway) => Err(RevisionError::BeingFetched),
+        rebuilt => Ok(rebuilt.is_ok()),
     }
 }
 

@@ -369,6 +369,10 @@ pub enum RevisionError {
         #[serde(skip)]
         form: Option<RepositoryForm>,
     },
+    /// The whole repository is being fetched, for the first time or since its mirror was broken, which takes longer than
+    /// `fetch_timeout`.
+    #[error("the git repository is still being fetched for the first time")]
+    BeingFetched,
     /// It was not fetched, since the disk of the mirror is full, read-only, or failed.
     #[error(transparent)]
     #[serde(untagged)]
@@ -385,6 +389,7 @@ impl RevisionError {
             Self::ListingMissing { .. } => "listing_missing",
             Self::ListingNotUnderstood { .. } => "listing_not_understood",
             Self::Repository { .. } => "unreadable_repository",
+            Self::BeingFetched => "being_fetched",
             Self::Disk(error) => error.fault.code(),
         }
     }
@@ -413,6 +418,9 @@ impl RevisionError {
                 ),
             },
             Self::Repository { form, .. } => form.map(|form| form.detail().to_owned()),
+            Self::BeingFetched => Some(
+                "The whole repository is fetched once, which goes on whether or not anybody waits for it.".to_owned(),
+            ),
             Self::Expression { .. } | Self::Disk(_) => None,
         }
     }
@@ -436,6 +444,9 @@ impl RevisionError {
                 "Give a commit, branch or tag; \"git rev-parse\" prints the commit of an expression."
             }
             Self::Ambiguous { .. } => "Give more digits of the commit.",
+            Self::BeingFetched => {
+                "Try again in a while, or choose a snapshot with \"snapshot:\" or \"asof:\"."
+            }
             Self::Repository { form, .. } => return form.map(|form| form.hint().to_owned()),
             Self::ListingMissing { .. } | Self::ListingNotUnderstood { .. } | Self::Disk(_) => {
                 return None;

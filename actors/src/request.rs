@@ -95,6 +95,11 @@ pub enum SnapshotSelector {
 }
 
 impl Source {
+    /// Whether it is a date, whose end in UTC was taken.
+    pub fn is_date(&self) -> bool {
+        matches!(self, Self::AsOf(time) if asof::is_date(*time))
+    }
+
     /// The shortest text that `asof` reads as this time: a date where it is the end of a day.
     pub fn time_text(time: Timestamp) -> String {
         asof::text(time)

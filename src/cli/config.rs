@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use multidb_actors::ports::RepositoryForm;
-use multidb_store::error_chain;
+use multidb_store::{Layout, error_chain};
 use serde::Serialize;
 
 use super::Invocation;
@@ -91,7 +91,8 @@ fn with_certificate(loaded: Loaded) -> Result<Loaded, ConfigFaults> {
 fn with_repositories(mut loaded: Loaded) -> Result<Loaded, ConfigFaults> {
     let mut faults = Vec::new();
     for (name, project) in &loaded.config.projects {
-        let Some(form) = refused_form(&project.git) else {
+        let mirror = Layout::new(&loaded.config.root).git_mirror(name);
+        let Some(form) = refused_form(&project.git, &mirror) else {
             continue;
         };
         let fault = Fault {

@@ -77,8 +77,10 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     findings.push(repositories::program(config.as_ref()));
     // A configuration with faults has no settings to check by.
     if let Some(config) = config {
+        // The daemon fetches for this, and then knows a partial clone.
+        let branches = default_branch::examine(&config, invocation).await;
         findings.extend(repositories::examine(&config).await);
-        findings.extend(default_branch::examine(&config, invocation).await);
+        findings.extend(branches);
         findings.extend(tls::examine(&config));
         findings.extend(disk::root(&config));
         findings.extend(disk::quarantined(&config));

@@ -296,6 +296,7 @@ fn choice_is_explained() {
         compatible: total == 0,
         missing_total: total,
         missing: missing.iter().map(|m| (*m).to_owned()).collect(),
+        hint: None,
     };
     let mut explained = ExplainView {
         project: "polls".to_owned(),

@@ -1,17 +1,48 @@
 //! The newest snapshot of a project against its default branch: who imports one learns that it fits no client before the
-//! first client does.
+//! first client does. `multidb doctor` says the same.
 
 use actix::Addr;
-use multidb_actors::client_error::ClientError;
 use multidb_actors::ports::RevisionError;
 use multidb_actors::snapshot_index::{ChooseError, Explain, SnapshotIndex};
 use multidb_store::{ProjectName, SnapshotId, error_chain};
 
-/// The name of the default branch.
-pub(super) const DEFAULT_BRANCH: &str = "HEAD";
+use super::model::VerdictView;
+use super::snapshots::verdict_view;
 
-/// Why a snapshot does not fit the default branch of its project, if it is the newest one and does not.
-pub(super) async fn misfit(
+/// The name of the default branch.
+pub(crate) const DEFAULT_BRANCH: &str = "HEAD";
+
+/// A snapshot that does not fit the default branch of its project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Misfit {
+    /// What the branch does not define.
+    pub(crate) message: String,
+    /// What can be done, as a sentence.
+    pub(crate) hint: Option<String>,
+}
+
+/// What does not fit of the newest snapshot.
+pub(crate) fn misfit(newest: &VerdictView) -> Option<Misfit> {
+    if newest.compatible {
+        return None;
+    }
+    let more = match newest.missing_total.saturating_sub(newest.missing.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(Misfit {
+        message: format!(
+            "the newest snapshot {} does not fit the default branch, which does not define {}{more}: clients that name the \
+             branch get an older snapshot or an error",
+            newest.id,
+            newest.missing.join(", ")
+        ),
+        hint: newest.hint.clone(),
+    })
+}
+
+/// The warning of an import, if its snapshot is the newest one and does not fit the default branch.
+pub(super) async fn warning(
     index: &Addr<SnapshotIndex>,
     project: ProjectName,
     snapshot: &SnapshotId,
@@ -38,24 +69,35 @@ pub(super) async fn misfit(
         }
     };
     let newest = decision.verdicts.first()?;
-    let nearest = newest.miss().filter(|miss| miss.snapshot == *snapshot)?;
-    let lacking = nearest.missing.first()?;
-    let more = match nearest.missing_total {
-        1 => String::new(),
-        several => format!(" and {} more", several - 1),
-    };
-    let mut warning = format!(
-        "the default branch of the repository does not define \"{lacking}\"{more}, which the snapshot has: clients that \
-         name the branch get an older snapshot or an error"
-    );
-    let error = ChooseError::NoCompatibleSnapshot {
-        project,
-        gitref: DEFAULT_BRANCH.to_owned(),
-        nearest,
-    };
-    if let Some(hint) = ClientError::from(&error).hint {
-        warning.push_str(". ");
-        warning.push_str(hint.trim_end_matches('.'));
+    if newest.snapshot.id != *snapshot {
+        return None;
     }
-    Some(warning)
+    let Misfit { message, hint } = misfit(&verdict_view(newest, DEFAULT_BRANCH))?;
+    Some(match hint {
+        Some(hint) => format!("{message}. {}", hint.trim_end_matches('.')),
+        None => message,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn newest_snapshot_that_does_not_fit_is_told_with_what_it_lacks() {
+        let verdict = |missing_total, missing: &[&str]| VerdictView {
+            id: "tuesday".to_owned(),
+            taken_at: Timestamp::UNIX_EPOCH,
+            compatible: missing_total == 0,
+            missing_total,
+            missing: missing.iter().map(|name| (*name).to_owned()).collect(),
+            hint: None,
+        };
+        assert_eq!(misfit(&verdict(0, &[])), None);
+        let misfit = misfit(&verdict(3, &["a.0001", "a.0002"])).unwrap();
+        let lacking = "does not define a.0001, a.0002 and 1 more: ";
+        assert!(misfit.message.contains(lacking), "{}", misfit.message);
+    }
 }

@@ -75,7 +75,7 @@ impl Control {
             let (project, id) = (request.project.clone(), request.id.clone());
             jobs::import(importer, request, context.clone()).await?;
             control.dedup_in_background().await;
-            if let Some(warning) = default_branch::misfit(&index, project, &id).await {
+            if let Some(warning) = default_branch::warning(&index, project, &id).await {
                 context.warn(&warning);
             }
             Ok(())

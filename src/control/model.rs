@@ -267,6 +267,9 @@ pub struct VerdictView {
     pub missing_total: usize,
     /// The first of them.
     pub missing: Vec<String>,
+    /// What can be done if it is not compatible, as a sentence.
+    #[serde(default)]
+    pub hint: Option<String>,
 }
 
 /// One job.

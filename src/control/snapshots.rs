@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use multidb_actors::client_error::ClientError;
 use multidb_actors::clone_worker::DeleteSnapshot;
 use multidb_actors::instance_table::InstanceCounts;
 use multidb_actors::snapshot_index::decision::Verdict;
-use multidb_actors::snapshot_index::{Explain, ListSnapshots};
+use multidb_actors::snapshot_index::{ChooseError, Explain, ListSnapshots};
 use multidb_actors::supervisor::{CountInstances, RemoveSnapshot};
 use multidb_store::{ProjectName, SnapshotId, SnapshotRecord, error_chain};
 
@@ -80,9 +81,9 @@ impl Control {
         let (revision, decision) = asked.await?.inspect_err(|error| {
             tracing::info!(%project, gitref, error = error_chain(error), "no decision for a revision");
         })?;
+        let verdicts = decision.verdicts.iter();
         Ok(ExplainView {
             project: project.to_string(),
-            gitref,
             commit: revision.commit,
             listing: revision.listing,
             unconfirmed: revision.unconfirmed.map(|unconfirmed| UnconfirmedView {
@@ -90,7 +91,10 @@ impl Control {
             }),
             defined: decision.defined,
             chosen: decision.chosen().map(|snapshot| snapshot.id.to_string()),
-            snapshots: decision.verdicts.iter().map(verdict_view).collect(),
+            snapshots: verdicts
+                .map(|verdict| verdict_view(verdict, &gitref))
+                .collect(),
+            gitref,
         })
     }
 
@@ -163,8 +167,19 @@ fn instances_of(id: &SnapshotId, counts: &InstanceCounts) -> usize {
     counts.by_snapshot.get(id).copied().unwrap_or(0)
 }
 
-fn verdict_view(verdict: &Verdict) -> VerdictView {
+/// The verdict about a snapshot for this revision.
+pub(super) fn verdict_view(verdict: &Verdict, gitref: &str) -> VerdictView {
+    let hint = verdict.miss().and_then(|nearest| {
+        // As a client would be told.
+        let error = ChooseError::NoCompatibleSnapshot {
+            project: verdict.snapshot.project.clone(),
+            gitref: gitref.to_owned(),
+            nearest,
+        };
+        ClientError::from(&error).hint
+    });
     VerdictView {
+        hint,
         id: verdict.snapshot.id.to_string(),
         taken_at: verdict.snapshot.taken_at,
         compatible: verdict.missing_total == 0,

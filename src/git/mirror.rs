@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::names;
-use super::program::Run;
+use super::program::{Progress, Run};
 use crate::config::without_secret;
 
 mod age;
@@ -50,6 +51,8 @@ pub(super) enum FetchError {
     NotById,
     /// The remote is a partial clone, which lacks what it should send. Without secrets.
     Partial(String),
+    /// The whole repository is being fetched, which takes longer than the timeout of a client.
+    Underway,
     /// The remote did not answer, or the mirror could not be written. Without secrets.
     Failed(String),
 }
@@ -74,6 +77,8 @@ pub(super) struct Mirror {
     url: String,
     path: PathBuf,
     timeout: Duration,
+    /// The progress of a fetch of the whole repository.
+    whole: Progress,
     state: Mutex<State>,
 }
 
@@ -93,6 +98,7 @@ impl Mirror {
             url,
             path,
             timeout,
+            whole: Progress::default(),
             state: Mutex::default(),
         })
     }
@@ -101,7 +107,7 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// The remote does not have it, or cannot be asked.
+    /// The remote does not have it, or cannot be asked, or the whole repository is being fetched.
     pub(super) async fn fetch(
         self: &Arc<Self>,
         wanted: Wanted,
@@ -109,14 +115,41 @@ impl Mirror {
     ) -> Result<(), FetchError> {
         let mirror = self.clone();
         let fetched = tokio::spawn(async move { mirror.fetch_once(wanted, since).await });
-        fetched.await.unwrap_or_else(|error| {
-            let message = format!("the fetch was aborted: {error}");
-            Err(FetchError::Failed(message))
-        })
+        self.wait(fetched).await
+    }
+
+    /// Waits for an exchange, which has limits of its own; for one that fetches the whole repository no longer than the
+    /// timeout.
+    async fn wait(
+        &self,
+        mut exchange: JoinHandle<Result<(), FetchError>>,
+    ) -> Result<(), FetchError> {
+        loop {
+            match tokio::time::timeout(self.timeout, &mut exchange).await {
+                Ok(Ok(ended)) => return ended,
+                Ok(Err(error)) => {
+                    let message = format!("the fetch was aborted: {error}");
+                    return Err(FetchError::Failed(message));
+                }
+                Err(_) if self.whole.is_made() => return Err(FetchError::Underway),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The state, once no other exchange is in progress. Requests do not pile up behind a fetch of the whole repository.
+    async fn lock(&self) -> Result<MutexGuard<'_, State>, FetchError> {
+        loop {
+            match tokio::time::timeout(self.timeout, self.state.lock()).await {
+                Ok(state) => return Ok(state),
+                Err(_) if self.whole.is_made() => return Err(FetchError::Underway),
+                Err(_) => {}
+            }
+        }
     }
 
     async fn fetch_once(&self, wanted: Wanted, since: Instant) -> Result<(), FetchError> {
-        let mut state = self.state.lock().await;
+        let mut state = self.lock().await?;
         if let Some((began, result)) = state.last.get(&wanted)
             && *began >= since
         {
@@ -143,9 +176,7 @@ impl Mirror {
                 state.failed = Some((Instant::now(), message.clone()));
             }
             answered => {
-                if answered.is_ok() {
-                    self.note_seen(&wanted, wall).await;
-                }
+                self.note(answered, &wanted, wall).await;
                 if state.last.len() >= EXCHANGES_MAX {
                     state.last.clear();
                 }
@@ -197,6 +228,15 @@ impl Mirror {
             repository,
             url: &self.url,
             timeout: self.timeout,
+            progress: None,
+        }
+    }
+
+    /// A run that fetches the whole repository, and takes any time while it makes progress.
+    fn run_whole<'a>(&'a self, repository: &'a Path) -> Run<'a> {
+        Run {
+            progress: Some(&self.whole),
+            ..self.run_in(Some(repository))
         }
     }
 
@@ -222,7 +262,11 @@ impl Mirror {
         if !self.exists() {
             rebuild::init(self.run(), rebuild::Format::Sha1).await?;
         }
-        self.run().fetch(arguments).await
+        let run = match age::of(&self.path, age::BRANCHES) {
+            Some(_) => self.run(),
+            None => self.run_whole(&self.path),
+        };
+        run.fetch(arguments).await
     }
 
     /// Removes the locks that killed processes of git left, and returns their number.
@@ -230,20 +274,34 @@ impl Mirror {
         locks::remove_stale(self.path.clone(), self.timeout).await
     }
 
-    /// Writes down when something was seen on the remote.
-    async fn note_seen(&self, wanted: &Wanted, at: SystemTime) {
-        let subject = match wanted {
-            Wanted::Branches => age::BRANCHES.to_owned(),
-            Wanted::Reference(name) => name.clone(),
+    /// Writes down when something was seen on the remote, and that this is a partial clone.
+    async fn note(&self, answer: &Result<(), FetchError>, wanted: &Wanted, at: SystemTime) {
+        let subject = match (answer, wanted) {
+            (Err(FetchError::Partial(_)), _) => age::PARTIAL.to_owned(),
+            (Err(_), _) => return,
+            (Ok(()), Wanted::Branches) => age::BRANCHES.to_owned(),
+            (Ok(()), Wanted::Reference(name)) => name.clone(),
             // A commit never changes.
-            Wanted::Commit(_) | Wanted::Abbreviation(_) => return,
+            (Ok(()), Wanted::Commit(_) | Wanted::Abbreviation(_)) => return,
         };
         let path = self.path.clone();
-        let noted = tokio::task::spawn_blocking(move || age::note(&path, &subject, at)).await;
+        let note = move || {
+            age::note(&path, &subject, at)?;
+            if subject == age::BRANCHES {
+                age::forget(&path, age::PARTIAL)?;
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        let noted = tokio::task::spawn_blocking(note).await;
         if let Ok(Err(error)) = noted {
             tracing::debug!(path = %self.path.display(), %error, "the time of a fetch is not noted");
         }
     }
+}
+
+/// Whether the remote was found to be a partial clone when it was last asked. Blocks.
+pub(super) fn is_of_partial_clone(mirror: &Path) -> bool {
+    age::is_noted(mirror, age::PARTIAL)
 }
 
 /// How long ago a reference of a mirror was last seen on the remote; `None` where that is not known. Blocks.

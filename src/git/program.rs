@@ -1,12 +1,16 @@
 //! Runs of the system's git: without prompts, and with a timeout that includes its child processes.
 
+use std::future::Future;
 use std::path::Path;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::time::Instant;
 
 use crate::config::without_secret;
 
@@ -41,8 +45,53 @@ pub(super) struct Run<'a> {
     pub(super) repository: Option<&'a Path>,
     /// The URL of the remote. Messages are shown without its password.
     pub(super) url: &'a str,
-    /// The time for the whole run.
+    /// The time for the whole run; with `progress`, until it makes any.
     pub(super) timeout: Duration,
+    /// Set for a run that may take any time while it makes progress.
+    pub(super) progress: Option<&'a Progress>,
+}
+
+/// The longest silence of a run that makes progress. git says every second how far it is.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// The progress of a run that may take any time.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The last time that it said how far it is; `None` before, and while there is no such run.
+    last: Mutex<Option<Instant>>,
+}
+
+impl Progress {
+    /// Whether there is a run that makes progress.
+    pub(super) fn is_made(&self) -> bool {
+        self.last().is_some()
+    }
+
+    fn last(&self) -> Option<Instant> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, last: Option<Instant>) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+    }
+
+    /// Waits for the run while it makes progress. `None` if it makes none within `first`, or no more.
+    async fn watch<T>(&self, first: Duration, run: impl Future<Output = T>) -> Option<T> {
+        let mut run = pin!(run);
+        let silence = first.max(SILENCE_MAX);
+        let mut deadline = Instant::now() + first;
+        let ended = loop {
+            if let Ok(ended) = tokio::time::timeout_at(deadline, &mut run).await {
+                break Some(ended);
+            }
+            match self.last().map(|last| last + silence) {
+                Some(later) if later > deadline => deadline = later,
+                _ => break None,
+            }
+        };
+        self.set(None);
+        ended
+    }
 }
 
 impl Run<'_> {
@@ -74,7 +123,10 @@ impl Run<'_> {
     pub(super) async fn fetch(&self, arguments: &[&str]) -> Result<(), String> {
         let fetch = [
             "fetch",
-            "--quiet",
+            match self.progress {
+                Some(_) => "--progress",
+                None => "--quiet",
+            },
             "--no-write-fetch-head",
             "--update-shallow",
         ];
@@ -86,8 +138,18 @@ impl Run<'_> {
             .spawn()
             .map_err(|error| format!("cannot run git: {error}"))?;
         let mut group = ProcessGroup(child);
-        let ended = tokio::time::timeout(self.timeout, group.wait()).await;
-        let Ok(ended) = ended else {
+        let ended = match self.progress {
+            Some(progress) => {
+                progress
+                    .watch(self.timeout, group.wait(Some(progress)))
+                    .await
+            }
+            None => {
+                let ended = tokio::time::timeout(self.timeout, group.wait(None));
+                ended.await.ok()
+            }
+        };
+        let Some(ended) = ended else {
             group.terminate().await;
             let limit = humantime::format_duration(self.timeout);
             return Err(format!("{TIMED_OUT} {limit}"));
@@ -153,7 +215,7 @@ struct Ended {
 
 impl ProcessGroup {
     /// Waits for its exit.
-    async fn wait(&mut self) -> std::io::Result<Ended> {
+    async fn wait(&mut self, progress: Option<&Progress>) -> std::io::Result<Ended> {
         let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
         let output = async {
             match stdout {
@@ -163,7 +225,7 @@ impl ProcessGroup {
         };
         let message = async {
             match stderr {
-                Some(stderr) => read_tail(stderr).await,
+                Some(stderr) => read_tail(stderr, progress).await,
                 None => Ok(String::new()),
             }
         };
@@ -214,7 +276,10 @@ async fn read_all(stdout: ChildStdout) -> std::io::Result<String> {
 }
 
 /// Reads messages to their end, and returns the last of them in one line.
-async fn read_tail(mut stderr: ChildStderr) -> std::io::Result<String> {
+async fn read_tail(
+    mut stderr: ChildStderr,
+    progress: Option<&Progress>,
+) -> std::io::Result<String> {
     let mut kept = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -222,11 +287,17 @@ async fn read_tail(mut stderr: ChildStderr) -> std::io::Result<String> {
         if count == 0 {
             break;
         }
+        if let Some(progress) = progress {
+            progress.set(Some(Instant::now()));
+        }
         kept.extend_from_slice(buffer.get(..count).unwrap_or_default());
         let excess = kept.len().saturating_sub(MESSAGE_BYTES_MAX);
         kept.drain(..excess);
     }
     let text = String::from_utf8_lossy(&kept);
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    // A line of progress is overwritten by the next one, and ends in how far it is.
+    let is_progress = |line: &str| line.contains("% (") || line.ends_with(", done.");
+    let lines = text.split(['\n', '\r']).map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !is_progress(line));
     Ok(lines.collect::<Vec<_>>().join(" "))
 }

@@ -120,24 +120,25 @@ fn cause_hint(cause: &Cause) -> String {
 
 impl From<&RevisionError> for ClientError {
     fn from(error: &RevisionError) -> Self {
-        let invalid = || {
-            let mut invalid = Self::new(sqlstate::INVALID_PARAMETER_VALUE, error.to_string());
+        let refusal = |sqlstate| {
+            let mut refusal = Self::new(sqlstate, error.to_string());
             if let Some(detail) = error.detail() {
-                invalid = invalid.detail(detail);
+                refusal = refusal.detail(detail);
             }
             match error.hint() {
-                Some(hint) => invalid.hint(hint),
-                None => invalid,
+                Some(hint) => refusal.hint(hint),
+                None => refusal,
             }
         };
         match error {
             RevisionError::Unknown { .. }
             | RevisionError::Expression { .. }
-            | RevisionError::Ambiguous { .. } => invalid(),
-            RevisionError::ListingMissing { .. } => invalid().hint(
+            | RevisionError::Ambiguous { .. } => refusal(sqlstate::INVALID_PARAMETER_VALUE),
+            RevisionError::BeingFetched => refusal(sqlstate::CANNOT_CONNECT_NOW),
+            RevisionError::ListingMissing { .. } => refusal(sqlstate::INVALID_PARAMETER_VALUE).hint(
                 "Choose a revision that has the file, or a snapshot with \"snapshot:\" or \"asof:\".",
             ),
-            RevisionError::ListingNotUnderstood { .. } => invalid().hint(
+            RevisionError::ListingNotUnderstood { .. } => refusal(sqlstate::INVALID_PARAMETER_VALUE).hint(
                 "Write a migration a line, such as \"polls.0001_initial\", or choose a snapshot with \"snapshot:\" or \"asof:\".",
             ),
             RevisionError::Repository { form, .. } => {

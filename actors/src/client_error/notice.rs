@@ -30,6 +30,18 @@ impl ClientNotice {
         }
     }
 
+    /// The source is a date, which has no time zone.
+    pub fn of_date(self, source: &Source) -> Self {
+        Self {
+            detail: Some(format!("\"{source}\" is the end of that day in UTC.")),
+            hint: Some(
+                "For another time zone give a time with its offset, such as \"asof:2026-01-31T23:59:59+11:00\", under another instance name."
+                    .to_owned(),
+            ),
+            ..self
+        }
+    }
+
     /// The remote did not answer, so that its revision may have moved.
     pub fn unconfirmed(self, gitref: &str, commit: &str, unconfirmed: Unconfirmed) -> Self {
         let gitref = quoted(gitref);

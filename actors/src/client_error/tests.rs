@@ -372,6 +372,10 @@ fn an_error_reaches_the_client_whole() {
     }
 }
 
+fn as_of_a_date() -> Source {
+    Source::AsOf("2026-01-30T23:59:59.999999999Z".parse().unwrap())
+}
+
 #[test]
 fn every_notice() {
     let source = Source::GitRef("main".into());
@@ -389,6 +393,7 @@ fn every_notice() {
             &"a".repeat(40),
             Unconfirmed { age: None },
         ),
+        ClientNotice::created(&instance(), &snapshot("monday")).of_date(&as_of_a_date()),
         ClientNotice::other_snapshot(
             &instance(),
             &snapshot("monday"),

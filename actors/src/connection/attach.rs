@@ -82,7 +82,10 @@ async fn notice(
                 (Some(unconfirmed), Some(gitref), Some(commit)) => {
                     notice.unconfirmed(gitref, commit, unconfirmed)
                 }
-                _ => notice,
+                _ => match source {
+                    Some(source) if source.is_date() => notice.of_date(&source),
+                    _ => notice,
+                },
             },
         );
     }

@@ -33,10 +33,14 @@ pub(super) fn parse(text: &str) -> Result<Timestamp, RequestError> {
 
 /// The shortest text that [`parse`] reads as this time.
 pub(super) fn text(time: Timestamp) -> String {
-    let utc = time.to_zoned_datetime(TimeZone::UTC);
-    if utc.time() == DAY_END {
-        utc.date().to_string()
+    if is_date(time) {
+        time.to_zoned_datetime(TimeZone::UTC).date().to_string()
     } else {
         time.to_string()
     }
+}
+
+/// Whether it is the end of a day in UTC.
+pub(super) fn is_date(time: Timestamp) -> bool {
+    time.to_zoned_datetime(TimeZone::UTC).time() == DAY_END
 }

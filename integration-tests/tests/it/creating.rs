@@ -44,8 +44,14 @@ fn snapshot_and_asof_choose_without_git() {
         ("f", "asof:2026-01-06T02%3A59%3A59Z", "monday"),
         ("g", "asof:2026-01-06T03:00:00Z", "tuesday"),
     ] {
-        drop(daemon.connect(&format!("{choice},instance:{name}")));
+        let session = daemon.connect(&format!("{choice},instance:{name}"));
+        session.one("select 1");
+        let notices = format!("{:?}", session.notices());
         assert_eq!(daemon.instance(name)["snapshot"], snapshot, "{choice}");
+        // A date is a guess about the time zone.
+        let is_date = ["d", "e"].contains(&name);
+        let told = notices.contains("is the end of that day in UTC");
+        assert_eq!(told, is_date, "{choice}: {notices}");
     }
 }
 

@@ -78,7 +78,13 @@ impl Site {
     #[track_caller]
     fn python(&self, script: &str) {
         // Debian's, which has Debian's drivers.
-        let mut command = Command::new("/usr/bin/python3");
+        self.python_of("/usr/bin/python3", script);
+    }
+
+    /// Runs a script by this Python.
+    #[track_caller]
+    fn python_of(&self, program: &str, script: &str) {
+        let mut command = Command::new(program);
         command.args(["-B", "-W", "error::ResourceWarning"]);
         self.run(command.arg(scripts().join(script)));
     }
@@ -147,6 +153,11 @@ fn scripts() -> PathBuf {
 #[test]
 fn psycopg3_works_unchanged() {
     Site::open().python("use_psycopg3.py");
+}
+
+#[test]
+fn libpqs_new_functions_cancel_over_tls() {
+    Site::open().python_of(crate::frameworks::PYTHON, "cancel_libpq17.py");
 }
 
 #[test]

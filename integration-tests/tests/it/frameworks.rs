@@ -9,7 +9,7 @@ use multidb_integration_tests::{CliOutput, Daemon, PlainPostgres, run};
 use crate::daemon;
 
 /// Where scripts/lib/packages.sh installs it.
-const PYTHON: &str = "/usr/local/share/multidb-tests/frameworks/bin/python";
+pub(crate) const PYTHON: &str = "/usr/local/share/multidb-tests/frameworks/bin/python";
 
 /// The site, in the project's repository.
 struct Site<'a> {

@@ -1,12 +1,14 @@
 //! Remote repositories.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use multidb_integration_tests::{Authority, Daemon, Repository};
+use multidb_integration_tests::{Authority, Daemon, Repository, poll};
 
 use crate::daemon;
 
@@ -78,20 +80,108 @@ fn branch_that_moved_is_followed_and_a_remote_that_is_away_is_told_with_its_age(
 /// Git's replacement for ssh: runs the remote command locally.
 const SSH: &str = "#!/bin/sh\nfor command; do :; done\nexec sh -c \"$command\"\n";
 
-#[test]
-fn repository_is_fetched_over_ssh() {
-    let remote = daemon().without_snapshots().prepare();
-    let url = format!(
-        "ssh://git@git.invalid{}",
-        remote.repository().path().display()
-    );
-    let daemon = daemon().git(&url).prepare();
+/// The same over a slow line.
+const SLOW_SSH: &str = r#"#!/bin/sh
+for command; do :; done
+sh -c "$command" | /usr/bin/python3 -c '
+import os, time
+while chunk := os.read(0, 16384):
+    os.write(1, chunk)
+    time.sleep(0.1)
+'
+"#;
+
+/// The URL of a repository by ssh.
+fn ssh_url(path: &Path) -> String {
+    format!("ssh://git@git.invalid{}", path.display())
+}
+
+/// Starts the daemon with this replacement for ssh.
+fn start_with_ssh(daemon: &Daemon, script: &str) {
     let ssh = daemon.dir().join("ssh");
-    std::fs::write(&ssh, SSH).expect("it can be written");
+    std::fs::write(&ssh, script).expect("it can be written");
     let executable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&ssh, executable).expect("it is there");
     daemon.start_with(&[("GIT_SSH_COMMAND", &ssh.display().to_string())]);
+}
+
+#[test]
+fn repository_is_fetched_over_ssh() {
+    let remote = daemon().without_snapshots().prepare();
+    let daemon = daemon().git(&ssh_url(remote.repository().path())).prepare();
+    start_with_ssh(&daemon, SSH);
     fetches(&daemon, remote.repository());
+}
+
+#[test]
+fn first_fetch_of_a_big_repository_goes_on_while_clients_are_told() {
+    let remote = daemon().without_snapshots().prepare();
+    let repository = remote.repository();
+    // A few seconds of the line, since it cannot be compressed.
+    let mut noise = vec![0; 512 << 10];
+    let mut random = File::open("/dev/urandom").expect("it is there");
+    random.read_exact(&mut noise).expect("it is endless");
+    std::fs::write(repository.path().join("noise"), noise).expect("it can be written");
+    repository.git(&["add", "noise"]);
+    repository.git(&["commit", "--quiet", "--message", "noise"]);
+    let daemon = daemon()
+        .git(&ssh_url(repository.path()))
+        .limit("fetch_timeout", "1s")
+        .prepare();
+    start_with_ssh(&daemon, SLOW_SSH);
+    let refused = daemon.refused("instance:a,gitref:main");
+    assert_eq!(refused.sqlstate(), "57P03", "{refused:?}");
+    let text = format!("{refused:?}");
+    assert!(text.contains("for the first time"), "{text}");
+    assert!(text.contains("Try again in a while"), "{text}");
+    poll(
+        "the first fetch is complete",
+        Duration::from_secs(60),
+        || daemon.try_connect("instance:a,gitref:main").map(drop),
+    );
+    assert_eq!(
+        daemon.instance("a")["commit"],
+        repository.rev_parse("main").as_str()
+    );
+}
+
+/// A partial clone of the repository, whose own source is away.
+fn partial_clone(repository: &Repository) -> PathBuf {
+    let path = repository.path().with_extension("partial");
+    let url = format!("file://{}", repository.path().display());
+    repository.git(&["config", "uploadpack.allowFilter", "true"]);
+    let to = path.display().to_string();
+    let filter = "--filter=blob:none";
+    repository.git(&["clone", "--quiet", "--bare", filter, &url, &to]);
+    let config = ["--git-dir", &to, "config", "remote.origin.url"];
+    repository.git(&[&config[..], &["file:///nowhere"]].concat());
+    path
+}
+
+/// A client, `doctor` and `config check` name the form of the remote.
+fn refuses_partial_clone(daemon: &Daemon) {
+    daemon.expect_log("promisor");
+    let before = daemon.cli(&["doctor"]);
+    assert_eq!(before.code, Some(1), "{before:?}");
+    assert!(before.stdout.contains("partial clone"), "{before:?}");
+    let refused = daemon.refused("instance:a,gitref:main");
+    assert_eq!(refused.sqlstate(), "58000", "{refused:?}");
+    let text = format!("{refused:?}");
+    assert!(text.contains("It is a partial clone"), "{text}");
+    for command in [&["config", "check"][..], &["doctor"]] {
+        let told = daemon.cli(command);
+        let text = format!("{}{}", told.stdout, told.stderr);
+        assert!(text.contains("partial clone"), "{told:?}");
+    }
+}
+
+#[test]
+fn partial_clone_is_named_over_ssh() {
+    let remote = daemon().without_snapshots().prepare();
+    let partial = partial_clone(remote.repository());
+    let daemon = daemon().git(&ssh_url(&partial)).prepare();
+    start_with_ssh(&daemon, SSH);
+    refuses_partial_clone(&daemon);
 }
 
 /// A server of a repository, until it is dropped.
@@ -128,10 +218,8 @@ impl Drop for Https {
     }
 }
 
-#[test]
-fn repository_is_fetched_over_https() {
-    let remote = daemon().without_snapshots().prepare();
-    let path = remote.repository().path();
+/// Starts a daemon whose remote is this repository by https.
+fn over_https(path: &Path, use_it: impl FnOnce(&Daemon)) {
     let certificates = tempfile::tempdir().expect("there is room for a directory");
     let authority = Authority::create(certificates.path());
     let server = Https::serve(path, &authority);
@@ -140,7 +228,21 @@ fn repository_is_fetched_over_https() {
     let daemon = daemon().git(&url).prepare();
     let authority = authority.cert().display().to_string();
     daemon.start_with(&[("GIT_SSL_CAINFO", &authority)]);
-    fetches(&daemon, remote.repository());
+    use_it(&daemon);
+}
+
+#[test]
+fn repository_is_fetched_over_https() {
+    let remote = daemon().without_snapshots().prepare();
+    let repository = remote.repository();
+    over_https(repository.path(), |daemon| fetches(daemon, repository));
+}
+
+#[test]
+fn partial_clone_is_named_over_https() {
+    let remote = daemon().without_snapshots().prepare();
+    let partial = partial_clone(remote.repository());
+    over_https(&partial, refuses_partial_clone);
 }
 
 #[test]

@@ -184,3 +184,34 @@ fn snapshot_id_that_is_taken_is_refused() {
         2
     );
 }
+
+#[test]
+fn snapshot_that_does_not_fit_the_default_branch_is_told_by_its_import_and_by_doctor() {
+    let daemon = daemon().without_snapshots().start();
+    let repository = daemon.repository();
+    repository.commit(&["auth.0001_initial", "polls.0001_initial"]);
+    let imported = import(&daemon, "first", "--dump", &fixture().dump("tuesday.dump"));
+    imported.ok();
+    let lacking = "the newest snapshot first does not fit the default branch, which does not define \
+                   polls.0002_closed_at: clients that name the branch get an older snapshot or an error";
+    let advice = "Rebase onto a revision that defines them";
+    assert!(imported.stderr.contains(lacking), "{imported:?}");
+    assert!(imported.stderr.contains(advice), "{imported:?}");
+    let examined = daemon.cli(&["doctor"]);
+    assert!(examined.stdout.contains(lacking), "{examined:?}");
+    assert!(examined.stdout.contains(advice), "{examined:?}");
+    repository.commit(&[
+        "auth.0001_initial",
+        "polls.0001_initial",
+        "polls.0002_closed_at",
+    ]);
+    let imported = import(&daemon, "second", "--dump", &fixture().dump("tuesday.dump"));
+    imported.ok();
+    assert!(!imported.stderr.contains("does not fit"), "{imported:?}");
+    repository.git(&["rm", "--quiet", "migrations.txt"]);
+    repository.git(&["commit", "--quiet", "--message", "no listing"]);
+    let imported = import(&daemon, "third", "--dump", &fixture().dump("tuesday.dump"));
+    imported.ok();
+    let unnamed = "no client can name the default branch of the repository: ";
+    assert!(imported.stderr.contains(unnamed), "{imported:?}");
+}

@@ -118,6 +118,7 @@ fn choose_status(error: &ChooseError) -> StatusCode {
             | RevisionError::ListingNotUnderstood { .. },
         ) => StatusCode::BAD_REQUEST,
         ChooseError::NoCompatibleSnapshot { .. } => StatusCode::CONFLICT,
+        ChooseError::Revision(RevisionError::BeingFetched) => StatusCode::SERVICE_UNAVAILABLE,
         ChooseError::IndexUnavailable
         | ChooseError::Revision(RevisionError::Repository { .. } | RevisionError::Disk(_)) => {
             StatusCode::INTERNAL_SERVER_ERROR

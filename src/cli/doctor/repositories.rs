@@ -1,10 +1,9 @@
 //! git, and the projects' repositories.
 
 use std::path::Path;
-use std::time::Duration;
 
 use futures_util::future::join_all;
-use multidb_store::ProjectName;
+use multidb_store::{Layout, ProjectName};
 
 use super::{Finding, Level};
 use crate::config::{Config, GitRemote, Project};
@@ -15,7 +14,7 @@ use crate::runtime::version::version_of;
 /// Checks each project's repository.
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     let projects = config.projects.iter();
-    let asked = projects.map(|(name, project)| repository(name, project, config.fetch_timeout));
+    let asked = projects.map(|(name, project)| repository(name, project, config));
     join_all(asked).await
 }
 
@@ -36,14 +35,15 @@ pub(super) fn program(config: Option<&Config>) -> Finding {
     }
 }
 
-async fn repository(name: &ProjectName, project: &Project, fetch_timeout: Duration) -> Finding {
+async fn repository(name: &ProjectName, project: &Project, config: &Config) -> Finding {
     let finding = |level, message: String| Finding::new(level, &format!("project {name}"), message);
-    let examined = git_project(project).examine(fetch_timeout).await;
-    if let Some(form) = refused_form(&project.git) {
+    let examined = git_project(project).examine(config.fetch_timeout).await;
+    let mirror = Layout::new(&config.root).git_mirror(name);
+    if let Some(form) = refused_form(&project.git, &mirror) {
         let level = match examined {
             // Its newest commit may be complete.
-            Ok(_) => Level::Warn,
-            Err(_) => Level::Fail,
+            Ok(Condition::Readable | Condition::NoListing(_)) => Level::Warn,
+            Ok(Condition::Answers) | Err(_) => Level::Fail,
         };
         let message = format!("{}: {}", project.git, form.detail());
         return finding(level, message).hint(form.hint());

@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 
 /// The subject of all branches and tags, which are fetched together.
 pub(super) const BRANCHES: &str = "branches";
+/// That the remote is a partial clone. No reference has such a name.
+pub(super) const PARTIAL: &str = "partial clone";
 const DIRECTORY: &str = "multidb-seen";
 
 fn file_of(mirror: &Path, subject: &str) -> PathBuf {
@@ -18,6 +20,19 @@ fn file_of(mirror: &Path, subject: &str) -> PathBuf {
 pub(super) fn note(mirror: &Path, subject: &str, at: SystemTime) -> io::Result<()> {
     fs::create_dir_all(mirror.join(DIRECTORY))?;
     File::create(file_of(mirror, subject))?.set_modified(at)
+}
+
+/// Takes the note away.
+pub(super) fn forget(mirror: &Path, subject: &str) -> io::Result<()> {
+    match fs::remove_file(file_of(mirror, subject)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it was ever seen.
+pub(super) fn is_noted(mirror: &Path, subject: &str) -> bool {
+    file_of(mirror, subject).exists()
 }
 
 /// How long ago it was seen.

@@ -10,7 +10,7 @@ use multidb_actors::ports::DiskError;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tokio::time::Instant;
 
-use super::{Mirror, REFSPECS, State};
+use super::{FetchError, Mirror, REFSPECS, State};
 use crate::git::program::{self, Run};
 
 /// The shortest time between two attempts.
@@ -57,22 +57,27 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// It was tried a short time ago, or the remote does not answer. The mirror is left as it was.
-    pub(in crate::git) async fn rebuild(self: &Arc<Self>, since: Instant) -> Result<(), String> {
+    /// It was tried a short time ago, the remote does not answer, or it takes longer than the timeout. The mirror is left
+    /// as it was.
+    pub(in crate::git) async fn rebuild(
+        self: &Arc<Self>,
+        since: Instant,
+    ) -> Result<(), FetchError> {
         let mirror = self.clone();
         let rebuilt = tokio::spawn(async move {
-            let mut state = mirror.state.lock().await;
+            let mut state = mirror.lock().await?;
             match state.rebuilt {
                 Some(rebuilt) if rebuilt >= since => return Ok(()),
                 Some(rebuilt) if rebuilt.elapsed() < INTERVAL => {
-                    return Err("it was made again a short time ago".to_owned());
+                    let message = "it was made again a short time ago".to_owned();
+                    return Err(FetchError::Failed(message));
                 }
                 _ => {}
             }
             state.rebuilt = Some(Instant::now());
-            mirror.replace_any().await
+            mirror.replace_any().await.map_err(FetchError::of)
         });
-        rebuilt.await.unwrap_or_else(|error| Err(error.to_string()))
+        self.wait(rebuilt).await
     }
 
     /// Whether a fetch failed because the mirror is broken, which is then made again: where the remote answers, and
@@ -112,9 +117,9 @@ impl Mirror {
     pub(super) async fn replace(&self, format: Format) -> Result<(), String> {
         let fresh = self.fresh_path();
         remove(fresh.clone()).await?;
-        let run = self.run_in(Some(&fresh));
-        init(run, format).await?;
+        init(self.run_in(Some(&fresh)), format).await?;
         let [heads, tags] = REFSPECS;
+        let run = self.run_whole(&fresh);
         let fetched = run.fetch(&["--prune", &self.url, heads, tags]).await;
         if let Err(message) = fetched {
             remove(fresh).await?;

@@ -48,7 +48,8 @@ async fn references_in_reftables_are_mirrored_and_refused_in_place_by_name() {
     assert_eq!(form_of(error), RepositoryForm::Reftable);
     assert_eq!(resolve(&remote, "main").await.unwrap().commit, commit);
     let git = GitRemote::Local(fixture.path().to_owned());
-    assert_eq!(refused_form(&git), Some(RepositoryForm::Reftable));
+    let none = Path::new("/none");
+    assert_eq!(refused_form(&git, none), Some(RepositoryForm::Reftable));
 }
 
 #[tokio::test]
@@ -99,8 +100,20 @@ async fn partial_clones_are_refused_by_name_where_a_file_is_lacking() {
     let error = resolve(&remote, "main").await.unwrap_err();
     assert_eq!(form_of(error), RepositoryForm::Partial);
     let git = GitRemote::Remote(format!("file://{to}"));
-    assert_eq!(refused_form(&git), Some(RepositoryForm::Partial));
-    assert_eq!(refused_form(&GitRemote::Remote(url)), None);
+    let none = Path::new("/none");
+    assert_eq!(refused_form(&git, none), Some(RepositoryForm::Partial));
+    let elsewhere = GitRemote::Remote(url);
+    assert_eq!(refused_form(&elsewhere, none), None);
+    // By the fetch above.
+    let mirror = Layout::new(root.path()).git_mirror(&project_name());
+    assert_eq!(
+        refused_form(&elsewhere, &mirror),
+        Some(RepositoryForm::Partial)
+    );
+    // The next fetch is from a complete one.
+    let complete = source(elsewhere.clone(), root.path(), Duration::from_secs(20));
+    resolve(&complete, "main").await.unwrap();
+    assert_eq!(refused_form(&elsewhere, &mirror), None);
 }
 
 /// Files below `directory` that are packs or loose objects.

@@ -97,6 +97,7 @@ pub(super) fn revisions() -> Vec<ChooseError> {
         unreadable(None),
         unreadable(Some(RepositoryForm::Reftable)),
         unreadable(Some(RepositoryForm::Partial)),
+        RevisionError::BeingFetched,
         RevisionError::Disk(disk("No space left on device")),
     ];
     errors.into_iter().map(ChooseError::from).collect()
