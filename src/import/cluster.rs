@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use multidb_store::error_chain;
 
-pub(super) use self::bootstrap::{create_database, find_superuser, project_database};
+pub(super) use self::bootstrap::{create_database, find_superuser};
 use super::ProjectImport;
 use super::error::{ImportError, refused};
 use super::server::{ImportServer, server_error};

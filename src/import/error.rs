@@ -137,6 +137,12 @@ impl StatementError {
                 "Create the schema at the beginning of the dump, as its source had it before, and import again; {GO_ON}."
             );
         }
+        if lacks_collation(&self.sqlstate, &self.message) {
+            return format!(
+                "Install that locale where Postgres runs (on Debian the package locales-all, or an image that has it as \
+                 runtime.image), and import again; {GO_ON}."
+            );
+        }
         if self.is_extension {
             return format!(
                 "Install the extension where Postgres runs (a package, or an image that has it as runtime.image), or make \
@@ -153,6 +159,14 @@ impl StatementError {
             None => statement,
         }
     }
+}
+
+/// Whether an error says that a collation, or its locale, is not known here.
+pub(super) fn lacks_collation(sqlstate: &str, message: &str) -> bool {
+    const UNDEFINED_OBJECT: &str = "42704";
+    let of_locale = ["could not create locale", "could not open collator"];
+    (sqlstate == UNDEFINED_OBJECT && message.contains("collation \""))
+        || of_locale.iter().any(|begin| message.contains(begin))
 }
 
 impl From<JoinError> for ImportError {
@@ -193,6 +207,10 @@ impl ImportError {
                 "Import it again; the client must stay until it has sent all of the dump."
                     .to_owned(),
             ),
+            Self::Script {
+                source: ScriptError::Variable { .. },
+                ..
+            } => Some("Write the value of the variable into the dump.".to_owned()),
             Self::Statement(error) if self.disk_fault().is_none() => Some(error.hint()),
             Self::Script { .. } => Some("Make the dump again.".to_owned()),
             Self::Clone(CloneError::NoSpace { .. }) => Some(

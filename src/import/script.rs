@@ -14,8 +14,9 @@ mod statement;
 mod statement_text;
 #[cfg(test)]
 mod tests;
+mod variables;
 
-pub(super) use self::adapter::{Adapter, Kind, Plan, Run, literal};
+pub(super) use self::adapter::{Adapter, Kind, Plan, Run, created_database, literal, with_locale};
 pub(super) use self::command::Command;
 pub(super) use self::entry::Entry;
 pub(super) use self::splitter::{Piece, Splitter};
@@ -33,7 +34,7 @@ const COMMENT_BYTES_MAX: usize = 8 << 10;
 pub(super) struct ScriptTarget {
     /// The project's database, which exists already.
     pub(super) database: String,
-    /// The database of the archive, which is to be the project's.
+    /// The database of the dump, if it is of one alone, which is to be the project's.
     pub(super) source_database: Option<Vec<u8>>,
     /// The superuser by which the restore runs.
     pub(super) superuser: String,
@@ -69,6 +70,16 @@ pub enum ScriptError {
         line: u64,
         /// Its first word.
         command: String,
+    },
+    /// A variable of psql is used in a way that is not followed.
+    #[error("line {line}: the psql variable \"{name}\" is not expanded: {problem}")]
+    Variable {
+        /// The line, counted from 1.
+        line: u64,
+        /// Its name.
+        name: String,
+        /// The reason.
+        problem: &'static str,
     },
     /// A statement that is too long for memory could not be kept in a file.
     #[error("cannot keep a long statement in a temporary file: {error}")]

@@ -2,6 +2,7 @@
 
 mod cases;
 mod data_dir;
+mod databases;
 mod dump;
 mod failures;
 mod fixture;

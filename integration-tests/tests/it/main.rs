@@ -31,6 +31,7 @@ mod importing;
 mod isolation;
 mod jobs;
 mod lost_records;
+mod major_dumps;
 mod majors;
 mod max_running;
 mod options;

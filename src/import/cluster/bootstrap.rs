@@ -39,7 +39,7 @@ pub(in crate::import) async fn create_database(
 }
 
 /// The statement that creates the project's database. Without a locale or an encoding, it has those of the template.
-pub(in crate::import) fn project_database(
+fn project_database(
     project: &ProjectImport,
     encoding: Option<&str>,
     locale: Option<&str>,

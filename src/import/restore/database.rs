@@ -2,11 +2,10 @@
 
 use super::errors::Location;
 use super::runner::ScriptRunner;
-use crate::import::cluster::project_database;
 use crate::import::error::{ImportError, refused};
-use crate::import::script::Kind;
+use crate::import::script::{Kind, created_database, with_locale};
 use crate::import::server::{SUPERUSER, server_error};
-use crate::sql::{AnswerLimits, Ended, SearchPath, ServerMessage, identifier};
+use crate::sql::{AnswerLimits, Ended, SearchPath, identifier};
 
 /// The database in which another one is created and dropped.
 const MAINTENANCE: &str = "postgres";
@@ -23,12 +22,8 @@ impl ScriptRunner<'_> {
         let back = self.database.clone();
         self.connect(MAINTENANCE).await?;
         self.drop_database(&database).await?;
-        let ended = self.session.run(text, None).await;
-        let ended = ended.map_err(|error| self.session_error(&error))?;
-        if let Ended::Failed(message) = ended {
-            self.create_with_mapped_locale(place, text, &message)
-                .await?;
-        } else if !place_names_owner(text) {
+        self.create(place, text).await?;
+        if !place_names_owner(text) {
             let role = identifier(&project.role);
             let owner = format!("ALTER DATABASE {database} OWNER TO {role}");
             let owned = self.session.execute(&owner, None).await;
@@ -48,44 +43,95 @@ impl ScriptRunner<'_> {
         dropped.map_err(|error| server_error("make the project's database again", &error))
     }
 
-    /// Creates the database with the project's locale, if the error is that the dump's own is missing.
-    async fn create_with_mapped_locale(
+    /// Creates a database that is not the project's.
+    pub(super) async fn create_other_database(
         &mut self,
         place: &Location<'_>,
         text: &[u8],
-        message: &ServerMessage,
     ) -> Result<(), ImportError> {
-        let project = self.target.project;
-        let locales = values_of(text, &LOCALE_OPTIONS);
-        let is_about_locale = ["locale", "collation", "ICU", "encoding"]
-            .iter()
-            .any(|word| message.to_string().contains(word));
-        if !is_about_locale || locales.is_empty() {
-            return Err(place.error(message));
+        if let Some(name) = created_database(text) {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            self.other_databases.insert(name);
         }
+        self.create(place, text).await
+    }
+
+    /// Creates a database, with the project's locale if its own is missing.
+    async fn create(&mut self, place: &Location<'_>, text: &[u8]) -> Result<(), ImportError> {
+        let Ended::Failed(message) = self.run(text).await? else {
+            return Ok(());
+        };
+        let locales = values_of(text, &LOCALE_OPTIONS);
+        let said = message.to_string().to_ascii_lowercase();
+        let is_about_locale = ["locale", "collation", "icu", "encoding"]
+            .iter()
+            .any(|word| said.contains(word));
+        if place.kind == Kind::ProjectDatabase && !is_about_locale {
+            return Err(place.error(&message));
+        }
+        if !is_about_locale || locales.is_empty() {
+            return self.errors.pass(place, &message);
+        }
+        let project = self.target.project;
+        let named = created_database(text).filter(|name| name != project.database.as_bytes());
+        let database = match named {
+            Some(name) => format!("database \"{}\"", String::from_utf8_lossy(&name)),
+            None => "database".to_owned(),
+        };
         let wanted = locales.join("\", \"");
         let Some(locale) = &project.locale else {
             return Err(refused(
                 &self.dump,
                 format!(
-                    "its database has the locale \"{wanted}\", which Postgres refuses here: {message}"
+                    "its {database} has the locale \"{wanted}\", which Postgres refuses here: {message}"
                 ),
                 "Install that locale where Postgres runs (on Debian the package locales-all, or an image that has it \
                  as runtime.image), or map it to another one by the project's `locale = \"C.UTF-8\"`, whose order \
                  of texts is then another.",
             ));
         };
-        let encoding = values_of(text, &["encoding"]).into_iter().next();
-        let encoding = encoding.as_deref().or(project.encoding.as_deref());
-        let create = project_database(project, encoding, Some(locale));
-        let created = self.session.execute(&create, None).await;
-        created.map_err(|error| server_error("create the project's database", &error))?;
+        let mapped = with_locale(text, locale, project.encoding.as_deref());
+        if let Ended::Failed(message) = self.run(&mapped).await? {
+            return Err(ImportError::Server {
+                action: format!(
+                    "create the dump's {database} with the project's locale \"{locale}\""
+                ),
+                message: message.to_string(),
+            });
+        }
         self.warn(format!(
-            "the dump's locale \"{wanted}\" is not available; its database has the project's, \"{locale}\", in which \
+            "the dump's locale \"{wanted}\" is not available; its {database} has the project's, \"{locale}\", in which \
              the order of texts may be another"
         ))
         .await;
         Ok(())
+    }
+
+    /// Refuses a dump that has filled other databases than the project's alone.
+    pub(super) fn check_project_database(&self) -> Result<(), ImportError> {
+        if self.is_filled || self.database_is_of_dump || self.other_databases.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = self.other_databases.iter().map(String::as_str).collect();
+        let names = names.join(", ");
+        Err(refused(
+            &self.dump,
+            format!("it has no database \"{}\"", self.target.project.database),
+            format!(
+                "Its databases: {names}. Set the project's database to one of them, or import a dump of one alone, made \
+                 by pg_dump."
+            ),
+        ))
+    }
+
+    /// Has the server look for locales again, once in a database: the template cluster knows those that there were when
+    /// it was made. Returns whether it has.
+    pub(super) async fn find_collations(&mut self) -> Result<bool, ImportError> {
+        const FIND: &[u8] = b"SELECT pg_catalog.pg_import_system_collations('pg_catalog')";
+        if self.session.in_transaction() || !self.collations_found.insert(self.database.clone()) {
+            return Ok(false);
+        }
+        Ok(self.run(FIND).await? == Ended::Done)
     }
 
     /// Says what the database is like if the dump does not.

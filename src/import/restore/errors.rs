@@ -85,7 +85,9 @@ impl Errors {
     pub(super) fn may_pass(&self, kind: Kind) -> bool {
         match self.policy {
             ErrorPolicy::KeepGoing => true,
-            ErrorPolicy::Default => !matches!(kind, Kind::Data | Kind::Structure),
+            ErrorPolicy::Default => {
+                !matches!(kind, Kind::Data | Kind::Structure | Kind::OtherDatabase)
+            }
             ErrorPolicy::Strict => matches!(kind, Kind::Drop | Kind::Role | Kind::Housekeeping),
         }
     }

@@ -1,6 +1,6 @@
 //! Runs a script, statement by statement.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use multidb_store::PassedErrors;
@@ -8,7 +8,7 @@ use multidb_store::PassedErrors;
 use super::database::leaves_something;
 use super::errors::{self, Errors, Location};
 use super::{RestoreTarget, owners};
-use crate::import::error::ImportError;
+use crate::import::error::{ImportError, lacks_collation};
 use crate::import::script::{
     Adapter, Command, Entry, Kind, Piece, Plan, Run, ScriptError, ScriptTarget, Splitter,
     StatementText,
@@ -49,11 +49,15 @@ pub(super) struct ScriptRunner<'a> {
     /// The project's database was made by the dump.
     pub(super) database_is_of_dump: bool,
     /// Something is in the project's database.
-    is_filled: bool,
+    pub(super) is_filled: bool,
+    /// The other databases that the dump creates or fills.
+    pub(super) other_databases: BTreeSet<String>,
+    /// The databases in which the locales of the system were looked for again.
+    pub(super) collations_found: HashSet<String>,
     splitter: Splitter,
     adapter: Adapter,
     entry: Entry,
-    errors: Errors,
+    pub(super) errors: Errors,
     rows: Option<Rows>,
     warned: HashSet<String>,
     /// The script is the user's own file.
@@ -84,6 +88,8 @@ impl<'a> ScriptRunner<'a> {
             database,
             database_is_of_dump: false,
             is_filled: false,
+            other_databases: BTreeSet::new(),
+            collations_found: HashSet::new(),
             splitter: Splitter::new(target.staging),
             adapter,
             entry: Entry::default(),
@@ -118,6 +124,7 @@ impl<'a> ScriptRunner<'a> {
             };
             return Err(self.script_error(error));
         }
+        self.check_project_database()?;
         if !self.adapter.names_owners() {
             owners::give_to_role(self.target).await?;
         }
@@ -140,9 +147,17 @@ impl<'a> ScriptRunner<'a> {
                 Ok(())
             }
             Piece::Command(text, line) => {
-                let command = Command::parse(&text, line);
+                let command = Command::parse(&text, line, &self.splitter.variables);
                 match command.map_err(|error| self.script_error(error))? {
                     Command::Nothing => Ok(()),
+                    Command::Set(name, value) => {
+                        self.splitter.variables.set(name, value);
+                        Ok(())
+                    }
+                    Command::Unset(name) => {
+                        self.splitter.variables.unset(&name);
+                        Ok(())
+                    }
                     Command::Encoding(name) => {
                         let set = format!("SET client_encoding TO {}", crate::sql::literal(&name));
                         let place = StatementText::new(line, set.into_bytes());
@@ -175,6 +190,16 @@ impl<'a> ScriptRunner<'a> {
     }
 
     async fn statement(&mut self, mut statement: StatementText) -> Result<(), ImportError> {
+        if self.splitter.in_dump_of_one_database()
+            && let Some(name) = self.adapter.adopt_database(&statement.head)
+        {
+            self.warn(format!(
+                "the dump is of database \"{}\", which is imported as the project's, \"{}\"",
+                String::from_utf8_lossy(&name),
+                self.target.project.database
+            ))
+            .await;
+        }
         // Whole or not, the verb is in the head.
         let plan = self.adapter.plan(&statement.head, statement.is_whole());
         let mut run = match plan {
@@ -199,16 +224,33 @@ impl<'a> ScriptRunner<'a> {
                 self.errors.pass(&place, &message)?;
             }
         }
+        if let Some(warning) = run.warning.take() {
+            self.warn(warning).await;
+        }
         let text = run.text.take();
         if run.kind == Kind::ProjectDatabase && !self.is_filled {
             let place = self.place(run.kind, statement.line, &statement.head, &entry);
             let text = text.as_deref().unwrap_or(&statement.head);
             return self.create_project_database(&place, text).await;
         }
-        if self.database == self.target.project.database {
-            self.is_filled |= leaves_something(run.kind, &statement.head);
+        if run.kind == Kind::OtherDatabase {
+            let place = self.place(run.kind, statement.line, &statement.head, &entry);
+            let text = text.as_deref().unwrap_or(&statement.head);
+            return self.create_other_database(&place, text).await;
+        }
+        if leaves_something(run.kind, &statement.head) {
+            self.is_being_filled();
         }
         self.run_adapted(&mut statement, &run, text).await
+    }
+
+    /// Something is put into the session's database.
+    fn is_being_filled(&mut self) {
+        if self.database == self.target.project.database {
+            self.is_filled = true;
+        } else if !self.other_databases.contains(&self.database) {
+            self.other_databases.insert(self.database.clone());
+        }
     }
 
     /// Runs a statement, and its alternative if it fails.
@@ -222,10 +264,14 @@ impl<'a> ScriptRunner<'a> {
         if savepoint {
             self.run(b"SAVEPOINT multidb_statement").await?;
         }
-        let ended = match text {
-            Some(text) => self.run(&text).await?,
-            None => self.run_whole(statement).await?,
-        };
+        let mut ended = self.run_text(statement, text.as_deref()).await?;
+        if let Ended::Failed(message) = &ended
+            && lacks_collation(message.sqlstate(), &message.to_string())
+            && !savepoint
+            && self.find_collations().await?
+        {
+            ended = self.run_text(statement, text.as_deref()).await?;
+        }
         let failure = match ended {
             Ended::Done => None,
             Ended::Failed(message) => Some(message),
@@ -252,9 +298,20 @@ impl<'a> ScriptRunner<'a> {
         Ok(())
     }
 
+    async fn run_text(
+        &mut self,
+        statement: &mut StatementText,
+        text: Option<&[u8]>,
+    ) -> Result<Ended, ImportError> {
+        match text {
+            Some(text) => self.run(text).await,
+            None => self.run_whole(statement).await,
+        }
+    }
+
     /// Runs a COPY that rows follow.
     async fn copy(&mut self, mut copy: StatementText) -> Result<(), ImportError> {
-        self.is_filled |= self.database == self.target.project.database;
+        self.is_being_filled();
         let in_transaction = self.session.in_transaction();
         let data = match self.entry.is_table_data && copy.is_whole() && !in_transaction {
             true => self.table_data(&copy.head).await?,
@@ -357,7 +414,7 @@ impl<'a> ScriptRunner<'a> {
     }
 
     /// Runs one of the restore's own statements, or one that was adapted.
-    async fn run(&mut self, text: &[u8]) -> Result<Ended, ImportError> {
+    pub(super) async fn run(&mut self, text: &[u8]) -> Result<Ended, ImportError> {
         let ended = self.session.run(text, None).await;
         self.ended(ended).await
     }

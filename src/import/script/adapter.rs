@@ -3,14 +3,18 @@
 //! - The roles that a statement names are created before it, and those that exist are not created again.
 //! - The superuser by which the restore runs stays one.
 //! - Everything is in the default tablespace.
-//! - The database of an archive is the project's.
+//! - The database of a dump of one alone is the project's.
+//! - The options of a database are those that this major has.
 //! - An object that a statement drops may be absent.
+//! - Statistics are gathered by the import itself.
 
+mod database;
 mod edits;
 mod plan;
 
 use std::collections::HashSet;
 
+pub(in crate::import) use self::database::{created_database, with_locale};
 use self::edits::Edits;
 pub(in crate::import) use self::plan::{Kind, Plan, Run};
 use super::ScriptTarget;
@@ -56,6 +60,17 @@ impl Adapter {
         self.database(name)
     }
 
+    /// Takes the database that this statement creates, if it is the first, for the one that is to be the project's.
+    /// Returns its name, if it is another.
+    pub(in crate::import) fn adopt_database(&mut self, text: &[u8]) -> Option<Name> {
+        if self.target.source_database.is_some() {
+            return None;
+        }
+        let name = created_database(text)?;
+        self.target.source_database = Some(name.clone());
+        (name != self.target.database.as_bytes()).then_some(name)
+    }
+
     /// The database that is meant where the script says this one.
     fn database(&self, name: &[u8]) -> Vec<u8> {
         match &self.target.source_database {
@@ -66,6 +81,9 @@ impl Adapter {
 
     /// What to do for a statement, or for a long one that begins so.
     pub(in crate::import) fn plan(&mut self, text: &[u8], is_whole: bool) -> Plan {
+        if restores_statistics(text) {
+            return Plan::Leave(None);
+        }
         let verb = text.split(|byte| !byte.is_ascii_alphabetic()).next();
         let verb = verb.unwrap_or_default().to_ascii_lowercase();
         if !is_whole || !VERBS.iter().any(|known| known.as_bytes() == verb) {
@@ -94,6 +112,9 @@ impl Adapter {
             self.rename_database(&placed, &mut without);
             edits::older_privileges(&placed, self.target.postgres_major, &mut without);
             run.alternative = without.apply(text).filter(|other| *other != text);
+        }
+        if matches!(run.kind, Kind::ProjectDatabase | Kind::OtherDatabase) {
+            run.warning = database::older_options(&placed, self.target.postgres_major, &mut edits);
         }
         if let Some(text) = edits.apply(text) {
             run.text = Some(text);
@@ -134,6 +155,8 @@ impl Adapter {
                     run.kind = Kind::ProjectDatabase;
                 } else if is_template(&name) {
                     return Err(Box::new(Plan::Leave(None)));
+                } else {
+                    run.kind = Kind::OtherDatabase;
                 }
             }
             Subject::DropDatabase(name) => {
@@ -200,7 +223,7 @@ impl Adapter {
         }
     }
 
-    /// Replaces the name of the archive's database by that of the project's.
+    /// Replaces the name of the dump's database by that of the project's.
     fn rename_database(&self, placed: &[Placed], edits: &mut Edits) {
         let Some(source) = &self.target.source_database else {
             return;
@@ -220,6 +243,19 @@ impl Adapter {
 /// Whether this is a database of every cluster.
 fn is_template(name: &[u8]) -> bool {
     matches!(name, b"postgres" | b"template1" | b"template0")
+}
+
+/// Whether this restores statistics, for which a server before 18 has no function, and which are gathered at the end.
+fn restores_statistics(text: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"SELECT * FROM pg_catalog.pg_restore_";
+    let rest = text.strip_prefix(BEGIN);
+    let kind = rest.and_then(|rest| rest.split(|byte| *byte == b'(').next());
+    kind.is_some_and(|kind| {
+        matches!(
+            kind,
+            b"relation_stats" | b"attribute_stats" | b"extended_stats"
+        )
+    })
 }
 
 /// Whether this is the head of each dump, which takes limits away that no session of a restore has, and that an older

@@ -1,6 +1,7 @@
 //! The psql commands of scripts. None of them can run a program or read a file.
 
 use super::ScriptError;
+use super::variables::{Variables, is_of_name};
 
 /// A psql command, as far as one is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,13 +10,21 @@ pub(in crate::import) enum Command {
     Connect(Vec<u8>),
     /// `\encoding`, to this one.
     Encoding(String),
+    /// `\set`, of this variable to this constant value.
+    Set(Vec<u8>, Vec<u8>),
+    /// `\unset`
+    Unset(Vec<u8>),
     /// One that matters to psql alone, such as `\restrict`, which keeps it from running others.
     Nothing,
 }
 
 impl Command {
     /// Reads a command, with its backslash.
-    pub(in crate::import) fn parse(text: &[u8], line: u64) -> Result<Self, ScriptError> {
+    pub(in crate::import) fn parse(
+        text: &[u8],
+        line: u64,
+        variables: &Variables,
+    ) -> Result<Self, ScriptError> {
         const OF_PSQL: [&[u8]; 9] = [
             b"\\restrict",
             b"\\unrestrict",
@@ -27,14 +36,6 @@ impl Command {
             b"\\x",
             b"\\a",
         ];
-        // Behaviour of psql on errors and in its output, which is multidb's affair here.
-        const VARIABLES: [&[u8]; 5] = [
-            b"ON_ERROR_STOP",
-            b"ON_ERROR_ROLLBACK",
-            b"QUIET",
-            b"VERBOSITY",
-            b"ECHO",
-        ];
         let text = text.trim_ascii();
         let end = text.iter().position(u8::is_ascii_whitespace);
         let (command, argument) = text.split_at(end.unwrap_or(text.len()));
@@ -44,6 +45,8 @@ impl Command {
             command: String::from_utf8_lossy(command).into_owned(),
         };
         match command {
+            b"\\set" => set(argument, line, variables)?.ok_or_else(refused),
+            b"\\unset" if is_variable(argument) => Ok(Self::Unset(argument.to_vec())),
             // Backquotes run programs, and a second command may follow.
             _ if argument.iter().any(|byte| matches!(byte, b'`' | b'|'))
                 || (!is_connect(command) && argument.contains(&b'\\')) =>
@@ -61,17 +64,38 @@ impl Command {
                     String::from_utf8_lossy(argument).into_owned(),
                 ))
             }
-            b"\\set" => {
-                let name = argument.split(u8::is_ascii_whitespace).next();
-                match name {
-                    Some(name) if VARIABLES.contains(&name) => Ok(Self::Nothing),
-                    _ => Err(refused()),
-                }
-            }
             _ if OF_PSQL.contains(&command) => Ok(Self::Nothing),
             _ => Err(refused()),
         }
     }
+}
+
+/// A `\set`, if its value is constant and psql would not run the script otherwise because of it.
+fn set(argument: &[u8], line: u64, variables: &Variables) -> Result<Option<Command>, ScriptError> {
+    // Those with which psql itself would do otherwise than multidb, unless they are as without the command.
+    const BEHAVIOUR: [(&[u8], &[&[u8]]); 3] = [
+        (b"AUTOCOMMIT", &[b"", b"on", b"true", b"1"]),
+        (b"SINGLELINE", &[b"off", b"false", b"0"]),
+        (b"SINGLESTEP", &[b"off", b"false", b"0"]),
+    ];
+    let end = argument.iter().position(u8::is_ascii_whitespace);
+    let (name, rest) = argument.split_at(end.unwrap_or(argument.len()));
+    if !is_variable(name) {
+        return Ok(None);
+    }
+    let Some(value) = variables.value(rest, line)? else {
+        return Ok(None);
+    };
+    let is_as_usual = BEHAVIOUR
+        .iter()
+        .find(|(known, _)| *known == name)
+        .is_none_or(|(_, usual)| usual.contains(&value.to_ascii_lowercase().as_slice()));
+    Ok(is_as_usual.then(|| Command::Set(name.to_vec(), value)))
+}
+
+/// Whether a variable can have this name.
+fn is_variable(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().copied().all(is_of_name)
 }
 
 fn is_connect(command: &[u8]) -> bool {
@@ -119,7 +143,9 @@ mod tests {
 
     #[test]
     fn commands_of_dumps_are_followed_and_all_others_refused() {
-        let connect = |name: &str| Some(Command::Connect(name.as_bytes().to_vec()));
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        let connect = |name: &str| Some(Command::Connect(bytes(name)));
+        let set = |name: &str, value: &str| Some(Command::Set(bytes(name), bytes(value)));
         for (text, expected) in [
             ("\\connect proj", connect("proj")),
             ("\\c proj\r", connect("proj")),
@@ -134,7 +160,16 @@ mod tests {
             ),
             ("\\restrict abc", Some(Command::Nothing)),
             ("\\unrestrict abc", Some(Command::Nothing)),
-            ("\\set ON_ERROR_STOP on", Some(Command::Nothing)),
+            ("\\set ON_ERROR_STOP on", set("ON_ERROR_STOP", "on")),
+            ("\\set a 'b c' d", set("a", "b cd")),
+            ("\\set AUTOCOMMIT on", set("AUTOCOMMIT", "on")),
+            ("\\set AUTOCOMMIT off", None),
+            ("\\set a 1 \\! id", None),
+            ("\\set a-b 1", None),
+            ("\\set", None),
+            ("\\unset a", Some(Command::Unset(b"a".to_vec()))),
+            ("\\if true", None),
+            ("\\gset", None),
             ("\\echo hello", Some(Command::Nothing)),
             ("\\set x `id`", None),
             ("\\echo `id`", None),
@@ -148,7 +183,8 @@ mod tests {
             ("\\connect -reuse-previous=on \"dbname='a' host='b'\"", None),
             ("\\gexec", None),
         ] {
-            assert_eq!(Command::parse(text.as_bytes(), 1).ok(), expected, "{text}");
+            let command = Command::parse(text.as_bytes(), 1, &Variables::default());
+            assert_eq!(command.ok(), expected, "{text}");
         }
     }
 }

@@ -1,15 +1,22 @@
-//! The splitter of a script: it tells statements, psql commands, comments and rows apart, as psql does.
+//! The splitter of a script: it tells statements, psql commands, comments and rows apart, as psql does, and expands
+//! the variables that the script has set.
 //!
 //! It takes the script in pieces of any size, and follows psql's own scanner in quoting and in the bodies of
 //! functions. So text in a function or in a row is never taken for a statement.
+
+mod expansion;
+mod literal;
 
 use std::path::{Path, PathBuf};
 
 use memchr::{memchr, memchr_iter, memchr2};
 
+use self::expansion::Expansion;
+use self::literal::{Gap, literal};
 use super::keywords::{Words, is_word, is_word_start};
 use super::rows::Position;
 use super::statement_text::StatementText;
+use super::variables::{Form, Variables};
 use super::{COMMENT_BYTES_MAX, ScriptError, TOKEN_BYTES_MAX};
 
 /// A part of a script.
@@ -46,8 +53,14 @@ enum Mode {
     BlockComment(u32, u8),
     /// `'…'`, or `E'…'`, in which a backslash escapes the next byte.
     Literal { escapes: bool, escaped: bool },
-    /// After the quote in `E'…'`: another one is part of it.
-    LiteralQuote,
+    /// After the quote at the end of a literal, with its `escapes`: it may go on.
+    AfterLiteral(bool, Gap),
+    /// After `U&`, which may begin a literal without escapes, or an identifier.
+    UnicodePrefix,
+    /// After `:`, which may begin the name of a variable.
+    Colon,
+    /// The name of a variable so far.
+    Variable(Form, Vec<u8>),
     /// `"…"`.
     Identifier,
     /// `$tag` so far, in code.
@@ -56,6 +69,8 @@ enum Mode {
     Dollar(Vec<u8>, usize),
     /// A psql command.
     Command(Vec<u8>),
+    /// The name of one within a statement, which would end it, and send it where the command says.
+    CommandInStatement(Vec<u8>),
 }
 
 /// The splitter.
@@ -73,6 +88,12 @@ pub(in crate::import) struct Splitter {
     pub(super) line_feeds: u64,
     /// `standard_conforming_strings` is off.
     backslash_literals: bool,
+    /// The variables that the script has set.
+    pub(in crate::import) variables: Variables,
+    /// The name of a variable and its value, which is read before the script goes on.
+    expanded: Option<(Vec<u8>, Vec<u8>)>,
+    /// Such a value is being read.
+    in_expansion: bool,
     /// pg_dump's first comment has come, its last one has not.
     dump_open: bool,
     /// The same of pg_dumpall.
@@ -91,6 +112,9 @@ impl Splitter {
             held: Vec::new(),
             line_feeds: 0,
             backslash_literals: false,
+            variables: Variables::default(),
+            expanded: None,
+            in_expansion: false,
             dump_open: false,
             cluster_dump_open: false,
         }
@@ -106,6 +130,11 @@ impl Splitter {
         self.position != Position::Script
     }
 
+    /// Whether this is in a dump of pg_dump alone, and so of one database.
+    pub(in crate::import) fn in_dump_of_one_database(&self) -> bool {
+        self.dump_open && !self.cluster_dump_open
+    }
+
     /// Sets whether a backslash escapes in `'…'`: `standard_conforming_strings` is off.
     pub(in crate::import) fn set_backslash_literals(&mut self, backslash_literals: bool) {
         self.backslash_literals = backslash_literals;
@@ -116,6 +145,19 @@ impl Splitter {
         &mut self,
         input: &mut &'a [u8],
     ) -> Result<Option<Piece<'a>>, ScriptError> {
+        loop {
+            if let Some(piece) = self.next_of_expansion()? {
+                return Ok(Some(piece));
+            }
+            let next = self.scan(input)?;
+            if next.is_some() || self.expanded.is_none() {
+                return Ok(next);
+            }
+        }
+    }
+
+    /// Takes the next part off these bytes. `None` once they are used up, or a variable is expanded in them.
+    fn scan<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>, ScriptError> {
         let bytes = *input;
         let mut at = 0;
         // Where the bytes begin that belong to the statement and are not in it yet.
@@ -146,13 +188,24 @@ impl Splitter {
             if was_outside && self.statement.is_some() {
                 begin = at;
             }
+            if let Step::Expand(expansion) = step {
+                at += usize::from(expansion.takes_byte);
+                let is_code = expansion.is_code;
+                self.expand(&bytes[begin..at], expansion)?;
+                begin = at;
+                if is_code {
+                    *input = &bytes[at..];
+                    return Ok(None);
+                }
+                continue;
+            }
             if step == Step::Again {
                 continue;
             }
             at += 1;
             self.line_feeds += u64::from(byte == b'\n');
             let piece = match step {
-                Step::Again | Step::Next => continue,
+                Step::Again | Step::Next | Step::Expand(_) => continue,
                 Step::EndOfStatement => self.end_statement(&bytes[begin..at])?,
                 Step::EndOfLine(piece) => piece,
             };
@@ -199,8 +252,11 @@ impl Splitter {
             Mode::LineComment(text) => self.line_comment(text, byte),
             Mode::BlockComment(depth, last) => (block_comment(depth, last, byte), Step::Next),
             Mode::Literal { escapes, escaped } => (literal(escapes, escaped, byte), Step::Next),
-            Mode::LiteralQuote if byte == b'\'' => (literal(true, false, 0), Step::Next),
-            Mode::LiteralQuote => (Mode::Code, Step::Again),
+            Mode::AfterLiteral(escapes, gap) => self.after_literal(escapes, gap, byte),
+            Mode::UnicodePrefix => self.unicode(byte),
+            Mode::Colon => self.colon(byte),
+            Mode::Variable(form, name) => self.variable(form, name, byte)?,
+            Mode::CommandInStatement(text) => return self.command_in_statement(text, byte),
             Mode::Identifier if byte == b'"' => (Mode::Code, Step::Next),
             Mode::Identifier => (Mode::Identifier, Step::Next),
             Mode::Tag(tag) => self.tag(tag, byte)?,
@@ -219,10 +275,14 @@ impl Splitter {
             return (Mode::Word(word), Step::Next);
         }
         self.words.word(&word);
-        if byte == b'\'' && matches!(word.as_slice(), b"E" | b"e") {
-            return (literal(true, false, 0), Step::Next);
-        }
-        (Mode::Code, Step::Again)
+        let mode = match (byte, word.as_slice()) {
+            (b'\'', b"E" | b"e") => literal(true, false, 0),
+            // Bits, in which nothing is escaped.
+            (b'\'', b"B" | b"b" | b"X" | b"x") => literal(false, false, 0),
+            (b'&', b"U" | b"u") => Mode::UnicodePrefix,
+            _ => return (Mode::Code, Step::Again),
+        };
+        (mode, Step::Next)
     }
 
     /// After a dash or a slash. What it begins is of no statement, if nothing has come before.
@@ -260,11 +320,8 @@ impl Splitter {
         }
         if byte == b'\\' {
             if self.statement.is_some() {
-                // It would end the statement, and send it where the command says.
-                return Err(ScriptError::MetaCommand {
-                    line: self.line(),
-                    command: "\\".to_owned(),
-                });
+                self.mode = Mode::CommandInStatement(vec![byte]);
+                return Ok(Step::Next);
             }
             self.mode = Mode::Command(vec![byte]);
             return Ok(Step::Next);
@@ -290,6 +347,10 @@ impl Splitter {
                 }
             }
             b'"' => self.mode = Mode::Identifier,
+            b':' if !self.variables.is_empty() => {
+                self.mode = Mode::Colon;
+                return Ok(Step::Next);
+            }
             b'$' => self.mode = Mode::Tag(vec![byte]),
             b';' if self.words.is_end() => return Ok(Step::EndOfStatement),
             _ => {}
@@ -354,7 +415,7 @@ impl Splitter {
             last = Some(Piece::EndOfRows);
         }
         match &self.mode {
-            Mode::LineComment(_) | Mode::Command(_) => {
+            Mode::LineComment(_) | Mode::Command(_) | Mode::CommandInStatement(_) => {
                 if let Step::EndOfLine(piece) = self.step(b'\n')? {
                     last = Some(piece);
                 }
@@ -393,17 +454,6 @@ fn block_comment(depth: u32, last: u8, byte: u8) -> Mode {
     }
 }
 
-fn literal(escapes: bool, escaped: bool, byte: u8) -> Mode {
-    match byte {
-        b'\'' if !escaped && escapes => Mode::LiteralQuote,
-        b'\'' if !escaped => Mode::Code,
-        _ => Mode::Literal {
-            escapes,
-            escaped: escapes && !escaped && byte == b'\\',
-        },
-    }
-}
-
 fn dollar(tag: Vec<u8>, matched: usize, byte: u8) -> Mode {
     let matched = match byte {
         byte if tag.get(matched) == Some(&byte) => matched + 1,
@@ -427,4 +477,6 @@ enum Step {
     EndOfStatement,
     /// A line ends that is no statement.
     EndOfLine(Piece<'static>),
+    /// A variable is expanded.
+    Expand(Expansion),
 }

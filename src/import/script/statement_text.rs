@@ -52,6 +52,20 @@ impl StatementText {
         Ok((&self.head, Some((file, self.rest_bytes))))
     }
 
+    /// Removes so many bytes from its end.
+    pub(super) fn cut(&mut self, count: usize) -> Result<(), ScriptError> {
+        let mut of_head = count;
+        if let Some(file) = &mut self.rest {
+            let of_rest = self.rest_bytes.min(count as u64);
+            self.rest_bytes -= of_rest;
+            of_head -= usize::try_from(of_rest).unwrap_or(count);
+            file.set_len(self.rest_bytes).map_err(spill_error)?;
+            file.seek(SeekFrom::End(0)).map_err(spill_error)?;
+        }
+        self.head.truncate(self.head.len().saturating_sub(of_head));
+        Ok(())
+    }
+
     /// Appends bytes. Those of a long statement go into a file of this directory.
     pub(super) fn push(&mut self, bytes: &[u8], directory: &Path) -> Result<(), ScriptError> {
         let room = match self.rest {

@@ -50,6 +50,11 @@ fn statements_end_where_psql_ends_them() {
         "SELECT 1 - - 2 / 3;",
         "INSERT INTO t VALUES (E'it''s \\\\');",
         "SELECT 'COPY a FROM stdin;';",
+        // A literal goes on in the next line as it began.
+        "SELECT E'a;'\n  -- it's a comment;\n\t'b\\';', 'c' - 1;",
+        "SELECT E'a' -- no\n'b\\' || ';';",
+        "SELECT 'a'\n'b\\', ';', E'c\\'' /* ' */ '\\;';",
+        "SELECT U&'\\0041;', u&\"a;\", U & 'b\\', b'1;', x';', e'\\';';",
     ];
     for size in [1, 3, 1000] {
         let parts = split(statements.join(" ").as_bytes(), size).unwrap();
@@ -91,6 +96,92 @@ fn backslashes_escape_where_the_script_says_so() {
         panic!("no statement");
     };
     assert_eq!(first.head, b"SELECT 'a\\';';");
+}
+
+/// The parts of a script whose `\\set` commands are followed.
+fn expanded(script: &[u8], size: usize) -> Result<Vec<String>, ScriptError> {
+    let directory = tempfile::tempdir().unwrap();
+    let mut splitter = Splitter::new(directory.path());
+    let (mut parts, mut rows) = (Vec::new(), Vec::new());
+    for piece in script.chunks(size) {
+        let mut input = piece;
+        while let Some(piece) = splitter.next(&mut input)? {
+            match piece {
+                Piece::Command(text, line) => {
+                    match Command::parse(&text, line, &splitter.variables)? {
+                        Command::Set(name, value) => splitter.variables.set(name, value),
+                        Command::Unset(name) => splitter.variables.unset(&name),
+                        other => panic!("{other:?}"),
+                    }
+                }
+                Piece::Rows(some) => rows.extend_from_slice(some),
+                Piece::HeldRows(some) => rows.extend(some),
+                other => parts.push(show(other, &mut rows)),
+            }
+        }
+    }
+    parts.extend(splitter.finish()?.map(|piece| show(piece, &mut rows)));
+    Ok(parts)
+}
+
+#[test]
+fn variables_are_expanded_as_psql_does() {
+    let script = "\\set id 7\n\\set name 'it''s; b\\\\c'\n\\set \u{e4} 'A \"b'\n\
+        SELECT :id, :'name', :\"\u{e4}\", 1::int, :none, :'no such', ':id', \":id\", $$:id$$ /* :id */, a[:id], f(a := 1);\n\
+        \\set two 'SELECT 1; SELECT'\n:two:id;\n\\set copy 'COPY t FROM stdin;'\n:copy\n:id\n\\.\n\
+        \\unset id\nSELECT :id;\n\\set open 'SELECT ''a'\n:open;:two';\n\\set empty\n:empty SELECT :empty 3;";
+    let expected = [
+        "4: SELECT 7,  E'it''s; b\\\\c', \"A \"\"b\", 1::int, :none, :'no such', ':id', \":id\", $$:id$$ /* :id */, a[7], f(a := 1);",
+        "6: SELECT 1;",
+        "6: SELECT7;",
+        "8: COPY t FROM stdin;",
+        "rows: :id\n",
+        "12: SELECT :id;",
+        "14: SELECT 'a;:two';",
+        "16: SELECT  3;",
+    ];
+    for size in [1, 2, 3, 7, 1000] {
+        assert_eq!(
+            expanded(script.as_bytes(), size).unwrap(),
+            expected,
+            "{size}"
+        );
+    }
+    for (script, says) in [
+        (
+            "\\set a ':b'\n\\set b 1\nSELECT :a;",
+            "line 3: the psql variable \"b\" is not expanded: it is in the value of another one",
+        ),
+        (
+            "\\set a ':a'\nSELECT :a;",
+            "line 2: the psql variable \"a\" is not expanded: it is in the value of another one",
+        ),
+        (
+            "\\set a '\\\\! id\\n'\n:a\n",
+            "line 2: the psql variable \"a\" is not expanded: its value has more than statements",
+        ),
+        (
+            "SELECT 1\n\\gset x_\n",
+            "line 2: the dump has the psql command \"\\gset\", which is not run",
+        ),
+        (
+            "SELECT 1 \\; SELECT 2;",
+            "line 1: the dump has the psql command \"\\;\", which is not run",
+        ),
+        (
+            "SELECT 1 \\gexec",
+            "line 1: the dump has the psql command \"\\gexec\", which is not run",
+        ),
+        (
+            "SELECT 1;\n\\if true\n",
+            "line 2: the dump has the psql command \"\\if\", which is not run",
+        ),
+    ] {
+        for size in [1, 1000] {
+            let error = expanded(script.as_bytes(), size).unwrap_err();
+            assert_eq!(error.to_string(), says, "{script}");
+        }
+    }
 }
 
 #[test]
@@ -138,6 +229,9 @@ fn script() -> impl Strategy<Value = Vec<u8>> {
         "BEGIN ",
         "END;\n",
         "E'",
+        "U&",
+        ":",
+        "\\",
         "'",
         "\"",
         "$$",

@@ -38,6 +38,9 @@ const SAME: [(&str, &str); 19] = [
     ("41-transaction.sql", "privileges: 1, comment: 1"),
 ];
 
+/// Such cases of what psql's scanner reads.
+const SAME_AS_READ: [(&str, &str); 2] = [("47-literals.sql", ""), ("48-variables.sql", "")];
+
 /// The cases that are refused: what the error says, and its hint.
 const REFUSED: [(&str, &str, &str); 4] = [
     (
@@ -165,13 +168,22 @@ fn remove(fixture: &Fixture, snapshot: &SnapshotRecord) {
 
 #[tokio::test]
 async fn stock_restore_and_ours_give_the_same_contents() {
+    same_contents(&SAME).await;
+}
+
+#[tokio::test]
+async fn scripts_are_read_as_psql_reads_them() {
+    same_contents(&SAME_AS_READ).await;
+}
+
+async fn same_contents(cases: &[(&str, &str)]) {
     let fixture = Fixture::new();
     let data = fixture.init("stock-cluster").await;
     let server = fixture.start(&data).await;
     let roles = "CREATE ROLE app LOGIN; CREATE ROLE reader; CREATE ROLE restorer SUPERUSER LOGIN";
     server.run("postgres", roles).await;
     let mut different = Vec::new();
-    for (name, says) in SAME {
+    for &(name, says) in cases {
         let expected = stock(&fixture, &server, name).await;
         let imported = import(&fixture, name, ErrorPolicy::Default, None).await;
         let snapshot = imported.unwrap_or_else(|error| panic!("{name}: {error:?}"));

@@ -14,7 +14,7 @@ impl Edits {
     }
 
     /// Removes the text from the first token up to the end of the last one.
-    fn remove(&mut self, placed: &[Placed]) {
+    pub(super) fn remove(&mut self, placed: &[Placed]) {
         if let (Some(first), Some(last)) = (placed.first(), placed.last()) {
             self.replace(first.at.start..last.at.end, Vec::new());
         }
@@ -25,7 +25,7 @@ impl Edits {
         if self.0.is_empty() {
             return None;
         }
-        self.0.sort_by_key(|(range, _)| range.start);
+        self.0.sort_by_key(|(range, _)| (range.start, range.end));
         let mut changed = Vec::with_capacity(text.len());
         let mut at = 0;
         for (range, by) in self.0 {

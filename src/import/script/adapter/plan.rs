@@ -27,6 +27,8 @@ pub(in crate::import) struct Run {
     pub(in crate::import) text: Option<Vec<u8>>,
     /// Another text, for a statement that fails.
     pub(in crate::import) alternative: Option<Vec<u8>>,
+    /// What is otherwise than in the dump.
+    pub(in crate::import) warning: Option<String>,
 }
 
 impl Run {
@@ -36,6 +38,7 @@ impl Run {
             before: Vec::new(),
             text: None,
             alternative: None,
+            warning: None,
         }
     }
 }
@@ -63,6 +66,8 @@ pub(in crate::import) enum Kind {
     Extension,
     /// The CREATE DATABASE of the project's database.
     ProjectDatabase,
+    /// The CREATE DATABASE of another one.
+    OtherDatabase,
     /// Rows.
     Data,
     /// Everything else.
@@ -89,7 +94,7 @@ impl Kind {
             Self::Drop => "drop",
             Self::Housekeeping => "housekeeping",
             Self::Extension => "extension",
-            Self::ProjectDatabase | Self::Structure => "structure",
+            Self::ProjectDatabase | Self::OtherDatabase | Self::Structure => "structure",
             Self::Data => "data",
         }
     }
@@ -114,7 +119,11 @@ impl Kind {
             | Self::Drop
             | Self::Housekeeping => true,
             Self::Parameter => sqlstate == UNDEFINED_OBJECT,
-            Self::Extension | Self::ProjectDatabase | Self::Data | Self::Structure => false,
+            Self::Extension
+            | Self::ProjectDatabase
+            | Self::OtherDatabase
+            | Self::Data
+            | Self::Structure => false,
         }
     }
 }

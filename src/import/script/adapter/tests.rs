@@ -43,6 +43,10 @@ fn what_the_prepared_cluster_has_is_not_made_again() {
             ),
             ("DROP ROLE app;", &[]),
             ("SET transaction_timeout = 0;", &[]),
+            (
+                "SELECT * FROM pg_catalog.pg_restore_relation_stats(\n\t'version', '180006'::integer\n);",
+                &[],
+            ),
             ("DROP ROLE IF EXISTS \"postgres\";", &[]),
             ("DROP ROLE other;", &["DROP ROLE other;"]),
             ("DROP DATABASE proj;", &[]),
