@@ -81,12 +81,17 @@ impl DedupError {
 }
 
 /// How many extents a snapshot has so far, and may still get.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ExtentBudget {
     extents: u64,
 }
 
 impl ExtentBudget {
+    /// After files that have so many.
+    fn new(extents: u64) -> Self {
+        Self { extents }
+    }
+
     fn add(&mut self, extents: u64) {
         self.extents += extents;
     }

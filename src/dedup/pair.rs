@@ -83,6 +83,12 @@ pub(super) fn share(
     Ok(pair.sharing)
 }
 
+/// Counts the extents of a file that the newer snapshot has not.
+pub(super) fn leave(older: &File, budget: &mut ExtentBudget) -> Result<Sharing, DedupError> {
+    budget.add(extents(older)?.len() as u64);
+    Ok(Sharing::default())
+}
+
 impl Pair<'_> {
     /// Compares a range in which the files have different blocks, and returns how many extents it may have added.
     fn share_range(

@@ -73,7 +73,7 @@ impl Pass<'_> {
         let files = files(open(&self.snapshots.older)?)?;
         let total = files.iter().map(|(_, bytes)| bytes).sum();
         let mut done = 0;
-        let mut budget = ExtentBudget::default();
+        let mut budget = ExtentBudget::new(record.extents);
         let mut written = Instant::now();
         for (path, bytes) in files {
             done += bytes;
@@ -104,11 +104,11 @@ impl Pass<'_> {
         path: &PathBuf,
         budget: &mut ExtentBudget,
     ) -> Result<Sharing, DedupError> {
-        let newer = match newer.file(path) {
-            Err(error) if error.is_missing() => return Ok(Sharing::default()),
-            file => file?,
-        };
-        pair::share(&newer, &older.file(path)?, budget, self.pace)
+        let older = older.file(path)?;
+        match newer.file(path) {
+            Err(error) if error.is_missing() => pair::leave(&older, budget),
+            newer => pair::share(&newer?, &older, budget, self.pace),
+        }
     }
 }
 
