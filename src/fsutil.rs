@@ -2,7 +2,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | [`access`] | whether another user can reach a directory |
+//! | [`access`] | whether another user can reach a directory, and work with that user's rights |
 //! | [`atomic_file`] | replacing small files in one step, durably |
 //! | [`beneath`] | all work in trees that somebody else can write |
 //! | [`btrfs`] | subvolumes |

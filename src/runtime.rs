@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 pub mod altered;
 pub mod binaries;
+pub mod carried;
+pub mod conf_file;
 mod data_owner;
 pub mod docker;
 mod instances;

@@ -1,4 +1,4 @@
-//! Whether another user can reach a directory.
+//! Whether another user can reach a directory, and work with that user's rights.
 //!
 //! The kernel answers, in a thread that takes on the user's identity: ACLs and security modules
 //! count as much as mode bits, and only the kernel weighs all of them.
@@ -24,18 +24,33 @@ const LINKS_MAX: usize = 40;
 ///
 /// A path cannot be examined, or the identity cannot be taken on.
 pub fn first_unreachable(paths: &[PathBuf], (uid, gid): (u32, u32)) -> io::Result<Option<PathBuf>> {
-    let examine = || {
-        take_identity(uid, gid)?;
+    as_user((uid, gid), || {
         for path in paths {
             if let Some(directory) = blocked_on_the_way(path)? {
                 return Ok(Some(directory));
             }
         }
         Ok(None)
+    })
+}
+
+/// Runs some work with the rights of this user and group. A caller that is not root cannot change its identity, so its
+/// own is used. Blocks.
+///
+/// # Errors
+///
+/// The work fails, or the identity cannot be taken on.
+pub fn as_user<T: Send>(
+    (uid, gid): (u32, u32),
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    let run = || {
+        take_identity(uid, gid)?;
+        work()
     };
     // The thread ends with this call, so nothing else runs under that identity.
-    thread::scope(|scope| scope.spawn(examine).join())
-        .unwrap_or_else(|_| Err(io::Error::other("the thread that examines paths panicked")))
+    thread::scope(|scope| scope.spawn(run).join())
+        .unwrap_or_else(|_| Err(io::Error::other("the thread of another identity panicked")))
 }
 
 /// Changes the identity of this thread only: libc's functions would change that of the process.
@@ -187,6 +202,23 @@ mod tests {
             assert_eq!(found, Some(directories.path(closed_name)));
             directories.chmod(closed_name, 0o711);
         }
+    }
+
+    #[test]
+    fn work_of_another_user_reads_what_that_user_can() {
+        let directories = Directories::new();
+        let path = directories.path("file");
+        fs::write(&path, "text").unwrap();
+        let read = || as_user(STRANGER, || fs::read_to_string(&path));
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(read().unwrap(), "text");
+        let closed = if rustix::process::geteuid().is_root() {
+            0o600
+        } else {
+            0
+        };
+        fs::set_permissions(&path, Permissions::from_mode(closed)).unwrap();
+        assert_eq!(read().unwrap_err().kind(), ErrorKind::PermissionDenied);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use multidb_store::error_chain;
 
-pub(super) use self::bootstrap::{create_database, find_superuser};
+pub(super) use self::bootstrap::{Entry, create_database, find_superuser};
 use super::ProjectImport;
 use super::error::{ImportError, refused};
 use super::server::{ImportServer, server_error};
@@ -18,7 +18,7 @@ use crate::sql::{
 };
 
 /// The bounds of an answer about the cluster's roles and databases.
-const CATALOG_LIMITS: AnswerLimits = AnswerLimits {
+pub(super) const CATALOG_LIMITS: AnswerLimits = AnswerLimits {
     time: Some(Duration::from_secs(30)),
     rows: 10_000,
     bytes: 4 << 20,

@@ -8,13 +8,13 @@ use multidb_store::InstanceUid;
 use tokio_util::task::TaskTracker;
 
 use super::copy::{CopyState, copy_data, copy_parts};
-use super::error::ImportError;
+use super::error::{ImportError, tree_error};
 use super::progress::ProgressSender;
 use super::server::ImportServer;
 use super::source::Part;
 use super::staging::Staging;
 use super::{ImportRequest, ImportSource, Importer};
-use crate::runtime::PostgresHost;
+use crate::runtime::{PostgresHost, carried};
 
 /// How often the free space is checked. In that time a disk writes less than the default reserve.
 const RESERVE_INTERVAL: Duration = Duration::from_millis(200);
@@ -94,6 +94,20 @@ impl Context {
         let state = self.copy.clone();
         self.run_blocking(move || copy_parts(&root, &parts, &to, owner, &state))
             .await
+    }
+
+    /// Writes the settings that the snapshot carries into its data directory.
+    pub(super) async fn write_carried(
+        &self,
+        carried: Vec<(String, String)>,
+    ) -> Result<(), ImportError> {
+        let (data_dir, owner) = (self.staging.data(), self.host().data_owner());
+        let source = self.source_path().to_owned();
+        let write = move || {
+            let written = carried::write(&data_dir, &carried, owner);
+            written.map_err(|error| tree_error(&source, &data_dir, error))
+        };
+        self.run_blocking(write).await
     }
 
     /// Starts the server of the import on the data directory of the snapshot, which has so many prepared

@@ -1,10 +1,12 @@
 //! The source of a snapshot: a data directory or a dump. It is opened and checked, then loaded
 //! into the data directory of the snapshot.
 
+mod configuration;
 mod contents;
 mod data_dir;
 mod dump;
 mod running;
+mod settings;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,6 +64,8 @@ pub(super) struct LoadedSource {
     pub(super) taken_at: Timestamp,
     /// The errors of a dump that its restore went past.
     pub(super) passed_errors: PassedErrors,
+    /// The settings of the source's server that its instances have.
+    pub(super) carried: Vec<(String, String)>,
 }
 
 impl Source {

@@ -8,4 +8,5 @@ mod failures;
 mod fixture;
 mod hostile;
 mod replication;
+mod settings;
 mod upload;

@@ -8,6 +8,7 @@ use super::control::Control;
 use super::error::{ImportError, tree_error};
 use super::tree::is_excluded;
 use crate::fsutil::beneath::{Directory, Kind, TreeError, Walk};
+use crate::runtime::conf_file::{self, Entry};
 
 /// An upper bound for the WAL record of a checkpoint, with its page headers.
 const CHECKPOINT_RECORD_BYTES_MAX: u64 = 8192;
@@ -19,7 +20,12 @@ const SETTING_CHARS_MAX: usize = 100;
 const SETTINGS_MAX: usize = 100;
 
 /// Checks that the server of an import was stopped cleanly, and trims its data directory.
-pub(super) async fn trim(context: &Context, postgres_major: u16) -> Result<(), ImportError> {
+/// `carried` are the settings of the source's server that its instances have.
+pub(super) async fn trim(
+    context: &Context,
+    postgres_major: u16,
+    carried: Vec<(String, String)>,
+) -> Result<(), ImportError> {
     let data_dir = context.staging.data();
     let control = Control::read(context, postgres_major, &data_dir).await?;
     if !control.is_shut_down() {
@@ -35,21 +41,14 @@ pub(super) async fn trim(context: &Context, postgres_major: u16) -> Result<(), I
             trimmed.map_err(|error| tree_error(&source, &data_dir, error))
         })
         .await?;
-    // The script of a dump can run ALTER SYSTEM, too.
+    // The script of a dump can write this file and run ALTER SYSTEM, too.
+    context.write_carried(carried).await?;
     drop_alter_system(context).await
 }
 
-/// Drops the settings that ALTER SYSTEM made, with a warning: they are for the source's machine
-/// (memory, archiving, replication), and would override those of multidb.
-pub(super) async fn drop_alter_system(context: &Context) -> Result<(), ImportError> {
-    let data_dir = context.staging.data();
-    let source = context.source_path().to_owned();
-    let mut dropped = context
-        .run_blocking(move || {
-            let cleared = clear_auto_conf(&data_dir);
-            cleared.map_err(|error| tree_error(&source, &data_dir, error))
-        })
-        .await?;
+/// Drops the settings that ALTER SYSTEM made, with a warning: they would override those of multidb.
+async fn drop_alter_system(context: &Context) -> Result<(), ImportError> {
+    let mut dropped = clear_alter_system(context).await?;
     if !dropped.is_empty() {
         dropped.truncate(SETTINGS_MAX);
         let names = dropped.join(", ");
@@ -62,6 +61,17 @@ pub(super) async fn drop_alter_system(context: &Context) -> Result<(), ImportErr
         context.progress.warn(warning).await;
     }
     Ok(())
+}
+
+/// Drops the settings that ALTER SYSTEM made, and returns their names.
+pub(super) async fn clear_alter_system(context: &Context) -> Result<Vec<String>, ImportError> {
+    let data_dir = context.staging.data();
+    let source = context.source_path().to_owned();
+    let clear = move || {
+        let cleared = clear_auto_conf(&data_dir);
+        cleared.map_err(|error| tree_error(&source, &data_dir, error))
+    };
+    context.run_blocking(clear).await
 }
 
 /// Trims a data directory that is shut down.
@@ -126,28 +136,17 @@ fn clear_auto_conf(data_dir: &Path) -> Result<Vec<String>, TreeError> {
     let Some(text) = data_dir.read(NAME, AUTO_CONF_BYTES_MAX)? else {
         return Ok(Vec::new());
     };
-    let dropped: Vec<String> = String::from_utf8_lossy(&text)
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(setting_of_line)
+    let text = String::from_utf8_lossy(&text);
+    let dropped: Vec<String> = conf_file::parse(&text)
+        .map(|(number, entry)| match entry {
+            Entry::Setting(name, _) => name.chars().take(SETTING_CHARS_MAX).collect(),
+            Entry::Include(..) | Entry::Invalid => format!("line {number} (not a setting)"),
+        })
         .collect();
     if !dropped.is_empty() {
         data_dir.replace(OsStr::new(NAME), HEADER.as_bytes())?;
     }
     Ok(dropped)
-}
-
-/// The name of the setting in a line. A server refuses a line without one, so all of such a line is shown.
-fn setting_of_line(line: &str) -> String {
-    let end = line.find(|c: char| c == '=' || c.is_whitespace());
-    let name = end.map_or(line, |end| &line[..end]);
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
-    if !name.is_empty() && name.chars().all(is_name) && end.is_some() {
-        return name.chars().take(SETTING_CHARS_MAX).collect();
-    }
-    let shown: String = line.chars().take(SETTING_CHARS_MAX).collect();
-    format!("{shown:?} (not a setting)")
 }
 
 #[cfg(test)]
@@ -291,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_settings_are_dropped_and_shown() {
+    fn lines_that_are_no_settings_are_dropped_too() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
         fs::write(
@@ -303,8 +302,8 @@ mod tests {
             clear_auto_conf(root).unwrap(),
             [
                 "work_mem",
-                "\"<<<<<<< HEAD\" (not a setting)",
-                "\"fsync\" (not a setting)"
+                "line 2 (not a setting)",
+                "line 3 (not a setting)"
             ]
         );
         assert_eq!(clear_auto_conf(root).unwrap(), Vec::<String>::new());

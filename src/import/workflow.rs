@@ -53,6 +53,7 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
         cluster,
         taken_at,
         passed_errors,
+        carried,
     } = source.load(context).await?;
     let databases = cluster.databases().await?;
     let project = &request.settings;
@@ -72,7 +73,7 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
     cluster.vacuum(&databases.open).await?;
     progress.begin(Step::Finish).await;
     cluster.server.stop().await?;
-    trim(context, cluster.postgres_major).await?;
+    trim(context, cluster.postgres_major, carried).await?;
     let record = SnapshotRecord {
         id: request.id.clone(),
         project: request.project.clone(),

@@ -1,7 +1,7 @@
 //! The settings that every server gets, and the files that hold them.
 //!
 //! They stand in one file outside the data directory, so that a snapshot's own configuration
-//! never matters. Settings that multidb owns are passed on the command line too, which also takes
+//! never matters, but for the settings that its import carried. Settings that multidb owns are passed on the command line too, which also takes
 //! precedence over an `ALTER SYSTEM` in the instance (`postgresql.auto.conf`).
 
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
-use super::ServerSpec;
+use super::{ServerSpec, carried, conf_file};
 use crate::fsutil::beneath::Directory;
 
 /// The port in the name of the Unix socket; nothing listens on it.
@@ -77,8 +77,8 @@ pub fn arguments(data_dir: &Path, run_dir: &Path) -> Vec<String> {
     arguments
 }
 
-/// Writes the configuration files of one start: multidb's defaults, then the configured settings, then
-/// those of the server. The last value of a name wins.
+/// Writes the configuration files of one start: multidb's defaults, then what the data carries, the configured settings
+/// and those of the server. The last value of a name wins.
 ///
 /// # Errors
 ///
@@ -93,8 +93,10 @@ pub fn write_files(
     defaults.extend(wal_sizes(wal_segment_bytes(&spec.data_dir)));
     // Shown by ps.
     defaults.push(("cluster_name".to_owned(), spec.name.clone()));
-    for (name, value) in defaults.iter().chain(configured).chain(&spec.settings) {
-        text.push_str(&format!("{name} = {}\n", quoted(value)));
+    let carried = carried::read(&spec.data_dir);
+    let settings = defaults.iter().chain(&carried).chain(configured);
+    for (name, value) in settings.chain(&spec.settings) {
+        text.push_str(&conf_file::line(name, value));
     }
     write_new(run_dir, "postgresql.conf", text.as_bytes())?;
     write_new(run_dir, "pg_hba.conf", HBA.as_bytes())?;
@@ -152,28 +154,11 @@ fn wal_segment_bytes(data_dir: &Path) -> u64 {
         .unwrap_or(USUAL)
 }
 
-/// A value in the syntax of `postgresql.conf`: in single quotes, with quotes doubled and backslashes
-/// escaped (guc-file.l, `DeescapeQuotedString`).
-fn quoted(value: &str) -> String {
-    let escaped = value
-        .replace('\\', "\\\\")
-        .replace('\'', "''")
-        .replace('\n', "\\n");
-    format!("'{escaped}'")
-}
-
 #[cfg(test)]
 mod tests {
     use crate::config::OWNED_SETTINGS;
 
     use super::*;
-
-    #[test]
-    fn values_are_quoted_so_that_they_end_where_they_should() {
-        assert_eq!(quoted("64MB"), "'64MB'");
-        assert_eq!(quoted(r"a'b\c"), r"'a''b\\c'");
-        assert_eq!(quoted("x\nfsync = off"), r"'x\nfsync = off'");
-    }
 
     #[test]
     fn the_configuration_refuses_each_setting_on_the_command_line() {
@@ -211,12 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn the_server_beats_the_configuration_and_that_the_defaults() {
+    fn the_server_beats_the_configuration_and_that_the_data_and_that_the_defaults() {
         let directory = tempfile::tempdir().unwrap();
+        let data_dir = directory.path().join("data");
+        fs::create_dir(&data_dir).unwrap();
+        let carried = "work_mem = 7MB\nshared_buffers = 7MB\nhuge_pages = try\n";
+        fs::write(data_dir.join(carried::FILE), carried).unwrap();
         let configured = [("shared_buffers", "1GB"), ("work_mem", "9MB")];
         let text = write(directory.path(), 15, &configured);
         assert_eq!(effective(&text, "shared_buffers"), Some("'1GB'"));
         assert_eq!(effective(&text, "work_mem"), Some("'1MB'"));
+        assert_eq!(effective(&text, "huge_pages"), Some("'try'"));
         assert_eq!(effective(&text, "cluster_name"), Some("'testdb'"));
         assert_eq!(effective(&text, "fsync"), None);
     }

@@ -6,15 +6,19 @@ use jiff::Timestamp;
 use multidb_store::PassedErrors;
 
 use super::LoadedSource;
+use super::configuration::{self, Configuration};
 use super::contents::{self, Contents};
 use super::running::check_not_running;
+use super::settings::{self, Chosen};
 use crate::fsutil::beneath::Directory;
-use crate::import::cluster::{Cluster, find_superuser};
+use crate::import::cluster::{Cluster, Entry, find_superuser};
 use crate::import::context::Context;
 use crate::import::control::Control;
 use crate::import::error::{ImportError, refused, tree_error};
 use crate::import::progress::Step;
-use crate::import::trim::drop_alter_system;
+use crate::import::server::ImportServer;
+use crate::import::trim::clear_alter_system;
+use crate::sql::SearchPath;
 
 const STOP_HINT: &str = "Start Postgres on it once and stop it cleanly (pg_ctl stop -m fast), \
                            then import again.";
@@ -27,6 +31,8 @@ const PID_FILE_HINT: &str = "Remove its postmaster.pid before, which names the s
 const VERSION_BYTES_MAX: u64 = 64;
 /// The links that a warning names.
 const LINKS_MAX: usize = 20;
+/// The settings that a warning names.
+const SETTINGS_MAX: usize = 100;
 
 /// A data directory that can be imported.
 #[derive(Debug)]
@@ -35,6 +41,7 @@ pub(in crate::import) struct DataDir {
     postgres_major: u16,
     control: Control,
     contents: Contents,
+    configuration: Configuration,
 }
 
 impl DataDir {
@@ -44,15 +51,23 @@ impl DataDir {
         let postgres_major = context.run_blocking(move || check_files(&checked)).await?;
         let control = read_control(context, postgres_major, &path).await?;
         let (inspected, read) = (path.clone(), control.clone());
-        let contents = context
+        let mut contents = context
             .run_blocking(move || contents::inspect(&inspected, postgres_major, &read))
             .await?;
+        let (read, data_owner) = (path.clone(), context.host().data_owner());
+        let configuration = context
+            .run_blocking(move || configuration::read(&read, data_owner))
+            .await?;
+        // Its settings were read.
+        let is_read = |link: &PathBuf| link == Path::new(configuration::MAIN_FILE);
+        contents.left_out.retain(|link| !is_read(link));
         warn_of_links(context, &contents).await;
         Ok(Self {
             path,
             postgres_major,
             control,
             contents,
+            configuration,
         })
     }
 
@@ -63,14 +78,21 @@ impl DataDir {
         let (bytes, total) = (&context.copy.bytes_done, Some(self.contents.size.bytes));
         context.progress.with_bytes(bytes, total, copied).await?;
         self.check_unchanged(context).await?;
-        drop_alter_system(context).await?;
-        let server = context
-            .start_server(self.postgres_major, self.contents.prepared)
-            .await?;
+        clear_alter_system(context).await?;
+        let (major, prepared) = (self.postgres_major, self.contents.prepared);
+        let mut server = context.start_server(major, prepared).await?;
         let project = &context.request.settings;
         let owner = self.contents.owner_name.as_deref();
         let entry = find_superuser(&server, project, owner, &self.path).await?;
+        let carried = self.choose_settings(context, &server, &entry).await?;
+        if !carried.is_empty() {
+            // So that it is certain that a server starts with them.
+            server.stop().await?;
+            context.write_carried(carried.clone()).await?;
+            server = context.start_server(major, prepared).await?;
+        }
         Ok(LoadedSource {
+            carried,
             cluster: Cluster {
                 server,
                 superuser: entry.superuser,
@@ -80,6 +102,42 @@ impl DataDir {
             taken_at: self.control.checkpoint_at.unwrap_or_else(Timestamp::now),
             passed_errors: PassedErrors::default(),
         })
+    }
+
+    /// The settings of the source's server that the snapshot carries. Tells of the others.
+    async fn choose_settings(
+        &self,
+        context: &Context,
+        server: &ImportServer,
+        entry: &Entry,
+    ) -> Result<Vec<(String, String)>, ImportError> {
+        let (superuser, database) = (&entry.superuser, &entry.database);
+        let connected = server.connect(superuser, database, SearchPath::Catalog);
+        let mut session = connected.await?;
+        let Chosen {
+            carried,
+            mut left_out,
+        } = settings::choose(&mut session, &self.configuration).await?;
+        session.close().await;
+        let problems = &self.configuration.problems;
+        if !problems.is_empty() {
+            let warning = format!(
+                "its configuration is not read completely: {}",
+                problems.join("; ")
+            );
+            context.progress.warn(warning).await;
+        }
+        if !left_out.is_empty() {
+            left_out.truncate(SETTINGS_MAX);
+            let warning = format!(
+                "settings of its server are left out: {}; those that instances need belong under [postgres.settings]",
+                left_out.join(", ")
+            );
+            context.progress.warn(warning).await;
+        }
+        let names: Vec<&str> = carried.iter().map(|(name, _)| name.as_str()).collect();
+        tracing::info!(id = %context.request.id, ?names, "settings of the source are carried");
+        Ok(carried)
     }
 
     /// Refuses a source on which a server was started during the copy: the copy would mix states.

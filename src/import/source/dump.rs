@@ -46,6 +46,7 @@ pub(super) async fn load(mut dump: Dump, context: &Context) -> Result<LoadedSour
         .await?;
     Ok(LoadedSource {
         passed_errors,
+        carried: Vec::new(),
         cluster: Cluster {
             server,
             superuser: SUPERUSER.to_owned(),

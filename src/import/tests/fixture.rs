@@ -353,6 +353,8 @@ impl Server {
 
     pub(super) async fn stop(self) -> PathBuf {
         self.host.stop_server(self.uid, TIMEOUT).await.unwrap();
+        // Its configuration was multidb's, elsewhere; an ordinary server has it in the data directory.
+        fs::remove_file(self.data_dir.join("postmaster.opts")).unwrap();
         self.data_dir
     }
 }
