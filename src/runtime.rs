@@ -31,6 +31,7 @@ pub mod version;
 
 pub use self::data_owner::data_owner;
 pub use self::instances::InstanceRuntime;
+pub use self::postmaster::PidFile;
 
 /// A Postgres server to run on one data directory.
 #[derive(Debug, Clone)]

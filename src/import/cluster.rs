@@ -4,12 +4,13 @@ mod bootstrap;
 mod cut_off;
 mod migrations;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use multidb_store::error_chain;
 
-pub(super) use self::bootstrap::{Entry, create_database, find_superuser};
+pub(super) use self::bootstrap::{create_database, find_superuser};
 use super::ProjectImport;
 use super::error::{ImportError, refused};
 use super::server::{ImportServer, server_error};
@@ -23,6 +24,10 @@ pub(super) const CATALOG_LIMITS: AnswerLimits = AnswerLimits {
     rows: 10_000,
     bytes: 4 << 20,
 };
+
+/// For a locale of a data directory that the machine lacks.
+const LOCALE_HINT: &str = "Install that locale where Postgres runs (on Debian the package locales-all, or an image that has it as \
+                           runtime.image), then import again; or import a dump, whose locale can be mapped.";
 
 /// A running cluster.
 pub(super) struct Cluster {
@@ -92,7 +97,7 @@ impl Cluster {
         const QUERY: &str = "SELECT datname::pg_catalog.text, \
             CASE WHEN datconnlimit = -2 THEN 'broken' WHEN datallowconn THEN 'open' ELSE 'closed' END \
             FROM pg_catalog.pg_database ORDER BY oid";
-        let mut session = self.connect(&self.entry_database).await?;
+        let mut session = self.connect_to_entry().await?;
         let rows = session.query(QUERY, CATALOG_LIMITS).await;
         let failed = |error| server_error("list the databases", &error);
         let mut databases = Databases::default();
@@ -116,7 +121,7 @@ impl Cluster {
         path: &Path,
     ) -> Result<(), ImportError> {
         databases.check(&project.database, path)?;
-        let mut session = self.connect(&project.database).await?;
+        let mut session = self.connect_to_entry().await?;
         let query = format!(
             "SELECT FROM pg_catalog.pg_roles WHERE rolname = {} AND rolcanlogin",
             literal(&project.role)
@@ -161,8 +166,48 @@ impl Cluster {
             )
             .await?;
         }
-        let mut session = self.connect(&self.entry_database).await?;
+        let mut session = self.connect_to_entry().await?;
         run(&mut session, "make a checkpoint", "CHECKPOINT").await
+    }
+
+    /// Refuses a cluster with a locale that the machine lacks: no session can enter the database that has it.
+    pub(super) async fn check_locales(&self, path: &Path) -> Result<(), ImportError> {
+        const QUERY: &str = "SELECT datname::pg_catalog.text, locale FROM pg_catalog.pg_database, \
+            LATERAL (VALUES (datcollate::pg_catalog.text), (datctype::pg_catalog.text)) AS locales (locale) \
+            WHERE datallowconn AND datconnlimit <> -2 AND locale IS NOT NULL ORDER BY oid";
+        let failed = |error| server_error("read the locales of the databases", &error);
+        let mut session = self.connect_to_entry().await?;
+        let mut known = BTreeSet::new();
+        for row in session.query(QUERY, CATALOG_LIMITS).await.map_err(failed)? {
+            let (database, locale) = (row.text(0).map_err(failed)?, row.text(1).map_err(failed)?);
+            if !known.insert(locale.to_owned()) {
+                continue;
+            }
+            // Postgres looks for all parts of a locale alike.
+            let locale_is_known = format!(
+                "SELECT pg_catalog.set_config('lc_monetary', {}, true)",
+                literal(locale)
+            );
+            match session.query(&locale_is_known, CATALOG_LIMITS).await {
+                Ok(_) => {}
+                Err(SqlError::Server(_)) => {
+                    return Err(refused(
+                        path,
+                        format!(
+                            "the locale \"{locale}\" of its database \"{database}\" is not available"
+                        ),
+                        LOCALE_HINT,
+                    ));
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Connects for questions about the whole cluster.
+    pub(super) async fn connect_to_entry(&self) -> Result<Session, ImportError> {
+        self.connect(&self.entry_database).await
     }
 
     async fn connect(&self, database: &str) -> Result<Session, ImportError> {

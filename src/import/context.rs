@@ -7,13 +7,14 @@ use std::time::Duration;
 use multidb_store::InstanceUid;
 use tokio_util::task::TaskTracker;
 
-use super::copy::{CopyState, copy_data, copy_parts};
+use super::copy::{CopyState, copy_data, copy_parts, make_dir};
 use super::error::{ImportError, tree_error};
 use super::progress::ProgressSender;
-use super::server::ImportServer;
+use super::server::{ImportServer, ServerFiles};
 use super::source::Part;
 use super::staging::Staging;
 use super::{ImportRequest, ImportSource, Importer};
+use crate::fsutil::beneath;
 use crate::runtime::{PostgresHost, carried};
 
 /// How often the free space is checked. In that time a disk writes less than the default reserve.
@@ -92,8 +93,31 @@ impl Context {
     ) -> Result<(), ImportError> {
         let (to, owner) = (self.staging.data(), self.host().data_owner());
         let state = self.copy.clone();
-        self.run_blocking(move || copy_parts(&root, &parts, &to, owner, &state))
+        self.run_blocking(move || copy_parts(&root, &parts, &to, owner, &state, &|_: &Path| true))
             .await
+    }
+
+    /// Copies what is needed of a data directory into a new one.
+    pub(super) async fn copy_needed(
+        &self,
+        root: PathBuf,
+        parts: Vec<Part>,
+        to: PathBuf,
+        is_needed: impl Fn(&Path) -> bool + Send + 'static,
+    ) -> Result<(), ImportError> {
+        let (state, owner) = (self.copy.of_another(), self.host().data_owner());
+        self.run_blocking(move || {
+            make_dir(&to, 0o700, owner)?;
+            copy_parts(&root, &parts, &to, owner, &state, &is_needed)
+        })
+        .await
+    }
+
+    /// Removes a directory of the staging directory.
+    pub(super) async fn remove(&self, path: PathBuf) -> Result<(), ImportError> {
+        let remove =
+            move || beneath::remove(&path).map_err(|error| tree_error(&path, &path, error));
+        self.run_blocking(remove).await
     }
 
     /// Writes the settings that the snapshot carries into its data directory.
@@ -117,6 +141,17 @@ impl Context {
         postgres_major: u16,
         prepared: u32,
     ) -> Result<ImportServer, ImportError> {
+        self.start_server_on(self.staging.data(), postgres_major, prepared)
+            .await
+    }
+
+    /// As [`start_server`](Self::start_server), on another data directory.
+    pub(super) async fn start_server_on(
+        &self,
+        data_dir: PathBuf,
+        postgres_major: u16,
+        prepared: u32,
+    ) -> Result<ImportServer, ImportError> {
         let host = self.importer.host.clone();
         let id = &self.request.id;
         let mut settings = vec![("max_prepared_transactions", prepared.to_string())];
@@ -124,7 +159,9 @@ impl Context {
         if let ImportSource::DataDir(_) = &self.request.source {
             settings.push(("shared_preload_libraries", String::new()));
         }
-        ImportServer::start(host, self.uid, id, postgres_major, &self.staging, settings).await
+        let log = self.staging.path().join("postgres.log");
+        let files = ServerFiles { data_dir, log };
+        ImportServer::start(host, self.uid, id, postgres_major, files, settings).await
     }
 
     /// Resolves when the free space is down to the reserve, which is for running instances.

@@ -32,6 +32,14 @@ pub(super) struct CopyState {
 }
 
 impl CopyState {
+    /// Of another copy of the same import.
+    pub(super) fn of_another(&self) -> Self {
+        Self {
+            bytes_done: Arc::default(),
+            cancelled: Arc::clone(&self.cancelled),
+        }
+    }
+
     fn check_cancelled(&self) -> Result<(), ImportError> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(ImportError::Cancelled);
@@ -61,7 +69,7 @@ pub(super) fn copy_data(
     })
 }
 
-/// Copies the parts of a data directory into an empty one, like [`copy_data`], and makes the empty
+/// Copies those parts of a data directory that are needed into an empty one, like [`copy_data`], and makes the empty
 /// directories that it lacks. What a link of data leads to takes the link's place.
 pub(super) fn copy_parts(
     root: &Path,
@@ -69,11 +77,15 @@ pub(super) fn copy_parts(
     to: &Path,
     owner: (u32, u32),
     state: &CopyState,
+    is_needed: &dyn Fn(&Path) -> bool,
 ) -> Result<(), ImportError> {
     let mut copier = Copier::new(root, owner, state)?;
     let top = copier.open_target(to)?;
+    let is_top = |part: &Part| part.place.as_os_str().is_empty();
     for part in parts {
-        copier.copy_part(part, &top)?;
+        if is_top(part) || is_needed(&part.place) {
+            copier.copy_part(part, &top, is_needed)?;
+        }
     }
     for path in MAY_BE_EMPTY.map(Path::new) {
         let found = top
@@ -134,7 +146,12 @@ impl<'a> Copier<'a> {
         make().map_err(|error| tree_error(self.root, top.path(), error))
     }
 
-    fn copy_part(&mut self, part: &Part, top: &Directory) -> Result<(), ImportError> {
+    fn copy_part(
+        &mut self,
+        part: &Part,
+        top: &Directory,
+        is_needed: &dyn Fn(&Path) -> bool,
+    ) -> Result<(), ImportError> {
         if part.is_file {
             return self.copy_single(part, top);
         }
@@ -144,7 +161,8 @@ impl<'a> Copier<'a> {
         } else {
             self.make_directory(top, &part.place)?
         };
-        let is_included = |relative: &Path| part.includes(relative);
+        let is_included =
+            |relative: &Path| part.includes(relative) && is_needed(&part.place.join(relative));
         // Those of data are parts themselves.
         self.copy_tree(&part.from, target, &is_included, &|_| Ok(()))
     }

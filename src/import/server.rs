@@ -8,7 +8,6 @@ use multidb_actors::ports::{Endpoint, RuntimeError};
 use multidb_store::{InstanceUid, SnapshotId, error_chain};
 
 use super::error::ImportError;
-use super::staging::Staging;
 use crate::runtime::{PostgresHost, Purpose, ServerSpec};
 use crate::sql::{Ended, Login, Privileges, SearchPath, Session, SqlError};
 
@@ -57,6 +56,12 @@ const SETTINGS: [(&str, &str); 25] = [
     ("track_commit_timestamp", "off"),
 ];
 
+/// The files of a server.
+pub(super) struct ServerFiles {
+    pub(super) data_dir: PathBuf,
+    pub(super) log: PathBuf,
+}
+
 /// A server on the data directory of the snapshot.
 pub(super) struct ImportServer {
     pub(super) host: Arc<dyn PostgresHost>,
@@ -73,7 +78,7 @@ impl ImportServer {
         uid: InstanceUid,
         id: &SnapshotId,
         postgres_major: u16,
-        staging: &Staging,
+        files: ServerFiles,
         more: Vec<(&str, String)>,
     ) -> Result<Self, ImportError> {
         let to_owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
@@ -82,13 +87,13 @@ impl ImportServer {
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value));
         settings.extend(more);
-        let log = staging.path().join("postgres.log");
+        let ServerFiles { data_dir, log } = files;
         let spec = ServerSpec {
             uid,
             name: format!("import-{id}"),
             purpose: Purpose::Import,
             postgres_major,
-            data_dir: staging.data(),
+            data_dir,
             log: log.clone(),
             settings,
         };

@@ -5,6 +5,7 @@ mod configuration;
 mod contents;
 mod data_dir;
 mod dump;
+mod early_check;
 mod running;
 mod settings;
 

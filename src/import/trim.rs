@@ -98,8 +98,7 @@ fn remove_excluded(data_dir: Directory) -> Result<(), TreeError> {
 /// Keeps the WAL file with the last checkpoint, which is enough for a start, and the next one if
 /// the checkpoint's record can reach into it.
 fn trim_wal(wal: &Directory, control: &Control) -> Result<(), TreeError> {
-    let reaches_over =
-        control.wal_segment_bytes - control.redo_offset < CHECKPOINT_RECORD_BYTES_MAX;
+    let reaches_over = reaches_over(control);
     let mut next: Option<OsString> = None;
     for name in wal.names()? {
         let name = name?;
@@ -120,6 +119,17 @@ fn trim_wal(wal: &Directory, control: &Control) -> Result<(), TreeError> {
         status.remove(&name?)?;
     }
     Ok(())
+}
+
+/// Whether the start of a server after a clean shutdown may need this file of `pg_wal`.
+pub(super) fn may_be_needed(name: &OsStr, control: &Control) -> bool {
+    let redo = OsStr::new(&control.redo_wal_file);
+    !is_segment(name) || name == redo || (reaches_over(control) && name > redo)
+}
+
+/// Whether the checkpoint's record can reach into the next file.
+fn reaches_over(control: &Control) -> bool {
+    control.wal_segment_bytes - control.redo_offset < CHECKPOINT_RECORD_BYTES_MAX
 }
 
 fn is_segment(name: &OsStr) -> bool {

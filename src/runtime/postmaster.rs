@@ -13,12 +13,42 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
-use crate::fsutil::beneath::{self, Directory};
+use crate::fsutil::beneath::{self, Directory, TreeError};
 
 /// The file by which a postmaster is found.
 const PID_FILE: &str = "postmaster.pid";
 /// The most that is read of it.
 const PID_FILE_BYTES_MAX: u64 = 4096;
+
+/// The server that a `postmaster.pid` names.
+#[derive(Debug, Default)]
+pub struct PidFile {
+    /// Its process.
+    pub pid: Option<Pid>,
+    /// Its data directory.
+    pub data_dir: Option<PathBuf>,
+}
+
+impl PidFile {
+    /// Reads that of a data directory; `None` if there is none. Whoever can write the directory can have put anything
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// It is no regular file, is too long, or cannot be read.
+    pub fn read(data_dir: &Path) -> Result<Option<Self>, TreeError> {
+        let text = Directory::open(data_dir)?.read(PID_FILE, PID_FILE_BYTES_MAX)?;
+        Ok(text.map(|text| {
+            let text = String::from_utf8_lossy(&text);
+            let mut lines = text.lines().map(str::trim);
+            let pid = lines.next().and_then(|line| line.parse().ok());
+            Self {
+                pid: pid.and_then(Pid::from_raw),
+                data_dir: lines.next().map(PathBuf::from),
+            }
+        }))
+    }
+}
 
 /// A running postmaster.
 #[derive(Debug)]
@@ -30,9 +60,8 @@ pub(super) struct Postmaster {
 impl Postmaster {
     /// The postmaster on this data directory, by `postmaster.pid` and by `/proc`.
     pub(super) fn find(data_dir: &Path) -> Option<Self> {
-        let (text, _) = read_pid_file(&data_dir.join(PID_FILE)).ok()?;
-        let pid: i32 = text.lines().next()?.trim().parse().ok()?;
-        Self::of_pid(pid, DirectoryId::of(data_dir).ok()?)
+        let pid = PidFile::read(data_dir).ok()??.pid?;
+        Self::of_pid(pid.as_raw_pid(), DirectoryId::of(data_dir).ok()?)
     }
 
     /// The process with this id, if it is one of a server on this data directory, which a server's processes have as

@@ -75,7 +75,17 @@ fn containers_import_as_well_as_processes() {
         .start();
     let fixture = fixture();
     import(&daemon, "dumped", "--dump", &fixture.dump("tuesday.dump")).ok();
-    import(&daemon, "copied", "--data-dir", &fixture.data_dir()).ok();
+    let data = copy_of_data_dir(&daemon);
+    let conf = data.join("postgresql.conf");
+    let mut text = fs::read_to_string(&conf).expect("initdb wrote it");
+    text.push_str("datestyle = 'SQL, DMY'\nlc_monetary = 'xx_XX'\n");
+    fs::write(&conf, text).expect("it can be written");
+    let output = import(&daemon, "copied", "--data-dir", &data);
+    output.ok();
+    let left_out = "lc_monetary (invalid value for parameter";
+    assert!(output.stderr.contains(left_out), "{}", output.stderr);
+    let session = daemon.connect("instance:copied,snapshot:copied");
+    assert_eq!(session.one("select '01/02/2026'::date::text"), "01/02/2026");
     for (id, rows) in [("dumped", "1200"), ("copied", "1000")] {
         let session = daemon.connect(&format!("instance:{id},snapshot:{id}"));
         assert_eq!(session.one("select count(*) from polls_question"), rows);

@@ -1,6 +1,8 @@
 //! Snapshots of several majors of Postgres beside each other, each with its own programs.
 
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use multidb_integration_tests::{
@@ -24,6 +26,15 @@ const DATA: &str = "
     insert into polls_question (question_text) select 'question ' || n from generate_series(1, 1000) n;
     create index on polls_question (question_text);";
 
+/// Lines of a configuration that change answers, for every major.
+const CONFIGURATION: &str = "datestyle = 'SQL, DMY'\nsearch_path = 'polls, public'\nenable_hashjoin = off\n\
+                             max_locks_per_transaction = 128\nwork_mem = 32MB\n";
+
+/// What these answers are.
+const ANSWERS: &str = "select '01/02/2026'::date, extract(month from '01/02/2026'::date), \
+                       current_setting('search_path'), current_setting('enable_hashjoin'), \
+                       current_setting('max_locks_per_transaction'), current_setting('work_mem')";
+
 /// The number of rows, with the major of the server that counts them.
 const COUNT: &str = "select current_setting('server_version_num')::int / 10000, \
                      count(distinct question_text) from polls_question";
@@ -33,6 +44,12 @@ fn import(daemon: &Daemon, id: &str, from: &str, path: &str) {
     daemon.cli(&args).ok();
 }
 
+fn append(path: &Path, text: &str) {
+    let file = OpenOptions::new().append(true).open(path);
+    let mut file = file.expect("it is there");
+    file.write_all(text.as_bytes()).expect("it can be written");
+}
+
 #[test]
 fn data_directories_of_several_majors_serve_beside_each_other() {
     let daemon = daemon_with(OTHER_MAJORS.map(other_postgres_bin));
@@ -40,13 +57,17 @@ fn data_directories_of_several_majors_serve_beside_each_other() {
         let postgres = PlainPostgres::start_other(major);
         postgres.psql("app", DATA).ok();
         postgres.stop();
-        let data_dir = postgres.data_dir().display().to_string();
+        let data_dir = postgres.data_dir();
+        append(&data_dir.join("postgresql.conf"), CONFIGURATION);
+        let data_dir = data_dir.display().to_string();
         import(&daemon, &format!("of-{major}"), "--data-dir", &data_dir);
     }
     for major in OTHER_MAJORS {
         let user = format!("instance:i{major},snapshot:of-{major}");
         let found = daemon.psql(&user, COUNT);
         assert_eq!(found.ok(), format!("{major}|1000"));
+        let answers = daemon.psql(&user, ANSWERS);
+        assert_eq!(answers.ok(), "01/02/2026|2|polls, public|off|128|4MB");
         let shown = daemon.instance(&format!("i{major}"));
         assert_eq!(shown["postgres_major"], major);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use multidb_actors::wire::{SqlState, sqlstate};
 use multidb_store::error_chain;
 
-use super::{CATALOG_LIMITS, first_text};
+use super::{CATALOG_LIMITS, LOCALE_HINT, first_text};
 use crate::import::ProjectImport;
 use crate::import::error::{ImportError, refused};
 use crate::import::server::{ImportServer, SUPERUSER, server_error};
@@ -75,14 +75,74 @@ pub(in crate::import) struct Entry {
     pub(in crate::import) database: String,
 }
 
+/// The result of the search for a superuser.
+#[derive(Debug)]
+pub(in crate::import) enum Search {
+    Found(Entry),
+    /// None was found, for this reason.
+    NoSuperuser(String),
+    /// Roles that may be superusers can log in, but to no database that was tried.
+    NoDatabase {
+        database: String,
+        error: SqlError,
+    },
+}
+
+impl Search {
+    /// Whether it ends alike where more databases can be tried. Every database is vacuumed, so one that no session at
+    /// all can enter ends an import in any case.
+    pub(in crate::import) fn is_final(&self) -> bool {
+        match self {
+            Self::Found(_) | Self::NoSuperuser(_) => true,
+            Self::NoDatabase { error, .. } => error.has_state(sqlstate::INTERNAL_ERROR),
+        }
+    }
+
+    /// `path` is the source, for the error.
+    pub(in crate::import) fn into_entry(self, path: &Path) -> Result<Entry, ImportError> {
+        match self {
+            Self::Found(entry) => Ok(entry),
+            Self::NoSuperuser(problem) => Err(refused(
+                path,
+                format!("no superuser was found: {problem}"),
+                "Set the project's `role` to a superuser of it that can log in; or start Postgres on it, make one \
+                 (CREATE ROLE postgres SUPERUSER LOGIN), stop it cleanly, then import again.",
+            )),
+            Self::NoDatabase { database, error } => Err(refused(
+                path,
+                format!(
+                    "no database lets in a session of multidb's own: database \"{database}\": {}",
+                    with_detail(&error)
+                ),
+                if error.has_state(sqlstate::INTERNAL_ERROR) {
+                    LOCALE_HINT
+                } else {
+                    "Start Postgres on it, let roles log in to the database \"postgres\", stop it cleanly, then \
+                     import again."
+                },
+            )),
+        }
+    }
+}
+
+fn with_detail(error: &SqlError) -> String {
+    let text = error_chain(error);
+    match error {
+        SqlError::Server(message) => match message.detail() {
+            Some(detail) => format!("{text} ({detail})"),
+            None => text,
+        },
+        _ => text,
+    }
+}
+
 /// Finds a superuser that can log in. Every role can read the list, so any login will do. `owner` is the user of
 /// the system whose name initdb gave to the first superuser, unless it was told another.
 pub(in crate::import) async fn find_superuser(
     server: &ImportServer,
     project: &ProjectImport,
     owner: Option<&str>,
-    path: &Path,
-) -> Result<Entry, ImportError> {
+) -> Result<Search, ImportError> {
     const QUERY: &str = "SELECT rolname::pg_catalog.text FROM pg_catalog.pg_roles \
         WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 1";
     let mut tried: Vec<&str> = Vec::new();
@@ -93,45 +153,46 @@ pub(in crate::import) async fn find_superuser(
         }
         tried.push(candidate);
         for database in ["postgres", "template1", &project.database] {
-            let mut session = match log_in(server, candidate, database).await {
+            let database = database.to_owned();
+            let mut session = match log_in(server, candidate, &database).await {
                 Ok(session) => session,
                 // The role is missing or may not log in, in whatever database.
                 Err(error) if error.has_state(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION) => {
                     break;
                 }
-                Err(error) if error.has_state(sqlstate::INVALID_CATALOG_NAME) => continue,
                 Err(error) => {
-                    let message = format!("database \"{database}\": {}", error_chain(&error));
-                    refusal.get_or_insert(message);
+                    // A missing database says less than one that refuses.
+                    let says_more =
+                        refusal
+                            .as_ref()
+                            .is_none_or(|(_, known): &(String, SqlError)| {
+                                known.has_state(sqlstate::INVALID_CATALOG_NAME)
+                            });
+                    if says_more {
+                        refusal = Some((database, error));
+                    }
                     continue;
                 }
             };
             let answer = session.query(QUERY, CATALOG_LIMITS).await;
             let name = answer.and_then(|rows| rows.first().map(first_text).transpose());
             let name = name.map_err(|error| server_error("find a superuser", &error))?;
-            let Some(superuser) = name else {
-                return Err(no_superuser(path, "none can log in"));
-            };
-            let database = database.to_owned();
-            return Ok(Entry {
-                superuser,
-                database,
+            return Ok(match name {
+                None => Search::NoSuperuser("none can log in".to_owned()),
+                Some(superuser) => Search::Found(Entry {
+                    superuser,
+                    database,
+                }),
             });
         }
     }
-    match refusal {
-        Some(refusal) => Err(refused(
-            path,
-            format!("no database lets in a session of multidb's own: {refusal}"),
-            "Start Postgres on it, let roles log in to the database \"postgres\", stop it cleanly, then \
-             import again.",
-        )),
+    Ok(match refusal {
+        Some((database, error)) => Search::NoDatabase { database, error },
         None => {
             let tried: Vec<String> = tried.iter().map(|role| format!("\"{role}\"")).collect();
-            let problem = format!("no role {} can log in", tried.join(" or "));
-            Err(no_superuser(path, &problem))
+            Search::NoSuperuser(format!("no role {} can log in", tried.join(" or ")))
         }
-    }
+    })
 }
 
 /// Logs in with the settings of a superuser, which a role that is none may not all set.
@@ -145,13 +206,4 @@ async fn log_in(server: &ImportServer, role: &str, database: &str) -> Result<Ses
         }
         done => done,
     }
-}
-
-fn no_superuser(path: &Path, problem: &str) -> ImportError {
-    refused(
-        path,
-        format!("no superuser was found: {problem}"),
-        "Set the project's `role` to a superuser of it that can log in; or start Postgres on it, make one \
-         (CREATE ROLE postgres SUPERUSER LOGIN), stop it cleanly, then import again.",
-    )
 }

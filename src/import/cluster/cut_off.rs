@@ -22,8 +22,9 @@ impl Cluster {
         databases: &Databases,
         path: &Path,
     ) -> Result<Vec<String>, ImportError> {
-        let subscriptions = self.disable_subscriptions(databases).await?;
-        let prepared = self.end_prepared(databases, path).await?;
+        let mut session = self.connect_to_entry().await?;
+        let subscriptions = self.disable_subscriptions(&mut session, databases).await?;
+        let prepared = self.end_prepared(&mut session, databases, path).await?;
         let mut warnings = Vec::new();
         if !subscriptions.is_empty() {
             warnings.push(format!(
@@ -44,14 +45,14 @@ impl Cluster {
     /// databases that let nobody in.
     async fn disable_subscriptions(
         &self,
+        session: &mut Session,
         databases: &Databases,
     ) -> Result<Vec<String>, ImportError> {
         const QUERY: &str = "UPDATE pg_catalog.pg_subscription \
             SET subenabled = false, subslotname = NULL \
             RETURNING subname::pg_catalog.text, \
             (SELECT datname FROM pg_catalog.pg_database WHERE oid = subdbid)::pg_catalog.text";
-        let mut session = self.connect(&self.entry_database).await?;
-        let disabled = two_texts(&mut session, QUERY).await;
+        let disabled = two_texts(session, QUERY).await;
         let disabled = disabled.map_err(|error| server_error("disable subscriptions", &error))?;
         let with_tables: BTreeSet<&String> =
             disabled.iter().map(|(_, database)| database).collect();
@@ -75,13 +76,13 @@ impl Cluster {
     /// Nobody in a clone can know of them, and they keep their locks for ever.
     async fn end_prepared(
         &self,
+        session: &mut Session,
         databases: &Databases,
         path: &Path,
     ) -> Result<Vec<String>, ImportError> {
         const QUERY: &str = "SELECT gid::pg_catalog.text, database::pg_catalog.text \
             FROM pg_catalog.pg_prepared_xacts ORDER BY prepared";
-        let mut session = self.connect(&self.entry_database).await?;
-        let prepared = two_texts(&mut session, QUERY).await;
+        let prepared = two_texts(session, QUERY).await;
         let prepared =
             prepared.map_err(|error| server_error("list prepared transactions", &error))?;
         let mut ended = Vec::new();

@@ -5,7 +5,8 @@
 //! Whoever wrote the data directory made the links, so of what lies outside of it only files are taken that
 //! have a name of Postgres' data and belong to the owner of the data directory.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -58,12 +59,27 @@ pub(in crate::import) struct Contents {
     /// The directory itself, and what the links and mount points in it lead to; each after that in which
     /// it is.
     pub(in crate::import) parts: Vec<Part>,
+    /// The sizes of the databases, by the names of their directories in `base`.
+    pub(in crate::import) databases: BTreeMap<OsString, u64>,
     /// The number of its prepared transactions.
     pub(in crate::import) prepared: u32,
     /// The links that are left out.
     pub(in crate::import) left_out: Vec<PathBuf>,
     /// The name of the system's user that owns it.
     pub(in crate::import) owner_name: Option<String>,
+}
+
+impl Contents {
+    fn add_file(&mut self, place: &Path, bytes: u64) {
+        self.size.bytes += bytes;
+        self.size.files += 1;
+        let mut names = place.iter();
+        if let (Some(top), Some(database)) = (names.next(), names.next())
+            && top == "base"
+        {
+            *self.databases.entry(database.to_owned()).or_default() += bytes;
+        }
+    }
 }
 
 /// A file or a tree of a data directory.
@@ -198,8 +214,7 @@ impl Inspection<'_> {
                 Kind::File => {
                     let stat = walk.stat().map_err(failed)?;
                     part.check_owner(root, walk.relative(), stat.st_uid)?;
-                    self.contents.size.bytes += stat.st_size as u64;
-                    self.contents.size.files += 1;
+                    self.contents.add_file(&place, stat.st_size as u64);
                     if place.parent() == Some(Path::new("pg_twophase")) {
                         self.contents.prepared += 1;
                     }
@@ -231,8 +246,7 @@ impl Inspection<'_> {
             return self.add(place, target, false);
         }
         if found.is_file() && is_data_name(target.file_name().unwrap_or_default()) {
-            self.contents.size.bytes += found.len();
-            self.contents.size.files += 1;
+            self.contents.add_file(&place, found.len());
             self.add(place, target, true)?;
             let part = self.contents.parts.last();
             return part.map_or(Ok(()), |part| {

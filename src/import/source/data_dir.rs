@@ -11,12 +11,11 @@ use super::contents::{self, Contents};
 use super::running::check_not_running;
 use super::settings::{self, Chosen};
 use crate::fsutil::beneath::Directory;
-use crate::import::cluster::{Cluster, Entry, find_superuser};
+use crate::import::cluster::{Cluster, find_superuser};
 use crate::import::context::Context;
 use crate::import::control::Control;
 use crate::import::error::{ImportError, refused, tree_error};
 use crate::import::progress::Step;
-use crate::import::server::ImportServer;
 use crate::import::trim::clear_alter_system;
 use crate::sql::SearchPath;
 
@@ -37,15 +36,17 @@ const SETTINGS_MAX: usize = 100;
 /// A data directory that can be imported.
 #[derive(Debug)]
 pub(in crate::import) struct DataDir {
-    path: PathBuf,
-    postgres_major: u16,
-    control: Control,
-    contents: Contents,
-    configuration: Configuration,
+    pub(super) path: PathBuf,
+    pub(super) postgres_major: u16,
+    pub(super) control: Control,
+    pub(super) contents: Contents,
+    pub(super) configuration: Configuration,
+    /// The settings that its snapshot carries, once they are chosen.
+    chosen: Option<Chosen>,
 }
 
 impl DataDir {
-    /// Checks a data directory as far as possible without a server on it.
+    /// Checks a data directory before all of it is copied.
     pub(super) async fn open(context: &Context, path: PathBuf) -> Result<Self, ImportError> {
         let checked = path.clone();
         let postgres_major = context.run_blocking(move || check_files(&checked)).await?;
@@ -62,13 +63,16 @@ impl DataDir {
         let is_read = |link: &PathBuf| link == Path::new(configuration::MAIN_FILE);
         contents.left_out.retain(|link| !is_read(link));
         warn_of_links(context, &contents).await;
-        Ok(Self {
+        let mut opened = Self {
             path,
             postgres_major,
             control,
             contents,
             configuration,
-        })
+            chosen: None,
+        };
+        opened.chosen = opened.check_early(context).await?;
+        Ok(opened)
     }
 
     /// Copies it, and starts a server on the copy.
@@ -80,19 +84,31 @@ impl DataDir {
         self.check_unchanged(context).await?;
         clear_alter_system(context).await?;
         let (major, prepared) = (self.postgres_major, self.contents.prepared);
+        if let Some(chosen) = &self.chosen {
+            context.write_carried(chosen.carried.clone()).await?;
+        }
         let mut server = context.start_server(major, prepared).await?;
         let project = &context.request.settings;
         let owner = self.contents.owner_name.as_deref();
-        let entry = find_superuser(&server, project, owner, &self.path).await?;
-        let carried = self.choose_settings(context, &server, &entry).await?;
-        if !carried.is_empty() {
-            // So that it is certain that a server starts with them.
-            server.stop().await?;
-            context.write_carried(carried.clone()).await?;
-            server = context.start_server(major, prepared).await?;
-        }
+        let search = find_superuser(&server, project, owner).await?;
+        let entry = search.into_entry(&self.path)?;
+        let chosen = match self.chosen {
+            Some(chosen) => chosen,
+            None => {
+                let (superuser, database) = (&entry.superuser, &entry.database);
+                let connected = server.connect(superuser, database, SearchPath::Catalog);
+                let mut session = connected.await?;
+                let chosen = settings::choose(&mut session, &self.configuration).await?;
+                session.close().await;
+                server.stop().await?;
+                context.write_carried(chosen.carried.clone()).await?;
+                server = context.start_server(major, prepared).await?;
+                chosen
+            }
+        };
+        warn_of_settings(context, &chosen, &self.configuration).await;
         Ok(LoadedSource {
-            carried,
+            carried: chosen.carried,
             cluster: Cluster {
                 server,
                 superuser: entry.superuser,
@@ -102,42 +118,6 @@ impl DataDir {
             taken_at: self.control.checkpoint_at.unwrap_or_else(Timestamp::now),
             passed_errors: PassedErrors::default(),
         })
-    }
-
-    /// The settings of the source's server that the snapshot carries. Tells of the others.
-    async fn choose_settings(
-        &self,
-        context: &Context,
-        server: &ImportServer,
-        entry: &Entry,
-    ) -> Result<Vec<(String, String)>, ImportError> {
-        let (superuser, database) = (&entry.superuser, &entry.database);
-        let connected = server.connect(superuser, database, SearchPath::Catalog);
-        let mut session = connected.await?;
-        let Chosen {
-            carried,
-            mut left_out,
-        } = settings::choose(&mut session, &self.configuration).await?;
-        session.close().await;
-        let problems = &self.configuration.problems;
-        if !problems.is_empty() {
-            let warning = format!(
-                "its configuration is not read completely: {}",
-                problems.join("; ")
-            );
-            context.progress.warn(warning).await;
-        }
-        if !left_out.is_empty() {
-            left_out.truncate(SETTINGS_MAX);
-            let warning = format!(
-                "settings of its server are left out: {}; those that instances need belong under [postgres.settings]",
-                left_out.join(", ")
-            );
-            context.progress.warn(warning).await;
-        }
-        let names: Vec<&str> = carried.iter().map(|(name, _)| name.as_str()).collect();
-        tracing::info!(id = %context.request.id, ?names, "settings of the source are carried");
-        Ok(carried)
     }
 
     /// Refuses a source on which a server was started during the copy: the copy would mix states.
@@ -203,6 +183,26 @@ async fn warn_of_links(context: &Context, contents: &Contents) {
         names.join(", ")
     );
     context.progress.warn(warning).await;
+}
+
+/// Tells of the settings of the source's server that are left out.
+async fn warn_of_settings(context: &Context, chosen: &Chosen, configuration: &Configuration) {
+    let Chosen { carried, left_out } = chosen;
+    if !configuration.problems.is_empty() {
+        let problems = configuration.problems.join("; ");
+        let warning = format!("its configuration is not read completely: {problems}");
+        context.progress.warn(warning).await;
+    }
+    if !left_out.is_empty() {
+        let shown = &left_out[..left_out.len().min(SETTINGS_MAX)];
+        let warning = format!(
+            "settings of its server are left out: {}; those that instances need belong under [postgres.settings]",
+            shown.join(", ")
+        );
+        context.progress.warn(warning).await;
+    }
+    let names: Vec<&str> = carried.iter().map(|(name, _)| name.as_str()).collect();
+    tracing::info!(id = %context.request.id, ?names, "settings of the source are carried");
 }
 
 /// Reads the control file of a data directory, and refuses one that is damaged or was not shut down cleanly.

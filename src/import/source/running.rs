@@ -4,12 +4,8 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
-use crate::fsutil::beneath::Directory;
 use crate::import::error::{ImportError, refused, tree_error};
-use crate::runtime::server_processes;
-
-/// The most that is read of a `postmaster.pid`.
-const PID_FILE_BYTES_MAX: u64 = 4096;
+use crate::runtime::{PidFile, server_processes};
 
 /// Refuses a data directory with a running server. Called again after the copy, since a server
 /// that was started meanwhile has changed files.
@@ -18,15 +14,10 @@ const PID_FILE_BYTES_MAX: u64 = 4096;
 /// restart, so the file is only believed where it names this directory. A server that it does not tell of, such as
 /// one in a container of another user, is found by the control file.
 pub(super) fn check_not_running(path: &Path) -> Result<(), ImportError> {
-    let text = Directory::open(path)
-        .and_then(|directory| directory.read("postmaster.pid", PID_FILE_BYTES_MAX))
-        .map_err(|error| tree_error(path, path, error))?;
-    let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default()).into_owned();
-    let mut lines = text.lines().map(str::trim);
-    let pid = lines.next().and_then(|line| line.parse().ok());
-    let pid = pid.and_then(Pid::from_raw);
-    let is_of_this = lines.next().is_some_and(|named| is_same(named, path));
-    if server_processes::any(path) || (is_of_this && pid.is_some_and(may_be_postgres)) {
+    let named = PidFile::read(path).map_err(|error| tree_error(path, path, error))?;
+    let named = named.unwrap_or_default();
+    let is_of_this = named.data_dir.is_some_and(|named| is_same(&named, path));
+    if server_processes::any(path) || (is_of_this && named.pid.is_some_and(may_be_postgres)) {
         return Err(refused(
             path,
             "Postgres is running on it",
@@ -40,7 +31,7 @@ pub(super) fn check_not_running(path: &Path) -> Result<(), ImportError> {
 }
 
 /// Whether two paths lead to one directory.
-fn is_same(named: &str, path: &Path) -> bool {
+fn is_same(named: &Path, path: &Path) -> bool {
     // Trusted path: nothing is opened.
     std::fs::canonicalize(named).is_ok_and(|named| named == path)
 }

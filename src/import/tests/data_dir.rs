@@ -17,12 +17,17 @@ async fn import(
         .await
 }
 
-/// Asserts that an import is refused with these words and a hint, and leaves nothing.
-async fn refused(fixture: &Fixture, data: PathBuf, words: &str) {
+/// Asserts that an import is refused with these words and a hint, before the copy, and leaves nothing. Returns the hint.
+async fn refused(fixture: &Fixture, data: PathBuf, words: &str) -> String {
     let error = import(fixture, data).await.unwrap_err();
     assert!(error.to_string().contains(words), "{error}");
-    assert!(error.hint().is_some(), "{error:?}");
+    let copies = |event: &Progress| *event == Progress::Step(Step::Copy);
+    assert!(
+        !fixture.events.lock().unwrap().iter().any(copies),
+        "{error}"
+    );
     fixture.assert_nothing_left(&[]).await;
+    error.hint().unwrap()
 }
 
 #[tokio::test]
@@ -137,8 +142,6 @@ async fn link_that_leads_to_no_data_is_refused_before_anything_is_copied() {
     fs::write(&relation, kept).unwrap();
     symlink(&outside, data.join("pg_tblspc/16999")).unwrap();
     refused(&fixture, data.clone(), "its tablespace 16999 leads to").await;
-    let started = |event: &Progress| *event == Progress::Step(Step::Copy);
-    assert!(!fixture.events.lock().unwrap().iter().any(started));
 }
 
 /// Moves a part of a data directory outside and leaves a link.
@@ -299,10 +302,8 @@ async fn cluster_without_a_superuser_is_refused_with_both_ways_out() {
     let fixture = Fixture::new();
     let statement = "ALTER ROLE app NOLOGIN; ALTER ROLE postgres NOLOGIN";
     let data = source_after(&fixture, &[statement]).await;
-    let error = import(&fixture, data).await.unwrap_err();
     let problem = "no superuser was found: no role \"postgres\" or \"app\" can log in";
-    assert!(error.to_string().contains(problem), "{error}");
-    let hint = error.hint().unwrap();
+    let hint = refused(&fixture, data, problem).await;
     assert!(
         hint.starts_with("Set the project's `role` to a superuser"),
         "{hint}"
@@ -311,7 +312,6 @@ async fn cluster_without_a_superuser_is_refused_with_both_ways_out() {
         hint.contains("CREATE ROLE postgres SUPERUSER LOGIN"),
         "{hint}"
     );
-    fixture.assert_nothing_left(&[]).await;
 }
 
 #[tokio::test]
@@ -324,6 +324,49 @@ async fn database_that_accepts_no_connections_is_told_as_such() {
     let data = source.stop().await;
     let words = "its database \"proj\" accepts no connections: its datallowconn is false";
     refused(&fixture, data, words).await;
+}
+
+#[tokio::test]
+async fn locale_that_the_machine_lacks_is_named_with_its_package() {
+    const CHANGE: &str =
+        "UPDATE pg_database SET datcollate = 'xx_XX.UTF-8', datctype = 'xx_XX.UTF-8'";
+    let fixture = Fixture::new();
+    let source = fixture.source().await;
+    let of_proj = format!("{CHANGE} WHERE datname = 'proj'");
+    source.run("postgres", &of_proj).await;
+    let data = source.stop().await;
+    let words = "the locale \"xx_XX.UTF-8\" of its database \"proj\" is not available";
+    let hint = refused(&fixture, data.clone(), words).await;
+    assert!(hint.contains("locales-all"), "{hint}");
+    // No session can even ask.
+    let source = fixture.start(&data).await;
+    source.run("postgres", CHANGE).await;
+    let data = source.stop().await;
+    let words = "initialized with LC_COLLATE \"xx_XX.UTF-8\"";
+    let hint = refused(&fixture, data, words).await;
+    assert!(hint.contains("locales-all"), "{hint}");
+}
+
+#[tokio::test]
+async fn cluster_in_which_only_the_projects_database_lets_sessions_in_is_imported() {
+    let fixture = Fixture::new();
+    let statements = [
+        "DROP DATABASE postgres",
+        "ALTER DATABASE template1 ALLOW_CONNECTIONS false",
+    ];
+    let data = source_after(&fixture, &statements).await;
+    fs::write(
+        data.join("postgresql.auto.conf"),
+        "datestyle = 'SQL, DMY'\n",
+    )
+    .unwrap();
+    let snapshot = import(&fixture, data).await.unwrap();
+    let copy = fixture.start_copy(&snapshot, "copy").await;
+    let date = "SELECT '01/02/2026'::date::text";
+    assert_eq!(copy.ask("proj", date).await, "01/02/2026");
+    let style = "SELECT current_setting('datestyle')";
+    assert_eq!(copy.ask("proj", style).await, "SQL, DMY");
+    copy.stop().await;
 }
 
 #[tokio::test]
