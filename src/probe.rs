@@ -84,6 +84,7 @@ fn failed(error: &SqlError) -> ProbeError {
         return ProbeError::NoFreeConnection;
     }
     ProbeError::Failed(RuntimeError {
+        for_clients: false,
         message: format!("cannot query postgres: {}", error_chain(error)),
         hint: None,
     })

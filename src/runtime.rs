@@ -92,6 +92,7 @@ impl ProgramRun {
             return ended.await;
         };
         let too_long = |_| RuntimeError {
+            for_clients: false,
             message: format!(
                 "{} did not end within {}",
                 self.program,

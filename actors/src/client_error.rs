@@ -35,6 +35,7 @@ use crate::wire::{
     Report, SqlState, encode_error_response, encode_notice_response, encode_old_error,
 };
 
+pub use login::LIBRARY_HINT;
 pub use notice::ClientNotice;
 
 /// The beginning of each message.

@@ -13,8 +13,10 @@ use tokio::sync::watch;
 
 use crate::ports::SuperuserAccess;
 
+mod login_faults;
 mod stats;
 
+pub use self::login_faults::{LoginFaults, LoginPlace};
 pub use self::stats::{SessionState, SessionStats};
 
 /// The number of a connection, unique for the lifetime of the daemon process.
@@ -77,6 +79,7 @@ pub enum EndReason {
 pub struct SessionTable {
     tables: Arc<Mutex<Tables>>,
     count: Arc<watch::Sender<usize>>,
+    login_faults: LoginFaults,
 }
 
 #[derive(Default)]
@@ -96,6 +99,7 @@ impl Default for SessionTable {
         Self {
             tables: Arc::default(),
             count: Arc::new(watch::channel(0).0),
+            login_faults: LoginFaults::default(),
         }
     }
 }
@@ -145,6 +149,11 @@ impl SessionTable {
         sessions.any(|other| {
             other.id != id && other.instance == *instance && !other.stats.only_listens()
         })
+    }
+
+    /// The logins that nobody gets through.
+    pub fn login_faults(&self) -> &LoginFaults {
+        &self.login_faults
     }
 
     /// The number of sessions, as it changes.

@@ -17,6 +17,7 @@ use crate::control::model::StatusView;
 
 mod default_branch;
 mod disk;
+mod instances;
 mod repositories;
 mod servers;
 mod tls;
@@ -87,6 +88,7 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
         let (snapshots, found) = disk::snapshots(&config);
         findings.extend(found);
         findings.extend(servers::examine(&config, &snapshots).await);
+        findings.extend(instances::examine(invocation).await);
     }
     invocation
         .output

@@ -195,6 +195,11 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reads all instances.
+pub(super) async fn all(client: &AdminClient) -> Result<Vec<InstanceView>, AdminError> {
+    list(client, &ListArgs::default()).await
+}
+
 /// Reads the selected instances page by page.
 async fn list(client: &AdminClient, args: &ListArgs) -> Result<Vec<InstanceView>, AdminError> {
     let mut found: Vec<InstanceView> = Vec::new();

@@ -155,6 +155,7 @@ fn instance() -> InstanceView {
         failure: None,
         hint: None,
         exclusive_bytes: Some(2_621_440),
+        login_fault: None,
         awake_because: Some(vec![
             "2 sessions".to_owned(),
             "prepared transaction \"move\"".to_owned(),

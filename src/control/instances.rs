@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use multidb_actors::client_error::LIBRARY_HINT;
 use multidb_actors::clone_worker::Measure;
 use multidb_actors::instance::InstanceStatus;
 use multidb_actors::instance::lifecycle::Command;
@@ -273,6 +274,9 @@ impl Control {
         let periods = ExpiryPeriods::from(&deps.config.limits);
         let pin = PinView::of(record.pin, now.wall);
         let failure = status.failure.as_ref();
+        let login_fault = deps.sessions.login_faults().of(record.uid);
+        let login_hint = login_fault.is_some().then(|| LIBRARY_HINT.to_owned());
+        let advice = failure.and_then(|failure| advice(record.name.as_str(), failure));
         InstanceView {
             name: record.name.to_string(),
             project: record.project.to_string(),
@@ -295,7 +299,8 @@ impl Control {
             epoch: record.epoch,
             created_by: record.created_by.clone(),
             failure: failure.map(|failure| error_chain(failure)),
-            hint: failure.and_then(|failure| advice(record.name.as_str(), failure)),
+            hint: advice.or(login_hint),
+            login_fault,
             exclusive_bytes: None,
             awake_because: None,
             sessions_ended: None,

@@ -156,6 +156,9 @@ pub struct InstanceView {
     /// What to do about the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// A login that nobody gets through, since Postgres cannot load a library for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_fault: Option<String>,
     /// The bytes that no snapshot or other clone shares. Only when one instance is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclusive_bytes: Option<u64>,

@@ -91,6 +91,7 @@ pub fn check_directories(directories: &[PathBuf], owner: (u32, u32)) -> Result<(
         Ok(Some(directory)) => directory.display().to_string(),
         Err(error) => {
             return Err(RuntimeError {
+                for_clients: false,
                 message: format!(
                     "cannot check which directories {} can enter: {error}",
                     user_name(owner)
@@ -100,6 +101,7 @@ pub fn check_directories(directories: &[PathBuf], owner: (u32, u32)) -> Result<(
         }
     };
     Err(RuntimeError {
+        for_clients: false,
         message: format!(
             "{}, the user that runs Postgres, cannot enter {directory}",
             user_name(owner)

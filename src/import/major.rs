@@ -59,6 +59,7 @@ async fn check_installed(context: &Context, postgres_major: u16) -> Result<(), R
     }
     let found = found.map_or_else(|| "an unknown one".to_owned(), |found| found.to_string());
     Err(RuntimeError {
+        for_clients: false,
         message: format!(
             "PostgreSQL {postgres_major} is not available: the programs that run for it are of version {found}"
         ),
@@ -85,6 +86,7 @@ async fn major_of_programs(
 
 fn none_installed() -> RuntimeError {
     RuntimeError {
+        for_clients: false,
         message: "no programs of PostgreSQL are installed".to_owned(),
         hint: Some("Install them, or use the docker runtime.".to_owned()),
     }

@@ -91,6 +91,7 @@ impl Binaries {
             *searched = Some(Instant::now());
         }
         self.known(postgres_major).ok_or_else(|| RuntimeError {
+            for_clients: true,
             message: format!("the programs of PostgreSQL {postgres_major} are not installed"),
             hint: Some(format!(
                 "Install them (on Debian: apt-get install postgresql-{postgres_major}), or put their directory into PATH."

@@ -16,6 +16,7 @@ pub fn data_owner(user: &str) -> Result<(u32, u32), RuntimeError> {
     let found = User::from_name(user).ok().flatten();
     let found = found.filter(|found| !found.uid.is_root());
     let found = found.ok_or_else(|| RuntimeError {
+        for_clients: true,
         message: format!("there is no user \"{user}\" to run Postgres as"),
         hint: Some("Set runtime.user to an existing user other than root.".to_owned()),
     })?;

@@ -147,6 +147,7 @@ impl DockerHost {
         let done = self.inner.tasks.spawn(task).await;
         done.unwrap_or_else(|error| {
             let error = RuntimeError {
+                for_clients: false,
                 message: format!("a task of the docker runtime failed: {error}"),
                 hint: None,
             };
@@ -250,6 +251,7 @@ async fn write_passwd(settings: &DockerSettings) -> Result<PathBuf, RuntimeError
     match done.unwrap_or_else(|error| Err(error.into())) {
         Ok(()) => Ok(path),
         Err(error) => Err(RuntimeError {
+            for_clients: false,
             message: format!("cannot write {}: {error}", path.display()),
             hint: None,
         }),

@@ -122,6 +122,7 @@ impl PostgresHost for ProcessHost {
         let launch = self.launch(spec).await?;
         let server = launch.installation.directory.join("postgres");
         let failed = |cause: String| RuntimeError {
+            for_clients: false,
             message: format!("cannot start {}: {cause}", server.display()),
             hint: None,
         };
@@ -165,6 +166,7 @@ impl PostgresHost for ProcessHost {
         lines: usize,
     ) -> Result<Vec<String>, RuntimeError> {
         log_tail::last_lines(log, 0, lines).map_err(|error| RuntimeError {
+            for_clients: false,
             message: format!("cannot read {}: {error}", log.display()),
             hint: None,
         })
@@ -183,6 +185,7 @@ fn forget(layout: &Layout, uid: InstanceUid) -> Result<(), RuntimeError> {
     // The daemon's file last: by it the rest is found again.
     let removed = remove_run_dir(&run_dir).and_then(|()| ServerFile::remove(layout, uid));
     removed.map_err(|error| RuntimeError {
+        for_clients: false,
         message: format!("cannot remove {}: {error}", run_dir.display()),
         hint: None,
     })

@@ -6,6 +6,10 @@ use crate::request::{KEYS, RequestError};
 use crate::text::{self, quoted};
 use crate::wire::{WireError, sqlstate};
 
+/// The way out where a library that is loaded at each login lets nobody in: options precede the settings of databases
+/// and roles.
+pub const LIBRARY_HINT: &str = "If session_preload_libraries or local_preload_libraries of the database or the role has it, connect as a superuser with the options \"-c session_preload_libraries= -c local_preload_libraries=\" and reset the setting by ALTER DATABASE or ALTER ROLE.";
+
 impl From<&RefusalReason> for ClientError {
     fn from(reason: &RefusalReason) -> Self {
         let message = reason.to_string();

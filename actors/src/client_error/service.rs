@@ -4,7 +4,7 @@ use multidb_store::{DiskFault, InstanceName};
 
 use super::ClientError;
 use crate::instance::InstanceError;
-use crate::ports::{CloneError, DiskError, StartError, Unavailable};
+use crate::ports::{CloneError, DiskError, RuntimeError, StartError, Unavailable};
 use crate::text;
 use crate::wire::sqlstate;
 
@@ -31,6 +31,18 @@ impl ClientError {
         ))
     }
 
+    /// Adds what is missing for any Postgres to start. Other errors of a runtime are for the log.
+    fn lacking(self, error: &RuntimeError) -> Self {
+        if !error.for_clients {
+            return self;
+        }
+        let told = self.detail(format!("{}.", capitalized(&error.message)));
+        match &error.hint {
+            Some(hint) => told.hint(hint.clone()),
+            None => told,
+        }
+    }
+
     /// The error of this instance.
     pub(super) fn of_instance(instance: &InstanceName, error: &InstanceError) -> Self {
         let not_started = || {
@@ -46,7 +58,7 @@ impl ClientError {
                 log,
                 altered,
             }) => not_started().because_of_exit(instance, status, log, altered),
-            InstanceError::Start(StartError::Runtime(_)) => not_started(),
+            InstanceError::Start(StartError::Runtime(error)) => not_started().lacking(error),
             InstanceError::Start(StartError::Disk(error)) => not_started().because_of_disk(error),
             InstanceError::Start(StartError::Unavailable(unavailable))
             | InstanceError::Unavailable(unavailable) => Self::of_unavailable(

@@ -178,6 +178,7 @@ fn away() -> Unavailable {
     Unavailable::Away {
         runtime: RuntimeKind::Docker,
         cause: RuntimeError {
+            for_clients: false,
             message: "no engine at /secret".into(),
             hint: None,
         },
@@ -210,6 +211,7 @@ fn disk(fault: &str) -> DiskError {
 
 fn instances() -> Vec<RefusalReason> {
     let runtime = || RuntimeError {
+        for_clients: false,
         message: "container 0123456789ab at /secret".into(),
         hint: None,
     };
@@ -233,6 +235,11 @@ fn instances() -> Vec<RefusalReason> {
             altered: vec!["line 3 of postgresql.auto.conf: shared_buffers = '900GB'".into()],
         }),
         InstanceError::Start(StartError::Runtime(runtime())),
+        InstanceError::Start(StartError::Runtime(RuntimeError {
+            for_clients: true,
+            message: "the programs of PostgreSQL 9 are not installed".into(),
+            hint: Some("Install them.".into()),
+        })),
         exited(vec![
             "LOG:  starting".into(),
             "FATAL:  could not create lock file \"postmaster.pid\": No space left on device".into(),

@@ -9,8 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::{RefusalReason, Socket};
+use crate::client_error::LIBRARY_HINT;
 use crate::instance::{InstanceError, Lease};
-use crate::wire::{BackendMessage, decode_backend, encode_authentication_ok};
+use crate::wire::{BackendMessage, ErrorFields, decode_backend, encode_authentication_ok};
 
 /// The longest login of a backend, in bytes.
 const LOGIN_BYTES_MAX: usize = 256 << 10;
@@ -34,19 +35,28 @@ pub(super) struct Backend {
 /// Why a backend gives no session.
 #[derive(Debug)]
 pub(super) enum BackendError {
-    /// The backend refused the login. The client gets its messages unchanged.
-    Refused(Bytes),
+    /// The backend refused the login.
+    Refused(Refusal),
     /// Postgres did not finish its startup or the login in time.
     Timeout(RefusalReason),
     /// Postgres could not be reached, or closed the connection.
     Lost,
 }
 
+/// A login that the backend refused.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The backend's messages for the client: unchanged, but for a hint where a library cannot be loaded.
+    pub(super) messages: Bytes,
+    /// What the backend says of a library that is loaded at each login, and cannot be.
+    pub(super) library: Option<String>,
+}
+
 /// The result of one attempt.
 enum Attempt {
     LoggedIn(Backend),
     StartingUp,
-    Refused(Bytes),
+    Refused(Refusal),
 }
 
 impl Backend {
@@ -66,7 +76,7 @@ impl Backend {
                         tokio::time::sleep(delay).await;
                         delay = (delay * 2).min(STARTING_DELAY_MAX);
                     }
-                    Ok(Attempt::Refused(messages)) => return Err(BackendError::Refused(messages)),
+                    Ok(Attempt::Refused(refusal)) => return Err(BackendError::Refused(refusal)),
                     Err(error) => {
                         tracing::info!(%instance, %error, "login to postgres failed");
                         return Err(BackendError::Lost);
@@ -88,14 +98,22 @@ impl Backend {
 
     /// The backend's messages up to an error, for the client. A missing role or database is reported after
     /// the authentication.
-    fn refusal(&self, error: &[u8]) -> Bytes {
+    fn refusal(&self, fields: &ErrorFields, error: &[u8]) -> Refusal {
         let mut messages = BytesMut::new();
         if self.authenticated {
             encode_authentication_ok(&mut messages);
         }
         messages.extend_from_slice(&self.messages);
-        messages.extend_from_slice(error);
-        messages.freeze()
+        let is_about_a_library = fields.is_about_a_library();
+        if is_about_a_library && fields.hint().is_none() {
+            fields.encode_error_with_hint(&mut messages, LIBRARY_HINT);
+        } else {
+            messages.extend_from_slice(error);
+        }
+        Refusal {
+            messages: messages.freeze(),
+            library: is_about_a_library.then(|| fields.message().into_owned()),
+        }
     }
 
     async fn attempt(lease: &Lease, startup: &[u8]) -> io::Result<Attempt> {
@@ -137,7 +155,7 @@ impl Backend {
                     if fields.is_starting_up() {
                         return Ok(Attempt::StartingUp);
                     }
-                    return Ok(Attempt::Refused(backend.refusal(&frame.raw)));
+                    return Ok(Attempt::Refused(backend.refusal(&fields, &frame.raw)));
                 }
                 BackendMessage::BackendKeyData {
                     process_id,

@@ -12,6 +12,7 @@ use crate::auth::Identity;
 use crate::instance::Lease;
 use crate::limits::IdleLimits;
 use crate::request::ConnectRequest;
+use crate::sessions::LoginPlace;
 use crate::wire::{BackendStartup, StartupMessage, encode_authentication_ok};
 
 /// The limit for repeated attempts at a Postgres that closes the connection during the login.
@@ -62,7 +63,7 @@ pub(super) struct AuthenticatedClient {
 pub(super) enum LoginError {
     /// Refused by multidb.
     Refused(RefusalReason),
-    /// Refused by the backend, whose messages the client gets unchanged.
+    /// Refused by the backend, whose messages the client gets.
     RefusedByBackend(Bytes),
 }
 
@@ -95,8 +96,13 @@ pub(super) async fn log_in(
         let timeout = deps.limits.start_timeout;
         match Backend::log_in(&attached.lease, &startup, timeout, &request.instance).await {
             Ok(backend) => return Ok(establish(client, role, attached, backend, deps)),
-            Err(BackendError::Refused(messages)) => {
-                return Err(LoginError::RefusedByBackend(messages));
+            Err(BackendError::Refused(refusal)) => {
+                if let Some(library) = refusal.library {
+                    let place = place(&client.message, &role, &attached);
+                    tracing::info!(?place, library, "a library lets nobody in");
+                    deps.sessions.login_faults().note(place, library);
+                }
+                return Err(LoginError::RefusedByBackend(refusal.messages));
             }
             Err(BackendError::Timeout(reason)) => return Err(reason.into()),
             Err(BackendError::Lost) if Instant::now() < deadline => {
@@ -108,6 +114,20 @@ pub(super) async fn log_in(
                 return Err(RefusalReason::BackendLost { instance }.into());
             }
         }
+    }
+}
+
+/// Whose login to which database it is.
+fn place(message: &StartupMessage, role: &str, attached: &Attached) -> LoginPlace {
+    let default = &attached.acquired.settings.database;
+    let database = message.database(role.as_bytes());
+    LoginPlace {
+        uid: attached.acquired.record.uid,
+        database: database.map_or_else(
+            || default.clone(),
+            |database| String::from_utf8_lossy(database).into_owned(),
+        ),
+        role: role.to_owned(),
     }
 }
 
@@ -124,6 +144,7 @@ fn establish(
         identity,
         options: _,
     } = client;
+    let place = place(&message, &role, &attached);
     let settings = attached.acquired.settings;
     let mut greeting = BytesMut::new();
     encode_authentication_ok(&mut greeting);
@@ -131,10 +152,8 @@ fn establish(
         notice.encode(&mut greeting);
     }
     greeting.extend_from_slice(&backend.messages);
-    let database = message.database(role.as_bytes());
-    let database = database.map_or(settings.database, |database| {
-        String::from_utf8_lossy(database).into_owned()
-    });
+    deps.sessions.login_faults().forget(&place);
+    let database = place.database;
     let application_name = message.get_str("application_name").unwrap_or_default();
     let idle = deps.limits.idle.overridden_by(settings.idle);
     EstablishedSession {

@@ -89,6 +89,7 @@ mod tests {
 
     fn unknown() -> InstanceError {
         InstanceError::Unknown(RuntimeError {
+            for_clients: false,
             message: "no answer".to_owned(),
             hint: None,
         })

@@ -62,6 +62,7 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 fn stop_failure() -> InstanceError {
     InstanceError::Stop(RuntimeError {
+        for_clients: false,
         message: "no".to_owned(),
         hint: None,
     })

@@ -74,6 +74,7 @@ pub(crate) async fn find_server(
     let answer = tokio::time::timeout(timeout, runtime.find(server)).await;
     answer.unwrap_or_else(|elapsed| {
         Err(ServerError::Failed(RuntimeError {
+            for_clients: false,
             message: elapsed.to_string(),
             hint: None,
         }))
@@ -121,6 +122,7 @@ impl FoundServers {
         if let Some(position) = undecided {
             self.undecided.swap_remove(position);
             return Found::Unknown(InstanceError::Unknown(RuntimeError {
+                for_clients: false,
                 message: "its server could be neither taken over nor stopped".to_owned(),
                 hint: None,
             }));
@@ -203,6 +205,8 @@ pub struct RuntimeError {
     pub message: String,
     /// Advice for an operator.
     pub hint: Option<String>,
+    /// Whether clients are told, too: then it has no path, no container's id and no secret.
+    pub for_clients: bool,
 }
 
 /// Why a server was not found or stopped.

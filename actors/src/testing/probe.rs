@@ -36,6 +36,7 @@ impl FakeProbe {
         }
         if *lock(&self.unreachable) {
             return Err(ProbeError::Failed(RuntimeError {
+                for_clients: false,
                 message: "unreachable".to_owned(),
                 hint: None,
             }));

@@ -171,6 +171,7 @@ impl Runtime for FakeRuntime {
 
 fn no_engine() -> RuntimeError {
     RuntimeError {
+        for_clients: false,
         message: "no engine answers".to_owned(),
         hint: None,
     }

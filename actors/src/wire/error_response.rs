@@ -63,6 +63,25 @@ impl ErrorFields {
         self.sqlstate() == sqlstate::TOO_MANY_CONNECTIONS.as_str()
     }
 
+    /// Whether the server could not load a library, by the source file that says so.
+    pub fn is_about_a_library(&self) -> bool {
+        self.get(b'F').is_some_and(|file| file == "dfmgr.c")
+    }
+
+    /// Appends it as an ErrorResponse, with this hint in place of its own.
+    pub fn encode_error_with_hint(&self, out: &mut BytesMut, hint: &str) {
+        let mut body = BytesMut::new();
+        for (kind, text) in self.0.iter().filter(|(kind, _)| *kind != b'H') {
+            body.put_u8(*kind);
+            body.put_slice(text);
+            body.put_u8(0);
+        }
+        body.put_u8(b'H');
+        put_text(&mut body, hint);
+        body.put_u8(0);
+        encode_frame(out, b'E', &body);
+    }
+
     /// The message.
     pub fn message(&self) -> Cow<'_, str> {
         self.get(b'M').unwrap_or_default()

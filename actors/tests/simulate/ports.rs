@@ -74,6 +74,7 @@ impl Ports {
 
 pub fn unreachable() -> RuntimeError {
     RuntimeError {
+        for_clients: false,
         message: "simulated: no engine answers".to_owned(),
         hint: None,
     }

@@ -61,6 +61,7 @@ impl Ports {
         let server = self.world.servers().by_uid.get(&uid).cloned();
         match server {
             Some(server) if server.runtime != self.world.runtime() => Err(RuntimeError {
+                for_clients: false,
                 message: format!("simulated: a server of \"{}\" still runs", server.runtime),
                 hint: None,
             }),

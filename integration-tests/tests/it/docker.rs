@@ -174,3 +174,47 @@ fn unreachable_engine_is_a_clear_error_until_it_returns() {
     // Before the relay is dropped.
     daemon.stop();
 }
+
+/// An image without any file, until it is dropped.
+struct EmptyImage(String);
+
+impl EmptyImage {
+    fn import() -> Self {
+        let image = Self(format!("multidb-it-empty-{}:1", std::process::id()));
+        let import = "tar --create --files-from /dev/null | docker import - \"$0\"";
+        run(Command::new("sh").args(["-c", import, &image.0])).ok();
+        image
+    }
+}
+
+impl Drop for EmptyImage {
+    fn drop(&mut self) {
+        docker(&["rmi", "--force", &self.0]);
+    }
+}
+
+/// A client, and then `doctor`, are told why no Postgres of this image starts.
+fn image_is_told(image: &str, why: &str, advice: &str) {
+    let daemon = daemon_on(Disk::Xfs, Engine::Docker)
+        .set("runtime", "image", image)
+        .start();
+    daemon.expect_log("");
+    let failure = daemon.refused("instance:x,gitref:main");
+    assert_eq!(failure.sqlstate(), "58000", "{failure:?}");
+    let detail = failure.detail.clone().unwrap_or_default();
+    assert!(detail.contains(why), "{failure:?}");
+    let hint = failure.hint.clone().unwrap_or_default();
+    assert!(hint.contains(advice), "{failure:?}");
+    let examined = daemon.cli(&["doctor"]);
+    let told = examined.stdout.contains("instance x: ") && examined.stdout.contains(advice);
+    assert!(told, "{examined:?}");
+}
+
+#[test]
+fn image_that_is_absent_or_has_no_postgres_is_told_to_the_client_and_by_doctor() {
+    let absent = "127.0.0.1:1/none:15";
+    let why = format!("image \"{absent}\" is missing and cannot be pulled");
+    image_is_told(absent, &why, "docker load");
+    let empty = EmptyImage::import();
+    image_is_told(&empty.0, "has no PostgreSQL", "Set runtime.image");
+}

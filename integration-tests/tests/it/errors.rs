@@ -129,3 +129,35 @@ fn postgres_that_does_not_start_shows_the_end_of_its_log() {
     let detail = failure.detail.unwrap_or_default();
     assert!(detail.contains("no_such_library"), "{detail}");
 }
+
+#[test]
+fn library_that_lets_nobody_in_is_told_with_the_way_out() {
+    let daemon = daemon().start();
+    let session = daemon.connect("instance:x,gitref:main");
+    let set = "alter database app set session_preload_libraries = 'no_such_library'";
+    session.query(set).expect("it can be set");
+    drop(session);
+    let failure = daemon.refused("instance:x");
+    assert_eq!(failure.sqlstate(), "58P01", "{failure:?}");
+    assert!(failure.message.contains("no_such_library"), "{failure:?}");
+    let hint = failure.hint.unwrap_or_default();
+    let way_out = "-c session_preload_libraries= -c local_preload_libraries=";
+    assert!(hint.contains(way_out), "{hint}");
+    let shown = daemon.instance("x");
+    let fault = shown["login_fault"].as_str().unwrap_or_default();
+    let whose = "role \"postgres\" cannot log in to database \"app\": could not access file";
+    assert!(fault.starts_with(whose), "{shown}");
+    for command in [&["instance", "show", "x"][..], &["doctor"]] {
+        let told = daemon.cli(command);
+        assert!(told.stdout.contains(whose), "{told:?}");
+        assert!(told.stdout.contains(way_out), "{told:?}");
+    }
+    let mut psql = daemon.client_program("psql", "instance:x");
+    psql.env("PGOPTIONS", way_out);
+    let reset = "alter database app reset session_preload_libraries";
+    psql.args(["--no-psqlrc", "--dbname", "app", "--command", reset]);
+    let output = psql.output().expect("it can be run");
+    assert!(output.status.success(), "{output:?}");
+    daemon.connect("instance:x").one("select 1");
+    assert!(daemon.instance("x")["login_fault"].is_null());
+}

@@ -130,6 +130,7 @@ pub(in crate::cli) fn one(instance: &InstanceView, now: Timestamp) -> String {
     let expires = instance
         .expires_at
         .map(|at| format!("{} (in {})", moment(at), until(Some(at), now)));
+    let failure = instance.failure.as_ref().or(instance.login_fault.as_ref());
     let awake = instance.awake_because.as_ref();
     let awake = awake.filter(|because| !because.is_empty());
     let awake = awake.map(|because| because.join(", "));
@@ -137,7 +138,7 @@ pub(in crate::cli) fn one(instance: &InstanceView, now: Timestamp) -> String {
         ("name", instance.name.clone()),
         ("project", instance.project.clone()),
         ("state", state(instance)),
-        ("failure", or_none(instance.failure.as_ref())),
+        ("failure", or_none(failure)),
         ("hint", or_none(instance.hint.as_ref())),
         ("snapshot", instance.snapshot.clone()),
         ("gitref", or_none(instance.gitref.as_ref())),

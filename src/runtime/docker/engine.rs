@@ -186,6 +186,7 @@ impl Engine {
         let newest = said.api_version.as_deref().and_then(parse_version);
         let oldest = said.min_api_version.as_deref().and_then(parse_version);
         let api = choose_version(newest, oldest).ok_or_else(|| RuntimeError {
+            for_clients: false,
             message: format!(
                 "the docker engine {version} at {} speaks API {} to {}, multidb {API_MIN} to {API_DEFAULT_VERSION}",
                 self.socket.display(),
@@ -250,6 +251,7 @@ impl From<CallError> for RuntimeError {
             CallError::Refused {
                 action, message, ..
             } => RuntimeError {
+                for_clients: false,
                 message: format!("docker failed at {action}: {message}"),
                 hint: None,
             },
@@ -275,6 +277,7 @@ fn failure(socket: &Path, action: &str, error: &Error) -> RuntimeError {
         "Is it running? Try: systemctl status docker. Without Docker, set runtime.kind = \"process\"."
     };
     RuntimeError {
+        for_clients: false,
         message: format!(
             "the docker engine does not answer at {} ({action}): {cause}",
             socket.display()

@@ -58,6 +58,7 @@ impl Image {
 
     fn lacks(&self, program: &str) -> RuntimeError {
         RuntimeError {
+            for_clients: true,
             message: format!(
                 "the image \"{}\" has no PostgreSQL {}: no program \"{program}\" is in it",
                 self.name, self.postgres_major
@@ -97,6 +98,7 @@ impl Engine {
         let (engine, pulled) = (self.clone(), name.clone());
         let pull = tokio::spawn(async move { engine.pull(&pulled).await });
         pull.await.map_err(|error| RuntimeError {
+            for_clients: false,
             message: format!("pulling the image \"{name}\" failed: {error}"),
             hint: None,
         })??;
@@ -179,6 +181,7 @@ impl Engine {
 
 fn not_pulled(name: &str, cause: &str) -> RuntimeError {
     RuntimeError {
+        for_clients: true,
         message: format!("the image \"{name}\" is missing and cannot be pulled: {cause}"),
         hint: Some(format!(
             "Pull it by hand (docker pull {name}), load it (docker load), or set runtime.image to one that the engine has."

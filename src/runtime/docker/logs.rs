@@ -51,6 +51,7 @@ impl Engine {
     /// a container can write at all takes no more than two files.
     pub(super) async fn save_log(&self, name: &str, log: &Path) -> Result<(), RuntimeError> {
         let failed = |error: std::io::Error| RuntimeError {
+            for_clients: false,
             message: format!("cannot append to {}: {error}", log.display()),
             hint: None,
         };
@@ -103,6 +104,7 @@ impl Inner {
             .await
             .unwrap_or_else(|error| Err(error.into()))
             .map_err(|error| RuntimeError {
+                for_clients: false,
                 message: format!("cannot read {}: {error}", log.display()),
                 hint: None,
             })?;

@@ -93,6 +93,7 @@ impl Inner {
 
 fn failed(run: &ProgramRun, cause: &str) -> RuntimeError {
     RuntimeError {
+        for_clients: false,
         message: format!("running {} in a container failed: {cause}", run.program),
         hint: None,
     }

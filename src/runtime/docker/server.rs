@@ -185,6 +185,7 @@ impl Inner {
         container
             .and_then(|container| container.id)
             .ok_or_else(|| RuntimeError {
+                for_clients: false,
                 message: format!("the container {name} vanished as it started"),
                 hint: None,
             })
@@ -259,6 +260,7 @@ impl Inner {
         let directory = data_dir.to_owned();
         let runs = tokio::task::spawn_blocking(move || server_processes::any(&directory)).await;
         let runs = runs.map_err(|error| RuntimeError {
+            for_clients: false,
             message: format!("cannot tell what runs on {}: {error}", data_dir.display()),
             hint: None,
         })?;
@@ -266,6 +268,7 @@ impl Inner {
             return Ok(());
         }
         Err(RuntimeError {
+            for_clients: false,
             message: format!("a local server still runs on {}", data_dir.display()),
             hint: Some(
                 "The runtime \"process\" started it. Start multidb once with that runtime, or end it by hand."
@@ -402,6 +405,7 @@ async fn wait_exit(engine: &Engine, id: &str) -> String {
 
 fn of_another_root(id: &str) -> RuntimeError {
     RuntimeError {
+        for_clients: false,
         message: format!("the container {id} has this data, but belongs to another root directory"),
         hint: Some(
             "Look at its labels: this root may have lost its root.json, or another daemon uses this engine."
@@ -412,6 +416,7 @@ fn of_another_root(id: &str) -> RuntimeError {
 
 fn abandoned() -> RuntimeError {
     RuntimeError {
+        for_clients: false,
         message: "the caller has given up".to_owned(),
         hint: None,
     }
@@ -425,6 +430,7 @@ async fn blocking(
     let path = dir.to_owned();
     let done = tokio::task::spawn_blocking(move || work(&path)).await;
     let failed = |cause: String| RuntimeError {
+        for_clients: false,
         message: format!("cannot prepare {}: {cause}", dir.display()),
         hint: None,
     };

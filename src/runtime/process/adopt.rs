@@ -111,6 +111,7 @@ impl ProcessHost {
         let run_dir = self.layout.run_dir(uid);
         let readiness = Readiness::of_running(&data_dir, &run_dir);
         let exists = run_dir.try_exists().map_err(|error| RuntimeError {
+            for_clients: false,
             message: format!("cannot read {}: {error}", run_dir.display()),
             hint: None,
         })?;
@@ -186,6 +187,7 @@ impl ProcessHost {
     fn known(&self) -> Result<BTreeSet<InstanceUid>, RuntimeError> {
         let run = self.layout.run();
         let listed = |directory: PathBuf, error| RuntimeError {
+            for_clients: false,
             message: format!("cannot list {}: {error}", directory.display()),
             hint: None,
         };
@@ -224,6 +226,7 @@ pub(super) async fn stop(
 ) -> Result<(), RuntimeError> {
     let stopped = postmaster.stop(timeout).await;
     stopped.map_err(|error| RuntimeError {
+        for_clients: false,
         message: format!("postgres on {} does not stop: {error}", data_dir.display()),
         hint: Some("Look at it with ps, and end it by hand.".to_owned()),
     })

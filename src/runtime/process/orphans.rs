@@ -37,6 +37,7 @@ pub(super) async fn end(data_dir: &Path) -> Result<(), RuntimeError> {
         }
         if started.elapsed() >= END_TIMEOUT {
             return Err(RuntimeError {
+                for_clients: false,
                 message: format!("another postgres runs on {}", data_dir.display()),
                 hint: Some("Stop it; a container of another runtime may be left over.".to_owned()),
             });
@@ -66,6 +67,7 @@ async fn look(data_dir: &Path) -> Result<Vec<ServerProcess>, RuntimeError> {
     let directory = data_dir.to_owned();
     let found = tokio::task::spawn_blocking(move || server_processes::of(&directory)).await;
     found.map_err(|error| RuntimeError {
+        for_clients: false,
         message: format!("cannot tell what runs on {}: {error}", data_dir.display()),
         hint: None,
     })

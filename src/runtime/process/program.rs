@@ -24,6 +24,7 @@ impl ProcessHost {
         let installation = self.binaries.installation(run.postgres_major).await?;
         let program = installation.directory.join(run.program);
         let failed = |error: io::Error| RuntimeError {
+            for_clients: false,
             message: format!("cannot run {}: {error}", program.display()),
             hint: None,
         };

@@ -78,6 +78,7 @@ impl ServerFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => match DiskFault::of(&error) {
                 Some(fault) => Err(RuntimeError {
+                    for_clients: false,
                     message: format!("cannot read {}: {error}", path.display()),
                     hint: Some(fault.hint().to_owned()),
                 }),

@@ -125,6 +125,7 @@ fn away() -> FoundServers {
     let unavailable = Unavailable::Away {
         runtime: RuntimeKind::Docker,
         cause: RuntimeError {
+            for_clients: false,
             message: "no engine answers".to_owned(),
             hint: None,
         },
