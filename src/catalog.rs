@@ -210,6 +210,7 @@ mod tests {
             files: 0,
             migrations: Vec::new(),
             source: String::new(),
+            taken_at_origin: Default::default(),
             passed_errors: multidb_store::PassedErrors::default(),
         };
         let directory = layout.snapshots().join(directory);

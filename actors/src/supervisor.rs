@@ -326,6 +326,8 @@ impl Supervisor {
                 self.creations.note(&creation.user);
                 let created = Created {
                     unconfirmed: choice.unconfirmed,
+                    taken_at: choice.snapshot.taken_at,
+                    taken_at_origin: choice.snapshot.taken_at_origin,
                 };
                 self.create(creation, choice, ctx);
                 self.answer_created(waiting, created, ctx);

@@ -278,6 +278,7 @@ pub fn snapshot(id: &str, second: i64, migrations: &[&str]) -> SnapshotRecord {
         files: 0,
         migrations: migrations.iter().map(|m| (*m).to_owned()).collect(),
         source: String::new(),
+        taken_at_origin: Default::default(),
         passed_errors: PassedErrors::default(),
     }
 }

@@ -68,6 +68,7 @@ impl Root {
             files,
             migrations: Vec::new(),
             source: String::new(),
+            taken_at_origin: Default::default(),
             passed_errors: multidb_store::PassedErrors::default(),
         };
         let data = self.layout.snapshot_data(&record.id);

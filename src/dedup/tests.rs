@@ -57,6 +57,7 @@ impl Root {
             files: files.len() as u64,
             migrations: Vec::new(),
             source: String::new(),
+            taken_at_origin: Default::default(),
             passed_errors: Default::default(),
         };
         self.snapshots.push(Arc::new(record));

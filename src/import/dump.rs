@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
+use multidb_store::TakenAtOrigin;
 
 pub(super) use self::content::Chunks;
 use self::content::{Content, HEAD_BYTES};
@@ -53,6 +54,8 @@ pub(super) struct Dump {
     pub(super) database: Option<Vec<u8>>,
     /// The time in the dump, or else the modification time of the file.
     pub(super) made_at: Timestamp,
+    /// How that time is known.
+    pub(super) made_at_origin: TakenAtOrigin,
     /// The size of the file, 0 if it is not known.
     pub(super) bytes: u64,
     /// The bytes that were read from the file.
@@ -96,7 +99,13 @@ impl Dump {
             .map_err(|error| read_error(&path, Some(&upload), error))?;
         let detected = detect(&path, content.head(), content.was_utf16())?;
         let modified = upload.modified_at.unwrap_or_else(Timestamp::now);
+        let made_at_origin = match (detected.made_at, upload.modified_at) {
+            (Some(_), _) => TakenAtOrigin::AssumedZone,
+            (None, Some(_)) => TakenAtOrigin::FileTime,
+            (None, None) => TakenAtOrigin::ImportTime,
+        };
         Ok(Self {
+            made_at_origin,
             bytes: upload.bytes.unwrap_or_default(),
             bytes_read,
             content: Some(content),
@@ -144,6 +153,10 @@ impl Dump {
             archive_major: detected.archive_major,
             database: detected.database,
             made_at: detected.made_at.unwrap_or(modified),
+            made_at_origin: match detected.made_at {
+                Some(_) => TakenAtOrigin::AssumedZone,
+                None => TakenAtOrigin::FileTime,
+            },
             bytes: 0,
             bytes_read: Arc::default(),
             content: None,

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use multidb_store::PassedErrors;
+use multidb_store::{PassedErrors, TakenAtOrigin};
 
 pub(super) use self::contents::{MAY_BE_EMPTY, Part};
 use self::data_dir::DataDir;
@@ -63,6 +63,8 @@ pub(super) struct LoadedSource {
     pub(super) cluster: Cluster,
     /// The time of the data, as the source has it.
     pub(super) taken_at: Timestamp,
+    /// How that time is known.
+    pub(super) taken_at_origin: TakenAtOrigin,
     /// The errors of a dump that its restore went past.
     pub(super) passed_errors: PassedErrors,
     /// The settings of the source's server that its instances have.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use multidb_store::{SnapshotRecord, error_chain};
+use multidb_store::{SnapshotRecord, TakenAtOrigin, error_chain};
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
@@ -52,6 +52,7 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
     let LoadedSource {
         cluster,
         taken_at,
+        taken_at_origin,
         passed_errors,
         carried,
     } = source.load(context).await?;
@@ -78,6 +79,10 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
         id: request.id.clone(),
         project: request.project.clone(),
         taken_at: request.taken_at.unwrap_or(taken_at),
+        taken_at_origin: match request.taken_at {
+            Some(_) => TakenAtOrigin::Known,
+            None => taken_at_origin,
+        },
         imported_at: Timestamp::now(),
         postgres_major: cluster.postgres_major,
         superuser: cluster.superuser,

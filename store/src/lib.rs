@@ -42,6 +42,7 @@ pub use layout::Layout;
 pub use records::{
     InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Mark, ObservedTime,
     PASSED_ERRORS_MAX, PassedError, PassedErrors, Phase, Pin, RuntimeKind, SnapshotRecord,
+    TakenAtOrigin,
 };
 pub use root::{RootId, RootLock};
 pub use store::{Store, StoreError, StoredTime};

@@ -165,6 +165,9 @@ pub struct SnapshotRecord {
     pub project: ProjectName,
     /// When its data was taken from the source database.
     pub taken_at: Timestamp,
+    /// How that time is known.
+    #[serde(default)]
+    pub taken_at_origin: TakenAtOrigin,
     /// When the import ended.
     pub imported_at: Timestamp,
     /// The major version of Postgres that wrote it.
@@ -182,6 +185,21 @@ pub struct SnapshotRecord {
     /// The errors of the dump's statements that the import went past.
     #[serde(default)]
     pub passed_errors: PassedErrors,
+}
+
+/// How the time at which a snapshot's data was taken is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TakenAtOrigin {
+    /// It was given, or the data has it.
+    #[default]
+    Known,
+    /// The dump has it without a time zone, and that of the importing machine was assumed.
+    AssumedZone,
+    /// It is when the dump's file was changed last.
+    FileTime,
+    /// It is when the dump was imported.
+    ImportTime,
 }
 
 /// The errors that the restore of a dump went past.

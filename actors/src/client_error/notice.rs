@@ -1,6 +1,7 @@
 //! NOTICEs about how a session's instance came to be. The session goes on.
 
-use multidb_store::{InstanceName, SnapshotId};
+use jiff::Timestamp;
+use multidb_store::{InstanceName, SnapshotId, TakenAtOrigin};
 
 use crate::ports::Unconfirmed;
 use crate::request::Source;
@@ -32,12 +33,40 @@ impl ClientNotice {
 
     /// The source is a date, which has no time zone.
     pub fn of_date(self, source: &Source) -> Self {
+        let date = format!("\"{source}\" is the end of that day in UTC.");
         Self {
-            detail: Some(format!("\"{source}\" is the end of that day in UTC.")),
+            detail: Some(match self.detail {
+                Some(detail) => format!("{date} {detail}"),
+                None => date,
+            }),
             hint: Some(
                 "For another time zone give a time with its offset, such as \"asof:2026-01-31T23:59:59+11:00\", under another instance name."
                     .to_owned(),
             ),
+            ..self
+        }
+    }
+
+    /// The time of the snapshot is not exact.
+    pub fn of_guessed_time(
+        self,
+        snapshot: &SnapshotId,
+        taken_at: Timestamp,
+        origin: TakenAtOrigin,
+    ) -> Self {
+        let guess = match origin {
+            TakenAtOrigin::Known => return self,
+            TakenAtOrigin::AssumedZone => {
+                "the dump has its time without a time zone, and that of the importing machine was assumed"
+            }
+            TakenAtOrigin::FileTime => "the dump has no time, and its file was last changed then",
+            TakenAtOrigin::ImportTime => "the dump has no time, and was imported then",
+        };
+        Self {
+            detail: Some(format!(
+                "Snapshot \"{snapshot}\" counts as taken at {taken_at:.0}: {guess}."
+            )),
+            hint: Some("An import with --taken-at tells when the data was taken.".to_owned()),
             ..self
         }
     }

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use multidb_store::{InstanceName, ProjectName, RuntimeKind, SnapshotId};
+use jiff::Timestamp;
+use multidb_store::{InstanceName, ProjectName, RuntimeKind, SnapshotId, TakenAtOrigin};
 
 use super::*;
 use crate::auth::{AuthenticationError, DenyReason, ScramError};
@@ -383,6 +384,12 @@ fn as_of_a_date() -> Source {
     Source::AsOf("2026-01-30T23:59:59.999999999Z".parse().unwrap())
 }
 
+fn guessed(origin: TakenAtOrigin) -> ClientNotice {
+    let taken_at = Timestamp::constant(1_767_582_000, 0);
+    let notice = ClientNotice::created(&instance(), &snapshot("monday"));
+    notice.of_guessed_time(&snapshot("monday"), taken_at, origin)
+}
+
 #[test]
 fn every_notice() {
     let source = Source::GitRef("main".into());
@@ -401,6 +408,10 @@ fn every_notice() {
             Unconfirmed { age: None },
         ),
         ClientNotice::created(&instance(), &snapshot("monday")).of_date(&as_of_a_date()),
+        guessed(TakenAtOrigin::Known),
+        guessed(TakenAtOrigin::AssumedZone),
+        guessed(TakenAtOrigin::FileTime).of_date(&as_of_a_date()),
+        guessed(TakenAtOrigin::ImportTime),
         ClientNotice::other_snapshot(
             &instance(),
             &snapshot("monday"),

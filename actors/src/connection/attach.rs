@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use multidb_store::SnapshotId;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{ConnectionDeps, RefusalReason};
@@ -11,7 +12,7 @@ use crate::instance::{Attach, InstanceError, Lease};
 use crate::ports::Freshness;
 use crate::request::{ConnectRequest, Source};
 use crate::snapshot_index::Choose;
-use crate::supervisor::{Acquire, AcquireError, Acquired};
+use crate::supervisor::{Acquire, AcquireError, Acquired, Created};
 
 /// The number of times that an instance is acquired again because it was deleted, or its actor ended, in the meantime.
 const REDIRECTS_MAX: usize = 8;
@@ -67,6 +68,26 @@ pub(super) async fn attach(
     Err(RefusalReason::InstanceKeepsVanishing { instance })
 }
 
+/// The notice for an instance that a client asked for by a time, where that or the snapshot's is not exact.
+fn of_time(
+    notice: ClientNotice,
+    source: &Source,
+    snapshot: &SnapshotId,
+    created: Created,
+) -> ClientNotice {
+    let notice = match source {
+        Source::AsOf(_) => {
+            notice.of_guessed_time(snapshot, created.taken_at, created.taken_at_origin)
+        }
+        Source::GitRef(_) | Source::Snapshot(_) => return notice,
+    };
+    if source.is_date() {
+        notice.of_date(source)
+    } else {
+        notice
+    }
+}
+
 /// The notice for a client whose instance is new, whose source would now choose another snapshot, or whose
 /// source cannot be resolved without the network.
 async fn notice(
@@ -83,8 +104,8 @@ async fn notice(
                     notice.unconfirmed(gitref, commit, unconfirmed)
                 }
                 _ => match source {
-                    Some(source) if source.is_date() => notice.of_date(&source),
-                    _ => notice,
+                    Some(source) => of_time(notice, &source, &record.snapshot, created),
+                    None => notice,
                 },
             },
         );

@@ -144,6 +144,7 @@ mod tests {
             files: 0,
             migrations: migrations.iter().map(|m| (*m).to_owned()).collect(),
             source: String::new(),
+            taken_at_origin: Default::default(),
             passed_errors: multidb_store::PassedErrors::default(),
         })
     }

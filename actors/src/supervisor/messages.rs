@@ -1,6 +1,7 @@
 //! The messages that the Supervisor handles.
 
-use multidb_store::SnapshotId;
+use jiff::Timestamp;
+use multidb_store::{SnapshotId, TakenAtOrigin};
 
 use super::*;
 use crate::auth::Identity;
@@ -29,6 +30,10 @@ pub struct Acquire {
 pub struct Created {
     /// Set where the revision may have moved, since the remote does not answer.
     pub unconfirmed: Option<Unconfirmed>,
+    /// When the data of its snapshot was taken.
+    pub taken_at: Timestamp,
+    /// How that time is known.
+    pub taken_at_origin: TakenAtOrigin,
 }
 
 /// An instance for a client.

@@ -99,6 +99,7 @@ pub fn snapshots() -> Vec<SnapshotRecord> {
         files: 1,
         migrations: migrations.iter().map(|name| (*name).to_owned()).collect(),
         source: String::new(),
+        taken_at_origin: Default::default(),
         passed_errors: PassedErrors::default(),
     };
     vec![

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use multidb_store::PassedErrors;
+use multidb_store::{PassedErrors, TakenAtOrigin};
 
 use super::LoadedSource;
 use super::configuration::{self, Configuration};
@@ -116,6 +116,10 @@ impl DataDir {
                 postgres_major: self.postgres_major,
             },
             taken_at: self.control.checkpoint_at.unwrap_or_else(Timestamp::now),
+            taken_at_origin: match self.control.checkpoint_at {
+                Some(_) => TakenAtOrigin::Known,
+                None => TakenAtOrigin::ImportTime,
+            },
             passed_errors: PassedErrors::default(),
         })
     }

@@ -29,7 +29,7 @@ pub(super) async fn load(mut dump: Dump, context: &Context) -> Result<LoadedSour
     context.progress.begin(Step::Restore).await;
     let total = (dump.bytes > 0).then_some(dump.bytes);
     let bytes_read = dump.bytes_read.clone();
-    let taken_at = dump.made_at;
+    let (taken_at, taken_at_origin) = (dump.made_at, dump.made_at_origin);
     let target = RestoreTarget {
         server: &server,
         project,
@@ -54,6 +54,7 @@ pub(super) async fn load(mut dump: Dump, context: &Context) -> Result<LoadedSour
             postgres_major,
         },
         taken_at,
+        taken_at_origin,
     })
 }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use multidb_store::TakenAtOrigin;
+
 use super::fixture::{Fixture, Server, major};
 use crate::import::dump::tests::{gzip, zstd};
 use crate::import::{ImportSource, MigrationsQuery, Progress, Step};
@@ -33,6 +35,15 @@ async fn check(fixture: &Fixture, source_text: &str, id: &str, path: &Path) {
     assert_eq!(
         (snapshot.postgres_major, snapshot.superuser.as_str()),
         (major(), "postgres")
+    );
+    let origin = match id {
+        _ if id.starts_with("plain") => Some(TakenAtOrigin::FileTime),
+        _ if id.starts_with("custom") => Some(TakenAtOrigin::AssumedZone),
+        _ => None,
+    };
+    assert_eq!(
+        snapshot.taken_at_origin,
+        origin.unwrap_or(snapshot.taken_at_origin)
     );
     let copy = fixture.start_copy(&snapshot, "copy").await;
     let text = fixture.dump_text(&copy, "proj").await;
@@ -218,6 +229,7 @@ async fn dump_without_restriction_and_with_unknown_roles_restores() {
     let snapshot = fixture.import(request).await.unwrap();
     assert_eq!(snapshot.migrations, ["a", "b"]);
     assert_eq!(snapshot.taken_at.to_string(), "2026-01-02T03:04:05Z");
+    assert_eq!(snapshot.taken_at_origin, TakenAtOrigin::Known);
     let copy = fixture.start_copy(&snapshot, "copy").await;
     let roles = "SELECT string_agg(rolname, ',' ORDER BY rolname) FROM pg_roles WHERE rolname !~ '^pg_' AND rolcanlogin";
     assert_eq!(
