@@ -159,6 +159,7 @@ impl ConnectionActor {
             info,
         } = established;
         let stats = Arc::new(SessionStats::default());
+        let control = Rc::new(RelayControl::default());
         let session = Session {
             id: self.id,
             peer: self.peer.clone(),
@@ -175,12 +176,12 @@ impl ConnectionActor {
             connected_at: self.deps.clock.now(),
             stats: stats.clone(),
             cancel_key,
+            cancels: control.cancels.clone(),
             addr: ctx.address().recipient(),
         };
         let id = self.id;
         tracing::debug!(%id, instance = %session.instance, role = session.role, "session begins");
         let registration = self.deps.sessions.register(session.clone());
-        let control = Rc::new(RelayControl::default());
         self.session = Some(OpenSession {
             session,
             idle: info.idle,

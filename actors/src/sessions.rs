@@ -13,9 +13,11 @@ use tokio::sync::watch;
 
 use crate::ports::SuperuserAccess;
 
+mod cancels;
 mod login_faults;
 mod stats;
 
+pub use self::cancels::PendingCancels;
 pub use self::login_faults::{LoginFaults, LoginPlace};
 pub use self::stats::{SessionState, SessionStats};
 
@@ -56,6 +58,8 @@ pub struct Session {
     pub stats: Arc<SessionStats>,
     /// The backend's process id and secret.
     pub cancel_key: (i32, Vec<u8>),
+    /// The cancel requests that are on their way to the backend.
+    pub cancels: Arc<PendingCancels>,
     /// Ends the session.
     pub addr: Recipient<EndConnection>,
 }

@@ -28,6 +28,7 @@ pub(super) async fn forward_of(session: &Session, limit: Duration) {
 }
 
 async fn pass_on(request: &CancelRequest, session: &Session, limit: Duration) {
+    let _pending = session.cancels.begin();
     match tokio::time::timeout(limit, send(request, &session.server.endpoint)).await {
         Ok(Ok(())) => tracing::debug!(session = %session.id, "cancel request forwarded"),
         Ok(Err(error)) => {

@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 
 use super::error::TerminationReason;
 use crate::client_error::ClientError;
-use crate::sessions::SessionStats;
+use crate::sessions::{PendingCancels, SessionStats};
 use crate::wire::{Tail, encode_terminate};
 
 /// The size of the buffer that a thread's sessions share, and so the most that one direction of a session
@@ -46,6 +47,8 @@ pub enum End {
 /// Connects a session's actor to its relay. Both run on one thread.
 #[derive(Debug, Default)]
 pub struct RelayControl {
+    /// The cancel requests for the session, which hold back what its client sends next.
+    pub cancels: Arc<PendingCancels>,
     request: RefCell<Option<EndRequest>>,
     changed: Notify,
 }
@@ -175,6 +178,8 @@ enum Interruption {
 /// A client that only closes its sending side, as some do after their last query, still gets its
 /// answer: the backend's side is closed likewise, and the other direction continues.
 ///
+/// While a cancel request for the session is on its way, nothing more of its client's reaches the backend.
+///
 /// A backend that reads no more, as after `pg_terminate_backend`, may have sent its last error, which its
 /// client still gets.
 ///
@@ -202,7 +207,7 @@ where
             let changed = control.changed.notified();
             tokio::pin!(changed);
             let interrupted = poll_fn(|cx| {
-                if is_upstream_open {
+                if is_upstream_open && control.cancels.poll_none(cx).is_ready() {
                     let passed = |chunk: &[u8]| stats.client_sent(chunk.len());
                     let copied = upstream.poll_copy(cx, client, backend, passed);
                     if let Poll::Ready(copied) = copied {

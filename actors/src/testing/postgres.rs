@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::lock;
@@ -49,6 +49,8 @@ struct Shared {
     startups: Mutex<Vec<StartupMessage>>,
     queries: Mutex<Vec<String>>,
     cancelled: Mutex<Vec<i32>>,
+    /// Whether the connections of cancel requests stay open.
+    holds_cancels: watch::Sender<bool>,
     running: Mutex<HashMap<i32, oneshot::Sender<()>>>,
     backends: Mutex<HashMap<i32, oneshot::Sender<()>>>,
     terminates: Mutex<usize>,
@@ -101,6 +103,11 @@ impl FakePostgres {
         lock(&self.shared.cancelled).clone()
     }
 
+    /// Keeps the connections of cancel requests open after their queries have ended, or closes them.
+    pub fn hold_cancels(&self, hold: bool) {
+        self.shared.holds_cancels.send_replace(hold);
+    }
+
     /// The number of received Terminate messages.
     pub fn terminates(&self) -> usize {
         *lock(&self.shared.terminates)
@@ -144,6 +151,9 @@ impl Shared {
                 lock(&self.cancelled).push(request.process_id);
                 let running = lock(&self.running).remove(&request.process_id);
                 drop(running);
+                let mut holds = self.holds_cancels.subscribe();
+                // The sender is in `self`.
+                let _closing = holds.wait_for(|hold| !hold).await;
             }
             StartupRequest::Startup(message) => {
                 lock(&self.startups).push(message);

@@ -69,3 +69,28 @@ fn cancel_request_with_a_wrong_secret_is_ignored() {
         },
     );
 }
+
+#[test]
+fn next_query_waits_until_the_cancel_request_has_ended() {
+    run_test(
+        |_| {},
+        |fixture| async move {
+            let mut client = fixture.session("instance:a").await;
+            client.query("sleep").await;
+            eventually(|| fixture.postgres.queries().len() == 1).await;
+            fixture.postgres.hold_cancels(true);
+            let mut canceller = fixture.connect().await;
+            canceller.send(&cancel_request(1000)).await;
+            assert_eq!(client.message().await.unwrap().tag, b'E');
+            assert_eq!(client.until_ready().await, "Z");
+            client.query("next").await;
+            // A login passes after the query was sent, and the query still has not arrived.
+            let _other = fixture.session("instance:a").await;
+            assert_eq!(fixture.postgres.queries(), ["sleep"]);
+            fixture.postgres.hold_cancels(false);
+            assert_eq!(canceller.read_to_end().await, b"");
+            assert_eq!(client.until_ready().await, "CZ");
+            assert_eq!(fixture.postgres.queries(), ["sleep", "next"]);
+        },
+    );
+}
