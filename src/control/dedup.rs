@@ -5,6 +5,7 @@ use std::sync::Arc;
 use multidb_actors::ports::Cloner;
 use multidb_actors::snapshot_index::ListSnapshots;
 use multidb_store::{JobFailure, JobKind, ProjectName, SnapshotRecord, error_chain};
+use tokio::task::JoinError;
 
 use super::access::{Action, Caller, Resource, authorize};
 use super::jobs::view;
@@ -20,9 +21,16 @@ impl Control {
         authorize(caller, Action::View, Resource::Daemon, "see the status")?;
         let snapshots = self.snapshots_by_age().await?;
         let visible = snapshots
-            .iter()
-            .filter(|snapshot| caller.may_view(&***snapshot));
-        Ok(self.dedup_view(visible))
+            .into_iter()
+            .filter(|snapshot| caller.may_view(&**snapshot));
+        let visible: Vec<_> = visible.collect();
+        let views = self
+            .on_disk(move |deduplicator| {
+                let view = |one: &Arc<SnapshotRecord>| snapshot_view(deduplicator, one);
+                visible.iter().map(view).collect()
+            })
+            .await?;
+        Ok(self.dedup_view(views))
     }
 
     /// Begins what is to be done, whether `dedup.enabled` is set or not, and returns the jobs for it.
@@ -46,7 +54,7 @@ impl Control {
             "pause the de-duplication",
         )?;
         tracing::info!(%caller, "pausing the de-duplication");
-        self.deps.deduplicator.pause()?;
+        self.on_disk(Deduplicator::pause).await??;
         self.dedup_status(caller).await
     }
 
@@ -59,7 +67,7 @@ impl Control {
             "resume the de-duplication",
         )?;
         tracing::info!(%caller, "resuming the de-duplication");
-        self.deps.deduplicator.resume()?;
+        self.on_disk(Deduplicator::resume).await??;
         self.dedup_status(caller).await
     }
 
@@ -82,8 +90,12 @@ impl Control {
         let mut projects: Vec<_> = snapshots.iter().map(|one| one.project.clone()).collect();
         projects.sort();
         projects.dedup();
-        let deduplicator = &self.deps.deduplicator;
-        projects.retain(|project| !deduplicator.pending(project, &snapshots).is_empty());
+        let projects: Vec<_> = self
+            .on_disk(move |deduplicator| {
+                projects.retain(|project| !deduplicator.pending(project, &snapshots).is_empty());
+                projects
+            })
+            .await?;
         let mut started = Vec::new();
         for project in projects {
             started.push(self.start_dedup(project).await?);
@@ -113,8 +125,10 @@ impl Control {
                 let Ok(snapshots) = index.send(ListSnapshots).await else {
                     return Err(WorkError::Cancelled);
                 };
-                let mut pending = deduplicator.pending(&project, &snapshots).into_iter();
-                let Some(next) = pending.find(|next| !tried.contains(next)) else {
+                let (shared, of) = (deduplicator.clone(), project.clone());
+                let pending = on_disk(move || shared.pending(&of, &snapshots)).await;
+                let pending = pending.map_err(|_| failure(DedupError::Died))?;
+                let Some(next) = pending.into_iter().find(|next| !tried.contains(next)) else {
                     return Ok(());
                 };
                 tried.push(next.clone());
@@ -140,17 +154,20 @@ impl Control {
         Ok(snapshots)
     }
 
-    fn dedup_view<'a>(
+    /// Reads or writes the records of de-duplication.
+    async fn on_disk<T: Send + 'static>(
         &self,
-        snapshots: impl Iterator<Item = &'a Arc<SnapshotRecord>>,
-    ) -> DedupView {
-        let deduplicator = &self.deps.deduplicator;
-        let snapshots: Vec<_> = snapshots
-            .map(|one| snapshot_view(deduplicator, one))
-            .collect();
+        work: impl FnOnce(&Deduplicator) -> T + Send + 'static,
+    ) -> Result<T, ControlError> {
+        let deduplicator = self.deps.deduplicator.clone();
+        let done = on_disk(move || work(&deduplicator)).await;
+        done.map_err(|_| ControlError::ActorEnded)
+    }
+
+    fn dedup_view(&self, snapshots: Vec<SnapshotDedupView>) -> DedupView {
         DedupView {
             enabled: self.deps.config.dedup.enabled,
-            paused: deduplicator.is_paused(),
+            paused: self.deps.deduplicator.is_paused(),
             bandwidth: self.deps.config.dedup.bandwidth,
             bytes_examined: snapshots.iter().map(|one| one.bytes_examined).sum(),
             bytes_shared: snapshots.iter().map(|one| one.bytes_shared).sum(),
@@ -158,6 +175,13 @@ impl Control {
             snapshots,
         }
     }
+}
+
+/// Runs what waits for the disk on a thread of its own.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    tokio::task::spawn_blocking(work).await
 }
 
 fn snapshot_view(deduplicator: &Deduplicator, snapshot: &SnapshotRecord) -> SnapshotDedupView {

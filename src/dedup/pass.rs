@@ -49,12 +49,9 @@ impl Pass<'_> {
             record.last_file = None;
             record.finished_at = Some(Timestamp::now());
         }
-        let written = record.write(self.layout, &older);
+        let written = self.write(&record);
         result?;
-        written.map_err(|source| DedupError::Io {
-            action: "write the record of",
-            source,
-        })?;
+        written?;
         tracing::info!(
             snapshot = %older,
             onto = %newer,
@@ -86,15 +83,19 @@ impl Pass<'_> {
                 (self.report)(done, total);
             }
             if written.elapsed() >= RECORD_INTERVAL {
-                let put = record.write(self.layout, &self.snapshots.older);
-                put.map_err(|source| DedupError::Io {
-                    action: "write the record of",
-                    source,
-                })?;
+                self.write(record)?;
                 written = Instant::now();
             }
         }
         Ok(())
+    }
+
+    fn write(&self, record: &DedupRecord) -> Result<(), DedupError> {
+        let written = record.write(self.layout, &self.snapshots.older);
+        written.map_err(|source| DedupError::Io {
+            action: "write the record of",
+            source,
+        })
     }
 
     fn file(

@@ -4,12 +4,8 @@ use multidb_actors::ports::RuntimeError;
 
 use super::context::Context;
 use super::error::ImportError;
-use crate::runtime::binaries::major_in;
+use crate::runtime::binaries::{MAJORS, major_in};
 use crate::runtime::{PROGRAM_TIMEOUT, ProgramRun};
-
-/// The oldest and the newest major that are looked for when that of the dump is not installed.
-const MAJOR_MIN: u16 = 12;
-const MAJOR_MAX: u16 = 20;
 
 /// The requested major; else that of the dump's server; else the newest installed one that is
 /// newer than the dump's server.
@@ -22,7 +18,7 @@ pub(super) async fn choose_major(
         return Ok(requested);
     }
     let Some(server_major) = server_major else {
-        let newest = newest_installed(context, MAJOR_MIN).await;
+        let newest = newest_installed(context, *MAJORS.start()).await;
         return newest.ok_or_else(|| none_installed().into());
     };
     let Err(missing) = check_installed(context, server_major).await else {
@@ -40,7 +36,7 @@ pub(super) async fn choose_major(
 }
 
 async fn newest_installed(context: &Context, oldest: u16) -> Option<u16> {
-    let wanted = oldest.max(MAJOR_MIN)..=MAJOR_MAX;
+    let wanted = oldest.max(*MAJORS.start())..=*MAJORS.end();
     for major in wanted.clone().rev() {
         // An image that is the same for all majors has another one.
         if let Ok(Some(found)) = major_of_programs(context, major).await

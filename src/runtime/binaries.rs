@@ -3,6 +3,7 @@
 mod libraries;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -23,8 +24,8 @@ const VERSIONED_DIRECTORIES: [&str; 6] = [
 ];
 /// Directories without a version in the path.
 const UNVERSIONED_DIRECTORIES: [&str; 2] = ["/usr/local/pgsql/bin", "/usr/bin"];
-/// The major versions to search for.
-const MAJORS: std::ops::RangeInclusive<u16> = 12..=20;
+/// The majors of Postgres that are looked for.
+pub const MAJORS: RangeInclusive<u16> = 12..=20;
 
 /// The least time between two searches: each search runs a program for each version.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
