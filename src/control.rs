@@ -10,7 +10,7 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `snapshots`, `jobs`, `dedup`, `uploads`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `creation`, `snapshots`, `jobs`, `dedup`, `uploads`, `connections`, `users` | the requests, by noun |
 
 use std::sync::Arc;
 
@@ -38,6 +38,7 @@ use self::uploads::Uploads;
 pub mod access;
 pub mod advice;
 mod connections;
+mod creation;
 mod dedup;
 pub(crate) mod default_branch;
 pub mod error;
@@ -50,6 +51,7 @@ mod uploads;
 mod users;
 
 pub use self::access::{Caller, CallingUser};
+pub use self::creation::CreationOrder;
 pub use self::error::ControlError;
 pub use self::instances::AlterSystem;
 pub use self::jobs::JobUpdates;

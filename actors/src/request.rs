@@ -23,20 +23,22 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use multidb_store::{InstanceName, ProjectName, SnapshotId};
+use multidb_store::{Class, InstanceName, ProjectName, SnapshotId};
 
 use crate::limits::IdleTimeouts;
 
 pub use error::{KeyPlace, RequestError};
 
 /// All keys, in the order in which errors name them.
-pub const KEYS: [&str; 13] = {
+pub const KEYS: [&str; 15] = {
     let [session, transaction, listen, copy, active, replication] = IdleTimeouts::KEYS;
     [
         "instance",
         "gitref",
         "snapshot",
         "asof",
+        "ttl",
+        "class",
         "project",
         "role",
         "user",
@@ -48,6 +50,8 @@ pub const KEYS: [&str; 13] = {
         replication,
     ]
 };
+/// The shortest time to live.
+const TTL_MIN: Duration = Duration::from_secs(1);
 /// The longest timeout, as in the configuration.
 const TIMEOUT_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// The longest revision, in bytes.
@@ -72,6 +76,10 @@ pub struct ConnectRequest {
     pub user: Option<String>,
     /// The idle limits of the session.
     pub idle: IdleTimeouts,
+    /// The time without use after which a new instance expires.
+    pub ttl: Option<Duration>,
+    /// How safely the data of a new instance is kept.
+    pub class: Option<Class>,
 }
 
 /// The source of a new instance. Displays as its key and value in a user name.
@@ -95,6 +103,24 @@ pub enum SnapshotSelector {
 }
 
 impl Source {
+    /// The source of this key and value of a user name.
+    ///
+    /// # Errors
+    ///
+    /// The key is that of no source, or the value breaks its rule.
+    pub fn parse(key: &str, value: &str) -> Result<Self, RequestError> {
+        match (key, value) {
+            ("gitref", gitref) => Ok(Self::GitRef(checked_gitref(gitref)?)),
+            ("snapshot", LATEST) => Ok(Self::Snapshot(SnapshotSelector::Latest)),
+            ("snapshot", id) => Ok(Self::Snapshot(SnapshotSelector::Id(id.parse()?))),
+            ("asof", time) => Ok(Self::AsOf(asof::parse(time)?)),
+            (key, _) => Err(RequestError::UnknownKey {
+                key: key.to_owned(),
+                place: KeyPlace::UserName,
+            }),
+        }
+    }
+
     /// Whether it is a date, whose end in UTC was taken.
     pub fn is_date(&self) -> bool {
         matches!(self, Self::AsOf(time) if asof::is_date(*time))
@@ -213,6 +239,8 @@ impl Values {
             role: self.identity("role")?,
             user: self.identity("user")?,
             idle: IdleTimeouts::read(|key| self.timeout(key))?,
+            ttl: self.ttl()?,
+            class: self.class()?,
         })
     }
 
@@ -223,12 +251,28 @@ impl Values {
             .collect();
         match sources[..] {
             [] => Ok(None),
-            [("gitref", gitref)] => Ok(Some(Source::GitRef(checked_gitref(gitref)?))),
-            [("snapshot", LATEST)] => Ok(Some(Source::Snapshot(SnapshotSelector::Latest))),
-            [("snapshot", id)] => Ok(Some(Source::Snapshot(SnapshotSelector::Id(id.parse()?)))),
-            [(_, time)] => Ok(Some(Source::AsOf(asof::parse(time)?))),
+            [(key, value)] => Source::parse(key, value).map(Some),
             [(first, _), (second, _), ..] => Err(RequestError::SeveralSources { first, second }),
         }
+    }
+
+    fn ttl(&self) -> Result<Option<Duration>, RequestError> {
+        match self.timeout("ttl")? {
+            Some(ttl) if ttl < TTL_MIN => {
+                let value = self.get("ttl").unwrap_or_default();
+                let rule = "it must be at least one second";
+                Err(RequestError::invalid_value("ttl", value, rule))
+            }
+            ttl => Ok(ttl.map(whole_millis)),
+        }
+    }
+
+    fn class(&self) -> Result<Option<Class>, RequestError> {
+        let class = |name| {
+            let rule = "it must be \"durable\" or \"scratch\"";
+            Class::from_name(name).ok_or_else(|| RequestError::invalid_value("class", name, rule))
+        };
+        self.get("class").map(class).transpose()
     }
 
     fn timeout(&self, key: &'static str) -> Result<Option<Duration>, RequestError> {
@@ -260,6 +304,11 @@ impl Values {
         };
         Err(RequestError::invalid_value(key, value, rule))
     }
+}
+
+/// A time to live as records keep it.
+fn whole_millis(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Checks that git cannot take the text for anything but a revision.

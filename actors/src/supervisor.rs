@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use multidb_store::{
-    Epochs, InstanceName, InstanceRecord, InstanceUid, ObservedTime, Phase, Pin, ProjectName,
+    Class, Epochs, InstanceName, InstanceRecord, InstanceUid, ObservedTime, Phase, Pin, ProjectName,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -125,6 +125,8 @@ struct Creation {
     source: Source,
     /// The multidb user of the first client that asked for it.
     user: String,
+    ttl: Option<Duration>,
+    class: Class,
 }
 
 /// A client that waits until its instance has an actor.
@@ -207,6 +209,12 @@ impl Supervisor {
     /// The project in which the client may create an instance.
     fn admit_creation(&mut self, waiter: &Waiter) -> Result<ProjectName, AcquireError> {
         let project = self.project_of(&waiter.request)?;
+        let retention = self.deps.limits.retention;
+        if let Some(ttl) = waiter.request.ttl
+            && ttl > retention
+        {
+            return Err(AcquireError::TtlTooLong { ttl, retention });
+        }
         if let Some(settings) = self.deps.projects.get(&project) {
             waiter.admit(&project, settings)?;
         }
@@ -275,6 +283,8 @@ impl Supervisor {
             project,
             source,
             user: waiter.identity.name.clone(),
+            ttl: waiter.request.ttl,
+            class: waiter.request.class.unwrap_or_default(),
         };
         self.choosing.insert(creation.name.clone(), vec![waiter]);
         self.choose_for(creation, ctx);
@@ -369,6 +379,9 @@ impl Supervisor {
             marked: None,
             pin: Pin::None,
             runtime: Some(self.deps.runtime.kind()),
+            ttl: creation.ttl,
+            class: creation.class,
+            parent: None,
         };
         tracing::info!(
             instance = %record.name,

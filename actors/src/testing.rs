@@ -304,6 +304,9 @@ pub fn record(name: &str, bits: u64, phase: Phase) -> InstanceRecord {
         marked: None,
         pin: Pin::None,
         runtime: None,
+        ttl: None,
+        class: Default::default(),
+        parent: None,
     }
 }
 
@@ -453,6 +456,8 @@ impl Harness {
             role: None,
             user: None,
             idle: Default::default(),
+            ttl: None,
+            class: None,
         };
         let identity = crate::auth::Identity::trusted("staff");
         let acquired = self.supervisor.send(Acquire { request, identity }).await;

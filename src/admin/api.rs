@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `GET /v1/status` | [`StatusView`] |
 //! | `GET /v1/instances?project=&state=&created_by=&after=&limit=` | list of [`InstanceView`] in name order |
+//! | `POST /v1/instances` | takes a [`CreateBody`]; [`InstanceView`] once the new instance runs |
 //! | `GET /v1/instances/{name}` | [`InstanceView`] with `exclusive_bytes` and `awake_because` |
 //! | `DELETE /v1/instances/{name}` | [`DeletedView`] |
 //! | `POST /v1/instances/{name}/{start,stop,reset,pin,unpin,recover}` | [`InstanceView`]; `pin` takes a [`PinBody`], `recover` a [`RecoverBody`] |
@@ -40,6 +41,7 @@
 //! [`UsersView`]: crate::control::model::UsersView
 
 use jiff::Timestamp;
+use multidb_store::Class;
 use serde::{Deserialize, Serialize};
 
 pub use crate::control::model::{OrderSource as ImportSource, UploadInfo};
@@ -94,6 +96,32 @@ pub struct RecoverBody {
     /// The name that it gets, if it is another one.
     #[serde(default, rename = "as")]
     pub new_name: Option<String>,
+}
+
+/// A new instance. Exactly one of `gitref`, `snapshot` and `asof` is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody {
+    /// Its name.
+    pub name: String,
+    /// Its project; needed only if several are configured.
+    #[serde(default)]
+    pub project: Option<String>,
+    /// From the newest snapshot that is compatible with this revision.
+    #[serde(default)]
+    pub gitref: Option<String>,
+    /// From the snapshot of this id, or `latest`.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// From the newest snapshot taken at or before this date or time.
+    #[serde(default)]
+    pub asof: Option<String>,
+    /// The seconds without use after which it expires.
+    #[serde(default)]
+    pub ttl_seconds: Option<u64>,
+    /// `durable` or `scratch`.
+    #[serde(default)]
+    pub class: Option<Class>,
 }
 
 /// The body of a pin.

@@ -17,6 +17,7 @@ use crate::admin::api::{PinBody, RecoverBody};
 use crate::admin::client::{AdminClient, AdminError, with_query};
 use crate::control::model::{DeletedView, InstanceView, LogsView};
 
+mod create;
 pub(super) mod text;
 
 /// The instances of one request: a list of any length is read page by page.
@@ -40,6 +41,8 @@ pub(super) enum InstanceCommand {
         /// Name of the instance
         name: InstanceName,
     },
+    /// Create an instance and start it, as a connection does
+    Create(create::CreateArgs),
     /// Start an instance's Postgres, as a connection does
     Start(StartArgs),
     /// End an instance's sessions and stop its Postgres; keep its data
@@ -140,6 +143,10 @@ pub(super) async fn run(
             let instance: InstanceView = client.get(&format!("/v1/instances/{name}")).await?;
             output.show(&instance, |instance| text::one(instance, now))?;
         }
+        InstanceCommand::Create(args) => {
+            let instance = create::create(&client, args).await?;
+            output.show(&instance, text::created)?;
+        }
         InstanceCommand::Start(args) => {
             let instance = start(&client, &args).await?;
             output.show(&instance, text::changed)?;
@@ -163,20 +170,11 @@ pub(super) async fn run(
             uid,
             new_name,
         } => {
-            let body = RecoverBody {
-                uid: uid.map(|uid| uid.to_string()),
-                new_name: new_name.map(|name| name.to_string()),
-            };
-            let path = format!("/v1/instances/{name}/recover");
-            let instance: InstanceView = client.post(&path, &body).await?;
+            let instance = recover(&client, &name, uid, new_name).await?;
             output.show(&instance, text::recovered)?;
         }
         InstanceCommand::Pin { name, duration } => {
-            let body = PinBody {
-                for_seconds: duration.map(|time| time.as_secs()),
-            };
-            let path = format!("/v1/instances/{name}/pin");
-            let instance: InstanceView = client.post(&path, &body).await?;
+            let instance = pin(&client, &name, duration).await?;
             output.show(&instance, text::pinned)?;
         }
         InstanceCommand::Unpin { name } => {
@@ -235,6 +233,32 @@ async fn start(client: &AdminClient, args: &StartArgs) -> Result<InstanceView, A
         "start"
     };
     post(client, &args.name, verb).await
+}
+
+async fn recover(
+    client: &AdminClient,
+    name: &InstanceName,
+    uid: Option<InstanceUid>,
+    new_name: Option<InstanceName>,
+) -> Result<InstanceView, AdminError> {
+    let body = RecoverBody {
+        uid: uid.map(|uid| uid.to_string()),
+        new_name: new_name.map(|name| name.to_string()),
+    };
+    let path = format!("/v1/instances/{name}/recover");
+    client.post(&path, &body).await
+}
+
+async fn pin(
+    client: &AdminClient,
+    name: &InstanceName,
+    duration: Option<Duration>,
+) -> Result<InstanceView, AdminError> {
+    let body = PinBody {
+        for_seconds: duration.map(|time| time.as_secs()),
+    };
+    let path = format!("/v1/instances/{name}/pin");
+    client.post(&path, &body).await
 }
 
 async fn post(

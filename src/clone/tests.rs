@@ -126,6 +126,9 @@ fn instance(bits: u64) -> InstanceRecord {
         marked: None,
         pin: multidb_store::Pin::None,
         runtime: None,
+        ttl: None,
+        class: Default::default(),
+        parent: None,
     }
 }
 

@@ -11,7 +11,7 @@ use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::{CloneError, RuntimeError};
 use multidb_actors::sessions::ConnectionId;
 use multidb_actors::snapshot_index::ChooseError;
-use multidb_actors::supervisor::{RecoverError, RemoveSnapshotError};
+use multidb_actors::supervisor::{AcquireError, RecoverError, RemoveSnapshotError};
 use multidb_store::{InstanceName, JobId, ProjectName, SnapshotId};
 
 use crate::config::ConfigFaults;
@@ -97,6 +97,12 @@ pub enum ControlError {
     /// The instance did not carry out its command.
     #[error(transparent)]
     Instance(#[from] InstanceError),
+    /// The name of the new instance is taken.
+    #[error("instance \"{0}\" exists")]
+    InstanceExists(InstanceName),
+    /// The instance was not created.
+    #[error(transparent)]
+    Acquire(AcquireError),
     /// No snapshot could be chosen.
     #[error(transparent)]
     Choose(#[from] ChooseError),
@@ -185,6 +191,8 @@ impl ControlError {
             Self::Recover(RecoverError::ManifestUnusable { .. }) => "manifest_unusable",
             Self::Recover(RecoverError::Storage(error)) => error.code(),
             Self::Instance(error) | Self::Recover(RecoverError::Instance(error)) => error.code(),
+            Self::InstanceExists(_) => "instance_exists",
+            Self::Acquire(error) => error.code(),
             Self::Choose(error) => error.code(),
             Self::Runtime(_) => "runtime_failed",
             Self::Storage(error) => error.code(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use multidb_store::{DiskFault, PassedError, ProjectName, SnapshotId};
+use multidb_store::{Class, DiskFault, PassedError, ProjectName, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 use crate::import::ErrorPolicy;
@@ -121,6 +121,15 @@ pub struct InstanceView {
     pub waiting_for: Option<String>,
     /// The snapshot that it was cloned from.
     pub snapshot: String,
+    /// The instance that it was cloned from, if it was made from one.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// `durable`, or `scratch`: without fsync, and cloned afresh after an unclean end.
+    #[serde(default)]
+    pub class: Class,
+    /// The seconds without use after which it expires, if it has a time of its own.
+    #[serde(default)]
+    pub ttl_seconds: Option<u64>,
     /// The revision that the client named at creation.
     pub gitref: Option<String>,
     /// The commit of that revision at creation.

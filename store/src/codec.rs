@@ -21,7 +21,7 @@ use crate::records::{InstanceRecord, ObservedTime};
 mod instance;
 mod job;
 
-use self::instance::{InstanceRecordV1, InstanceRecordV2};
+use self::instance::{InstanceRecordV1, InstanceRecordV2, InstanceRecordV3};
 pub use self::job::{decode_job, encode_job};
 
 const MAGIC: [u8; 4] = *b"mdb\x1a";
@@ -29,7 +29,7 @@ const HEADER_BYTES: usize = 10;
 /// The largest record. Real ones have some hundred bytes.
 const RECORD_BYTES_MAX: usize = 64 << 10;
 /// The version that is written.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
@@ -129,7 +129,7 @@ impl Envelope<'_> {
 ///
 /// The record is larger than any should be.
 pub fn encode(record: &InstanceRecord) -> Result<Vec<u8>, CodecError> {
-    seal(VERSION, &InstanceRecordV2::from(record.clone()))
+    seal(VERSION, &InstanceRecordV3::from(record.clone()))
 }
 
 /// The record in these bytes.
@@ -142,6 +142,7 @@ pub fn decode(bytes: &[u8]) -> Result<InstanceRecord, CodecError> {
     match envelope.version {
         1 => Ok(envelope.decode::<InstanceRecordV1>()?.into()),
         2 => Ok(envelope.decode::<InstanceRecordV2>()?.into()),
+        3 => Ok(envelope.decode::<InstanceRecordV3>()?.into()),
         version => Err(CodecError::Version {
             version,
             newest: VERSION,
@@ -179,13 +180,15 @@ pub fn decode_time(bytes: &[u8]) -> Result<ObservedTime, CodecError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Duration;
+
     use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::*;
     pub(crate) use crate::codec::job::tests::example_job;
     use crate::ids::InstanceUid;
-    use crate::records::{Mark, ObservedTime, Phase, Pin, RuntimeKind};
+    use crate::records::{Class, Mark, ObservedTime, Phase, Pin, RuntimeKind};
 
     pub(crate) fn example() -> InstanceRecord {
         InstanceRecord {
@@ -210,6 +213,9 @@ pub(crate) mod tests {
             }),
             pin: Pin::Until(Timestamp::from_second(1_800_000_000).unwrap()),
             runtime: Some(RuntimeKind::Docker),
+            ttl: Some(Duration::from_secs(7_200)),
+            class: Class::Scratch,
+            parent: Some("seed".parse().unwrap()),
         }
     }
 
@@ -231,6 +237,18 @@ pub(crate) mod tests {
     const GOLDEN_V1: &str = include_str!("codec/instance-v1.hex");
     const GOLDEN_V2: &str = include_str!("codec/instance-v2.hex");
 
+    const GOLDEN_V3: &str = include_str!("codec/instance-v3.hex");
+
+    /// The example as the second version has it.
+    fn second() -> InstanceRecord {
+        InstanceRecord {
+            ttl: None,
+            class: Class::Durable,
+            parent: None,
+            ..example()
+        }
+    }
+
     #[test]
     fn the_first_version_is_read_for_ever() {
         let first = InstanceRecord {
@@ -238,16 +256,21 @@ pub(crate) mod tests {
             last_used_observed: ObservedTime::default(),
             marked: None,
             runtime: None,
-            ..example()
+            ..second()
         };
         assert_eq!(decode(&unhex(GOLDEN_V1)).unwrap(), first);
     }
 
     #[test]
-    fn the_second_version_is_read_and_written_for_ever() {
-        let golden: String = GOLDEN_V2.split_whitespace().collect();
+    fn the_second_version_is_read_for_ever() {
+        assert_eq!(decode(&unhex(GOLDEN_V2)).unwrap(), second());
+    }
+
+    #[test]
+    fn the_third_version_is_read_and_written_for_ever() {
+        let golden: String = GOLDEN_V3.split_whitespace().collect();
         assert_eq!(hex(&encode(&example()).unwrap()), golden);
-        assert_eq!(decode(&unhex(GOLDEN_V2)).unwrap(), example());
+        assert_eq!(decode(&unhex(GOLDEN_V3)).unwrap(), example());
     }
 
     #[test]
@@ -260,7 +283,7 @@ pub(crate) mod tests {
             matches!(
                 error,
                 CodecError::Version {
-                    version: 3,
+                    version: 4,
                     newest: VERSION
                 }
             ),
@@ -308,6 +331,10 @@ pub(crate) mod tests {
             prop::option::of(mark),
             prop::option::of(runtime),
         );
+        let class = prop_oneof![Just(Class::Durable), Just(Class::Scratch)];
+        let ttl = prop::option::of(any::<u64>().prop_map(Duration::from_millis));
+        let parent = prop::option::of(name.prop_map(|name: String| name.parse().unwrap()));
+        let creation = (pin, ttl, class, parent);
         let details = (
             prop::option::of(".{0,40}"),
             prop::option::of("[0-9a-f]{40}"),
@@ -315,25 +342,30 @@ pub(crate) mod tests {
             any::<u16>(),
             ".{0,20}",
         );
-        (identity, details, times, pin).prop_map(|(identity, details, times, pin)| InstanceRecord {
-            name: identity.0.parse().unwrap(),
-            uid: InstanceUid::from_bits(identity.1.0),
-            epoch: identity.1.1,
-            sequence: identity.1.2,
-            phase: identity.2,
-            project: identity.3.parse().unwrap(),
-            snapshot: identity.4.parse().unwrap(),
-            gitref: details.0,
-            commit: details.1,
-            created_by: details.2,
-            postgres_major: details.3,
-            superuser: details.4,
-            created_at: times.0,
-            last_used_at: times.1,
-            last_used_observed: ObservedTime::from_millis(times.2),
-            marked: times.3,
-            pin,
-            runtime: times.4,
+        (identity, details, times, creation).prop_map(|(identity, details, times, creation)| {
+            InstanceRecord {
+                name: identity.0.parse().unwrap(),
+                uid: InstanceUid::from_bits(identity.1.0),
+                epoch: identity.1.1,
+                sequence: identity.1.2,
+                phase: identity.2,
+                project: identity.3.parse().unwrap(),
+                snapshot: identity.4.parse().unwrap(),
+                gitref: details.0,
+                commit: details.1,
+                created_by: details.2,
+                postgres_major: details.3,
+                superuser: details.4,
+                created_at: times.0,
+                last_used_at: times.1,
+                last_used_observed: ObservedTime::from_millis(times.2),
+                marked: times.3,
+                pin: creation.0,
+                runtime: times.4,
+                ttl: creation.1,
+                class: creation.2,
+                parent: creation.3,
+            }
         })
     }
 

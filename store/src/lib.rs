@@ -40,7 +40,7 @@ pub use epochs::Epochs;
 pub use ids::{InstanceName, InstanceUid, InvalidName, JobId, ProjectName, SnapshotId};
 pub use layout::Layout;
 pub use records::{
-    InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Mark, ObservedTime,
+    Class, InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Mark, ObservedTime,
     PASSED_ERRORS_MAX, PassedError, PassedErrors, Phase, Pin, RuntimeKind, SnapshotRecord,
     TakenAtOrigin,
 };

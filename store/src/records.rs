@@ -59,6 +59,70 @@ pub struct InstanceRecord {
     /// What runs its Postgres. `None` in a record of the first version, until a start has decided it.
     #[serde(default)]
     pub runtime: Option<RuntimeKind>,
+    /// It expires after this time without use, if that is shorter than the retention time. Whole milliseconds.
+    #[serde(default, rename = "ttl_ms", with = "ttl_millis")]
+    pub ttl: Option<Duration>,
+    /// How safely its data is kept.
+    #[serde(default)]
+    pub class: Class,
+    /// The instance that it was cloned from, if it was made from one.
+    #[serde(default)]
+    pub parent: Option<InstanceName>,
+}
+
+/// A [`InstanceRecord::ttl`] in a manifest, in milliseconds.
+mod ttl_millis {
+    use super::{Deserialize, Duration};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        ttl: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let millis = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        serde::Serialize::serialize(&millis, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let millis = Option::<u64>::deserialize(deserializer)?;
+        Ok(millis.map(Duration::from_millis))
+    }
+}
+
+/// How safely an instance's data is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// A commit survives a crash.
+    #[default]
+    Durable,
+    /// Postgres runs without fsync. After an unclean end the instance is cloned afresh.
+    Scratch,
+}
+
+impl Class {
+    /// All classes.
+    pub const ALL: [Self; 2] = [Self::Durable, Self::Scratch];
+
+    /// The word of user names and of JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::Scratch => "scratch",
+        }
+    }
+
+    /// The class of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// A moment in observed time: the time that daemons of this root have spent running, by the boot-time clock.

@@ -38,6 +38,12 @@ impl From<&AcquireError> for ClientError {
             AcquireError::Unavailable { unavailable, .. } => {
                 Self::of_unavailable(message, unavailable)
             }
+            AcquireError::TtlTooLong { retention, .. } => {
+                Self::new(sqlstate::INVALID_PARAMETER_VALUE, message).hint(format!(
+                    "Give a ttl of at most {} (limits.retention), or leave it out; \"multidb instance pin\" keeps an instance for longer.",
+                    text::duration(*retention)
+                ))
+            }
             AcquireError::Unanswered => Self::internal(),
             AcquireError::Denied(reason) => reason.into(),
             AcquireError::Choose(error) => error.into(),

@@ -1,11 +1,13 @@
 //! NOTICEs about how a session's instance came to be. The session goes on.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
-use multidb_store::{InstanceName, SnapshotId, TakenAtOrigin};
+use multidb_store::{Class, InstanceName, InstanceRecord, SnapshotId, TakenAtOrigin};
 
 use crate::ports::Unconfirmed;
 use crate::request::Source;
-use crate::text::{about, quoted};
+use crate::text::{self, about, quoted};
 
 /// The digits of a commit in a message.
 const COMMIT_DIGITS: usize = 12;
@@ -105,6 +107,31 @@ impl ClientNotice {
                 "\"{source}\" would choose snapshot \"{now}\" now, but applies only to a new instance."
             )),
             hint: Some("Use another instance name to get a new instance.".to_owned()),
+        }
+    }
+
+    /// The instance exists already, with another time to live or class than the client's.
+    pub fn other_lifetime(
+        record: &InstanceRecord,
+        ttl: Option<Duration>,
+        class: Option<Class>,
+    ) -> Self {
+        let ttl = ttl.map(|ttl| {
+            let has = record.ttl.map_or_else(|| "none".to_owned(), text::duration);
+            format!("Its ttl is {has}, not {}.", text::duration(ttl))
+        });
+        let class = class.map(|class| format!("Its class is {}, not {class}.", record.class));
+        let differences: Vec<String> = ttl.into_iter().chain(class).collect();
+        Self {
+            message: format!(
+                "instance \"{}\" exists already, with another lifetime",
+                record.name
+            ),
+            detail: Some(differences.join(" ")),
+            hint: Some(
+                "\"ttl\" and \"class\" apply only to a new instance; use another instance name to get one."
+                    .to_owned(),
+            ),
         }
     }
 

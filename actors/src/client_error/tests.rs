@@ -166,6 +166,10 @@ fn acquisitions() -> Vec<AcquireError> {
             project: project("shpo"),
             known: known(),
         },
+        AcquireError::TtlTooLong {
+            ttl: Duration::from_secs(40 * 86_400),
+            retention: Duration::from_secs(30 * 86_400),
+        },
         AcquireError::ProjectNeeded { known: known() },
         AcquireError::Unavailable {
             instance: instance(),

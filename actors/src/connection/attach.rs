@@ -23,8 +23,8 @@ const NOTICE_TIMEOUT: Duration = Duration::from_millis(20);
 pub(super) struct Attached {
     pub(super) acquired: Acquired,
     pub(super) lease: Lease,
-    /// A notice for the client about its instance.
-    pub(super) notice: Option<ClientNotice>,
+    /// What the client is told about its instance.
+    pub(super) notices: Vec<ClientNotice>,
 }
 
 /// Acquires the instance and waits until it runs.
@@ -41,6 +41,7 @@ pub(super) async fn attach(
         };
         let acquired = deps.supervisor.send(acquire).await;
         let acquired = acquired.unwrap_or(Err(AcquireError::ShuttingDown))?;
+        let of_lifetime = of_lifetime(request, &acquired);
         let notice = notice(request.source.clone(), acquired.clone(), deps.clone());
         // Looked up while the instance starts.
         let notice = AbortOnDropHandle::new(actix_rt::spawn(notice));
@@ -52,7 +53,7 @@ pub(super) async fn attach(
                 return Ok(Attached {
                     acquired,
                     lease,
-                    notice,
+                    notices: notice.into_iter().chain(of_lifetime).collect(),
                 });
             }
             // The Supervisor answers when the actor is rebuilt.
@@ -66,6 +67,15 @@ pub(super) async fn attach(
     tracing::error!(instance = %name, attempts = REDIRECTS_MAX, "instance was repeatedly deleted, or its actor ended, while a client waited");
     let instance = name.clone();
     Err(RefusalReason::InstanceKeepsVanishing { instance })
+}
+
+/// The notice for a client whose time to live or class is not that of the instance, which exists already.
+fn of_lifetime(request: &ConnectRequest, acquired: &Acquired) -> Option<ClientNotice> {
+    let record = &acquired.record;
+    let other_ttl = request.ttl.filter(|ttl| record.ttl != Some(*ttl));
+    let other_class = request.class.filter(|class| *class != record.class);
+    let differs = acquired.created.is_none() && (other_ttl.is_some() || other_class.is_some());
+    differs.then(|| ClientNotice::other_lifetime(record, other_ttl, other_class))
 }
 
 /// The notice for an instance that a client asked for by a time, where that or the snapshot's is not exact.

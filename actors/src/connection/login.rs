@@ -148,7 +148,7 @@ fn establish(
     let settings = attached.acquired.settings;
     let mut greeting = BytesMut::new();
     encode_authentication_ok(&mut greeting);
-    if let Some(notice) = attached.notice {
+    for notice in attached.notices {
         notice.encode(&mut greeting);
     }
     greeting.extend_from_slice(&backend.messages);

@@ -32,7 +32,9 @@ impl InstanceActor {
 
     /// Updates the time of last use regularly while the run has sessions.
     pub(super) fn keep_touching(&mut self, run: Job, ctx: &mut Context<Self>) {
-        let interval = (self.deps.limits.retention / 10).min(USE_INTERVAL_OPEN);
+        let retention = self.deps.limits.retention;
+        let lifetime = self.record.ttl.map_or(retention, |ttl| ttl.min(retention));
+        let interval = (lifetime / 10).min(USE_INTERVAL_OPEN);
         ctx.run_later(interval.max(USE_INTERVAL), move |actor, ctx| {
             if !matches!(actor.life.state(), State::Running { job, .. } if job == run) {
                 return;

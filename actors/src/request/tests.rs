@@ -24,6 +24,8 @@ fn text(result: Parsed) -> String {
     text.extend(request.project.map(|project| format!(" project:{project}")));
     text.extend(request.role.map(|role| format!(" role:{role}")));
     text.extend(request.user.map(|user| format!(" user:{user}")));
+    text.extend(request.ttl.map(|ttl| format!(" ttl:{}s", ttl.as_secs())));
+    text.extend(request.class.map(|class| format!(" class:{class}")));
     text.extend(rest.map(|rest| format!(" | {}", String::from_utf8_lossy(&rest))));
     text
 }
@@ -61,6 +63,23 @@ const USER_NAMES: &[(&str, &str)] = &[
     (
         "user:bob,role:app rw,project:shop,instance:x",
         "instance:x project:shop role:app rw user:bob",
+    ),
+    (
+        "instance:x,ttl:2h30m,class:scratch",
+        "instance:x ttl:9000s class:scratch",
+    ),
+    ("instance:x,class=durable", "instance:x class:durable"),
+    (
+        "instance:x,class:cheap",
+        "invalid value \"cheap\" for \"class\": it must be \"durable\" or \"scratch\"",
+    ),
+    (
+        "instance:x,ttl:100ms",
+        "invalid value \"100ms\" for \"ttl\": it must be at least one second",
+    ),
+    (
+        "instance:x,ttl:soon",
+        "invalid value \"soon\" for \"ttl\": it must be a duration such as 30s or 15m",
     ),
     ("postgres", "user name \"postgres\" names no instance"),
     ("", "user name \"\" names no instance"),

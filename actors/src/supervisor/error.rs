@@ -1,11 +1,14 @@
 //! Why a client gets no instance.
 
+use std::time::Duration;
+
 use multidb_store::{InstanceName, ProjectName};
 use serde::Serialize;
 
 use crate::auth::DenyReason;
 use crate::ports::Unavailable;
 use crate::snapshot_index::ChooseError;
+use crate::text;
 
 /// Why a client gets no instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
@@ -53,6 +56,16 @@ pub enum AcquireError {
         /// The configured projects, sorted.
         known: Vec<ProjectName>,
     },
+    /// The time to live of a new instance is longer than the retention time.
+    #[error("a ttl of {} is longer than the retention time", text::duration(*ttl))]
+    TtlTooLong {
+        /// The requested time to live.
+        #[serde(skip)]
+        ttl: Duration,
+        /// The retention time.
+        #[serde(skip)]
+        retention: Duration,
+    },
     /// The Supervisor dropped the request unanswered: a defect.
     #[error("the supervisor did not answer")]
     Unanswered,
@@ -90,6 +103,7 @@ impl AcquireError {
             Self::NoSuchProject { .. } => "no_such_project",
             Self::ProjectNeeded { .. } => "project_needed",
             Self::Unavailable { unavailable, .. } => unavailable.code(),
+            Self::TtlTooLong { .. } => "ttl_too_long",
             Self::Unanswered => "unanswered",
             Self::Denied(reason) => reason.code(),
             Self::Choose(error) => error.code(),

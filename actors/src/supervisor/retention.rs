@@ -6,6 +6,9 @@
 //!      └──────── a use ───────┘
 //! ```
 //!
+//! An instance with a time to live expires after that in place of the retention time, with a grace no longer than that:
+//! whoever gives a short life expects it to end.
+//!
 //! Both periods are observed time. A pin that ends holds for as long as it had left at the last use, in observed time,
 //! and also by the wall clock: whichever clock is wrong, the other one keeps the instance.
 
@@ -53,8 +56,20 @@ impl From<&Limits> for ExpiryPeriods {
     }
 }
 
+impl ExpiryPeriods {
+    /// The periods of this instance: its time to live bounds both of them.
+    fn of(self, record: &InstanceRecord) -> Self {
+        let ttl = record.ttl.unwrap_or(Duration::MAX);
+        Self {
+            retention: self.retention.min(ttl),
+            grace: self.grace.min(ttl),
+        }
+    }
+}
+
 /// The next step of the instance's expiry if it stays unused; `None` for one that never expires.
 pub fn due(record: &InstanceRecord, periods: ExpiryPeriods) -> Option<Due> {
+    let periods = periods.of(record);
     let pinned = match record.pin {
         Pin::None => Duration::ZERO,
         Pin::Until(until) => time_between(record.last_used_at, until),
@@ -92,6 +107,7 @@ pub fn expires_at(
     now: Moment,
 ) -> Option<Timestamp> {
     let due = due(record, periods)?;
+    let periods = periods.of(record);
     let remaining = SignedDuration::try_from(due.at.since(now.observed));
     let remaining = remaining.unwrap_or(SignedDuration::MAX);
     let mut at = now.wall.saturating_add(remaining).unwrap_or(Timestamp::MAX);

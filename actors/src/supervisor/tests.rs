@@ -149,6 +149,8 @@ fn project_is_chosen_by_name_or_as_the_only_one() {
                 role: None,
                 user: None,
                 idle: IdleTimeouts::default(),
+                ttl: None,
+                class: None,
             };
             let identity = Identity::trusted("staff");
             let acquired = world.supervisor.send(Acquire { request, identity });

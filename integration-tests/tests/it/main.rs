@@ -30,6 +30,7 @@ mod idling;
 mod importing;
 mod isolation;
 mod jobs;
+mod lifetimes;
 mod lost_records;
 mod major_dumps;
 mod majors;

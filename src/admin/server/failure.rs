@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::{CloneError, DiskError, RevisionError, StartError};
 use multidb_actors::snapshot_index::ChooseError;
-use multidb_actors::supervisor::RecoverError;
+use multidb_actors::supervisor::{AcquireError, RecoverError};
 use multidb_store::{DiskFault, error_chain};
 
 use crate::admin::api::{ErrorBody, ErrorInfo};
@@ -74,12 +74,14 @@ fn status(error: &ControlError) -> StatusCode {
         | ControlError::Recover(RecoverError::NothingToRecover { .. })
         | ControlError::Instance(InstanceError::Deleted) => StatusCode::NOT_FOUND,
         ControlError::ProjectNeeded { .. }
+        | ControlError::Acquire(AcquireError::TtlTooLong { .. })
         | ControlError::InvalidArgument(_)
         | ControlError::DumpUnreadable { .. }
         | ControlError::DumpIncomplete(_) => StatusCode::BAD_REQUEST,
         ControlError::NoProject
         | ControlError::SnapshotInUse { .. }
         | ControlError::SnapshotExists(_)
+        | ControlError::InstanceExists(_)
         | ControlError::NoDumpExpected(_)
         | ControlError::Job(
             JobError::Ended { .. }
@@ -93,9 +95,12 @@ fn status(error: &ControlError) -> StatusCode {
         | ControlError::Instance(InstanceError::Stopped | InstanceError::DataUnusable { .. }) => {
             StatusCode::CONFLICT
         }
-        ControlError::Denied { .. } => StatusCode::FORBIDDEN,
+        ControlError::Denied { .. } | ControlError::Acquire(AcquireError::Denied(_)) => {
+            StatusCode::FORBIDDEN
+        }
         ControlError::Choose(error) => choose_status(error),
         ControlError::Instance(_)
+        | ControlError::Acquire(_)
         | ControlError::Recover(RecoverError::Storage(_) | RecoverError::Instance(_))
         | ControlError::Runtime(_)
         | ControlError::Storage(_)
@@ -189,6 +194,12 @@ fn hint(error: &ControlError) -> Option<String> {
         ControlError::NoSuchInstance(_) => "\"multidb instance ls\" lists the instances.",
         ControlError::NoSuchSnapshot(_) => "\"multidb snapshot ls\" lists the snapshots.",
         ControlError::NoSuchJob(_) => "\"multidb job ls\" lists the jobs.",
+        ControlError::InstanceExists(_) => {
+            "Choose another name, or remove that instance first; a reset gives it a fresh clone of its snapshot."
+        }
+        ControlError::Acquire(AcquireError::TtlTooLong { .. }) => {
+            "\"multidb config show\" has limits.retention, the longest ttl; a pin keeps an instance for longer."
+        }
         ControlError::SnapshotExists(_) => "Choose another id, or remove that snapshot first.",
         ControlError::DumpUnreadable { source, .. }
             if source.kind() == io::ErrorKind::PermissionDenied =>
@@ -253,7 +264,7 @@ pub(super) fn parse_optional<T: FromStr<Err: std::error::Error>>(
     text.map(parse).transpose()
 }
 
-fn bad_request(message: String) -> Failure {
+pub(super) fn bad_request(message: String) -> Failure {
     ControlError::InvalidArgument(message).into()
 }
 

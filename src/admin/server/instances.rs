@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use actix_web::{delete, get, post, web};
+use multidb_actors::request::Source;
 use multidb_actors::supervisor::RecoverInstance;
 use multidb_store::InstanceName;
 use serde::Deserialize;
 
-use super::failure::{Answer, Failure, no_such_command, parse, parse_optional};
+use super::failure::{Answer, Failure, bad_request, no_such_command, parse, parse_optional};
 use super::{CALLER, Service};
-use crate::admin::api::{InstancesQuery, LogsQuery, PinBody, RecoverBody};
-use crate::control::AlterSystem;
+use crate::admin::api::{CreateBody, InstancesQuery, LogsQuery, PinBody, RecoverBody};
 use crate::control::model::{DeletedView, InstanceFilter, InstanceView, LogsView};
+use crate::control::{AlterSystem, CreationOrder};
 
 /// The lines of a log in an answer to a request without a number.
 const LOG_LINES: usize = 200;
@@ -19,6 +20,7 @@ const LOG_LINES: usize = 200;
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
     routes
         .service(list)
+        .service(create)
         .service(show)
         .service(remove)
         .service(logs)
@@ -39,6 +41,39 @@ async fn list(query: web::Query<InstancesQuery>, control: Service) -> Answer<Vec
     };
     let instances = control.list_instances(&CALLER, filter).await?;
     Ok(web::Json(instances))
+}
+
+#[post("/v1/instances")]
+async fn create(body: web::Json<CreateBody>, control: Service) -> Answer<InstanceView> {
+    let body = body.into_inner();
+    let order = CreationOrder {
+        name: parse(&body.name)?,
+        project: parse_optional(body.project.as_deref())?,
+        source: source(&body)?,
+        ttl: body.ttl_seconds.map(Duration::from_secs),
+        class: body.class,
+    };
+    let created = control.create_instance(&CALLER, order).await?;
+    Ok(web::Json(created))
+}
+
+/// The one source that the body names.
+fn source(body: &CreateBody) -> Result<Source, Failure> {
+    let sources = [
+        ("gitref", &body.gitref),
+        ("snapshot", &body.snapshot),
+        ("asof", &body.asof),
+    ];
+    let given = sources.into_iter();
+    let mut given = given.filter_map(|(key, value)| Some((key, value.as_deref()?)));
+    match (given.next(), given.next()) {
+        (Some((key, value)), None) => {
+            Source::parse(key, value).map_err(|error| bad_request(error.to_string()))
+        }
+        _ => Err(bad_request(
+            "exactly one of gitref, snapshot and asof is needed".to_owned(),
+        )),
+    }
 }
 
 #[get("/v1/instances/{name}")]

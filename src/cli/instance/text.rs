@@ -26,6 +26,14 @@ pub(super) fn reset(instance: &InstanceView) -> String {
     )
 }
 
+/// The result of a creation.
+pub(super) fn created(instance: &InstanceView) -> String {
+    format!(
+        "instance {} is {}, a clone of snapshot {}",
+        instance.name, instance.state, instance.snapshot
+    )
+}
+
 /// The result of a start or stop.
 pub(super) fn changed(instance: &InstanceView) -> String {
     format!(
@@ -141,6 +149,8 @@ pub(in crate::cli) fn one(instance: &InstanceView, now: Timestamp) -> String {
         ("failure", or_none(failure)),
         ("hint", or_none(instance.hint.as_ref())),
         ("snapshot", instance.snapshot.clone()),
+        ("parent", or_none(instance.parent.as_ref())),
+        ("class", instance.class.to_string()),
         ("gitref", or_none(instance.gitref.as_ref())),
         ("commit", or_none(instance.commit.as_ref())),
         ("created", when(instance.created_at)),

@@ -1,10 +1,12 @@
 //! The frozen forms of an instance's record.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceName, InstanceUid, ProjectName, SnapshotId};
-use crate::records::{InstanceRecord, Mark, ObservedTime, Phase, Pin, RuntimeKind};
+use crate::records::{Class, InstanceRecord, Mark, ObservedTime, Phase, Pin, RuntimeKind};
 
 /// The first form. Frozen: never change it, add another one.
 #[derive(Serialize, Deserialize)]
@@ -46,6 +48,21 @@ pub(super) struct InstanceRecordV2 {
     marked: Option<MarkV2>,
     pin: PinV1,
     runtime: Option<RuntimeKindV2>,
+}
+
+/// The third form: the time to live in milliseconds, the class and the parent. Frozen.
+#[derive(Serialize, Deserialize)]
+pub(super) struct InstanceRecordV3 {
+    second: InstanceRecordV2,
+    ttl_ms: Option<u64>,
+    class: ClassV3,
+    parent: Option<InstanceName>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ClassV3 {
+    Durable,
+    Scratch,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -95,6 +112,39 @@ impl From<InstanceRecordV1> for InstanceRecord {
             marked: None,
             pin: record.pin.into(),
             runtime: None,
+            ttl: None,
+            class: Class::Durable,
+            parent: None,
+        }
+    }
+}
+
+impl From<InstanceRecord> for InstanceRecordV3 {
+    fn from(record: InstanceRecord) -> Self {
+        Self {
+            ttl_ms: record
+                .ttl
+                .map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
+            class: match record.class {
+                Class::Durable => ClassV3::Durable,
+                Class::Scratch => ClassV3::Scratch,
+            },
+            parent: record.parent.clone(),
+            second: record.into(),
+        }
+    }
+}
+
+impl From<InstanceRecordV3> for InstanceRecord {
+    fn from(record: InstanceRecordV3) -> Self {
+        Self {
+            ttl: record.ttl_ms.map(Duration::from_millis),
+            class: match record.class {
+                ClassV3::Durable => Class::Durable,
+                ClassV3::Scratch => Class::Scratch,
+            },
+            parent: record.parent,
+            ..record.second.into()
         }
     }
 }
@@ -157,6 +207,9 @@ impl From<InstanceRecordV2> for InstanceRecord {
                 RuntimeKindV2::Docker => RuntimeKind::Docker,
                 RuntimeKindV2::Process => RuntimeKind::Process,
             }),
+            ttl: None,
+            class: Class::Durable,
+            parent: None,
         }
     }
 }

@@ -227,3 +227,21 @@ proptest! {
         prop_assert!(history.deleted, "it is kept for ever: {:?}", history.record);
     }
 }
+
+#[test]
+fn time_to_live_shortens_both_periods() {
+    use ExpiryStep::{Delete, Mark};
+    let of = |ttl, marked| {
+        let ttl = Some(Duration::from_secs(ttl));
+        let record = InstanceRecord {
+            ttl,
+            ..record(Pin::None, marked)
+        };
+        due(&record, PERIODS).map(|due| (due.step, due.at))
+    };
+    assert_eq!(of(5, None), Some((Mark, observed(105))));
+    assert_eq!(of(5, Some(105)), Some((Delete, observed(110))));
+    assert_eq!(of(30, Some(130)), Some((Delete, observed(140))));
+    // The retention was made shorter since.
+    assert_eq!(of(90, None), Some((Mark, observed(160))));
+}
