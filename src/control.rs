@@ -10,7 +10,7 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `creation`, `snapshots`, `jobs`, `dedup`, `uploads`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `creation`, `snapshots`, `jobs`, `refresh`, `dedup`, `uploads`, `connections`, `users` | the requests, by noun |
 
 use std::sync::Arc;
 
@@ -45,6 +45,7 @@ pub mod error;
 mod instances;
 mod jobs;
 pub mod model;
+mod refresh;
 mod snapshots;
 mod status;
 mod uploads;

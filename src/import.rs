@@ -1,4 +1,4 @@
-//! Makes snapshots from stopped data directories and from dumps.
+//! Makes snapshots from stopped data directories, from dumps and from running servers.
 //!
 //! | module | owns |
 //! | --- | --- |
@@ -6,7 +6,7 @@
 //! | `context` | the resources that the steps share, and the cleanup |
 //! | `staging` | the directory in which a snapshot is prepared, and its publication |
 //! | `progress` | steps, bytes and warnings, and their way to the caller |
-//! | `source` | the data directory or dump: opened, checked, loaded |
+//! | `source` | the data directory, dump or running server: opened, checked, loaded |
 //! | `upload` | a dump that a client sends while it is imported |
 //! | `dump` | the format, versions and bytes of a dump |
 //! | `major` | the choice of the Postgres major for a dump |
@@ -58,7 +58,7 @@ pub use self::error::ImportError;
 pub use self::progress::{Progress, Step};
 pub use self::restore::{ErrorPolicy, release_programs};
 pub use self::script::ScriptError;
-pub use self::source::ImportSource;
+pub use self::source::{DumpCommand, ImportSource, LogicalSource, SourceServer};
 pub use self::upload::{Sent, Upload, UploadSender};
 
 use self::context::Context;

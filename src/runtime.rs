@@ -78,8 +78,19 @@ pub struct ProgramRun {
     pub env: Vec<(String, String)>,
     /// The files of the host that a container sees, each at the path that it has on the host.
     pub binds: Vec<PathBuf>,
+    /// What it reaches by TCP.
+    pub network: ProgramNetwork,
     /// The time that it has; `None` for one that takes as long as its input, which its caller ends.
     pub timeout: Option<Duration>,
+}
+
+/// What a program reaches by TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgramNetwork {
+    /// Nothing.
+    None,
+    /// What the daemon's machine reaches: of the clients of a source's server.
+    Host,
 }
 
 impl ProgramRun {
@@ -153,8 +164,8 @@ pub trait PostgresHost: Send + Sync + 'static {
         lines: usize,
     ) -> Result<Vec<String>, RuntimeError>;
 
-    /// Runs a program to its end, as the data owner, without a network. It is killed when the
-    /// future is dropped.
+    /// Runs a program to its end, as the data owner. It is killed when the future is dropped, and does not outlive
+    /// the daemon.
     async fn run_program(&self, run: &ProgramRun) -> Result<ProgramOutput, RuntimeError>;
 
     /// Releases what the servers share. Called after the last of them has stopped.

@@ -1,5 +1,6 @@
 //! A Postgres without multidb, to compare multidb with and to import from.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -61,7 +62,44 @@ impl PlainPostgres {
         postgres
     }
 
+    /// Starts a standby of this one, by streaming replication.
+    #[track_caller]
+    pub fn start_standby(&self) -> Self {
+        let standby = Self::in_directory(self.bin.clone(), self.major);
+        let mut copy = self.client("pg_basebackup");
+        copy.args([
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+            "--pgdata",
+        ]);
+        run_as_postgres(copy.arg(standby.data_dir())).ok();
+        standby.run_server(&[]);
+        standby
+    }
+
+    /// Starts it again after [`stop`](Self::stop), with these options more.
+    #[track_caller]
+    pub fn start_again(&self, more: &[&str]) {
+        self.run_server(more);
+    }
+
     fn init(bin: PathBuf, major: u16) -> Self {
+        let postgres = Self::in_directory(bin, major);
+        let data = postgres.data_dir();
+        run_as_postgres(
+            Command::new(postgres.bin.join("initdb"))
+                .arg("--pgdata")
+                .arg(&data)
+                .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
+                .args(["--locale=C.UTF-8", "--no-sync"]),
+        )
+        .ok();
+        postgres
+    }
+
+    /// One whose data directory is empty.
+    fn in_directory(bin: PathBuf, major: u16) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("mdb-plain")
             .tempdir()
@@ -76,18 +114,18 @@ impl PlainPostgres {
         let data = postgres.data_dir();
         std::fs::create_dir(&data).expect("the cluster's directory can be made");
         give_to_postgres(&data);
-        run_as_postgres(
-            Command::new(postgres.bin.join("initdb"))
-                .arg("--pgdata")
-                .arg(&data)
-                .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
-                .args(["--locale=C.UTF-8", "--no-sync"]),
-        )
-        .ok();
+        let private = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&data, private).expect("its mode can be set");
         postgres
     }
 
     fn run(&self, more: &[&str]) {
+        self.run_server(more);
+        let create = format!("create database {DATABASE}");
+        self.psql("postgres", &create).ok();
+    }
+
+    fn run_server(&self, more: &[&str]) {
         let options = format!(
             "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories='' -c fsync=off \
              -c authentication_timeout=2s {}",
@@ -100,8 +138,6 @@ impl PlainPostgres {
                 .arg(self.data_dir().join("start.log")),
         )
         .ok();
-        let create = format!("create database {DATABASE}");
-        self.psql("postgres", &create).ok();
     }
 
     /// Runs SQL by psql.

@@ -13,6 +13,7 @@
 //! | `GET /v1/snapshots/{id}` | [`SnapshotView`] with `applied` |
 //! | `DELETE /v1/snapshots/{id}?force=true` | nothing |
 //! | `POST /v1/snapshots/import` | takes an [`ImportBody`]; the [`JobView`] of its job, with status 202 |
+//! | `POST /v1/snapshots/refresh` | takes a [`RefreshBody`]; the [`JobView`] of its job, with status 202 |
 //! | `PUT /v1/jobs/{id}/upload` | takes the dump of a job with an `upload` as its source; [`JobView`] once the job has all of it, or has ended |
 //! | `GET /v1/snapshots/explain?project=P&gitref=REF` | [`ExplainView`] |
 //! | `GET /v1/jobs` | list of [`JobView`] in the order of their numbers |
@@ -44,7 +45,7 @@ use jiff::Timestamp;
 use multidb_store::Class;
 use serde::{Deserialize, Serialize};
 
-pub use crate::control::model::{OrderSource as ImportSource, UploadInfo};
+pub use crate::control::model::{OrderSource as ImportSource, ServerInfo, UploadInfo};
 pub use crate::import::ErrorPolicy;
 
 /// The query of `GET /v1/instances`. Without a limit, the answer has all selected instances.
@@ -152,6 +153,14 @@ pub struct ImportBody {
     /// What is done at an error of a dump's statement: `default`, `strict` or `keep_going`.
     #[serde(default)]
     pub errors: ErrorPolicy,
+}
+
+/// A refresh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshBody {
+    /// The project.
+    pub project: String,
 }
 
 /// The body of a failed request.

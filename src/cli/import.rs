@@ -1,4 +1,4 @@
-//! `multidb snapshot import`.
+//! `multidb snapshot import` and `multidb snapshot refresh`.
 
 mod dump;
 
@@ -15,12 +15,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::dump::{LocalDump, is_local};
 use super::table::{moment, size};
 use super::{Invocation, job, progress};
-use crate::admin::api::{ErrorPolicy, ImportBody, ImportSource};
+use crate::admin::api::{ErrorPolicy, ImportBody, ImportSource, RefreshBody, ServerInfo};
 use crate::admin::client::{AdminClient, AdminError, escaped};
 use crate::control::model::{JobView, SnapshotView};
 
 /// Starts an import.
 const IMPORT: &str = "/v1/snapshots/import";
+/// Starts a refresh.
+const REFRESH: &str = "/v1/snapshots/refresh";
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
@@ -31,6 +33,8 @@ pub(super) struct ImportArgs {
     project: ProjectName,
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    server: ServerArgs,
     /// When the data was taken: RFC 3339, or a date (its begin, UTC); without it, found out from
     /// the source
     #[arg(long, value_name = "TIME", value_parser = taken_at)]
@@ -55,9 +59,21 @@ struct SourceArgs {
     /// standard input
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
-    /// A running Postgres: not in the help, since it is not available in this version
-    #[arg(long, value_name = "URL", hide = true)]
+    /// A running Postgres: postgres://user@host:port/database, with libpq's parameters but no password. All its
+    /// databases are copied by pg_basebackup
+    #[arg(long, value_name = "URL")]
     from_url: Option<String>,
+}
+
+/// How a running server is copied.
+#[derive(Debug, Args)]
+struct ServerArgs {
+    /// Copy one database of the running Postgres, by pg_dump
+    #[arg(long, requires = "from_url")]
+    logical: bool,
+    /// The file with the running Postgres' password, on the daemon's machine, in the form of ~/.pgpass
+    #[arg(long, value_name = "FILE", requires = "from_url")]
+    passfile: Option<PathBuf>,
 }
 
 /// What is done at an error of a dump's statement. Without either, an import goes on past those that concern
@@ -101,7 +117,17 @@ fn taken_at(text: &str) -> Result<Timestamp, String> {
 
 impl SourceArgs {
     /// The source as the daemon is told, and the dump if it is sent.
-    fn into_source(self) -> anyhow::Result<(ImportSource, Option<LocalDump>)> {
+    fn into_source(self, server: ServerArgs) -> anyhow::Result<(ImportSource, Option<LocalDump>)> {
+        if let Some(url) = self.from_url {
+            let passfile = server.passfile.as_deref().map(existing).transpose()?;
+            let logical = server.logical;
+            let server = ServerInfo {
+                url,
+                logical,
+                passfile,
+            };
+            return Ok((ImportSource::Server(server), None));
+        }
         match (self.data_dir, self.dump) {
             (Some(dir), _) => Ok((ImportSource::DataDir(existing(&dir)?), None)),
             (_, Some(dump)) if is_local(&dump) => {
@@ -110,10 +136,7 @@ impl SourceArgs {
                 Ok((ImportSource::Upload(dump.info.clone()), Some(dump)))
             }
             (_, Some(dump)) => Ok((ImportSource::Dump(existing(&dump)?), None)),
-            _ => bail!(
-                "--from-url is not available in this version of multidb; \
-                 make a dump with pg_dump and import it with --dump"
-            ),
+            _ => bail!("no source is given"),
         }
     }
 }
@@ -125,7 +148,7 @@ fn existing(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 pub(super) async fn run(args: ImportArgs, invocation: &Invocation) -> anyhow::Result<()> {
-    let (source, dump) = args.source.into_source()?;
+    let (source, dump) = args.source.into_source(args.server)?;
     let mut body = ImportBody {
         id: args.id.to_string(),
         project: args.project.to_string(),
@@ -154,7 +177,12 @@ pub(super) async fn run(args: ImportArgs, invocation: &Invocation) -> anyhow::Re
     if args.detach {
         return invocation.output.show(&job, job::summary);
     }
-    let path = format!("/v1/snapshots/{}", escaped(&body.id));
+    show(&client, &body.id, invocation).await
+}
+
+/// Shows the snapshot that was made.
+async fn show(client: &AdminClient, id: &str, invocation: &Invocation) -> anyhow::Result<()> {
+    let path = format!("/v1/snapshots/{}", escaped(id));
     let imported: SnapshotView = client.get(&path).await?;
     let snapshot = SnapshotView {
         applied: None,
@@ -162,6 +190,39 @@ pub(super) async fn run(args: ImportArgs, invocation: &Invocation) -> anyhow::Re
         ..imported
     };
     invocation.output.show(&snapshot, summary)
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RefreshArgs {
+    /// The project
+    #[arg(long)]
+    project: ProjectName,
+    /// Print the job that refreshes, and do not wait for it
+    #[arg(long)]
+    detach: bool,
+}
+
+/// Refreshes a project.
+pub(super) async fn refresh(args: RefreshArgs, invocation: &Invocation) -> anyhow::Result<()> {
+    let client = invocation.client()?;
+    let mut interrupts = Interrupts::listen()?;
+    let body = RefreshBody {
+        project: args.project.to_string(),
+    };
+    let started: JobView = client.post(REFRESH, &body).await?;
+    let id = started.id;
+    if args.detach {
+        return invocation.output.show(&started, job::summary);
+    }
+    let job = tokio::select! {
+        ended = progress::follow(&client, id) => ended?,
+        () = interrupts.next() => return cancel(&client, id, &mut interrupts).await,
+    };
+    match (job::failure(&job), &job.snapshot) {
+        (Some(error), _) => Err(error),
+        (None, Some(snapshot)) => show(&client, snapshot, invocation).await,
+        (None, None) => bail!("job {id} has made no snapshot"),
+    }
 }
 
 /// Starts the job. A dump that the daemon cannot open is sent to it, if this process can.

@@ -16,13 +16,10 @@ use crate::control::model::{ExplainView, SnapshotView};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SnapshotCommand {
-    /// Create a snapshot from a data directory or a dump
-    // The generated usage would include --from-url, which is not available yet.
-    #[command(
-        override_usage = "multidb snapshot import [OPTIONS] --project <PROJECT> \
-                          <--data-dir <DIR>|--dump <FILE>> <ID>"
-    )]
+    /// Create a snapshot from a data directory, a dump or a running server
     Import(import::ImportArgs),
+    /// Create a project's next snapshot from its configured source
+    Refresh(import::RefreshArgs),
     /// List snapshots
     Ls,
     /// Show one snapshot and its applied migrations
@@ -57,6 +54,7 @@ pub(super) async fn run(
     let now = Timestamp::now();
     match command {
         SnapshotCommand::Import(args) => import::run(args, invocation).await?,
+        SnapshotCommand::Refresh(args) => import::refresh(args, invocation).await?,
         SnapshotCommand::Ls => {
             let snapshots: Vec<SnapshotView> = invocation.client()?.get("/v1/snapshots").await?;
             output.show(&snapshots, |snapshots| list(snapshots, now))?;

@@ -11,6 +11,7 @@ use regex::Regex;
 
 use super::limits::idle_timeouts;
 use super::migrations::{CustomQuery, MigrationsQuery, Preset};
+use super::refresh::{self, RefreshConfig};
 use super::section::{Origin, Report, Section, kind};
 use super::value::{Value, quoted, word};
 
@@ -35,6 +36,8 @@ pub struct Project {
     pub locale: Option<String>,
     /// The idle limits of its sessions, in place of the general ones.
     pub idle: IdleTimeouts,
+    /// Where its next snapshot comes from, and when.
+    pub refresh: Option<RefreshConfig>,
 }
 
 /// Where a revision defines its migrations, in the repository.
@@ -282,6 +285,8 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     let encoding = section.optional("encoding", report);
     let locale = section.optional("locale", report);
     let idle = idle_timeouts(&mut section, report, |_| None);
+    let refresh = section.existing_section("refresh", report);
+    let refresh = refresh.and_then(|section| refresh::read(section, report));
     section.close(report);
     Some(Project {
         git: git?,
@@ -293,6 +298,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
         encoding,
         locale,
         idle,
+        refresh,
     })
 }
 

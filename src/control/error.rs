@@ -77,6 +77,9 @@ pub enum ControlError {
     /// The dump that a client sent ended early, so that its job fails.
     #[error("the dump for job {0} ended early")]
     DumpIncomplete(JobId),
+    /// The project has no source to refresh from.
+    #[error("project \"{0}\" has no source to refresh from")]
+    NoRefreshSource(ProjectName),
     /// The registry of jobs did not carry out the request.
     #[error(transparent)]
     Job(JobError),
@@ -181,6 +184,8 @@ impl ControlError {
             Self::DumpIncomplete(_) => "dump_incomplete",
             Self::Job(JobError::Ended { .. }) => "job_ended",
             Self::Job(JobError::SnapshotBusy { .. }) => "snapshot_busy",
+            Self::NoRefreshSource(_) => "no_refresh_source",
+            Self::Job(JobError::ProjectBusy { .. }) => "refresh_running",
             Self::Job(JobError::QueueFull { .. }) => "job_queue_full",
             Self::Job(JobError::Stopping) => "daemon_stopping",
             Self::Job(JobError::Store(_)) => "storage_failed",

@@ -9,9 +9,10 @@ use tokio::sync::watch;
 
 use super::access::{Action, Caller, authorize};
 use super::model::{ImportOrder, JobErrorView, JobView, OrderSource, UploadInfo};
-use super::uploads::Uploads;
+use super::refresh::server_source;
+use super::uploads::{Arrival, Uploads};
 use super::{Control, ControlError, default_branch};
-use crate::import::{ImportSource, Upload};
+use crate::import::{ImportRequest, ImportSource, Upload};
 use crate::jobs::{self, JobContext, NewJob};
 
 /// The status of one job, as it changes.
@@ -50,23 +51,41 @@ impl Control {
                 let (upload, sender) = Upload::new(name, bytes, modified_at);
                 (ImportSource::Upload(upload), Some(Uploads::expect(sender)))
             }
+            OrderSource::Server(server) => (server_source(server)?, None),
         };
         let request = self.import_request(caller, order, source)?;
         if let ImportSource::Dump(path) = &request.source {
             check_readable(path.clone()).await?;
         }
+        let (expect, arrival) = upload.unzip();
+        let job = self
+            .import_in_job(caller, JobKind::Import, request, arrival)
+            .await?;
+        if let Some(expect) = expect {
+            expect(&self.uploads, job.id);
+        }
+        Ok(view(&job))
+    }
+
+    /// Starts the job of an import, which waits for its client where a dump is sent.
+    pub(super) async fn import_in_job(
+        &self,
+        caller: &Caller,
+        kind: JobKind,
+        request: ImportRequest,
+        arrival: Option<Arrival>,
+    ) -> Result<JobRecord, ControlError> {
         let all = self.deps.index.send(ListSnapshots).await?;
         if all.iter().any(|snapshot| snapshot.id == request.id) {
             return Err(ControlError::SnapshotExists(request.id));
         }
         let new = NewJob {
-            kind: JobKind::Import,
+            kind,
             project: request.project.clone(),
             snapshot: Some(request.id.clone()),
         };
-        tracing::info!(snapshot = %request.id, %caller, "starting an import");
+        tracing::info!(snapshot = %request.id, %caller, kind = kind.name(), "starting an import");
         let (importer, index) = (self.deps.importer.clone(), self.deps.index.clone());
-        let (expect, arrival) = upload.unzip();
         let control = self.clone();
         let work = move |context: JobContext| async move {
             if let Some(arrival) = arrival {
@@ -80,11 +99,7 @@ impl Control {
             }
             Ok(())
         };
-        let job = self.deps.jobs.start(new, work).await?;
-        if let Some(expect) = expect {
-            expect(&self.uploads, job.id);
-        }
-        Ok(view(&job))
+        Ok(self.deps.jobs.start(new, work).await?)
     }
 
     /// Lists the jobs in the order of their numbers.

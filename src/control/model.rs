@@ -31,8 +31,8 @@ pub struct ImportOrder {
     pub errors: ErrorPolicy,
 }
 
-/// The source of an import: `{"data_dir": "/path"}` or `{"dump": "/path"}`, absolute, on the daemon's machine; or
-/// `{"upload": {"name": "-"}}`.
+/// The source of an import: `{"data_dir": "/path"}` or `{"dump": "/path"}`, absolute, on the daemon's machine;
+/// `{"upload": {"name": "-"}}`; or `{"server": {"url": "postgres://…"}}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderSource {
@@ -42,6 +42,22 @@ pub enum OrderSource {
     Dump(PathBuf),
     /// A dump in one file, which the client sends to the job that imports it.
     Upload(UploadInfo),
+    /// A running server.
+    Server(ServerInfo),
+}
+
+/// A running server to copy from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerInfo {
+    /// Its URL in the form of libpq, without a password.
+    pub url: String,
+    /// Whether one database is dumped, in place of a copy of all files.
+    #[serde(default)]
+    pub logical: bool,
+    /// The file with the password, absolute, on the daemon's machine.
+    #[serde(default)]
+    pub passfile: Option<PathBuf>,
 }
 
 /// A dump that a client sends.
@@ -289,7 +305,7 @@ pub struct VerdictView {
 pub struct JobView {
     /// Its number.
     pub id: u64,
-    /// The kind of its work: `import` or `dedup`.
+    /// The kind of its work: `import`, `refresh` or `dedup`.
     pub kind: String,
     /// The project that it works for.
     pub project: String,

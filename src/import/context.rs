@@ -13,7 +13,7 @@ use super::progress::ProgressSender;
 use super::server::{ImportServer, ServerFiles};
 use super::source::Part;
 use super::staging::Staging;
-use super::{ImportRequest, ImportSource, Importer};
+use super::{ImportRequest, Importer};
 use crate::fsutil::beneath;
 use crate::runtime::{PostgresHost, carried};
 
@@ -156,7 +156,7 @@ impl Context {
         let id = &self.request.id;
         let mut settings = vec![("max_prepared_transactions", prepared.to_string())];
         // Those of a dump's extensions may have to be preloaded; a data directory's would act by themselves.
-        if let ImportSource::DataDir(_) = &self.request.source {
+        if self.request.source.is_physical() {
             settings.push(("shared_preload_libraries", String::new()));
         }
         let log = self.staging.path().join("postgres.log");

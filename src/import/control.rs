@@ -11,7 +11,7 @@ use super::context::Context;
 use super::error::{ImportError, tree_error};
 use super::program::failure;
 use crate::fsutil::beneath::{self, Directory, TreeError};
-use crate::runtime::{PROGRAM_TIMEOUT, PostgresHost, ProgramRun};
+use crate::runtime::{PROGRAM_TIMEOUT, PostgresHost, ProgramNetwork, ProgramRun};
 
 /// The most that is read of a control file, which has 8 KiB.
 const CONTROL_BYTES_MAX: u64 = 64 << 10;
@@ -86,6 +86,7 @@ impl Control {
                 ("TZ".to_owned(), "UTC".to_owned()),
             ],
             binds: vec![data_dir.to_owned()],
+            network: ProgramNetwork::None,
             timeout: Some(PROGRAM_TIMEOUT),
         };
         let output = host.run_program(&run).await?;

@@ -36,6 +36,18 @@ pub enum ImportError {
         /// The remedy.
         hint: String,
     },
+    /// A running server could not be copied, or a command gave no dump.
+    #[error("cannot copy from {from}: {message}")]
+    Source {
+        /// The server's URL without a secret, or the command.
+        from: String,
+        /// The kind of the fault, as a stable word.
+        code: &'static str,
+        /// The message, in one line.
+        message: String,
+        /// The remedy.
+        hint: String,
+    },
     /// pg_restore or initdb failed.
     #[error("{program} failed: {message}")]
     Program {
@@ -189,6 +201,14 @@ impl ImportError {
         }
     }
 
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Source { code, .. } => code,
+            _ => "import_failed",
+        }
+    }
+
     /// The remedy, in a sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -198,6 +218,7 @@ impl ImportError {
             Self::InProgress { .. } => {
                 Some("Wait until it has ended, or choose another id.".to_owned())
             }
+            Self::Source { hint, .. } if self.disk_fault().is_none() => Some(hint.clone()),
             Self::Refused { hint, .. } | Self::Migrations { hint, .. } => Some(hint.clone()),
             Self::Script {
                 source: ScriptError::MetaCommand { .. },

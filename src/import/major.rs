@@ -5,7 +5,7 @@ use multidb_actors::ports::RuntimeError;
 use super::context::Context;
 use super::error::ImportError;
 use crate::runtime::binaries::{MAJORS, major_in};
-use crate::runtime::{PROGRAM_TIMEOUT, ProgramRun};
+use crate::runtime::{PROGRAM_TIMEOUT, ProgramNetwork, ProgramRun};
 
 /// The requested major; else that of the dump's server; else the newest installed one that is
 /// newer than the dump's server.
@@ -35,7 +35,7 @@ pub(super) async fn choose_major(
     Ok(newer)
 }
 
-async fn newest_installed(context: &Context, oldest: u16) -> Option<u16> {
+pub(super) async fn newest_installed(context: &Context, oldest: u16) -> Option<u16> {
     let wanted = oldest.max(*MAJORS.start())..=*MAJORS.end();
     for major in wanted.clone().rev() {
         // An image that is the same for all majors has another one.
@@ -48,7 +48,10 @@ async fn newest_installed(context: &Context, oldest: u16) -> Option<u16> {
     None
 }
 
-async fn check_installed(context: &Context, postgres_major: u16) -> Result<(), RuntimeError> {
+pub(super) async fn check_installed(
+    context: &Context,
+    postgres_major: u16,
+) -> Result<(), RuntimeError> {
     let found = major_of_programs(context, postgres_major).await?;
     if found == Some(postgres_major) {
         return Ok(());
@@ -74,13 +77,14 @@ async fn major_of_programs(
         args: vec!["--version".to_owned()],
         env: Vec::new(),
         binds: Vec::new(),
+        network: ProgramNetwork::None,
         timeout: Some(PROGRAM_TIMEOUT),
     };
     let output = context.host().run_program(&run).await?;
     Ok(major_in(&String::from_utf8_lossy(&output.stdout)))
 }
 
-fn none_installed() -> RuntimeError {
+pub(super) fn none_installed() -> RuntimeError {
     RuntimeError {
         for_clients: false,
         message: "no programs of PostgreSQL are installed".to_owned(),

@@ -17,7 +17,7 @@ pub(super) fn failure(program: &'static str, output: &ProgramOutput) -> ImportEr
 }
 
 /// The first error and the lines after it; without one, the exit status.
-fn message(output: &ProgramOutput) -> String {
+pub(super) fn message(output: &ProgramOutput) -> String {
     let lines: Vec<&str> = output.stderr_tail.iter().map(|line| line.trim()).collect();
     let is_error = |line: &&str| {
         ["ERROR:", "FATAL:", "PANIC:", "error:", "fatal:"]

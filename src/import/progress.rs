@@ -19,6 +19,10 @@ const BYTES_INTERVAL: Duration = Duration::from_millis(200);
 pub enum Step {
     /// The source is checked.
     Check,
+    /// A running server is copied.
+    Backup,
+    /// The copy of a running server is recovered and stopped.
+    Recover,
     /// The data directory, or the template cluster, is copied.
     Copy,
     /// The dump is restored.
@@ -36,6 +40,8 @@ impl Step {
     pub fn label(self) -> &'static str {
         match self {
             Self::Check => "checking the source",
+            Self::Backup => "copying from the server",
+            Self::Recover => "recovering the copy",
             Self::Copy => "copying files",
             Self::Restore => "restoring the dump",
             Self::Migrations => "reading migrations",

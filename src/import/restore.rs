@@ -22,8 +22,8 @@ use std::path::Path;
 use multidb_store::PassedErrors;
 
 pub use self::errors::ErrorPolicy;
-use self::fifos::Fifos;
 pub use self::fifos::release_programs;
+pub(super) use self::fifos::{Fifos, open_reader};
 pub(super) use self::pg_restore::can_read_directory;
 use self::runner::{ScriptRunner, ScriptSource};
 use super::ProjectImport;

@@ -1,12 +1,17 @@
-//! The source of a snapshot: a data directory or a dump. It is opened and checked, then loaded
+//! The source of a snapshot: a data directory, a dump or a running server. It is opened and checked, then loaded
 //! into the data directory of the snapshot.
 
+mod base_backup;
+mod command;
 mod configuration;
 mod contents;
 mod data_dir;
 mod dump;
 mod early_check;
+mod feed;
+mod refusal;
 mod running;
+mod server;
 mod settings;
 
 use std::fs;
@@ -15,8 +20,13 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use multidb_store::{PassedErrors, TakenAtOrigin};
 
+use self::base_backup::BaseBackup;
+pub use self::command::DumpCommand;
 pub(super) use self::contents::{MAY_BE_EMPTY, Part};
 use self::data_dir::DataDir;
+use self::feed::Feed;
+pub use self::feed::LogicalSource;
+pub use self::server::SourceServer;
 use super::cluster::Cluster;
 use super::context::Context;
 use super::dump::Dump;
@@ -32,13 +42,31 @@ pub enum ImportSource {
     Dump(PathBuf),
     /// A dump in one file, which a client sends.
     Upload(Upload),
+    /// All files of a running server.
+    Physical(SourceServer),
+    /// One database of a running server.
+    Logical(LogicalSource),
+    /// The output of a command.
+    Command(DumpCommand),
 }
 
 impl ImportSource {
-    pub(super) fn path(&self) -> &Path {
+    /// Its path, or what stands for it in messages.
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::DataDir(path) | Self::Dump(path) => path,
             Self::Upload(upload) => upload.name(),
+            Self::Physical(server) => &server.name,
+            Self::Logical(source) => &source.server.name,
+            Self::Command(command) => &command.name,
+        }
+    }
+
+    /// Whether its data has the files of a server, and with them libraries that would act by themselves.
+    pub(super) fn is_physical(&self) -> bool {
+        match self {
+            Self::DataDir(_) | Self::Physical(_) => true,
+            Self::Dump(_) | Self::Upload(_) | Self::Logical(_) | Self::Command(_) => false,
         }
     }
 
@@ -48,6 +76,9 @@ impl ImportSource {
             Self::DataDir(path) => format!("data directory {}", path.display()),
             Self::Dump(path) => format!("dump {}", path.display()),
             Self::Upload(upload) => format!("dump {}, sent by a client", upload.name().display()),
+            Self::Physical(server) => format!("physical copy of {}", server.name.display()),
+            Self::Logical(source) => format!("dump of {}", source.server.name.display()),
+            Self::Command(command) => format!("dump, {}", command.name.display()),
         }
     }
 }
@@ -56,6 +87,8 @@ impl ImportSource {
 pub(super) enum Source {
     DataDir(Box<DataDir>),
     Dump(Box<Dump>),
+    Backup(Box<BaseBackup>),
+    Feed(Box<(Feed, Dump)>),
 }
 
 /// A source that was loaded: its cluster, running on the data directory of the snapshot.
@@ -88,6 +121,22 @@ impl Source {
                 let upload = upload.clone();
                 Self::open_dump(move || Dump::receive(upload)).await
             }
+            ImportSource::Physical(server) => {
+                let backup = BaseBackup::take(context, server).await?;
+                Ok(Self::Backup(Box::new(backup)))
+            }
+            ImportSource::Logical(source) => {
+                let (feed, upload) = Feed::dump_server(context, source).await?;
+                let (feed, mut dump) = feed::receive(feed, upload).await?;
+                // All of it is of the moment at which pg_dump began.
+                (dump.made_at, dump.made_at_origin) = (feed.started_at, TakenAtOrigin::Known);
+                Ok(Self::Feed(Box::new((feed, dump))))
+            }
+            ImportSource::Command(command) => {
+                let (feed, upload) = Feed::run_command(context, command)?;
+                let received = feed::receive(feed, upload).await?;
+                Ok(Self::Feed(Box::new(received)))
+            }
         }
     }
 
@@ -106,6 +155,23 @@ impl Source {
         match self {
             Self::DataDir(data_dir) => data_dir.load(context).await,
             Self::Dump(dump) => dump::load(*dump, context).await,
+            Self::Backup(backup) => {
+                let (directory, taken_at) = (backup.directory(), backup.taken_at);
+                let loaded = backup.data_dir.load(context).await?;
+                context.remove(directory).await?;
+                Ok(LoadedSource {
+                    taken_at,
+                    taken_at_origin: TakenAtOrigin::Known,
+                    ..loaded
+                })
+            }
+            Self::Feed(fed) => {
+                let (feed, dump) = *fed;
+                match dump::load(dump, context).await {
+                    Ok(loaded) => Ok(loaded),
+                    Err(error) => Err(feed.explain(error).await),
+                }
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use super::program::failure;
 use super::server::SUPERUSER;
 use crate::fsutil::beneath::{self, Directory};
 use crate::fsutil::directory;
-use crate::runtime::{PROGRAM_TIMEOUT, PostgresHost, ProgramOutput, ProgramRun};
+use crate::runtime::{PROGRAM_TIMEOUT, PostgresHost, ProgramNetwork, ProgramOutput, ProgramRun};
 
 /// The locales to try. Some systems lack C.UTF-8; C sorts text alike, but knows the case of ASCII
 /// letters only.
@@ -79,6 +79,7 @@ async fn initdb(
         args,
         env: Vec::new(),
         binds: vec![data_dir.to_owned()],
+        network: ProgramNetwork::None,
         timeout: Some(PROGRAM_TIMEOUT),
     };
     Ok(host.run_program(&run).await?)

@@ -1,6 +1,6 @@
 //! Why a job fails, and why a request about one does.
 
-use multidb_store::{JobFailure, JobId, JobState, SnapshotId, StoreError};
+use multidb_store::{JobFailure, JobId, JobState, ProjectName, SnapshotId, StoreError};
 
 /// Why a request about jobs failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,14 @@ pub enum JobError {
         id: JobId,
         /// The snapshot.
         snapshot: SnapshotId,
+    },
+    /// Another job refreshes the same project.
+    #[error("job {id} already refreshes project \"{project}\"")]
+    ProjectBusy {
+        /// That job.
+        id: JobId,
+        /// The project.
+        project: ProjectName,
     },
     /// The queue is full.
     #[error("{limit} jobs are queued, which is the limit")]

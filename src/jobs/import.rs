@@ -27,7 +27,7 @@ pub async fn import(
         Ok(_) => Ok(()),
         Err(ImportError::Cancelled) => Err(WorkError::Cancelled),
         Err(error) => Err(WorkError::Failed(JobFailure {
-            code: "import_failed".to_owned(),
+            code: error.code().to_owned(),
             message: error_chain(&error),
             detail: error.detail(),
             hint: error.hint(),

@@ -35,7 +35,7 @@ pub struct Registry {
 /// A job to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {
-    /// What kind of work it is.
+    /// What kind of work it is; no two refreshes of a project run at once.
     pub kind: JobKind,
     /// The project that it works for.
     pub project: ProjectName,
@@ -254,7 +254,7 @@ impl Shared {
     /// The permits for jobs of this kind.
     pub(super) fn permits(&self, kind: JobKind) -> Arc<Semaphore> {
         match kind {
-            JobKind::Import => self.permits.work.clone(),
+            JobKind::Import | JobKind::Refresh => self.permits.work.clone(),
             JobKind::Dedup => self.permits.background.clone(),
         }
     }
@@ -293,12 +293,19 @@ impl Jobs {
         if queued >= QUEUED_MAX {
             return Err(JobError::QueueFull { limit: QUEUED_MAX });
         }
-        let Some(snapshot) = &new.snapshot else {
-            return Ok(());
-        };
         for (id, job) in &self.all {
             let other = job.status.borrow();
-            if !other.state.is_ended() && other.snapshot.as_ref() == Some(snapshot) {
+            if other.state.is_ended() {
+                continue;
+            }
+            let is_refresh = new.kind == JobKind::Refresh && other.kind == JobKind::Refresh;
+            if is_refresh && other.project == new.project {
+                let (id, project) = (*id, new.project.clone());
+                return Err(JobError::ProjectBusy { id, project });
+            }
+            if let Some(snapshot) = &new.snapshot
+                && other.snapshot.as_ref() == Some(snapshot)
+            {
                 let (id, snapshot) = (*id, snapshot.clone());
                 return Err(JobError::SnapshotBusy { id, snapshot });
             }

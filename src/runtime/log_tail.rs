@@ -63,14 +63,14 @@ pub fn open(path: &Path) -> io::Result<(File, u64)> {
 
 /// The last lines of a stream that arrives in pieces.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub struct Tail {
     lines: VecDeque<String>,
     unfinished: Vec<u8>,
 }
 
 impl Tail {
     /// Takes the next piece.
-    pub(super) fn take(&mut self, bytes: &[u8]) {
+    pub fn take(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|b| *b == b'\n') {
             let room = LINE_BYTES_MAX - self.unfinished.len();
             let text = piece.strip_suffix(b"\n").unwrap_or(piece);
@@ -92,7 +92,7 @@ impl Tail {
     }
 
     /// The lines, oldest first.
-    pub(super) fn finish(mut self) -> Vec<String> {
+    pub fn finish(mut self) -> Vec<String> {
         if !self.unfinished.is_empty() {
             self.end_line();
         }

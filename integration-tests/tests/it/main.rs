@@ -39,6 +39,7 @@ mod options;
 mod passing_through;
 mod platforms;
 mod recovering;
+mod refreshing;
 mod retention;
 mod root;
 mod runtime_away;

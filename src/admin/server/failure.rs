@@ -83,9 +83,11 @@ fn status(error: &ControlError) -> StatusCode {
         | ControlError::SnapshotExists(_)
         | ControlError::InstanceExists(_)
         | ControlError::NoDumpExpected(_)
+        | ControlError::NoRefreshSource(_)
         | ControlError::Job(
             JobError::Ended { .. }
             | JobError::SnapshotBusy { .. }
+            | JobError::ProjectBusy { .. }
             | JobError::QueueFull { .. }
             | JobError::Stopping,
         )
@@ -208,6 +210,12 @@ fn hint(error: &ControlError) -> Option<String> {
         }
         ControlError::Job(JobError::SnapshotBusy { .. }) => {
             "Wait for that job with \"multidb job wait\", or choose another id."
+        }
+        ControlError::Job(JobError::ProjectBusy { .. }) => {
+            "Wait for that job with \"multidb job wait\", or cancel it with \"multidb job cancel\"."
+        }
+        ControlError::NoRefreshSource(_) => {
+            "Add a section [project.NAME.refresh] with a source to the configuration."
         }
         ControlError::NoSuchConnection(_) => "\"multidb connection ls\" lists the connections.",
         ControlError::NoProject => "Add a [project.NAME] section to the configuration.",

@@ -1,4 +1,4 @@
-//! The paths of `/v1/jobs`, and the import that starts one.
+//! The paths of `/v1/jobs`, and the imports and refreshes that start one.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use multidb_store::JobId;
 
 use super::failure::{Answer, Failure, parse};
 use super::{CALLER, Service};
-use crate::admin::api::ImportBody;
+use crate::admin::api::{ImportBody, RefreshBody};
 use crate::control::JobUpdates;
 use crate::control::model::{ImportOrder, JobView};
 
@@ -19,6 +19,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
     routes
         .service(import)
+        .service(refresh)
         .service(list)
         .service(show)
         .service(events)
@@ -30,6 +31,14 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
 async fn import(body: web::Json<ImportBody>, control: Service) -> Result<HttpResponse, Failure> {
     let order = order(body.into_inner())?;
     let job = control.start_import(&CALLER, order).await?;
+    Ok(HttpResponse::Accepted().json(job))
+}
+
+#[post("/v1/snapshots/refresh")]
+async fn refresh(body: web::Json<RefreshBody>, control: Service) -> Result<HttpResponse, Failure> {
+    let job = control
+        .start_refresh(&CALLER, &parse(&body.project)?)
+        .await?;
     Ok(HttpResponse::Accepted().json(job))
 }
 

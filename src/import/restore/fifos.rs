@@ -22,16 +22,19 @@ pub(super) const DIRECTORY: &str = "pipes";
 const READER_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The FIFOs of one restore.
-pub(super) struct Fifos {
-    pub(super) directory: PathBuf,
+pub(in crate::import) struct Fifos {
+    pub(in crate::import) directory: PathBuf,
     /// From the dump to pg_restore.
     pub(super) archive: PathBuf,
     /// From pg_restore to the splitter.
-    pub(super) restored: PathBuf,
+    pub(in crate::import) restored: PathBuf,
 }
 
 impl Fifos {
-    pub(super) fn create(directory: &Path, owner: (u32, u32)) -> Result<Self, ImportError> {
+    pub(in crate::import) fn create(
+        directory: &Path,
+        owner: (u32, u32),
+    ) -> Result<Self, ImportError> {
         // Theirs are the FIFOs and not the directory: a process of the dump that is still there must
         // not put others in their place.
         let opened = directory::create_new(directory, 0o711)
@@ -98,7 +101,7 @@ pub(super) async fn open_writer(path: &Path) -> Result<pipe::Sender, ImportError
 }
 
 /// Opens a FIFO for reading, before it has a writer.
-pub(super) fn open_reader(path: &Path) -> Result<pipe::Receiver, ImportError> {
+pub(in crate::import) fn open_reader(path: &Path) -> Result<pipe::Receiver, ImportError> {
     // Trusted path: only multidb can write the directory of the FIFOs.
     pipe::OpenOptions::new()
         .open_receiver(path)

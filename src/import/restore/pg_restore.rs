@@ -14,7 +14,7 @@ use super::{CHUNK_BYTES, RestoreTarget};
 use crate::import::dump::{Dump, DumpFormat, TarCheck};
 use crate::import::error::{ImportError, refused};
 use crate::import::program::failure;
-use crate::runtime::{PROGRAM_TIMEOUT, PostgresHost, ProgramRun};
+use crate::runtime::{PROGRAM_TIMEOUT, PostgresHost, ProgramNetwork, ProgramRun};
 
 /// Runs the script that pg_restore makes of an archive. The script counts as complete
 /// only once pg_restore has succeeded.
@@ -128,6 +128,7 @@ fn run(dump: &Dump, target: &RestoreTarget<'_>, fifos: &Fifos) -> ProgramRun {
         ],
         env: Vec::new(),
         binds,
+        network: ProgramNetwork::None,
         timeout: None,
     }
 }
@@ -148,6 +149,7 @@ pub(in crate::import) async fn can_read_directory(
         ],
         env: Vec::new(),
         binds: vec![directory.to_owned()],
+        network: ProgramNetwork::None,
         timeout: Some(PROGRAM_TIMEOUT),
     };
     Ok(host.run_program(&run).await?.success)

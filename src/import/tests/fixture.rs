@@ -22,7 +22,7 @@ use crate::runtime::binaries::Binaries;
 use crate::runtime::data_owner;
 use crate::runtime::process::ProcessHost;
 use crate::runtime::process::tests::fixture::connect;
-use crate::runtime::{PostgresHost, ProgramRun, Purpose, ServerSpec};
+use crate::runtime::{PostgresHost, ProgramNetwork, ProgramRun, Purpose, ServerSpec};
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -122,6 +122,7 @@ impl Fixture {
             args: args.to_vec(),
             env: Vec::new(),
             binds: vec![self.path("")],
+            network: ProgramNetwork::None,
             timeout: None,
         };
         let output = self.tools.run_program(&run).await.unwrap();

@@ -1,4 +1,4 @@
-//! One run of one of Postgres' programs, in a container without a network.
+//! One run of one of Postgres' programs in a container, by default without a network.
 
 use std::sync::Arc;
 
@@ -12,8 +12,10 @@ use super::container::{FirstProcess, Output, Plan};
 use super::engine::CALL_TIMEOUT;
 use super::{Inner, Network, unique_bits};
 use crate::runtime::log_tail::Tail;
-use crate::runtime::{ProgramOutput, ProgramRun};
+use crate::runtime::{ProgramNetwork, ProgramOutput, ProgramRun};
 
+/// The engine's name for the network of the machine.
+const HOST_NETWORK: &str = "host";
 /// The most standard output that is kept.
 const STDOUT_BYTES_MAX: usize = 16 << 20;
 
@@ -42,9 +44,10 @@ impl Inner {
             output: Output::Attached,
             first_process: FirstProcess::Program,
         };
-        let network = match self.settings.network {
-            Network::None => Network::None,
-            Network::Private | Network::Named(_) => Network::Private,
+        let network = match (run.network, &self.settings.network) {
+            (ProgramNetwork::Host, _) => Network::Named(HOST_NETWORK.to_owned()),
+            (ProgramNetwork::None, Network::None) => Network::None,
+            (ProgramNetwork::None, Network::Private | Network::Named(_)) => Network::Private,
         };
         let attached = self.launch(plan, &network).await?;
         let result = tokio::select! {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::fixture::{Fixture, TIMEOUT, check_started, eventually, query};
 use super::{DockerHost, Network, probe_engine};
-use crate::runtime::{PostgresHost, ProgramRun, Purpose};
+use crate::runtime::{PostgresHost, ProgramNetwork, ProgramRun, Purpose};
 
 #[tokio::test]
 async fn a_server_starts_answers_stops_and_leaves_its_log() {
@@ -95,6 +95,7 @@ async fn a_program_gives_its_output_and_its_exit_code() {
         args: args.iter().map(|a| (*a).to_owned()).collect(),
         env: vec![("PGCONNECT_TIMEOUT".to_owned(), "1".to_owned())],
         binds: Vec::new(),
+        network: ProgramNetwork::None,
         timeout: None,
     };
     let output = fixture
@@ -137,6 +138,7 @@ async fn a_program_is_killed_when_its_caller_gives_up() {
         args: vec!["1000".to_owned()],
         env: Vec::new(),
         binds: Vec::new(),
+        network: ProgramNetwork::None,
         timeout: None,
     };
     let running = fixture.host.run_program(&run);
@@ -161,6 +163,7 @@ async fn a_program_that_takes_too_long_is_ended() {
         args: vec!["1000".to_owned()],
         env: Vec::new(),
         binds: Vec::new(),
+        network: ProgramNetwork::None,
         timeout: Some(Duration::from_millis(300)),
     };
     let error = fixture.host.run_program(&run).await.unwrap_err();

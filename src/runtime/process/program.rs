@@ -10,7 +10,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use super::ProcessHost;
 use super::sandbox::Sandbox;
-use super::spawn::{Process, Spawn};
+use super::spawn::{Lifetime, Process, Spawn};
 use crate::runtime::binaries::Installation;
 use crate::runtime::log_tail::Tail;
 use crate::runtime::{ProgramOutput, ProgramRun};
@@ -53,6 +53,7 @@ impl ProcessHost {
             &installation.trees(),
             &own(writable),
             &own(readable),
+            run.network,
         )?;
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
@@ -64,6 +65,7 @@ impl ProcessHost {
             stderr: stderr_writer.into(),
             owner: self.owner,
             sandbox: &sandbox,
+            lifetime: Lifetime::OfThread,
         };
         let running = Running(spawned.spawn()?.release()?);
         Ok((

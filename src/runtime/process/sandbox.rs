@@ -19,6 +19,7 @@ mod mounts;
 pub use self::confinement::Confinement;
 pub(super) use self::confinement::Namespaces;
 pub(super) use self::mounts::{Mounts, TEMPORARY};
+use crate::runtime::ProgramNetwork;
 
 /// The sandbox of one process and its descendants.
 pub(super) struct Sandbox {
@@ -32,7 +33,7 @@ pub(super) struct Sandbox {
 
 impl Sandbox {
     /// With these directories to write, those to read, and those of Postgres' programs and their libraries. Of the
-    /// rest below `root` nothing is there.
+    /// rest below `root` nothing is there. TCP is as `network` says.
     ///
     /// # Errors
     ///
@@ -43,12 +44,13 @@ impl Sandbox {
         programs: &[PathBuf],
         writable: &[PathBuf],
         readable: &[PathBuf],
+        network: ProgramNetwork,
     ) -> io::Result<Self> {
         let mut visible: Vec<PathBuf> = landlock::READABLE.iter().map(PathBuf::from).collect();
         let others = [programs, readable, writable];
         visible.extend(others.into_iter().flatten().cloned());
         Ok(Self {
-            ruleset: landlock::ruleset(programs, writable, readable)?,
+            ruleset: landlock::ruleset(programs, writable, readable, network)?,
             temporary: landlock::own_rights_of(confinement.landlock()),
             namespaces: confinement.namespaces(),
             hidden: root.to_owned(),

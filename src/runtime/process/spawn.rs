@@ -51,6 +51,17 @@ pub(super) struct Spawn<'a> {
     pub(super) owner: (u32, u32),
     /// Where it may reach.
     pub(super) sandbox: &'a Sandbox,
+    /// When it ends at the latest.
+    pub(super) lifetime: Lifetime,
+}
+
+/// When a process ends at the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// It may outlive the daemon, as servers do.
+    Own,
+    /// With the thread of the daemon that starts it.
+    OfThread,
 }
 
 /// A process that waits for its release. Dropping it ends it.
@@ -94,6 +105,7 @@ impl Spawn<'_> {
             ruleset: self.sandbox.ruleset().map(AsRawFd::as_raw_fd),
             mounts: self.sandbox.mounts()?,
             temporary_rights: self.sandbox.temporary_rights(),
+            lifetime: self.lifetime,
             init: (namespaces != Namespaces::None).then(Unneeded::find),
         };
         let process = Process::clone_with(namespaces.clone_flags(), &mut child)?;
@@ -169,12 +181,13 @@ mod tests {
 
     use super::super::sandbox::Confinement;
     use super::*;
+    use crate::runtime::ProgramNetwork;
 
     #[tokio::test]
     async fn child_that_is_never_released_ends_with_the_daemons_end_of_its_channel() {
         let sandbox = |confinement| {
             let nowhere = Path::new("/");
-            Sandbox::new(confinement, nowhere, &[], &[], &[]).unwrap()
+            Sandbox::new(confinement, nowhere, &[], &[], &[], ProgramNetwork::None).unwrap()
         };
         let confinement = Confinement::probe();
         let sandbox = sandbox(&confinement);
@@ -188,6 +201,7 @@ mod tests {
                 stderr: sink().into(),
                 owner: (Uid::effective().as_raw(), Gid::effective().as_raw()),
                 sandbox: &sandbox,
+                lifetime: Lifetime::Own,
             };
             spawn.spawn().unwrap()
         };

@@ -14,12 +14,12 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::sandbox::{Confinement, Sandbox};
 use super::server_file::ServerFile;
-use super::spawn::{Process, Spawn};
+use super::spawn::{Lifetime, Process, Spawn};
 use super::{forget_logged, log, orphans};
 use crate::runtime::binaries::Installation;
 use crate::runtime::readiness::Readiness;
 use crate::runtime::run_dir::prepare_run_dir;
-use crate::runtime::{ServerSpec, log_tail, settings};
+use crate::runtime::{ProgramNetwork, ServerSpec, log_tail, settings};
 
 /// Log lines in the error of a failed start.
 const LOG_LINES: usize = 10;
@@ -80,6 +80,7 @@ impl Launch {
             &launch.installation.trees(),
             &[data_dir.clone(), run_dir.clone()],
             &[],
+            ProgramNetwork::None,
         )?;
         let mut args = settings::arguments(&data_dir, &run_dir);
         args.push("-c".to_owned());
@@ -95,6 +96,7 @@ impl Launch {
             stderr: log.into(),
             owner: launch.owner,
             sandbox: &sandbox,
+            lifetime: Lifetime::Own,
         }
         .spawn()?;
         let identity = spawned.identity()?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
+use crate::runtime::ProgramNetwork;
 use fixture::{Fixture, TIMEOUT, client, uid, until, value};
 
 pub(crate) mod fixture;
@@ -262,6 +263,7 @@ async fn a_program_that_takes_too_long_is_ended() {
         args: vec!["--duration=1000".to_owned()],
         env: Vec::new(),
         binds: Vec::new(),
+        network: ProgramNetwork::None,
         timeout: Some(Duration::from_millis(300)),
     };
     let began = tokio::time::Instant::now();

@@ -8,7 +8,7 @@ use crate::ids::{JobId, ProjectName, SnapshotId};
 use crate::records::{JobFailure, JobKind, JobRecord, JobState};
 
 /// The version that is written.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// The form of a job's record. Frozen: never change it, add another one. The versions differ in the kinds that
 /// there are.
@@ -39,6 +39,14 @@ enum KindV1 {
 enum KindV2 {
     Import,
     Dedup,
+}
+
+/// The kinds of the third version. Frozen.
+#[derive(Serialize, Deserialize)]
+enum KindV3 {
+    Import,
+    Dedup,
+    Refresh,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,13 +83,24 @@ impl From<KindV2> for JobKind {
     }
 }
 
-impl From<JobRecord> for StoredJob<KindV2> {
+impl From<KindV3> for JobKind {
+    fn from(kind: KindV3) -> Self {
+        match kind {
+            KindV3::Import => Self::Import,
+            KindV3::Dedup => Self::Dedup,
+            KindV3::Refresh => Self::Refresh,
+        }
+    }
+}
+
+impl From<JobRecord> for StoredJob<KindV3> {
     fn from(record: JobRecord) -> Self {
         Self {
             id: record.id,
             kind: match record.kind {
-                JobKind::Import => KindV2::Import,
-                JobKind::Dedup => KindV2::Dedup,
+                JobKind::Import => KindV3::Import,
+                JobKind::Dedup => KindV3::Dedup,
+                JobKind::Refresh => KindV3::Refresh,
             },
             project: record.project,
             snapshot: record.snapshot,
@@ -157,6 +176,7 @@ pub fn decode_job(bytes: &[u8]) -> Result<JobRecord, CodecError> {
     match envelope.version {
         1 => Ok(envelope.decode::<StoredJob<KindV1>>()?.into()),
         2 => Ok(envelope.decode::<StoredJob<KindV2>>()?.into()),
+        3 => Ok(envelope.decode::<StoredJob<KindV3>>()?.into()),
         version => Err(CodecError::Version {
             version,
             newest: VERSION,
@@ -197,6 +217,8 @@ pub(crate) mod tests {
     const GOLDEN_V1: &str = include_str!("job-v1.hex");
     /// Likewise, by the first one with de-duplication.
     const GOLDEN_V2: &str = include_str!("job-v2.hex");
+    /// Likewise, by the first one with refreshes.
+    const GOLDEN_V3: &str = include_str!("job-v3.hex");
 
     #[test]
     fn versions_of_a_job_record_keep_their_bytes() {
@@ -205,17 +227,22 @@ pub(crate) mod tests {
             kind: JobKind::Dedup,
             ..example_job()
         };
-        let golden: String = GOLDEN_V2.split_whitespace().collect();
-        assert_eq!(hex(&encode_job(&job).unwrap()), golden);
         assert_eq!(decode_job(&unhex(GOLDEN_V2)).unwrap(), job);
+        let job = JobRecord {
+            kind: JobKind::Refresh,
+            ..example_job()
+        };
+        let golden: String = GOLDEN_V3.split_whitespace().collect();
+        assert_eq!(hex(&encode_job(&job).unwrap()), golden);
+        assert_eq!(decode_job(&unhex(GOLDEN_V3)).unwrap(), job);
     }
 
     #[test]
     fn newer_job_record_is_refused_by_its_version() {
-        let bytes = seal(3, &StoredJob::from(example_job())).unwrap();
+        let bytes = seal(4, &StoredJob::from(example_job())).unwrap();
         let error = decode_job(&bytes).unwrap_err();
         assert!(
-            matches!(error, CodecError::Version { version: 3, .. }),
+            matches!(error, CodecError::Version { version: 4, .. }),
             "{error}"
         );
     }
@@ -230,7 +257,11 @@ pub(crate) mod tests {
             Just(JobState::Cancelled),
         ];
         let text = || prop::option::of(".{0,40}");
-        let kind = prop_oneof![Just(JobKind::Import), Just(JobKind::Dedup)];
+        let kind = prop_oneof![
+            Just(JobKind::Import),
+            Just(JobKind::Dedup),
+            Just(JobKind::Refresh)
+        ];
         let identity = (any::<u64>(), kind, name, prop::option::of(name), state);
         let progress = (text(), any::<u64>(), any::<Option<u64>>());
         let times = (prop::option::of(any_time()), prop::option::of(any_time()));

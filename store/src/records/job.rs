@@ -43,6 +43,8 @@ pub struct JobRecord {
 pub enum JobKind {
     /// The import of a snapshot.
     Import,
+    /// A project's next snapshot, from its configured source.
+    Refresh,
     /// Snapshots of a project come to share the blocks that they have in common.
     Dedup,
 }
@@ -81,6 +83,7 @@ impl JobKind {
         match self {
             Self::Import => "import",
             Self::Dedup => "dedup",
+            Self::Refresh => "refresh",
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::fixture::{Fixture, check_started, eventually, query};
 use crate::runtime::docker::engine::Engine;
 use crate::runtime::docker::probe_engine;
-use crate::runtime::{PostgresHost, ProgramRun};
+use crate::runtime::{PostgresHost, ProgramNetwork, ProgramRun};
 
 #[tokio::test]
 async fn a_killed_container_is_noticed_cleared_away_and_its_data_is_whole() {
@@ -207,6 +207,7 @@ fn version() -> ProgramRun {
         args: vec!["--version".to_owned()],
         env: Vec::new(),
         binds: Vec::new(),
+        network: ProgramNetwork::None,
         timeout: None,
     }
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::runtime::docker::{DockerHost, DockerSettings, Limits, Network, default_socket};
-use crate::runtime::{PostgresHost, ProgramRun, Purpose, ServerSpec, data_owner};
+use crate::runtime::{PostgresHost, ProgramNetwork, ProgramRun, Purpose, ServerSpec, data_owner};
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -105,6 +105,7 @@ impl Fixture {
             args: args.iter().map(|a| (*a).to_owned()).collect(),
             env: Vec::new(),
             binds: vec![bind.to_owned()],
+            network: ProgramNetwork::None,
             timeout: None,
         };
         self.host.run_program(&run).await.unwrap()

@@ -7,7 +7,8 @@ use libc::c_int;
 use nix::unistd::Uid;
 
 use super::Sandbox;
-use crate::runtime::process::spawn::Spawn;
+use crate::runtime::ProgramNetwork;
+use crate::runtime::process::spawn::{Lifetime, Spawn};
 
 /// The mechanisms that confine the servers of the process runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl Confinement {
     /// Runs a program that does nothing.
     fn try_namespaces(&self) -> io::Result<()> {
         let nowhere = Path::new("/");
-        let sandbox = Sandbox::new(self, nowhere, &[], &[], &[])?;
+        let sandbox = Sandbox::new(self, nowhere, &[], &[], &[], ProgramNetwork::None)?;
         let sink = || std::fs::File::options().write(true).open("/dev/null");
         let spawned = Spawn {
             program: Path::new("/bin/true"),
@@ -74,6 +75,7 @@ impl Confinement {
                 nix::unistd::Gid::effective().as_raw(),
             ),
             sandbox: &sandbox,
+            lifetime: Lifetime::OfThread,
         };
         spawned.spawn()?.release().map(drop)
     }

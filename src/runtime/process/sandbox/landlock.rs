@@ -10,6 +10,8 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
+use crate::runtime::ProgramNetwork;
+
 /// The newest version of the interface whose rights are asked for; older kernels give what they have.
 const NEWEST: ABI = ABI::V9;
 
@@ -63,11 +65,12 @@ pub(super) fn ruleset(
     programs: &[PathBuf],
     writable: &[PathBuf],
     readable: &[PathBuf],
+    network: ProgramNetwork,
 ) -> io::Result<Option<OwnedFd>> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let execute = read | AccessFs::Execute;
     let own = own_rights(NEWEST);
-    let mut rules = Rules::new().map_err(io::Error::other)?;
+    let mut rules = Rules::new(network).map_err(io::Error::other)?;
     let everywhere = PROGRAMS.iter().map(Path::new);
     for path in everywhere.chain(programs.iter().map(PathBuf::as_path)) {
         rules.allow_existing(path, execute)?;
@@ -102,11 +105,15 @@ pub(super) fn own_rights_of(version: u32) -> u64 {
 struct Rules(RulesetCreated);
 
 impl Rules {
-    fn new() -> Result<Self, RulesetError> {
-        // No rule follows for TCP, so none is allowed.
+    fn new(network: ProgramNetwork) -> Result<Self, RulesetError> {
+        // No rule follows for what is handled of TCP, so none of it is allowed.
+        let tcp = match network {
+            ProgramNetwork::None => AccessNet::BindTcp | AccessNet::ConnectTcp,
+            ProgramNetwork::Host => AccessNet::BindTcp.into(),
+        };
         let ruleset = Ruleset::default()
             .handle_access(AccessFs::from_all(NEWEST))?
-            .handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?
+            .handle_access(tcp)?
             .scope(Scope::AbstractUnixSocket | Scope::Signal)?;
         ruleset.create().map(Self)
     }

@@ -9,6 +9,7 @@ use std::ptr;
 
 use libc::{c_char, c_int, c_long, c_uint};
 
+use super::Lifetime;
 use super::init::{self, Unneeded};
 use crate::runtime::process::sandbox::{Mounts, TEMPORARY};
 
@@ -35,6 +36,8 @@ pub(super) struct Child {
     pub(super) mounts: Option<Mounts>,
     /// What the rules allow in the directory of temporary files, once it is mounted.
     pub(super) temporary_rights: u64,
+    /// Whether it is killed with the thread that starts it.
+    pub(super) lifetime: Lifetime,
     /// Whether the program gets a first process of its pid namespace beside it, and what that gives back.
     pub(super) init: Option<Unneeded>,
 }
@@ -164,7 +167,7 @@ impl Child {
             {
                 return Step::Mounts;
             }
-            if !self.become_user() {
+            if !self.become_user() || !self.tie_to_daemon() {
                 return Step::Identity;
             }
             if !self.restrict() {
@@ -226,6 +229,17 @@ impl Child {
             libc::syscall(libc::SYS_setgroups, no_groups.0, no_groups.1) == 0
                 && libc::syscall(libc::SYS_setgid, c_long::from(gid)) == 0
                 && libc::syscall(libc::SYS_setuid, c_long::from(uid)) == 0
+        }
+    }
+
+    /// After the change of the user, which would undo it. In a pid namespace of its own, the descendants end with it.
+    unsafe fn tie_to_daemon(&self) -> bool {
+        match self.lifetime {
+            Lifetime::Own => true,
+            // SAFETY: this takes numbers only.
+            Lifetime::OfThread => unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) == 0
+            },
         }
     }
 

@@ -15,7 +15,8 @@ use crate::runtime::postmaster::Postmaster;
 use crate::runtime::process::server_file::ServerFile;
 use crate::runtime::process::{ProcessHost, orphans};
 use crate::runtime::{
-    PostgresHost, ProgramOutput, ProgramRun, Purpose, ServerSpec, data_owner, server_processes,
+    PostgresHost, ProgramNetwork, ProgramOutput, ProgramRun, Purpose, ServerSpec, data_owner,
+    server_processes,
 };
 
 /// The limit of every step.
@@ -134,6 +135,7 @@ impl Fixture {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: Vec::new(),
             binds: vec![self.layout.instance(uid())],
+            network: ProgramNetwork::None,
             timeout: None,
         };
         self.host.run_program(&run).await.unwrap()

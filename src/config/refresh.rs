@@ -1,0 +1,191 @@
+//! `[project.*.refresh]`: where the project's next snapshot comes from, and when.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::section::{Origin, Report, Section, kind};
+use super::source_url::SourceUrl;
+use super::value::{Value, quoted, word};
+
+/// Shorter, one refresh would begin before the last one ended.
+const EVERY_MIN: Duration = Duration::from_secs(60);
+
+/// How a project gets its next snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefreshConfig {
+    /// The source; none if snapshots come by the folder alone.
+    pub source: Option<RefreshSource>,
+    /// When it begins by itself.
+    pub schedule: Option<RefreshSchedule>,
+    /// The time zone of the schedule, as IANA names it.
+    pub timezone: String,
+    /// A folder whose complete dumps and data directories are imported.
+    pub incoming: Option<PathBuf>,
+}
+
+/// The source of a refresh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefreshSource {
+    /// A running server.
+    Server {
+        /// Its URL.
+        url: SourceUrl,
+        /// How it is copied.
+        method: RefreshMethod,
+        /// The file with its password.
+        passfile: Option<PathBuf>,
+        /// The tables that a dump leaves out, as pg_dump's `--exclude-table`.
+        exclude_table: Vec<String>,
+        /// The tables of which a dump has no rows, as pg_dump's `--exclude-table-data`.
+        exclude_table_data: Vec<String>,
+    },
+    /// A program and its arguments, whose standard output is a dump.
+    Command(Vec<String>),
+}
+
+/// How a running server is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshMethod {
+    /// All its files, by pg_basebackup.
+    Physical,
+    /// One database, by pg_dump.
+    Logical,
+}
+
+/// When a refresh begins by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefreshSchedule {
+    /// At the times of a cron expression.
+    Cron(String),
+    /// So long after the last one began.
+    Every(Duration),
+}
+
+impl Value for RefreshMethod {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        word(
+            value,
+            &[("physical", Self::Physical), ("logical", Self::Logical)],
+        )
+    }
+
+    fn show(&self) -> String {
+        quoted(match self {
+            Self::Physical => "physical",
+            Self::Logical => "logical",
+        })
+    }
+}
+
+pub(super) fn read(mut section: Section, report: &mut Report) -> Option<RefreshConfig> {
+    let source = source(&mut section, report);
+    let schedule = schedule(&mut section, report);
+    let timezone = section.get("timezone", "UTC".to_owned(), report);
+    let incoming: Option<PathBuf> = section.optional("incoming", report);
+    let key = section.path().to_owned();
+    section.close(report);
+    let source = source.ok()?;
+    if source.is_none() && incoming.is_none() {
+        report.fault(key, "has neither a source nor an incoming folder");
+        return None;
+    }
+    if source.is_none() && schedule.is_some() {
+        report.fault(key, "has a schedule, but no source");
+        return None;
+    }
+    Some(RefreshConfig {
+        source,
+        schedule,
+        timezone,
+        incoming,
+    })
+}
+
+/// The keys of the source. An error was reported.
+fn source(section: &mut Section, report: &mut Report) -> Result<Option<RefreshSource>, ()> {
+    let faults = report.faults.len();
+    let command = section.is_section("source");
+    let source = match command {
+        true => command_of(section, report).map(RefreshSource::Command),
+        false => {
+            let url: Option<SourceUrl> = section.optional("source", report);
+            url.map(|url| server(url, section, report))
+        }
+    };
+    if !matches!(source, Some(RefreshSource::Server { .. })) {
+        for name in ["method", "passfile", "exclude_table", "exclude_table_data"] {
+            if section.take(name).is_some() && report.faults.len() == faults {
+                report.fault(section.key(name), "is for a source that is a URL");
+            }
+        }
+    }
+    match report.faults.len() == faults {
+        true => Ok(source),
+        false => Err(()),
+    }
+}
+
+fn server(url: SourceUrl, section: &mut Section, report: &mut Report) -> RefreshSource {
+    let method = section.get("method", RefreshMethod::Physical, report);
+    let passfile = section.optional("passfile", report);
+    let mut patterns = |name| -> Vec<String> {
+        if method == RefreshMethod::Physical && section.sets(name) {
+            report.fault(section.key(name), "needs method = \"logical\"");
+        }
+        section.optional(name, report).unwrap_or_default()
+    };
+    let exclude_table = patterns("exclude_table");
+    let exclude_table_data = patterns("exclude_table_data");
+    RefreshSource::Server {
+        url,
+        method,
+        passfile,
+        exclude_table,
+        exclude_table_data,
+    }
+}
+
+fn command_of(section: &mut Section, report: &mut Report) -> Option<Vec<String>> {
+    let mut parts = section.section("source", report);
+    let key = parts.key("command");
+    let value = parts.take("command");
+    parts.close(report);
+    let Some(value) = value else {
+        report.fault(key, "is missing");
+        return None;
+    };
+    if !value.is_array() {
+        let message = format!(
+            "is {}, but must be a list of a program and its arguments",
+            kind(&value)
+        );
+        report.fault(key, message);
+        return None;
+    }
+    match Vec::<String>::read(&value) {
+        Ok(command) if command.is_empty() => report.fault(key, "is empty"),
+        Ok(command) if !command[0].starts_with('/') => {
+            report.fault(key, "must begin with the absolute path of a program");
+        }
+        Ok(command) => {
+            // Its arguments may be secrets.
+            report.setting(&key, quoted(format!("{} …", command[0])), Origin::File);
+            return Some(command);
+        }
+        Err(message) => report.fault(key, message),
+    }
+    None
+}
+
+fn schedule(section: &mut Section, report: &mut Report) -> Option<RefreshSchedule> {
+    let cron: Option<String> = section.optional("schedule", report);
+    let every: Option<Duration> = section.optional("every", report);
+    if cron.is_some() && every.is_some() {
+        report.fault(section.key("every"), "cannot be set beside schedule");
+    }
+    if every.is_some_and(|every| every < EVERY_MIN) {
+        report.fault(section.key("every"), "is less than 1m");
+    }
+    let cron = cron.map(RefreshSchedule::Cron);
+    cron.or(every.map(RefreshSchedule::Every))
+}

@@ -1,0 +1,168 @@
+//! A physical copy of a running server: a base backup with all the WAL that it needs, recovered and stopped cleanly.
+//!
+//! What follows is the import of a data directory, with the same checks and the same choice of settings.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::data_dir::DataDir;
+use super::refusal::no_programs;
+use super::server::{Client, SourceServer};
+use crate::fsutil::beneath::{Directory, TreeError};
+use crate::import::context::Context;
+use crate::import::copy::make_dir;
+use crate::import::error::{ImportError, tree_error};
+use crate::import::major::check_installed;
+use crate::import::progress::Step;
+
+/// The directory of the backup in the staging directory.
+const DIRECTORY: &str = "backup";
+/// The data directory in it; its tablespaces are beside.
+const DATA: &str = "data";
+/// They would make the copy follow the source, or recover to another moment than that of the backup.
+const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
+/// Settings of the source by ALTER SYSTEM, which a server reads whatever its configuration is.
+const AUTO_CONF: &str = "postgresql.auto.conf";
+/// The most that is read of it.
+const AUTO_CONF_BYTES_MAX: u64 = 16 << 20;
+/// Where the source's tablespaces are, but for those inside its data directory.
+const TABLESPACES: &str = "SELECT pg_catalog.pg_tablespace_location(oid) FROM pg_catalog.pg_tablespace \
+                           WHERE pg_catalog.pg_tablespace_location(oid) LIKE '/%' ORDER BY oid";
+
+/// A physical copy, recovered.
+pub(in crate::import) struct BaseBackup {
+    pub(super) data_dir: DataDir,
+    /// The moment of its data.
+    pub(super) taken_at: Timestamp,
+    directory: PathBuf,
+}
+
+impl BaseBackup {
+    /// Copies a running server.
+    pub(super) async fn take(
+        context: &Context,
+        server: &SourceServer,
+    ) -> Result<Self, ImportError> {
+        let client = Client::open(context, server).await?;
+        let info = client.inspect_for_backup().await?;
+        check_installed(context, info.major)
+            .await
+            .map_err(|error| {
+                let hint = error.hint.unwrap_or_default();
+                no_programs(&server.name, info.major, &error.message, &hint)
+            })?;
+        let directory = context.staging.path().join(DIRECTORY);
+        let data = directory.join(DATA);
+        let (to, owner) = (directory.clone(), context.host().data_owner());
+        context
+            .run_blocking(move || make_dir(&to, 0o700, owner))
+            .await?;
+        let tablespaces = tablespaces(context, &client, server).await;
+        context.progress.begin(Step::Backup).await;
+        let args = arguments(&client, &directory, info.major, &tablespaces);
+        let mut run = client.program(info.major, "pg_basebackup", args);
+        run.binds.push(directory.clone());
+        let output = context.host().run_program(&run).await?;
+        client.check(&output)?;
+        let taken_at = Timestamp::now();
+        context.progress.begin(Step::Recover).await;
+        recover(context, &data, info.major, info.max_prepared_transactions).await?;
+        Ok(Self {
+            data_dir: DataDir::open(context, data).await?,
+            taken_at,
+            directory,
+        })
+    }
+
+    /// Its directory, which is not needed once it was loaded.
+    pub(super) fn directory(&self) -> PathBuf {
+        self.directory.clone()
+    }
+}
+
+/// The tablespaces of the source; none where its role may not connect to a database.
+async fn tablespaces(context: &Context, client: &Client<'_>, server: &SourceServer) -> Vec<String> {
+    let own = server.url.database();
+    let database = own.as_deref().unwrap_or(&context.request.settings.database);
+    match client.ask(&client.url(database, &[]), &[TABLESPACES]).await {
+        Ok(answer) => answer.lines().map(str::to_owned).collect(),
+        Err(error) => {
+            let id = &context.request.id;
+            tracing::info!(%id, %error, "the source does not tell of its tablespaces, so it must have none");
+            Vec::new()
+        }
+    }
+}
+
+fn arguments(
+    client: &Client<'_>,
+    directory: &Path,
+    major: u16,
+    tablespaces: &[String],
+) -> Vec<String> {
+    let mut args = vec![
+        format!("--dbname={}", client.url("replication", &[])),
+        format!("--pgdata={}", directory.join(DATA).display()),
+        "--format=plain".to_owned(),
+        "--wal-method=stream".to_owned(),
+        "--checkpoint=fast".to_owned(),
+        "--no-password".to_owned(),
+        // The snapshot is made durable as a whole.
+        "--no-sync".to_owned(),
+        "--label=multidb".to_owned(),
+    ];
+    if major >= 13 {
+        args.push("--no-manifest".to_owned());
+    }
+    for (number, from) in tablespaces.iter().enumerate() {
+        let to = directory.join(format!("tablespace-{number}"));
+        let to = to.display().to_string();
+        let [from, to] = [from, &to].map(|path| path.replace('=', "\\="));
+        args.push(format!("--tablespace-mapping={from}={to}"));
+    }
+    args
+}
+
+/// Replays the WAL of the backup by a server that then stops cleanly. What the source's settings would make it do is
+/// out of its way meanwhile.
+async fn recover(
+    context: &Context,
+    data: &Path,
+    postgres_major: u16,
+    prepared: u32,
+) -> Result<(), ImportError> {
+    let path = data.to_owned();
+    let source = context.source_path().to_owned();
+    let taken = move || take_settings(&path).map_err(|error| tree_error(&source, &path, error));
+    let auto_conf = context.run_blocking(taken).await?;
+    let server = context
+        .start_server_on(data.to_owned(), postgres_major, prepared)
+        .await?;
+    server.stop().await?;
+    let Some(auto_conf) = auto_conf else {
+        return Ok(());
+    };
+    let path = data.to_owned();
+    let source = context.source_path().to_owned();
+    let put_back = move || {
+        let replaced = Directory::open(&path)
+            .and_then(|directory| directory.replace(OsStr::new(AUTO_CONF), &auto_conf));
+        replaced.map_err(|error| tree_error(&source, &path, error))
+    };
+    context.run_blocking(put_back).await
+}
+
+/// Removes the signals, and empties the settings of ALTER SYSTEM, which it returns.
+fn take_settings(data: &Path) -> Result<Option<Vec<u8>>, TreeError> {
+    let directory = Directory::open(data)?;
+    for signal in SIGNALS {
+        directory.remove(OsStr::new(signal))?;
+    }
+    let auto_conf = directory.read(AUTO_CONF, AUTO_CONF_BYTES_MAX)?;
+    if auto_conf.is_some() {
+        directory.replace(OsStr::new(AUTO_CONF), b"")?;
+    }
+    Ok(auto_conf)
+}
