@@ -25,6 +25,7 @@ mod postmaster;
 pub mod process;
 pub mod readiness;
 mod run_dir;
+mod scratch;
 pub mod server_processes;
 pub mod settings;
 pub mod version;

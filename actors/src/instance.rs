@@ -36,7 +36,7 @@ mod shared;
 mod status;
 
 pub use self::expiring::{Expire, ExpiryAnswer};
-pub use self::leases::{Lease, RunLeases};
+pub use self::leases::{Beginning, Lease, RunLeases};
 pub use self::messages::{Attach, Control, SetPin, SlotWanted};
 pub use self::origin::{Found, Origin, origin};
 pub use self::shared::SharedState;
@@ -94,6 +94,10 @@ pub struct InstanceActor {
     pending_commands: PendingCommands,
     /// The start in progress, which a stop cancels.
     start: Option<SpawnHandle>,
+    /// The clone since the last start, and how long it took.
+    cloned: Option<(CloneReason, Duration)>,
+    /// How the run began, until its first clients are told.
+    beginning: Option<Beginning>,
     /// Whether the start in progress waits for a slot.
     waits_for_slot: bool,
     /// The look for Postgres in progress, or the delay before it.
@@ -176,6 +180,8 @@ impl InstanceActor {
                 waiters: Vec::new(),
                 pending_commands: PendingCommands::default(),
                 start: None,
+                cloned: None,
+                beginning: None,
                 waits_for_slot: false,
                 look: None,
                 look_failures: 0,
@@ -263,13 +269,15 @@ impl InstanceActor {
             ctx.cancel_future(idle);
         }
         let waiters = std::mem::take(&mut self.waiters);
+        let beginning = self.beginning.take();
         let Some(run) = &self.run else {
             tracing::error!(instance = %self.record.name, "a run without its postgres");
             return;
         };
         let mut served = 0;
         for waiter in waiters {
-            let lease = run.leases.lease(run.endpoint.clone(), &self.record);
+            let mut lease = run.leases.lease(run.endpoint.clone(), &self.record);
+            lease.beginning = beginning;
             // A client that is gone drops the lease, and its end is counted like any other.
             let _gone = waiter.send(Ok(lease));
             served += 1;

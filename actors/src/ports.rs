@@ -184,6 +184,12 @@ pub enum CloneError {
         #[serde(skip)]
         message: String,
     },
+    /// The snapshot is not there any more.
+    #[error("snapshot \"{snapshot}\" is gone")]
+    SnapshotGone {
+        /// The snapshot.
+        snapshot: String,
+    },
     /// Any other error.
     #[error("{message}")]
     #[serde(rename = "clone_failed")]
@@ -204,6 +210,7 @@ impl CloneError {
         match self {
             Self::NoSpace { .. } => "no_disk_space",
             Self::SnapshotDamaged { .. } => "snapshot_damaged",
+            Self::SnapshotGone { .. } => "snapshot_gone",
             Self::Failed { .. } => "clone_failed",
             Self::Disk(error) => error.fault.code(),
         }

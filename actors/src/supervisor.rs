@@ -334,9 +334,12 @@ impl Supervisor {
             Ok(choice) => {
                 // A mistyped revision creates nothing, so it does not count.
                 self.creations.note(&creation.user);
+                let now = self.deps.clock.now().wall;
+                let age = now.duration_since(choice.snapshot.taken_at);
                 let created = Created {
                     unconfirmed: choice.unconfirmed,
                     taken_at: choice.snapshot.taken_at,
+                    age: Duration::try_from(age).unwrap_or_default(),
                     taken_at_origin: choice.snapshot.taken_at_origin,
                 };
                 self.create(creation, choice, ctx);

@@ -125,6 +125,12 @@ impl TreeCloner {
         let id = record.snapshot.as_str();
         let directory = self.layout.snapshot(&record.snapshot);
         let snapshot: SnapshotRecord = match manifest::read(&directory) {
+            // Trusted path: only multidb can write the directory of the snapshots.
+            Err(error) if error.is_missing() && !self.exists(&directory)? => {
+                return Err(CloneError::SnapshotGone {
+                    snapshot: id.to_owned(),
+                });
+            }
             Err(error) if error.is_missing() || error.is_damage() => {
                 return Err(damaged(id, error_chain(&error)));
             }

@@ -36,6 +36,12 @@ pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
         InstanceError::Start(StartError::Disk(error))
         | InstanceError::Clone(CloneError::Disk(error))
         | InstanceError::Storage(CloneError::Disk(error)) => error.fault.hint().to_owned(),
+        InstanceError::Clone(CloneError::SnapshotGone { .. }) => {
+            "Choose another snapshot for a new instance.".to_owned()
+        }
+        InstanceError::Renew { .. } => format!(
+            "The next connection tries again. \"multidb instance rm {instance}\" gives it up."
+        ),
         InstanceError::Clone(CloneError::SnapshotDamaged { .. }) => {
             "Import the snapshot again, or choose another one for a new instance.".to_owned()
         }
@@ -49,6 +55,7 @@ pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
             "Raise limits.max_running, or end the sessions of another instance.".to_owned()
         }
         InstanceError::Clone(CloneError::Failed { .. })
+        | InstanceError::Start(StartError::EndedUncleanly)
         | InstanceError::Storage(_)
         | InstanceError::Stopped
         | InstanceError::Deleted

@@ -3,6 +3,7 @@
 //! The host answers for the servers of its own kind alone. Those of another kind are unavailable, and so are all of them
 //! while the host does not answer.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,8 +13,11 @@ use multidb_actors::ports::{
     DiskError, FoundPostgres, FoundServers, RunningPostgres, Runtime, RuntimeError, ServerError,
     ServerId, StartError, Unavailable,
 };
-use multidb_store::{DiskFault, InstanceRecord, Layout, RuntimeKind, error_chain};
+use multidb_store::{
+    Class, DiskFault, InstanceRecord, InstanceUid, Layout, RuntimeKind, error_chain,
+};
 
+use super::scratch::{LastEnd, Scratch};
 use super::{PostgresHost, Purpose, ServerSpec, altered};
 
 /// The kinds of runtimes.
@@ -28,6 +32,7 @@ pub struct InstanceRuntime {
     layout: Layout,
     /// Whether the host did not answer when it was asked last.
     is_away: AtomicBool,
+    scratch: Arc<Scratch>,
 }
 
 impl InstanceRuntime {
@@ -35,6 +40,7 @@ impl InstanceRuntime {
     pub fn new(host: Arc<dyn PostgresHost>, layout: Layout) -> Self {
         Self {
             host,
+            scratch: Arc::new(Scratch::new(layout.clone())),
             layout,
             is_away: AtomicBool::new(false),
         }
@@ -94,6 +100,41 @@ impl InstanceRuntime {
         read.await.ok().and_then(Result::ok).unwrap_or_default()
     }
 
+    /// The settings of the record's class. Nothing starts where the last run of a scratch instance ended uncleanly.
+    async fn begin_scratch(
+        &self,
+        record: &InstanceRecord,
+    ) -> Result<Vec<(String, String)>, StartError> {
+        match record.class {
+            Class::Durable => return Ok(Vec::new()),
+            Class::Scratch => {}
+        }
+        let (scratch, uid) = (self.scratch.clone(), record.uid);
+        let begun = tokio::task::spawn_blocking(move || scratch.begin(uid)).await;
+        match begun.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(LastEnd::Clean) => Ok(Scratch::settings()),
+            Ok(LastEnd::Unclean) => Err(StartError::EndedUncleanly),
+            Err(error) => {
+                let failed = StartError::Runtime(RuntimeError {
+                    for_clients: false,
+                    message: format!("cannot note that it runs without fsync: {error}"),
+                    hint: None,
+                });
+                Err(failed.with_disk_fault())
+            }
+        }
+    }
+
+    /// Brings the data of a scratch instance that has stopped to the disk. Nobody waits for it.
+    fn end_scratch(&self, uid: InstanceUid) {
+        let scratch = self.scratch.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = scratch.end(uid) {
+                tracing::warn!(%uid, %error, "the data of a scratch instance may not be on the disk, it is cloned afresh after the next boot");
+            }
+        });
+    }
+
     /// Why a call to the host failed: it is away, or something else.
     async fn explain(&self, error: RuntimeError) -> ServerError {
         match self.check().await {
@@ -122,7 +163,7 @@ impl Runtime for InstanceRuntime {
             postgres_major: record.postgres_major,
             data_dir: self.layout.instance_data(record.uid),
             log: self.layout.instance_log(record.uid),
-            settings: Vec::new(),
+            settings: self.begin_scratch(record).await?,
         };
         let started = match self.host.start_server(&spec).await {
             Err(StartError::Runtime(error)) => Err(match self.explain(error).await {
@@ -155,7 +196,10 @@ impl Runtime for InstanceRuntime {
     async fn stop(&self, server: ServerId, timeout: Duration) -> Result<(), ServerError> {
         self.admit(server.runtime).await?;
         match self.host.stop_server(server.uid, timeout).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.end_scratch(server.uid);
+                Ok(())
+            }
             Err(error) => Err(self.explain(error).await),
         }
     }

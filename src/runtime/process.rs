@@ -25,7 +25,9 @@ mod starting;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(super) use self::identity::boot_id;
 pub use self::sandbox::Confinement;
+
 use self::server_file::ServerFile;
 use self::starting::Launch;
 use super::binaries::Binaries;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use multidb_store::{Class, InstanceName, InstanceRecord, SnapshotId, TakenAtOrigin};
 
+use crate::instance::Beginning;
 use crate::ports::Unconfirmed;
 use crate::request::Source;
 use crate::text::{self, about, quoted};
@@ -24,12 +25,43 @@ pub struct ClientNotice {
 }
 
 impl ClientNotice {
-    /// The instance was created for this session.
-    pub fn created(instance: &InstanceName, snapshot: &SnapshotId) -> Self {
+    /// The instance was created for this session, from a snapshot of this age.
+    pub fn created(instance: &InstanceName, snapshot: &SnapshotId, age: Duration) -> Self {
         Self {
-            message: format!("created instance \"{instance}\" from snapshot \"{snapshot}\""),
+            message: format!(
+                "created instance \"{instance}\" from snapshot \"{snapshot}\", taken {} ago",
+                about(age)
+            ),
             detail: None,
             hint: None,
+        }
+    }
+
+    /// How long that took.
+    pub fn took(self, beginning: Beginning) -> Self {
+        let start = beginning.start.as_millis();
+        let took = match beginning.clone {
+            Some(clone) => format!("clone {} ms, start {start} ms", clone.as_millis()),
+            None => format!("start {start} ms"),
+        };
+        Self {
+            message: format!("{} ({took})", self.message),
+            ..self
+        }
+    }
+
+    /// The scratch instance was cloned afresh.
+    pub fn renewed(record: &InstanceRecord) -> Self {
+        Self {
+            message: format!(
+                "scratch instance \"{}\" ended uncleanly and was cloned afresh from snapshot \"{}\"",
+                record.name, record.snapshot
+            ),
+            detail: Some("It runs without fsync. What was written to it is lost.".to_owned()),
+            hint: Some(
+                "Use another instance name without \"class:scratch\" for what has to survive a crash."
+                    .to_owned(),
+            ),
         }
     }
 

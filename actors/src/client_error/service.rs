@@ -1,6 +1,8 @@
 //! Errors of an instance: its clone, its start, its stop.
 
-use multidb_store::{DiskFault, InstanceName};
+use std::time::Duration;
+
+use multidb_store::{DiskFault, InstanceName, SnapshotId};
 
 use super::ClientError;
 use crate::instance::InstanceError;
@@ -58,6 +60,10 @@ impl ClientError {
                 log,
                 altered,
             }) => not_started().because_of_exit(instance, status, log, altered),
+            InstanceError::Start(StartError::EndedUncleanly) => not_started()
+                .detail("Its last run ended uncleanly, without fsync.")
+                .hint("Try again in a moment."),
+            InstanceError::Renew { snapshot, error } => of_renewal(instance, snapshot, error),
             InstanceError::Start(StartError::Runtime(error)) => not_started().lacking(error),
             InstanceError::Start(StartError::Disk(error)) => not_started().because_of_disk(error),
             InstanceError::Start(StartError::Unavailable(unavailable))
@@ -80,15 +86,7 @@ impl ClientError {
                 text::duration(*limit)
             ))
             .hint("Try again in a moment."),
-            InstanceError::NoSlot { max, waited } => Self::new(
-                sqlstate::TOO_MANY_CONNECTIONS,
-                format!("too many running instances to start \"{instance}\""),
-            )
-            .detail(format!(
-                "All {max} that limits.max_running allows are in use, and none became free within {}.",
-                text::duration(*waited)
-            ))
-            .hint("Try again later, or end the sessions of another instance."),
+            InstanceError::NoSlot { max, waited } => no_slot(instance, *max, *waited),
             InstanceError::Stop(_) => not_started()
                 .detail("The previous server could not be stopped; retrying.")
                 .hint("Try again in a moment."),
@@ -195,6 +193,12 @@ fn of_clone(instance: &InstanceName, error: &CloneError) -> ClientError {
             format!("snapshot \"{snapshot}\" is damaged"),
         )
         .hint("Choose another snapshot, or import this one again."),
+        CloneError::SnapshotGone { snapshot } => ClientError::new(
+            sqlstate::SYSTEM_ERROR,
+            format!("could not create instance \"{instance}\""),
+        )
+        .detail(format!("Snapshot \"{snapshot}\" is gone."))
+        .hint("Choose another snapshot, or import this one again."),
         CloneError::Failed { .. } => ClientError::new(
             sqlstate::SYSTEM_ERROR,
             format!("could not create instance \"{instance}\""),
@@ -204,6 +208,40 @@ fn of_clone(instance: &InstanceName, error: &CloneError) -> ClientError {
             error,
         ),
     }
+}
+
+/// The error for an instance that no slot became free for.
+fn no_slot(instance: &InstanceName, max: usize, waited: Duration) -> ClientError {
+    ClientError::new(
+        sqlstate::TOO_MANY_CONNECTIONS,
+        format!("too many running instances to start \"{instance}\""),
+    )
+    .detail(format!(
+        "All {max} that limits.max_running allows are in use, and none became free within {}.",
+        text::duration(waited)
+    ))
+    .hint("Try again later, or end the sessions of another instance.")
+}
+
+/// The error for a scratch instance without a fresh clone.
+fn of_renewal(instance: &InstanceName, snapshot: &SnapshotId, error: &CloneError) -> ClientError {
+    let cause = match error {
+        CloneError::SnapshotGone { .. } => "that snapshot is gone".to_owned(),
+        CloneError::SnapshotDamaged { .. } => "that snapshot is damaged".to_owned(),
+        CloneError::NoSpace { .. } => error.to_string(),
+        CloneError::Disk(disk) => disk.fault.to_string(),
+        CloneError::Failed { .. } => "the log of multidb has the cause".to_owned(),
+    };
+    ClientError::new(
+        sqlstate::SYSTEM_ERROR,
+        format!("the data of scratch instance \"{instance}\" is lost"),
+    )
+    .detail(format!(
+        "It ran without fsync and ended uncleanly, and it could not be cloned afresh from snapshot \"{snapshot}\": {cause}."
+    ))
+    .hint(format!(
+        "The next connection tries again. To give it up, run \"multidb instance rm {instance}\" and create it from another snapshot."
+    ))
 }
 
 fn exit_detail(status: &str, log: &[String], altered: &[String]) -> String {

@@ -9,10 +9,11 @@ use multidb_store::{InstanceName, ProjectName, RuntimeKind, SnapshotId, TakenAtO
 use super::*;
 use crate::auth::{AuthenticationError, DenyReason, ScramError};
 use crate::connection::{RefusalReason, TerminationReason};
-use crate::instance::InstanceError;
+use crate::instance::{Beginning, InstanceError};
 use crate::ports::{CloneError, DiskError, RuntimeError, StartError, Unavailable, Unconfirmed};
 use crate::request::{self, Source};
 use crate::supervisor::AcquireError;
+use crate::testing;
 use crate::wire::{BackendMessage, WireError, decode_backend, decode_startup};
 
 mod choices;
@@ -202,6 +203,9 @@ fn clones() -> Vec<CloneError> {
             snapshot: "monday".into(),
             message: "/secret is missing".into(),
         },
+        CloneError::SnapshotGone {
+            snapshot: "monday".into(),
+        },
         CloneError::Failed {
             message: "cannot write /secret".into(),
         },
@@ -212,6 +216,24 @@ fn clones() -> Vec<CloneError> {
 
 fn disk(fault: &str) -> DiskError {
     DiskError::in_text(&format!("cannot write /secret: {fault}")).unwrap()
+}
+
+fn scratch() -> Vec<InstanceError> {
+    vec![
+        InstanceError::Start(StartError::EndedUncleanly),
+        InstanceError::Renew {
+            snapshot: snapshot("monday"),
+            error: CloneError::SnapshotGone {
+                snapshot: "monday".into(),
+            },
+        },
+        InstanceError::Renew {
+            snapshot: snapshot("monday"),
+            error: CloneError::Failed {
+                message: "cannot write /secret".into(),
+            },
+        },
+    ]
 }
 
 fn instances() -> Vec<RefusalReason> {
@@ -274,7 +296,10 @@ fn instances() -> Vec<RefusalReason> {
         InstanceError::Storage(failed()),
         InstanceError::Delete(failed()),
     ];
-    let clones = clones().into_iter().map(InstanceError::Clone);
+    let clones = clones()
+        .into_iter()
+        .map(InstanceError::Clone)
+        .chain(scratch());
     clones
         .chain(others)
         .map(|error| RefusalReason::Instance {
@@ -365,6 +390,14 @@ fn messages_follow_postgres_style() {
     }
 }
 
+fn created() -> ClientNotice {
+    ClientNotice::created(
+        &instance(),
+        &snapshot("monday"),
+        Duration::from_secs(9 * 3600),
+    )
+}
+
 #[test]
 fn an_error_reaches_the_client_whole() {
     for (_, error) in all() {
@@ -390,7 +423,7 @@ fn as_of_a_date() -> Source {
 
 fn guessed(origin: TakenAtOrigin) -> ClientNotice {
     let taken_at = Timestamp::constant(1_767_582_000, 0);
-    let notice = ClientNotice::created(&instance(), &snapshot("monday"));
+    let notice = created();
     notice.of_guessed_time(&snapshot("monday"), taken_at, origin)
 }
 
@@ -398,20 +431,22 @@ fn guessed(origin: TakenAtOrigin) -> ClientNotice {
 fn every_notice() {
     let source = Source::GitRef("main".into());
     let notices = [
-        ClientNotice::created(&instance(), &snapshot("monday")),
-        ClientNotice::created(&instance(), &snapshot("monday")).unconfirmed(
+        created(),
+        created().took(Beginning {
+            clone: Some(Duration::from_micros(63_400)),
+            start: Duration::from_millis(71),
+            renewed: false,
+        }),
+        ClientNotice::renewed(&testing::record("testdb", 1, multidb_store::Phase::Ready)),
+        created().unconfirmed(
             "main",
             &"a".repeat(40),
             Unconfirmed {
                 age: Some(Duration::from_secs(7_300)),
             },
         ),
-        ClientNotice::created(&instance(), &snapshot("monday")).unconfirmed(
-            "main",
-            &"a".repeat(40),
-            Unconfirmed { age: None },
-        ),
-        ClientNotice::created(&instance(), &snapshot("monday")).of_date(&as_of_a_date()),
+        created().unconfirmed("main", &"a".repeat(40), Unconfirmed { age: None }),
+        created().of_date(&as_of_a_date()),
         guessed(TakenAtOrigin::Known),
         guessed(TakenAtOrigin::AssumedZone),
         guessed(TakenAtOrigin::FileTime).of_date(&as_of_a_date()),

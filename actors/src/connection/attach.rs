@@ -50,10 +50,22 @@ pub(super) async fn attach(
             Ok(lease) => {
                 let notice = tokio::time::timeout(NOTICE_TIMEOUT, notice).await;
                 let notice = notice.ok().and_then(Result::ok).flatten();
+                let renewed = lease.beginning.is_some_and(|beginning| beginning.renewed);
+                let renewed = renewed.then(|| ClientNotice::renewed(&acquired.record));
+                let notice = match lease.beginning {
+                    Some(beginning) if acquired.created.is_some() => {
+                        notice.map(|notice| notice.took(beginning))
+                    }
+                    _ => notice,
+                };
                 return Ok(Attached {
                     acquired,
                     lease,
-                    notices: notice.into_iter().chain(of_lifetime).collect(),
+                    notices: notice
+                        .into_iter()
+                        .chain(of_lifetime)
+                        .chain(renewed)
+                        .collect(),
                 });
             }
             // The Supervisor answers when the actor is rebuilt.
@@ -107,7 +119,7 @@ async fn notice(
 ) -> Option<ClientNotice> {
     let record = &acquired.record;
     if let Some(created) = acquired.created {
-        let notice = ClientNotice::created(&record.name, &record.snapshot);
+        let notice = ClientNotice::created(&record.name, &record.snapshot, created.age);
         return Some(
             match (created.unconfirmed, &record.gitref, &record.commit) {
                 (Some(unconfirmed), Some(gitref), Some(commit)) => {

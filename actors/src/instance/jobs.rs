@@ -6,10 +6,11 @@ use multidb_store::recovery::{Leftover, LeftoverAction};
 use multidb_store::{InstanceRecord, Phase};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
+use super::leases::Beginning;
 use super::persistence::backoff;
 use super::*;
 use crate::awake::Awake;
-use crate::ports::{RuntimeError, ServerError, ServerId, SuperuserAccess};
+use crate::ports::{RuntimeError, ServerError, ServerId, StartError, SuperuserAccess};
 use crate::slots::{Slot, residency};
 
 /// The longest time to wait for Postgres' answer about its own work.
@@ -18,7 +19,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_RETRY_DELAY: Duration = Duration::from_secs(1);
 const STOP_RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// The result of a start: Postgres, its slot and for how long it keeps that.
+/// The result of a start: Postgres, its slot and the time that it took.
 type Started = Result<(RunningPostgres, RunLeases, Duration), InstanceError>;
 
 impl InstanceActor {
@@ -26,7 +27,7 @@ impl InstanceActor {
     pub(super) fn begin_clone(&mut self, job: Job, why: CloneReason, ctx: &mut Context<Self>) {
         let old = superseded(&self.record);
         let mut record = self.record.clone();
-        if why == CloneReason::Reset {
+        if why != CloneReason::Create {
             record.uid = crate::new_uid();
             record.epoch = self.deps.epochs.next_epoch();
             record.sequence += 1;
@@ -34,7 +35,7 @@ impl InstanceActor {
             self.deps.leftovers.add(superseded(&record));
         }
         let new = record.uid;
-        let replaces = why == CloneReason::Reset;
+        let replaces = why != CloneReason::Create;
         let clone = MakeClone { record, replaces };
         let made = self
             .shared
@@ -59,7 +60,7 @@ impl InstanceActor {
                     actor.record.last_used_at = newest.last_used_at;
                     actor.record.last_used_observed = newest.last_used_observed;
                     actor.record.marked = newest.marked;
-                    if why == CloneReason::Reset {
+                    if why != CloneReason::Create {
                         let leftovers = actor.deps.leftovers.clone();
                         leftovers.forget(new);
                         let replaced = old.uid;
@@ -67,6 +68,7 @@ impl InstanceActor {
                         actix_rt::spawn(async move { leftovers.put_aside(replaced).await });
                     }
                     actor.failure = None;
+                    actor.cloned = Some((why, report.elapsed));
                     Outcome::Done
                 }
                 Err(error) => {
@@ -75,11 +77,17 @@ impl InstanceActor {
                         error = multidb_store::error_chain(&error),
                         "clone failed"
                     );
-                    if why == CloneReason::Reset {
+                    if why != CloneReason::Create {
                         let leftovers = actor.deps.leftovers.clone();
                         actix_rt::spawn(async move { leftovers.put_aside(new).await });
                     }
-                    actor.failure = Some(InstanceError::Clone(error));
+                    actor.failure = Some(match why {
+                        CloneReason::Create | CloneReason::Reset => InstanceError::Clone(error),
+                        CloneReason::Renew => InstanceError::Renew {
+                            snapshot: actor.record.snapshot.clone(),
+                            error,
+                        },
+                    });
                     Outcome::Failed
                 }
             };
@@ -175,9 +183,7 @@ impl InstanceActor {
                 (deps.runtime.start(&record).await, began.elapsed())
             });
             match tokio::time::timeout(limit, start).await {
-                Ok((Ok(postgres), elapsed)) => {
-                    Ok((postgres, RunLeases::new(slot), residency(elapsed)))
-                }
+                Ok((Ok(postgres), elapsed)) => Ok((postgres, RunLeases::new(slot), elapsed)),
                 Ok((Err(error), _)) => Err(error.into()),
                 Err(_) => Err(InstanceError::StartTimeout { limit }),
             }
@@ -191,11 +197,21 @@ impl InstanceActor {
     fn note_started(&mut self, job: Job, started: Started, ctx: &mut Context<Self>) {
         self.start = None;
         let outcome = match started {
-            Ok((postgres, leases, residency)) => {
+            Ok((postgres, leases, elapsed)) => {
                 self.failure = None;
-                let resident_until = Instant::now() + residency;
+                self.beginning = Some(Beginning::new(self.cloned.take(), elapsed));
+                let resident_until = Instant::now() + residency(elapsed);
                 self.take_run(job, postgres, leases, resident_until, ctx);
                 ServerOutcome::Done
+            }
+            Err(InstanceError::Start(StartError::EndedUncleanly)) => {
+                tracing::warn!(
+                    instance = %self.record.name,
+                    uid = %self.record.uid,
+                    snapshot = %self.record.snapshot,
+                    "scratch instance ended uncleanly, and is cloned afresh"
+                );
+                return self.apply(Event::EndedUncleanly { job }, ctx);
             }
             Err(error) => {
                 self.log_start_failure(&error);

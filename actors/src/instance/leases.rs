@@ -4,11 +4,12 @@
 //! stay counted and the slot stays taken.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use multidb_store::{InstanceRecord, InstanceUid};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::instance::lifecycle::Job;
+use crate::instance::lifecycle::{CloneReason, Job};
 use crate::ports::{Endpoint, SuperuserAccess};
 use crate::slots::Slot;
 
@@ -56,6 +57,7 @@ impl RunLeases {
         Lease {
             server: SuperuserAccess::new(endpoint, record),
             uid: record.uid,
+            beginning: None,
             _end: LeaseEnd(self.clone()),
         }
     }
@@ -72,6 +74,28 @@ impl RunLeases {
     }
 }
 
+/// How a run began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning {
+    /// How long its clone took, if it is the first run on it.
+    pub clone: Option<Duration>,
+    /// How long Postgres took to start.
+    pub start: Duration,
+    /// Whether the clone took the place of data that ended uncleanly.
+    pub renewed: bool,
+}
+
+impl Beginning {
+    /// The beginning of a run on a clone that was made since the last one, if any.
+    pub(super) fn new(cloned: Option<(CloneReason, Duration)>, start: Duration) -> Self {
+        Self {
+            clone: cloned.map(|(_, elapsed)| elapsed),
+            start,
+            renewed: matches!(cloned, Some((CloneReason::Renew, _))),
+        }
+    }
+}
+
 /// A session's hold on a running instance. Dropping it tells the instance that the session ended.
 #[derive(Debug)]
 pub struct Lease {
@@ -79,6 +103,8 @@ pub struct Lease {
     pub server: SuperuserAccess,
     /// The clone that it runs on.
     pub uid: InstanceUid,
+    /// How the run began, if the client waited for that.
+    pub beginning: Option<Beginning>,
     _end: LeaseEnd,
 }
 

@@ -28,6 +28,7 @@
 //!   data before it succeeds, since Postgres may still run on it.
 //! - **Failed**: the last start or deletion failed. As with `Stopped`, the next client starts it. The command `recover`
 //!   looks for its server first, as for an unavailable one, and leaves it stopped or running.
+//!   A scratch instance that ended uncleanly goes from `Starting` by `Stopping` to `Cloning`, and starts again.
 //! - **Unavailable**: the runtime is away, so Postgres may run or not. It is looked for again and again, and at once
 //!   for a client or a command; before it is found, or known not to run, nothing is done to the data. A command that
 //!   fails with that is not carried out later.
@@ -48,6 +49,7 @@ use crate::awake::Awake;
 
 mod commands;
 mod model;
+mod renewal;
 mod state_name;
 
 pub use self::model::{
@@ -176,6 +178,7 @@ impl Lifecycle {
             Event::SessionEnded { run } => self.session_ended(run),
             Event::CloneDone { job, outcome } => self.clone_done(job, outcome),
             Event::StartDone { job, outcome } => self.start_done(job, outcome),
+            Event::EndedUncleanly { job } => self.ended_uncleanly(job),
             Event::StopDone { job, outcome } => self.stop_done(job, outcome),
             Event::Looked { job, found } => self.looked(job, found),
             Event::DeleteDone { job, outcome } => self.delete_done(job, outcome),
@@ -267,7 +270,10 @@ impl Lifecycle {
             }
             // No server was ever started on it.
             (_, CloneReason::Create, AfterClone::Delete) => self.delete(),
-            (_, CloneReason::Reset, AfterClone::Delete) => self.stop(AfterStop::Delete),
+            (_, CloneReason::Reset | CloneReason::Renew, AfterClone::Delete) => {
+                self.stop(AfterStop::Delete)
+            }
+            (Outcome::Failed, CloneReason::Renew, AfterClone::Stopped) => self.renewal_failed(),
             // After a failed reset the old data serves the waiting clients.
             (Outcome::Done, _, AfterClone::Stopped)
             | (Outcome::Failed, CloneReason::Reset, AfterClone::Stopped) => {
@@ -307,7 +313,8 @@ impl Lifecycle {
                     effects
                 }
                 (ServerOutcome::Done, AfterStop::Stopped) => self.start_if_clients_wait(),
-                (ServerOutcome::Done, AfterStop::Reset) => self.begin_reset(),
+                (ServerOutcome::Done, AfterStop::Reset) => self.begin_clone(CloneReason::Reset),
+                (ServerOutcome::Done, AfterStop::Renew) => self.begin_clone(CloneReason::Renew),
                 (ServerOutcome::Done, AfterStop::Delete) => self.delete(),
             },
             _ => Vec::new(),
@@ -447,17 +454,6 @@ impl Lifecycle {
         let job = self.next_job();
         self.state = State::Deleting { job };
         vec![Effect::Delete(job)]
-    }
-
-    fn begin_reset(&mut self) -> Vec<Effect> {
-        let job = self.next_job();
-        let why = CloneReason::Reset;
-        self.state = State::Cloning {
-            job,
-            why,
-            then: AfterClone::Stopped,
-        };
-        vec![Effect::Clone(job, why)]
     }
 
     fn start_if_clients_wait(&mut self) -> Vec<Effect> {

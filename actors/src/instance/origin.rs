@@ -108,9 +108,11 @@ mod tests {
             Origin::Adopt(..) => "adopt",
             Origin::Stop(AfterStop::Stopped) => "stop",
             Origin::Stop(AfterStop::Reset) => "stop, reset",
+            Origin::Stop(AfterStop::Renew) => "stop, renew",
             Origin::Stop(AfterStop::Delete) => "stop, delete",
             Origin::Unavailable(AfterStop::Stopped, _) => "unavailable",
             Origin::Unavailable(AfterStop::Reset, _) => "unavailable, reset",
+            Origin::Unavailable(AfterStop::Renew, _) => "unavailable, renew",
             Origin::Unavailable(AfterStop::Delete, _) => "unavailable, delete",
         }
     }

@@ -253,7 +253,10 @@ impl RecordWriter {
         };
         // The job has written another record, or may have, which does not count.
         match (job, outcome) {
-            (LockedJob::Delete(_) | LockedJob::Clone(_, CloneReason::Reset), Outcome::Failed) => {
+            (
+                LockedJob::Delete(_) | LockedJob::Clone(_, CloneReason::Reset | CloneReason::Renew),
+                Outcome::Failed,
+            ) => {
                 self.add(Copies::Database);
             }
             (LockedJob::Delete(_) | LockedJob::Clone(..), _) => {}

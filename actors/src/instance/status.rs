@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use multidb_store::InstanceRecord;
+use multidb_store::{InstanceRecord, SnapshotId};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -104,6 +104,19 @@ pub enum InstanceError {
         #[serde(skip)]
         CloneError,
     ),
+    /// It ended uncleanly without fsync, and no fresh clone could be made in its place.
+    #[error(
+        "it ended uncleanly without fsync, and was not cloned afresh from snapshot \"{snapshot}\""
+    )]
+    #[serde(rename = "not_renewed")]
+    Renew {
+        /// Its snapshot.
+        snapshot: SnapshotId,
+        /// Why there is no clone.
+        #[source]
+        #[serde(skip)]
+        error: CloneError,
+    },
     /// Its clone could not be made.
     #[error("the clone failed")]
     #[serde(untagged)]
@@ -158,6 +171,7 @@ impl InstanceError {
             Self::Storage(_) => "storage_failed",
             Self::Delete(_) => "delete_failed",
             Self::Clone(error) => error.code(),
+            Self::Renew { .. } => "not_renewed",
             Self::Start(error) => error.code(),
             Self::Unavailable(unavailable) => unavailable.code(),
         }

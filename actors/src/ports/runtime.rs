@@ -149,6 +149,9 @@ pub enum StartError {
         /// The settings that ALTER SYSTEM made in its instance, as lines of their file.
         altered: Vec<String>,
     },
+    /// The last run on the data ended uncleanly, without fsync. A fresh clone has to take its place.
+    #[error("the last run ended uncleanly, without fsync")]
+    EndedUncleanly,
     /// The runtime failed before Postgres ran. The serialized form leaves the cause to the log.
     #[error(transparent)]
     #[serde(rename = "start_failed")]
@@ -181,7 +184,7 @@ impl StartError {
                 })
             }
             Self::Runtime(error) => DiskError::in_text(&error.message),
-            Self::Disk(_) | Self::Unavailable(_) => None,
+            Self::Disk(_) | Self::Unavailable(_) | Self::EndedUncleanly => None,
         };
         disk.map_or(self, Self::Disk)
     }
@@ -190,6 +193,7 @@ impl StartError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Exited { .. } => "postgres_exited",
+            Self::EndedUncleanly => "ended_uncleanly",
             Self::Runtime(_) => "start_failed",
             Self::Disk(error) => error.fault.code(),
             Self::Unavailable(unavailable) => unavailable.code(),

@@ -32,6 +32,8 @@ pub struct Created {
     pub unconfirmed: Option<Unconfirmed>,
     /// When the data of its snapshot was taken.
     pub taken_at: Timestamp,
+    /// How long ago that was.
+    pub age: Duration,
     /// How that time is known.
     pub taken_at_origin: TakenAtOrigin,
 }

@@ -1,6 +1,6 @@
 //! Instances as text: a table, one of them, the result of a command.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use multidb_actors::instance::lifecycle::StateName;
 
 use crate::cli::output::printable;
@@ -96,7 +96,26 @@ pub(in crate::cli) fn list(instances: &[InstanceView], now: Timestamp) -> String
         ]
     });
     let failures = instances.iter().filter_map(failure);
-    table(columns, rows) + &failures.collect::<String>()
+    table(columns, rows) + &going_soon(instances, now) + &failures.collect::<String>()
+}
+
+/// A warning about the instances that go within a day.
+fn going_soon(instances: &[InstanceView], now: Timestamp) -> String {
+    let soon = |what: &str| {
+        format!("\n{what} within a day; a connection or \"multidb instance pin NAME\" keeps one.\n")
+    };
+    let going = instances.iter().filter(|instance| goes_soon(instance, now));
+    match going.count() {
+        0 => String::new(),
+        1 => soon("1 instance expires"),
+        number => soon(&format!("{number} instances expire")),
+    }
+}
+
+fn goes_soon(instance: &InstanceView, now: Timestamp) -> bool {
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+    let expires_at = instance.expires_at;
+    expires_at.is_some_and(|at| at.duration_since(now) <= DAY)
 }
 
 /// Why an instance has failed, and what to do about that.
@@ -124,6 +143,7 @@ fn expiry(instance: &InstanceView, now: Timestamp) -> String {
     match instance.expires_at {
         None if instance.pinned => "pinned".to_owned(),
         expires_at if instance.marked_at.is_some() => format!("{}, marked", until(expires_at, now)),
+        expires_at if goes_soon(instance, now) => format!("{}, soon", until(expires_at, now)),
         expires_at => until(expires_at, now),
     }
 }

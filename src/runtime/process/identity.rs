@@ -61,7 +61,8 @@ fn started(pid: i32) -> io::Result<u64> {
     started.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-fn boot_id() -> io::Result<String> {
+/// The boot of this machine.
+pub(in crate::runtime) fn boot_id() -> io::Result<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     Ok(id.trim().to_owned())
 }

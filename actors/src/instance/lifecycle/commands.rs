@@ -28,7 +28,7 @@ impl Lifecycle {
                 ..
             }
             | State::Stopping {
-                then: AfterStop::Stopped | AfterStop::Reset,
+                then: AfterStop::Stopped | AfterStop::Reset | AfterStop::Renew,
                 ..
             } => {
                 self.waiting += 1;
@@ -101,12 +101,12 @@ impl Lifecycle {
                 self.stop(then)
             }
             State::Unavailable { then: earlier, .. } => match earlier {
-                AfterStop::Stopped | AfterStop::Reset => self.stop(then),
+                AfterStop::Stopped | AfterStop::Reset | AfterStop::Renew => self.stop(then),
                 AfterStop::Delete => self.stop(AfterStop::Delete),
             },
             State::Stopping {
                 job,
-                then: AfterStop::Stopped | AfterStop::Reset,
+                then: AfterStop::Stopped | AfterStop::Reset | AfterStop::Renew,
             } => {
                 self.state = State::Stopping { job, then };
                 Vec::new()

@@ -76,6 +76,8 @@ pub enum CloneReason {
     Create,
     /// The instance gets fresh data. If the clone fails, it keeps the old data.
     Reset,
+    /// As a reset, since its old data must not be used: also if the clone fails.
+    Renew,
 }
 
 /// The step after a clone. A clone cannot be interrupted, so a deletion waits for it.
@@ -94,6 +96,8 @@ pub enum AfterStop {
     Stopped,
     /// Make a fresh clone.
     Reset,
+    /// Make a fresh clone in the place of data that must not be used, and start again.
+    Renew,
     /// Delete everything.
     Delete,
 }
@@ -128,6 +132,11 @@ pub enum Event {
         job: Job,
         /// Whether Postgres accepts connections.
         outcome: ServerOutcome,
+    },
+    /// A start found that the last run ended uncleanly, without fsync.
+    EndedUncleanly {
+        /// The start's job.
+        job: Job,
     },
     /// A stop ended.
     StopDone {
@@ -273,6 +282,7 @@ impl Event {
             Self::SessionEnded { .. } => "session_ended",
             Self::CloneDone { outcome, .. } => outcome.either("clone_done", "clone_failed"),
             Self::StartDone { outcome, .. } => outcome.name("start_done", "start_failed"),
+            Self::EndedUncleanly { .. } => "ended_uncleanly",
             Self::StopDone { outcome, .. } => outcome.name("stop_done", "stop_failed"),
             Self::Looked { found, .. } => found.name(),
             Self::DeleteDone { outcome, .. } => outcome.either("delete_done", "delete_failed"),

@@ -14,6 +14,8 @@ pub(super) struct Environment {
     pub(super) running: Option<Job>,
     /// Whether there is data.
     data: bool,
+    /// Whether it must not be used.
+    unclean: bool,
     /// The waiting clients, and how many of them only asked for a start.
     pub(super) waiting: usize,
     starters: usize,
@@ -37,6 +39,8 @@ pub(super) enum Step {
     Client,
     SessionEnds,
     JobEnds(Outcome),
+    /// A start finds that the last run ended uncleanly.
+    Unclean,
     /// The job's runtime is away.
     JobUnknown,
     Idle,
@@ -54,6 +58,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => Just(SessionEnds),
         8 => Just(JobEnds(Outcome::Done)),
         2 => Just(JobEnds(Outcome::Failed)),
+        1 => Just(Unclean),
         2 => Just(JobUnknown),
         3 => Just(Idle),
         2 => Just(Answer(Awake::Nothing)),
@@ -81,6 +86,7 @@ impl Environment {
             jobs: vec![effect],
             running: None,
             data: false,
+            unclean: false,
             waiting: 0,
             starters: 0,
             sessions: Vec::new(),
@@ -145,6 +151,9 @@ impl Environment {
         if self.jobs.is_empty() {
             return;
         }
+        if self.unclean && matches!(self.jobs[0], Effect::Start(_)) {
+            return self.unclean();
+        }
         match self.jobs.remove(0) {
             Effect::Clone(job, why) => {
                 assert_eq!(self.running, None, "reset under a running postgres");
@@ -152,11 +161,16 @@ impl Environment {
                     self.stopped_last || why == CloneReason::Create,
                     "reset without a look for its postgres"
                 );
-                self.data |= outcome == Outcome::Done || why == CloneReason::Reset;
+                self.data |= outcome == Outcome::Done || why != CloneReason::Create;
+                self.unclean &= outcome == Outcome::Failed;
                 self.event(Event::CloneDone { job, outcome });
             }
             Effect::Start(job) => {
                 assert!(self.data, "a start without data");
+                assert!(
+                    !self.unclean || outcome == Outcome::Failed,
+                    "unclean data is served"
+                );
                 assert_eq!(self.running, None, "a second postgres on the same data");
                 (self.was_started, self.stopped_last) = (true, false);
                 if outcome == Outcome::Done {
@@ -193,6 +207,20 @@ impl Environment {
             }
             other => unreachable!("{other:?} is no job"),
         }
+    }
+
+    /// A start does not use data that may be damaged, until there is a fresh clone.
+    fn unclean(&mut self) {
+        let Some(Effect::Start(job)) = self.jobs.first().copied() else {
+            return;
+        };
+        self.jobs.remove(0);
+        self.unclean = true;
+        let before = self.life.waiting;
+        self.event(Event::EndedUncleanly { job });
+        let more = self.life.waiting - before;
+        self.waiting += more;
+        self.starters += more;
     }
 
     /// The runtime does not answer, so what a start or a stop has done remains unknown.
@@ -276,6 +304,7 @@ impl Environment {
                 }
             }
             Step::JobEnds(outcome) => self.job_ends(outcome),
+            Step::Unclean => self.unclean(),
             Step::JobUnknown => self.job_unknown(),
             Step::Idle => {
                 if let Some(idle) = self.idle.pop() {
@@ -301,6 +330,7 @@ impl Environment {
                         job,
                         outcome: ServerOutcome::Done,
                     },
+                    Event::EndedUncleanly { job },
                     Event::StopDone {
                         job,
                         outcome: ServerOutcome::Done,
