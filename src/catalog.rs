@@ -212,6 +212,7 @@ mod tests {
             source: String::new(),
             taken_at_origin: Default::default(),
             passed_errors: multidb_store::PassedErrors::default(),
+            prepared_by: Vec::new(),
         };
         let directory = layout.snapshots().join(directory);
         fs::create_dir_all(directory.join("data")).unwrap();

@@ -15,6 +15,7 @@
 //! | `script` | the parts of a script, and the adaptation of its statements |
 //! | `server` | the server of an import |
 //! | `cluster` | superuser, databases, migrations and vacuum of the cluster on it |
+//! | `prepare` | the preparations, and the rewriting of what they changed |
 //! | `control`, `tree`, `copy`, `trim` | `pg_controldata`, and the files of data directories |
 //! | `program` | the errors of Postgres' programs |
 //!
@@ -39,6 +40,7 @@ mod copy;
 mod dump;
 mod error;
 mod major;
+mod prepare;
 mod program;
 mod progress;
 mod restore;
@@ -55,6 +57,7 @@ mod upload;
 mod workflow;
 
 pub use self::error::ImportError;
+pub use self::prepare::{Preparation, PreparationRun};
 pub use self::progress::{Progress, Step};
 pub use self::restore::{ErrorPolicy, release_programs};
 pub use self::script::ScriptError;
@@ -96,6 +99,9 @@ pub struct ProjectImport {
     pub encoding: Option<String>,
     /// The locale of the database, where a dump does not say, or says one that is not available.
     pub locale: Option<String>,
+    /// What is run on the data before it becomes a snapshot, in this order.
+    #[serde(default)]
+    pub prepare: Vec<Preparation>,
 }
 
 /// A query for the applied migrations: one column of text, a row for each.

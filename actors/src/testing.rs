@@ -280,6 +280,7 @@ pub fn snapshot(id: &str, second: i64, migrations: &[&str]) -> SnapshotRecord {
         source: String::new(),
         taken_at_origin: Default::default(),
         passed_errors: PassedErrors::default(),
+        prepared_by: Vec::new(),
     }
 }
 

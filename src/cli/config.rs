@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Invocation;
 use super::table::{Align, table};
-use crate::config::{ConfigFaults, Fault, Loaded, Origin, Setting};
+use crate::config::{ConfigFaults, Fault, Loaded, Origin, Setting, missing_files};
 use crate::daemon::convert;
 use crate::git::refused_form;
 use crate::tls::TlsError;
@@ -58,7 +58,8 @@ pub(super) fn run(command: &ConfigCommand, invocation: &Invocation) -> anyhow::R
         }
         ConfigCommand::Check => {
             let checked = loaded.and_then(with_certificate);
-            check(checked.and_then(with_repositories), invocation)
+            let checked = checked.and_then(with_repositories);
+            check(checked.and_then(with_preparations), invocation)
         }
     }
 }
@@ -106,6 +107,18 @@ fn with_repositories(mut loaded: Loaded) -> Result<Loaded, ConfigFaults> {
             RepositoryForm::Partial => loaded.warnings.push(fault),
         }
     }
+    if faults.is_empty() {
+        return Ok(loaded);
+    }
+    Err(ConfigFaults {
+        file: loaded.file,
+        faults,
+    })
+}
+
+/// Also looks for the files and programs of preparations.
+fn with_preparations(loaded: Loaded) -> Result<Loaded, ConfigFaults> {
+    let faults = missing_files(&loaded.config);
     if faults.is_empty() {
         return Ok(loaded);
     }

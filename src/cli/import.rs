@@ -187,6 +187,7 @@ async fn show(client: &AdminClient, id: &str, invocation: &Invocation) -> anyhow
     let snapshot = SnapshotView {
         applied: None,
         passed_errors: None,
+        preparations: None,
         ..imported
     };
     invocation.output.show(&snapshot, summary)

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Invocation;
+use crate::config::missing_files;
 use crate::logging::{self, LogFormat};
 
 #[derive(Debug, Args)]
@@ -29,6 +30,14 @@ pub(super) fn run(args: &ServeArgs, invocation: &Invocation) -> anyhow::Result<E
             line = warning.line,
             warning = warning.message,
             "the configuration has a questionable setting"
+        );
+    }
+    // The instances do not need them, so the daemon starts; imports of the project fail until they are there.
+    for missing in missing_files(&loaded.config) {
+        tracing::warn!(
+            key = missing.key,
+            problem = missing.message,
+            "a preparation cannot run, so imports of its project will fail: correct it before the next one"
         );
     }
     crate::daemon::serve(loaded.config)?;

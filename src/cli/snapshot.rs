@@ -125,7 +125,23 @@ pub(super) fn one(snapshot: &SnapshotView, now: Timestamp) -> String {
     for migration in snapshot.applied.iter().flatten() {
         text.push_str(&format!("  {}\n", printable(migration)));
     }
+    text.push_str(&preparations(snapshot));
     text.push_str(&passed_errors(snapshot));
+    text
+}
+
+/// What ran on its data before it could be seen.
+fn preparations(snapshot: &SnapshotView) -> String {
+    let preparations = snapshot.preparations.as_deref().unwrap_or_default();
+    if preparations.is_empty() {
+        return String::new();
+    }
+    let mut text = "prepared by:\n".to_owned();
+    for prepared in preparations {
+        let took = humantime::format_duration(Duration::from_millis(prepared.millis));
+        let name = printable(&prepared.name);
+        text.push_str(&format!("  {name} ({took}, sha256 {})\n", prepared.sha256));
+    }
     text
 }
 

@@ -229,6 +229,12 @@ fn snapshot() -> SnapshotView {
             statement: "GRANT SELECT ON TABLE public.polls TO pg_maintain".to_owned(),
             error: "role \"pg_maintain\" does not exist".to_owned(),
         }]),
+        prepared_by: vec!["5feceb66ffc86f38d952786c6d696c79".repeat(2)],
+        preparations: Some(vec![multidb_store::Prepared {
+            name: "sql /etc/multidb/mask.sql".to_owned(),
+            sha256: "5feceb66ffc86f38d952786c6d696c79".repeat(2),
+            millis: 1234,
+        }]),
     }
 }
 

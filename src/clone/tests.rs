@@ -70,6 +70,7 @@ impl Root {
             source: String::new(),
             taken_at_origin: Default::default(),
             passed_errors: multidb_store::PassedErrors::default(),
+            prepared_by: Vec::new(),
         };
         let data = self.layout.snapshot_data(&record.id);
         fs::create_dir(self.layout.snapshot(&record.id)).unwrap();

@@ -25,10 +25,31 @@ impl Lines {
             let key = full_key(path, name.get_ref());
             let before = text.get(..name.span().start).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
-            if let DeValue::Table(below) = value.get_ref() {
-                self.add(text, &key, below);
+            match value.get_ref() {
+                DeValue::Table(below) => self.add(text, &key, below),
+                // Sections of a list are numbered from 1.
+                DeValue::Array(items) => {
+                    for (number, item) in (1..).zip(items) {
+                        if let DeValue::Table(below) = item.get_ref() {
+                            self.add_item(text, &format!("{key}[{number}]"), below);
+                        }
+                    }
+                }
+                _ => {}
             }
             self.0.insert(key, line);
+        }
+    }
+
+    /// A section of a list: its own line is that of its first key.
+    fn add_item(&mut self, text: &str, key: &str, table: &DeTable<'_>) {
+        self.add(text, key, table);
+        let lines = table.keys().filter_map(|name| {
+            let key = full_key(key, name.get_ref());
+            self.0.get(&key).copied()
+        });
+        if let Some(first) = lines.min() {
+            self.0.insert(key.to_owned(), first);
         }
     }
 

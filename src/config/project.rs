@@ -11,6 +11,7 @@ use regex::Regex;
 
 use super::limits::idle_timeouts;
 use super::migrations::{CustomQuery, MigrationsQuery, Preset};
+use super::prepare::{self, Preparation};
 use super::refresh::{self, RefreshConfig};
 use super::section::{Origin, Report, Section, kind};
 use super::value::{Value, quoted, word};
@@ -38,6 +39,8 @@ pub struct Project {
     pub idle: IdleTimeouts,
     /// Where its next snapshot comes from, and when.
     pub refresh: Option<RefreshConfig>,
+    /// What is run on restored data before it becomes a snapshot, in this order.
+    pub prepare: Vec<Preparation>,
 }
 
 /// Where a revision defines its migrations, in the repository.
@@ -287,6 +290,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     let idle = idle_timeouts(&mut section, report, |_| None);
     let refresh = section.existing_section("refresh", report);
     let refresh = refresh.and_then(|section| refresh::read(section, report));
+    let prepare = prepare::read(&mut section, report);
     section.close(report);
     Some(Project {
         git: git?,
@@ -299,6 +303,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
         locale,
         idle,
         refresh,
+        prepare,
     })
 }
 

@@ -281,3 +281,48 @@ fn the_default_admin_socket_is_in_a_directory_that_the_user_can_write() {
     assert_eq!(at(false, Some("relative")), "/data/state/admin.sock");
     assert_eq!(at(false, None), "/data/state/admin.sock");
 }
+
+#[test]
+fn preparations_keep_their_order_and_their_faults_have_a_line() {
+    let project = "[project.p]\ngit = \"/git\"\nmigrations = \"django\"\ndatabase = \"d\"\n";
+    let text = format!(
+        "{project}[[project.p.prepare]]\nsql = \"/mask.sql\"\n\
+         [[project.p.prepare]]\ncommand = [\"/bin/prune\", \"-x\"]\ntimeout = \"5m\"\n"
+    );
+    let loaded = parse(&text).unwrap();
+    let project_of = |loaded: &Loaded| loaded.config.projects.values().next().cloned().unwrap();
+    let command = vec!["/bin/prune".to_owned(), "-x".to_owned()];
+    assert_eq!(
+        project_of(&loaded).prepare,
+        [
+            Preparation {
+                run: PreparationRun::Sql("/mask.sql".into()),
+                timeout: None,
+            },
+            Preparation {
+                run: PreparationRun::Command(command),
+                timeout: Some(Duration::from_secs(300)),
+            },
+        ]
+    );
+    let text = format!(
+        "{project}prepare = [{{ sql = \"mask.sql\" }}]\n[project.q]\n{}\
+         [[project.q.prepare]]\n[[project.q.prepare]]\nsql = \"/a\"\ncommand = [\"/b\"]\n\
+         [[project.q.prepare]]\ncommand = [\"prune\"]\nspeed = 3\n",
+        &project["[project.p]\n".len()..]
+    );
+    assert_eq!(
+        faults(&text),
+        "project.p.prepare[1].sql (line 5): \"mask.sql\" is not an absolute path\n\
+         project.q.prepare[1] (line 6): needs sql = \"/a/file.sql\" or command = [\"/a/program\"]\n\
+         project.q.prepare[2] (line 12): has both sql and command: one preparation does one\n\
+         project.q.prepare[3].command (line 15): \"prune\" is not an absolute path\n\
+         project.q.prepare[3].speed (line 16): is not a known key; valid keys: sql, command, timeout"
+    );
+    let single = format!("{project}[project.p.prepare]\nsql = \"/mask.sql\"\n");
+    assert_eq!(
+        faults(&single),
+        "project.p.prepare (line 5): is a section, but must be a list of sections: write \
+         [[project.p.prepare]]"
+    );
+}

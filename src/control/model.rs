@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use multidb_store::{Class, DiskFault, PassedError, ProjectName, SnapshotId};
+use multidb_store::{Class, DiskFault, PassedError, Prepared, ProjectName, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 use crate::import::ErrorPolicy;
@@ -251,6 +251,12 @@ pub struct SnapshotView {
     /// The first of them. Only when one snapshot is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passed_errors: Option<Vec<PassedError>>,
+    /// The SHA-256 of each preparation that ran on its data, in their order.
+    #[serde(default)]
+    pub prepared_by: Vec<String>,
+    /// These preparations. Only when one snapshot is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preparations: Option<Vec<Prepared>>,
 }
 
 /// The choice of a snapshot for a revision.

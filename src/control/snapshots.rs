@@ -13,7 +13,10 @@ use multidb_store::{ProjectName, SnapshotId, SnapshotRecord, error_chain};
 use super::access::{Action, Caller, Resource, authorize};
 use super::model::{ExplainView, ImportOrder, SnapshotView, UnconfirmedView, VerdictView};
 use super::{Control, ControlError};
-use crate::import::{ImportRequest, ImportSource, MigrationsQuery, ProjectImport};
+use crate::config;
+use crate::import::{
+    ImportRequest, ImportSource, MigrationsQuery, Preparation, PreparationRun, ProjectImport,
+};
 
 /// The word that stands for the newest snapshot in a user name.
 const LATEST: &str = "latest";
@@ -42,6 +45,7 @@ impl Control {
         let mut shown = self.snapshot_view(&snapshot, instances_of(id, &counts));
         shown.applied = Some(snapshot.migrations.clone());
         shown.passed_errors = Some(snapshot.passed_errors.errors.clone());
+        shown.preparations = Some(snapshot.prepared_by.clone());
         Ok(shown)
     }
 
@@ -132,6 +136,7 @@ impl Control {
                 },
                 encoding: project.encoding.clone(),
                 locale: project.locale.clone(),
+                prepare: project.prepare.iter().map(preparation).collect(),
             },
         })
     }
@@ -144,6 +149,7 @@ impl Control {
 
     /// A snapshot as an answer shows it.
     fn snapshot_view(&self, snapshot: &SnapshotRecord, instances: usize) -> SnapshotView {
+        let prepared = snapshot.prepared_by.iter();
         SnapshotView {
             id: snapshot.id.to_string(),
             project: snapshot.project.to_string(),
@@ -159,7 +165,20 @@ impl Control {
             applied: None,
             errors_passed: snapshot.passed_errors.count,
             passed_errors: None,
+            prepared_by: prepared.map(|prepared| prepared.sha256.clone()).collect(),
+            preparations: None,
         }
+    }
+}
+
+/// A preparation of the configuration, for an import.
+fn preparation(preparation: &config::Preparation) -> Preparation {
+    Preparation {
+        run: match &preparation.run {
+            config::PreparationRun::Sql(path) => PreparationRun::Sql(path.clone()),
+            config::PreparationRun::Command(command) => PreparationRun::Command(command.clone()),
+        },
+        timeout: preparation.timeout,
     }
 }
 

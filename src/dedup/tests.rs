@@ -59,6 +59,7 @@ impl Root {
             source: String::new(),
             taken_at_origin: Default::default(),
             passed_errors: Default::default(),
+            prepared_by: Vec::new(),
         };
         self.snapshots.push(Arc::new(record));
         id

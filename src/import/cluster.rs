@@ -45,9 +45,9 @@ pub(super) struct Databases {
     /// Those that accept connections.
     pub(super) open: Vec<String>,
     /// Those that do not, such as `template0`.
-    closed: Vec<String>,
+    pub(super) closed: Vec<String>,
     /// Those whose DROP DATABASE was interrupted.
-    broken: Vec<String>,
+    pub(super) broken: Vec<String>,
 }
 
 impl Databases {

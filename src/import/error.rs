@@ -78,6 +78,18 @@ pub enum ImportError {
         /// The remedy.
         hint: String,
     },
+    /// A preparation failed.
+    #[error("preparation {number} ({name}) failed: {problem}")]
+    Preparation {
+        /// Its place in the order, from 1.
+        number: usize,
+        /// What it runs: `sql /etc/multidb/mask.sql`.
+        name: String,
+        /// The reason.
+        problem: String,
+        /// The last lines that it printed, or more about the error.
+        detail: Option<String>,
+    },
     /// The server of the import failed a statement.
     #[error("cannot {action}: {message}")]
     Server {
@@ -234,6 +246,11 @@ impl ImportError {
             } => Some("Write the value of the variable into the dump.".to_owned()),
             Self::Statement(error) if self.disk_fault().is_none() => Some(error.hint()),
             Self::Script { .. } => Some("Make the dump again.".to_owned()),
+            Self::Preparation { .. } if self.disk_fault().is_none() => Some(
+                "Correct the file or the program that [[project.*.prepare]] names, and import again; nothing of this \
+                 import was kept."
+                    .to_owned(),
+            ),
             Self::Clone(CloneError::NoSpace { .. }) => Some(
                 "Remove snapshots or instances that are not needed, or lower limits.disk_reserve."
                     .to_owned(),
@@ -259,6 +276,7 @@ impl ImportError {
         match self {
             Self::Start(StartError::Exited { log, .. }) => Some(log.join("\n")),
             Self::Statement(error) => Some(error.detail()),
+            Self::Preparation { detail, .. } => detail.clone(),
             _ => None,
         }
     }

@@ -27,6 +27,10 @@ pub enum Step {
     Copy,
     /// The dump is restored.
     Restore,
+    /// The preparations are run.
+    Prepare,
+    /// Everything is written anew, so that nothing of what the preparations removed is left.
+    Rewrite,
     /// The applied migrations are read.
     Migrations,
     /// All tables are frozen and analysed.
@@ -44,6 +48,8 @@ impl Step {
             Self::Recover => "recovering the copy",
             Self::Copy => "copying files",
             Self::Restore => "restoring the dump",
+            Self::Prepare => "preparing",
+            Self::Rewrite => "rewriting prepared tables",
             Self::Migrations => "reading migrations",
             Self::Vacuum => "vacuuming",
             Self::Finish => "finishing",
@@ -63,6 +69,15 @@ pub enum Progress {
         done: u64,
         /// All bytes of the step, if known.
         total: Option<u64>,
+    },
+    /// A preparation has begun.
+    Preparation {
+        /// Its place in the order, from 1.
+        number: usize,
+        /// The number of all.
+        count: usize,
+        /// What it runs.
+        name: String,
     },
     /// A warning for the user.
     Warning(String),
@@ -85,6 +100,17 @@ impl ProgressSender {
     /// Reports that a step begins.
     pub(super) async fn begin(&self, step: Step) {
         let _ = self.events.send(Progress::Step(step)).await;
+    }
+
+    /// Reports that a preparation begins.
+    pub(super) async fn preparation(&self, number: usize, count: usize, name: &str) {
+        let name = name.to_owned();
+        let begun = Progress::Preparation {
+            number,
+            count,
+            name,
+        };
+        let _ = self.events.send(begun).await;
     }
 
     /// Reports a warning.

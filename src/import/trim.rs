@@ -6,12 +6,15 @@ use std::path::Path;
 use super::context::Context;
 use super::control::Control;
 use super::error::{ImportError, tree_error};
+use super::prepare::{Kept, remove_leftovers};
 use super::tree::is_excluded;
 use crate::fsutil::beneath::{Directory, Kind, TreeError, Walk};
 use crate::runtime::conf_file::{self, Entry};
 
 /// An upper bound for the WAL record of a checkpoint, with its page headers.
 const CHECKPOINT_RECORD_BYTES_MAX: u64 = 8192;
+/// Behind the header of its first page, a new WAL file begins with the checkpoint of the shutdown.
+const FIRST_RECORD_OFFSET_MAX: u64 = 8192;
 /// The most that is read of `postgresql.auto.conf`.
 const AUTO_CONF_BYTES_MAX: u64 = 1 << 20;
 /// The most that a warning has of the name of a setting.
@@ -20,11 +23,13 @@ const SETTING_CHARS_MAX: usize = 100;
 const SETTINGS_MAX: usize = 100;
 
 /// Checks that the server of an import was stopped cleanly, and trims its data directory.
-/// `carried` are the settings of the source's server that its instances have.
+/// `carried` are the settings of the source's server that its instances have; `kept` the files of a cluster that
+/// was written anew after its preparations, of which nothing else stays.
 pub(super) async fn trim(
     context: &Context,
     postgres_major: u16,
     carried: Vec<(String, String)>,
+    kept: Option<Kept>,
 ) -> Result<(), ImportError> {
     let data_dir = context.staging.data();
     let control = Control::read(context, postgres_major, &data_dir).await?;
@@ -34,13 +39,33 @@ pub(super) async fn trim(
             message: format!("its state is \"{}\"", control.state),
         });
     }
+    if kept.is_some() && control.redo_offset > FIRST_RECORD_OFFSET_MAX {
+        // The rewriting has switched to a new file before the server stopped.
+        return Err(ImportError::Server {
+            action: "begin a new WAL file".to_owned(),
+            message: format!(
+                "the last checkpoint is {} bytes behind its begin",
+                control.redo_offset
+            ),
+        });
+    }
     let source = context.source_path().to_owned();
-    context
+    let removed = context
         .run_blocking(move || {
-            let trimmed = trim_files(&data_dir, &control);
+            let trimmed = trim_files(&data_dir, &control).and_then(|()| match &kept {
+                Some(kept) => remove_leftovers(&data_dir, kept),
+                None => Ok(Vec::new()),
+            });
             trimmed.map_err(|error| tree_error(&source, &data_dir, error))
         })
         .await?;
+    if !removed.is_empty() {
+        let names = removed.join(", ");
+        let warning = format!(
+            "files that are none of Postgres' are left out, since the data was prepared: {names}"
+        );
+        context.progress.warn(warning).await;
+    }
     // The script of a dump can write this file and run ALTER SYSTEM, too.
     context.write_carried(carried).await?;
     drop_alter_system(context).await

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use multidb_store::{SnapshotRecord, TakenAtOrigin, error_chain};
+use multidb_store::{Prepared, SnapshotRecord, TakenAtOrigin, error_chain};
 use tokio_util::sync::CancellationToken;
 
+use super::cluster::Cluster;
 use super::context::Context;
 use super::error::ImportError;
+use super::prepare::{Kept, prepare, rewrite};
 use super::progress::Step;
 use super::source::{LoadedSource, Source};
 use super::trim::trim;
@@ -50,31 +52,16 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
     context.create_data_dir().await?;
     let source = Source::open(context).await?;
     let LoadedSource {
-        cluster,
+        mut cluster,
         taken_at,
         taken_at_origin,
         passed_errors,
         carried,
     } = source.load(context).await?;
-    let databases = cluster.databases().await?;
-    let project = &request.settings;
-    cluster
-        .check_project(&databases, project, context.source_path())
-        .await?;
-    for warning in cluster.cut_off(&databases, context.source_path()).await? {
-        tracing::warn!(id = %request.id, warning, "the snapshot is cut off from its source");
-        progress.warn(warning).await;
-    }
-    if let Some(refusal) = cluster.refusal_of_clients(project).await {
-        progress.warn(refusal).await;
-    }
-    progress.begin(Step::Migrations).await;
-    let migrations = cluster.applied_migrations(&databases.open, project).await?;
-    progress.begin(Step::Vacuum).await;
-    cluster.vacuum(&databases.open).await?;
+    let (migrations, prepared_by, kept) = make_ready(context, &mut cluster).await?;
     progress.begin(Step::Finish).await;
     cluster.server.stop().await?;
-    trim(context, cluster.postgres_major, carried).await?;
+    trim(context, cluster.postgres_major, carried, kept).await?;
     let record = SnapshotRecord {
         id: request.id.clone(),
         project: request.project.clone(),
@@ -90,7 +77,11 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
         files: 0,
         migrations,
         source: request.source.describe(),
-        passed_errors,
+        passed_errors: match prepared_by.is_empty() {
+            true => passed_errors,
+            false => passed_errors.without_rows(),
+        },
+        prepared_by,
     };
     let (staging, cloner) = (
         context.staging.clone(),
@@ -100,4 +91,45 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
     context
         .run_blocking(move || staging.publish(&cloner, record, &source))
         .await
+}
+
+/// Cuts the cluster off from its source, prepares and vacuums it. Returns its migrations, what prepared it, and the files
+/// that it has if it was written anew.
+async fn make_ready(
+    context: &Context,
+    cluster: &mut Cluster,
+) -> Result<(Vec<String>, Vec<Prepared>, Option<Kept>), ImportError> {
+    let Context {
+        progress, request, ..
+    } = context;
+    let mut databases = cluster.databases().await?;
+    let project = &request.settings;
+    cluster
+        .check_project(&databases, project, context.source_path())
+        .await?;
+    for warning in cluster.cut_off(&databases, context.source_path()).await? {
+        tracing::warn!(id = %request.id, warning, "the snapshot is cut off from its source");
+        progress.warn(warning).await;
+    }
+    let prepared_by = prepare(context, cluster).await?;
+    if !prepared_by.is_empty() {
+        // A preparation can have dropped what the project needs.
+        databases = cluster.databases().await?;
+        cluster
+            .check_project(&databases, project, context.source_path())
+            .await?;
+    }
+    if let Some(refusal) = cluster.refusal_of_clients(project).await {
+        progress.warn(refusal).await;
+    }
+    progress.begin(Step::Migrations).await;
+    let migrations = cluster.applied_migrations(&databases.open, project).await?;
+    let kept = if prepared_by.is_empty() {
+        progress.begin(Step::Vacuum).await;
+        cluster.vacuum(&databases.open).await?;
+        None
+    } else {
+        Some(rewrite(context, cluster).await?)
+    };
+    Ok((migrations, prepared_by, kept))
 }

@@ -20,6 +20,11 @@ pub async fn import(
     let report = |progress| match progress {
         Progress::Step(step) => context.step(step.label()),
         Progress::Bytes { done, total } => context.bytes(done, total),
+        Progress::Preparation {
+            number,
+            count,
+            name,
+        } => context.step(&format!("preparation {number} of {count}: {name}")),
         Progress::Warning(warning) => context.warn(&warning),
     };
     let cancelled = context.cancelled().clone();

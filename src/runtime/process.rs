@@ -14,6 +14,7 @@ use multidb_store::{DiskFault, InstanceUid, Layout, RuntimeKind};
 use tokio::runtime::Handle;
 
 mod adopt;
+mod command;
 mod identity;
 mod log;
 mod orphans;
@@ -25,6 +26,7 @@ mod starting;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use self::command::{CommandEnd, CommandRun, named_files, run_command};
 pub(super) use self::identity::boot_id;
 pub use self::sandbox::Confinement;
 

@@ -41,8 +41,8 @@ pub use ids::{InstanceName, InstanceUid, InvalidName, JobId, ProjectName, Snapsh
 pub use layout::Layout;
 pub use records::{
     Class, InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Mark, ObservedTime,
-    PASSED_ERRORS_MAX, PassedError, PassedErrors, Phase, Pin, RuntimeKind, SnapshotRecord,
-    TakenAtOrigin,
+    PASSED_ERRORS_MAX, PassedError, PassedErrors, Phase, Pin, Prepared, RuntimeKind,
+    SnapshotRecord, TakenAtOrigin,
 };
 pub use root::{RootId, RootLock};
 pub use store::{Store, StoreError, StoredTime};

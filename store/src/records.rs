@@ -249,6 +249,21 @@ pub struct SnapshotRecord {
     /// The errors of the dump's statements that the import went past.
     #[serde(default)]
     pub passed_errors: PassedErrors,
+    /// The preparations that ran on its data, in their order.
+    #[serde(default)]
+    pub prepared_by: Vec<Prepared>,
+}
+
+/// A preparation that ran on the data of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// What ran, for people: `sql /etc/multidb/mask.sql`.
+    pub name: String,
+    /// The SHA-256 of what ran, in hexadecimal digits: of the SQL, or of the command line with the files that it
+    /// names.
+    pub sha256: String,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
 }
 
 /// How the time at which a snapshot's data was taken is known.
@@ -292,6 +307,16 @@ pub struct PassedError {
 }
 
 impl PassedErrors {
+    /// The same without what rows may have in them: a preparation may have removed it from the snapshot.
+    #[must_use]
+    pub fn without_rows(mut self) -> Self {
+        for error in self.errors.iter_mut().filter(|error| error.kind == "data") {
+            error.statement = "not kept, since the data was prepared".to_owned();
+            error.error = error.statement.clone();
+        }
+        self
+    }
+
     /// Adds an error. Beyond the limit it is only counted.
     pub fn add(&mut self, error: PassedError) {
         self.count += 1;

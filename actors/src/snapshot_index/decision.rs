@@ -146,6 +146,7 @@ mod tests {
             source: String::new(),
             taken_at_origin: Default::default(),
             passed_errors: multidb_store::PassedErrors::default(),
+            prepared_by: Vec::new(),
         })
     }
 

@@ -101,6 +101,7 @@ pub fn snapshots() -> Vec<SnapshotRecord> {
         source: String::new(),
         taken_at_origin: Default::default(),
         passed_errors: PassedErrors::default(),
+        prepared_by: Vec::new(),
     };
     vec![
         snapshot("s1", 100, &["a.1"]),

@@ -38,6 +38,7 @@ mod max_running;
 mod options;
 mod passing_through;
 mod platforms;
+mod preparing;
 mod recovering;
 mod refreshing;
 mod retention;

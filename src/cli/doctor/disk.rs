@@ -326,6 +326,7 @@ mod tests {
             source: String::new(),
             taken_at_origin: Default::default(),
             passed_errors: multidb_store::PassedErrors::default(),
+            prepared_by: Vec::new(),
         };
         for name in ["monday", "renamed"] {
             fs::create_dir_all(layout.snapshots().join(name).join("data")).unwrap();

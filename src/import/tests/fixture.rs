@@ -221,6 +221,7 @@ impl Fixture {
                 },
                 encoding: None,
                 locale: None,
+                prepare: Vec::new(),
             },
         }
     }

@@ -32,7 +32,7 @@ impl ProcessHost {
             .start_program(&installation, &program, run)
             .map_err(failed)?;
         let outputs = async { tokio::try_join!(beginning(stdout), tail(stderr)) };
-        let ended = async { tokio::try_join!(outputs, running.0.wait()).map_err(failed) };
+        let ended = async { tokio::try_join!(outputs, running.wait()).map_err(failed) };
         let ((stdout, stderr_tail), status) = run.within(ended).await?;
         Ok(output(status, stdout, stderr_tail))
     }
@@ -76,7 +76,11 @@ impl ProcessHost {
     }
 }
 
-fn output(status: ExitStatus, stdout: Vec<u8>, stderr_tail: Vec<String>) -> ProgramOutput {
+pub(super) fn output(
+    status: ExitStatus,
+    stdout: Vec<u8>,
+    stderr_tail: Vec<String>,
+) -> ProgramOutput {
     ProgramOutput {
         success: status.success(),
         status: status.to_string(),
@@ -86,7 +90,18 @@ fn output(status: ExitStatus, stdout: Vec<u8>, stderr_tail: Vec<String>) -> Prog
 }
 
 /// A program and its descendants. Dropping it kills all of them.
-struct Running(Process);
+pub(super) struct Running(Process);
+
+impl Running {
+    pub(super) fn new(process: Process) -> Self {
+        Self(process)
+    }
+
+    /// Resolves with its exit status when it has ended.
+    pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.0.wait().await
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -106,7 +121,7 @@ async fn beginning(mut stream: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
 }
 
 /// The last lines of a stream.
-async fn tail(mut stream: impl AsyncRead + Unpin) -> io::Result<Vec<String>> {
+pub(super) async fn tail(mut stream: impl AsyncRead + Unpin) -> io::Result<Vec<String>> {
     let mut tail = Tail::default();
     let mut piece = [0; 4096];
     loop {
