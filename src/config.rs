@@ -7,6 +7,7 @@
 //! A leaf: it imports no other module of this crate. `daemon/convert.rs` turns its types into those of
 //! the parts.
 
+mod cron;
 mod dedup;
 mod fault;
 mod limits;
@@ -35,6 +36,7 @@ use std::time::Duration;
 use multidb_actors::limits::Limits;
 use multidb_store::ProjectName;
 
+pub use self::cron::Cron;
 pub use self::dedup::DedupConfig;
 pub use self::fault::{ConfigFaults, Fault};
 pub use self::listen::ListenAddress;

@@ -33,6 +33,7 @@ use crate::jobs::Registry;
 use crate::runtime::PostgresHost;
 use crate::users::LiveUsers;
 
+use self::refresh::Schedules;
 use self::uploads::Uploads;
 
 pub mod access;
@@ -62,6 +63,7 @@ pub use self::jobs::JobUpdates;
 pub struct Control {
     deps: Arc<ControlDeps>,
     uploads: Arc<Uploads>,
+    schedules: Arc<Schedules>,
 }
 
 /// The parts of the daemon that the service works on.
@@ -108,6 +110,7 @@ impl Control {
         Self {
             deps: Arc::new(deps),
             uploads: Arc::default(),
+            schedules: Arc::default(),
         }
     }
 

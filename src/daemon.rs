@@ -27,6 +27,7 @@ use multidb_store::{
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::admin::server as admin;
 use crate::catalog::DiskCatalog;
@@ -147,11 +148,13 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
     watchdog::start(actors.supervisor.clone());
     // What the daemon before has not completed.
     control.dedup_in_background().await;
+    let schedules = start_schedules(control, critical);
 
     drain::signal().await?;
     critical.begin_shutdown();
     notify(&[NotifyState::Stopping]);
     accepting.abort();
+    schedules.abort();
     let drained = drain::drain(
         &actors.supervisor,
         &actors.sessions,
@@ -166,6 +169,14 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Begins refreshes when they are due.
+fn start_schedules(control: Control, critical: &CriticalParts) -> JoinHandle<()> {
+    let schedules = critical.watch("the schedules of refreshes", async move {
+        control.run_schedules().await;
+    });
+    actix_rt::spawn(schedules)
 }
 
 impl Services {

@@ -37,6 +37,7 @@ pub mod logging;
 pub mod mock_secret;
 pub mod probe;
 pub mod proxy;
+pub mod refresh;
 pub mod reload;
 pub mod runtime;
 pub mod sql;

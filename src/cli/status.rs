@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Invocation;
-use super::table::{ago, coarse, fields, size};
-use crate::control::model::{StatusView, WaitingLoginView};
+use super::table::{ago, coarse, fields, moment, size};
+use crate::control::model::{RefreshView, StatusView, WaitingLoginView};
 
 pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     let status: StatusView = invocation.client()?.get("/v1/status").await?;
@@ -44,6 +44,29 @@ fn failed_logins(status: &StatusView) -> String {
     match status.waiting_logins.as_slice() {
         [] => "nobody waits".to_owned(),
         waiting => waiting.iter().map(waits).collect::<Vec<_>>().join("; "),
+    }
+}
+
+fn refreshes(status: &StatusView, now: Timestamp) -> String {
+    let all = status.refresh.iter();
+    let all: Vec<String> = all
+        .map(|(project, refresh)| format!("{project} {}", refresh_text(refresh, now)))
+        .collect();
+    match all.is_empty() {
+        true => "none configured".to_owned(),
+        false => all.join("; "),
+    }
+}
+
+fn refresh_text(refresh: &RefreshView, now: Timestamp) -> String {
+    let last = match (&refresh.last_error, refresh.last_success_at) {
+        (Some(_), _) => "failed".to_owned(),
+        (None, Some(at)) => format!("{} ago", ago(at, now)),
+        (None, None) => "not yet".to_owned(),
+    };
+    match refresh.next_at {
+        Some(at) => format!("{last}, next {}", moment(at)),
+        None => format!("{last}, by command"),
     }
 }
 
@@ -85,5 +108,6 @@ pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
         ("expiry", expiry(status)),
         ("connections", status.connections.to_string()),
         ("failed logins", failed_logins(status)),
+        ("refreshes", refreshes(status, now)),
     ])
 }

@@ -7,8 +7,8 @@ use super::*;
 use crate::admin::api::ErrorInfo;
 use crate::admin::client::AdminError;
 use crate::control::model::{
-    ConnectionView, ExplainView, InstanceView, SnapshotView, StatusView, UnconfirmedView,
-    VerdictView, WaitingLoginView,
+    ConnectionView, ExplainView, InstanceView, JobErrorView, RefreshView, SnapshotView, StatusView,
+    UnconfirmedView, VerdictView, WaitingLoginView,
 };
 
 /// The help of a command and of all below it, as `--help` prints them.
@@ -358,6 +358,43 @@ fn connections_are_shown_with_control_characters_escaped() {
     );
 }
 
+fn refresh(next_at: Option<&str>, last_success_at: Option<&str>) -> RefreshView {
+    RefreshView {
+        last_success_at: last_success_at.map(at),
+        last_error: None,
+        next_at: next_at.map(at),
+        failures: 0,
+        newest_taken_at: last_success_at.map(at),
+        period_seconds: next_at.map(|_| 86_400),
+    }
+}
+
+#[test]
+fn old_snapshots_and_failed_refreshes_are_found() {
+    let on_time = RefreshView {
+        period_seconds: Some(86_400),
+        ..refresh(None, Some("2026-03-09T16:00:00Z"))
+    };
+    let old = RefreshView {
+        newest_taken_at: Some(at("2026-03-01T16:00:00Z")),
+        ..on_time.clone()
+    };
+    let failed = RefreshView {
+        last_error: Some(JobErrorView {
+            code: "source_unreachable".to_owned(),
+            message: "cannot copy from postgres://h/: refused".to_owned(),
+            detail: None,
+            hint: Some("Start it.".to_owned()),
+        }),
+        ..on_time.clone()
+    };
+    let none = refresh(Some("2026-03-11T03:00:00Z"), None);
+    let by_command = refresh(None, None);
+    let all = [on_time, old, failed, none, by_command];
+    let found = all.map(|refresh| doctor::refreshes::finding("shop", &refresh, now()));
+    insta::assert_snapshot!("doctor_refreshes", doctor::text(&found));
+}
+
 #[test]
 fn status_is_shown() {
     let status = StatusView {
@@ -384,6 +421,12 @@ fn status_is_shown() {
             user: Some("staff".to_owned()),
             seconds: 42,
         }],
+        refresh: [
+            ("shop", None, Some("2026-03-09T16:00:00Z")),
+            ("wiki", Some("2026-03-11T03:00:00Z"), None),
+        ]
+        .map(|(name, next, last)| (name.to_owned(), refresh(next, last)))
+        .into(),
     };
     insta::assert_snapshot!("status", status::text(&status, now()));
 }

@@ -3,12 +3,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::cron::Cron;
 use super::section::{Origin, Report, Section, kind};
 use super::source_url::SourceUrl;
-use super::value::{Value, quoted, word};
+use super::value::{Value, quoted, text, word};
 
 /// Shorter, one refresh would begin before the last one ended.
 const EVERY_MIN: Duration = Duration::from_secs(60);
+/// The times between refreshes that are compared: a week of an irregular schedule.
+const PERIODS: usize = 8;
 
 /// How a project gets its next snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +23,8 @@ pub struct RefreshConfig {
     pub source: Option<RefreshSource>,
     /// When it begins by itself.
     pub schedule: Option<RefreshSchedule>,
-    /// The time zone of the schedule, as IANA names it.
-    pub timezone: String,
+    /// The time zone of the schedule.
+    pub timezone: TimeZone,
     /// A folder whose complete dumps and data directories are imported.
     pub incoming: Option<PathBuf>,
 }
@@ -56,9 +62,46 @@ pub enum RefreshMethod {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefreshSchedule {
     /// At the times of a cron expression.
-    Cron(String),
+    Cron(Cron),
     /// So long after the last one began.
     Every(Duration),
+}
+
+impl RefreshSchedule {
+    /// The time of the next refresh after one that began then. None where there is none in a century.
+    pub fn next_after(&self, begun: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        match self {
+            Self::Cron(cron) => cron.next_after(begun, zone),
+            Self::Every(every) => begun.checked_add(*every).ok(),
+        }
+    }
+
+    /// The longest time between two refreshes of the next few.
+    pub fn period(&self, now: Timestamp, zone: &TimeZone) -> Option<SignedDuration> {
+        let times = std::iter::successors(self.next_after(now, zone), |last| {
+            self.next_after(*last, zone)
+        });
+        let times: Vec<Timestamp> = times.take(PERIODS + 1).collect();
+        let periods = times.windows(2).map(|pair| pair[1].duration_since(pair[0]));
+        periods.max()
+    }
+}
+
+/// The name of a time zone, and the time zone.
+struct ZoneName(String, TimeZone);
+
+impl Value for ZoneName {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let name = text(value, "\"Australia/Sydney\"")?;
+        let zone = TimeZone::get(name);
+        let zone =
+            zone.map_err(|_| format!("\"{name}\" is not a time zone of the IANA database"))?;
+        Ok(Self(name.to_owned(), zone))
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.0)
+    }
 }
 
 impl Value for RefreshMethod {
@@ -80,7 +123,8 @@ impl Value for RefreshMethod {
 pub(super) fn read(mut section: Section, report: &mut Report) -> Option<RefreshConfig> {
     let source = source(&mut section, report);
     let schedule = schedule(&mut section, report);
-    let timezone = section.get("timezone", "UTC".to_owned(), report);
+    let utc = ZoneName("UTC".to_owned(), TimeZone::UTC);
+    let timezone = section.get("timezone", utc, report).1;
     let incoming: Option<PathBuf> = section.optional("incoming", report);
     let key = section.path().to_owned();
     section.close(report);
@@ -178,7 +222,7 @@ fn command_of(section: &mut Section, report: &mut Report) -> Option<Vec<String>>
 }
 
 fn schedule(section: &mut Section, report: &mut Report) -> Option<RefreshSchedule> {
-    let cron: Option<String> = section.optional("schedule", report);
+    let cron: Option<Cron> = section.optional("schedule", report);
     let every: Option<Duration> = section.optional("every", report);
     if cron.is_some() && every.is_some() {
         report.fault(section.key("every"), "cannot be set beside schedule");
@@ -188,4 +232,102 @@ fn schedule(section: &mut Section, report: &mut Report) -> Option<RefreshSchedul
     }
     let cron = cron.map(RefreshSchedule::Cron);
     cron.or(every.map(RefreshSchedule::Every))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_section(text: &str) -> (Option<RefreshConfig>, Vec<String>) {
+        let mut report = Report::default();
+        let section = Section::at("refresh".to_owned(), text.parse().unwrap());
+        let config = read(section, &mut report);
+        let faults = report.faults.iter();
+        (config, faults.map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn sections_of_the_documentation_are_read() {
+        let (config, faults) = read_section(
+            "source = 'postgres://backup@replica.internal/mathspace'\nmethod = 'logical'\n\
+             schedule = '0 3 * * *'\ntimezone = 'Australia/Sydney'\n\
+             exclude_table_data = ['audit.*']\npassfile = '/etc/multidb/pgpass'",
+        );
+        assert_eq!(faults, Vec::<String>::new());
+        let config = config.unwrap();
+        let now = "2026-01-31T00:00:00Z".parse().unwrap();
+        let schedule = config.schedule.unwrap();
+        let next = schedule.next_after(now, &config.timezone).unwrap();
+        assert_eq!(next.to_string(), "2026-01-31T16:00:00Z");
+        let period = schedule.period(now, &config.timezone).unwrap();
+        assert_eq!(period, SignedDuration::from_hours(24));
+        let (config, faults) =
+            read_section("source = { command = ['/bin/dump', '-v'] }\nevery = '24h'");
+        assert_eq!(faults, Vec::<String>::new());
+        assert!(matches!(
+            config.unwrap().source,
+            Some(RefreshSource::Command(_))
+        ));
+    }
+
+    #[test]
+    fn sections_with_faults_are_refused_by_key() {
+        let url = "source = 'postgres://h/d'\n";
+        for (text, expected) in [
+            (
+                String::new(),
+                "refresh: has neither a source nor an incoming folder",
+            ),
+            (
+                "source = 'postgres://u:p@h/d'".to_owned(),
+                "refresh.source: has a password",
+            ),
+            (
+                "source = { command = [] }".to_owned(),
+                "refresh.source.command: is empty",
+            ),
+            (
+                "source = { command = ['dump'] }".to_owned(),
+                "refresh.source.command: must begin with the absolute path",
+            ),
+            (
+                "source = { command = ['/d'] }\nmethod = 'logical'".to_owned(),
+                "refresh.method: is for a source that is a URL",
+            ),
+            (
+                format!("{url}exclude_table = ['x']"),
+                "refresh.exclude_table: needs method",
+            ),
+            (
+                format!("{url}schedule = '61 * * * *'"),
+                "refresh.schedule: \"61 * * * *\" is not",
+            ),
+            (
+                format!("{url}every = '1s'"),
+                "refresh.every: is less than 1m",
+            ),
+            (
+                format!("{url}every = '1h'\nschedule = '@daily'"),
+                "refresh.every: cannot be set beside schedule",
+            ),
+            (
+                format!("{url}timezone = 'Nowhere/Here'"),
+                "refresh.timezone: \"Nowhere/Here\" is not",
+            ),
+            (
+                "incoming = '/d'\nevery = '1h'".to_owned(),
+                "refresh: has a schedule, but no source",
+            ),
+            (
+                format!("{url}when = 'now'"),
+                "refresh.when: is not a known key",
+            ),
+        ] {
+            let (_, faults) = read_section(&text);
+            let [fault] = faults.as_slice() else {
+                panic!("{text}: {faults:?}");
+            };
+            assert!(fault.contains(expected), "{text}: {fault}");
+        }
+    }
 }

@@ -165,7 +165,7 @@ pub(super) fn view(job: &JobRecord) -> JobView {
     }
 }
 
-fn error_view(failure: &JobFailure) -> JobErrorView {
+pub(super) fn error_view(failure: &JobFailure) -> JobErrorView {
     JobErrorView {
         code: failure.code.clone(),
         message: failure.message.clone(),

@@ -110,6 +110,26 @@ pub struct StatusView {
     /// Who has to wait after too many failed logins.
     #[serde(default)]
     pub waiting_logins: Vec<WaitingLoginView>,
+    /// The refreshes of the projects that have a source, by project.
+    #[serde(default)]
+    pub refresh: BTreeMap<String, RefreshView>,
+}
+
+/// The refreshes of one project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshView {
+    /// When the last one ended that made a snapshot.
+    pub last_success_at: Option<Timestamp>,
+    /// Why the last one failed; none unless it did.
+    pub last_error: Option<JobErrorView>,
+    /// When the next one begins by itself; none without a schedule.
+    pub next_at: Option<Timestamp>,
+    /// How many have failed since the last one that did not.
+    pub failures: usize,
+    /// When the data of the project's newest snapshot was taken.
+    pub newest_taken_at: Option<Timestamp>,
+    /// The longest time between two refreshes of its schedule; none without one.
+    pub period_seconds: Option<u64>,
 }
 
 /// A user who has to wait at an address after too many failed logins.

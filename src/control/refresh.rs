@@ -1,18 +1,18 @@
 //! Refreshes: a project's next snapshot from its configured source.
 
-use jiff::Timestamp;
+mod schedule;
+
 use multidb_actors::snapshot_index::ListSnapshots;
 use multidb_store::{JobKind, ProjectName, SnapshotId};
 
+pub(super) use self::schedule::Schedules;
 use super::access::{Action, Caller, Resource, authorize};
 use super::jobs::view;
 use super::model::{ImportOrder, JobView, OrderSource, ServerInfo};
 use super::{Control, ControlError};
 use crate::config::{RefreshMethod, RefreshSource, SourceUrl};
 use crate::import::{DumpCommand, ErrorPolicy, ImportSource, LogicalSource, SourceServer};
-
-/// The characters of a project's name that the id of a snapshot begins with; a time follows.
-const NAME_CHARS_MAX: usize = 40;
+use crate::refresh::snapshot_id;
 
 impl Control {
     /// Starts a job that makes the project's next snapshot from its configured source.
@@ -77,11 +77,10 @@ impl Control {
     async fn refresh_id(&self, project: &ProjectName) -> Result<SnapshotId, ControlError> {
         let snapshots = self.deps.index.send(ListSnapshots).await?;
         let is_taken = |id: &SnapshotId| snapshots.iter().any(|snapshot| snapshot.id == *id);
-        let name: String = project.as_str().chars().take(NAME_CHARS_MAX).collect();
-        let time = Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
-        let plain = std::iter::once(format!("{name}-{time}"));
+        let plain = snapshot_id(project, self.deps.clock.now().wall);
         // A clock that was set back.
-        let numbered = (2..).map(|number| format!("{name}-{time}-{number}"));
+        let numbered = (2..).map(|number| format!("{plain}-{number}"));
+        let plain = std::iter::once(plain.clone());
         let mut ids = plain.chain(numbered).filter_map(|id| id.parse().ok());
         ids.find(|id| !is_taken(id)).ok_or(ControlError::ActorEnded)
     }

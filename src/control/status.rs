@@ -38,6 +38,7 @@ impl Control {
             marked: expiry.marked,
             expiry_paused_seconds: expiry.paused_for.map(|time| time.as_secs()),
             waiting_logins: self.waiting_logins(),
+            refresh: self.refresh_status().await?,
         })
     }
 

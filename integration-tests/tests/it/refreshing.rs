@@ -1,17 +1,18 @@
 //! Snapshots from running servers: by pg_basebackup, by pg_dump and by a command, once or by the configured refresh.
 
 mod faults;
+mod scheduled;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use multidb_integration_tests::{
-    Daemon, DaemonBuilder, PlainPostgres, other_postgres_bin, path_with,
+    Daemon, DaemonBuilder, Disk, Engine, PlainPostgres, other_postgres_bin, path_with,
 };
 use serde_json::Value;
 
-use crate::daemon;
+use crate::{daemon, daemon_on};
 
 const SECTION: &str = "project.demo.refresh";
 
@@ -141,6 +142,22 @@ fn standby_is_copied_both_ways() {
         assert_eq!(state, "f");
     }
     drop(standby);
+}
+
+#[test]
+fn containers_copy_a_server_of_the_machines_network() {
+    let source = source();
+    let daemon = daemon_on(Disk::Xfs, Engine::Docker)
+        .without_snapshots()
+        .start();
+    let url = url(&source);
+    daemon.cli(&import("physical", &url)).ok();
+    let mut logical = import("logical", &url);
+    logical.push("--logical");
+    daemon.cli(&logical).ok();
+    for snapshot in ["physical", "logical"] {
+        assert_eq!(answer(&daemon, snapshot, COUNT), "1000");
+    }
 }
 
 #[test]
