@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use multidb_actors::ports::{CloneError, CloneReport, Cloner};
+use multidb_actors::ports::{CloneError, CloneReport, CloneSource, Cloner};
 use multidb_store::quarantine::{self, Quarantined};
 use multidb_store::{InstanceRecord, InstanceUid, Layout, clones, error_chain, manifest};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ mod error;
 mod extents;
 pub mod probe;
 mod root;
+mod running;
 mod trash;
 mod tree;
 
@@ -32,7 +33,7 @@ pub use self::extents::Extents;
 pub use self::probe::Findings;
 pub use self::tree::TreeSize;
 
-use self::copy::FileCopy;
+use self::copy::{Activity, FileCopy};
 pub(crate) use self::error::failed;
 use crate::fsutil::beneath::{Directory, TreeError};
 use crate::fsutil::btrfs;
@@ -172,7 +173,8 @@ impl TreeCloner {
         if !self.exists(to)? {
             self.make_data_dir(to)?;
         }
-        copy::copy(from, to, how).map_err(|error| self.tree_failed(error, None))
+        let copied = copy::copy(from, to, how, Activity::AtRest);
+        copied.map_err(|error| self.tree_failed(error, None))
     }
 
     /// Creates an empty directory that can be cloned later: a subvolume for Btrfs snapshots.
@@ -276,10 +278,15 @@ impl Cloner for TreeCloner {
         self.chosen.get().map_or("unknown", |method| method.name())
     }
 
-    fn create(&self, record: &InstanceRecord) -> Result<CloneReport, CloneError> {
+    fn create(
+        &self,
+        record: &InstanceRecord,
+        source: &CloneSource,
+    ) -> Result<CloneReport, CloneError> {
         let began = Instant::now();
-        let files = self.make(record)?;
+        let (source, files) = self.make(record, source)?;
         Ok(CloneReport {
+            source,
             files,
             elapsed: began.elapsed(),
         })

@@ -53,7 +53,7 @@ mod uploads;
 mod users;
 
 pub use self::access::{Caller, CallingUser};
-pub use self::creation::CreationOrder;
+pub use self::creation::{CreationOrder, CreationSource};
 pub use self::error::ControlError;
 pub use self::instances::AlterSystem;
 pub use self::jobs::JobUpdates;

@@ -42,7 +42,7 @@ async fn query(
         bytes: ANSWER_BYTES_MAX,
     };
     let queried = async {
-        let mut session = connect(server).await?;
+        let mut session = connect(server, Some(TIMEOUT)).await?;
         let rows = session.query(statement, limits).await?;
         session.close().await;
         Ok(rows)
@@ -51,8 +51,11 @@ async fn query(
     queried.unwrap_or(Err(SqlError::Timeout(TIMEOUT)))
 }
 
-/// Connects to the first database that accepts it.
-async fn connect(server: &SuperuserAccess) -> Result<Session, SqlError> {
+/// Connects as the superuser to the first database that accepts it.
+pub(crate) async fn connect(
+    server: &SuperuserAccess,
+    statement_timeout: Option<Duration>,
+) -> Result<Session, SqlError> {
     let databases = DATABASES.into_iter().chain(server.database.as_deref());
     let mut refusal = None;
     for database in databases {
@@ -63,7 +66,7 @@ async fn connect(server: &SuperuserAccess) -> Result<Session, SqlError> {
             database,
             postgres_major: server.postgres_major,
             search_path: SearchPath::Catalog,
-            statement_timeout: Some(TIMEOUT),
+            statement_timeout,
         };
         match Session::connect(&login, TIMEOUT).await {
             Err(error) if error.is_of_server() && !is_full(&error) => {

@@ -30,7 +30,9 @@ use multidb_store::{
 };
 use tokio::sync::oneshot;
 
-use crate::ports::{CloneError, CloneReport, Cloner, RecordChange, Records, SnapshotCatalog};
+use crate::ports::{
+    CloneError, CloneReport, CloneSource, Cloner, RecordChange, Records, SnapshotCatalog,
+};
 
 mod executor;
 mod measurements;
@@ -126,6 +128,8 @@ pub struct MakeClone {
     pub record: InstanceRecord,
     /// Whether the name has a record already, which must be kept until the new clone is complete.
     pub replaces: bool,
+    /// What it is cloned from.
+    pub source: CloneSource,
 }
 
 impl Handler<MakeClone> for CloneWorker {
@@ -135,6 +139,7 @@ impl Handler<MakeClone> for CloneWorker {
         let MakeClone {
             mut record,
             replaces,
+            source,
         } = message;
         let intent = (!replaces).then(|| {
             record.phase = Phase::Cloning;
@@ -150,7 +155,11 @@ impl Handler<MakeClone> for CloneWorker {
             }
             record.phase = Phase::Ready;
             let (cloner, ready) = (deps.cloner.clone(), record.clone());
-            let cloned = deps.run(Lane::Clones, move || cloner.create(&ready));
+            let lane = match source {
+                CloneSource::Running { .. } => Lane::RunningClones,
+                CloneSource::Snapshot | CloneSource::Base(_) => Lane::Clones,
+            };
+            let cloned = deps.run(lane, move || cloner.create(&ready, &source));
             let report = cloned.await?;
             records.write(RecordChange::put(&record)).await?;
             Ok((record, report))

@@ -82,6 +82,8 @@ pub struct InstanceActor {
     life: Lifecycle,
     /// The effects to run when the actor has started.
     first: Vec<Effect>,
+    /// The Postgres of the instance that its first clone is made from.
+    parent: Option<Lease>,
     /// The running Postgres.
     run: Option<Run>,
     /// What the next actor takes over if this one panics: the run, and the jobs of the CloneWorker.
@@ -143,8 +145,14 @@ impl InstanceActor {
         let now = Instant::now();
         let mark_may_be_stored = record.marked.is_some();
         let (mut adopted, mut failure, mut unusable) = (None, None, None);
+        let mut parent = None;
         let (life, first) = match origin {
             Origin::Create => {
+                let (life, effect) = Lifecycle::create(now);
+                (life, vec![effect])
+            }
+            Origin::CloneOf(lease) => {
+                parent = Some(lease);
                 let (life, effect) = Lifecycle::create(now);
                 (life, vec![effect])
             }
@@ -174,6 +182,7 @@ impl InstanceActor {
                 record,
                 life,
                 first,
+                parent,
                 run: None,
                 shared,
                 failure,

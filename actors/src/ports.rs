@@ -10,19 +10,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use multidb_store::quarantine::Quarantined;
 use multidb_store::{
     InstanceName, InstanceRecord, InstanceUid, ObservedTime, ProjectName, SnapshotRecord, Store,
     StoreError, StoredTime,
 };
 use serde::Serialize;
 
-use crate::text::{self, disk_space, quoted};
+use crate::text::{self, quoted};
 
+mod clone;
 mod disk;
 mod probe;
 mod runtime;
 
+pub use self::clone::{CloneError, CloneReport, CloneSource, Cloner};
 pub use self::disk::DiskError;
 pub use self::probe::{BackendActivity, ProbeError, ServerProbe, SuperuserAccess};
 pub(crate) use self::runtime::{FIND_TIMEOUT, find_server};
@@ -114,107 +115,6 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// A TCP address.
     Tcp(SocketAddr),
-}
-
-/// Makes, deletes and measures clones. Its calls block: only CloneWorker's threads run them.
-pub trait Cloner: Send + Sync + 'static {
-    /// `btrfs-snapshot`, `reflink` or `copy`, as probed on the real directories.
-    fn method(&self) -> &'static str;
-
-    /// Makes the instance's directory: manifest and data. The clone is complete and durable on return; a
-    /// failure leaves nothing. Idempotent.
-    fn create(&self, record: &InstanceRecord) -> Result<CloneReport, CloneError>;
-
-    /// Deletes an instance's directory, by way of the trash. Idempotent.
-    fn delete(&self, uid: InstanceUid) -> Result<(), CloneError>;
-
-    /// Rewrites the instance's manifest durably: after a pin, or after a reset to a new clone.
-    fn write_manifest(&self, record: &InstanceRecord) -> Result<(), CloneError>;
-
-    /// The record in the clone's manifest; `None` where the clone has no directory.
-    fn read_manifest(&self, uid: InstanceUid) -> Result<Option<InstanceRecord>, CloneError>;
-
-    /// Moves a clone to the quarantine, for this reason. No server runs on it.
-    fn quarantine(&self, uid: InstanceUid, why: &str) -> Result<(), CloneError>;
-
-    /// The clones in the quarantine.
-    fn quarantined(&self) -> Result<Vec<Quarantined>, CloneError>;
-
-    /// Moves a clone back from the quarantine, with this record as its manifest.
-    fn take_from_quarantine(&self, record: &InstanceRecord) -> Result<(), CloneError>;
-
-    /// Why the data of this record cannot be used, as a start would say; `None` where it can.
-    fn why_unusable(&self, record: &InstanceRecord) -> Result<Option<String>, CloneError>;
-
-    /// The bytes exclusive to this clone.
-    fn exclusive_bytes(&self, uid: InstanceUid) -> Result<u64, CloneError>;
-
-    /// The bytes free on the root's file system.
-    fn disk_free_bytes(&self) -> Result<u64, CloneError>;
-}
-
-/// The cost of a clone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CloneReport {
-    /// The number of cloned files; 0 if the file system cloned the tree in one step.
-    pub files: u64,
-    /// The duration.
-    pub elapsed: Duration,
-}
-
-/// Why a clone was not made, deleted or measured. The serialized form leaves paths and causes to the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[serde(tag = "code", rename_all = "snake_case")]
-pub enum CloneError {
-    /// The file system is full, or has less free space than the reserve.
-    #[error("no disk space: {}", disk_space(*.free_bytes, *.reserve_bytes))]
-    #[serde(rename = "no_disk_space")]
-    NoSpace {
-        /// The free bytes.
-        free_bytes: u64,
-        /// The configured reserve.
-        reserve_bytes: u64,
-    },
-    /// The snapshot does not match its manifest.
-    #[error("snapshot \"{snapshot}\" is damaged: {message}")]
-    SnapshotDamaged {
-        /// The snapshot.
-        snapshot: String,
-        /// The fault.
-        #[serde(skip)]
-        message: String,
-    },
-    /// The snapshot is not there any more.
-    #[error("snapshot \"{snapshot}\" is gone")]
-    SnapshotGone {
-        /// The snapshot.
-        snapshot: String,
-    },
-    /// Any other error.
-    #[error("{message}")]
-    #[serde(rename = "clone_failed")]
-    Failed {
-        /// The error with its path and causes.
-        #[serde(skip)]
-        message: String,
-    },
-    /// The disk is read-only, or failed.
-    #[error(transparent)]
-    #[serde(untagged)]
-    Disk(#[from] DiskError),
-}
-
-impl CloneError {
-    /// The stable word for programs; `code` in the serialized form.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NoSpace { .. } => "no_disk_space",
-            Self::SnapshotDamaged { .. } => "snapshot_damaged",
-            Self::SnapshotGone { .. } => "snapshot_gone",
-            Self::Failed { .. } => "clone_failed",
-            Self::Disk(error) => error.fault.code(),
-        }
-    }
 }
 
 /// Whether a revision may be looked up on the remote.

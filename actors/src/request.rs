@@ -30,13 +30,14 @@ use crate::limits::IdleTimeouts;
 pub use error::{KeyPlace, RequestError};
 
 /// All keys, in the order in which errors name them.
-pub const KEYS: [&str; 15] = {
+pub const KEYS: [&str; 16] = {
     let [session, transaction, listen, copy, active, replication] = IdleTimeouts::KEYS;
     [
         "instance",
         "gitref",
         "snapshot",
         "asof",
+        "from",
         "ttl",
         "class",
         "project",
@@ -68,6 +69,8 @@ pub struct ConnectRequest {
     pub instance: InstanceName,
     /// The source to create it from, if it does not exist.
     pub source: Option<Source>,
+    /// The instance to create it from instead, as that is then.
+    pub from: Option<InstanceName>,
     /// The project; needed only if several are configured.
     pub project: Option<ProjectName>,
     /// The Postgres role to log in as.
@@ -235,6 +238,7 @@ impl Values {
         Ok(ConnectRequest {
             instance: instance.parse()?,
             source: self.source()?,
+            from: self.get("from").map(str::parse).transpose()?,
             project: self.get("project").map(str::parse).transpose()?,
             role: self.identity("role")?,
             user: self.identity("user")?,
@@ -245,12 +249,12 @@ impl Values {
     }
 
     fn source(&self) -> Result<Option<Source>, RequestError> {
-        let sources: Vec<(&'static str, &str)> = ["gitref", "snapshot", "asof"]
+        let sources: Vec<(&'static str, &str)> = ["gitref", "snapshot", "asof", "from"]
             .into_iter()
             .filter_map(|key| Some((key, self.get(key)?)))
             .collect();
         match sources[..] {
-            [] => Ok(None),
+            [] | [("from", _)] => Ok(None),
             [(key, value)] => Source::parse(key, value).map(Some),
             [(first, _), (second, _), ..] => Err(RequestError::SeveralSources { first, second }),
         }

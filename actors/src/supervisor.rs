@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use multidb_store::{
-    Class, Epochs, InstanceName, InstanceRecord, InstanceUid, ObservedTime, Phase, Pin, ProjectName,
+    Epochs, InstanceName, InstanceRecord, InstanceUid, ObservedTime, Phase, Pin, ProjectName,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -21,7 +21,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use crate::auth::{DenyReason, Identity};
 use crate::clone_worker::CloneWorker;
 use crate::instance::lifecycle::{AfterStop, State, StateName};
-use crate::instance::{InstanceActor, InstanceError, InstanceStatus, Origin, SharedState};
+use crate::instance::{InstanceActor, InstanceError, InstanceStatus, Lease, Origin, SharedState};
 use crate::instance_table::{ActorEnded, InstanceFilter, InstanceTable, Timed};
 use crate::leftovers::Leftovers;
 use crate::limits::{IdleTimeouts, Limits};
@@ -39,6 +39,7 @@ mod error;
 mod eviction;
 mod expiry;
 mod messages;
+mod parent;
 mod recovering;
 mod removals;
 mod restore;
@@ -59,6 +60,7 @@ pub use self::restore::Restore;
 use self::creations::Creations;
 use self::entry::{ActorLife, Entry};
 use self::expiry::Expiry;
+use self::parent::{Chosen, CreationSource};
 use self::removals::Removals;
 use self::retention::ExpiryPeriods;
 
@@ -122,11 +124,10 @@ pub struct Supervisor {
 struct Creation {
     name: InstanceName,
     project: ProjectName,
-    source: Source,
-    /// The multidb user of the first client that asked for it.
-    user: String,
-    ttl: Option<Duration>,
-    class: Class,
+    source: CreationSource,
+    /// What the first client asked for, and who it is.
+    request: ConnectRequest,
+    identity: Identity,
 }
 
 /// A client that waits until its instance has an actor.
@@ -197,18 +198,23 @@ impl Supervisor {
         if let Some(waiting) = self.choosing.get_mut(&name) {
             return waiting.push(waiter);
         }
-        let Some(source) = waiter.request.source.clone() else {
-            return waiter.refuse(AcquireError::NoSuchInstance { instance: name });
+        let source = match Self::source_of(&waiter.request) {
+            Ok(source) => source,
+            Err(error) => return waiter.refuse(error),
         };
-        match self.admit_creation(&waiter) {
+        match self.admit_creation(&waiter, &source) {
             Ok(project) => self.choose(waiter, project, source, ctx),
             Err(error) => waiter.refuse(error),
         }
     }
 
     /// The project in which the client may create an instance.
-    fn admit_creation(&mut self, waiter: &Waiter) -> Result<ProjectName, AcquireError> {
-        let project = self.project_of(&waiter.request)?;
+    fn admit_creation(
+        &mut self,
+        waiter: &Waiter,
+        source: &CreationSource,
+    ) -> Result<ProjectName, AcquireError> {
+        let project = self.project_for(&waiter.request, source)?;
         let retention = self.deps.limits.retention;
         if let Some(ttl) = waiter.request.ttl
             && ttl > retention
@@ -275,16 +281,15 @@ impl Supervisor {
         &mut self,
         waiter: Waiter,
         project: ProjectName,
-        source: Source,
+        source: CreationSource,
         ctx: &mut Context<Self>,
     ) {
         let creation = Creation {
             name: waiter.request.instance.clone(),
             project,
             source,
-            user: waiter.identity.name.clone(),
-            ttl: waiter.request.ttl,
-            class: waiter.request.class.unwrap_or_default(),
+            request: waiter.request.clone(),
+            identity: waiter.identity.clone(),
         };
         self.choosing.insert(creation.name.clone(), vec![waiter]);
         self.choose_for(creation, ctx);
@@ -292,27 +297,40 @@ impl Supervisor {
 
     fn choose_for(&self, creation: Creation, ctx: &mut Context<Self>) {
         let number = self.removals.next_choice();
-        let choose = Choose {
-            project: creation.project.clone(),
-            source: creation.source.clone(),
-            freshness: Freshness::Fetch,
-        };
         let (index, runtime) = (self.deps.index.clone(), self.deps.runtime.clone());
-        let instance = creation.name.clone();
+        let (instance, project) = (creation.name.clone(), creation.project.clone());
+        let (request, identity) = (creation.request.clone(), creation.identity.clone());
+        let (source, supervisor) = (creation.source.clone(), ctx.address());
         let chosen = async move {
             let available = runtime.available().await;
             available.map_err(|unavailable| AcquireError::Unavailable {
                 instance,
                 unavailable,
             })?;
-            let chosen = index.send(choose).await;
-            let chosen = chosen.unwrap_or(Err(ChooseError::IndexUnavailable));
-            chosen.map_err(AcquireError::from)
+            let source = match source {
+                CreationSource::Snapshot(source) => source,
+                CreationSource::Parent(parent) => {
+                    return parent::attach(request, identity, parent, supervisor, index).await;
+                }
+            };
+            let choose = Choose {
+                project,
+                source,
+                freshness: Freshness::Fetch,
+            };
+            let choice = index.send(choose).await;
+            let choice = choice.unwrap_or(Err(ChooseError::IndexUnavailable))?;
+            Ok(Chosen {
+                choice,
+                parent: None,
+            })
         };
         let chosen = chosen
             .into_actor(self)
             .map(move |result, actor, ctx| match result {
-                Ok(choice) if actor.removals.outdates(number, &choice.snapshot.id) => {
+                Ok(Chosen { choice, .. })
+                    if actor.removals.outdates(number, &choice.snapshot.id) =>
+                {
                     actor.choose_for(creation, ctx);
                 }
                 result => actor.chosen(creation, result, ctx),
@@ -323,7 +341,7 @@ impl Supervisor {
     fn chosen(
         &mut self,
         creation: Creation,
-        result: Result<Choice, AcquireError>,
+        result: Result<Chosen, AcquireError>,
         ctx: &mut Context<Self>,
     ) {
         let waiting = self.choosing.remove(&creation.name).unwrap_or_default();
@@ -331,18 +349,19 @@ impl Supervisor {
             self.removals.forget_confirmed();
         }
         match result {
-            Ok(choice) => {
+            Ok(Chosen { choice, parent }) => {
                 // A mistyped revision creates nothing, so it does not count.
-                self.creations.note(&creation.user);
+                self.creations.note(&creation.identity.name);
                 let now = self.deps.clock.now().wall;
                 let age = now.duration_since(choice.snapshot.taken_at);
                 let created = Created {
+                    parent: parent.as_ref().map(|(name, _)| name.clone()),
                     unconfirmed: choice.unconfirmed,
                     taken_at: choice.snapshot.taken_at,
                     age: Duration::try_from(age).unwrap_or_default(),
                     taken_at_origin: choice.snapshot.taken_at_origin,
                 };
-                self.create(creation, choice, ctx);
+                self.create(creation, choice, parent, ctx);
                 self.answer_created(waiting, created, ctx);
             }
             // The others may have asked for something else.
@@ -356,12 +375,18 @@ impl Supervisor {
         }
     }
 
-    fn create(&mut self, creation: Creation, choice: Choice, ctx: &mut Context<Self>) {
+    fn create(
+        &mut self,
+        creation: Creation,
+        choice: Choice,
+        parent: Option<(InstanceName, Lease)>,
+        ctx: &mut Context<Self>,
+    ) {
         let now = self.deps.clock.now();
         let snapshot = choice.snapshot;
         let gitref = match creation.source {
-            Source::GitRef(gitref) => Some(gitref),
-            Source::Snapshot(_) | Source::AsOf(_) => None,
+            CreationSource::Snapshot(Source::GitRef(gitref)) => Some(gitref),
+            CreationSource::Snapshot(_) | CreationSource::Parent(_) => None,
         };
         let record = InstanceRecord {
             name: creation.name,
@@ -373,7 +398,7 @@ impl Supervisor {
             snapshot: snapshot.id.clone(),
             gitref,
             commit: choice.commit,
-            created_by: creation.user,
+            created_by: creation.identity.name,
             postgres_major: snapshot.postgres_major,
             superuser: snapshot.superuser.clone(),
             created_at: now.wall,
@@ -382,9 +407,9 @@ impl Supervisor {
             marked: None,
             pin: Pin::None,
             runtime: Some(self.deps.runtime.kind()),
-            ttl: creation.ttl,
-            class: creation.class,
-            parent: None,
+            ttl: creation.request.ttl,
+            class: creation.request.class.unwrap_or_default(),
+            parent: parent.as_ref().map(|(name, _)| name.clone()),
         };
         tracing::info!(
             instance = %record.name,
@@ -393,10 +418,12 @@ impl Supervisor {
             snapshot = %record.snapshot,
             gitref = record.gitref,
             commit = record.commit,
+            parent = record.parent.as_ref().map(InstanceName::as_str),
             user = record.created_by,
             "instance is created"
         );
-        self.launch(record, Origin::Create, SharedState::default(), ctx);
+        let origin = parent.map_or(Origin::Create, |(_, lease)| Origin::CloneOf(lease));
+        self.launch(record, origin, SharedState::default(), ctx);
     }
 
     /// Answers the waiters: the first one created the instance, the others found it.
@@ -415,7 +442,7 @@ impl Supervisor {
                 addr: self.actor_of(&record, ctx),
                 settings: self.settings_of(&record),
                 record,
-                created: Some(created),
+                created: Some(created.clone()),
             });
         }
     }

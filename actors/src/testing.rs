@@ -22,8 +22,8 @@ use crate::critical::CriticalParts;
 use crate::limits::{IdleLimits, Limits};
 use crate::observed_clock::ObservedClock;
 use crate::ports::{
-    CloneError, CloneReport, Cloner, Freshness, Revision, RevisionError, RevisionSource,
-    SnapshotCatalog, WhyUnknown,
+    CloneError, CloneReport, CloneSource, Cloner, Freshness, Revision, RevisionError,
+    RevisionSource, SnapshotCatalog, WhyUnknown,
 };
 use crate::request::{ConnectRequest, Source};
 use crate::snapshot_index::SnapshotIndex;
@@ -101,13 +101,18 @@ impl Cloner for FakeCloner {
         "fake"
     }
 
-    fn create(&self, record: &InstanceRecord) -> Result<CloneReport, CloneError> {
+    fn create(
+        &self,
+        record: &InstanceRecord,
+        source: &CloneSource,
+    ) -> Result<CloneReport, CloneError> {
         if let Some(error) = lock(&self.failure).clone() {
             return Err(error);
         }
         lock(&self.made).push(record.uid);
         drop(self.create_gate.blocking_read());
         Ok(CloneReport {
+            source: source.name(),
             files: 1,
             elapsed: Duration::ZERO,
         })
@@ -453,6 +458,7 @@ impl Harness {
         let request = ConnectRequest {
             instance: name.parse().expect("a test names instances well"),
             source,
+            from: None,
             project: None,
             role: None,
             user: None,

@@ -99,7 +99,7 @@ pub struct RecoverBody {
     pub new_name: Option<String>,
 }
 
-/// A new instance. Exactly one of `gitref`, `snapshot` and `asof` is given.
+/// A new instance. Exactly one of `gitref`, `snapshot`, `asof` and `from` is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateBody {
@@ -117,6 +117,9 @@ pub struct CreateBody {
     /// From the newest snapshot taken at or before this date or time.
     #[serde(default)]
     pub asof: Option<String>,
+    /// From this instance as it is now.
+    #[serde(default)]
+    pub from: Option<String>,
     /// The seconds without use after which it expires.
     #[serde(default)]
     pub ttl_seconds: Option<u64>,

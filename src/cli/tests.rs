@@ -138,6 +138,7 @@ fn instance() -> InstanceView {
         waiting_for: None,
         snapshot: "monday".to_owned(),
         parent: None,
+        resets_to: None,
         class: Default::default(),
         ttl_seconds: None,
         gitref: Some("feature/tags".to_owned()),

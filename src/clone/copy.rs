@@ -2,18 +2,18 @@
 //!
 //! A copy is one walk: a reflink costs about 50 µs per file, and a second walk would cost as much again.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, Stat, fchmod, fchown, openat};
+use rustix::fs::{CWD, Mode, OFlags, Stat, fchmod, fchown, fstat, openat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use super::Sharing;
-use super::tree::{TreeSize, is_excluded};
+use super::tree::{TreeSize, is_excluded, is_of_server};
 use crate::fsutil::beneath::{Directory, Kind, PERMISSIONS, TreeError, Walk};
 
 /// How the contents of a file are copied.
@@ -27,8 +27,18 @@ pub(super) enum FileCopy {
     Full,
 }
 
+/// Whether a server changes a tree while it is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// Nothing changes.
+    AtRest,
+    /// A server in backup mode works on it: files vanish and change, and WAL will make it consistent.
+    Running,
+}
+
 struct Copier {
     how: FileCopy,
+    activity: Activity,
     /// The owner of the files that this process creates.
     creator: (u32, u32),
     /// The mode bits that created files lack.
@@ -43,27 +53,50 @@ pub(super) fn copy(
     from: &Path,
     to: &Path,
     how: FileCopy,
+    activity: Activity,
 ) -> Result<(TreeSize, Sharing), TreeError> {
-    let mut copier = Copier {
-        how,
-        creator: (
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getegid().as_raw(),
-        ),
-        umask: umask(),
-        size: TreeSize::default(),
-        sharing: match how {
-            FileCopy::Full => Sharing::Copied,
-            FileCopy::Reflink | FileCopy::ReflinkOrFull => Sharing::Shared,
-        },
-    };
+    let mut copier = Copier::new(how, activity);
     let source = Directory::open(from)?;
     let target = copier.make_directory(CWD, to.as_os_str(), &source.stat()?, from)?;
     copier.copy_entries(source, target)?;
     Ok((copier.size, copier.sharing))
 }
 
+/// Copies these files of a directory into another one.
+pub(super) fn copy_files(
+    from: &Directory,
+    to: &Directory,
+    names: &[OsString],
+    how: FileCopy,
+) -> Result<(), TreeError> {
+    let mut copier = Copier::new(how, Activity::Running);
+    for name in names {
+        let path = from.path().join(name);
+        let source = from.file(name)?;
+        let like = fstat(&source).map_err(|error| io_error("stat", &path, error.into()))?;
+        copier.place(source, &like, to, name, &path)?;
+    }
+    Ok(())
+}
+
 impl Copier {
+    fn new(how: FileCopy, activity: Activity) -> Self {
+        Self {
+            how,
+            activity,
+            creator: (
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            ),
+            umask: umask(),
+            size: TreeSize::default(),
+            sharing: match how {
+                FileCopy::Full => Sharing::Copied,
+                FileCopy::Reflink | FileCopy::ReflinkOrFull => Sharing::Shared,
+            },
+        }
+    }
+
     fn copy_entries(&mut self, source: Directory, target: OwnedFd) -> Result<(), TreeError> {
         let mut walk = Walk::new(source)?;
         // The copies of the directories that the walk is in.
@@ -73,18 +106,28 @@ impl Copier {
                 targets.pop();
                 continue;
             }
-            let Some(target) = targets.last().filter(|_| !is_excluded(&walk)) else {
+            let is_running = self.activity == Activity::Running;
+            let is_left_out = is_excluded(&walk) || is_running && is_of_server(&walk);
+            let Some(target) = targets.last().filter(|_| !is_left_out) else {
                 continue;
             };
-            match kind {
-                Kind::Directory => {
-                    let like = walk.enter()?;
-                    let path = walk.path();
-                    let made = self.make_directory(target, walk.name(), &like, &path)?;
-                    targets.push(made);
-                }
-                Kind::File => self.file(&walk, target)?,
-                Kind::Other | Kind::End => return Err(walk.foreign()),
+            let copied = match kind {
+                Kind::Directory => match walk.enter() {
+                    Ok(like) => {
+                        let path = walk.path();
+                        let made = self.make_directory(target, walk.name(), &like, &path)?;
+                        targets.push(made);
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
+                Kind::File => self.file(&walk, target),
+                Kind::Other | Kind::End => Err(walk.foreign()),
+            };
+            match copied {
+                // Of a table, or a database, that was dropped meanwhile.
+                Err(error) if is_running && error.is_missing() => {}
+                copied => copied?,
             }
         }
         Ok(())
@@ -92,12 +135,24 @@ impl Copier {
 
     fn file(&mut self, walk: &Walk, to: &OwnedFd) -> Result<(), TreeError> {
         let (source, like) = walk.open()?;
-        let failed = |action| move |error: Errno| io_error(action, &walk.path(), error.into());
+        self.place(source, &like, to, walk.name(), &walk.path())
+    }
+
+    /// Copies an open file to a new name.
+    fn place(
+        &mut self,
+        source: File,
+        like: &Stat,
+        to: impl AsFd,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<(), TreeError> {
+        let failed = |action| move |error: Errno| io_error(action, path, error.into());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(like.st_mode & PERMISSIONS);
-        let target = openat(to, walk.name(), flags, mode).map_err(failed("create the copy of"))?;
+        let target = openat(to, name, flags, mode).map_err(failed("create the copy of"))?;
         if (like.st_uid, like.st_gid) != self.creator {
-            self.set_owner(&target, &like)
+            self.set_owner(&target, like)
                 .map_err(failed("set the owner of"))?;
         }
         if like.st_mode & PERMISSIONS & self.umask != 0 {
@@ -105,9 +160,9 @@ impl Copier {
         }
         if like.st_size > 0 {
             self.contents(source, File::from(target), like.st_size as u64)
-                .map_err(|(action, source)| io_error(action, &walk.path(), source))?;
+                .map_err(|(action, source)| io_error(action, path, source))?;
         }
-        self.size.add(&like);
+        self.size.add(like);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! instances/<uid>/             created, or reused after a crash
 //!   manifest.json              written first: it marks the directory as multidb's
+//!   base/                      the state that a clone of another instance begins with, for its resets
 //!   data.partial/              cloned while the manifest is synced
 //!   data/                      renamed from data.partial; a Btrfs snapshot is created here
 //! ```
@@ -15,11 +16,11 @@ use std::io;
 use std::path::Path;
 use std::thread;
 
-use multidb_actors::ports::CloneError;
+use multidb_actors::ports::{CloneError, CloneSource, SuperuserAccess};
 use multidb_store::manifest::ManifestError;
 use multidb_store::{InstanceRecord, InstanceUid, SnapshotRecord, clones, error_chain, manifest};
 
-use super::copy::{self, FileCopy};
+use super::copy::{self, Activity, FileCopy};
 use super::error::failed;
 use super::{Method, TreeCloner, probe, root, tree};
 use crate::fsutil::beneath::Directory;
@@ -30,10 +31,32 @@ pub(super) const PARTIAL: &str = multidb_store::layout::PARTIAL_DATA;
 /// The most that is read of a `PG_VERSION`.
 const VERSION_BYTES_MAX: u64 = 64;
 
+/// A source that can be cloned.
+enum Checked<'a> {
+    Snapshot(Box<SnapshotRecord>),
+    Running(InstanceUid, &'a SuperuserAccess),
+    /// That of this clone is kept.
+    Base(InstanceUid),
+}
+
+impl Checked<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Snapshot(_) => CloneSource::Snapshot.name(),
+            Self::Running(..) => "instance",
+            Self::Base(_) => "base",
+        }
+    }
+}
+
 impl TreeCloner {
-    /// Creates the clone and returns the number of cloned files: 0 if it is a Btrfs snapshot or
-    /// existed already. Leaves nothing behind when it fails.
-    pub(super) fn make(&self, record: &InstanceRecord) -> Result<u64, CloneError> {
+    /// Creates the clone and returns its source in the end, and the number of cloned files: 0 if it is a Btrfs
+    /// snapshot or existed already. Leaves nothing behind when it fails.
+    pub(super) fn make(
+        &self,
+        record: &InstanceRecord,
+        source: &CloneSource,
+    ) -> Result<(&'static str, u64), CloneError> {
         let directory = self.layout.instance(record.uid);
         // Trusted path: only multidb can write the instance's directory.
         if self.exists(&self.layout.instance_data(record.uid))? {
@@ -41,25 +64,44 @@ impl TreeCloner {
             self.require_own(&directory, record.uid)?;
             self.write_record(record)?;
             self.sync_clone(&directory, self.chosen()?)?;
-            return Ok(0);
+            return Ok((source.name(), 0));
         }
         self.check_reserve(0)?;
-        let snapshot = self.check_snapshot(record)?;
-        if self.chosen()? == Method::Copy {
-            self.check_reserve(snapshot.bytes)?;
-        }
+        let source = self.check_source(record, source)?;
         // Trusted path: as above.
         if self.exists(&directory)? {
             self.require_own(&directory, record.uid)?;
         }
-        self.fill(record, &snapshot, &directory)
-            .inspect_err(|_| self.remove_failed(&directory))
+        let files = self
+            .fill(record, &source, &directory)
+            .inspect_err(|_| self.remove_failed(&directory))?;
+        Ok((source.name(), files))
+    }
+
+    /// Makes the cheap checks of the source, which is the snapshot if there is no other one.
+    fn check_source<'a>(
+        &self,
+        record: &InstanceRecord,
+        source: &'a CloneSource,
+    ) -> Result<Checked<'a>, CloneError> {
+        match source {
+            CloneSource::Running { uid, server } => return Ok(Checked::Running(*uid, server)),
+            CloneSource::Base(uid) if self.exists(&self.layout.instance_base(*uid))? => {
+                return Ok(Checked::Base(*uid));
+            }
+            CloneSource::Base(_) | CloneSource::Snapshot => {}
+        }
+        let snapshot = self.check_snapshot(record)?;
+        if self.chosen()? == Method::Copy {
+            self.check_reserve(snapshot.bytes)?;
+        }
+        Ok(Checked::Snapshot(Box::new(snapshot)))
     }
 
     fn fill(
         &self,
         record: &InstanceRecord,
-        snapshot: &SnapshotRecord,
+        source: &Checked<'_>,
         directory: &Path,
     ) -> Result<u64, CloneError> {
         root::make(directory, 0o711)
@@ -70,25 +112,28 @@ impl TreeCloner {
         if self.exists(&partial)? {
             self.remove_tree(&partial)?;
         }
-        let from = self.layout.snapshot_data(&snapshot.id);
         let data = self.layout.instance_data(record.uid);
         let method = self.chosen()?;
-        if method == Method::BtrfsSnapshot && btrfs::is_subvolume(&from) {
-            self.sync_manifest(&manifest, directory)?;
-            let files = tree::count(&from);
-            let files =
-                files.map_err(|error| self.tree_failed(error, Some(snapshot.id.as_str())))?;
-            check_count(snapshot, files)?;
-            Directory::open(&from)
-                .map_err(io::Error::from)
-                .and_then(|from| btrfs::snapshot(&from, &data))
-                .map_err(|error| self.io_failed("clone", &data, &error))?;
-            return Ok(0);
+        if let Checked::Snapshot(snapshot) = source {
+            let from = self.layout.snapshot_data(&snapshot.id);
+            if method == Method::BtrfsSnapshot && btrfs::is_subvolume(&from) {
+                self.sync_manifest(&manifest, directory)?;
+                self.snapshot_subvolume(snapshot, &from, &data)?;
+                return Ok(0);
+            }
         }
         // In parallel: an fsync takes milliseconds, enough to clone hundreds of files.
         let (synced, cloned) = thread::scope(|scope| {
             let synced = scope.spawn(|| self.sync_manifest(&manifest, directory));
-            let cloned = self.clone_files(snapshot, &from, &partial);
+            let cloned = match source {
+                Checked::Snapshot(snapshot) => self.clone_files(snapshot, &partial),
+                Checked::Running(uid, server) => self.with_base(record, &partial, |base| {
+                    self.copy_running(*uid, server, base)
+                }),
+                Checked::Base(uid) => self.with_base(record, &partial, |base| {
+                    self.copy_at_rest(&self.layout.instance_base(*uid), base)
+                }),
+            };
             let panicked = |_| Err(failed_thread(directory));
             (synced.join().unwrap_or_else(panicked), cloned)
         });
@@ -104,20 +149,58 @@ impl TreeCloner {
         Ok(files)
     }
 
-    fn clone_files(
+    fn snapshot_subvolume(
         &self,
         snapshot: &SnapshotRecord,
         from: &Path,
-        to: &Path,
-    ) -> Result<u64, CloneError> {
-        let how = match self.chosen()? {
-            Method::Copy => FileCopy::Full,
-            Method::Auto | Method::BtrfsSnapshot | Method::Reflink => FileCopy::Reflink,
-        };
+        data: &Path,
+    ) -> Result<(), CloneError> {
+        let files = tree::count(from);
+        let files = files.map_err(|error| self.tree_failed(error, Some(snapshot.id.as_str())))?;
+        check_count(snapshot, files)?;
+        Directory::open(from)
+            .map_err(io::Error::from)
+            .and_then(|from| btrfs::snapshot(&from, data))
+            .map_err(|error| self.io_failed("clone", data, &error))
+    }
+
+    fn clone_files(&self, snapshot: &SnapshotRecord, to: &Path) -> Result<u64, CloneError> {
+        let from = self.layout.snapshot_data(&snapshot.id);
         let id = Some(snapshot.id.as_str());
-        let (size, _) = copy::copy(from, to, how).map_err(|error| self.tree_failed(error, id))?;
+        let copied = copy::copy(&from, to, self.file_copy()?, Activity::AtRest);
+        let (size, _) = copied.map_err(|error| self.tree_failed(error, id))?;
         check_count(snapshot, size.files)?;
         Ok(size.files)
+    }
+
+    /// Makes a base, which is kept for resets, and clones that.
+    fn with_base(
+        &self,
+        record: &InstanceRecord,
+        to: &Path,
+        make: impl FnOnce(&Path) -> Result<u64, CloneError>,
+    ) -> Result<u64, CloneError> {
+        let base = self.layout.instance_base(record.uid);
+        // Trusted path: only multidb can write the instance's directory.
+        if self.exists(&base)? {
+            self.remove_tree(&base)?;
+        }
+        make(&base)?;
+        self.copy_at_rest(&base, to)
+    }
+
+    fn copy_at_rest(&self, from: &Path, to: &Path) -> Result<u64, CloneError> {
+        let copied = copy::copy(from, to, self.file_copy()?, Activity::AtRest);
+        let (size, _) = copied.map_err(|error| self.tree_failed(error, None))?;
+        Ok(size.files)
+    }
+
+    /// How a clone's files are copied: never in full, unless that was asked for.
+    pub(super) fn file_copy(&self) -> Result<FileCopy, CloneError> {
+        Ok(match self.chosen()? {
+            Method::Copy => FileCopy::Full,
+            Method::Auto | Method::BtrfsSnapshot | Method::Reflink => FileCopy::Reflink,
+        })
     }
 
     /// Makes the cheap checks. The files are counted when they are cloned.

@@ -9,6 +9,23 @@ use crate::fsutil::beneath::{Directory, Kind, TreeError, Walk};
 /// The files at the top of a data directory that a running server leaves. Neither cloned nor counted.
 const EXCLUDED: [&str; 2] = ["postmaster.pid", "postmaster.opts"];
 
+/// The directories whose contents are the running server's own: those that a base backup leaves empty
+/// (Postgres' documentation, "Streaming Replication Protocol", BASE_BACKUP), and the WAL, which is copied afterwards.
+const EMPTIED: [&str; 8] = [
+    "pg_dynshmem",
+    "pg_notify",
+    "pg_replslot",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_stat_tmp",
+    "pg_subtrans",
+    "pg_wal",
+];
+/// The files at the top of a running server's data directory that belong to another backup.
+const OF_BACKUPS: [&str; 3] = ["backup_label", "tablespace_map", "backup_manifest"];
+/// The beginning of the names of temporary files and their directories.
+const TEMPORARY: &str = "pgsql_tmp";
+
 /// The size of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TreeSize {
@@ -72,4 +89,19 @@ pub(super) fn visit(
 /// Whether a clone does not have the file that the walk is at.
 pub(super) fn is_excluded(walk: &Walk) -> bool {
     walk.is_at_top() && EXCLUDED.iter().any(|name| walk.name() == *name)
+}
+
+/// Whether a clone of a running server does not have the entry that the walk is at.
+pub(super) fn is_of_server(walk: &Walk) -> bool {
+    let name = walk.name();
+    if name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+        return true;
+    }
+    if walk.is_at_top() {
+        return OF_BACKUPS.iter().any(|own| name == *own);
+    }
+    let directory = walk.relative().parent();
+    EMPTIED
+        .iter()
+        .any(|emptied| directory == Some(Path::new(emptied)))
 }

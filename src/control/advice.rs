@@ -36,6 +36,9 @@ pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
         InstanceError::Start(StartError::Disk(error))
         | InstanceError::Clone(CloneError::Disk(error))
         | InstanceError::Storage(CloneError::Disk(error)) => error.fault.hint().to_owned(),
+        InstanceError::Clone(CloneError::ParentFailed { .. }) => {
+            "A copy of a running server needs wal_level = replica, Postgres' default.".to_owned()
+        }
         InstanceError::Clone(CloneError::SnapshotGone { .. }) => {
             "Choose another snapshot for a new instance.".to_owned()
         }

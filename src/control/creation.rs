@@ -12,6 +12,15 @@ use super::access::Caller;
 use super::model::InstanceView;
 use super::{Control, ControlError};
 
+/// What an instance is created from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CreationSource {
+    /// The snapshot that is chosen by this.
+    Snapshot(Source),
+    /// Another instance as it is now.
+    Instance(InstanceName),
+}
+
 /// An instance to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreationOrder {
@@ -20,7 +29,7 @@ pub struct CreationOrder {
     /// Its project; needed only if several are configured.
     pub project: Option<ProjectName>,
     /// What it is created from.
-    pub source: Source,
+    pub source: CreationSource,
     /// The time without use after which it expires.
     pub ttl: Option<Duration>,
     /// How safely its data is kept.
@@ -40,10 +49,18 @@ impl Control {
             let message = "ttl_seconds must be at least 1".to_owned();
             return Err(ControlError::InvalidArgument(message));
         }
+        let (source, from, project) = match order.source {
+            CreationSource::Snapshot(source) => {
+                let project = self.project(order.project.as_ref())?;
+                (Some(source), None, Some(project))
+            }
+            CreationSource::Instance(parent) => (None, Some(parent), order.project),
+        };
         let request = ConnectRequest {
             instance: order.name,
-            source: Some(order.source),
-            project: Some(self.project(order.project.as_ref())?),
+            source,
+            from,
+            project,
             role: None,
             user: None,
             idle: Default::default(),

@@ -12,7 +12,7 @@ use multidb_actors::supervisor::retention::ExpiryPeriods;
 use multidb_actors::supervisor::{
     ControlInstance, GetInstance, ListInstances, PinInstance, RecoverInstance, retention,
 };
-use multidb_store::{InstanceName, Pin, error_chain};
+use multidb_store::{InstanceName, InstanceRecord, Pin, error_chain};
 
 use super::access::{Action, Caller, Resource, authorize};
 use super::advice::advice;
@@ -66,6 +66,7 @@ impl Control {
         let mut shown = self.instance_view(&status);
         let measured = self.deps.worker.send(Measure(status.record.uid));
         shown.exclusive_bytes = measured.await?;
+        shown.resets_to = self.resets_to(&status.record).await?;
         shown.awake_because = Some(self.awake_reasons(&status).await);
         Ok(shown)
     }
@@ -121,7 +122,21 @@ impl Control {
         name: &InstanceName,
     ) -> Result<InstanceView, ControlError> {
         let sessions = self.command(caller, name, Command::Reset).await?;
-        self.view_after(name, sessions).await
+        let mut shown = self.view_after(name, sessions).await?;
+        let record = self.instance(name).await?.record.clone();
+        shown.resets_to = self.resets_to(&record).await?;
+        Ok(shown)
+    }
+
+    /// What a reset gives a clone of another instance.
+    async fn resets_to(&self, record: &InstanceRecord) -> Result<Option<String>, ControlError> {
+        if record.parent.is_none() {
+            return Ok(None);
+        }
+        let base = self.deps.layout.instance_base(record.uid);
+        let is_kept = tokio::task::spawn_blocking(move || base.is_dir()).await;
+        let is_kept = is_kept.map_err(|_| ControlError::ActorEnded)?;
+        Ok(Some(if is_kept { "base" } else { "snapshot" }.to_owned()))
     }
 
     /// Ends an instance's sessions and deletes it.
@@ -284,6 +299,7 @@ impl Control {
             waiting_for: status.waits_for_slot.then(|| "slot".to_owned()),
             snapshot: record.snapshot.to_string(),
             parent: record.parent.as_ref().map(ToString::to_string),
+            resets_to: None,
             class: record.class,
             ttl_seconds: record.ttl.map(|ttl| ttl.as_secs()),
             gitref: record.gitref.clone(),

@@ -160,6 +160,10 @@ pub struct InstanceView {
     /// The instance that it was cloned from, if it was made from one.
     #[serde(default)]
     pub parent: Option<String>,
+    /// What a reset gives a clone of another instance: `base`, the state that it began with, or `snapshot`, where that
+    /// is not kept. Only in the answers about one instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resets_to: Option<String>,
     /// `durable`, or `scratch`: without fsync, and cloned afresh after an unclean end.
     #[serde(default)]
     pub class: Class,

@@ -10,7 +10,7 @@ use std::thread;
 
 use crate::disk_fault::FileError;
 use crate::ids::InstanceUid;
-use crate::layout::{Layout, PARTIAL_DATA};
+use crate::layout::{BASE_DATA, Layout, PARTIAL_DATA};
 use crate::manifest::{self, ManifestError};
 use crate::records::InstanceRecord;
 use crate::recovery::{FoundClone, FoundManifest};
@@ -175,6 +175,7 @@ pub fn is_unfinished(directory: &Path) -> bool {
         let name = entry.file_name();
         let is_empty = || entry.metadata().is_ok_and(|m| m.is_file() && m.len() == 0);
         name == PARTIAL_DATA
+            || name == BASE_DATA
             || name == manifest::TEMPORARY_NAME
             || (name == manifest::FILE_NAME && is_empty())
     })

@@ -22,6 +22,8 @@ use crate::ids::{InstanceUid, ProjectName, SnapshotId};
 
 /// The name of an incomplete clone, beside its manifest.
 pub const PARTIAL_DATA: &str = "data.partial";
+/// The name of the state that a clone of another instance began with, beside its data.
+pub const BASE_DATA: &str = "base";
 
 /// The paths under one root directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +85,11 @@ impl Layout {
     /// One instance's data directory. It exists only when the clone is complete.
     pub fn instance_data(&self, uid: InstanceUid) -> PathBuf {
         self.instance(uid).join("data")
+    }
+
+    /// The state that a clone of another instance began with, for its resets.
+    pub fn instance_base(&self, uid: InstanceUid) -> PathBuf {
+        self.instance(uid).join(BASE_DATA)
     }
 
     /// The Postgres log of one instance, over all its starts.

@@ -44,6 +44,9 @@ impl From<&AcquireError> for ClientError {
                     text::duration(*retention)
                 ))
             }
+            AcquireError::NoSuchParent { .. } => Self::new(sqlstate::INVALID_CATALOG_NAME, message)
+                .hint("List instances with \"multidb instance ls\"."),
+            AcquireError::Parent { parent, error, .. } => Self::of_instance(parent, error),
             AcquireError::Unanswered => Self::internal(),
             AcquireError::Denied(reason) => reason.into(),
             AcquireError::Choose(error) => error.into(),

@@ -65,6 +65,29 @@ impl ClientNotice {
         }
     }
 
+    /// The instance was created for this session, as a clone of another one.
+    pub fn created_from(instance: &InstanceName, parent: &InstanceName) -> Self {
+        Self {
+            message: format!("created instance \"{instance}\" from instance \"{parent}\""),
+            detail: None,
+            hint: None,
+        }
+    }
+
+    /// The instance exists already, and is no clone of the one that the client names.
+    pub fn other_parent(record: &InstanceRecord, from: &InstanceName) -> Self {
+        let instance = &record.name;
+        let origin = match &record.parent {
+            Some(parent) => format!("instance \"{parent}\""),
+            None => format!("snapshot \"{}\"", record.snapshot),
+        };
+        Self {
+            message: format!("instance \"{instance}\" exists already, from {origin}"),
+            detail: Some(format!("\"from:{from}\" does not apply to it.")),
+            hint: Some("Use another instance name to get a new clone.".to_owned()),
+        }
+    }
+
     /// The source is a date, which has no time zone.
     pub fn of_date(self, source: &Source) -> Self {
         let date = format!("\"{source}\" is the end of that day in UTC.");

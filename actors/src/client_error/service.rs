@@ -199,6 +199,12 @@ fn of_clone(instance: &InstanceName, error: &CloneError) -> ClientError {
         )
         .detail(format!("Snapshot \"{snapshot}\" is gone."))
         .hint("Choose another snapshot, or import this one again."),
+        CloneError::ParentFailed { message } => ClientError::new(
+            sqlstate::SYSTEM_ERROR,
+            format!("could not create instance \"{instance}\" from a running one"),
+        )
+        .detail(text::sentence(&format!("its server answered: {message}")))
+        .hint("A copy of a running server needs wal_level = replica, Postgres' default."),
         CloneError::Failed { .. } => ClientError::new(
             sqlstate::SYSTEM_ERROR,
             format!("could not create instance \"{instance}\""),
@@ -228,7 +234,7 @@ fn of_renewal(instance: &InstanceName, snapshot: &SnapshotId, error: &CloneError
     let cause = match error {
         CloneError::SnapshotGone { .. } => "that snapshot is gone".to_owned(),
         CloneError::SnapshotDamaged { .. } => "that snapshot is damaged".to_owned(),
-        CloneError::NoSpace { .. } => error.to_string(),
+        CloneError::NoSpace { .. } | CloneError::ParentFailed { .. } => error.to_string(),
         CloneError::Disk(disk) => disk.fault.to_string(),
         CloneError::Failed { .. } => "the log of multidb has the cause".to_owned(),
     };

@@ -171,6 +171,15 @@ fn acquisitions() -> Vec<AcquireError> {
             ttl: Duration::from_secs(40 * 86_400),
             retention: Duration::from_secs(30 * 86_400),
         },
+        AcquireError::NoSuchParent {
+            instance: instance(),
+            parent: "live".parse().unwrap(),
+        },
+        AcquireError::Parent {
+            instance: instance(),
+            parent: "live".parse().unwrap(),
+            error: Box::new(InstanceError::Stopped),
+        },
         AcquireError::ProjectNeeded { known: known() },
         AcquireError::Unavailable {
             instance: instance(),
@@ -199,6 +208,9 @@ fn clones() -> Vec<CloneError> {
     vec![
         no_space(4_966_055_936),
         no_space(8_482_560_410),
+        CloneError::ParentFailed {
+            message: "WAL level not sufficient for making an online backup".into(),
+        },
         CloneError::SnapshotDamaged {
             snapshot: "monday".into(),
             message: "/secret is missing".into(),

@@ -10,6 +10,8 @@ use crate::critical::CriticalParts;
 const DELETIONS_MAX: usize = 2;
 /// Manifests written at once. Each waits for the disk most of the time.
 const MANIFESTS_MAX: usize = 2;
+/// Running instances cloned at once. Each waits for a checkpoint of its server, which is a stranger's.
+const RUNNING_CLONES_MAX: usize = 4;
 /// How nice the threads are to which clients leave work. Sessions and servers of the machine go first.
 const BACKGROUND_NICE: i32 = 10;
 /// How nice the threads are that clone: new instances yield to sessions, and deletions yield to new instances.
@@ -27,6 +29,8 @@ pub enum Lane {
     Manifests,
     /// Clones.
     Clones,
+    /// Clones of running instances, which wait for their servers.
+    RunningClones,
     /// Deletions, which take long and are waited for by administrators only.
     Deletions,
     /// Measurements, which nobody waits for.
@@ -45,6 +49,7 @@ pub struct WorkerThreads {
     records: Sender<Work>,
     manifests: Sender<Work>,
     clones: Sender<Work>,
+    running_clones: Sender<Work>,
     deletions: Sender<Work>,
     measurements: Sender<Work>,
 }
@@ -62,6 +67,7 @@ impl WorkerThreads {
             manifests: start(critical, "manifests", MANIFESTS_MAX, 0),
             // A clone of a cached directory is bound by processors.
             clones: start(critical, "clones", processors, CLONES_NICE),
+            running_clones: start(critical, "running-clones", RUNNING_CLONES_MAX, CLONES_NICE),
             deletions: start(critical, "deletions", DELETIONS_MAX, BACKGROUND_NICE),
             measurements: start(critical, "measurements", 1, BACKGROUND_NICE),
         }
@@ -74,6 +80,7 @@ impl Executor for WorkerThreads {
             Lane::Records => &self.records,
             Lane::Manifests => &self.manifests,
             Lane::Clones => &self.clones,
+            Lane::RunningClones => &self.running_clones,
             Lane::Deletions => &self.deletions,
             Lane::Measurements => &self.measurements,
         };

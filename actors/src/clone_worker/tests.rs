@@ -180,6 +180,7 @@ fn records_are_written_beside_clones_deletions_and_measurements() {
         let made = world.send(MakeClone {
             record: ready("a"),
             replaces: true,
+            source: CloneSource::Snapshot,
         });
         let made = made.await;
         let discarded = DiscardClone {
@@ -251,6 +252,7 @@ fn new_instance_is_recorded_before_and_after_its_clone() {
         let made = world.send(MakeClone {
             record: ready("a"),
             replaces: false,
+            source: CloneSource::Snapshot,
         });
         let made = made.await;
         assert_eq!(world.work.lanes(), [Lane::Records]);

@@ -41,6 +41,7 @@ pub(super) async fn attach(
         };
         let acquired = deps.supervisor.send(acquire).await;
         let acquired = acquired.unwrap_or(Err(AcquireError::ShuttingDown))?;
+        let of_parent = of_parent(request, &acquired);
         let of_lifetime = of_lifetime(request, &acquired);
         let notice = notice(request.source.clone(), acquired.clone(), deps.clone());
         // Looked up while the instance starts.
@@ -61,10 +62,9 @@ pub(super) async fn attach(
                 return Ok(Attached {
                     acquired,
                     lease,
-                    notices: notice
+                    notices: [notice, of_parent, of_lifetime, renewed]
                         .into_iter()
-                        .chain(of_lifetime)
-                        .chain(renewed)
+                        .flatten()
                         .collect(),
                 });
             }
@@ -79,6 +79,14 @@ pub(super) async fn attach(
     tracing::error!(instance = %name, attempts = REDIRECTS_MAX, "instance was repeatedly deleted, or its actor ended, while a client waited");
     let instance = name.clone();
     Err(RefusalReason::InstanceKeepsVanishing { instance })
+}
+
+/// The notice for a client whose instance exists already, and is no clone of the one that the client names.
+fn of_parent(request: &ConnectRequest, acquired: &Acquired) -> Option<ClientNotice> {
+    let record = &acquired.record;
+    let from = request.from.as_ref()?;
+    let differs = acquired.created.is_none() && record.parent.as_ref() != Some(from);
+    differs.then(|| ClientNotice::other_parent(record, from))
 }
 
 /// The notice for a client whose time to live or class is not that of the instance, which exists already.
@@ -119,6 +127,9 @@ async fn notice(
 ) -> Option<ClientNotice> {
     let record = &acquired.record;
     if let Some(created) = acquired.created {
+        if let Some(parent) = &created.parent {
+            return Some(ClientNotice::created_from(&record.name, parent));
+        }
         let notice = ClientNotice::created(&record.name, &record.snapshot, created.age);
         return Some(
             match (created.unconfirmed, &record.gitref, &record.commit) {

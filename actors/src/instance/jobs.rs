@@ -10,7 +10,9 @@ use super::leases::Beginning;
 use super::persistence::backoff;
 use super::*;
 use crate::awake::Awake;
-use crate::ports::{RuntimeError, ServerError, ServerId, StartError, SuperuserAccess};
+use crate::ports::{
+    CloneReport, CloneSource, RuntimeError, ServerError, ServerId, StartError, SuperuserAccess,
+};
 use crate::slots::{Slot, residency};
 
 /// The longest time to wait for Postgres' answer about its own work.
@@ -36,7 +38,13 @@ impl InstanceActor {
         }
         let new = record.uid;
         let replaces = why != CloneReason::Create;
-        let clone = MakeClone { record, replaces };
+        let parent = self.parent.take();
+        let source = self.clone_source(why, parent.as_ref());
+        let clone = MakeClone {
+            record,
+            replaces,
+            source,
+        };
         let made = self
             .shared
             .writes()
@@ -44,22 +52,11 @@ impl InstanceActor {
                 Written::Record(Box::new(InstanceRecord::clone(record)))
             });
         let made = made.into_actor(self).map(move |result, actor, ctx| {
+            drop(parent);
             let outcome = match result {
                 Ok((record, report)) => {
-                    tracing::info!(
-                        instance = %record.name,
-                        uid = %record.uid,
-                        snapshot = %record.snapshot,
-                        files = report.files,
-                        elapsed_ms = report.elapsed.as_millis() as u64,
-                        "clone made"
-                    );
-                    let newest = std::mem::replace(&mut actor.record, record);
-                    actor.unusable = None;
-                    actor.record.pin = newest.pin;
-                    actor.record.last_used_at = newest.last_used_at;
-                    actor.record.last_used_observed = newest.last_used_observed;
-                    actor.record.marked = newest.marked;
+                    actor.cloned = Some((why, report.elapsed));
+                    actor.note_cloned(record, report);
                     if why != CloneReason::Create {
                         let leftovers = actor.deps.leftovers.clone();
                         leftovers.forget(new);
@@ -67,8 +64,6 @@ impl InstanceActor {
                         leftovers.add(old);
                         actix_rt::spawn(async move { leftovers.put_aside(replaced).await });
                     }
-                    actor.failure = None;
-                    actor.cloned = Some((why, report.elapsed));
                     Outcome::Done
                 }
                 Err(error) => {
@@ -96,6 +91,42 @@ impl InstanceActor {
             actor.step_writer(WriterEvent::LockReleased(outcome), ctx);
         });
         ctx.spawn(made);
+    }
+
+    /// What a clone is made from. A clone of another instance begins anew with what it began with.
+    fn clone_source(&self, why: CloneReason, parent: Option<&Lease>) -> CloneSource {
+        match (why, parent) {
+            (CloneReason::Create, Some(parent)) => CloneSource::Running {
+                uid: parent.uid,
+                server: parent.server.clone(),
+            },
+            (CloneReason::Reset | CloneReason::Renew, _) if self.record.parent.is_some() => {
+                CloneSource::Base(self.record.uid)
+            }
+            (CloneReason::Create | CloneReason::Reset | CloneReason::Renew, _) => {
+                CloneSource::Snapshot
+            }
+        }
+    }
+
+    /// The new clone is the instance's.
+    fn note_cloned(&mut self, record: InstanceRecord, report: CloneReport) {
+        tracing::info!(
+            instance = %record.name,
+            uid = %record.uid,
+            snapshot = %record.snapshot,
+            source = report.source,
+            files = report.files,
+            elapsed_ms = report.elapsed.as_millis() as u64,
+            "clone made"
+        );
+        let newest = std::mem::replace(&mut self.record, record);
+        self.unusable = None;
+        self.record.pin = newest.pin;
+        self.record.last_used_at = newest.last_used_at;
+        self.record.last_used_observed = newest.last_used_observed;
+        self.record.marked = newest.marked;
+        self.failure = None;
     }
 
     /// Asks Postgres for work of its own, such as autovacuum. One that does not answer is treated as idle.

@@ -18,13 +18,15 @@
 use multidb_store::{InstanceRecord, Phase};
 
 use crate::instance::lifecycle::AfterStop;
-use crate::instance::{InstanceError, RunLeases};
+use crate::instance::{InstanceError, Lease, RunLeases};
 use crate::ports::RunningPostgres;
 
 /// How an instance comes into memory.
 pub enum Origin {
     /// It is new: its clone is to be made.
     Create,
+    /// It is new, a clone of the instance whose Postgres this is.
+    CloneOf(Lease),
     /// Its data is complete and nothing runs on it.
     Stopped,
     /// Its data cannot be used, for this reason.
@@ -102,7 +104,7 @@ mod tests {
 
     fn name(origin: &Origin) -> &'static str {
         match origin {
-            Origin::Create => "create",
+            Origin::Create | Origin::CloneOf(_) => "create",
             Origin::Stopped => "stopped",
             Origin::Unusable(_) => "unusable",
             Origin::Adopt(..) => "adopt",

@@ -39,7 +39,7 @@ fn fixture_of(origin: Origin, limits: Limits) -> Fixture {
         leftovers: Leftovers::new(actors.runtime.clone(), actors.worker.clone()),
     };
     let phase = match origin {
-        Origin::Create => Phase::Cloning,
+        Origin::Create | Origin::CloneOf(_) => Phase::Cloning,
         Origin::Unusable(_)
         | Origin::Stopped
         | Origin::Adopt(..)

@@ -6,6 +6,7 @@ use multidb_store::{InstanceName, ProjectName};
 use serde::Serialize;
 
 use crate::auth::DenyReason;
+use crate::instance::InstanceError;
 use crate::ports::Unavailable;
 use crate::snapshot_index::ChooseError;
 use crate::text;
@@ -66,6 +67,28 @@ pub enum AcquireError {
         #[serde(skip)]
         retention: Duration,
     },
+    /// The instance to clone does not exist.
+    #[error("instance \"{parent}\", of which \"{instance}\" is to be a clone, does not exist")]
+    NoSuchParent {
+        /// The requested instance.
+        #[serde(skip)]
+        instance: InstanceName,
+        /// The one to clone.
+        parent: InstanceName,
+    },
+    /// The instance to clone does not run.
+    #[error("instance \"{parent}\", of which \"{instance}\" is to be a clone, cannot be started")]
+    Parent {
+        /// The requested instance.
+        #[serde(skip)]
+        instance: InstanceName,
+        /// The one to clone.
+        parent: InstanceName,
+        /// Why.
+        #[source]
+        #[serde(skip)]
+        error: Box<InstanceError>,
+    },
     /// The Supervisor dropped the request unanswered: a defect.
     #[error("the supervisor did not answer")]
     Unanswered,
@@ -104,6 +127,8 @@ impl AcquireError {
             Self::ProjectNeeded { .. } => "project_needed",
             Self::Unavailable { unavailable, .. } => unavailable.code(),
             Self::TtlTooLong { .. } => "ttl_too_long",
+            Self::NoSuchParent { .. } => "no_such_parent",
+            Self::Parent { .. } => "parent_failed",
             Self::Unanswered => "unanswered",
             Self::Denied(reason) => reason.code(),
             Self::Choose(error) => error.code(),

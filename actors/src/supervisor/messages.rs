@@ -26,8 +26,10 @@ pub struct Acquire {
 }
 
 /// How an instance was created for a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
+    /// The instance of which it is a clone.
+    pub parent: Option<InstanceName>,
     /// Set where the revision may have moved, since the remote does not answer.
     pub unconfirmed: Option<Unconfirmed>,
     /// When the data of its snapshot was taken.

@@ -145,6 +145,7 @@ fn project_is_chosen_by_name_or_as_the_only_one() {
             let request = ConnectRequest {
                 instance: "x".parse().unwrap(),
                 source: latest(),
+                from: None,
                 project: requested,
                 role: None,
                 user: None,

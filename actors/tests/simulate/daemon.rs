@@ -39,9 +39,11 @@ impl Executor for Lanes {
         let ports = self.ports.clone();
         let permits = match lane {
             Lane::Records => self.records.clone(),
-            Lane::Clones | Lane::Manifests | Lane::Deletions | Lane::Measurements => {
-                self.others.clone()
-            }
+            Lane::Clones
+            | Lane::RunningClones
+            | Lane::Manifests
+            | Lane::Deletions
+            | Lane::Measurements => self.others.clone(),
         };
         actix_rt::spawn(async move {
             let permit = permits.acquire().await;

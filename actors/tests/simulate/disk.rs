@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use multidb_actors::ports::{CloneError, CloneReport, Cloner, SnapshotCatalog};
+use multidb_actors::ports::{CloneError, CloneReport, CloneSource, Cloner, SnapshotCatalog};
 use multidb_store::quarantine::Quarantined;
 use multidb_store::{
     InstanceName, InstanceRecord, InstanceUid, PassedErrors, SnapshotId, SnapshotRecord,
@@ -138,9 +138,14 @@ impl Cloner for Ports {
         "simulated"
     }
 
-    fn create(&self, record: &InstanceRecord) -> Result<CloneReport, CloneError> {
+    fn create(
+        &self,
+        record: &InstanceRecord,
+        source: &CloneSource,
+    ) -> Result<CloneReport, CloneError> {
         let uid = record.uid;
         let report = CloneReport {
+            source: source.name(),
             files: 1,
             elapsed: Duration::ZERO,
         };

@@ -6,6 +6,7 @@ mod altered;
 mod authenticating;
 mod awake;
 mod bad_input;
+mod branching;
 mod cancelling;
 mod clocks;
 mod commands;

@@ -44,6 +44,7 @@ platforms! {
         killed_daemon_takes_over_running_servers,
         killed_postgres_comes_back_with_its_data,
         removed_instance_leaves_nothing,
+        running_instance_is_cloned,
     )
 }
 
@@ -68,6 +69,10 @@ fn first_connection_creates_the_instance_and_the_next_finds_it(builder: DaemonBu
     let again = daemon.connect("instance:first");
     assert_eq!(again.one("select count(*) from mine"), "0");
     assert_eq!(daemon.instance("first")["snapshot"], "tuesday");
+}
+
+fn running_instance_is_cloned(builder: DaemonBuilder) {
+    crate::branching::branch(&builder.start());
 }
 
 fn instances_do_not_see_each_other(builder: DaemonBuilder) {

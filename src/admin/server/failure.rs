@@ -72,6 +72,7 @@ fn status(error: &ControlError) -> StatusCode {
         | ControlError::NoSuchProject { .. }
         | ControlError::Job(JobError::NotFound { .. })
         | ControlError::Recover(RecoverError::NothingToRecover { .. })
+        | ControlError::Acquire(AcquireError::NoSuchParent { .. })
         | ControlError::Instance(InstanceError::Deleted) => StatusCode::NOT_FOUND,
         ControlError::ProjectNeeded { .. }
         | ControlError::Acquire(AcquireError::TtlTooLong { .. })
@@ -193,7 +194,10 @@ fn hint(error: &ControlError) -> Option<String> {
         return Some(hint);
     }
     let hint = match error {
-        ControlError::NoSuchInstance(_) => "\"multidb instance ls\" lists the instances.",
+        ControlError::NoSuchInstance(_)
+        | ControlError::Acquire(AcquireError::NoSuchParent { .. }) => {
+            "\"multidb instance ls\" lists the instances."
+        }
         ControlError::NoSuchSnapshot(_) => "\"multidb snapshot ls\" lists the snapshots.",
         ControlError::NoSuchJob(_) => "\"multidb job ls\" lists the jobs.",
         ControlError::InstanceExists(_) => {

@@ -12,7 +12,7 @@ use super::failure::{Answer, Failure, bad_request, no_such_command, parse, parse
 use super::{CALLER, Service};
 use crate::admin::api::{CreateBody, InstancesQuery, LogsQuery, PinBody, RecoverBody};
 use crate::control::model::{DeletedView, InstanceFilter, InstanceView, LogsView};
-use crate::control::{AlterSystem, CreationOrder};
+use crate::control::{AlterSystem, CreationOrder, CreationSource};
 
 /// The lines of a log in an answer to a request without a number.
 const LOG_LINES: usize = 200;
@@ -58,20 +58,24 @@ async fn create(body: web::Json<CreateBody>, control: Service) -> Answer<Instanc
 }
 
 /// The one source that the body names.
-fn source(body: &CreateBody) -> Result<Source, Failure> {
+fn source(body: &CreateBody) -> Result<CreationSource, Failure> {
     let sources = [
         ("gitref", &body.gitref),
         ("snapshot", &body.snapshot),
         ("asof", &body.asof),
+        ("from", &body.from),
     ];
     let given = sources.into_iter();
     let mut given = given.filter_map(|(key, value)| Some((key, value.as_deref()?)));
     match (given.next(), given.next()) {
+        (Some(("from", parent)), None) => Ok(CreationSource::Instance(parse(parent)?)),
         (Some((key, value)), None) => {
-            Source::parse(key, value).map_err(|error| bad_request(error.to_string()))
+            let source = Source::parse(key, value);
+            let source = source.map_err(|error| bad_request(error.to_string()))?;
+            Ok(CreationSource::Snapshot(source))
         }
         _ => Err(bad_request(
-            "exactly one of gitref, snapshot and asof is needed".to_owned(),
+            "exactly one of gitref, snapshot, asof and from is needed".to_owned(),
         )),
     }
 }

@@ -39,6 +39,9 @@ struct SourceArgs {
     /// From the newest snapshot taken at or before this date or time
     #[arg(long, value_name = "TIME")]
     asof: Option<String>,
+    /// From another instance as it is now, whose sessions go on
+    #[arg(long, value_name = "NAME")]
+    from: Option<InstanceName>,
 }
 
 /// Creates the instance.
@@ -52,6 +55,7 @@ pub(super) async fn create(
         gitref: args.source.gitref,
         snapshot: args.source.snapshot,
         asof: args.source.asof,
+        from: args.source.from.map(|name| name.to_string()),
         ttl_seconds: args.ttl.map(|ttl| ttl.as_secs()),
         class: Class::from_name(&args.class),
     };

@@ -75,3 +75,40 @@ async fn limit_ends_the_list() {
     let paths = served.await.unwrap();
     assert_eq!(paths, ["/v1/instances?created_by=a%20b&limit=2"]);
 }
+
+#[test]
+fn clones_are_listed_below_their_parents() {
+    let parents = [
+        ("a", None),
+        ("b", Some("c")),
+        ("c", Some("a")),
+        ("d", Some("gone")),
+        ("e", Some("a")),
+    ];
+    let names: Vec<&str> = parents.iter().map(|(name, _)| *name).collect();
+    let mut instances: Vec<InstanceView> = serde_json::from_str(&page(&names)).unwrap();
+    for (instance, (_, parent)) in instances.iter_mut().zip(parents) {
+        instance.parent = parent.map(str::to_owned);
+    }
+    let shown = |instances: &[InstanceView]| {
+        let text = text::list(instances, Timestamp::UNIX_EPOCH);
+        let first = |line: &str| {
+            line.split("  p ")
+                .next()
+                .unwrap_or_default()
+                .trim_end()
+                .to_owned()
+        };
+        text.lines()
+            .skip(1)
+            .take(instances.len())
+            .map(first)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&instances), ["a", "└ c", "  └ b", "└ e", "d"]);
+    // A name that was given again makes no row vanish.
+    instances[0].parent = Some("b".to_owned());
+    let mut rows = shown(&instances);
+    rows.sort();
+    assert_eq!(rows, ["a", "b", "c", "d", "e"]);
+}

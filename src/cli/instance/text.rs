@@ -1,5 +1,7 @@
 //! Instances as text: a table, one of them, the result of a command.
 
+use std::collections::{HashMap, HashSet};
+
 use jiff::{SignedDuration, Timestamp};
 use multidb_actors::instance::lifecycle::StateName;
 
@@ -17,10 +19,13 @@ pub(super) fn ended(sessions: Option<usize>) -> String {
 
 /// The result of a reset.
 pub(super) fn reset(instance: &InstanceView) -> String {
+    let source = match (&instance.parent, instance.resets_to.as_deref()) {
+        (Some(parent), Some("base")) => format!("instance {parent} as that was at its creation"),
+        _ => format!("snapshot {}", instance.snapshot),
+    };
     format!(
-        "instance {} is a fresh clone of snapshot {} and {}{}",
+        "instance {} is a fresh clone of {source} and {}{}",
         instance.name,
-        instance.snapshot,
         instance.state,
         ended(instance.sessions_ended)
     )
@@ -28,9 +33,13 @@ pub(super) fn reset(instance: &InstanceView) -> String {
 
 /// The result of a creation.
 pub(super) fn created(instance: &InstanceView) -> String {
+    let source = match &instance.parent {
+        Some(parent) => format!("instance {parent}"),
+        None => format!("snapshot {}", instance.snapshot),
+    };
     format!(
-        "instance {} is {}, a clone of snapshot {}",
-        instance.name, instance.state, instance.snapshot
+        "instance {} is {}, a clone of {source}",
+        instance.name, instance.state
     )
 }
 
@@ -81,9 +90,15 @@ pub(in crate::cli) fn list(instances: &[InstanceView], now: Timestamp) -> String
         ("USED", Align::Right),
         ("EXPIRES", Align::Right),
     ];
-    let rows = instances.iter().map(|instance| {
+    let tree = tree(instances);
+    let rows = tree.into_iter().map(|(depth, instance)| {
+        let branch = if depth > 0 { "└ " } else { "" };
         [
-            instance.name.clone(),
+            format!(
+                "{}{branch}{}",
+                "  ".repeat(depth.saturating_sub(1)),
+                instance.name
+            ),
             instance.project.clone(),
             state(instance),
             instance.snapshot.clone(),
@@ -116,6 +131,31 @@ fn goes_soon(instance: &InstanceView, now: Timestamp) -> bool {
     const DAY: SignedDuration = SignedDuration::from_hours(24);
     let expires_at = instance.expires_at;
     expires_at.is_some_and(|at| at.duration_since(now) <= DAY)
+}
+
+/// The instances with their depth, each one behind its parent where that is among them.
+fn tree(instances: &[InstanceView]) -> Vec<(usize, &InstanceView)> {
+    let names: HashSet<&str> = instances.iter().map(|one| one.name.as_str()).collect();
+    let mut children: HashMap<Option<&str>, Vec<&InstanceView>> = HashMap::new();
+    for instance in instances {
+        let parent = instance.parent.as_deref();
+        let parent = parent.filter(|name| names.contains(name));
+        children.entry(parent).or_default().push(instance);
+    }
+    let mut rows = Vec::with_capacity(instances.len());
+    let mut next: Vec<(usize, &InstanceView)> = Vec::new();
+    let mut push = |next: &mut Vec<_>, depth, parent| {
+        let children = children.remove(&parent).unwrap_or_default();
+        next.extend(children.into_iter().rev().map(|child| (depth, child)));
+    };
+    push(&mut next, 0, None);
+    while let Some((depth, instance)) = next.pop() {
+        rows.push((depth, instance));
+        push(&mut next, depth + 1, Some(instance.name.as_str()));
+    }
+    // A name may have been given again, to a descendant of what is now its child.
+    rows.extend(children.into_values().flatten().map(|one| (0, one)));
+    rows
 }
 
 /// Why an instance has failed, and what to do about that.
@@ -170,6 +210,7 @@ pub(in crate::cli) fn one(instance: &InstanceView, now: Timestamp) -> String {
         ("hint", or_none(instance.hint.as_ref())),
         ("snapshot", instance.snapshot.clone()),
         ("parent", or_none(instance.parent.as_ref())),
+        ("resets to", or_none(instance.resets_to.as_ref())),
         ("class", instance.class.to_string()),
         ("gitref", or_none(instance.gitref.as_ref())),
         ("commit", or_none(instance.commit.as_ref())),

@@ -9,7 +9,7 @@ use crate::clone::create::PARTIAL;
 fn clone_equals_its_snapshot() {
     each_method(|root, cloner| {
         let snapshot = root.snapshot(cloner, 50);
-        cloner.create(&instance(1)).unwrap();
+        cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
         let (from, to) = (root.layout.snapshot_data(&snapshot.id), root.data(1));
         assert_eq!(
             cloner.tree_size(&from).unwrap(),
@@ -36,8 +36,8 @@ fn clone_equals_its_snapshot() {
 fn clones_do_not_see_writes_of_each_other() {
     each_method(|root, cloner| {
         let snapshot = root.snapshot(cloner, 10);
-        cloner.create(&instance(1)).unwrap();
-        cloner.create(&instance(2)).unwrap();
+        cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
+        cloner.create(&instance(2), &CloneSource::Snapshot).unwrap();
         fs::write(root.data(1).join("base/5/7"), "changed").unwrap();
         fs::remove_file(root.data(1).join("base/5/6")).unwrap();
         let from = root.layout.snapshot_data(&snapshot.id);
@@ -58,7 +58,7 @@ fn exclusive_bytes_are_those_written_to_a_clone() {
         let cloner = root.open(Method::Auto);
         root.snapshot(&cloner, 50);
         let uid = instance(1).uid;
-        cloner.create(&instance(1)).unwrap();
+        cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
         let before = cloner.exclusive_bytes(uid).unwrap();
         assert!(before <= FILE_BYTES as u64, "{before} bytes at first");
         fs::write(root.data(1).join("base/5/7"), vec![1; FILE_BYTES]).unwrap();
@@ -76,9 +76,9 @@ fn exclusive_bytes_are_those_written_to_a_clone() {
 fn second_create_of_a_clone_keeps_its_data() {
     each_method(|root, cloner| {
         root.snapshot(cloner, 10);
-        cloner.create(&instance(1)).unwrap();
+        cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
         fs::write(root.data(1).join("new"), "kept").unwrap();
-        cloner.create(&instance(1)).unwrap();
+        cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
         assert_eq!(fs::read(root.data(1).join("new")).unwrap(), b"kept");
     });
 }
@@ -107,7 +107,7 @@ fn incomplete_clone_of_a_crash_is_replaced() {
             fs::create_dir(&directory).unwrap();
             crash();
             assert_eq!(root.own_clones(), [instance(1).uid]);
-            cloner.create(&instance(1)).unwrap();
+            cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
             assert!(!partial.exists() && !root.data(1).join("half").exists());
             assert!(root.data(1).join("PG_VERSION").exists());
             cloner.delete(instance(1).uid).unwrap();
@@ -126,7 +126,13 @@ fn snapshot_that_is_not_a_subvolume_is_reflinked_on_btrfs() {
     root.snapshot(&root.open(Method::Reflink), 10);
     let cloner = root.open(Method::Auto);
     assert_eq!(cloner.method(), "btrfs-snapshot");
-    assert_eq!(cloner.create(&instance(1)).unwrap().files, 10);
+    assert_eq!(
+        cloner
+            .create(&instance(1), &CloneSource::Snapshot)
+            .unwrap()
+            .files,
+        10
+    );
 }
 
 /// A part of the error, and the function that damages a data directory.
@@ -170,7 +176,9 @@ fn damaged_snapshot_is_refused_and_leaves_nothing() {
         let cloner = root.open(Method::Auto);
         let snapshot = root.snapshot(&cloner, 10);
         damage(&root.layout.snapshot_data(&snapshot.id));
-        let error = cloner.create(&instance(1)).unwrap_err();
+        let error = cloner
+            .create(&instance(1), &CloneSource::Snapshot)
+            .unwrap_err();
         assert!(
             matches!(error, CloneError::SnapshotDamaged { .. }),
             "{error}"
@@ -193,7 +201,9 @@ fn snapshot_with_a_nested_subvolume_is_refused() {
     let snapshot = root.snapshot(&cloner, 10);
     let inner = root.layout.snapshot_data(&snapshot.id).join("base/inner");
     btrfs::create_subvolume(&inner).unwrap();
-    let error = cloner.create(&instance(1)).unwrap_err();
+    let error = cloner
+        .create(&instance(1), &CloneSource::Snapshot)
+        .unwrap_err();
     assert!(
         error.to_string().contains("base/inner is a subvolume"),
         "{error}"
@@ -210,7 +220,7 @@ fn clone_has_no_setuid_bits() {
     for (name, mode) in [("base/5/3", 0o6755), ("base", 0o3755)] {
         fs::set_permissions(data.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
-    cloner.create(&instance(1)).unwrap();
+    cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
     for name in ["base/5/3", "base"] {
         let mode = fs::metadata(root.data(1).join(name)).unwrap().mode();
         assert_eq!(mode & 0o7777, 0o755, "{name}");
@@ -222,7 +232,9 @@ fn clone_that_would_use_the_reserve_is_refused() {
     let root = root(XFS);
     let cloner = TreeCloner::open(root.layout.clone(), Method::Auto, u64::MAX, OWNER).unwrap();
     root.snapshot(&cloner, 10);
-    let error = cloner.create(&instance(1)).unwrap_err();
+    let error = cloner
+        .create(&instance(1), &CloneSource::Snapshot)
+        .unwrap_err();
     assert!(matches!(error, CloneError::NoSpace { .. }), "{error}");
     root.assert_no_trace();
 }
@@ -281,7 +293,7 @@ fn created_clone_survives_a_power_cut() {
     let root = root_in(&disk.path());
     let cloner = root.open(Method::Auto);
     let snapshot = root.snapshot(&cloner, 200);
-    cloner.create(&instance(1)).unwrap();
+    cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
     fs::write(root.directory.path().join("unsynced"), "lost").unwrap();
     disk.cut_power();
     let lost = root.directory.path().join("unsynced");
@@ -305,7 +317,7 @@ fn full_disk_refuses_a_clone_and_keeps_the_others() {
         let root = root_in(&disk.path());
         let cloner = root.open(Method::Auto);
         root.snapshot(&cloner, 3000);
-        cloner.create(&instance(1)).unwrap();
+        cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
         let ballast = disk.path().join("ballast");
         let mut chunk: usize = 16 << 20;
         let mut file = fs::File::create(&ballast).unwrap();
@@ -316,7 +328,9 @@ fn full_disk_refuses_a_clone_and_keeps_the_others() {
                 Err(error) => panic!("{error}"),
             }
         }
-        let error = cloner.create(&instance(2)).unwrap_err();
+        let error = cloner
+            .create(&instance(2), &CloneSource::Snapshot)
+            .unwrap_err();
         assert!(matches!(error, CloneError::NoSpace { .. }), "{error}");
         assert_eq!(root.own_clones(), [instance(1).uid]);
         assert_eq!(root.count(root.layout.instances()), 1);
@@ -324,6 +338,6 @@ fn full_disk_refuses_a_clone_and_keeps_the_others() {
 
         drop(file);
         fs::remove_file(ballast).unwrap();
-        cloner.create(&instance(2)).unwrap();
+        cloner.create(&instance(2), &CloneSource::Snapshot).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 fn deleted_clone_leaves_nothing_and_its_snapshot_stays() {
     each_method(|root, cloner| {
         let snapshot = root.snapshot(cloner, 10);
-        cloner.create(&instance(1)).unwrap();
+        cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
         cloner.delete(instance(1).uid).unwrap();
         cloner.delete(instance(1).uid).unwrap();
         root.assert_no_trace();
@@ -33,7 +33,9 @@ fn directory_that_multidb_did_not_create_is_not_touched() {
         make();
         for error in [
             cloner.delete(uid).unwrap_err(),
-            cloner.create(&instance(1)).unwrap_err(),
+            cloner
+                .create(&instance(1), &CloneSource::Snapshot)
+                .unwrap_err(),
         ] {
             assert!(error.to_string().contains("is not touched"), "{error}");
         }
@@ -72,7 +74,9 @@ fn sweep_and_deletions_can_run_in_parallel() {
             }
         });
         for bits in 0..20 {
-            cloner.create(&instance(bits)).unwrap();
+            cloner
+                .create(&instance(bits), &CloneSource::Snapshot)
+                .unwrap();
             cloner.delete(instance(bits).uid).unwrap();
         }
         sweeps.join().unwrap();
@@ -86,7 +90,7 @@ fn subvolumes_that_a_stranger_nested_are_deleted() {
     let root = root(BTRFS);
     let cloner = root.open(Method::Auto);
     root.snapshot(&cloner, 10);
-    cloner.create(&instance(1)).unwrap();
+    cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
     let inner = root.data(1).join("base/inner");
     let innermost = inner.join("directory/innermost");
     btrfs::create_subvolume(&inner).unwrap();

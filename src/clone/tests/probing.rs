@@ -38,7 +38,7 @@ fn file_system_without_clones_is_refused_unless_copies_are_configured() {
     }
     let cloner = root.open(Method::Copy);
     root.snapshot(&cloner, 10);
-    cloner.create(&instance(1)).unwrap();
+    cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
     let bytes = cloner.exclusive_bytes(instance(1).uid).unwrap();
     assert!(bytes >= 8 * FILE_BYTES as u64, "{bytes}");
 }
