@@ -32,6 +32,7 @@ pub mod dedup;
 pub mod fsutil;
 pub mod git;
 pub mod import;
+pub mod incoming;
 pub mod jobs;
 pub mod logging;
 pub mod mock_secret;

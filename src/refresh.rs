@@ -30,6 +30,11 @@ pub fn snapshot_id(project: &ProjectName, begun: Timestamp) -> String {
     format!("{}-{}", short(project), begun.strftime(ID_TIME))
 }
 
+/// The id of a snapshot from the folder of incoming dumps, which is no refresh.
+pub fn incoming_id(project: &ProjectName, begun: Timestamp) -> String {
+    format!("{}-in-{}", short(project), begun.strftime(ID_TIME))
+}
+
 /// When the refresh that made this snapshot began; none if none of the project's did.
 fn begun_of(project: &ProjectName, id: &SnapshotId) -> Option<Timestamp> {
     let rest = id.as_str().strip_prefix(&short(project))?;

@@ -1,5 +1,6 @@
 //! Refreshes: a project's next snapshot from its configured source.
 
+mod incoming;
 mod schedule;
 
 use multidb_actors::snapshot_index::ListSnapshots;

@@ -10,6 +10,7 @@ use multidb_actors::snapshot_index::ListSnapshots;
 use multidb_store::{JobId, JobRecord, ProjectName, SnapshotId, error_chain};
 use tokio::time::MissedTickBehavior;
 
+use super::incoming::Folders;
 use crate::config::{Project, RefreshConfig};
 use crate::control::access::Caller;
 use crate::control::jobs::error_view;
@@ -65,8 +66,15 @@ impl Control {
     pub async fn run_schedules(&self) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut folders = Folders::default();
         loop {
             looks.tick().await;
+            if let Err(error) = self.look_at_folders(&mut folders).await {
+                tracing::debug!(
+                    error = error_chain(&error),
+                    "the folders were not looked at"
+                );
+            }
             if let Err(error) = self.look_at_schedules().await {
                 tracing::debug!(
                     error = error_chain(&error),

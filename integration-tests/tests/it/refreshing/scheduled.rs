@@ -97,3 +97,33 @@ fn refresh_runs_by_schedule_and_once_for_those_that_were_missed() {
         }
     });
 }
+
+#[test]
+fn what_appears_in_the_folder_is_imported_and_put_away() {
+    let folder = tempfile::tempdir().expect("a directory can be made");
+    let path = |name: &str| folder.path().join(name);
+    let daemon = daemon()
+        .without_snapshots()
+        .set(SECTION, "incoming", &folder.path().display().to_string())
+        .start();
+    daemon.expect_log("an incoming dump");
+    fs::write(path("unfinished.sql.part"), DATA).expect("it can be written");
+    std::os::unix::fs::symlink("/etc/passwd", path("link.sql")).expect("a link can be made");
+    fs::write(path("good one.sql"), DATA).expect("it can be written");
+    fs::write(path("good one.sql.done"), "").expect("it can be written");
+    fs::write(path("bad.sql"), "select 1/0;").expect("it can be written");
+    fs::write(path("bad.sql.done"), "").expect("it can be written");
+    poll("both are put away", TIMEOUT, || {
+        let is_done = path("done/good one.sql").exists() && path("failed/bad.sql").exists();
+        is_done.then_some(()).ok_or_else(|| daemon.log())
+    });
+    let left = fs::read_dir(folder.path()).expect("it can be read");
+    let mut left: Vec<_> = left.flatten().map(|entry| entry.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["done", "failed", "link.sql", "unfinished.sql.part"]);
+    let listed = daemon.json(&["snapshot", "ls"]);
+    let all = listed.as_array().map_or(0, Vec::len);
+    assert_eq!(all, 1, "{listed}");
+    let source = listed[0]["source"].as_str().expect("it is text");
+    assert!(source.ends_with("good one.sql"), "{listed}");
+}
