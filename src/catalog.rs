@@ -213,6 +213,7 @@ mod tests {
             taken_at_origin: Default::default(),
             passed_errors: multidb_store::PassedErrors::default(),
             prepared_by: Vec::new(),
+            pin: multidb_store::SnapshotPin::None,
         };
         let directory = layout.snapshots().join(directory);
         fs::create_dir_all(directory.join("data")).unwrap();

@@ -10,7 +10,7 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `creation`, `snapshots`, `jobs`, `refresh`, `dedup`, `uploads`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `creation`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `uploads`, `connections`, `users` | the requests, by noun |
 
 use std::sync::Arc;
 
@@ -45,6 +45,7 @@ pub(crate) mod default_branch;
 pub mod error;
 mod instances;
 mod jobs;
+mod keep;
 pub mod model;
 mod refresh;
 mod snapshots;
@@ -64,6 +65,8 @@ pub struct Control {
     deps: Arc<ControlDeps>,
     uploads: Arc<Uploads>,
     schedules: Arc<Schedules>,
+    /// Held while a snapshot is pinned, and while it is decided which ones are kept.
+    keeping: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The parts of the daemon that the service works on.
@@ -111,6 +114,7 @@ impl Control {
             deps: Arc::new(deps),
             uploads: Arc::default(),
             schedules: Arc::default(),
+            keeping: Arc::default(),
         }
     }
 

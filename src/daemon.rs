@@ -5,6 +5,7 @@
 //! stop order is the reverse, see [`drain`]. When a part ends that must not, so does the process, see [`watchdog`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::{Context as _, anyhow};
@@ -148,6 +149,7 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
     watchdog::start(actors.supervisor.clone());
     // What the daemon before has not completed.
     control.dedup_in_background().await;
+    let keeping = actix_rt::spawn(keep_daily(control.clone()));
     let schedules = start_schedules(control, critical);
 
     drain::signal().await?;
@@ -155,6 +157,7 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
     notify(&[NotifyState::Stopping]);
     accepting.abort();
     schedules.abort();
+    keeping.abort();
     let drained = drain::drain(
         &actors.supervisor,
         &actors.sessions,
@@ -177,6 +180,17 @@ fn start_schedules(control: Control, critical: &CriticalParts) -> JoinHandle<()>
         control.run_schedules().await;
     });
     actix_rt::spawn(schedules)
+}
+
+/// Deletes the snapshots beyond keep at start and each day: a snapshot may have been freed by the end of a pin or of an
+/// instance. The instances are known by now.
+async fn keep_daily(control: Control) {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let mut days = tokio::time::interval(DAY);
+    loop {
+        days.tick().await;
+        control.keep_in_background().await;
+    }
 }
 
 impl Services {

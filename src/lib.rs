@@ -16,6 +16,7 @@
 //! | [`fsutil`] | file-system idioms: replacing files and sockets, creating directories |
 //! | [`clock`] | the machine's date and time |
 //! | [`logging`] | format and destination of log lines |
+//! | [`keep`] | which snapshots of a project are kept |
 //! | [`jobs`] | long work that outlives the command that began it |
 //! | [`import`] | making snapshots from dumps and data directories |
 //! | [`dedup`] | snapshots that share the blocks that they have in common |
@@ -34,6 +35,7 @@ pub mod git;
 pub mod import;
 pub mod incoming;
 pub mod jobs;
+pub mod keep;
 pub mod logging;
 pub mod mock_secret;
 pub mod probe;

@@ -333,6 +333,24 @@ impl Handler<AddSnapshot> for SnapshotIndex {
     }
 }
 
+/// Replaces the record of a snapshot, unless it was removed. Returns whether it was there.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct UpdateSnapshot(pub SnapshotRecord);
+
+impl Handler<UpdateSnapshot> for SnapshotIndex {
+    type Result = bool;
+
+    fn handle(&mut self, UpdateSnapshot(snapshot): UpdateSnapshot, _: &mut Self::Context) -> bool {
+        let Some(known) = self.snapshots.get_mut(&snapshot.id) else {
+            return false;
+        };
+        *known = Arc::new(snapshot);
+        self.changed();
+        true
+    }
+}
+
 /// Removes a snapshot before its deletion. Returns whether it existed. Sent by the Supervisor alone, which
 /// knows the instances made from it.
 #[derive(Message)]

@@ -286,6 +286,7 @@ pub fn snapshot(id: &str, second: i64, migrations: &[&str]) -> SnapshotRecord {
         taken_at_origin: Default::default(),
         passed_errors: PassedErrors::default(),
         prepared_by: Vec::new(),
+        pin: multidb_store::SnapshotPin::None,
     }
 }
 

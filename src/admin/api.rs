@@ -12,6 +12,7 @@
 //! | `GET /v1/snapshots` | list of [`SnapshotView`] |
 //! | `GET /v1/snapshots/{id}` | [`SnapshotView`] with `applied` |
 //! | `DELETE /v1/snapshots/{id}?force=true` | nothing |
+//! | `POST /v1/snapshots/{id}/{pin,unpin}` | [`SnapshotView`]; `pin` takes a [`PinBody`] |
 //! | `POST /v1/snapshots/import` | takes an [`ImportBody`]; the [`JobView`] of its job, with status 202 |
 //! | `POST /v1/snapshots/refresh` | takes a [`RefreshBody`]; the [`JobView`] of its job, with status 202 |
 //! | `PUT /v1/jobs/{id}/upload` | takes the dump of a job with an `upload` as its source; [`JobView`] once the job has all of it, or has ended |

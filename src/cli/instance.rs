@@ -119,7 +119,7 @@ pub(super) struct ListArgs {
     limit: Option<usize>,
 }
 
-fn pin_time(text: &str) -> Result<Duration, String> {
+pub(super) fn pin_time(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(time) if time >= Duration::from_secs(1) => Ok(time),
         Ok(_) => Err("must be at least one second".to_owned()),

@@ -8,9 +8,11 @@ use jiff::Timestamp;
 use multidb_store::{ProjectName, SnapshotId};
 use serde_json::json;
 
+use super::instance::pin_time;
 use super::output::printable;
 use super::table::{Align, ago, coarse, count, fields, moment, or_none, size, table};
 use super::{Invocation, import};
+use crate::admin::api::PinBody;
 use crate::admin::client::with_query;
 use crate::control::model::{ExplainView, SnapshotView};
 
@@ -22,6 +24,19 @@ pub(super) enum SnapshotCommand {
     Refresh(import::RefreshArgs),
     /// List snapshots
     Ls,
+    /// Exempt a snapshot from the keep of its project
+    Pin {
+        /// Id of the snapshot
+        id: SnapshotId,
+        /// Time until the pin ends, such as 2d [default: never]
+        #[arg(long = "for", value_name = "TIME", value_parser = pin_time)]
+        duration: Option<Duration>,
+    },
+    /// Let the keep of its project delete a snapshot again
+    Unpin {
+        /// Id of the snapshot
+        id: SnapshotId,
+    },
     /// Show one snapshot and its applied migrations
     Show {
         /// Id of the snapshot
@@ -64,6 +79,19 @@ pub(super) async fn run(
             let snapshot: SnapshotView = invocation.client()?.get(&path).await?;
             output.show(&snapshot, |snapshot| one(snapshot, now))?;
         }
+        SnapshotCommand::Pin { id, duration } => {
+            let body = PinBody {
+                for_seconds: duration.map(|time| time.as_secs()),
+            };
+            let path = format!("/v1/snapshots/{id}/pin");
+            let snapshot: SnapshotView = invocation.client()?.post(&path, &body).await?;
+            output.show(&snapshot, pinned)?;
+        }
+        SnapshotCommand::Unpin { id } => {
+            let path = format!("/v1/snapshots/{id}/unpin");
+            let snapshot: SnapshotView = invocation.client()?.post(&path, &json!({})).await?;
+            output.show(&snapshot, pinned)?;
+        }
         SnapshotCommand::Rm { id, force } => {
             let path = format!("/v1/snapshots/{id}?force={force}");
             let () = invocation.client()?.delete(&path).await?;
@@ -81,6 +109,24 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+fn pinned(snapshot: &SnapshotView) -> String {
+    let id = &snapshot.id;
+    match (snapshot.pinned, snapshot.pinned_until) {
+        (true, None) => format!("snapshot {id} is pinned permanently"),
+        (true, Some(until)) => format!("snapshot {id} is pinned until {}", moment(until)),
+        (false, _) => format!("snapshot {id} is not pinned; kept: {}", kept(snapshot)),
+    }
+}
+
+/// Why it is kept, and until when.
+fn kept(snapshot: &SnapshotView) -> String {
+    match (snapshot.pinned_until, snapshot.kept_because.as_slice()) {
+        (Some(until), _) => format!("pinned until {}", moment(until)),
+        (None, []) => "goes after the next import".to_owned(),
+        (None, reasons) => reasons.join(", "),
+    }
+}
+
 pub(super) fn list(snapshots: &[SnapshotView], now: Timestamp) -> String {
     let columns = [
         ("ID", Align::Left),
@@ -91,6 +137,7 @@ pub(super) fn list(snapshots: &[SnapshotView], now: Timestamp) -> String {
         ("SIZE", Align::Right),
         ("MIGRATIONS", Align::Right),
         ("INSTANCES", Align::Right),
+        ("KEPT", Align::Left),
     ];
     let rows = snapshots.iter().map(|snapshot| {
         [
@@ -102,6 +149,7 @@ pub(super) fn list(snapshots: &[SnapshotView], now: Timestamp) -> String {
             size(snapshot.bytes),
             snapshot.migrations.to_string(),
             snapshot.instances.to_string(),
+            kept(snapshot),
         ]
     });
     table(columns, rows)
@@ -119,6 +167,7 @@ pub(super) fn one(snapshot: &SnapshotView, now: Timestamp) -> String {
         ("size", size(snapshot.bytes)),
         ("files", snapshot.files.to_string()),
         ("instances", snapshot.instances.to_string()),
+        ("kept", kept(snapshot)),
         ("data", snapshot.data_dir.display().to_string()),
         ("migrations", snapshot.migrations.to_string()),
     ]);

@@ -236,6 +236,12 @@ fn snapshot() -> SnapshotView {
             sha256: "5feceb66ffc86f38d952786c6d696c79".repeat(2),
             millis: 1234,
         }]),
+        pinned: false,
+        pinned_until: None,
+        kept_because: vec![
+            "newest".to_owned(),
+            "day 2026-11-02 (until 14 newer days)".to_owned(),
+        ],
     }
 }
 

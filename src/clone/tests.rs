@@ -71,6 +71,7 @@ impl Root {
             taken_at_origin: Default::default(),
             passed_errors: multidb_store::PassedErrors::default(),
             prepared_by: Vec::new(),
+            pin: multidb_store::SnapshotPin::None,
         };
         let data = self.layout.snapshot_data(&record.id);
         fs::create_dir(self.layout.snapshot(&record.id)).unwrap();

@@ -27,6 +27,40 @@ pub struct RefreshConfig {
     pub timezone: TimeZone,
     /// A folder whose complete dumps and data directories are imported.
     pub incoming: Option<PathBuf>,
+    /// Which snapshots are kept; without it, all.
+    pub keep: Option<Keep>,
+}
+
+/// How many snapshots are kept: the newest ones, and the newest one of each of so many days, weeks and months that
+/// have any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// The newest ones.
+    pub last: usize,
+    /// Days.
+    pub daily: usize,
+    /// Weeks.
+    pub weekly: usize,
+    /// Months.
+    pub monthly: usize,
+}
+
+fn keep(section: &mut Section, report: &mut Report) -> Option<Keep> {
+    let mut parts = section.existing_section("keep", report)?;
+    let keep = Keep {
+        last: parts.get("last", 0, report),
+        daily: parts.get("daily", 0, report),
+        weekly: parts.get("weekly", 0, report),
+        monthly: parts.get("monthly", 0, report),
+    };
+    let key = parts.path().to_owned();
+    parts.close(report);
+    if keep.last + keep.daily + keep.weekly + keep.monthly == 0 {
+        let message =
+            "keeps nothing; set last, daily, weekly or monthly, or leave it out to keep all";
+        report.fault(key, message);
+    }
+    Some(keep)
 }
 
 /// The source of a refresh.
@@ -126,10 +160,11 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> Option<RefreshC
     let utc = ZoneName("UTC".to_owned(), TimeZone::UTC);
     let timezone = section.get("timezone", utc, report).1;
     let incoming: Option<PathBuf> = section.optional("incoming", report);
+    let keep = keep(&mut section, report);
     let key = section.path().to_owned();
     section.close(report);
     let source = source.ok()?;
-    if source.is_none() && incoming.is_none() {
+    if source.is_none() && incoming.is_none() && keep.is_none() {
         report.fault(key, "has neither a source nor an incoming folder");
         return None;
     }
@@ -142,6 +177,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> Option<RefreshC
         schedule,
         timezone,
         incoming,
+        keep,
     })
 }
 

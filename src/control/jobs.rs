@@ -93,6 +93,7 @@ impl Control {
             }
             let (project, id) = (request.project.clone(), request.id.clone());
             jobs::import(importer, request, context.clone()).await?;
+            control.keep_in_background().await;
             control.dedup_in_background().await;
             if let Some(warning) = default_branch::warning(&index, project, &id).await {
                 context.warn(&warning);

@@ -281,6 +281,15 @@ pub struct SnapshotView {
     /// These preparations. Only when one snapshot is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preparations: Option<Vec<Prepared>>,
+    /// Whether it is exempt from the rule of its project now.
+    #[serde(default)]
+    pub pinned: bool,
+    /// The end of the pin; none without a pin, and for a pin without an end.
+    #[serde(default)]
+    pub pinned_until: Option<Timestamp>,
+    /// Why it is kept, and until when; empty if it goes at the next occasion.
+    #[serde(default)]
+    pub kept_because: Vec<String>,
 }
 
 /// The choice of a snapshot for a revision.

@@ -11,6 +11,7 @@ use multidb_actors::supervisor::{CountInstances, RemoveSnapshot};
 use multidb_store::{ProjectName, SnapshotId, SnapshotRecord, error_chain};
 
 use super::access::{Action, Caller, Resource, authorize};
+use super::keep::Reasons;
 use super::model::{ExplainView, ImportOrder, SnapshotView, UnconfirmedView, VerdictView};
 use super::{Control, ControlError};
 use crate::config;
@@ -21,14 +22,18 @@ use crate::import::{
 /// The word that stands for the newest snapshot in a user name.
 const LATEST: &str = "latest";
 
+/// Why a snapshot is kept whose project has no `keep`.
+const NO_RULE: &str = "its project has no keep";
+
 impl Control {
     /// Lists the snapshots in the order of their ids.
     pub async fn list_snapshots(&self, caller: &Caller) -> Result<Vec<SnapshotView>, ControlError> {
         let counts = self.deps.supervisor.send(CountInstances).await?;
         let all = self.deps.index.send(ListSnapshots).await?;
         let visible = all.iter().filter(|snapshot| caller.may_view(&***snapshot));
+        let reasons = self.keep_reasons(&all, &counts);
         let view = |snapshot: &Arc<SnapshotRecord>| {
-            self.snapshot_view(snapshot, instances_of(&snapshot.id, &counts))
+            self.snapshot_view(snapshot, instances_of(&snapshot.id, &counts), &reasons)
         };
         Ok(visible.map(view).collect())
     }
@@ -42,7 +47,9 @@ impl Control {
         let snapshot = self.snapshot(id).await?;
         authorize(caller, Action::View, &*snapshot, "see snapshots")?;
         let counts = self.deps.supervisor.send(CountInstances).await?;
-        let mut shown = self.snapshot_view(&snapshot, instances_of(id, &counts));
+        let all = self.deps.index.send(ListSnapshots).await?;
+        let reasons = self.keep_reasons(&all, &counts);
+        let mut shown = self.snapshot_view(&snapshot, instances_of(id, &counts), &reasons);
         shown.applied = Some(snapshot.migrations.clone());
         shown.passed_errors = Some(snapshot.passed_errors.errors.clone());
         shown.preparations = Some(snapshot.prepared_by.clone());
@@ -141,14 +148,27 @@ impl Control {
         })
     }
 
-    async fn snapshot(&self, id: &SnapshotId) -> Result<Arc<SnapshotRecord>, ControlError> {
+    pub(super) async fn snapshot(
+        &self,
+        id: &SnapshotId,
+    ) -> Result<Arc<SnapshotRecord>, ControlError> {
         let all = self.deps.index.send(ListSnapshots).await?;
         let found = all.into_iter().find(|snapshot| snapshot.id == *id);
         found.ok_or_else(|| ControlError::NoSuchSnapshot(id.clone()))
     }
 
     /// A snapshot as an answer shows it.
-    fn snapshot_view(&self, snapshot: &SnapshotRecord, instances: usize) -> SnapshotView {
+    fn snapshot_view(
+        &self,
+        snapshot: &SnapshotRecord,
+        instances: usize,
+        reasons: &Reasons,
+    ) -> SnapshotView {
+        let is_pinned = self.is_pinned(snapshot);
+        let kept_because = match reasons.get(&snapshot.id) {
+            Some(reasons) => reasons.iter().map(ToString::to_string).collect(),
+            None => vec![NO_RULE.to_owned()],
+        };
         let prepared = snapshot.prepared_by.iter();
         SnapshotView {
             id: snapshot.id.to_string(),
@@ -167,6 +187,9 @@ impl Control {
             passed_errors: None,
             prepared_by: prepared.map(|prepared| prepared.sha256.clone()).collect(),
             preparations: None,
+            pinned: is_pinned,
+            pinned_until: Self::pinned_until(snapshot).filter(|_| is_pinned),
+            kept_because,
         }
     }
 }

@@ -60,6 +60,7 @@ impl Root {
             taken_at_origin: Default::default(),
             passed_errors: Default::default(),
             prepared_by: Vec::new(),
+            pin: multidb_store::SnapshotPin::None,
         };
         self.snapshots.push(Arc::new(record));
         id

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use multidb_store::{Prepared, SnapshotRecord, TakenAtOrigin, error_chain};
+use multidb_store::{Prepared, SnapshotPin, SnapshotRecord, TakenAtOrigin, error_chain};
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::Cluster;
@@ -82,6 +82,7 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
             false => passed_errors.without_rows(),
         },
         prepared_by,
+        pin: SnapshotPin::None,
     };
     let (staging, cloner) = (
         context.staging.clone(),

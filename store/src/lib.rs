@@ -41,7 +41,7 @@ pub use ids::{InstanceName, InstanceUid, InvalidName, JobId, ProjectName, Snapsh
 pub use layout::Layout;
 pub use records::{
     Class, InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Mark, ObservedTime,
-    PASSED_ERRORS_MAX, PassedError, PassedErrors, Phase, Pin, Prepared, RuntimeKind,
+    PASSED_ERRORS_MAX, PassedError, PassedErrors, Phase, Pin, Prepared, RuntimeKind, SnapshotPin,
     SnapshotRecord, TakenAtOrigin,
 };
 pub use root::{RootId, RootLock};

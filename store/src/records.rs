@@ -252,6 +252,38 @@ pub struct SnapshotRecord {
     /// The preparations that ran on its data, in their order.
     #[serde(default)]
     pub prepared_by: Vec<Prepared>,
+    /// Whether the rule of its project may delete it.
+    #[serde(default)]
+    pub pin: SnapshotPin,
+}
+
+/// Whether the rule of its project may delete a snapshot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotPin {
+    /// It may.
+    #[default]
+    None,
+    /// It may not.
+    Forever,
+    /// It may not before both: so a wall clock that jumps ends no pin.
+    Until {
+        /// By the wall clock.
+        at: Timestamp,
+        /// In observed time.
+        observed: ObservedTime,
+    },
+}
+
+impl SnapshotPin {
+    /// Whether it holds at this moment.
+    pub fn holds(self, wall: Timestamp, observed_now: ObservedTime) -> bool {
+        match self {
+            Self::None => false,
+            Self::Forever => true,
+            Self::Until { at, observed } => wall < at || observed_now < observed,
+        }
+    }
 }
 
 /// A preparation that ran on the data of a snapshot.

@@ -102,6 +102,7 @@ pub fn snapshots() -> Vec<SnapshotRecord> {
         taken_at_origin: Default::default(),
         passed_errors: PassedErrors::default(),
         prepared_by: Vec::new(),
+        pin: multidb_store::SnapshotPin::None,
     };
     vec![
         snapshot("s1", 100, &["a.1"]),

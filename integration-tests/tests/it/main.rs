@@ -31,6 +31,7 @@ mod idling;
 mod importing;
 mod isolation;
 mod jobs;
+mod keeping;
 mod lifetimes;
 mod lost_records;
 mod major_dumps;

@@ -1,10 +1,12 @@
 //! The paths of `/v1/snapshots`, except for the import.
 
-use actix_web::{delete, get, web};
+use std::time::Duration;
+
+use actix_web::{delete, get, post, web};
 
 use super::failure::{Answer, parse, parse_optional};
 use super::{CALLER, Service};
-use crate::admin::api::{ExplainQuery, RemoveQuery};
+use crate::admin::api::{ExplainQuery, PinBody, RemoveQuery};
 use crate::control::model::{ExplainView, SnapshotView};
 
 /// `explain` comes first: it would be an id to the other paths.
@@ -13,6 +15,8 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
         .service(explain)
         .service(list)
         .service(show)
+        .service(pin)
+        .service(unpin)
         .service(remove);
 }
 
@@ -34,6 +38,23 @@ async fn show(id: web::Path<String>, control: Service) -> Answer<SnapshotView> {
     Ok(web::Json(
         control.show_snapshot(&CALLER, &parse(&id)?).await?,
     ))
+}
+
+#[post("/v1/snapshots/{id}/pin")]
+async fn pin(
+    id: web::Path<String>,
+    body: web::Json<PinBody>,
+    control: Service,
+) -> Answer<SnapshotView> {
+    let time = body.for_seconds.map(Duration::from_secs);
+    let pinned = control.pin_snapshot(&CALLER, &parse(&id)?, time).await?;
+    Ok(web::Json(pinned))
+}
+
+#[post("/v1/snapshots/{id}/unpin")]
+async fn unpin(id: web::Path<String>, control: Service) -> Answer<SnapshotView> {
+    let unpinned = control.unpin_snapshot(&CALLER, &parse(&id)?).await?;
+    Ok(web::Json(unpinned))
 }
 
 #[delete("/v1/snapshots/{id}")]

@@ -327,6 +327,7 @@ mod tests {
             taken_at_origin: Default::default(),
             passed_errors: multidb_store::PassedErrors::default(),
             prepared_by: Vec::new(),
+            pin: multidb_store::SnapshotPin::None,
         };
         for name in ["monday", "renamed"] {
             fs::create_dir_all(layout.snapshots().join(name).join("data")).unwrap();

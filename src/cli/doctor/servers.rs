@@ -159,6 +159,7 @@ mod tests {
             taken_at_origin: Default::default(),
             passed_errors: multidb_store::PassedErrors::default(),
             prepared_by: Vec::new(),
+            pin: multidb_store::SnapshotPin::None,
         }
     }
 
