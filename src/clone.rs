@@ -74,6 +74,15 @@ pub enum Sharing {
     Copied,
 }
 
+/// The bytes of a tree that no other file shares. Blocks.
+///
+/// # Errors
+///
+/// A file cannot be read.
+pub fn exclusive_bytes(tree: &Path) -> Result<u64, TreeError> {
+    Ok(extents::of_tree(tree)?.exclusive_bytes)
+}
+
 /// Clones, deletes and measures trees under one root.
 #[derive(Debug)]
 pub struct TreeCloner {

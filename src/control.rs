@@ -27,6 +27,7 @@ use multidb_store::{Layout, ProjectName, Store};
 
 use crate::clone::TreeCloner;
 use crate::config::Config;
+use crate::costs::Costs;
 use crate::dedup::Deduplicator;
 use crate::import::Importer;
 use crate::jobs::Registry;
@@ -95,6 +96,8 @@ pub struct ControlDeps {
     pub store: Store,
     /// Does the work of imports.
     pub importer: Arc<Importer>,
+    /// The disk space that is an instance's or a snapshot's alone.
+    pub costs: Arc<Costs>,
     /// Does the work of de-duplications.
     pub deduplicator: Arc<Deduplicator>,
     /// The users; none with `auth.method = "trust"`.

@@ -36,6 +36,7 @@ use crate::clock::SystemClock;
 use crate::clone::TreeCloner;
 use crate::config::Config;
 use crate::control::{Control, ControlDeps};
+use crate::costs::{CostProbe, Costs};
 use crate::dedup::Deduplicator;
 use crate::git::GitSource;
 use crate::import::Importer;
@@ -115,7 +116,9 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
     let job_runtime = start_arbiter("the thread of jobs", critical);
     let snapshots = actors.index.send(ListSnapshots).await?;
     let jobs = services.jobs(&job_runtime, &snapshots).await?;
+    let deduplicator = deduplicator(&config, &services);
     let control = Control::new(ControlDeps {
+        costs: actors.measure_costs(&services.layout, &deduplicator),
         config: Arc::new(config.clone()),
         layout: services.layout.clone(),
         cloner: services.cloner.clone(),
@@ -127,10 +130,7 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
         sessions: actors.sessions.clone(),
         jobs: jobs.clone(),
         importer: importer.clone(),
-        deduplicator: Arc::new(Deduplicator::open(
-            services.layout.clone(),
-            config.dedup.bandwidth,
-        )),
+        deduplicator,
         store: services.store.clone(),
         users,
         attempts,
@@ -376,6 +376,11 @@ struct Actors {
 }
 
 impl Actors {
+    /// Measures what is an instance's or a snapshot's alone, in the background.
+    fn measure_costs(&self, layout: &Layout, deduplicator: &Arc<Deduplicator>) -> Arc<Costs> {
+        CostProbe::start(layout, &self.supervisor, &self.index, deduplicator)
+    }
+
     /// An arbiter for each two processors, and the acceptors that spread connections over them.
     /// Postgres needs the other processors, and sessions on one thread share its wake-ups.
     fn acceptors(
@@ -405,6 +410,11 @@ impl Actors {
         };
         (arbiters, Acceptors::new(handles, deps))
     }
+}
+
+fn deduplicator(config: &Config, services: &Services) -> Arc<Deduplicator> {
+    let layout = services.layout.clone();
+    Arc::new(Deduplicator::open(layout, config.dedup.bandwidth))
 }
 
 fn ready(config: &Config, services: &Services) {

@@ -253,7 +253,7 @@ fn pause_file(layout: &Layout) -> PathBuf {
 }
 
 /// Gives the calling thread the lowest priority for processor and disk.
-fn yield_to_others() {
+pub(crate) fn yield_to_others() {
     // ioprio_set(2): IOPRIO_WHO_PROCESS, the calling thread, IOPRIO_CLASS_IDLE.
     const WHO_PROCESS: libc::c_int = 1;
     const CLASS_IDLE: libc::c_int = 3 << 13;

@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
+//! | [`costs`] | the disk space that is an instance's or a snapshot's alone |
 //! | [`daemon`] | building and joining the parts, start and stop order |
 //! | [`proxy`] | the listeners |
 //! | [`control`] | the service behind the admin socket: requests, answers, authorization |
@@ -28,6 +29,7 @@ pub mod clock;
 pub mod clone;
 pub mod config;
 pub mod control;
+pub mod costs;
 pub mod daemon;
 pub mod dedup;
 pub mod fsutil;

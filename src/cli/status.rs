@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Invocation;
-use super::table::{ago, coarse, fields, moment, size};
+use super::table::{ago, coarse, fields, moment, or_none, size};
 use crate::control::model::{RefreshView, StatusView, WaitingLoginView};
 
 pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
@@ -102,6 +102,8 @@ pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
         ("runtime", status.runtime.clone()),
         ("clone method", status.clone_method.clone()),
         ("disk free", disk(status)),
+        ("exclusive", or_none(status.exclusive_bytes.map(size))),
+        ("disk saved", or_none(status.disk_saved_bytes.map(size))),
         ("snapshots", status.snapshots.to_string()),
         ("jobs running", status.jobs.to_string()),
         ("instances", instances),

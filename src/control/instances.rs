@@ -65,7 +65,7 @@ impl Control {
         authorize(caller, Action::View, &*status.record, "see instances")?;
         let mut shown = self.instance_view(&status);
         let measured = self.deps.worker.send(Measure(status.record.uid));
-        shown.exclusive_bytes = measured.await?;
+        shown.exclusive_bytes = measured.await?.or(shown.exclusive_bytes);
         shown.resets_to = self.resets_to(&status.record).await?;
         shown.awake_because = Some(self.awake_reasons(&status).await);
         Ok(shown)
@@ -320,7 +320,7 @@ impl Control {
             failure: failure.map(|failure| error_chain(failure)),
             hint: advice.or(login_hint),
             login_fault,
-            exclusive_bytes: None,
+            exclusive_bytes: deps.costs.of_instance(record.uid),
             awake_because: None,
             sessions_ended: None,
         }

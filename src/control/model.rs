@@ -101,6 +101,12 @@ pub struct StatusView {
     pub clone_method: String,
     /// The bytes free on the root's file system.
     pub disk_free_bytes: u64,
+    /// The bytes that are exclusive to one of the measured instances and snapshots; none before the first of them.
+    #[serde(default)]
+    pub exclusive_bytes: Option<u64>,
+    /// The bytes that full copies would take beyond what is used; likewise.
+    #[serde(default)]
+    pub disk_saved_bytes: Option<u64>,
     /// `no_disk_space`, `read_only_disk` or `disk_failed` if records cannot be written.
     pub disk_fault: Option<DiskFault>,
     /// The number of instances that are marked as expired.
@@ -208,8 +214,8 @@ pub struct InstanceView {
     /// A login that nobody gets through, since Postgres cannot load a library for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_fault: Option<String>,
-    /// The bytes that no snapshot or other clone shares. Only when one instance is shown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The bytes that no snapshot or other clone shares; none until they were measured, in the background.
+    #[serde(default)]
     pub exclusive_bytes: Option<u64>,
     /// The sessions and background work of Postgres that keep it running. Only when one instance is
     /// shown.
@@ -256,6 +262,9 @@ pub struct SnapshotView {
     pub postgres_major: u16,
     /// The sum of its files' sizes.
     pub bytes: u64,
+    /// The bytes that no other snapshot or instance shares; none until they were measured, in the background.
+    #[serde(default)]
+    pub exclusive_bytes: Option<u64>,
     /// The number of its files.
     pub files: u64,
     /// The number of applied migrations.

@@ -177,6 +177,7 @@ impl Control {
             imported_at: snapshot.imported_at,
             postgres_major: snapshot.postgres_major,
             bytes: snapshot.bytes,
+            exclusive_bytes: self.deps.costs.of_snapshot(&snapshot.id),
             files: snapshot.files,
             migrations: snapshot.migrations.len(),
             instances,

@@ -19,6 +19,7 @@ impl Control {
         let counts = deps.supervisor.send(CountInstances).await?;
         let snapshots = deps.index.send(ListSnapshots).await?;
         let expiry = deps.supervisor.send(GetExpiryStatus).await?;
+        let costs = deps.costs.totals();
         let instances = counts.by_state.into_iter();
         let instances = instances.map(|(state, count)| (state.to_string(), count));
         Ok(StatusView {
@@ -34,6 +35,8 @@ impl Control {
             jobs: deps.jobs.running(),
             clone_method: deps.cloner.method().to_owned(),
             disk_free_bytes: deps.cloner.disk_free_bytes()?,
+            exclusive_bytes: costs.map(|totals| totals.exclusive_bytes),
+            disk_saved_bytes: costs.map(|totals| totals.saved_bytes),
             disk_fault: self.disk_fault(),
             marked: expiry.marked,
             expiry_paused_seconds: expiry.paused_for.map(|time| time.as_secs()),

@@ -13,6 +13,7 @@ mod commands;
 mod concurrent;
 mod confirming;
 mod corners;
+mod costs;
 mod creating;
 mod deduplicating;
 mod docker;

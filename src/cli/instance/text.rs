@@ -89,6 +89,7 @@ pub(in crate::cli) fn list(instances: &[InstanceView], now: Timestamp) -> String
         ("CREATED", Align::Right),
         ("USED", Align::Right),
         ("EXPIRES", Align::Right),
+        ("EXCLUSIVE", Align::Right),
     ];
     let tree = tree(instances);
     let rows = tree.into_iter().map(|(depth, instance)| {
@@ -108,6 +109,7 @@ pub(in crate::cli) fn list(instances: &[InstanceView], now: Timestamp) -> String
             ago(instance.created_at, now),
             ago(instance.last_used_at, now),
             expiry(instance, now),
+            or_none(instance.exclusive_bytes.map(size)),
         ]
     });
     let failures = instances.iter().filter_map(failure);
