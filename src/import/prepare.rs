@@ -1,7 +1,7 @@
 //! The preparations of a snapshot: what the operator runs on restored data before anybody can see it.
 //!
 //! Masking is of use only if the masked values are gone from the files too. So once all preparations have run,
-//! [`rewrite`] writes everything anew, and [`leftovers`] removes what the cluster does not have.
+//! [`mod@rewrite`] writes everything anew, and [`leftovers`] removes what the cluster does not have.
 
 mod command;
 mod files;
