@@ -78,6 +78,7 @@ pub enum AcquireError {
     },
     /// The instance to clone does not run.
     #[error("instance \"{parent}\", of which \"{instance}\" is to be a clone, cannot be started")]
+    #[serde(rename = "parent_failed")]
     Parent {
         /// The requested instance.
         #[serde(skip)]
