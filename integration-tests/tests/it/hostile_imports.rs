@@ -58,7 +58,7 @@ fn import_after(daemon: &Daemon, program: &str) -> CliOutput {
 
 /// Nothing visible, nothing half-visible, and the daemon answers.
 #[track_caller]
-fn assert_nothing_left(daemon: &Daemon) {
+pub(crate) fn assert_nothing_left(daemon: &Daemon) {
     let snapshots = daemon.json(&["snapshot", "ls"]);
     assert_eq!(snapshots.as_array().map(Vec::len), Some(0), "{snapshots}");
     for directory in ["snapshots", "run"] {

@@ -4,7 +4,6 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
 use std::time::Duration;
 
 use multidb_integration_tests::{
@@ -14,6 +13,7 @@ use multidb_integration_tests::{
 use serde_json::Value;
 
 use crate::daemon_on;
+use crate::hostile_imports::assert_nothing_left;
 
 /// How long an import or its clean-up may take, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -287,16 +287,6 @@ const FAILING: [(&str, &str, &str); 7] = [
         "it has no database \"app\"",
     ),
 ];
-
-fn assert_nothing_left(daemon: &Daemon) {
-    let snapshots = daemon.json(&["snapshot", "ls"]);
-    assert_eq!(snapshots.as_array().map(Vec::len), Some(0), "{snapshots}");
-    for directory in ["snapshots", "run"] {
-        let entries = fs::read_dir(daemon.root().join(directory)).expect("it can be read");
-        let left: Vec<_> = entries.flatten().collect();
-        assert!(left.is_empty(), "{left:?}");
-    }
-}
 
 #[test]
 fn preparation_that_fails_or_hangs_fails_the_import_and_leaves_nothing() {
