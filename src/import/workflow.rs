@@ -90,7 +90,11 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
     );
     let source = context.source_path().to_owned();
     context
-        .run_blocking(move || staging.publish(&cloner, record, &source))
+        .run_blocking(move || {
+            // It may have been reached since the last look.
+            cloner.check_reserve(0)?;
+            staging.publish(&cloner, record, &source)
+        })
         .await
 }
 
