@@ -14,13 +14,15 @@
 #                        ones at once), throughput (pgbench and COPY through proxies), handshakes (logins
 #                        with trust, SCRAM, and SCRAM in TLS), memory (of sessions), sleepers (start,
 #                        memory, connections and creations with many stopped instances), load (starts,
-#                        commands, logins past max_running, idle sessions, pgbench beside 50 creations)
+#                        commands, logins past max_running, idle sessions, pgbench beside 50 creations),
+#                        snapshots (imports beside Postgres' programs, shared blocks, instances from an
+#                        instance at work, bytes of instances, lists)
 #   --before PROGRAM     an older multidb, which load measures by turns with the new one
 #   --sleepers N         the number of stopped instances; default 50000
 #   --pgbench-seconds N  how long each of pgbench's turns lasts; default 5
 #   --json FILE          write all samples there, too
-#   --dir DIR            where the file systems' images go; default ${TMPDIR:-/var/tmp}. It needs twice
-#                        the snapshot's size and 4 GiB
+#   --dir DIR            where the file systems' images go; default ${TMPDIR:-/var/tmp}. It needs three
+#                        times the snapshot's size and 12 GiB
 #
 # Needs Debian 12 with a Rust toolchain, and root or sudo. Installs what is missing (Postgres, HAProxy,
 # PgBouncer, xfsprogs, btrfs-progs, docker.io, debootstrap, git, a C compiler), builds a release, starts
@@ -117,7 +119,7 @@ prepare() {
     work=$(mktemp --directory --tmpdir="$dir" multidb-bench.XXXXXX)
     chmod 0755 "$work"
     # The database, what its load and its vacuum write beside it, and the clones. Sparse.
-    local size=$((gib * 2 + 12))G
+    local size=$((gib * 4 + 12))G
     if [ "$method" != btrfs ]; then
         multidb_install_packages xfs
         mount_image xfs "$size"

@@ -155,6 +155,11 @@ impl Environment {
         self.access.admin.request("GET", &path, None)
     }
 
+    /// The answer of the admin socket to a GET.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.access.admin.request("GET", path, None)
+    }
+
     /// The snapshot's data directory.
     pub(crate) fn snapshot_data(&self) -> PathBuf {
         path(&self.snapshot(), "data_dir")

@@ -13,9 +13,11 @@
 //! | `handshakes` | logins by each method, and the first row behind them |
 //! | `memory` | the memory of idle sessions |
 //! | `load` | commands, logins, idle sessions and sessions at work under load, before and after |
+//! | `snapshots` | imports beside the programs of Postgres, shared blocks, instances of instances, lists |
 //! | `sleepers` | start, memory, connections and creations with many stopped instances |
 //! | `proxies` | HAProxy, PgBouncer and multidb before one Postgres |
 //! | `throughput` | pgbench and COPY through each of these |
+//! | `transactions` | the log of pgbench's transactions |
 //! | `rounds` | the rounds of several ways to do the same |
 //! | `client`, `http` | the two protocols, with nothing between the clock and the socket |
 //! | `report` | samples, the table, the JSON |
@@ -43,8 +45,10 @@ mod proxies;
 mod report;
 mod rounds;
 mod sleepers;
+mod snapshots;
 mod source;
 mod throughput;
+mod transactions;
 
 use environment::Environment;
 use multidb_integration_tests::{Disk, Engine};
@@ -104,6 +108,9 @@ fn measure(
     }
     if first && wants(Section::Load) {
         load::measure(options, (disk, engine), source, report);
+    }
+    if first && wants(Section::Snapshots) {
+        snapshots::measure(options, (disk, engine), source, report);
     }
     let of_sessions = [Section::Memory, Section::Throughput, Section::Handshakes];
     let once = first && of_sessions.into_iter().any(wants);

@@ -21,6 +21,8 @@ pub(crate) enum Section {
     Sleepers,
     /// Commands, logins, idle sessions and sessions at work under load.
     Load,
+    /// Imports, shared blocks, instances of instances, lists.
+    Snapshots,
 }
 
 /// What to measure, and where.
@@ -69,6 +71,7 @@ impl Options {
                 Section::Memory,
                 Section::Sleepers,
                 Section::Load,
+                Section::Snapshots,
             ],
             json: None,
         };
@@ -137,8 +140,9 @@ fn sections(value: &str) -> Result<Vec<Section>, String> {
             "handshakes" => Ok(Section::Handshakes),
             "sleepers" => Ok(Section::Sleepers),
             "load" => Ok(Section::Load),
+            "snapshots" => Ok(Section::Snapshots),
             other => Err(format!(
-                "--only is create, concurrent, throughput, handshakes, memory, sleepers or load, not {other:?}"
+                "--only is create, concurrent, throughput, handshakes, memory, sleepers, load or snapshots, not {other:?}"
             )),
         })
         .collect()

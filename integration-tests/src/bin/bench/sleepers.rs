@@ -67,7 +67,7 @@ pub(crate) fn measure(
     report.snapshot(none.snapshot());
     say(&format!("{count} stopped instances ({})", none.name()));
     many.daemon().stop();
-    copy_instances(&many, count);
+    copy_instances(&many, COPIED, count);
     // The first start takes the copies into the records.
     many.daemon().start();
     let section = format!("{count} stopped instances ({})", none.name());
@@ -118,7 +118,7 @@ fn round(environment: &Environment, name: &str, costs: &mut Costs) {
 }
 
 /// Copies the manifest and an almost empty data directory of one instance to many new ones.
-fn copy_instances(environment: &Environment, count: u32) {
+pub(crate) fn copy_instances(environment: &Environment, copied: &str, count: u32) {
     let instances = environment.daemon().root().join("instances");
     let manifest = fs::read_dir(&instances)
         .expect("the instances can be listed")
@@ -126,7 +126,7 @@ fn copy_instances(environment: &Environment, count: u32) {
         .filter_map(|entry| fs::read_to_string(entry.path().join("manifest.json")).ok())
         .find_map(|text| {
             let manifest: Value = serde_json::from_str(&text).ok()?;
-            (manifest["name"] == COPIED).then_some((manifest["uid"].clone(), manifest))
+            (manifest["name"] == copied).then_some((manifest["uid"].clone(), manifest))
         });
     let (uid, manifest) = manifest.expect("the copied instance has a manifest");
     let data = instances

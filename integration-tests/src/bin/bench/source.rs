@@ -11,7 +11,7 @@ use crate::client::DATABASE;
 use crate::say;
 
 /// pgbench's scale for one GiB: a unit is 100,000 rows, 12.8 MB of table and 2.1 MB of index.
-const SCALE_OF_GIB: u32 = 68;
+pub(crate) const SCALE_OF_GIB: u32 = 68;
 
 /// Nothing of the source has to survive a crash, and nothing may come between the writes of a load.
 /// What is written in the transaction that made the table needs no WAL at `minimal`.

@@ -71,8 +71,8 @@ pub(crate) fn measure(environment: &Environment, options: &Options, report: &mut
     environment.remove(name);
 }
 
-/// pgbench with its read-only transactions, by this way.
-pub(crate) fn pgbench_command(route: &Route, clients: u32, seconds: u32) -> Command {
+/// pgbench with one of its own scripts, by this way.
+pub(crate) fn pgbench_command(route: &Route, script: &str, clients: u32, seconds: u32) -> Command {
     let mut command = Command::new(postgres_bin().0.join("pgbench"));
     let (host, port) = match &route.endpoint {
         Endpoint::Tcp(port) => ("127.0.0.1".to_owned(), *port),
@@ -81,7 +81,7 @@ pub(crate) fn pgbench_command(route: &Route, clients: u32, seconds: u32) -> Comm
             (directory.display().to_string(), 5432)
         }
     };
-    command.args(["--select-only", "--no-vacuum"]);
+    command.args(["--builtin", script, "--no-vacuum"]);
     command.args(["--client", &clients.to_string()]);
     command.args(["--jobs", &clients.min(2).to_string()]);
     command.args(["--time", &seconds.to_string()]);
@@ -92,7 +92,7 @@ pub(crate) fn pgbench_command(route: &Route, clients: u32, seconds: u32) -> Comm
 
 /// The transactions that pgbench made. Its own word for how long they took leaves connecting out.
 fn pgbench(route: &Route, clients: u32, seconds: u32) -> (f64, Duration) {
-    let output = run(&mut pgbench_command(route, clients, seconds));
+    let output = run(&mut pgbench_command(route, "select-only", clients, seconds));
     let number = |after: &str| -> f64 {
         let rest = output.ok().split(after).nth(1);
         let word = rest.and_then(|rest| rest.split_whitespace().next());

@@ -1,11 +1,8 @@
 //! Sessions at work while many instances are created: pgbench directly and through multidb, its transactions before
 //! and beside the creations.
 
-use std::fs;
-use std::path::Path;
-use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::{HERD, herd_names};
 use crate::environment::{Environment, at_once};
@@ -13,6 +10,7 @@ use crate::proxies::{Route, direct_and_multidb};
 use crate::report::{Aim, Report, Samples, Unit};
 use crate::say;
 use crate::throughput::pgbench_command;
+use crate::transactions::{Part, Pgbench, now};
 
 const ROUNDS: usize = 3;
 const CLIENTS: u32 = 4;
@@ -22,12 +20,6 @@ const ALONE: Duration = Duration::from_secs(4);
 /// The beginning of pgbench, which connects and fills the caches.
 const WARM_UP: Duration = Duration::from_secs(1);
 const INSTANCE: &str = "worked";
-
-/// The transactions of a part of a round.
-struct Part {
-    per_second: f64,
-    p99_ms: f64,
-}
 
 /// One round.
 struct Round {
@@ -64,75 +56,29 @@ pub(super) fn measure(both: &[(&'static str, Environment)], report: &mut Report)
     }
 }
 
-fn now() -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.expect("the clock is right")
-}
-
 fn round(environment: &Environment, route: &Route, number: usize) -> Round {
     environment.settle();
-    let logs = environment.dir().join("pgbench-logs");
-    fs::create_dir(&logs).expect("a directory can be made");
-    let mut command = pgbench_command(route, CLIENTS, SECONDS);
-    let prefix = logs.join("log").display().to_string();
-    command.args(["--log", "--log-prefix", &prefix]);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let command = pgbench_command(route, "select-only", CLIENTS, SECONDS);
     let started = now();
-    let mut pgbench = command.spawn().expect("pgbench can be started");
+    let pgbench = Pgbench::start(command, environment.dir());
     thread::sleep(ALONE);
     let (names, access) = (herd_names(number), environment.access());
     let herd_began = now();
     at_once(&names, |name| access.first_row(name).0.close());
     let herd_ended = now();
-    let status = pgbench.wait().expect("pgbench can be waited for");
-    assert!(status.success(), "pgbench failed: {status}");
+    let transactions = pgbench.wait();
     at_once(names.chunks(HERD.div_ceil(8)), |names| {
         for name in names {
             access.stop(name);
             access.remove(name);
         }
     });
-    let transactions = read_logs(&logs);
-    fs::remove_dir_all(&logs).expect("the logs can be deleted");
     // On a slow machine the creations outlast pgbench.
-    let last = transactions.iter().map(|(at, _)| *at).max();
-    let last = last.unwrap_or_default().min(herd_ended);
+    let last = transactions.end().min(herd_ended);
     Round {
-        alone: part(&transactions, started + WARM_UP, herd_began),
-        beside: part(&transactions, herd_began, last),
+        alone: transactions.part(started + WARM_UP, herd_began),
+        beside: transactions.part(herd_began, last),
         herd: herd_ended.saturating_sub(herd_began),
-    }
-}
-
-/// The end and the duration in milliseconds of each transaction.
-fn read_logs(directory: &Path) -> Vec<(Duration, f64)> {
-    let mut transactions = Vec::new();
-    for entry in fs::read_dir(directory)
-        .expect("the logs can be listed")
-        .flatten()
-    {
-        let text = fs::read_to_string(entry.path()).expect("a log can be read");
-        transactions.extend(text.lines().map(|line| {
-            // client, transaction, microseconds, script, seconds and microseconds of the end
-            let fields = line.split(' ').map(|field| field.parse::<u64>().ok());
-            let fields: Vec<_> = fields.map(Option::unwrap_or_default).collect();
-            let end = Duration::from_secs(fields[4]) + Duration::from_micros(fields[5]);
-            (end, Duration::from_micros(fields[2]).as_secs_f64() * 1e3)
-        }));
-    }
-    transactions
-}
-
-fn part(transactions: &[(Duration, f64)], from: Duration, to: Duration) -> Part {
-    let within = transactions
-        .iter()
-        .filter(|(end, _)| (from..to).contains(end));
-    let times = Samples::new(within.map(|(_, time)| *time).collect());
-    #[expect(clippy::cast_precision_loss, reason = "they are some thousands")]
-    let count = times.len() as f64;
-    Part {
-        per_second: count / (to - from).as_secs_f64(),
-        p99_ms: times.p99(),
     }
 }
 
