@@ -18,6 +18,7 @@ mod postgres;
 mod prepare;
 mod project;
 mod refresh;
+mod rename_database;
 mod runtime;
 mod section;
 mod server;

@@ -14,7 +14,7 @@
 //! | `restore` | pg_restore, and the run of its script or of a plain dump |
 //! | `script` | the parts of a script, and the adaptation of its statements |
 //! | `server` | the server of an import |
-//! | `cluster` | superuser, databases, migrations and vacuum of the cluster on it |
+//! | `cluster` | superuser, databases and their names, migrations and vacuum of the cluster on it |
 //! | `prepare` | the preparations, and the rewriting of what they changed |
 //! | `control`, `tree`, `copy`, `trim` | `pg_controldata`, and the files of data directories |
 //! | `program` | the errors of Postgres' programs |
@@ -22,6 +22,7 @@
 //! An import prepares its snapshot in `snapshots/.staging-<id>`, which is renamed to its final name
 //! once everything in it is durable. So a snapshot exists completely or not at all.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -102,6 +103,18 @@ pub struct ProjectImport {
     /// What is run on the data before it becomes a snapshot, in this order.
     #[serde(default)]
     pub prepare: Vec<Preparation>,
+    /// The databases that get another name, and that name.
+    #[serde(default)]
+    pub rename_database: BTreeMap<String, String>,
+}
+
+impl ProjectImport {
+    /// The name that the project's database has at its source.
+    fn source_database(&self) -> &str {
+        let mut renamed = self.rename_database.iter();
+        let found = renamed.find(|(_, new)| **new == self.database);
+        found.map_or(&self.database, |(old, _)| old)
+    }
 }
 
 /// A query for the applied migrations: one column of text, a row for each.

@@ -43,6 +43,15 @@ pub struct Project {
     pub prepare: Vec<Preparation>,
 }
 
+impl Project {
+    /// The databases that get another name in every import, and that name.
+    pub fn rename_database(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        let refresh = self.refresh.as_ref();
+        refresh.map_or(&NONE, |refresh| &refresh.rename_database)
+    }
+}
+
 /// Where a revision defines its migrations, in the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listing {
@@ -291,6 +300,13 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     let refresh = section.existing_section("refresh", report);
     let refresh = refresh.and_then(|section| refresh::read(section, report));
     let prepare = prepare::read(&mut section, report);
+    check_renamed(
+        &section,
+        database.as_ref(),
+        migrations.as_ref(),
+        refresh.as_ref(),
+        report,
+    );
     section.close(report);
     Some(Project {
         git: git?,
@@ -305,6 +321,32 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
         refresh,
         prepare,
     })
+}
+
+/// Reports settings of the project that name a database by the name that no import leaves it.
+fn check_renamed(
+    section: &Section,
+    database: Option<&String>,
+    migrations: Option<&MigrationsQuery>,
+    refresh: Option<&RefreshConfig>,
+    report: &mut Report,
+) {
+    let Some(refresh) = refresh else {
+        return;
+    };
+    let of_migrations = migrations.and_then(MigrationsQuery::database);
+    let named = [
+        ("database", database.map(String::as_str)),
+        ("migrations.database", of_migrations),
+    ];
+    for (key, name) in named {
+        let Some((old, new)) = name.and_then(|name| refresh.rename_database.get_key_value(name))
+        else {
+            continue;
+        };
+        let message = format!("is \"{old}\", which refresh.rename_database makes \"{new}\"");
+        report.fault(section.key(key), message);
+    }
 }
 
 fn listing(

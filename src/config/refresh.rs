@@ -1,5 +1,6 @@
 //! `[project.*.refresh]`: where the project's next snapshot comes from, and when.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::cron::Cron;
+use super::rename_database;
 use super::section::{Origin, Report, Section, kind};
 use super::source_url::SourceUrl;
 use super::value::{Value, quoted, text, word};
@@ -29,6 +31,8 @@ pub struct RefreshConfig {
     pub incoming: Option<PathBuf>,
     /// Which snapshots are kept; without it, all.
     pub keep: Option<Keep>,
+    /// The databases that get another name in every import of the project, and that name.
+    pub rename_database: BTreeMap<String, String>,
 }
 
 /// How many snapshots are kept: the newest ones, and the newest one of each of so many days, weeks and months that
@@ -161,10 +165,12 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> Option<RefreshC
     let timezone = section.get("timezone", utc, report).1;
     let incoming: Option<PathBuf> = section.optional("incoming", report);
     let keep = keep(&mut section, report);
+    let renames = section.sets("rename_database");
+    let rename_database = rename_database::read(&mut section, report);
     let key = section.path().to_owned();
     section.close(report);
     let source = source.ok()?;
-    if source.is_none() && incoming.is_none() && keep.is_none() {
+    if source.is_none() && incoming.is_none() && keep.is_none() && !renames {
         report.fault(key, "has neither a source nor an incoming folder");
         return None;
     }
@@ -178,6 +184,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> Option<RefreshC
         timezone,
         incoming,
         keep,
+        rename_database,
     })
 }
 

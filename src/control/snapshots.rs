@@ -144,6 +144,7 @@ impl Control {
                 encoding: project.encoding.clone(),
                 locale: project.locale.clone(),
                 prepare: project.prepare.iter().map(preparation).collect(),
+                rename_database: project.rename_database().clone(),
             },
         })
     }

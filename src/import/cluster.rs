@@ -3,6 +3,7 @@
 mod bootstrap;
 mod cut_off;
 mod migrations;
+mod rename;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -83,7 +84,8 @@ impl Databases {
             path,
             format!("it has no database \"{name}\""),
             format!(
-                "Its databases: {}. Set the project's database to one of them.",
+                "Its databases: {}. Set the project's database to one of them, or give one its name by \
+                 refresh.rename_database.",
                 self.open.join(", ")
             ),
         ))

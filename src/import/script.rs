@@ -4,6 +4,8 @@
 //! statement; [`Entry`] remembers what the comments of pg_dump say of it. A long statement is in memory only
 //! with its beginning, and rows are not kept at all.
 
+use std::collections::BTreeMap;
+
 mod adapter;
 mod command;
 mod entry;
@@ -16,7 +18,9 @@ mod statement_text;
 mod tests;
 mod variables;
 
-pub(super) use self::adapter::{Adapter, Kind, Plan, Run, created_database, literal, with_locale};
+pub(super) use self::adapter::{
+    Adapter, Kind, Plan, Run, SameName, created_database, literal, with_locale,
+};
 pub(super) use self::command::Command;
 pub(super) use self::entry::Entry;
 pub(super) use self::splitter::{Piece, Splitter};
@@ -36,6 +40,8 @@ pub(super) struct ScriptTarget {
     pub(super) database: String,
     /// The database of the dump, if it is of one alone, which is to be the project's.
     pub(super) source_database: Option<Vec<u8>>,
+    /// The other databases that get another name, and that name.
+    pub(super) renamed: BTreeMap<String, String>,
     /// The superuser by which the restore runs.
     pub(super) superuser: String,
     /// The project's role, which exists already.

@@ -1,5 +1,6 @@
 //! The steps of an import, in their order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -98,8 +99,13 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
         .await
 }
 
-/// Cuts the cluster off from its source, prepares and vacuums it. Returns its migrations, what prepared it, and the files
-/// that it has if it was written anew.
+/// The warning of a `rename_database` that has no effect.
+pub(super) fn no_database_to_rename(name: &str) -> String {
+    format!("rename_database: the source has no database \"{name}\"")
+}
+
+/// Cuts the cluster off from its source, gives its databases their names, prepares and vacuums it. Returns its
+/// migrations, what prepared it, and the files that it has if it was written anew.
 async fn make_ready(
     context: &Context,
     cluster: &mut Cluster,
@@ -109,13 +115,28 @@ async fn make_ready(
     } = context;
     let mut databases = cluster.databases().await?;
     let project = &request.settings;
+    let none = BTreeMap::new();
+    let new_names = match request.source.is_physical() {
+        true => &project.rename_database,
+        // A dump was restored under the new ones.
+        false => &none,
+    };
+    let renamed = databases.renamed(new_names, context.source_path())?;
     cluster
-        .check_project(&databases, project, context.source_path())
+        .check_project(&renamed, project, context.source_path())
         .await?;
     for warning in cluster.cut_off(&databases, context.source_path()).await? {
         tracing::warn!(id = %request.id, warning, "the snapshot is cut off from its source");
         progress.warn(warning).await;
     }
+    let path = context.source_path();
+    for missing in cluster
+        .rename_databases(&databases, new_names, path)
+        .await?
+    {
+        progress.warn(no_database_to_rename(&missing)).await;
+    }
+    databases = renamed;
     let prepared_by = prepare(context, cluster).await?;
     if !prepared_by.is_empty() {
         // A preparation can have dropped what the project needs.

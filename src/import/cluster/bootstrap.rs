@@ -152,7 +152,7 @@ pub(in crate::import) async fn find_superuser(
             continue;
         }
         tried.push(candidate);
-        for database in ["postgres", "template1", &project.database] {
+        for database in ["postgres", "template1", project.source_database()] {
             let database = database.to_owned();
             let mut session = match log_in(server, candidate, &database).await {
                 Ok(session) => session,

@@ -3,7 +3,7 @@
 use super::errors::Location;
 use super::runner::ScriptRunner;
 use crate::import::error::{ImportError, refused};
-use crate::import::script::{Kind, created_database, with_locale};
+use crate::import::script::{Kind, SameName, created_database, with_locale};
 use crate::import::server::{SUPERUSER, server_error};
 use crate::sql::{AnswerLimits, Ended, SearchPath, identifier};
 
@@ -105,6 +105,24 @@ impl ScriptRunner<'_> {
         ))
         .await;
         Ok(())
+    }
+
+    /// Whether the configuration gives this database of the dump the name of the project's.
+    pub(super) fn is_renamed_to_project(&self, name: &[u8]) -> bool {
+        name == self.target.project.source_database().as_bytes()
+    }
+
+    /// Refuses a dump in which two databases would have one name.
+    pub(super) fn meet_database(&mut self, name: &[u8]) -> Result<(), ImportError> {
+        let met = self.adapter.meet_database(name);
+        met.map_err(|SameName { first, second, name }| {
+            refused(
+                &self.dump,
+                format!("it has the databases \"{first}\" and \"{second}\", which would both be \"{name}\""),
+                "Give the one that is renamed another name in the project's refresh.rename_database, or leave one of \
+                 them out of the dump.",
+            )
+        })
     }
 
     /// Refuses a dump that has filled other databases than the project's alone.

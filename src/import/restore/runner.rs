@@ -11,9 +11,10 @@ use super::{RestoreTarget, owners};
 use crate::import::error::{ImportError, lacks_collation};
 use crate::import::script::{
     Adapter, Command, Entry, Kind, Piece, Plan, Run, ScriptError, ScriptTarget, Splitter,
-    StatementText,
+    StatementText, created_database,
 };
 use crate::import::server::{SUPERUSER, server_error};
+use crate::import::workflow::no_database_to_rename;
 use crate::sql::{Ended, ServerMessage, Session, SqlError};
 
 /// The most warnings of a script.
@@ -55,7 +56,7 @@ pub(super) struct ScriptRunner<'a> {
     /// The databases in which the locales of the system were looked for again.
     pub(super) collations_found: HashSet<String>,
     splitter: Splitter,
-    adapter: Adapter,
+    pub(super) adapter: Adapter,
     entry: Entry,
     pub(super) errors: Errors,
     rows: Option<Rows>,
@@ -77,6 +78,7 @@ impl<'a> ScriptRunner<'a> {
         let adapter = Adapter::new(ScriptTarget {
             database: database.clone(),
             source_database: source.database,
+            renamed: target.project.rename_database.clone(),
             superuser: SUPERUSER.to_owned(),
             role: target.project.role.clone(),
             postgres_major: target.postgres_major,
@@ -125,6 +127,9 @@ impl<'a> ScriptRunner<'a> {
             return Err(self.script_error(error));
         }
         self.check_project_database()?;
+        for missing in self.adapter.databases_not_met() {
+            self.warn(no_database_to_rename(&missing)).await;
+        }
         if !self.adapter.names_owners() {
             owners::give_to_role(self.target).await?;
         }
@@ -164,6 +169,7 @@ impl<'a> ScriptRunner<'a> {
                         self.statement(place).await
                     }
                     Command::Connect(name) => {
+                        self.meet_database(&name)?;
                         let name = self.adapter.connected(&name);
                         let name = String::from_utf8_lossy(&name).into_owned();
                         self.connect(&name).await
@@ -192,6 +198,7 @@ impl<'a> ScriptRunner<'a> {
     async fn statement(&mut self, mut statement: StatementText) -> Result<(), ImportError> {
         if self.splitter.in_dump_of_one_database()
             && let Some(name) = self.adapter.adopt_database(&statement.head)
+            && !self.is_renamed_to_project(&name)
         {
             self.warn(format!(
                 "the dump is of database \"{}\", which is imported as the project's, \"{}\"",
@@ -199,6 +206,11 @@ impl<'a> ScriptRunner<'a> {
                 self.target.project.database
             ))
             .await;
+        }
+        if self.adapter.renames_databases()
+            && let Some(name) = created_database(&statement.head)
+        {
+            self.meet_database(&name)?;
         }
         // Whole or not, the verb is in the head.
         let plan = self.adapter.plan(&statement.head, statement.is_whole());

@@ -12,7 +12,7 @@ mod database;
 mod edits;
 mod plan;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 pub(in crate::import) use self::database::{created_database, with_locale};
 use self::edits::Edits;
@@ -34,6 +34,16 @@ pub(in crate::import) struct Adapter {
     session_authorization: Option<Vec<u8>>,
     /// The script has named an owner.
     names_owners: bool,
+    /// The databases that the script creates or connects to: their names here, and those in the script.
+    databases: BTreeMap<Name, Name>,
+}
+
+/// Two databases of a script that would have the same name.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::import) struct SameName {
+    pub(in crate::import) first: String,
+    pub(in crate::import) second: String,
+    pub(in crate::import) name: String,
 }
 
 impl Adapter {
@@ -46,6 +56,7 @@ impl Adapter {
             known_roles,
             session_authorization: None,
             names_owners: false,
+            databases: BTreeMap::new(),
         }
     }
 
@@ -71,12 +82,47 @@ impl Adapter {
         (name != self.target.database.as_bytes()).then_some(name)
     }
 
+    /// Notes that the script creates or connects to this database, and refuses one that would have the name of another.
+    pub(in crate::import) fn meet_database(&mut self, name: &[u8]) -> Result<(), SameName> {
+        if is_template(name) {
+            return Ok(());
+        }
+        let here = self.database(name);
+        let known = self.databases.entry(here).or_insert_with(|| name.to_vec());
+        if known == name {
+            return Ok(());
+        }
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        Err(SameName {
+            first: text(known),
+            second: text(name),
+            name: text(&self.database(name)),
+        })
+    }
+
+    /// The databases that get another name and were not met, if the script is of a whole cluster.
+    pub(in crate::import) fn databases_not_met(&self) -> Vec<String> {
+        if self.target.source_database.is_some() || self.databases.is_empty() {
+            return Vec::new();
+        }
+        let met = |name: &&String| self.databases.values().any(|old| old == name.as_bytes());
+        let renamed = self.target.renamed.keys();
+        renamed.filter(|name| !met(name)).cloned().collect()
+    }
+
+    /// Whether databases get other names.
+    pub(in crate::import) fn renames_databases(&self) -> bool {
+        !self.target.renamed.is_empty()
+    }
+
     /// The database that is meant where the script says this one.
     fn database(&self, name: &[u8]) -> Vec<u8> {
-        match &self.target.source_database {
-            Some(source) if source == name => self.target.database.clone().into_bytes(),
-            _ => name.to_vec(),
+        if self.target.source_database.as_deref() == Some(name) {
+            return self.target.database.clone().into_bytes();
         }
+        let text = std::str::from_utf8(name).unwrap_or_default();
+        let renamed = self.target.renamed.get(text);
+        renamed.map_or(name, String::as_bytes).to_vec()
     }
 
     /// What to do for a statement, or for a long one that begins so.
@@ -223,18 +269,22 @@ impl Adapter {
         }
     }
 
-    /// Replaces the name of the dump's database by that of the project's.
+    /// Replaces the names of databases that have another one here.
     fn rename_database(&self, placed: &[Placed], edits: &mut Edits) {
-        let Some(source) = &self.target.source_database else {
-            return;
-        };
-        if source == self.target.database.as_bytes() {
+        if self.target.source_database.is_none() && !self.renames_databases() {
             return;
         }
-        for pair in placed.windows(2) {
-            if pair[0].token.is("database") && pair[1].token.name().as_ref() == Some(source) {
-                let name = crate::sql::identifier(&self.target.database);
-                edits.replace(pair[1].at.clone(), name.into_bytes());
+        for pair in placed
+            .windows(2)
+            .filter(|pair| pair[0].token.is("database"))
+        {
+            let Some(name) = pair[1].token.name() else {
+                continue;
+            };
+            let here = self.database(&name);
+            if here != name {
+                let here = crate::sql::identifier(&String::from_utf8_lossy(&here));
+                edits.replace(pair[1].at.clone(), here.into_bytes());
             }
         }
     }

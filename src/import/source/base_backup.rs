@@ -85,7 +85,9 @@ impl BaseBackup {
 /// The tablespaces of the source; none where its role may not connect to a database.
 async fn tablespaces(context: &Context, client: &Client<'_>, server: &SourceServer) -> Vec<String> {
     let own = server.url.database();
-    let database = own.as_deref().unwrap_or(&context.request.settings.database);
+    let database = own
+        .as_deref()
+        .unwrap_or(context.request.settings.source_database());
     match client.ask(&client.url(database, &[]), &[TABLESPACES]).await {
         Ok(answer) => answer.lines().map(str::to_owned).collect(),
         Err(error) => {

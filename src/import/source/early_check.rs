@@ -65,9 +65,8 @@ impl DataDir {
     ) -> Result<Chosen, ImportError> {
         let project = &context.request.settings;
         let databases = cluster.databases().await?;
-        cluster
-            .check_project(&databases, project, &self.path)
-            .await?;
+        let renamed = databases.renamed(&project.rename_database, &self.path)?;
+        cluster.check_project(&renamed, project, &self.path).await?;
         cluster.check_locales(&self.path).await?;
         let mut session = cluster.connect_to_entry().await?;
         let chosen = settings::choose(&mut session, &self.configuration).await?;

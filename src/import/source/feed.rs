@@ -60,7 +60,9 @@ impl Feed {
         let server = &source.server;
         let client = Client::open(context, server).await?;
         let own = server.url.database();
-        let database = own.as_deref().unwrap_or(&context.request.settings.database);
+        let database = own
+            .as_deref()
+            .unwrap_or(context.request.settings.source_database());
         let info = client.inspect_database(database).await?;
         let major = programs_for(context, &server.name, info.major).await?;
         let directory = context.staging.path().join(DIRECTORY);

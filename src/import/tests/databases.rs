@@ -1,7 +1,7 @@
 //! The databases of a dump: which is the project's, and in which locale.
 
 use super::fixture::Fixture;
-use crate::import::{ErrorPolicy, ImportError, ImportSource};
+use crate::import::{ErrorPolicy, ImportError, ImportRequest, ImportSource};
 use multidb_store::{SnapshotRecord, error_chain};
 
 const MIGRATIONS: &str = "CREATE TABLE public.django_migrations (id int, app text, name text);\n\
@@ -107,6 +107,148 @@ async fn cluster_dump_keeps_its_names_and_must_have_the_projects() {
         assert_eq!(copy.ask(database, rows).await, "1");
     }
     copy.stop().await;
+}
+
+/// A request for a project that gives databases these names.
+fn renaming(fixture: &Fixture, source: ImportSource, names: &[(&str, &str)]) -> ImportRequest {
+    let mut request = fixture.request("s", source);
+    let names = names
+        .iter()
+        .map(|(old, new)| ((*old).to_owned(), (*new).to_owned()));
+    request.settings.rename_database = names.collect();
+    request
+}
+
+#[tokio::test]
+async fn databases_of_a_cluster_dump_get_their_names() {
+    let fixture = Fixture::new();
+    let source = fixture.source().await;
+    let properties = "ALTER DATABASE proj SET work_mem = '7MB'; \
+        ALTER ROLE app IN DATABASE proj SET search_path = app; \
+        COMMENT ON DATABASE proj IS 'renamed'; GRANT CREATE ON DATABASE proj TO reader";
+    source.run("proj", properties).await;
+    source
+        .run("postgres", "ALTER DATABASE proj RENAME TO \"Prod 'db'\"")
+        .await;
+    source.run("postgres", "CREATE DATABASE second_prod").await;
+    source.run("second_prod", MIGRATIONS).await;
+    let bytes = fixture.program("pg_dumpall", &source.args(&[])).await;
+    source.stop().await;
+    let path = fixture.write("the dump", &bytes);
+    let names = [
+        ("Prod 'db'", "proj"),
+        ("absent", "new"),
+        ("second_prod", "Second"),
+    ];
+    let request = renaming(&fixture, ImportSource::Dump(path.clone()), &names);
+    let snapshot = fixture.import(request).await.unwrap();
+    assert_eq!(
+        fixture.warnings(),
+        ["rename_database: the source has no database \"absent\""]
+    );
+    let copy = fixture.start_copy(&snapshot, "copy").await;
+    let found = "SELECT concat_ws(' ', (SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database), \
+        pg_get_userbyid(datdba), shobj_description(d.oid, 'pg_database'), datacl::text ~ 'reader=C', \
+        (SELECT string_agg(array_to_string(setconfig, ';'), ';' ORDER BY setrole) \
+        FROM pg_db_role_setting WHERE setdatabase = d.oid)) FROM pg_database AS d WHERE datname = 'proj'";
+    assert_eq!(
+        copy.ask("postgres", found).await,
+        "Second,postgres,proj,template0,template1 app renamed t work_mem=7MB;search_path=app"
+    );
+    let rows = "SELECT count(*)::text FROM django_migrations";
+    assert_eq!(copy.ask("Second", rows).await, "1");
+    copy.stop().await;
+
+    let names = [("Prod 'db'", "proj"), ("second_prod", "proj")];
+    let mut request = renaming(&fixture, ImportSource::Dump(path), &names);
+    request.id = "refused".parse().unwrap();
+    let error = error_chain(&fixture.import(request).await.unwrap_err());
+    let says = "the databases \"Prod 'db'\" and \"second_prod\", which would both be \"proj\"";
+    assert!(error.contains(says), "{error}");
+    fixture.assert_nothing_left(&["s"]).await;
+}
+
+#[tokio::test]
+async fn databases_of_a_data_directory_get_their_names() {
+    let fixture = Fixture::new();
+    let source = fixture.source().await;
+    for sql in [
+        "ALTER DATABASE proj RENAME TO prod",
+        "CREATE DATABASE taken",
+        "CREATE DATABASE closed ALLOW_CONNECTIONS false",
+    ] {
+        source.run("postgres", sql).await;
+    }
+    source
+        .run(
+            "prod",
+            "BEGIN; CREATE TABLE t (); PREPARE TRANSACTION 'left'",
+        )
+        .await;
+    let data = source.stop().await;
+    let refused = async |names: &[(&str, &str)], says: &str, advises: &str| {
+        let request = renaming(&fixture, ImportSource::DataDir(data.clone()), names);
+        let error = fixture.import(request).await.unwrap_err();
+        let (text, hint) = (error_chain(&error), error.hint().unwrap_or_default());
+        assert!(text.contains(says), "{text}");
+        assert!(hint.contains(advises), "{hint}");
+        fixture.assert_nothing_left(&[]).await;
+    };
+    let both =
+        "its database \"prod\" is to be renamed \"taken\", and it has a database of that name";
+    refused(&[("prod", "taken")], both, "refresh.rename_database").await;
+    let missing = "it has no database \"proj\"";
+    refused(
+        &[("production", "proj")],
+        missing,
+        "Its databases: template1, postgres, prod",
+    )
+    .await;
+    let names = [("prod", "proj"), ("closed", "shut"), ("absent", "new")];
+    let request = renaming(&fixture, ImportSource::DataDir(data.clone()), &names);
+    let snapshot = fixture.import(request).await.unwrap();
+    let warnings = fixture.warnings();
+    let warning = "rename_database: the source has no database \"absent\"".to_owned();
+    assert!(warnings.contains(&warning), "{warnings:?}");
+    assert_eq!(snapshot.migrations.len(), 3);
+    let copy = fixture.start_copy(&snapshot, "copy").await;
+    let names = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database";
+    assert_eq!(
+        copy.ask("proj", names).await,
+        "postgres proj shut taken template0 template1"
+    );
+    copy.stop().await;
+}
+
+#[tokio::test]
+async fn database_that_alone_lets_multidb_in_is_renamed_from_another() {
+    let fixture = Fixture::new();
+    let source = fixture.source().await;
+    source
+        .run("postgres", "ALTER DATABASE proj RENAME TO prod")
+        .await;
+    for database in ["postgres", "template1"] {
+        let close = format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false");
+        source.run("prod", &close).await;
+    }
+    let alone = fixture.copy_of(&source.stop().await, "alone");
+    let source = fixture.start(&alone).await;
+    source
+        .run("prod", "CREATE DATABASE open_one TEMPLATE template0")
+        .await;
+    let with_another = fixture.copy_of(&source.stop().await, "with another");
+    let names = [("prod", "proj")];
+    let request = renaming(&fixture, ImportSource::DataDir(with_another), &names);
+    let snapshot = fixture.import(request).await.unwrap();
+    assert_eq!(snapshot.migrations.len(), 3);
+    let source = fixture.start(&alone).await;
+    source.run("prod", "DROP DATABASE open_one").await;
+    let mut request = renaming(&fixture, ImportSource::DataDir(source.stop().await), &names);
+    request.id = "refused".parse().unwrap();
+    let error = fixture.import(request).await.unwrap_err();
+    let says = "only its database \"prod\", which is to be renamed, lets in a session";
+    assert!(error.to_string().contains(says), "{error}");
+    fixture.assert_nothing_left(&["s"]).await;
 }
 
 /// A script whose database has these options.

@@ -1,5 +1,6 @@
 //! A root to import into, and a source cluster with all kinds of objects.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -222,6 +223,7 @@ impl Fixture {
                 encoding: None,
                 locale: None,
                 prepare: Vec::new(),
+                rename_database: BTreeMap::new(),
             },
         }
     }

@@ -1,11 +1,14 @@
 //! Tests of the adaptation.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn target() -> ScriptTarget {
     ScriptTarget {
         database: "proj".to_owned(),
         source_database: None,
+        renamed: BTreeMap::new(),
         superuser: "postgres".to_owned(),
         role: "app".to_owned(),
         postgres_major: 15,
