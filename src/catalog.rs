@@ -214,6 +214,7 @@ mod tests {
             passed_errors: multidb_store::PassedErrors::default(),
             prepared_by: Vec::new(),
             pin: multidb_store::SnapshotPin::None,
+            from_instance: None,
         };
         let directory = layout.snapshots().join(directory);
         fs::create_dir_all(directory.join("data")).unwrap();

@@ -10,7 +10,7 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `creation`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `uploads`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `creation`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `uploads`, `from_instance`, `connections`, `users` | the requests, by noun |
 
 use std::sync::Arc;
 
@@ -44,6 +44,7 @@ mod creation;
 mod dedup;
 pub(crate) mod default_branch;
 pub mod error;
+mod from_instance;
 mod instances;
 mod jobs;
 mod keep;

@@ -62,7 +62,10 @@ pub use self::prepare::{Preparation, PreparationRun};
 pub use self::progress::{Progress, Step};
 pub use self::restore::{ErrorPolicy, release_programs};
 pub use self::script::ScriptError;
-pub use self::source::{DumpCommand, ImportSource, LogicalSource, SourceServer};
+pub use self::source::{
+    AttachInstance, AttachedInstance, DumpCommand, ImportSource, InstanceFault, LogicalSource,
+    SourceInstance, SourceServer,
+};
 pub use self::upload::{Sent, Upload, UploadSender};
 
 use self::context::Context;

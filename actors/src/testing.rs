@@ -287,6 +287,7 @@ pub fn snapshot(id: &str, second: i64, migrations: &[&str]) -> SnapshotRecord {
         passed_errors: PassedErrors::default(),
         prepared_by: Vec::new(),
         pin: multidb_store::SnapshotPin::None,
+        from_instance: None,
     }
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use multidb_store::{ProjectName, SnapshotId};
+use multidb_store::{InstanceName, ProjectName, SnapshotId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::dump::{LocalDump, is_local};
@@ -63,6 +63,9 @@ struct SourceArgs {
     /// databases are copied by pg_basebackup
     #[arg(long, value_name = "URL")]
     from_url: Option<String>,
+    /// An instance of the project as it is now; its sessions go on, and one that does not run is started
+    #[arg(long, value_name = "NAME")]
+    from_instance: Option<InstanceName>,
 }
 
 /// How a running server is copied.
@@ -127,6 +130,9 @@ impl SourceArgs {
                 passfile,
             };
             return Ok((ImportSource::Server(server), None));
+        }
+        if let Some(instance) = self.from_instance {
+            return Ok((ImportSource::Instance(instance), None));
         }
         match (self.data_dir, self.dump) {
             (Some(dir), _) => Ok((ImportSource::DataDir(existing(&dir)?), None)),

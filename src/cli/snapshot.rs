@@ -18,7 +18,7 @@ use crate::control::model::{ExplainView, SnapshotView};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SnapshotCommand {
-    /// Create a snapshot from a data directory, a dump or a running server
+    /// Create a snapshot from a data directory, a dump, a running server or an instance
     Import(import::ImportArgs),
     /// Create a project's next snapshot from its configured source
     Refresh(import::RefreshArgs),

@@ -126,7 +126,7 @@ fn is_segment(name: &str) -> bool {
 
 impl TreeCloner {
     /// Copies the data directory of a running instance, and returns the number of files.
-    pub(super) fn copy_running(
+    pub(crate) fn copy_running(
         &self,
         parent: InstanceUid,
         server: &SuperuserAccess,

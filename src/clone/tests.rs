@@ -72,6 +72,7 @@ impl Root {
             passed_errors: multidb_store::PassedErrors::default(),
             prepared_by: Vec::new(),
             pin: multidb_store::SnapshotPin::None,
+            from_instance: None,
         };
         let data = self.layout.snapshot_data(&record.id);
         fs::create_dir(self.layout.snapshot(&record.id)).unwrap();

@@ -85,7 +85,7 @@ impl Control {
 
     /// Whose rights and limits apply to the caller's creations. The administrator has no limits, and creates for the
     /// default user.
-    fn identity(&self, caller: &Caller) -> Result<Identity, ControlError> {
+    pub(super) fn identity(&self, caller: &Caller) -> Result<Identity, ControlError> {
         let auth = &self.deps.config.auth;
         match caller {
             Caller::Administrator => Ok(Identity::trusted(auth.default_user.clone())),

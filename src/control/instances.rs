@@ -212,7 +212,10 @@ impl Control {
         Ok(LogsView { lines })
     }
 
-    async fn instance(&self, name: &InstanceName) -> Result<InstanceStatus, ControlError> {
+    pub(super) async fn instance(
+        &self,
+        name: &InstanceName,
+    ) -> Result<InstanceStatus, ControlError> {
         let found = self.deps.supervisor.send(GetInstance(name.clone())).await?;
         found.ok_or_else(|| ControlError::NoSuchInstance(name.clone()))
     }

@@ -52,6 +52,9 @@ impl Control {
                 (ImportSource::Upload(upload), Some(Uploads::expect(sender)))
             }
             OrderSource::Server(server) => (server_source(server)?, None),
+            OrderSource::Instance(name) => {
+                return self.start_import_of_instance(caller, order, &name).await;
+            }
         };
         let request = self.import_request(caller, order, source)?;
         if let ImportSource::Dump(path) = &request.source {

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use multidb_store::{Class, DiskFault, PassedError, Prepared, ProjectName, SnapshotId};
+use multidb_store::{
+    Class, DiskFault, InstanceName, PassedError, Prepared, ProjectName, SnapshotId,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::import::ErrorPolicy;
@@ -32,7 +34,7 @@ pub struct ImportOrder {
 }
 
 /// The source of an import: `{"data_dir": "/path"}` or `{"dump": "/path"}`, absolute, on the daemon's machine;
-/// `{"upload": {"name": "-"}}`; or `{"server": {"url": "postgres://…"}}`.
+/// `{"upload": {"name": "-"}}`; `{"server": {"url": "postgres://…"}}`; or `{"instance": "name"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderSource {
@@ -44,6 +46,8 @@ pub enum OrderSource {
     Upload(UploadInfo),
     /// A running server.
     Server(ServerInfo),
+    /// An instance as it is now.
+    Instance(InstanceName),
 }
 
 /// A running server to copy from.
@@ -273,8 +277,11 @@ pub struct SnapshotView {
     pub instances: usize,
     /// Its data directory.
     pub data_dir: PathBuf,
-    /// The dump or data directory that it was made from, for people.
+    /// What it was made from, for people.
     pub source: String,
+    /// The instance that it was made from, if it was made from one.
+    #[serde(default)]
+    pub from_instance: Option<String>,
     /// The applied migrations. Only when one snapshot is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<Vec<String>>,

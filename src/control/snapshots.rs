@@ -184,6 +184,10 @@ impl Control {
             instances,
             data_dir: self.deps.layout.snapshot_data(&snapshot.id),
             source: snapshot.source.clone(),
+            from_instance: snapshot
+                .from_instance
+                .as_ref()
+                .map(|from| from.instance.to_string()),
             applied: None,
             errors_passed: snapshot.passed_errors.count,
             passed_errors: None,

@@ -61,6 +61,7 @@ impl Root {
             passed_errors: Default::default(),
             prepared_by: Vec::new(),
             pin: multidb_store::SnapshotPin::None,
+            from_instance: None,
         };
         self.snapshots.push(Arc::new(record));
         id

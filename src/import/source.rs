@@ -9,6 +9,7 @@ mod data_dir;
 mod dump;
 mod early_check;
 mod feed;
+mod instance;
 mod refusal;
 mod running;
 mod server;
@@ -26,6 +27,8 @@ pub(super) use self::contents::{MAY_BE_EMPTY, Part};
 use self::data_dir::DataDir;
 use self::feed::Feed;
 pub use self::feed::LogicalSource;
+pub use self::instance::{AttachInstance, AttachedInstance, InstanceFault, SourceInstance};
+pub(super) use self::instance::{Descent, describe as describe_instance};
 pub use self::server::SourceServer;
 use super::cluster::Cluster;
 use super::context::Context;
@@ -48,6 +51,8 @@ pub enum ImportSource {
     Logical(LogicalSource),
     /// The output of a command.
     Command(DumpCommand),
+    /// An instance as it is now.
+    Instance(SourceInstance),
 }
 
 impl ImportSource {
@@ -59,13 +64,14 @@ impl ImportSource {
             Self::Physical(server) => &server.name,
             Self::Logical(source) => &source.server.name,
             Self::Command(command) => &command.name,
+            Self::Instance(instance) => &instance.name,
         }
     }
 
     /// Whether its data has the files of a server, and with them libraries that would act by themselves.
     pub(super) fn is_physical(&self) -> bool {
         match self {
-            Self::DataDir(_) | Self::Physical(_) => true,
+            Self::DataDir(_) | Self::Physical(_) | Self::Instance(_) => true,
             Self::Dump(_) | Self::Upload(_) | Self::Logical(_) | Self::Command(_) => false,
         }
     }
@@ -79,6 +85,7 @@ impl ImportSource {
             Self::Physical(server) => format!("physical copy of {}", server.name.display()),
             Self::Logical(source) => format!("dump of {}", source.server.name.display()),
             Self::Command(command) => format!("dump, {}", command.name.display()),
+            Self::Instance(instance) => instance.name.display().to_string(),
         }
     }
 }
@@ -102,6 +109,8 @@ pub(super) struct LoadedSource {
     pub(super) passed_errors: PassedErrors,
     /// The settings of the source's server that its instances have.
     pub(super) carried: Vec<(String, String)>,
+    /// Set for a copy of an instance.
+    pub(super) descent: Option<Descent>,
 }
 
 impl Source {
@@ -123,6 +132,10 @@ impl Source {
             }
             ImportSource::Physical(server) => {
                 let backup = BaseBackup::take(context, server).await?;
+                Ok(Self::Backup(Box::new(backup)))
+            }
+            ImportSource::Instance(instance) => {
+                let backup = BaseBackup::of_instance(context, instance).await?;
                 Ok(Self::Backup(Box::new(backup)))
             }
             ImportSource::Logical(source) => {
@@ -156,12 +169,18 @@ impl Source {
             Self::DataDir(data_dir) => data_dir.load(context).await,
             Self::Dump(dump) => dump::load(*dump, context).await,
             Self::Backup(backup) => {
-                let (directory, taken_at) = (backup.directory(), backup.taken_at);
-                let loaded = backup.data_dir.load(context).await?;
+                let BaseBackup {
+                    data_dir,
+                    taken_at,
+                    directory,
+                    descent,
+                } = *backup;
+                let loaded = data_dir.load(context).await?;
                 context.remove(directory).await?;
                 Ok(LoadedSource {
                     taken_at,
                     taken_at_origin: TakenAtOrigin::Known,
+                    descent,
                     ..loaded
                 })
             }

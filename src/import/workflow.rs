@@ -12,7 +12,7 @@ use super::context::Context;
 use super::error::ImportError;
 use super::prepare::{Kept, prepare, rewrite};
 use super::progress::Step;
-use super::source::{LoadedSource, Source};
+use super::source::{LoadedSource, Source, describe_instance};
 use super::trim::trim;
 
 /// Runs an import. Whether it fails or is cancelled, everything that it made is removed.
@@ -58,11 +58,20 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
         taken_at_origin,
         passed_errors,
         carried,
+        descent,
     } = source.load(context).await?;
     let (migrations, prepared_by, kept) = make_ready(context, &mut cluster).await?;
     progress.begin(Step::Finish).await;
     cluster.server.stop().await?;
     trim(context, cluster.postgres_major, carried, kept).await?;
+    let source = match &descent {
+        Some(descent) => describe_instance(&descent.from),
+        None => request.source.describe(),
+    };
+    let (from_instance, earlier) = match descent {
+        Some(descent) => (Some(descent.from), descent.prepared_by),
+        None => (None, Vec::new()),
+    };
     let record = SnapshotRecord {
         id: request.id.clone(),
         project: request.project.clone(),
@@ -77,13 +86,14 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
         bytes: 0,
         files: 0,
         migrations,
-        source: request.source.describe(),
+        source,
         passed_errors: match prepared_by.is_empty() {
             true => passed_errors,
             false => passed_errors.without_rows(),
         },
-        prepared_by,
+        prepared_by: earlier.into_iter().chain(prepared_by).collect(),
         pin: SnapshotPin::None,
+        from_instance,
     };
     let (staging, cloner) = (
         context.staging.clone(),

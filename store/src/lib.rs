@@ -40,9 +40,9 @@ pub use epochs::Epochs;
 pub use ids::{InstanceName, InstanceUid, InvalidName, JobId, ProjectName, SnapshotId};
 pub use layout::Layout;
 pub use records::{
-    Class, InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Mark, ObservedTime,
-    PASSED_ERRORS_MAX, PassedError, PassedErrors, Phase, Pin, Prepared, RuntimeKind, SnapshotPin,
-    SnapshotRecord, TakenAtOrigin,
+    Class, FromInstance, InstanceRecord, JobFailure, JobKind, JobRecord, JobState, Mark,
+    ObservedTime, PASSED_ERRORS_MAX, PassedError, PassedErrors, Phase, Pin, Prepared, RuntimeKind,
+    SnapshotPin, SnapshotRecord, TakenAtOrigin,
 };
 pub use root::{RootId, RootLock};
 pub use store::{Store, StoreError, StoredTime};

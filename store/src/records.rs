@@ -255,6 +255,20 @@ pub struct SnapshotRecord {
     /// Whether the rule of its project may delete it.
     #[serde(default)]
     pub pin: SnapshotPin,
+    /// The instance that it was made from, if it was made from one.
+    #[serde(default)]
+    pub from_instance: Option<FromInstance>,
+}
+
+/// The instance that a snapshot was made from, as it was then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FromInstance {
+    /// Its name.
+    pub instance: InstanceName,
+    /// The snapshot that it was a clone of.
+    pub snapshot: SnapshotId,
+    /// The commit for which that was chosen, if any.
+    pub commit: Option<String>,
 }
 
 /// Whether the rule of its project may delete a snapshot.

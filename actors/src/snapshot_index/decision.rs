@@ -148,6 +148,7 @@ mod tests {
             passed_errors: multidb_store::PassedErrors::default(),
             prepared_by: Vec::new(),
             pin: multidb_store::SnapshotPin::None,
+            from_instance: None,
         })
     }
 

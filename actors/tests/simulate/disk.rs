@@ -103,6 +103,7 @@ pub fn snapshots() -> Vec<SnapshotRecord> {
         passed_errors: PassedErrors::default(),
         prepared_by: Vec::new(),
         pin: multidb_store::SnapshotPin::None,
+        from_instance: None,
     };
     vec![
         snapshot("s1", 100, &["a.1"]),

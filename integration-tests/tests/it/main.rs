@@ -42,6 +42,7 @@ mod options;
 mod passing_through;
 mod platforms;
 mod preparing;
+mod publishing;
 mod recovering;
 mod refreshing;
 mod retention;

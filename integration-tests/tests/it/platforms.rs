@@ -45,6 +45,7 @@ platforms! {
         killed_postgres_comes_back_with_its_data,
         removed_instance_leaves_nothing,
         running_instance_is_cloned,
+        running_instance_becomes_a_snapshot,
     )
 }
 
@@ -73,6 +74,10 @@ fn first_connection_creates_the_instance_and_the_next_finds_it(builder: DaemonBu
 
 fn running_instance_is_cloned(builder: DaemonBuilder) {
     crate::branching::branch(&builder.start());
+}
+
+fn running_instance_becomes_a_snapshot(builder: DaemonBuilder) {
+    crate::publishing::publish(&builder.start());
 }
 
 fn instances_do_not_see_each_other(builder: DaemonBuilder) {

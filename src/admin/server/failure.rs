@@ -83,6 +83,7 @@ fn status(error: &ControlError) -> StatusCode {
         | ControlError::SnapshotInUse { .. }
         | ControlError::SnapshotExists(_)
         | ControlError::InstanceExists(_)
+        | ControlError::Acquire(AcquireError::InstanceOfOtherProject { .. })
         | ControlError::NoDumpExpected(_)
         | ControlError::NoRefreshSource(_)
         | ControlError::Job(

@@ -328,6 +328,7 @@ mod tests {
             passed_errors: multidb_store::PassedErrors::default(),
             prepared_by: Vec::new(),
             pin: multidb_store::SnapshotPin::None,
+            from_instance: None,
         };
         for name in ["monday", "renamed"] {
             fs::create_dir_all(layout.snapshots().join(name).join("data")).unwrap();

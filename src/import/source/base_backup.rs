@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::data_dir::DataDir;
+use super::instance::Descent;
 use super::refusal::no_programs;
 use super::server::{Client, SourceServer};
 use crate::fsutil::beneath::{Directory, TreeError};
@@ -25,7 +26,9 @@ const DATA: &str = "data";
 const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
 /// Settings of the source by ALTER SYSTEM, which a server reads whatever its configuration is.
 const AUTO_CONF: &str = "postgresql.auto.conf";
-/// The most that is read of it.
+/// The command line of the last server.
+const OPTIONS: &str = "postmaster.opts";
+/// The most that is read of the settings.
 const AUTO_CONF_BYTES_MAX: u64 = 16 << 20;
 /// Where the source's tablespaces are, but for those inside its data directory.
 const TABLESPACES: &str = "SELECT pg_catalog.pg_tablespace_location(oid) FROM pg_catalog.pg_tablespace \
@@ -36,7 +39,9 @@ pub(in crate::import) struct BaseBackup {
     pub(super) data_dir: DataDir,
     /// The moment of its data.
     pub(super) taken_at: Timestamp,
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
+    /// Set for a copy of an instance.
+    pub(super) descent: Option<Descent>,
 }
 
 impl BaseBackup {
@@ -53,12 +58,7 @@ impl BaseBackup {
                 let hint = error.hint.unwrap_or_default();
                 no_programs(&server.name, info.major, &error.message, &hint)
             })?;
-        let directory = context.staging.path().join(DIRECTORY);
-        let data = directory.join(DATA);
-        let (to, owner) = (directory.clone(), context.host().data_owner());
-        context
-            .run_blocking(move || make_dir(&to, 0o700, owner))
-            .await?;
+        let (directory, data) = make_directory(context).await?;
         let tablespaces = tablespaces(context, &client, server).await;
         context.progress.begin(Step::Backup).await;
         let args = arguments(&client, &directory, info.major, &tablespaces);
@@ -73,13 +73,20 @@ impl BaseBackup {
             data_dir: DataDir::open(context, data).await?,
             taken_at,
             directory,
+            descent: None,
         })
     }
+}
 
-    /// Its directory, which is not needed once it was loaded.
-    pub(super) fn directory(&self) -> PathBuf {
-        self.directory.clone()
-    }
+/// Makes the directory of a copy, and returns it with the path of the data directory to be made in it.
+pub(super) async fn make_directory(context: &Context) -> Result<(PathBuf, PathBuf), ImportError> {
+    let directory = context.staging.path().join(DIRECTORY);
+    let (to, owner) = (directory.clone(), context.host().data_owner());
+    context
+        .run_blocking(move || make_dir(&to, 0o700, owner))
+        .await?;
+    let data = directory.join(DATA);
+    Ok((directory, data))
 }
 
 /// The tablespaces of the source; none where its role may not connect to a database.
@@ -129,7 +136,7 @@ fn arguments(
 
 /// Replays the WAL of the backup by a server that then stops cleanly. What the source's settings would make it do is
 /// out of its way meanwhile.
-async fn recover(
+pub(super) async fn recover(
     context: &Context,
     data: &Path,
     postgres_major: u16,
@@ -143,17 +150,23 @@ async fn recover(
         .start_server_on(data.to_owned(), postgres_major, prepared)
         .await?;
     server.stop().await?;
-    let Some(auto_conf) = auto_conf else {
-        return Ok(());
-    };
     let path = data.to_owned();
     let source = context.source_path().to_owned();
     let put_back = move || {
-        let replaced = Directory::open(&path)
-            .and_then(|directory| directory.replace(OsStr::new(AUTO_CONF), &auto_conf));
-        replaced.map_err(|error| tree_error(&source, &path, error))
+        let done = put_back(&path, auto_conf.as_deref());
+        done.map_err(|error| tree_error(&source, &path, error))
     };
     context.run_blocking(put_back).await
+}
+
+/// Puts the settings of ALTER SYSTEM back, and removes the command line of the server that has recovered the copy.
+fn put_back(data: &Path, auto_conf: Option<&[u8]>) -> Result<(), TreeError> {
+    let directory = Directory::open(data)?;
+    directory.remove(OsStr::new(OPTIONS))?;
+    match auto_conf {
+        Some(auto_conf) => directory.replace(OsStr::new(AUTO_CONF), auto_conf),
+        None => Ok(()),
+    }
 }
 
 /// Removes the signals, and empties the settings of ALTER SYSTEM, which it returns.

@@ -121,6 +121,7 @@ impl DataDir {
                 None => TakenAtOrigin::ImportTime,
             },
             passed_errors: PassedErrors::default(),
+            descent: None,
         })
     }
 

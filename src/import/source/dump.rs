@@ -55,6 +55,7 @@ pub(super) async fn load(mut dump: Dump, context: &Context) -> Result<LoadedSour
         },
         taken_at,
         taken_at_origin,
+        descent: None,
     })
 }
 
