@@ -45,7 +45,7 @@ pub use self::migrations::{CustomQuery, MigrationsQuery, Preset};
 pub use self::postgres::OWNED_SETTINGS;
 pub use self::prepare::{Preparation, PreparationRun, missing_files};
 pub(crate) use self::project::without_secret;
-pub use self::project::{FilePattern, GitRemote, Listing, Project};
+pub use self::project::{FilePattern, GitRemote, Listing, Project, Publish};
 pub use self::refresh::{RefreshConfig, RefreshMethod, RefreshSchedule, RefreshSource};
 pub use self::runtime::{CloneMethod, Network, RuntimeConfig};
 pub use self::section::{Origin, Setting};

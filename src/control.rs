@@ -10,7 +10,7 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `creation`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `uploads`, `from_instance`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `creation`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `uploads`, `from_instance`, `publishing`, `connections`, `users` | the requests, by noun |
 
 use std::sync::Arc;
 
@@ -49,6 +49,7 @@ mod instances;
 mod jobs;
 mod keep;
 pub mod model;
+mod publishing;
 mod refresh;
 mod snapshots;
 mod status;

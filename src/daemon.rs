@@ -177,7 +177,7 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
 /// Begins refreshes when they are due.
 fn start_schedules(control: Control, critical: &CriticalParts) -> JoinHandle<()> {
     let schedules = critical.watch("the schedules of refreshes", async move {
-        control.run_schedules().await;
+        tokio::join!(control.run_schedules(), control.run_publishing());
     });
     actix_rt::spawn(schedules)
 }

@@ -64,7 +64,7 @@ pub use self::restore::{ErrorPolicy, release_programs};
 pub use self::script::ScriptError;
 pub use self::source::{
     AttachInstance, AttachedInstance, DumpCommand, ImportSource, InstanceFault, LogicalSource,
-    SourceInstance, SourceServer,
+    SourceInstance, SourceServer, StoppedInstance,
 };
 pub use self::upload::{Sent, Upload, UploadSender};
 
@@ -112,6 +112,16 @@ pub struct ProjectImport {
 }
 
 impl ProjectImport {
+    /// Leaves out what was done before the data was an instance's.
+    pub fn of_instance(&mut self, is_prepared: bool) {
+        // Its databases have their new names already.
+        self.rename_database.clear();
+        if is_prepared {
+            // Its users have worked on what they left.
+            self.prepare.clear();
+        }
+    }
+
     /// The name that the project's database has at its source.
     fn source_database(&self) -> &str {
         let mut renamed = self.rename_database.iter();
@@ -187,6 +197,21 @@ impl Importer {
                 () = cancelled.cancelled(), if !cancel.is_cancelled() => cancel.cancel(),
             }
         }
+        task.await.unwrap_or_else(|error| Err(error.into()))
+    }
+
+    /// The applied migrations of a source, of which nothing is kept. Ends early where the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be imported, or a step failed.
+    pub async fn migrations_of(&self, request: ImportRequest) -> Result<Vec<String>, ImportError> {
+        // Nobody follows its progress.
+        let (sender, _) = ProgressSender::channel();
+        let cancel = CancellationToken::new();
+        let _cancel_on_drop = cancel.clone().drop_guard();
+        let context = Context::new(self.clone(), request, sender);
+        let task = tokio::spawn(workflow::migrations_of(context, cancel.clone()));
         task.await.unwrap_or_else(|error| Err(error.into()))
     }
 }

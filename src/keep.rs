@@ -47,6 +47,10 @@ pub struct Candidate {
     pub imported_at: Timestamp,
     /// Why it stays whatever the rule says.
     pub held: Option<Held>,
+    /// Whether it is derived from an instance.
+    pub derived: bool,
+    /// Equal for those that have the same migrations.
+    pub migrations: usize,
 }
 
 /// Why a snapshot stays whatever the rule says.
@@ -67,6 +71,8 @@ pub enum Reason {
     Held(Held),
     /// It is the newest one of its project.
     Newest,
+    /// It is derived, and the newest one that has its migrations.
+    Derived,
     /// It is one of the newest ones.
     Last {
         /// After so many newer ones it is not any more.
@@ -124,6 +130,7 @@ impl fmt::Display for Reason {
             Self::Held(Held::Pinned) => f.write_str("pinned"),
             Self::Held(Held::Job) => f.write_str("a job uses it"),
             Self::Newest => f.write_str("newest"),
+            Self::Derived => f.write_str("derived (until a fresh one has its migrations)"),
             Self::Last { newer } => write!(f, "last (until {newer} newer)"),
             Self::Period {
                 period,
@@ -138,16 +145,28 @@ impl fmt::Display for Reason {
 }
 
 /// The reasons to keep each snapshot of a project, in the order of the candidates. One without a reason goes.
+///
+/// Derived ones take no place in the counts: of each set of migrations that no other snapshot has, the newest one stays.
 pub fn reasons(candidates: &[Candidate], rule: &KeepRule, zone: &TimeZone) -> Vec<Vec<Reason>> {
     let mut newest_first: Vec<usize> = (0..candidates.len()).collect();
     newest_first.sort_by_key(|&at| {
         let candidate = &candidates[at];
         std::cmp::Reverse((candidate.taken_at, candidate.imported_at, at))
     });
+    let (derived, newest_first): (Vec<usize>, Vec<usize>) = newest_first
+        .into_iter()
+        .partition(|&at| candidates[at].derived);
     let mut reasons: Vec<Vec<Reason>> = candidates
         .iter()
         .map(|candidate| candidate.held.map(Reason::Held).into_iter().collect())
         .collect();
+    let fresh = newest_first.iter().map(|&at| candidates[at].migrations);
+    let mut seen: BTreeSet<usize> = fresh.collect();
+    for at in derived {
+        if seen.insert(candidates[at].migrations) {
+            reasons[at].push(Reason::Derived);
+        }
+    }
     if let Some(&newest) = newest_first.first() {
         reasons[newest].push(Reason::Newest);
     }
@@ -190,6 +209,8 @@ mod tests {
             taken_at,
             imported_at: taken_at,
             held: None,
+            derived: false,
+            migrations: 0,
         }
     }
 
@@ -286,12 +307,17 @@ mod tests {
             1 => Just(Some(Held::Job)),
         ];
         // Also of a clock that stood in 1970 or in 2200.
-        let one =
-            (0_i64..7_258_118_400, 0_i64..1000, held).prop_map(|(taken, later, held)| Candidate {
+        let (taken, later) = (0_i64..7_258_118_400, 0_i64..1000);
+        let (derived, migrations) = (prop::bool::weighted(0.3), 0_usize..4);
+        let one = (taken, later, held, derived, migrations).prop_map(
+            |(taken, later, held, derived, migrations)| Candidate {
                 taken_at: Timestamp::from_second(taken).unwrap(),
                 imported_at: Timestamp::from_second(taken + later).unwrap(),
                 held,
-            });
+                derived,
+                migrations,
+            },
+        );
         prop::collection::vec(one, 0..40)
     }
 
@@ -312,7 +338,11 @@ mod tests {
             let kept = kept(&candidates, &rule, &TimeZone::UTC);
             for (candidate, kept) in candidates.iter().zip(&kept) {
                 prop_assert!(*kept || candidate.held.is_none());
-                let newer = candidates.iter().filter(|other| other.taken_at > candidate.taken_at);
+                if candidate.derived {
+                    continue;
+                }
+                let newer = candidates.iter()
+                    .filter(|other| !other.derived && other.taken_at > candidate.taken_at);
                 prop_assert!(*kept || newer.count() >= rule.last.max(1));
             }
         }
@@ -322,6 +352,9 @@ mod tests {
             candidates in any_candidates(), rule in any_rule()
         ) {
             let kept = kept(&candidates, &rule, &TimeZone::UTC);
+            let candidates: Vec<Candidate> = candidates.into_iter().zip(kept)
+                .filter(|(one, _)| !one.derived).map(|(one, _)| one).collect();
+            let kept = super::tests::kept(&candidates, &rule, &TimeZone::UTC);
             let day = |one: &Candidate| TimeZone::UTC.to_datetime(one.taken_at).date();
             for (candidate, _) in candidates.iter().zip(&kept).filter(|(_, kept)| !**kept) {
                 let of_day = candidates.iter().any(|other| {
@@ -354,9 +387,31 @@ mod tests {
             };
             let mut more = left.clone();
             let taken_at = Timestamp::from_second(taken).unwrap();
-            more.push(Candidate { taken_at, imported_at: taken_at, held: None });
+            more.push(Candidate { taken_at, imported_at: taken_at, held: None, derived: false, migrations: 0 });
             let gone = kept(&more, &rule, &TimeZone::UTC).into_iter().filter(|kept| !kept).count();
-            prop_assert!(gone <= 5, "{gone} of {}", more.len());
+            // And the derived one that has its migrations.
+            prop_assert!(gone <= 6, "{gone} of {}", more.len());
+        }
+
+        #[test]
+        fn derived_ones_change_nothing_for_others_and_one_stays_of_each_set_that_no_other_has(
+            candidates in any_candidates(), rule in any_rule()
+        ) {
+            let all = reasons(&candidates, &rule, &TimeZone::UTC);
+            let is_fresh = |one: &&Candidate| !one.derived;
+            let fresh: Vec<Candidate> = candidates.iter().filter(is_fresh).copied().collect();
+            let of_fresh = candidates.iter().zip(&all).filter(|(one, _)| !one.derived);
+            let of_fresh: Vec<_> = of_fresh.map(|(_, reasons)| reasons.clone()).collect();
+            prop_assert_eq!(of_fresh, reasons(&fresh, &rule, &TimeZone::UTC));
+            for migrations in 0..4 {
+                let alike = candidates.iter().zip(&all).filter(|(one, _)| one.migrations == migrations);
+                let (derived, others): (Vec<_>, Vec<_>) = alike.partition(|(one, _)| one.derived);
+                let stay = derived.iter().filter(|(_, reasons)| reasons.contains(&Reason::Derived));
+                let stay: Vec<_> = stay.map(|(one, _)| one.taken_at).collect();
+                let newest = derived.iter().map(|(one, _)| one.taken_at).max();
+                let expected: Vec<_> = newest.filter(|_| others.is_empty()).into_iter().collect();
+                prop_assert_eq!(stay, expected);
+            }
         }
     }
 }

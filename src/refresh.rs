@@ -20,6 +20,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(60);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
 /// The characters of a project's name that the id of a snapshot begins with; a time follows.
 const NAME_CHARS_MAX: usize = 40;
+/// Likewise of a derived one, whose id has a word more.
+const DERIVED_CHARS_MAX: usize = 38;
 /// The time in the id of a snapshot, UTC.
 const ID_TIME: &str = "%Y%m%d-%H%M%S";
 /// Its length.
@@ -33,6 +35,12 @@ pub fn snapshot_id(project: &ProjectName, begun: Timestamp) -> String {
 /// The id of a snapshot from the folder of incoming dumps, which is no refresh.
 pub fn incoming_id(project: &ProjectName, begun: Timestamp) -> String {
     format!("{}-in-{}", short(project), begun.strftime(ID_TIME))
+}
+
+/// The id of a snapshot that is derived from an instance, which is no refresh.
+pub fn derived_id(project: &ProjectName, begun: Timestamp) -> String {
+    let short: String = short(project).chars().take(DERIVED_CHARS_MAX).collect();
+    format!("{short}-derived-{}", begun.strftime(ID_TIME))
 }
 
 /// When the refresh that made this snapshot began; none if none of the project's did.

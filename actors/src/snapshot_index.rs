@@ -19,6 +19,8 @@ use crate::request::{SnapshotSelector, Source};
 pub mod cause;
 pub mod decision;
 mod error;
+#[cfg(test)]
+mod tests;
 
 pub use self::error::ChooseError;
 
@@ -81,6 +83,28 @@ impl SnapshotIndex {
         of_project
     }
 
+    /// Those of the project's snapshots that a revision may get, newest first: no derived one where a fresh one has the
+    /// same migrations.
+    fn candidates(&self, project: &ProjectName) -> Vec<Arc<SnapshotRecord>> {
+        let mut of_project = self.of_project(project);
+        let fresh = of_project.iter().filter(|snapshot| !snapshot.is_derived());
+        let fresh: Vec<_> = fresh.cloned().collect();
+        of_project.retain(|snapshot| {
+            let is_alike = |other: &Arc<SnapshotRecord>| other.migrations == snapshot.migrations;
+            !snapshot.is_derived() || !fresh.iter().any(is_alike)
+        });
+        of_project
+    }
+
+    /// The project's snapshots of data as its source had it, newest first: no derived ones unless there are no others.
+    fn fresh_ones(&self, project: &ProjectName) -> Vec<Arc<SnapshotRecord>> {
+        let mut of_project = self.of_project(project);
+        if of_project.iter().any(|snapshot| !snapshot.is_derived()) {
+            of_project.retain(|snapshot| !snapshot.is_derived());
+        }
+        of_project
+    }
+
     fn changed(&mut self) {
         self.generation += 1;
         self.decisions.clear();
@@ -92,7 +116,7 @@ impl SnapshotIndex {
         selector: &SnapshotSelector,
     ) -> Result<Choice, ChooseError> {
         let found = match selector {
-            SnapshotSelector::Latest => self.of_project(project).into_iter().next(),
+            SnapshotSelector::Latest => self.fresh_ones(project).into_iter().next(),
             SnapshotSelector::Id(id) => match self.snapshots.get(id) {
                 Some(snapshot) if snapshot.project == *project => Some(snapshot.clone()),
                 _ => {
@@ -110,7 +134,7 @@ impl SnapshotIndex {
     }
 
     fn by_time(&self, project: &ProjectName, at: Timestamp) -> Result<Choice, ChooseError> {
-        let of_project = self.of_project(project);
+        let of_project = self.fresh_ones(project);
         let oldest = of_project.last().map(|snapshot| snapshot.taken_at);
         let Some(oldest) = oldest else {
             return Err(ChooseError::NoSnapshots {
@@ -172,7 +196,7 @@ impl SnapshotIndex {
                 let key = (project.clone(), revision.listing.clone());
                 index.decisions.get(&key).cloned()
             });
-            let snapshots = index.of_project(&project);
+            let snapshots = index.candidates(&project);
             let generation = index.generation;
             let ignored = index.ignored.get(&project).cloned().unwrap_or_default();
             let decision = async move {

@@ -221,6 +221,7 @@ fn snapshot() -> SnapshotView {
         data_dir: PathBuf::from("/var/lib/multidb/snapshots/monday/data"),
         source: "dump /backups/monday.dump".to_owned(),
         from_instance: None,
+        derived: false,
         applied: Some(vec![
             "polls.0001_initial".to_owned(),
             "polls.0002_tags".to_owned(),

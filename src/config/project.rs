@@ -41,6 +41,32 @@ pub struct Project {
     pub refresh: Option<RefreshConfig>,
     /// What is run on restored data before it becomes a snapshot, in this order.
     pub prepare: Vec<Preparation>,
+    /// Which instances offer their data as a snapshot.
+    pub publish: Publish,
+}
+
+/// Which instances of a project offer their data as a snapshot by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publish {
+    /// None.
+    Never,
+    /// Those that ran migrations and stopped.
+    Auto,
+}
+
+impl Publish {
+    const WORDS: [(&str, Self); 2] = [("never", Self::Never), ("auto", Self::Auto)];
+}
+
+impl Value for Publish {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        word(value, &Self::WORDS)
+    }
+
+    fn show(&self) -> String {
+        let word = Self::WORDS.iter().find(|(_, publish)| publish == self);
+        quoted(word.map_or("", |(name, _)| name))
+    }
 }
 
 impl Project {
@@ -300,6 +326,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     let refresh = section.existing_section("refresh", report);
     let refresh = refresh.and_then(|section| refresh::read(section, report));
     let prepare = prepare::read(&mut section, report);
+    let publish = section.get("publish", Publish::Never, report);
     check_renamed(
         &section,
         database.as_ref(),
@@ -320,6 +347,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
         idle,
         refresh,
         prepare,
+        publish,
     })
 }
 

@@ -57,12 +57,7 @@ impl Control {
         );
         let source = ImportSource::Instance(SourceInstance::new(name, prepared_by, attach));
         let mut request = self.import_request(caller, order, source)?;
-        // Its databases have their new names already.
-        request.settings.rename_database.clear();
-        if is_prepared {
-            // They ran before it was an instance, whose users have worked on what they left.
-            request.settings.prepare.clear();
-        }
+        request.settings.of_instance(is_prepared);
         let job = self
             .import_in_job(caller, JobKind::Import, request, None)
             .await?;
@@ -108,6 +103,7 @@ fn attach(
                     instance,
                     snapshot: acquired.record.snapshot.clone(),
                     commit: acquired.record.commit.clone(),
+                    derived: false,
                 },
             })
         })

@@ -17,7 +17,7 @@ use super::model::SnapshotView;
 use super::{Control, ControlError};
 use crate::keep::{Candidate, Held, KeepRule, Reason, reasons};
 
-/// The reasons to keep each snapshot, of the projects that have a rule.
+/// The reasons to keep each snapshot: of the projects that have a rule, and each derived one.
 pub(super) type Reasons = BTreeMap<SnapshotId, Vec<Reason>>;
 
 impl Control {
@@ -85,10 +85,6 @@ impl Control {
     /// Deletes the snapshots that the rules of their projects do not keep. Errors are logged, and the next time tries
     /// again.
     pub async fn keep_in_background(&self) {
-        let has_rule = |project: &ProjectName| self.keep_rule(project).is_some();
-        if !self.deps.config.projects.keys().any(has_rule) {
-            return;
-        }
         if let Err(error) = self.delete_unkept().await {
             tracing::warn!(
                 error = error_chain(&error),
@@ -122,11 +118,15 @@ impl Control {
             let found = all.iter().find(|snapshot| snapshot.id == id);
             let Some(snapshot) = found else { continue };
             let rule = self.keep_rule(&snapshot.project).unwrap_or_default();
+            let reason = match snapshot.is_derived() {
+                true => "it is derived, and another one has its migrations".to_owned(),
+                false => format!("it is beyond keep ({rule})"),
+            };
             tracing::info!(
                 snapshot = %id,
                 project = %snapshot.project,
                 taken_at = %snapshot.taken_at,
-                reason = format!("it is beyond keep ({rule})"),
+                reason,
                 "deleting a snapshot"
             );
             self.deps.worker.send(DeleteSnapshot(id)).await??;
@@ -148,25 +148,32 @@ impl Control {
             .collect();
         let mut found = Reasons::new();
         for (name, project) in &self.deps.config.projects {
-            let Some(rule) = self.keep_rule(name) else {
-                continue;
-            };
+            let rule = self.keep_rule(name);
             let zone = project
                 .refresh
                 .as_ref()
                 .map(|refresh| refresh.timezone.clone());
             let of_project: Vec<_> = all.iter().filter(|one| one.project == *name).collect();
+            let mut sets: BTreeMap<&[String], usize> = BTreeMap::new();
             let candidates: Vec<Candidate> = of_project
                 .iter()
                 .map(|snapshot| Candidate {
                     taken_at: snapshot.taken_at,
                     imported_at: snapshot.imported_at,
                     held: self.held(snapshot, counts, &busy),
+                    derived: snapshot.is_derived(),
+                    migrations: {
+                        let next = sets.len();
+                        *sets.entry(&snapshot.migrations).or_insert(next)
+                    },
                 })
                 .collect();
-            let reasons = reasons(&candidates, &rule, &zone.unwrap_or(jiff::tz::TimeZone::UTC));
-            let ids = of_project.into_iter().map(|snapshot| snapshot.id.clone());
-            found.extend(ids.zip(reasons));
+            let zone = zone.unwrap_or(jiff::tz::TimeZone::UTC);
+            let reasons = reasons(&candidates, &rule.unwrap_or_default(), &zone);
+            let decided = of_project.into_iter().zip(reasons);
+            // Without a rule, only derived ones go.
+            let decided = decided.filter(|(one, _)| rule.is_some() || one.is_derived());
+            found.extend(decided.map(|(snapshot, reasons)| (snapshot.id.clone(), reasons)));
         }
         found
     }

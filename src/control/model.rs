@@ -282,6 +282,9 @@ pub struct SnapshotView {
     /// The instance that it was made from, if it was made from one.
     #[serde(default)]
     pub from_instance: Option<String>,
+    /// Whether it was made from that by itself, by `publish = "auto"`.
+    #[serde(default)]
+    pub derived: bool,
     /// The applied migrations. Only when one snapshot is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<Vec<String>>,

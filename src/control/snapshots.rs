@@ -188,6 +188,7 @@ impl Control {
                 .from_instance
                 .as_ref()
                 .map(|from| from.instance.to_string()),
+            derived: snapshot.is_derived(),
             applied: None,
             errors_passed: snapshot.passed_errors.count,
             passed_errors: None,

@@ -27,7 +27,9 @@ pub(super) use self::contents::{MAY_BE_EMPTY, Part};
 use self::data_dir::DataDir;
 use self::feed::Feed;
 pub use self::feed::LogicalSource;
-pub use self::instance::{AttachInstance, AttachedInstance, InstanceFault, SourceInstance};
+pub use self::instance::{
+    AttachInstance, AttachedInstance, InstanceFault, SourceInstance, StoppedInstance,
+};
 pub(super) use self::instance::{Descent, describe as describe_instance};
 pub use self::server::SourceServer;
 use super::cluster::Cluster;

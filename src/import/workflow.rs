@@ -45,6 +45,31 @@ pub(super) async fn run(
     result
 }
 
+/// Reads the migrations of a source, and removes everything that this made.
+pub(super) async fn migrations_of(
+    context: Context,
+    cancelled: CancellationToken,
+) -> Result<Vec<String>, ImportError> {
+    context.staging.create()?;
+    let read = async {
+        context.create_data_dir().await?;
+        let source = Source::open(&context).await?;
+        let LoadedSource { cluster, .. } = source.load(&context).await?;
+        let databases = cluster.databases().await?;
+        let project = &context.request.settings;
+        let migrations = cluster.applied_migrations(&databases.open, project).await?;
+        cluster.server.stop().await?;
+        Ok(migrations)
+    };
+    let result = tokio::select! {
+        result = read => result,
+        error = context.reserve_reached() => Err(error),
+        () = cancelled.cancelled() => Err(ImportError::Cancelled),
+    };
+    context.clean_up().await;
+    result
+}
+
 async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
     let Context {
         progress, request, ..

@@ -269,6 +269,16 @@ pub struct FromInstance {
     pub snapshot: SnapshotId,
     /// The commit for which that was chosen, if any.
     pub commit: Option<String>,
+    /// Whether nobody asked for the snapshot: it is *derived*, from an instance that ran migrations and stopped.
+    #[serde(default)]
+    pub derived: bool,
+}
+
+impl SnapshotRecord {
+    /// Whether it is derived: made from an instance by itself, so that fresh ones are preferred to it.
+    pub fn is_derived(&self) -> bool {
+        self.from_instance.as_ref().is_some_and(|from| from.derived)
+    }
 }
 
 /// Whether the rule of its project may delete a snapshot.

@@ -235,3 +235,68 @@ fn import_that_is_cancelled_or_killed_leaves_nothing_and_its_instance_unharmed()
     assert_eq!(prepared_by("first").as_array().map(Vec::len), Some(1));
     assert_eq!(prepared_by("second"), prepared_by("first"));
 }
+
+#[test]
+fn instance_that_ran_migrations_and_stopped_becomes_a_derived_snapshot_once() {
+    let daemon = daemon().set("project.demo", "publish", "auto").start();
+    let migrate = |user: &str| {
+        let session = daemon.connect(user);
+        execute(&session, MIGRATE);
+        execute(&session, "create table tags as select 7 as n");
+    };
+    migrate("instance:pr-1,gitref:feature/tags");
+    daemon.connect("instance:unchanged,gitref:main");
+    daemon.cli(&["instance", "stop", "unchanged"]).ok();
+    daemon.cli(&["instance", "stop", "pr-1"]).ok();
+    let is_derived = |snapshot: &Value| snapshot["derived"] == true;
+    let derived = poll("it becomes a snapshot", TIMEOUT, || {
+        let all = daemon.json(&["snapshot", "ls"]);
+        let found = all
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|one| is_derived(one));
+        found.cloned().ok_or(all.clone())
+    });
+    let id = derived["id"].as_str().expect("it has an id").to_owned();
+    let source = derived["source"].as_str().unwrap_or_default();
+    assert!(
+        source.starts_with("derived from instance pr-1, from snapshot tuesday"),
+        "{derived}"
+    );
+    let tuesday = daemon.json(&["snapshot", "show", "tuesday"]);
+    assert_eq!(derived["taken_at"], tuesday["taken_at"]);
+    let reason = "derived (until a fresh one has its migrations)";
+    let reasons = derived["kept_because"].as_array();
+    let is_kept = reasons.is_some_and(|reasons| reasons.iter().any(|one| one == reason));
+    assert!(is_kept, "{derived}");
+    assert_eq!(daemon.state("pr-1"), "stopped", "it was not woken");
+
+    let next = daemon.connect("instance:pr-2,gitref:feature/tags");
+    assert_eq!(daemon.instance("pr-2")["snapshot"], id);
+    assert_eq!(next.one("select n from tags"), "7");
+    daemon.connect("instance:latest,snapshot:latest");
+    assert_eq!(daemon.instance("latest")["snapshot"], "tuesday");
+
+    // Another one with the same migrations.
+    migrate("instance:pr-3,snapshot:tuesday");
+    daemon.cli(&["instance", "stop", "pr-3"]).ok();
+    daemon.wait_log("a snapshot has the migrations of a stopped instance already");
+    assert_eq!(ids(&daemon).len(), 3);
+
+    // A fresh one takes its place.
+    daemon.cli(&import("fresh", "pr-3")).ok();
+    daemon.connect("instance:pr-4,gitref:feature/tags");
+    assert_eq!(daemon.instance("pr-4")["snapshot"], "fresh");
+    let kept = || daemon.json(&["snapshot", "show", &id])["kept_because"].clone();
+    assert_eq!(kept()[0], "1 instance needs it");
+    drop(next);
+    daemon.cli(&["instance", "rm", "pr-2", "--yes"]).ok();
+    assert_eq!(kept().as_array().map(Vec::len), Some(0));
+    daemon.restart();
+    daemon.wait_log("it is derived, and another one has its migrations");
+    poll("it goes", TIMEOUT, || match ids(&daemon) {
+        ids if ids == ["fresh", "monday", "tuesday"] => Ok(()),
+        ids => Err(ids),
+    });
+}

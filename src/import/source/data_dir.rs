@@ -128,16 +128,25 @@ impl DataDir {
     /// Refuses a source on which a server was started during the copy: the copy would mix states.
     async fn check_unchanged(&self, context: &Context) -> Result<(), ImportError> {
         check_not_running(&self.path)?;
-        let control = read_control(context, self.postgres_major, &self.path).await?;
-        if control == self.control {
-            return Ok(());
-        }
-        Err(refused(
-            &self.path,
-            "Postgres was started on it during the import",
-            "Import it again while it is stopped.",
-        ))
+        check_unchanged(context, self.postgres_major, &self.path, &self.control).await
     }
+}
+
+/// Refuses a source whose control file is another one than before its copy.
+pub(super) async fn check_unchanged(
+    context: &Context,
+    postgres_major: u16,
+    path: &Path,
+    before: &Control,
+) -> Result<(), ImportError> {
+    if read_control(context, postgres_major, path).await? == *before {
+        return Ok(());
+    }
+    Err(refused(
+        path,
+        "Postgres was started on it during the import",
+        "Import it again while it is stopped.",
+    ))
 }
 
 /// Checks the files of a data directory, and returns its Postgres major. Blocks.
@@ -211,7 +220,7 @@ async fn warn_of_settings(context: &Context, chosen: &Chosen, configuration: &Co
 }
 
 /// Reads the control file of a data directory, and refuses one that is damaged or was not shut down cleanly.
-async fn read_control(
+pub(super) async fn read_control(
     context: &Context,
     postgres_major: u16,
     path: &Path,

@@ -15,7 +15,8 @@ use multidb_actors::ports::{CloneError, SuperuserAccess};
 use multidb_store::{FromInstance, InstanceName, Prepared, error_chain};
 
 use super::base_backup::{BaseBackup, make_directory, recover};
-use super::data_dir::DataDir;
+use super::data_dir::{DataDir, check_unchanged, read_control};
+use super::running::check_not_running;
 use crate::fsutil::beneath::{Directory, TreeError};
 use crate::import::context::Context;
 use crate::import::error::{ImportError, tree_error};
@@ -37,7 +38,27 @@ pub struct SourceInstance {
     pub(in crate::import) name: PathBuf,
     /// The preparations that ran on its data, before it was an instance.
     prepared_by: Vec<Prepared>,
-    attach: AttachInstance,
+    state: InstanceState,
+}
+
+#[derive(Clone)]
+enum InstanceState {
+    /// It is copied while it runs.
+    Running(AttachInstance),
+    Stopped(StoppedInstance),
+}
+
+/// The data of an instance that does not run.
+#[derive(Debug, Clone)]
+pub struct StoppedInstance {
+    /// Its data directory.
+    pub data: PathBuf,
+    /// The major version of Postgres that it needs.
+    pub postgres_major: u16,
+    /// What it is a clone of.
+    pub from: FromInstance,
+    /// When the data of that was taken.
+    pub taken_at: Timestamp,
 }
 
 /// Starts the instance if it does not run.
@@ -77,7 +98,17 @@ impl SourceInstance {
         Self {
             name: PathBuf::from(format!("instance {name}")),
             prepared_by,
-            attach,
+            state: InstanceState::Running(attach),
+        }
+    }
+
+    /// The data of a stopped instance, on which these preparations ran. It is refused if its server was started
+    /// meanwhile.
+    pub fn stopped(stopped: StoppedInstance, prepared_by: Vec<Prepared>) -> Self {
+        Self {
+            name: PathBuf::from(format!("instance {}", stopped.from.instance)),
+            prepared_by,
+            state: InstanceState::Stopped(stopped),
         }
     }
 
@@ -104,48 +135,32 @@ pub(in crate::import) fn describe(from: &FromInstance) -> String {
     let FromInstance {
         instance, snapshot, ..
     } = from;
-    match &from.commit {
-        Some(commit) => {
-            format!("instance {instance}, from snapshot {snapshot} for commit {commit}")
-        }
-        None => format!("instance {instance}, from snapshot {snapshot}"),
-    }
+    let derived = if from.derived { "derived from " } else { "" };
+    let commit = from
+        .commit
+        .iter()
+        .map(|commit| format!(" for commit {commit}"));
+    let commit: String = commit.collect();
+    format!("{derived}instance {instance}, from snapshot {snapshot}{commit}")
 }
 
 impl BaseBackup {
-    /// Copies an instance, which is started if it does not run.
+    /// Copies an instance.
     pub(super) async fn of_instance(
         context: &Context,
         instance: &SourceInstance,
     ) -> Result<Self, ImportError> {
-        let attached = (instance.attach)().await;
-        let AttachedInstance { lease, from } =
-            attached.map_err(|fault| instance.fault(fault.code, fault.message, fault.hint))?;
-        let failed = |message| {
-            let hint = Some(PARENT_HINT.to_owned());
-            instance.fault("parent_failed", message, hint)
-        };
-        let prepared = prepared_max(&lease.server).await;
-        let prepared = prepared.map_err(|error| failed(error_chain(&error)))?;
-        let postgres_major = lease.server.postgres_major;
         let (directory, data) = make_directory(context).await?;
-        context.progress.begin(Step::Backup).await;
-        let (cloner, to) = (context.importer.cloner.clone(), data.clone());
-        // The lease goes with the work, which goes on where its import is cancelled.
-        let copy = move || {
-            cloner.copy_running(lease.uid, &lease.server, &to)?;
-            let marked = mark_as_instance(&to);
-            marked.map_err(|error| tree_error(&to, &to, error))
-        };
-        match context.run_blocking(copy).await {
-            Err(ImportError::Clone(CloneError::ParentFailed { message })) => {
-                return Err(failed(message));
+        let (from, taken_at) = match &instance.state {
+            InstanceState::Running(attach) => {
+                let from = copy_running(context, instance, attach, &data).await?;
+                (from, Timestamp::now())
             }
-            copied => copied?,
+            InstanceState::Stopped(stopped) => {
+                copy_stopped(context, stopped, &data).await?;
+                (stopped.from.clone(), stopped.taken_at)
+            }
         };
-        let taken_at = Timestamp::now();
-        context.progress.begin(Step::Recover).await;
-        recover(context, &data, postgres_major, prepared).await?;
         Ok(Self {
             data_dir: DataDir::open(context, data).await?,
             taken_at,
@@ -156,6 +171,66 @@ impl BaseBackup {
             }),
         })
     }
+}
+
+/// Copies an instance that is started if it does not run, and recovers the copy.
+async fn copy_running(
+    context: &Context,
+    instance: &SourceInstance,
+    attach: &AttachInstance,
+    data: &Path,
+) -> Result<FromInstance, ImportError> {
+    let AttachedInstance { lease, from } = attach()
+        .await
+        .map_err(|fault| instance.fault(fault.code, fault.message, fault.hint))?;
+    let failed = |message| {
+        let hint = Some(PARENT_HINT.to_owned());
+        instance.fault("parent_failed", message, hint)
+    };
+    let prepared = prepared_max(&lease.server).await;
+    let prepared = prepared.map_err(|error| failed(error_chain(&error)))?;
+    let postgres_major = lease.server.postgres_major;
+    context.progress.begin(Step::Backup).await;
+    let (cloner, to) = (context.importer.cloner.clone(), data.to_owned());
+    // The lease goes with the work, which goes on where its import is cancelled.
+    let copy = move || {
+        cloner.copy_running(lease.uid, &lease.server, &to)?;
+        let marked = mark_as_instance(&to);
+        marked.map_err(|error| tree_error(&to, &to, error))
+    };
+    match context.run_blocking(copy).await {
+        Err(ImportError::Clone(CloneError::ParentFailed { message })) => {
+            return Err(failed(message));
+        }
+        copied => copied?,
+    };
+    context.progress.begin(Step::Recover).await;
+    recover(context, data, postgres_major, prepared).await?;
+    Ok(from)
+}
+
+/// Copies the data of a stopped instance, and refuses it if a server was started on it meanwhile.
+async fn copy_stopped(
+    context: &Context,
+    stopped: &StoppedInstance,
+    data: &Path,
+) -> Result<(), ImportError> {
+    let (path, major) = (&stopped.data, stopped.postgres_major);
+    check_not_running(path)?;
+    let before = read_control(context, major, path).await?;
+    let (cloner, from, to) = (
+        context.importer.cloner.clone(),
+        path.clone(),
+        data.to_owned(),
+    );
+    let copy = move || {
+        cloner.clone_tree(&from, &to)?;
+        let marked = mark_as_instance(&to);
+        marked.map_err(|error| tree_error(&to, &to, error))
+    };
+    context.run_blocking(copy).await?;
+    check_not_running(path)?;
+    check_unchanged(context, major, path, &before).await
 }
 
 /// Its server never read the `postgresql.conf` that came with its data, only the settings that the data carries.
