@@ -10,7 +10,7 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `creation`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `uploads`, `from_instance`, `publishing`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `creation`, `diff`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `uploads`, `from_instance`, `publishing`, `connections`, `users` | the requests, by noun |
 
 use std::sync::Arc;
 
@@ -43,6 +43,7 @@ mod connections;
 mod creation;
 mod dedup;
 pub(crate) mod default_branch;
+mod diff;
 pub mod error;
 mod from_instance;
 mod instances;
@@ -70,6 +71,8 @@ pub struct Control {
     schedules: Arc<Schedules>,
     /// Held while a snapshot is pinned, and while it is decided which ones are kept.
     keeping: Arc<tokio::sync::Mutex<()>>,
+    /// Held by each comparison of instances.
+    comparing: Arc<tokio::sync::Semaphore>,
 }
 
 /// The parts of the daemon that the service works on.
@@ -120,6 +123,7 @@ impl Control {
             uploads: Arc::default(),
             schedules: Arc::default(),
             keeping: Arc::default(),
+            comparing: Arc::new(tokio::sync::Semaphore::new(diff::AT_ONCE)),
         }
     }
 

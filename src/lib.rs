@@ -20,6 +20,7 @@
 //! | [`keep`] | which snapshots of a project are kept |
 //! | [`jobs`] | long work that outlives the command that began it |
 //! | [`import`] | making snapshots from dumps and data directories |
+//! | [`diff`] | the difference of two databases |
 //! | [`dedup`] | snapshots that share the blocks that they have in common |
 
 pub mod admin;
@@ -32,6 +33,7 @@ pub mod control;
 pub mod costs;
 pub mod daemon;
 pub mod dedup;
+pub mod diff;
 pub mod fsutil;
 pub mod git;
 pub mod import;

@@ -8,6 +8,7 @@
 //! | `GET /v1/instances/{name}` | [`InstanceView`] with `exclusive_bytes` and `awake_because` |
 //! | `DELETE /v1/instances/{name}` | [`DeletedView`] |
 //! | `POST /v1/instances/{name}/{start,stop,reset,pin,unpin,recover}` | [`InstanceView`]; `pin` takes a [`PinBody`], `recover` a [`RecoverBody`] |
+//! | `POST /v1/instances/{name}/diff` | takes a [`DiffBody`]; [`DiffView`] |
 //! | `GET /v1/instances/{name}/logs?lines=N` | [`LogsView`] |
 //! | `GET /v1/snapshots` | list of [`SnapshotView`] |
 //! | `GET /v1/snapshots/{id}` | [`SnapshotView`] with `applied` |
@@ -34,6 +35,7 @@
 //! [`StatusView`]: crate::control::model::StatusView
 //! [`InstanceView`]: crate::control::model::InstanceView
 //! [`DeletedView`]: crate::control::model::DeletedView
+//! [`DiffView`]: crate::control::model::DiffView
 //! [`LogsView`]: crate::control::model::LogsView
 //! [`SnapshotView`]: crate::control::model::SnapshotView
 //! [`JobView`]: crate::control::model::JobView
@@ -136,6 +138,21 @@ pub struct PinBody {
     /// Its time in seconds; without it, the pin has no end.
     #[serde(default)]
     pub for_seconds: Option<u64>,
+}
+
+/// How long rows are counted where the request does not say.
+pub const DEFAULT_COUNT_SECONDS: u64 = 10;
+
+/// A comparison of an instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffBody {
+    /// The instance that it is compared with; without it, what it was cloned from.
+    #[serde(default)]
+    pub with: Option<String>,
+    /// How long the rows of each are counted, at most 300; the other tables are estimated. The default is 10.
+    #[serde(default)]
+    pub count_seconds: Option<u64>,
 }
 
 /// An import.

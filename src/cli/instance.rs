@@ -18,6 +18,7 @@ use crate::admin::client::{AdminClient, AdminError, with_query};
 use crate::control::model::{DeletedView, InstanceView, LogsView};
 
 mod create;
+mod diff;
 pub(super) mod text;
 
 /// The instances of one request: a list of any length is read page by page.
@@ -93,6 +94,8 @@ pub(super) enum InstanceCommand {
         /// Name of the instance
         name: InstanceName,
     },
+    /// Compare an instance with another one, or with what it was cloned from
+    Diff(diff::DiffArgs),
     /// Print the last lines of an instance's Postgres log
     Logs {
         /// Name of the instance
@@ -180,6 +183,10 @@ pub(super) async fn run(
         InstanceCommand::Unpin { name } => {
             let instance = post(&client, &name, "unpin").await?;
             output.show(&instance, text::pinned)?;
+        }
+        InstanceCommand::Diff(args) => {
+            let compared = diff::diff(&client, &args).await?;
+            output.show(&compared, |compared| diff::text(compared, diff::width()))?;
         }
         InstanceCommand::Logs { name, lines } => {
             let path = format!("/v1/instances/{name}/logs?lines={lines}");

@@ -15,6 +15,7 @@ use multidb_actors::supervisor::{AcquireError, RecoverError, RemoveSnapshotError
 use multidb_store::{InstanceName, JobId, ProjectName, SnapshotId};
 
 use crate::config::ConfigFaults;
+use crate::diff::DiffError;
 use crate::jobs::JobError;
 
 /// The reason why a request was not carried out.
@@ -115,6 +116,9 @@ pub enum ControlError {
     /// A file could not be read, written or deleted.
     #[error(transparent)]
     Storage(#[from] CloneError),
+    /// Instances were not compared.
+    #[error(transparent)]
+    Diff(DiffError),
     /// The file of users has faults.
     #[error(transparent)]
     Users(#[from] ConfigFaults),
@@ -146,6 +150,15 @@ impl From<RecoverError> for ControlError {
         match error {
             RecoverError::Instance(error) => Self::Instance(error),
             error => Self::Recover(error),
+        }
+    }
+}
+
+impl From<DiffError> for ControlError {
+    fn from(error: DiffError) -> Self {
+        match error {
+            DiffError::Storage(error) => Self::Storage(error),
+            error => Self::Diff(error),
         }
     }
 }
@@ -201,6 +214,7 @@ impl ControlError {
             Self::Choose(error) => error.code(),
             Self::Runtime(_) => "runtime_failed",
             Self::Storage(error) => error.code(),
+            Self::Diff(error) => error.code(),
             Self::Users(_) => "users_invalid",
             Self::ActorEnded => "internal",
         }

@@ -129,7 +129,10 @@ impl Control {
     }
 
     /// What a reset gives a clone of another instance.
-    async fn resets_to(&self, record: &InstanceRecord) -> Result<Option<String>, ControlError> {
+    pub(super) async fn resets_to(
+        &self,
+        record: &InstanceRecord,
+    ) -> Result<Option<String>, ControlError> {
         if record.parent.is_none() {
             return Ok(None);
         }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use multidb_store::{
@@ -14,7 +15,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::import::ErrorPolicy;
 
+pub use crate::diff::{DiffView, MigrationsDiff, ObjectDiff, SideView, TableRows};
 pub use multidb_actors::instance_table::InstanceFilter;
+
+/// Instances to compare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiffOrder {
+    /// The first one.
+    pub a: InstanceName,
+    /// The second one; without it, what the first one was cloned from.
+    pub b: Option<InstanceName>,
+    /// How long the rows of each are counted.
+    pub count_time: Duration,
+}
 
 /// A snapshot to import.
 #[derive(Debug, Clone, PartialEq, Eq)]

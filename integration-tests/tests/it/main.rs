@@ -10,6 +10,7 @@ mod branching;
 mod cancelling;
 mod clocks;
 mod commands;
+mod comparing;
 mod concurrent;
 mod confirming;
 mod corners;

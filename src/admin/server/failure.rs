@@ -16,6 +16,7 @@ use multidb_store::{DiskFault, error_chain};
 use crate::admin::api::{ErrorBody, ErrorInfo};
 use crate::control::ControlError;
 use crate::control::advice::advice;
+use crate::diff::DiffError;
 use crate::jobs::JobError;
 
 /// The detail of an error whose cause is for the log alone.
@@ -96,6 +97,7 @@ fn status(error: &ControlError) -> StatusCode {
         | ControlError::Recover(
             RecoverError::InstanceExists { .. } | RecoverError::ManifestUnusable { .. },
         )
+        | ControlError::Diff(DiffError::Unread { .. } | DiffError::TooLong { .. })
         | ControlError::Instance(InstanceError::Stopped | InstanceError::DataUnusable { .. }) => {
             StatusCode::CONFLICT
         }
@@ -108,6 +110,7 @@ fn status(error: &ControlError) -> StatusCode {
         | ControlError::Recover(RecoverError::Storage(_) | RecoverError::Instance(_))
         | ControlError::Runtime(_)
         | ControlError::Storage(_)
+        | ControlError::Diff(_)
         | ControlError::Job(JobError::Store(_))
         | ControlError::Users(_)
         | ControlError::ActorEnded => StatusCode::INTERNAL_SERVER_ERROR,
@@ -237,6 +240,10 @@ fn hint(error: &ControlError) -> Option<String> {
         }
         ControlError::Recover(RecoverError::ManifestUnusable { .. }) => {
             "Repair its manifest.json by hand, then try again."
+        }
+        ControlError::Diff(DiffError::Unread { .. }) => {
+            "Does the project's database exist there, and does nobody change its tables now? \"multidb instance logs\" \
+             has what its Postgres says."
         }
         ControlError::Instance(error) => return advice("NAME", error),
         ControlError::Runtime(error) => return error.hint.clone(),

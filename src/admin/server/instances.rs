@@ -10,8 +10,12 @@ use serde::Deserialize;
 
 use super::failure::{Answer, Failure, bad_request, no_such_command, parse, parse_optional};
 use super::{CALLER, Service};
-use crate::admin::api::{CreateBody, InstancesQuery, LogsQuery, PinBody, RecoverBody};
-use crate::control::model::{DeletedView, InstanceFilter, InstanceView, LogsView};
+use crate::admin::api::{
+    CreateBody, DEFAULT_COUNT_SECONDS, DiffBody, InstancesQuery, LogsQuery, PinBody, RecoverBody,
+};
+use crate::control::model::{
+    DeletedView, DiffOrder, DiffView, InstanceFilter, InstanceView, LogsView,
+};
 use crate::control::{AlterSystem, CreationOrder, CreationSource};
 
 /// The lines of a log in an answer to a request without a number.
@@ -26,6 +30,7 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
         .service(logs)
         .service(pin)
         .service(recover)
+        .service(diff)
         .service(command);
 }
 
@@ -129,6 +134,22 @@ async fn recover(
     };
     let recovered = control.recover_instance(&CALLER, recovery).await?;
     Ok(web::Json(recovered))
+}
+
+#[post("/v1/instances/{name}/diff")]
+async fn diff(
+    name: web::Path<String>,
+    body: web::Json<DiffBody>,
+    control: Service,
+) -> Answer<DiffView> {
+    let seconds = body.count_seconds.unwrap_or(DEFAULT_COUNT_SECONDS);
+    let order = DiffOrder {
+        a: parse(&name)?,
+        b: parse_optional(body.with.as_deref())?,
+        count_time: Duration::from_secs(seconds),
+    };
+    let compared = control.diff_instances(&CALLER, order).await?;
+    Ok(web::Json(compared))
 }
 
 #[derive(Debug, Deserialize)]
