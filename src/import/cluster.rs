@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod cut_off;
+mod extensions;
 mod migrations;
 mod rename;
 

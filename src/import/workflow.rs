@@ -172,6 +172,12 @@ async fn make_ready(
         progress.warn(no_database_to_rename(&missing)).await;
     }
     databases = renamed;
+    if request.source.is_physical()
+        && let Some(warning) = cluster.missing_extensions(&databases).await?
+    {
+        tracing::warn!(id = %request.id, warning, "the snapshot needs what Postgres lacks here");
+        progress.warn(warning).await;
+    }
     let prepared_by = prepare(context, cluster).await?;
     if !prepared_by.is_empty() {
         // A preparation can have dropped what the project needs.

@@ -72,6 +72,26 @@ async fn clean_data_directory_becomes_a_snapshot() {
 }
 
 #[tokio::test]
+async fn extensions_that_postgres_lacks_are_named() {
+    let fixture = Fixture::new();
+    let source = fixture.source().await;
+    // As if it had been created where its files are.
+    let created = "UPDATE pg_extension SET extname = 'Acme' WHERE extname = 'plpgsql'";
+    source.run("proj", created).await;
+    let snapshot = import(&fixture, source.stop().await).await.unwrap();
+    assert_eq!(snapshot.migrations.len(), 3);
+    let warnings = fixture.warnings();
+    let named = |warning: &String| {
+        warning.contains("extensions that Postgres lacks here: \"Acme\" of \"proj\"; ")
+    };
+    assert_eq!(
+        warnings.iter().filter(|one| named(one)).count(),
+        1,
+        "{warnings:?}"
+    );
+}
+
+#[tokio::test]
 async fn data_directory_in_use_is_refused() {
     let fixture = Fixture::new();
     let data = fixture.init("source").await;
