@@ -10,10 +10,10 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use multidb_actors::ports::{CloneError, CloneReport, CloneSource, Cloner};
+use multidb_actors::ports::{CloneError, CloneReport, CloneSource, Cloner, Taken};
 use multidb_store::quarantine::{self, Quarantined};
 use multidb_store::{InstanceRecord, InstanceUid, Layout, clones, error_chain, manifest};
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,7 @@ mod trash;
 mod tree;
 
 pub use self::extents::Extents;
-pub use self::probe::Findings;
+pub use self::probe::{DiskUsage, Findings};
 pub use self::tree::TreeSize;
 
 use self::copy::{Activity, FileCopy};
@@ -92,6 +92,8 @@ pub struct TreeCloner {
     /// The method that the probe chose: never `Auto`. Not known while the disk refuses the probe.
     chosen: OnceLock<Method>,
     reserve_bytes: u64,
+    /// What would be freed by deletions, as it was measured last.
+    taken: Mutex<Option<Taken>>,
 }
 
 /// The extents of a snapshot's data directory: for `doctor`, which has no cloner since it changes
@@ -133,6 +135,7 @@ impl TreeCloner {
             configured: method,
             chosen: OnceLock::new(),
             reserve_bytes,
+            taken: Mutex::default(),
         };
         match cloner.chosen() {
             Err(CloneError::Disk(error)) => tracing::error!(
@@ -212,8 +215,37 @@ impl TreeCloner {
         trash::remove(&self.layout.trash(), path).map_err(|error| failed("delete", path, &error))
     }
 
-    /// Deletes the leftovers of earlier processes in the trash, and logs those that it cannot delete.
-    /// Can take long and nothing waits for it, so it runs on a thread of its own.
+    /// Notes what deletions would free, for the errors of a full disk.
+    pub fn note_taken(&self, taken: Taken) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
+    }
+
+    fn taken(&self) -> Option<Taken> {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How full the root's file system is.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn disk_usage(&self) -> Result<DiskUsage, CloneError> {
+        let root = self.layout.root();
+        probe::usage(root).map_err(|error| failed("read the free space of", root, &error))
+    }
+
+    /// The number of trees in the trash that nothing deletes now.
+    ///
+    /// # Errors
+    ///
+    /// The trash cannot be listed.
+    pub fn trash_count(&self) -> Result<usize, CloneError> {
+        let trash = self.layout.trash();
+        trash::count(&trash).map_err(|error| failed("list", &trash, &error))
+    }
+
+    /// Deletes what is left in the trash and nothing deletes now, and logs what it cannot delete. Can take long, so it
+    /// runs on a thread of its own.
     ///
     /// # Errors
     ///

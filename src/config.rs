@@ -85,6 +85,8 @@ pub struct Config {
     pub limits: Limits,
     /// A clone must leave at least this much free on the root's file system.
     pub disk_reserve_bytes: u64,
+    /// The percentage of the root's file system above which multidb makes room; `None` where it does not.
+    pub disk_high_water: Option<u8>,
     /// The limit of a fetch from a project's repository.
     pub fetch_timeout: Duration,
     /// Settings of every Postgres, over multidb's own, ordered by name.
@@ -173,6 +175,7 @@ impl Config {
             dedup,
             limits: limits.limits,
             disk_reserve_bytes: limits.disk_reserve_bytes,
+            disk_high_water: limits.disk_high_water,
             fetch_timeout: limits.fetch_timeout,
             postgres_settings,
             auth,

@@ -10,7 +10,7 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `creation`, `diff`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `uploads`, `from_instance`, `publishing`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `creation`, `diff`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `pressure`, `uploads`, `from_instance`, `publishing`, `connections`, `users` | the requests, by noun |
 
 use std::sync::Arc;
 
@@ -50,6 +50,7 @@ mod instances;
 mod jobs;
 mod keep;
 pub mod model;
+mod pressure;
 mod publishing;
 mod refresh;
 mod snapshots;
@@ -73,6 +74,8 @@ pub struct Control {
     keeping: Arc<tokio::sync::Mutex<()>>,
     /// Held by each comparison of instances.
     comparing: Arc<tokio::sync::Semaphore>,
+    /// What was done while the disk was last above its mark.
+    pressure: Arc<std::sync::Mutex<Option<model::PressureView>>>,
 }
 
 /// The parts of the daemon that the service works on.
@@ -124,6 +127,7 @@ impl Control {
             schedules: Arc::default(),
             keeping: Arc::default(),
             comparing: Arc::new(tokio::sync::Semaphore::new(diff::AT_ONCE)),
+            pressure: Arc::default(),
         }
     }
 

@@ -44,6 +44,8 @@ pub struct Costs(Mutex<Measured>);
 pub struct Totals {
     /// The bytes that are exclusive to one of them.
     pub exclusive_bytes: u64,
+    /// The bytes of those that are exclusive to instances.
+    pub instances_bytes: u64,
     /// The bytes that full copies would take beyond what is used.
     pub saved_bytes: u64,
 }
@@ -95,8 +97,10 @@ impl Costs {
         let saved = instances.clone();
         let saved = saved.map(|one| one.full_bytes.saturating_sub(one.bytes));
         let of_snapshots = measured.snapshots.values().map(|one| one.bytes);
+        let instances_bytes: u64 = instances.map(|one| one.bytes).sum();
         Some(Totals {
-            exclusive_bytes: instances.map(|one| one.bytes).chain(of_snapshots).sum(),
+            exclusive_bytes: instances_bytes + of_snapshots.sum::<u64>(),
+            instances_bytes,
             saved_bytes: saved.sum::<u64>() + measured.deduplicated,
         })
     }

@@ -174,10 +174,14 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Begins refreshes when they are due.
+/// Begins refreshes when they are due, publishes instances, and makes room on the disk.
 fn start_schedules(control: Control, critical: &CriticalParts) -> JoinHandle<()> {
-    let schedules = critical.watch("the schedules of refreshes", async move {
-        tokio::join!(control.run_schedules(), control.run_publishing());
+    let schedules = critical.watch("the schedules of the daemon", async move {
+        tokio::join!(
+            control.run_schedules(),
+            control.run_publishing(),
+            control.relieve_pressure(),
+        );
     });
     actix_rt::spawn(schedules)
 }

@@ -18,6 +18,7 @@
 //! | [`clock`] | the machine's date and time |
 //! | [`logging`] | format and destination of log lines |
 //! | [`keep`] | which snapshots of a project are kept |
+//! | [`pressure`] | in which order room is made on a full disk |
 //! | [`jobs`] | long work that outlives the command that began it |
 //! | [`import`] | making snapshots from dumps and data directories |
 //! | [`diff`] | the difference of two databases |
@@ -42,6 +43,7 @@ pub mod jobs;
 pub mod keep;
 pub mod logging;
 pub mod mock_secret;
+pub mod pressure;
 pub mod probe;
 pub mod proxy;
 pub mod refresh;

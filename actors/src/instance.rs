@@ -35,7 +35,7 @@ mod record_writer;
 mod shared;
 mod status;
 
-pub use self::expiring::{Expire, ExpiryAnswer};
+pub use self::expiring::{Expire, ExpiryAnswer, MakeRoom};
 pub use self::leases::{Beginning, Lease, RunLeases};
 pub use self::messages::{Attach, Control, SetPin, SlotWanted};
 pub use self::origin::{Found, Origin, origin};

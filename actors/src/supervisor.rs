@@ -45,6 +45,7 @@ mod removals;
 mod restore;
 pub mod retention;
 mod revive;
+mod room;
 mod unavailable;
 
 pub use self::error::AcquireError;
@@ -56,6 +57,7 @@ pub use self::messages::{
 pub use self::recovering::{RecoverError, RecoverInstance};
 pub use self::removals::RemoveSnapshotError;
 pub use self::restore::Restore;
+pub use self::room::DeleteForRoom;
 
 use self::creations::Creations;
 use self::entry::{ActorLife, Entry};

@@ -51,14 +51,15 @@ pub(crate) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Makes an XFS of this many bytes and mounts it on a directory.
-    pub(crate) fn mount(image: &Path, bytes: u64, dir: &Path) -> Self {
+    /// Makes a file system of this many bytes and mounts it on a directory.
+    pub(crate) fn mount(image: &Path, disk: Disk, bytes: u64, dir: &Path) -> Self {
         let file = std::fs::File::create(image).expect("an image can be made");
         file.set_len(bytes).expect("an image can be sparse");
-        run(Command::new("mkfs.xfs")
-            .args(["-q", "-m", "reflink=1"])
-            .arg(image))
-        .ok();
+        let (program, options) = match disk {
+            Disk::Xfs => ("mkfs.xfs", &["-q", "-m", "reflink=1"][..]),
+            Disk::Btrfs => ("mkfs.btrfs", &["-q", "--mixed"][..]),
+        };
+        run(Command::new(program).args(options).arg(image)).ok();
         run(Command::new("mount")
             .args(["-o", "loop", "--make-shared"])
             .arg(image)

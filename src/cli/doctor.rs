@@ -18,6 +18,7 @@ use crate::control::model::StatusView;
 mod default_branch;
 mod disk;
 mod instances;
+pub(super) mod pressure;
 pub(super) mod refreshes;
 mod repositories;
 mod servers;
@@ -91,6 +92,7 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
         findings.extend(servers::examine(&config, &snapshots).await);
         findings.extend(instances::examine(invocation).await);
         findings.extend(refreshes::examine(invocation).await);
+        findings.extend(pressure::examine(invocation).await);
     }
     invocation
         .output

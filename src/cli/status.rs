@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::Invocation;
 use super::table::{ago, coarse, fields, moment, or_none, size};
-use crate::control::model::{RefreshView, StatusView, WaitingLoginView};
+use crate::control::model::{PressureView, RefreshView, StatusView, WaitingLoginView};
 
 pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     let status: StatusView = invocation.client()?.get("/v1/status").await?;
@@ -24,6 +24,33 @@ fn disk(status: &StatusView) -> String {
         None => free,
         Some(fault) => format!("{free}, but {fault}, so no record can be written"),
     }
+}
+
+/// How full the disk is, against its mark.
+fn disk_used(status: &StatusView) -> String {
+    let used = format!("{}%", status.disk_used_percent);
+    let Some(mark) = status.disk_high_water else {
+        return used;
+    };
+    match &status.disk_pressure {
+        Some(pressure) if pressure.bytes_above > 0 => {
+            format!("{used}, above its mark of {mark}%: {}", room(pressure))
+        }
+        Some(_) | None => format!("{used}, room is made above {mark}%"),
+    }
+}
+
+/// What was done to make room, and whether more can be.
+pub(super) fn room(pressure: &PressureView) -> String {
+    let steps = pressure.steps.iter();
+    let steps = steps.map(|step| format!("{} ({} freed)", step.what, size(step.bytes_freed)));
+    let mut parts: Vec<_> = steps.collect();
+    if pressure.nothing_left {
+        parts.push("nothing is left that may be deleted by itself".to_owned());
+    } else if parts.is_empty() {
+        parts.push("room is being made".to_owned());
+    }
+    parts.join(", ")
 }
 
 fn expiry(status: &StatusView) -> String {
@@ -102,6 +129,7 @@ pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
         ("runtime", status.runtime.clone()),
         ("clone method", status.clone_method.clone()),
         ("disk free", disk(status)),
+        ("disk used", disk_used(status)),
         ("exclusive", or_none(status.exclusive_bytes.map(size))),
         ("disk saved", or_none(status.disk_saved_bytes.map(size))),
         ("snapshots", status.snapshots.to_string()),

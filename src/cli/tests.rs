@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
+mod pressure;
+
 use super::*;
 use crate::admin::api::ErrorInfo;
 use crate::admin::client::AdminError;
@@ -426,6 +428,9 @@ fn status_is_shown() {
         disk_saved_bytes: Some(600 << 30),
         disk_fault: None,
         disk_free_bytes: 107_374_182_400,
+        disk_used_percent: 87,
+        disk_high_water: Some(85),
+        disk_pressure: Some(pressure::pressure(true)),
         marked: 3,
         expiry_paused_seconds: Some(3000),
         waiting_logins: vec![WaitingLoginView {

@@ -247,10 +247,13 @@ impl TreeCloner {
         let instances = self.layout.instances();
         let free_bytes = probe::free_bytes(&instances)
             .map_err(|error| failed("read the free space of", &instances, &error))?;
-        if free_bytes < self.reserve_bytes.saturating_add(bytes) {
+        let needed = self.reserve_bytes.saturating_add(bytes);
+        if free_bytes < needed {
             return Err(CloneError::NoSpace {
                 free_bytes,
                 reserve_bytes: self.reserve_bytes,
+                missing_bytes: needed - free_bytes,
+                taken: self.taken(),
             });
         }
         Ok(())

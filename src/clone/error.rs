@@ -48,6 +48,8 @@ impl TreeCloner {
             Ok(free_bytes) if no_space => CloneError::NoSpace {
                 free_bytes,
                 reserve_bytes: self.reserve_bytes,
+                missing_bytes: 0,
+                taken: self.taken(),
             },
             _ => failed(action, path, error),
         }

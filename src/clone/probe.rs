@@ -60,6 +60,40 @@ pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail * stat.f_frsize)
 }
 
+/// How full a file system is, as `df` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// The bytes in use.
+    pub used_bytes: u64,
+    /// The bytes that are free for multidb.
+    pub free_bytes: u64,
+}
+
+impl DiskUsage {
+    /// The used part in percent, rounded up.
+    pub fn percent(self) -> u8 {
+        let all = u128::from(self.used_bytes) + u128::from(self.free_bytes);
+        let percent = (u128::from(self.used_bytes) * 100).div_ceil(all.max(1));
+        u8::try_from(percent).unwrap_or(100)
+    }
+
+    /// The bytes that are used above this percentage; zero where none are.
+    pub fn bytes_above(self, percent: u8) -> u64 {
+        let all = u128::from(self.used_bytes) + u128::from(self.free_bytes);
+        let mark = u64::try_from(all * u128::from(percent) / 100).unwrap_or(u64::MAX);
+        self.used_bytes.saturating_sub(mark)
+    }
+}
+
+/// How full the file system of the path is.
+pub(super) fn usage(path: &Path) -> io::Result<DiskUsage> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(DiskUsage {
+        used_bytes: stat.f_blocks.saturating_sub(stat.f_bfree) * stat.f_frsize,
+        free_bytes: stat.f_bavail * stat.f_frsize,
+    })
+}
+
 /// Tries renames and clones between the directories, which must exist.
 ///
 /// # Errors

@@ -1,22 +1,46 @@
 //! Deletion by way of the trash: a tree is renamed first, so that a half-deleted one is never found
 //! in its old place.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use multidb_store::atomic_file;
 
 use crate::fsutil::beneath;
 
-/// The prefix of the names that this process gives, which its own sweep skips.
+/// The prefix of the names that this process gives.
 static OWN_PREFIX: LazyLock<String> = LazyLock::new(|| {
     let pid = std::process::id();
     format!("{:x}-{pid}-", Timestamp::now().as_nanosecond())
 });
+
+/// The trees that this process is deleting, which a sweep skips.
+static BEING_DELETED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn being_deleted() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    BEING_DELETED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A tree in the trash that is being deleted, until this is dropped.
+struct Deletion(PathBuf);
+
+impl Deletion {
+    fn of(path: PathBuf) -> Self {
+        being_deleted().insert(path.clone());
+        Self(path)
+    }
+}
+
+impl Drop for Deletion {
+    fn drop(&mut self) {
+        being_deleted().remove(&self.0);
+    }
+}
 
 /// Moves a tree to the trash, durably, and deletes it there. A missing tree is no error. Nor is one that cannot be
 /// deleted in the trash: it is gone from its place, and the next start of multidb tries again.
@@ -24,9 +48,10 @@ pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let doomed = trash.join(format!("{}{number}-{name}", *OWN_PREFIX));
+    let deletion = Deletion::of(trash.join(format!("{}{number}-{name}", *OWN_PREFIX)));
+    let doomed = &deletion.0;
     // Trusted path: only multidb can write the directory, and the trash.
-    match fs::rename(path, &doomed) {
+    match fs::rename(path, doomed) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed?,
     }
@@ -35,29 +60,35 @@ pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
     for error in synced.into_iter().filter_map(Result::err) {
         tracing::warn!(path = %path.display(), %error, "cannot make a deletion durable");
     }
-    if let Err(error) = beneath::remove(&doomed) {
+    if let Err(error) = beneath::remove(doomed) {
         let error = multidb_store::error_chain(&error);
         tracing::warn!(path = %doomed.display(), error, "cannot delete a tree in the trash, the next start of multidb tries again");
     }
     Ok(())
 }
 
-/// Deletes the leftovers of earlier processes, and returns those that it could not delete.
+/// The number of trees in the trash that nothing deletes now: those of earlier processes, and those whose deletion failed.
+pub(super) fn count(trash: &Path) -> io::Result<usize> {
+    Ok(claim(trash)?.len())
+}
+
+/// Deletes these leftovers, and returns those that it could not delete.
 pub(super) fn sweep(trash: &Path) -> io::Result<Vec<(PathBuf, io::Error)>> {
     let mut left = Vec::new();
-    // Trusted path: only multidb can write the trash.
-    for entry in fs::read_dir(trash)? {
-        let entry = entry?;
-        let is_own = entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with(&*OWN_PREFIX);
-        if is_own {
-            continue;
-        }
-        if let Err(error) = beneath::remove(&entry.path()) {
-            left.push((entry.path(), error.into()));
+    for deletion in claim(trash)? {
+        if let Err(error) = beneath::remove(&deletion.0) {
+            left.push((deletion.0.clone(), error.into()));
         }
     }
     Ok(left)
+}
+
+/// The trees that nothing deletes now, for the caller to delete.
+fn claim(trash: &Path) -> io::Result<Vec<Deletion>> {
+    // Trusted path: only multidb can write the trash.
+    let entries = fs::read_dir(trash)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = entries.collect::<io::Result<Vec<_>>>()?;
+    let mut busy = being_deleted();
+    paths.retain(|path| busy.insert(path.clone()));
+    Ok(paths.into_iter().map(Deletion).collect())
 }

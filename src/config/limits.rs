@@ -1,4 +1,4 @@
-//! `[limits]`: times, counts and the disk reserve.
+//! `[limits]`: times, counts, and how full the disk may be.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use bytesize::ByteSize;
 use multidb_actors::limits::{IdleLimits, IdleTimeouts, Limits};
 
 use super::section::{Report, Section};
+use super::value::Percent;
 
 const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 60 * MINUTE;
@@ -15,6 +16,7 @@ const DAY: u64 = 24 * 60 * MINUTE;
 pub(super) struct LimitsSection {
     pub(super) limits: Limits,
     pub(super) disk_reserve_bytes: u64,
+    pub(super) disk_high_water: Option<u8>,
     pub(super) fetch_timeout: Duration,
 }
 
@@ -35,6 +37,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> LimitsSection {
     let max_unauthenticated =
         positive_count(&mut section, "max_unauthenticated", max_connections, report);
     let disk_reserve = section.get("disk_reserve", ByteSize::gib(5), report);
+    let disk_high_water = section.get("disk_high_water", Percent(Some(85)), report);
     section.close(report);
     let limits = Limits {
         idle,
@@ -51,6 +54,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> LimitsSection {
     LimitsSection {
         limits,
         disk_reserve_bytes: disk_reserve.as_u64(),
+        disk_high_water: disk_high_water.0,
         fetch_timeout,
     }
 }

@@ -32,6 +32,7 @@ session_idle_timeout = "1m"
 retention = "2days"
 max_running = 3
 disk_reserve = "100MiB"
+disk_high_water = "90%"
 
 [postgres.settings]
 shared_buffers = "64MB"
@@ -120,6 +121,7 @@ fn all_faults_are_reported_together_with_their_keys() {
         max_running = 0
         max_connections = -1
         disk_reserve = "lots"
+        disk_high_water = "101%"
         patience = "1s"
         [postgres.settings]
         port = 5433
@@ -197,7 +199,7 @@ fn probable_mistakes_are_warnings() {
     );
     insta::assert_snapshot!(
         warnings(EXAMPLE),
-        @r#"auth.users (line 31): have no effect: with auth.method = "trust" no client is asked for a password, and all of them may log in as any role"#
+        @r#"auth.users (line 32): have no effect: with auth.method = "trust" no client is asked for a password, and all of them may log in as any role"#
     );
 }
 

@@ -95,6 +95,32 @@ impl Value for ByteSize {
     }
 }
 
+/// A share in percent, or `"none"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Percent(pub(super) Option<u8>);
+
+impl Value for Percent {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let text = text(value, "\"85%\"")?;
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let number = text
+            .strip_suffix('%')
+            .and_then(|number| number.parse().ok());
+        let number = number.filter(|number| (1..=100).contains(number));
+        let wrong = || format!("\"{text}\" is neither a share such as \"85%\" nor \"none\"");
+        number.map(|number| Self(Some(number))).ok_or_else(wrong)
+    }
+
+    fn show(&self) -> String {
+        quoted(
+            self.0
+                .map_or("none".to_owned(), |number| format!("{number}%")),
+        )
+    }
+}
+
 /// A time in the units of the documentation: `30d`, `1h 30m`.
 fn duration_text(duration: Duration) -> String {
     let mut seconds = duration.as_secs();

@@ -73,8 +73,7 @@ impl Control {
 
     /// Begins what is to be done, if the configuration wants it and clones share their blocks at all.
     pub async fn dedup_in_background(&self) {
-        let is_copied = self.deps.cloner.method() == Method::Copy.name();
-        if !self.deps.config.dedup.enabled || is_copied {
+        if !self.dedup_is_automatic() {
             return;
         }
         if let Err(error) = self.start_pending_dedup().await {
@@ -85,22 +84,31 @@ impl Control {
         }
     }
 
+    /// Whether snapshots come to share their blocks without a command.
+    pub(super) fn dedup_is_automatic(&self) -> bool {
+        let is_copied = self.deps.cloner.method() == Method::Copy.name();
+        self.deps.config.dedup.enabled && !is_copied
+    }
+
     async fn start_pending_dedup(&self) -> Result<Vec<JobView>, ControlError> {
+        let mut started = Vec::new();
+        for project in self.pending_dedup().await? {
+            started.push(self.start_dedup(project).await?);
+        }
+        Ok(started)
+    }
+
+    /// The projects with snapshots that are to share more blocks.
+    pub(super) async fn pending_dedup(&self) -> Result<Vec<ProjectName>, ControlError> {
         let snapshots = self.deps.index.send(ListSnapshots).await?;
         let mut projects: Vec<_> = snapshots.iter().map(|one| one.project.clone()).collect();
         projects.sort();
         projects.dedup();
-        let projects: Vec<_> = self
-            .on_disk(move |deduplicator| {
-                projects.retain(|project| !deduplicator.pending(project, &snapshots).is_empty());
-                projects
-            })
-            .await?;
-        let mut started = Vec::new();
-        for project in projects {
-            started.push(self.start_dedup(project).await?);
-        }
-        Ok(started)
+        self.on_disk(move |deduplicator| {
+            projects.retain(|project| !deduplicator.pending(project, &snapshots).is_empty());
+            projects
+        })
+        .await
     }
 
     /// The job of a project; the one that is under way looks for new snapshots itself.

@@ -93,7 +93,8 @@ impl Control {
         }
     }
 
-    async fn delete_unkept(&self) -> Result<(), ControlError> {
+    /// Deletes them, and returns the first error.
+    pub(super) async fn delete_unkept(&self) -> Result<(), ControlError> {
         // Decided and forgotten under the lock; the files go afterwards.
         let lock = self.keeping.lock().await;
         let all = self.deps.index.send(ListSnapshots).await?;

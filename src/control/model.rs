@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::import::ErrorPolicy;
 
+mod status;
+
+pub use self::status::{PressureStepView, PressureView, WaitingLoginView};
 pub use crate::diff::{DiffView, MigrationsDiff, ObjectDiff, SideView, TableRows};
 pub use multidb_actors::instance_table::InstanceFilter;
 
@@ -124,6 +127,15 @@ pub struct StatusView {
     /// The bytes that full copies would take beyond what is used; likewise.
     #[serde(default)]
     pub disk_saved_bytes: Option<u64>,
+    /// How full that file system is, in percent.
+    #[serde(default)]
+    pub disk_used_percent: u8,
+    /// Above which percentage room is made; none where it is not.
+    #[serde(default)]
+    pub disk_high_water: Option<u8>,
+    /// What was done when it was last above that; none if it never was since the daemon's start.
+    #[serde(default)]
+    pub disk_pressure: Option<PressureView>,
     /// `no_disk_space`, `read_only_disk` or `disk_failed` if records cannot be written.
     pub disk_fault: Option<DiskFault>,
     /// The number of instances that are marked as expired.
@@ -153,17 +165,6 @@ pub struct RefreshView {
     pub newest_taken_at: Option<Timestamp>,
     /// The longest time between two refreshes of its schedule; none without one.
     pub period_seconds: Option<u64>,
-}
-
-/// A user who has to wait at an address after too many failed logins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WaitingLoginView {
-    /// The address, or the network of an IPv6 address.
-    pub address: String,
-    /// The user; none for all that have failed at an address with too many failures of its own.
-    pub user: Option<String>,
-    /// The seconds that are left.
-    pub seconds: u64,
 }
 
 /// One instance.

@@ -20,6 +20,7 @@ impl Control {
         let snapshots = deps.index.send(ListSnapshots).await?;
         let expiry = deps.supervisor.send(GetExpiryStatus).await?;
         let costs = deps.costs.totals();
+        let usage = deps.cloner.disk_usage()?;
         let instances = counts.by_state.into_iter();
         let instances = instances.map(|(state, count)| (state.to_string(), count));
         Ok(StatusView {
@@ -34,7 +35,10 @@ impl Control {
             snapshots: snapshots.len(),
             jobs: deps.jobs.running(),
             clone_method: deps.cloner.method().to_owned(),
-            disk_free_bytes: deps.cloner.disk_free_bytes()?,
+            disk_free_bytes: usage.free_bytes,
+            disk_used_percent: usage.percent(),
+            disk_high_water: deps.config.disk_high_water,
+            disk_pressure: self.last_pressure(),
             exclusive_bytes: costs.map(|totals| totals.exclusive_bytes),
             disk_saved_bytes: costs.map(|totals| totals.saved_bytes),
             disk_fault: self.disk_fault(),

@@ -6,7 +6,7 @@ use multidb_store::{DiskFault, InstanceName, SnapshotId};
 
 use super::ClientError;
 use crate::instance::InstanceError;
-use crate::ports::{CloneError, DiskError, RuntimeError, StartError, Unavailable};
+use crate::ports::{CloneError, DiskError, RuntimeError, StartError, Taken, Unavailable};
 use crate::text;
 use crate::wire::sqlstate;
 
@@ -179,15 +179,14 @@ fn of_clone(instance: &InstanceName, error: &CloneError) -> ClientError {
         CloneError::NoSpace {
             free_bytes,
             reserve_bytes,
-        } => ClientError::new(
-            sqlstate::DISK_FULL,
-            format!("no disk space for instance \"{instance}\""),
-        )
-        .detail(text::sentence(&format!(
-            "{} (limits.disk_reserve)",
-            text::disk_space(*free_bytes, *reserve_bytes)
-        )))
-        .hint("Remove instances or snapshots that are no longer needed."),
+            missing_bytes,
+            taken,
+        } => no_space(
+            instance,
+            &text::disk_space(*free_bytes, *reserve_bytes),
+            *missing_bytes,
+            *taken,
+        ),
         CloneError::SnapshotDamaged { snapshot, .. } => ClientError::new(
             sqlstate::DATA_CORRUPTED,
             format!("snapshot \"{snapshot}\" is damaged"),
@@ -214,6 +213,34 @@ fn of_clone(instance: &InstanceName, error: &CloneError) -> ClientError {
             error,
         ),
     }
+}
+
+/// The error for a disk without room, with how much is missing and where it could come from.
+fn no_space(
+    instance: &InstanceName,
+    space: &str,
+    missing_bytes: u64,
+    taken: Option<Taken>,
+) -> ClientError {
+    let mut detail = text::sentence(&format!("{space} (limits.disk_reserve)"));
+    if missing_bytes > 0 {
+        detail.push_str(&format!(" {} are missing.", text::bytes(missing_bytes)));
+    }
+    let hint = match taken {
+        None => "Remove instances or snapshots that are no longer needed.".to_owned(),
+        Some(Taken {
+            instances_bytes,
+            snapshots_bytes,
+        }) => format!(
+            "Instances take {} of their own and snapshots {}, as \"multidb instance ls\" and \"multidb snapshot ls\" show: remove those that are no longer needed.",
+            text::bytes(instances_bytes),
+            text::bytes(snapshots_bytes)
+        ),
+    };
+    let message = format!("no disk space for instance \"{instance}\"");
+    ClientError::new(sqlstate::DISK_FULL, message)
+        .detail(detail)
+        .hint(hint)
 }
 
 /// The error for an instance that no slot became free for.

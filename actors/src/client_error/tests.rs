@@ -20,6 +20,7 @@ mod choices;
 
 use self::choices::{choices, revisions};
 
+mod clones;
 mod variants;
 
 fn instance() -> InstanceName {
@@ -200,32 +201,6 @@ fn away() -> Unavailable {
     }
 }
 
-fn clones() -> Vec<CloneError> {
-    let no_space = |free_bytes| CloneError::NoSpace {
-        free_bytes,
-        reserve_bytes: 5 << 30,
-    };
-    vec![
-        no_space(4_966_055_936),
-        no_space(8_482_560_410),
-        CloneError::ParentFailed {
-            message: "WAL level not sufficient for making an online backup".into(),
-        },
-        CloneError::SnapshotDamaged {
-            snapshot: "monday".into(),
-            message: "/secret is missing".into(),
-        },
-        CloneError::SnapshotGone {
-            snapshot: "monday".into(),
-        },
-        CloneError::Failed {
-            message: "cannot write /secret".into(),
-        },
-        CloneError::Disk(disk("Read-only file system")),
-        CloneError::Disk(disk("Input/output error")),
-    ]
-}
-
 fn disk(fault: &str) -> DiskError {
     DiskError::in_text(&format!("cannot write /secret: {fault}")).unwrap()
 }
@@ -308,7 +283,7 @@ fn instances() -> Vec<RefusalReason> {
         InstanceError::Storage(failed()),
         InstanceError::Delete(failed()),
     ];
-    let clones = clones()
+    let clones = clones::clones()
         .into_iter()
         .map(InstanceError::Clone)
         .chain(scratch());

@@ -96,6 +96,8 @@ impl RecordQueue {
             Some(DiskFault::Full) => CloneError::NoSpace {
                 free_bytes: self.cloner.disk_free_bytes().unwrap_or(0),
                 reserve_bytes: 0,
+                missing_bytes: 0,
+                taken: None,
             },
             Some(fault) => CloneError::Disk(DiskError {
                 fault,

@@ -270,6 +270,8 @@ fn failed_clone_refuses_all_clients_and_leaves_no_record() {
         *fixture.actors.cloner.failure.lock().unwrap() = Some(CloneError::NoSpace {
             free_bytes: 1,
             reserve_bytes: 2,
+            missing_bytes: 1,
+            taken: None,
         });
         let (a, b) = tokio::join!(fixture.attach(), fixture.attach());
         for attached in [a, b] {

@@ -88,6 +88,15 @@ pub struct CloneReport {
     pub elapsed: Duration,
 }
 
+/// The bytes that are exclusive to single instances and snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Taken {
+    /// To instances.
+    pub instances_bytes: u64,
+    /// To snapshots.
+    pub snapshots_bytes: u64,
+}
+
 /// Why a clone was not made, deleted or measured. The serialized form leaves paths and causes to the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "code", rename_all = "snake_case")]
@@ -100,6 +109,10 @@ pub enum CloneError {
         free_bytes: u64,
         /// The configured reserve.
         reserve_bytes: u64,
+        /// The bytes that are missing, as far as that is known.
+        missing_bytes: u64,
+        /// The bytes that would be freed, if they are known.
+        taken: Option<Taken>,
     },
     /// The server of the instance that is cloned did not do its part.
     #[error("the instance that it is cloned from cannot be copied while it runs: {message}")]

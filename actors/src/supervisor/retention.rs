@@ -15,10 +15,13 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use multidb_store::{InstanceRecord, ObservedTime, Pin};
+use multidb_store::{Class, InstanceRecord, ObservedTime, Pin};
 
 use crate::limits::Limits;
 use crate::observed_clock::Moment;
+
+/// A durable instance that was used within this observed time is not deleted for want of disk space.
+const PROTECTED: Duration = Duration::from_secs(86_400);
 
 /// The periods of an expiry, in observed time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,6 +100,25 @@ pub fn due_now(record: &InstanceRecord, periods: ExpiryPeriods, now: Moment) -> 
     let due = due(record, periods)?;
     let is_pinned = matches!(record.pin, Pin::Until(until) if now.wall < until);
     (due.at <= now.observed && !is_pinned).then_some(due.step)
+}
+
+/// Whether the instance may be deleted before its expiry, where the disk is above its mark: nobody used it for a day of
+/// observed time (for its whole retention where that is shorter), or for the idle time of an instance if it is scratch,
+/// and it is not pinned.
+pub fn may_make_room(record: &InstanceRecord, limits: &Limits, now: Moment) -> bool {
+    let unused = now.observed.since(record.last_used_observed);
+    let pinned = match record.pin {
+        Pin::None => Duration::ZERO,
+        Pin::Until(until) if now.wall < until => return false,
+        Pin::Until(until) => time_between(record.last_used_at, until),
+        Pin::Forever => return false,
+    };
+    let protected = match record.class {
+        Class::Durable => PROTECTED,
+        Class::Scratch => limits.instance_idle_timeout,
+    };
+    let protected = protected.min(ExpiryPeriods::from(limits).of(record).retention);
+    unused >= protected.max(pinned)
 }
 
 /// When the instance is deleted if it stays unused and the daemon goes on running; `None` for one that never expires.

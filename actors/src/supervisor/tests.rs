@@ -23,6 +23,7 @@ mod expiring;
 mod leftovers;
 mod recovering;
 mod removal;
+mod room;
 mod stopped;
 
 fn gitref(name: &str) -> Option<Source> {

@@ -165,6 +165,8 @@ impl Cloner for Ports {
             return Err(CloneError::NoSpace {
                 free_bytes,
                 reserve_bytes: 2,
+                missing_bytes: 1,
+                taken: None,
             });
         }
         self.with_directory(uid, |directory| directory.synced = false);

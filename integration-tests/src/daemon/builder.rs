@@ -31,7 +31,7 @@ pub struct DaemonBuilder {
     settings: BTreeMap<String, BTreeMap<String, String>>,
     git: Option<String>,
     snapshots: bool,
-    small_disk_bytes: Option<u64>,
+    small_disk: Option<(Disk, u64)>,
     as_postgres: bool,
 }
 
@@ -44,11 +44,13 @@ impl DaemonBuilder {
             settings: BTreeMap::new(),
             git: None,
             snapshots: true,
-            small_disk_bytes: None,
+            small_disk: None,
             as_postgres: false,
         };
         let builder = builder
             .set("limits", "disk_reserve", "64MiB")
+            // The file system is shared with other tests.
+            .set("limits", "disk_high_water", "none")
             .set("limits", "start_timeout", "60s")
             // Its jobs would show up beside those of a test.
             .set_raw("dedup", "enabled", "false");
@@ -94,8 +96,14 @@ impl DaemonBuilder {
 
     /// Puts the root on a separate XFS of this size, which can be filled.
     #[must_use]
-    pub fn small_disk(mut self, bytes: u64) -> Self {
-        self.small_disk_bytes = Some(bytes);
+    pub fn small_disk(self, bytes: u64) -> Self {
+        self.small_disk_of(Disk::Xfs, bytes)
+    }
+
+    /// Puts the root on a separate file system of this kind and size.
+    #[must_use]
+    pub fn small_disk_of(mut self, disk: Disk, bytes: u64) -> Self {
+        self.small_disk = Some((disk, bytes));
         self
     }
 
@@ -119,13 +127,13 @@ impl DaemonBuilder {
     pub fn prepare(self) -> Daemon {
         let dir = self.disk.temp_dir();
         let root = dir.path().join("root");
-        if self.snapshots || self.small_disk_bytes.is_some() {
+        if self.snapshots || self.small_disk.is_some() {
             std::fs::create_dir(&root).expect("the root directory can be made");
         }
         let image = dir.path().join("small.img");
         let small_disk = self
-            .small_disk_bytes
-            .map(|bytes| SmallDisk::mount(&image, bytes, &root));
+            .small_disk
+            .map(|(disk, bytes)| SmallDisk::mount(&image, disk, bytes, &root));
         if self.snapshots {
             Fixture::of(self.disk, &self.binary).seed(&root);
         }

@@ -80,6 +80,10 @@ fn reserve_that_is_reached_refuses_new_instances_and_keeps_old_ones() {
     daemon.start();
     let failure = daemon.refused("instance:new,gitref:main");
     assert_eq!(failure.sqlstate(), "53100", "{failure:?}");
+    assert!(
+        format!("{failure:?}").contains("are missing."),
+        "{failure:?}"
+    );
     daemon.connect("instance:old").one("select 1");
     assert_eq!(daemon.state("new"), "");
 }

@@ -43,6 +43,7 @@ mod options;
 mod passing_through;
 mod platforms;
 mod preparing;
+mod pressure;
 mod publishing;
 mod recovering;
 mod refreshing;

@@ -1,0 +1,39 @@
+//! Parts of the daemon's status.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A disk that is, or was, above `limits.disk_high_water`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PressureView {
+    /// Since when.
+    pub since: Timestamp,
+    /// The bytes that are used above the mark; 0 if it is below it again.
+    pub bytes_above: u64,
+    /// The last steps that were taken, oldest first.
+    pub steps: Vec<PressureStepView>,
+    /// Whether there is nothing more that may be deleted by itself.
+    pub nothing_left: bool,
+}
+
+/// A step that made room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PressureStepView {
+    /// When.
+    pub at: Timestamp,
+    /// What was done, for people.
+    pub what: String,
+    /// The bytes that the disk had more of afterwards.
+    pub bytes_freed: u64,
+}
+
+/// A user who has to wait at an address after too many failed logins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingLoginView {
+    /// The address, or the network of an IPv6 address.
+    pub address: String,
+    /// The user; none for all that have failed at an address with too many failures of its own.
+    pub user: Option<String>,
+    /// The seconds that are left.
+    pub seconds: u64,
+}

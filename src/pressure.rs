@@ -1,0 +1,142 @@
+//! The order in which room is made on a disk that is above its mark: pure.
+//!
+//! 1. The trash is emptied.
+//! 2. The snapshots share their blocks. That is waited for, unless the disk has less free space than the reserve.
+//! 3. Snapshots beyond `keep` are deleted.
+//! 4. Instances that are marked as expired are deleted, the least recently used one first.
+//! 5. Other instances are, in the same order.
+//!
+//! One step is taken at a time, and the disk measured after it, so no more goes than is needed. An instance goes only by
+//! [`may_make_room`], not while it is in use, and not if too few bytes are its own to be worth it: what fills the disk may
+//! be something else.
+
+use std::sync::Arc;
+
+use multidb_actors::limits::Limits;
+use multidb_actors::observed_clock::Moment;
+use multidb_actors::supervisor::retention::may_make_room;
+use multidb_store::{InstanceName, InstanceRecord, InstanceUid};
+
+/// An instance with fewer bytes of its own is left alone.
+pub const GAIN_BYTES_MIN: u64 = 1 << 20;
+
+/// What the next step depends on.
+#[derive(Debug, Clone, Default)]
+pub struct Situation {
+    /// The bytes that are used above the mark.
+    pub bytes_above: u64,
+    /// Whether the disk has less free space than the reserve.
+    pub is_below_reserve: bool,
+    /// Whether the trash has trees that nothing deletes.
+    pub has_trash: bool,
+    /// The de-duplication of snapshots.
+    pub dedup: Dedup,
+    /// The number of snapshots beyond keep.
+    pub unkept: usize,
+    /// The instances.
+    pub instances: Vec<Candidate>,
+}
+
+/// How far the de-duplication is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dedup {
+    /// Nothing is to be done, or it may not be.
+    #[default]
+    Done,
+    /// It may be started.
+    Pending,
+    /// It is under way.
+    Running,
+}
+
+/// An instance.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Its record.
+    pub record: Arc<InstanceRecord>,
+    /// Whether it has sessions or waiting clients, or something is done to it.
+    pub is_busy: bool,
+    /// The bytes that are its own, if they are known.
+    pub exclusive_bytes: Option<u64>,
+}
+
+/// A step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The disk is below its mark.
+    Rest,
+    /// The trash is emptied.
+    EmptyTrash,
+    /// The snapshots come to share their blocks.
+    Deduplicate,
+    /// They are at it.
+    AwaitDedup,
+    /// The snapshots beyond keep are deleted.
+    DeleteSnapshots,
+    /// An instance is deleted.
+    DeleteInstance(Choice),
+    /// There is nothing that may go.
+    NothingLeft,
+}
+
+/// An instance that is to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Its name.
+    pub name: InstanceName,
+    /// Its clone.
+    pub uid: InstanceUid,
+    /// The bytes that are its own.
+    pub exclusive_bytes: u64,
+    /// Whether it is marked as expired.
+    pub is_marked: bool,
+}
+
+/// The next step.
+pub fn next(facts: &Situation, limits: &Limits, now: Moment) -> Step {
+    if facts.bytes_above == 0 {
+        return Step::Rest;
+    }
+    if facts.has_trash {
+        return Step::EmptyTrash;
+    }
+    match facts.dedup {
+        Dedup::Pending => return Step::Deduplicate,
+        Dedup::Running if !facts.is_below_reserve => return Step::AwaitDedup,
+        Dedup::Running | Dedup::Done => {}
+    }
+    if facts.unkept > 0 {
+        return Step::DeleteSnapshots;
+    }
+    let choices = facts.instances.iter();
+    let choices = choices.filter_map(|candidate| choice(candidate, limits, now));
+    // Marked ones first.
+    let next = choices.min_by_key(|(last_used, choice)| (!choice.is_marked, *last_used));
+    next.map_or(Step::NothingLeft, |(_, choice)| {
+        Step::DeleteInstance(choice)
+    })
+}
+
+/// The choice of this instance, and its last use; `None` if it may not go.
+fn choice(
+    candidate: &Candidate,
+    limits: &Limits,
+    now: Moment,
+) -> Option<(multidb_store::ObservedTime, Choice)> {
+    let record = &candidate.record;
+    let exclusive_bytes = candidate.exclusive_bytes?;
+    if candidate.is_busy || exclusive_bytes < GAIN_BYTES_MIN || !may_make_room(record, limits, now)
+    {
+        return None;
+    }
+    let choice = Choice {
+        name: record.name.clone(),
+        uid: record.uid,
+        exclusive_bytes,
+        is_marked: record.marked.is_some(),
+    };
+    Some((record.last_used_observed, choice))
+}
+
+#[cfg(test)]
+mod tests;

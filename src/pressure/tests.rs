@@ -1,0 +1,179 @@
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use multidb_actors::testing::{limits, record};
+use multidb_store::{Class, Mark, ObservedTime, Phase, Pin};
+use proptest::prelude::*;
+
+use super::*;
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+
+/// The observed time of all questions, in seconds.
+const NOW: u64 = 40 * DAY;
+
+fn at(seconds: u64) -> ObservedTime {
+    ObservedTime::from_millis(seconds * 1000)
+}
+
+/// A moment by a wall clock that is so far ahead.
+fn now(ahead: i64) -> Moment {
+    let wall = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(NOW.cast_signed() + ahead);
+    Moment {
+        wall,
+        since_boot: Duration::ZERO,
+        observed: at(NOW),
+    }
+}
+
+/// An instance that was last used so many seconds ago.
+fn unused(bits: u64, ago: u64) -> InstanceRecord {
+    let name = format!("i{bits}");
+    InstanceRecord {
+        last_used_observed: at(NOW - ago),
+        last_used_at: now(0).wall - SignedDuration::from_secs(ago.cast_signed()),
+        ..record(&name, bits, Phase::Ready)
+    }
+}
+
+fn candidate(record: InstanceRecord) -> Candidate {
+    Candidate {
+        record: Arc::new(record),
+        is_busy: false,
+        exclusive_bytes: Some(5 * GAIN_BYTES_MIN),
+    }
+}
+
+fn marked(record: InstanceRecord) -> InstanceRecord {
+    InstanceRecord {
+        marked: Some(Mark {
+            at: Timestamp::UNIX_EPOCH,
+            observed: at(NOW),
+        }),
+        ..record
+    }
+}
+
+/// The names of the instances that go, and the steps before, if each step has its effect.
+fn order(mut facts: Situation) -> Vec<String> {
+    let mut steps = Vec::new();
+    loop {
+        match next(&facts, &limits(), now(0)) {
+            Step::EmptyTrash => facts.has_trash = false,
+            Step::Deduplicate => facts.dedup = Dedup::Running,
+            Step::AwaitDedup => facts.dedup = Dedup::Done,
+            Step::DeleteSnapshots => facts.unkept = 0,
+            Step::DeleteInstance(Choice {
+                name,
+                uid,
+                exclusive_bytes,
+                ..
+            }) => {
+                facts.instances.retain(|one| one.record.uid != uid);
+                facts.bytes_above = facts.bytes_above.saturating_sub(exclusive_bytes);
+                steps.push(name.to_string());
+                continue;
+            }
+            step @ (Step::Rest | Step::NothingLeft) => {
+                steps.push(format!("{step:?}"));
+                return steps;
+            }
+        }
+        steps.push(format!("{:?}", facts.dedup));
+    }
+}
+
+#[test]
+fn steps_have_their_order_and_end_at_the_mark() {
+    let instances = [
+        unused(1, 3 * DAY),
+        unused(2, 4 * DAY),
+        marked(unused(3, 31 * DAY)),
+        marked(unused(4, 32 * DAY)),
+        unused(5, 2 * DAY),
+    ];
+    let facts = Situation {
+        bytes_above: 16 * GAIN_BYTES_MIN,
+        has_trash: true,
+        dedup: Dedup::Pending,
+        unkept: 2,
+        instances: instances.map(candidate).into(),
+        ..Situation::default()
+    };
+    let expected = [
+        "Pending", "Running", "Done", "Done", "i4", "i3", "i2", "i1", "Rest",
+    ];
+    assert_eq!(order(facts), expected);
+}
+
+#[test]
+fn dedup_is_waited_for_only_above_the_reserve() {
+    let facts = |is_below_reserve| Situation {
+        bytes_above: 1,
+        is_below_reserve,
+        dedup: Dedup::Running,
+        ..Situation::default()
+    };
+    let next = |facts| next(&facts, &limits(), now(0));
+    assert_eq!(next(facts(false)), Step::AwaitDedup);
+    assert_eq!(next(facts(true)), Step::NothingLeft);
+}
+
+fn pins() -> impl Strategy<Value = Pin> {
+    let until = (-40 * DAY.cast_signed()..40 * DAY.cast_signed())
+        .prop_map(|seconds| Pin::Until(now(0).wall + SignedDuration::from_secs(seconds)));
+    prop_oneof![3 => Just(Pin::None), 1 => Just(Pin::Forever), 1 => until]
+}
+
+prop_compose! {
+    fn candidates()(
+        bits in 1..1000_u64,
+        ago in prop_oneof![0..2 * DAY, 0..NOW],
+        pin in pins(),
+        is_marked: bool,
+        is_scratch: bool,
+        ttl in prop::option::of(60..40 * DAY),
+        is_busy in prop::bool::weighted(0.2),
+        bytes in prop::option::of(0..20 * GAIN_BYTES_MIN),
+    ) -> Candidate {
+        let record = InstanceRecord {
+            pin,
+            class: if is_scratch { Class::Scratch } else { Class::Durable },
+            ttl: ttl.map(Duration::from_secs),
+            ..unused(bits, ago)
+        };
+        let record = if is_marked { marked(record) } else { record };
+        Candidate { is_busy, exclusive_bytes: bytes, ..candidate(record) }
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_young_pinned_or_in_use_goes_whatever_the_wall_clock_says(
+        instances in prop::collection::vec(candidates(), 0..12),
+        bytes_above in 0..50 * GAIN_BYTES_MIN,
+        ahead in -4000 * DAY.cast_signed()..4000 * DAY.cast_signed(),
+    ) {
+        let facts = Situation { bytes_above, instances: instances.clone(), ..Situation::default() };
+        let step = next(&facts, &limits(), now(ahead));
+        prop_assert_eq!(bytes_above == 0, step == Step::Rest);
+        let Step::DeleteInstance(choice) = step else { return Ok(()) };
+        let of = |one: &&Candidate| one.record.uid == choice.uid
+            && one.exclusive_bytes == Some(choice.exclusive_bytes)
+            && one.record.name == choice.name;
+        let chosen: Vec<_> = instances.iter().filter(of).collect();
+        let may_go = |one: &&Candidate| {
+            let record = &one.record;
+            let unused = at(NOW).since(record.last_used_observed);
+            let lifetime = record.ttl.unwrap_or(limits().retention);
+            let protected = match record.class {
+                Class::Durable => Duration::from_secs(DAY),
+                Class::Scratch => limits().instance_idle_timeout,
+            };
+            !one.is_busy && record.pin != Pin::Forever && unused >= protected.min(lifetime)
+        };
+        prop_assert!(chosen.into_iter().any(|one| may_go(&one)));
+        prop_assert!(choice.exclusive_bytes >= GAIN_BYTES_MIN);
+    }
+}
