@@ -1,6 +1,6 @@
 //! De-duplication: older snapshots of a project share the blocks that they have in common with its newest one.
 //!
-//! Two snapshots a day apart have most of their bytes in common, at the same offset of the same file. Each older one
+//! Two snapshots a day apart have most of their bytes in common, at the same offset of a relation's file. Each older one
 //! gets the blocks of the newest one where that is so, in units of 4 KiB. The newest one is never written to: its
 //! extents stay long, and clones of it fast.
 //!

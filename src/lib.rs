@@ -47,6 +47,7 @@ pub mod pressure;
 pub mod probe;
 pub mod proxy;
 pub mod refresh;
+pub mod relations;
 pub mod reload;
 pub mod runtime;
 pub mod sql;

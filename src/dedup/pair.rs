@@ -1,4 +1,4 @@
-//! One file of an older snapshot, and the file of the same path of the newest one.
+//! One file of an older snapshot, and the file of the same relation of the newest one.
 
 use std::fs::File;
 use std::ops::Range;

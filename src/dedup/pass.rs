@@ -8,10 +8,11 @@ use multidb_store::{Layout, SnapshotId};
 use tokio::time::Instant;
 
 use super::pace::Pace;
-use super::pair::{self, Sharing};
+use super::pair;
 use super::record::DedupRecord;
 use super::{DedupError, ExtentBudget};
 use crate::fsutil::beneath::{Directory, Kind, TreeError, Walk};
+use crate::relations::{Counterparts, Relations};
 
 /// The time between two writes of how far it is.
 const RECORD_INTERVAL: Duration = Duration::from_secs(5);
@@ -68,6 +69,11 @@ impl Pass<'_> {
         let open = |id| Directory::open(&self.layout.snapshot_data(id));
         let (older, newer) = (open(&self.snapshots.older)?, open(&self.snapshots.newer)?);
         let files = files(open(&self.snapshots.older)?)?;
+        let relations = |id| Relations::read(&self.layout.snapshot(id));
+        let counterparts = Counterparts::new(
+            relations(&self.snapshots.older),
+            relations(&self.snapshots.newer).as_ref(),
+        );
         let total = files.iter().map(|(_, bytes)| bytes).sum();
         let mut done = 0;
         let mut budget = ExtentBudget::new(record.extents);
@@ -76,7 +82,14 @@ impl Pass<'_> {
             done += bytes;
             let is_done = record.last_file.as_ref().is_some_and(|last| path <= *last);
             if !is_done {
-                let sharing = self.file(&older, &newer, &path, &mut budget)?;
+                let file = older.file(&path)?;
+                let counterpart = counterparts.of(&path);
+                let sharing = match counterpart.map(|path| newer.file(&path)).transpose() {
+                    Ok(Some(newer)) => pair::share(&newer, &file, &mut budget, self.pace)?,
+                    Ok(None) => pair::leave(&file, &mut budget)?,
+                    Err(error) if error.is_missing() => pair::leave(&file, &mut budget)?,
+                    Err(error) => return Err(error.into()),
+                };
                 record.add(sharing);
                 record.extents = budget.extents();
                 record.last_file = Some(path);
@@ -96,20 +109,6 @@ impl Pass<'_> {
             action: "write the record of",
             source,
         })
-    }
-
-    fn file(
-        &mut self,
-        older: &Directory,
-        newer: &Directory,
-        path: &PathBuf,
-        budget: &mut ExtentBudget,
-    ) -> Result<Sharing, DedupError> {
-        let older = older.file(path)?;
-        match newer.file(path) {
-            Err(error) if error.is_missing() => pair::leave(&older, budget),
-            newer => pair::share(&newer?, &older, budget, self.pace),
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fsutil::fiemap;
+use crate::relations::Relations;
 
 const VARIABLES: [&str; 2] = ["MULTIDB_TEST_XFS", "MULTIDB_TEST_BTRFS"];
 const BLOCK: usize = 4096;
@@ -152,6 +153,35 @@ async fn older_snapshots_get_the_blocks_that_they_have_in_common_with_the_newest
         let path = root.layout.snapshot_data(&oldest).join("base/5/1");
         assert_eq!(own_bytes(&path), BLOCK as u64, "{variable}");
     }
+}
+
+#[tokio::test]
+async fn relation_whose_file_has_another_name_shares_its_blocks() {
+    let mut root = Root::new(VARIABLES[0]);
+    let (table, other) = (blocks(1, 0..100), blocks(2, 0..50));
+    let old = root.snapshot("monday", &[("base/5/1", &table), ("base/5/2_fsm", &other)]);
+    let new = root.snapshot(
+        "tuesday",
+        &[
+            ("base/5/1", &other),
+            ("base/5/7", &table),
+            ("base/5/9_fsm", &other),
+        ],
+    );
+    for (id, paths) in [
+        (&old, ["base/5/1", "base/5/2"]),
+        (&new, ["base/5/7", "base/5/9"]),
+    ] {
+        let mut relations = Relations::default();
+        for (name, path) in ["public.table", "public.other"].into_iter().zip(paths) {
+            relations.add("app", name, path);
+        }
+        relations.write(&root.layout.snapshot(id)).unwrap();
+    }
+    let record = root.share(FAST).await;
+    assert_eq!(record.bytes_shared, 150 * BLOCK as u64);
+    assert_eq!(root.read(&old, "base/5/1"), table);
+    assert_eq!(root.read(&old, "base/5/2_fsm"), other);
 }
 
 /// The oldest one is compared with each newer one; what it has in common with both costs no more reading.

@@ -4,6 +4,7 @@ mod bootstrap;
 mod cut_off;
 mod extensions;
 mod migrations;
+mod relations;
 mod rename;
 
 use std::collections::BTreeSet;

@@ -15,6 +15,7 @@ use super::tree::check_snapshot;
 use crate::clone::{TreeCloner, failed};
 use crate::fsutil::beneath::{Directory, TreeError};
 use crate::fsutil::directory;
+use crate::relations::Relations;
 
 /// Lets the user of the servers pass through to the data.
 const MODE: u32 = 0o711;
@@ -70,6 +71,7 @@ impl Staging {
         &self,
         cloner: &TreeCloner,
         record: SnapshotRecord,
+        relations: Option<&Relations>,
         source: &Path,
     ) -> Result<SnapshotRecord, ImportError> {
         // This also refuses links: the script of a dump can create a tablespace.
@@ -80,6 +82,10 @@ impl Staging {
             ..record
         };
         self.remove_all_but_data()?;
+        if let Some(relations) = relations {
+            let written = relations.write(&self.path);
+            written.map_err(|error| ImportError::io("write a file in", &self.path, error))?;
+        }
         manifest::write(&self.path, &record)?;
         cloner.sync(&self.path)?;
         directory::rename_new(&self.path, &self.published)

@@ -14,6 +14,7 @@ use super::prepare::{Kept, prepare, rewrite};
 use super::progress::Step;
 use super::source::{LoadedSource, Source, describe_instance};
 use super::trim::trim;
+use crate::relations::Relations;
 
 /// Runs an import. Whether it fails or is cancelled, everything that it made is removed.
 pub(super) async fn run(
@@ -85,7 +86,12 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
         carried,
         descent,
     } = source.load(context).await?;
-    let (migrations, prepared_by, kept) = make_ready(context, &mut cluster).await?;
+    let Ready {
+        migrations,
+        prepared_by,
+        kept,
+        relations,
+    } = make_ready(context, &mut cluster).await?;
     progress.begin(Step::Finish).await;
     cluster.server.stop().await?;
     trim(context, cluster.postgres_major, carried, kept).await?;
@@ -129,7 +135,7 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
         .run_blocking(move || {
             // It may have been reached since the last look.
             cloner.check_reserve(0)?;
-            staging.publish(&cloner, record, &source)
+            staging.publish(&cloner, record, relations.as_ref(), &source)
         })
         .await
 }
@@ -139,12 +145,18 @@ pub(super) fn no_database_to_rename(name: &str) -> String {
     format!("rename_database: the source has no database \"{name}\"")
 }
 
-/// Cuts the cluster off from its source, gives its databases their names, prepares and vacuums it. Returns its
-/// migrations, what prepared it, and the files that it has if it was written anew.
-async fn make_ready(
-    context: &Context,
-    cluster: &mut Cluster,
-) -> Result<(Vec<String>, Vec<Prepared>, Option<Kept>), ImportError> {
+/// A cluster whose files are as they will be in the snapshot.
+struct Ready {
+    migrations: Vec<String>,
+    prepared_by: Vec<Prepared>,
+    /// The files that it has, if it was written anew.
+    kept: Option<Kept>,
+    /// None if they cannot be read, which only costs shared blocks.
+    relations: Option<Relations>,
+}
+
+/// Cuts the cluster off from its source, gives its databases their names, prepares and vacuums it.
+async fn make_ready(context: &Context, cluster: &mut Cluster) -> Result<Ready, ImportError> {
     let Context {
         progress, request, ..
     } = context;
@@ -198,5 +210,15 @@ async fn make_ready(
     } else {
         Some(rewrite(context, cluster).await?)
     };
-    Ok((migrations, prepared_by, kept))
+    let relations = cluster.relations(&databases.open).await;
+    let relations = relations.inspect_err(|error| {
+        let error = error_chain(error);
+        tracing::warn!(id = %request.id, error, "the files of the snapshot's relations are not known; fewer blocks may be shared");
+    });
+    Ok(Ready {
+        migrations,
+        prepared_by,
+        kept,
+        relations: relations.ok(),
+    })
 }

@@ -1,6 +1,6 @@
 //! Snapshots come to share the blocks that they have in common, in the background.
 
-use multidb_integration_tests::{Daemon, DaemonBuilder, Disk, Engine, poll};
+use multidb_integration_tests::{Daemon, DaemonBuilder, Disk, Engine, PlainPostgres, poll};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -74,6 +74,58 @@ fn import_is_followed_by_a_job_that_shares_blocks() {
         let again = daemon.cli(&["dedup", "run"]);
         assert!(again.ok().contains("all snapshots share"), "{again:?}");
     }
+}
+
+/// A preparation writes each relation anew, so that its file has another name each day.
+#[test]
+fn prepared_snapshots_share_the_blocks_of_relations_whose_files_have_other_names() {
+    let source = PlainPostgres::start();
+    let create = "create table django_migrations (id serial primary key, app text not null, name text not null);
+        create table people (id int primary key, letter text);
+        insert into people select n, repeat('letter ' || n, 20) from generate_series(1, 60000) n";
+    source.psql("app", create).ok();
+    let daemon = with_dedup(daemon()).without_snapshots().prepare();
+    let mask = daemon.dir().join("mask.sql");
+    std::fs::write(
+        &mask,
+        "update people set letter = upper(letter) where id % 2 = 0",
+    )
+    .expect("it can be written");
+    let config = std::fs::read_to_string(daemon.config_file()).expect("it can be read");
+    let config = format!("{config}\n[[project.demo.prepare]]\nsql = {mask:?}\n");
+    std::fs::write(daemon.config_file(), config).expect("it can be written");
+    daemon.start();
+    let url = format!("postgres://postgres@127.0.0.1:{}/app", source.port());
+    let import = |id| {
+        let args = [
+            "snapshot",
+            "import",
+            id,
+            "--project",
+            "demo",
+            "--from-url",
+            &url,
+        ];
+        daemon.cli(&args).ok();
+        let user = format!("instance:of-{id},snapshot:{id}");
+        daemon
+            .psql(&user, "select pg_relation_filenode('people')")
+            .ok()
+            .to_owned()
+    };
+    let first = import("first");
+    for sql in [
+        "create table more (id int primary key)",
+        "vacuum full django_migrations",
+    ] {
+        source.psql("app", sql).ok();
+    }
+    let second = import("second");
+    assert_ne!(first, second);
+    let shown = wait_complete(&daemon, "first", "second");
+    let number = |key: &str| shown[key].as_u64().expect("it is a number");
+    // The rest are what one of the two has alone, and the WAL, which nobody compares.
+    assert!(number("bytes_shared") > number("bytes") / 2, "{shown}");
 }
 
 #[test]
