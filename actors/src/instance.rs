@@ -37,7 +37,7 @@ mod status;
 
 pub use self::expiring::{Expire, ExpiryAnswer, MakeRoom};
 pub use self::leases::{Beginning, Lease, RunLeases};
-pub use self::messages::{Attach, Control, SetPin, SlotWanted};
+pub use self::messages::{Attach, Control, ParentRenamed, Retire, SetPin, SlotWanted};
 pub use self::origin::{Found, Origin, origin};
 pub use self::shared::SharedState;
 pub use self::status::{InstanceError, InstanceStatus};

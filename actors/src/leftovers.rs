@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use multidb_store::recovery::{Leftover, LeftoverAction};
-use multidb_store::{InstanceRecord, InstanceUid, error_chain};
+use multidb_store::{InstanceName, InstanceRecord, InstanceUid, error_chain};
 
 use crate::clone_worker::{CloneWorker, DiscardClone, QuarantineClone};
 use crate::limits::STOP_TIMEOUT;
@@ -62,6 +62,13 @@ impl Leftovers {
     /// Forgets a clone: it was put aside, or has become the instance's data.
     pub fn forget(&self, uid: InstanceUid) {
         self.lock().remove(&uid);
+    }
+
+    /// Whether a clone bears this name.
+    pub fn has_name(&self, name: &InstanceName) -> bool {
+        let by_uid = self.lock();
+        let mut names = by_uid.values().map(|tracked| &tracked.leftover.name);
+        names.any(|other| other.as_ref() == Some(name))
     }
 
     /// Puts aside a leftover that was added. Returns after the first attempt; if that fails, others follow.

@@ -42,6 +42,7 @@ mod messages;
 mod parent;
 mod recovering;
 mod removals;
+mod renaming;
 mod restore;
 pub mod retention;
 mod revive;
@@ -56,6 +57,7 @@ pub use self::messages::{
 };
 pub use self::recovering::{RecoverError, RecoverInstance};
 pub use self::removals::RemoveSnapshotError;
+pub use self::renaming::{RenameError, RenameInstance};
 pub use self::restore::Restore;
 pub use self::room::DeleteForRoom;
 

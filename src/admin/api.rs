@@ -7,7 +7,7 @@
 //! | `POST /v1/instances` | takes a [`CreateBody`]; [`InstanceView`] once the new instance runs |
 //! | `GET /v1/instances/{name}` | [`InstanceView`] with `exclusive_bytes` and `awake_because` |
 //! | `DELETE /v1/instances/{name}` | [`DeletedView`] |
-//! | `POST /v1/instances/{name}/{start,stop,reset,pin,unpin,recover}` | [`InstanceView`]; `pin` takes a [`PinBody`], `recover` a [`RecoverBody`] |
+//! | `POST /v1/instances/{name}/{start,stop,reset,pin,unpin,recover,rename}` | [`InstanceView`]; `pin` takes a [`PinBody`], `recover` a [`RecoverBody`], `rename` a [`RenameBody`] |
 //! | `POST /v1/instances/{name}/diff` | takes a [`DiffBody`]; [`DiffView`] |
 //! | `GET /v1/instances/{name}/logs?lines=N` | [`LogsView`] |
 //! | `GET /v1/snapshots` | list of [`SnapshotView`] |
@@ -88,6 +88,14 @@ pub struct ExplainQuery {
     pub project: Option<String>,
     /// A commit, branch or tag.
     pub gitref: String,
+}
+
+/// The body of a rename.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenameBody {
+    /// The new name.
+    pub new_name: String,
 }
 
 /// The body of a recovery.

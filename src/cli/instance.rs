@@ -12,8 +12,7 @@ use serde_json::json;
 
 use super::Invocation;
 use super::confirm::{self, Destructive};
-use super::output::printable;
-use crate::admin::api::{PinBody, RecoverBody};
+use crate::admin::api::{PinBody, RecoverBody, RenameBody};
 use crate::admin::client::{AdminClient, AdminError, with_query};
 use crate::control::model::{DeletedView, InstanceView, LogsView};
 
@@ -80,6 +79,14 @@ pub(super) enum InstanceCommand {
         /// Name that the clone gets, if its own is taken
         #[arg(long = "as", value_name = "NEWNAME")]
         new_name: Option<InstanceName>,
+    },
+    /// Give an instance another name; its sessions go on
+    Rename {
+        /// Name of the instance
+        name: InstanceName,
+        /// Its new name
+        #[arg(value_name = "NEWNAME")]
+        new_name: InstanceName,
     },
     /// Exempt an instance from expiry
     Pin {
@@ -176,6 +183,10 @@ pub(super) async fn run(
             let instance = recover(&client, &name, uid, new_name).await?;
             output.show(&instance, text::recovered)?;
         }
+        InstanceCommand::Rename { name, new_name } => {
+            let instance = rename(&client, &name, &new_name).await?;
+            output.show(&instance, |instance| text::renamed(&name, instance))?;
+        }
         InstanceCommand::Pin { name, duration } => {
             let instance = pin(&client, &name, duration).await?;
             output.show(&instance, text::pinned)?;
@@ -190,14 +201,22 @@ pub(super) async fn run(
         }
         InstanceCommand::Logs { name, lines } => {
             let path = format!("/v1/instances/{name}/logs?lines={lines}");
-            let logs: LogsView = client.get(&path).await?;
-            output.show(&logs, |logs| {
-                let lines = logs.lines.iter().map(|line| printable(line));
-                lines.map(|line| format!("{line}\n")).collect()
-            })?;
+            output.show(&client.get::<LogsView>(&path).await?, text::logs)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn rename(
+    client: &AdminClient,
+    name: &InstanceName,
+    new_name: &InstanceName,
+) -> Result<InstanceView, AdminError> {
+    let body = RenameBody {
+        new_name: new_name.to_string(),
+    };
+    let path = format!("/v1/instances/{name}/rename");
+    client.post(&path, &body).await
 }
 
 /// Reads all instances.

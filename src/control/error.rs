@@ -11,7 +11,7 @@ use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::{CloneError, RuntimeError};
 use multidb_actors::sessions::ConnectionId;
 use multidb_actors::snapshot_index::ChooseError;
-use multidb_actors::supervisor::{AcquireError, RecoverError, RemoveSnapshotError};
+use multidb_actors::supervisor::{AcquireError, RecoverError, RemoveSnapshotError, RenameError};
 use multidb_store::{InstanceName, JobId, ProjectName, SnapshotId};
 
 use crate::config::ConfigFaults;
@@ -98,6 +98,9 @@ pub enum ControlError {
     /// Nothing was recovered.
     #[error(transparent)]
     Recover(RecoverError),
+    /// The instance keeps its name.
+    #[error(transparent)]
+    Rename(RenameError),
     /// The instance did not carry out its command.
     #[error(transparent)]
     Instance(#[from] InstanceError),
@@ -163,6 +166,16 @@ impl From<DiffError> for ControlError {
     }
 }
 
+impl From<RenameError> for ControlError {
+    fn from(error: RenameError) -> Self {
+        match error {
+            RenameError::NoSuchInstance { instance } => Self::NoSuchInstance(instance),
+            RenameError::NameTaken { instance } => Self::InstanceExists(instance),
+            error => Self::Rename(error),
+        }
+    }
+}
+
 impl From<MailboxError> for ControlError {
     fn from(error: MailboxError) -> Self {
         tracing::error!(%error, "an actor did not answer");
@@ -209,7 +222,14 @@ impl ControlError {
             Self::Recover(RecoverError::ManifestUnusable { .. }) => "manifest_unusable",
             Self::Recover(RecoverError::Storage(error)) => error.code(),
             Self::Instance(error) | Self::Recover(RecoverError::Instance(error)) => error.code(),
-            Self::InstanceExists(_) => "instance_exists",
+            Self::InstanceExists(_) | Self::Rename(RenameError::NameTaken { .. }) => {
+                "instance_exists"
+            }
+            Self::Rename(RenameError::NoSuchInstance { .. }) => "no_such_instance",
+            Self::Rename(RenameError::NameLeft { .. }) => "name_left",
+            Self::Rename(RenameError::Unsettled { .. }) => "instance_unsettled",
+            Self::Rename(RenameError::ShuttingDown) => "shutting_down",
+            Self::Rename(RenameError::Storage(error)) => error.code(),
             Self::Acquire(error) => error.code(),
             Self::Choose(error) => error.code(),
             Self::Runtime(_) => "runtime_failed",

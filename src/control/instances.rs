@@ -10,7 +10,8 @@ use multidb_actors::instance::lifecycle::Command;
 use multidb_actors::ports::{CloneError, SuperuserAccess};
 use multidb_actors::supervisor::retention::ExpiryPeriods;
 use multidb_actors::supervisor::{
-    ControlInstance, GetInstance, ListInstances, PinInstance, RecoverInstance, retention,
+    ControlInstance, GetInstance, ListInstances, PinInstance, RecoverInstance, RenameInstance,
+    retention,
 };
 use multidb_store::{InstanceName, InstanceRecord, Pin, error_chain};
 
@@ -150,6 +151,20 @@ impl Control {
     ) -> Result<DeletedView, ControlError> {
         let sessions_ended = self.command(caller, name, Command::Delete).await?;
         Ok(DeletedView { sessions_ended })
+    }
+
+    /// Gives an instance another name; its sessions go on.
+    pub async fn rename_instance(
+        &self,
+        caller: &Caller,
+        rename: RenameInstance,
+    ) -> Result<InstanceView, ControlError> {
+        let record = self.instance(&rename.name).await?.record.clone();
+        authorize(caller, Action::Change, &*record, "rename instances")?;
+        let RenameInstance { name, new_name } = rename.clone();
+        tracing::info!(instance = %name, %new_name, %caller, "command to rename an instance");
+        self.deps.supervisor.send(rename).await??;
+        Ok(self.instance_view(&self.instance(&new_name).await?))
     }
 
     /// Makes a failed instance usable again, or brings a quarantined clone back as an instance.

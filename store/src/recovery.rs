@@ -19,8 +19,12 @@
 //! | cloning | without data | none | the record is removed: no client was told of it |
 //! | deleting | without data | of an epoch that is no lower | that one is served |
 //! | deleting | without data | of a lower epoch, or none | the record is removed, the others are quarantined |
+//! | renamed | | of an epoch that is no lower | that one is served |
+//! | renamed | | of a lower epoch, or none | the record is removed, the others are quarantined |
 //! | none | | any | the one of the highest epoch is served |
 //!
+//! - A record is renamed where the manifest of its own clone, or another record of that clone, has another name and a higher
+//!   epoch: a rename takes the next epoch, and the manifest that it writes is its commit.
 //! - A deletion moves the data to the trash before it is acknowledged, so complete data in place is of a deletion
 //!   that failed or was interrupted before it did anything.
 //! - A reset whose clone is complete is carried forward: its record would have been written next.
@@ -184,11 +188,13 @@ pub fn plan(found: Found) -> Plan {
         trashed: found.trashed.into_iter().collect(),
         last_use: found.last_use,
         used: HashSet::new(),
+        renamed: HashSet::new(),
         plan: Plan {
             epoch: epochs.fold(found.epoch, u64::max),
             ..Plan::default()
         },
     };
+    planning.note_renamed(&found.records);
     let claims = planning.claims(&found.records);
     // The complete clones that no record names, by the names in their manifests.
     let mut names: BTreeMap<&InstanceName, Vec<&InstanceRecord>> = BTreeMap::new();
@@ -235,10 +241,27 @@ struct Planning<'a> {
     last_use: LastUse,
     /// The clones that are decided about.
     used: HashSet<InstanceUid>,
+    /// The names of records whose instance has another name since.
+    renamed: HashSet<InstanceName>,
     plan: Plan,
 }
 
 impl Planning<'_> {
+    /// Notes the records whose instance has another name since.
+    fn note_renamed(&mut self, records: &[InstanceRecord]) {
+        let mut of_clones: HashMap<InstanceUid, Vec<&InstanceRecord>> = HashMap::new();
+        let manifests = self.clones.values().filter_map(|clone| clone.record());
+        for record in records.iter().chain(manifests) {
+            of_clones.entry(record.uid).or_default().push(record);
+        }
+        let is_renamed = |record: &&InstanceRecord| {
+            let mut of_clone = of_clones.get(&record.uid).into_iter().flatten();
+            of_clone.any(|other| other.name != record.name && other.epoch > record.epoch)
+        };
+        let renamed = records.iter().filter(is_renamed);
+        self.renamed = renamed.map(|record| record.name.clone()).collect();
+    }
+
     /// The record that each clone with data belongs to. Of two that name one clone, the one that its manifest
     /// names has it.
     fn claims(&self, records: &[InstanceRecord]) -> HashMap<InstanceUid, InstanceName> {
@@ -247,7 +270,8 @@ impl Planning<'_> {
             let Some(clone) = self.clones.get(&record.uid).filter(|clone| clone.has_data) else {
                 continue;
             };
-            if matches!(clone.manifest, FoundManifest::Foreign(_)) {
+            let is_foreign = matches!(clone.manifest, FoundManifest::Foreign(_));
+            if is_foreign || self.renamed.contains(&record.name) {
                 continue;
             }
             let named = clone.record().map(|manifest| &manifest.name);
@@ -262,8 +286,10 @@ impl Planning<'_> {
     /// epoch first.
     fn of_record(&mut self, record: InstanceRecord, has_data: bool, others: &[&InstanceRecord]) {
         let best = others.first().copied();
-        let is_deleted = record.phase == Phase::Deleting || self.trashed.contains(&record.uid);
-        if let (false, Some(why)) = (has_data, self.unreadable(&record)) {
+        let is_renamed = self.renamed.contains(&record.name);
+        let is_deleted =
+            record.phase == Phase::Deleting || self.trashed.contains(&record.uid) || is_renamed;
+        if let (false, false, Some(why)) = (has_data, is_renamed, self.unreadable(&record)) {
             for other in others {
                 self.used.insert(other.uid);
                 let why = format!(
@@ -298,8 +324,9 @@ impl Planning<'_> {
             _ if is_deleted || record.phase == Phase::Cloning => {
                 self.plan.removed.push(record.name.clone());
                 for other in others {
+                    let end = if is_renamed { "renamed" } else { "deleted" };
                     let why = format!(
-                        "instance \"{}\" was deleted, and this is an older clone of it",
+                        "instance \"{}\" was {end}, and this is an older clone of it",
                         record.name
                     );
                     self.put_aside(other.uid, LeftoverAction::Quarantine(why));
@@ -418,7 +445,11 @@ impl Planning<'_> {
 
     /// Puts a clone aside that is not served. It is superseded by a higher epoch only.
     fn leave(&mut self, uid: InstanceUid, epoch: u64, served: &InstanceRecord) {
-        let action = if epoch < served.epoch {
+        let manifest = self.clones.get(&uid).map(|clone| &clone.manifest);
+        let action = if let Some(FoundManifest::Damaged(why)) = manifest {
+            // It may have another name since.
+            LeftoverAction::Quarantine(why.clone())
+        } else if epoch < served.epoch {
             LeftoverAction::Delete
         } else {
             let name = &served.name;

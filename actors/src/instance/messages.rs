@@ -1,10 +1,11 @@
 //! The messages to an instance.
 
 use actix::prelude::*;
-use multidb_store::Pin;
+use multidb_store::{InstanceName, InstanceRecord, Pin};
 use tokio::sync::oneshot;
 
-use super::{Event, InstanceActor, InstanceError, Lease};
+use super::{Event, InstanceActor, InstanceError, Lease, State};
+use crate::clone_worker::Copies;
 use crate::instance::lifecycle::Command;
 use crate::instance::record_writer::WriterEvent;
 
@@ -82,5 +83,44 @@ impl Handler<SetPin> for InstanceActor {
         self.step_writer(WriterEvent::PinSet, ctx);
         self.settle(ctx);
         Box::pin(async move { answer.await.unwrap_or(Err(InstanceError::Died)) })
+    }
+}
+
+/// Ends the actor of an instance that gets another name. Its data, its run and its sessions stay. Answered with the record, or
+/// with the state in which that cannot be done.
+#[derive(Message)]
+#[rtype(result = "Result<InstanceRecord, &'static str>")]
+pub struct Retire;
+
+impl Handler<Retire> for InstanceActor {
+    type Result = Result<InstanceRecord, &'static str>;
+
+    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) -> Self::Result {
+        let state = self.life.state();
+        let is_settled = matches!(state, State::Stopped | State::Running { .. });
+        let is_awaited = !self.waiters.is_empty() || !self.pins.is_empty();
+        if !is_settled {
+            return Err(state.name());
+        }
+        if is_awaited || !self.pending_commands.is_empty() {
+            return Err("busy");
+        }
+        ctx.stop();
+        Ok(self.record.clone())
+    }
+}
+
+/// The parent of the instance has another name.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ParentRenamed(pub InstanceName);
+
+impl Handler<ParentRenamed> for InstanceActor {
+    type Result = ();
+
+    fn handle(&mut self, ParentRenamed(name): ParentRenamed, ctx: &mut Self::Context) {
+        self.record.parent = Some(name);
+        self.step_writer(WriterEvent::Changed(Copies::DatabaseAndManifest), ctx);
+        self.settle(ctx);
     }
 }

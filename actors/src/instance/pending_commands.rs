@@ -17,6 +17,11 @@ impl PendingCommands {
         self.0.push((command, reply));
     }
 
+    /// Whether all are carried out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Answers all commands with an error that delays them for an unknown time.
     pub(super) fn fail(&mut self, failure: &InstanceError) {
         for (command, reply) in self.0.drain(..) {

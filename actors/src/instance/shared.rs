@@ -100,6 +100,11 @@ impl Writes {
         async move { answer.await.unwrap_or_else(|_| Err(worker_ended())) }
     }
 
+    /// Notes what somebody else has written, after the jobs in progress.
+    pub(crate) fn note(&self, written: Written) {
+        *lock(&self.last) = Some(written);
+    }
+
     /// Waits for the jobs in progress, and returns what the last one has written, if there was any.
     pub(crate) async fn finished(&self) -> Option<Written> {
         let mut count = self.count.subscribe();

@@ -19,6 +19,8 @@ pub(super) enum ActorLife {
     Alive,
     /// It has ended and is being rebuilt. The drop wakes those who wait for it.
     Rebuilding(Vec<oneshot::Sender<()>>),
+    /// It ends, since the instance gets another name. The drop wakes those who wait for that.
+    Renaming(Vec<oneshot::Sender<()>>),
     /// It kept ending by a defect, and is not rebuilt by itself any more.
     GivenUp,
 }

@@ -32,6 +32,10 @@ impl Supervisor {
         let Some(entry) = self.actors.get_mut(name) else {
             return;
         };
+        if matches!(entry.life, ActorLife::Renaming(_)) {
+            // The rename goes on with what it has left.
+            return;
+        }
         if self.draining {
             entry.life = ActorLife::GivenUp;
             return;
@@ -67,7 +71,8 @@ impl Supervisor {
             // The report of its end is on its way.
             entry.life = ActorLife::Rebuilding(Vec::new());
         }
-        let ActorLife::Rebuilding(waiting) = &mut entry.life else {
+        let (ActorLife::Rebuilding(waiting) | ActorLife::Renaming(waiting)) = &mut entry.life
+        else {
             return None;
         };
         let (sender, rebuilt) = oneshot::channel();
@@ -94,7 +99,7 @@ impl Supervisor {
     }
 
     /// Rebuilds the actor of an instance from its last status.
-    fn revive(&mut self, status: InstanceStatus, ctx: &mut Context<Self>) {
+    pub(super) fn revive(&mut self, status: InstanceStatus, ctx: &mut Context<Self>) {
         let name = status.record.name.clone();
         let Some(entry) = self.actors.get_mut(&name) else {
             return;

@@ -47,6 +47,7 @@ mod pressure;
 mod publishing;
 mod recovering;
 mod refreshing;
+mod renaming;
 mod retention;
 mod root;
 mod runtime_away;

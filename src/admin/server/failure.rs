@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::{CloneError, DiskError, RevisionError, StartError};
 use multidb_actors::snapshot_index::ChooseError;
-use multidb_actors::supervisor::{AcquireError, RecoverError};
+use multidb_actors::supervisor::{AcquireError, RecoverError, RenameError};
 use multidb_store::{DiskFault, error_chain};
 
 use crate::admin::api::{ErrorBody, ErrorInfo};
@@ -84,6 +84,12 @@ fn status(error: &ControlError) -> StatusCode {
         | ControlError::SnapshotInUse { .. }
         | ControlError::SnapshotExists(_)
         | ControlError::InstanceExists(_)
+        | ControlError::Rename(
+            RenameError::NameTaken { .. }
+            | RenameError::NameLeft { .. }
+            | RenameError::Unsettled { .. }
+            | RenameError::ShuttingDown,
+        )
         | ControlError::Acquire(AcquireError::InstanceOfOtherProject { .. })
         | ControlError::NoDumpExpected(_)
         | ControlError::NoRefreshSource(_)
@@ -105,7 +111,9 @@ fn status(error: &ControlError) -> StatusCode {
             StatusCode::FORBIDDEN
         }
         ControlError::Choose(error) => choose_status(error),
+        ControlError::Rename(RenameError::NoSuchInstance { .. }) => StatusCode::NOT_FOUND,
         ControlError::Instance(_)
+        | ControlError::Rename(RenameError::Storage(_))
         | ControlError::Acquire(_)
         | ControlError::Recover(RecoverError::Storage(_) | RecoverError::Instance(_))
         | ControlError::Runtime(_)
@@ -244,6 +252,12 @@ fn hint(error: &ControlError) -> Option<String> {
         ControlError::Diff(DiffError::Unread { .. }) => {
             "Does the project's database exist there, and does nobody change its tables now? \"multidb instance logs\" \
              has what its Postgres says."
+        }
+        ControlError::Rename(RenameError::NameLeft { .. }) => {
+            "Choose another name; \"multidb doctor\" lists the clones in the quarantine."
+        }
+        ControlError::Rename(RenameError::Unsettled { .. }) => {
+            "Try again once it is stopped or running."
         }
         ControlError::Instance(error) => return advice("NAME", error),
         ControlError::Runtime(error) => return error.hint.clone(),

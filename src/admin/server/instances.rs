@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::{delete, get, post, web};
 use multidb_actors::request::Source;
-use multidb_actors::supervisor::RecoverInstance;
+use multidb_actors::supervisor::{RecoverInstance, RenameInstance};
 use multidb_store::InstanceName;
 use serde::Deserialize;
 
@@ -12,6 +12,7 @@ use super::failure::{Answer, Failure, bad_request, no_such_command, parse, parse
 use super::{CALLER, Service};
 use crate::admin::api::{
     CreateBody, DEFAULT_COUNT_SECONDS, DiffBody, InstancesQuery, LogsQuery, PinBody, RecoverBody,
+    RenameBody,
 };
 use crate::control::model::{
     DeletedView, DiffOrder, DiffView, InstanceFilter, InstanceView, LogsView,
@@ -31,6 +32,7 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
         .service(pin)
         .service(recover)
         .service(diff)
+        .service(rename)
         .service(command);
 }
 
@@ -119,6 +121,20 @@ async fn pin(
     let name = parse(&name)?;
     let pinned = control.pin_instance(&CALLER, &name, time).await?;
     Ok(web::Json(pinned))
+}
+
+#[post("/v1/instances/{name}/rename")]
+async fn rename(
+    name: web::Path<String>,
+    body: web::Json<RenameBody>,
+    control: Service,
+) -> Answer<InstanceView> {
+    let rename = RenameInstance {
+        name: parse(&name)?,
+        new_name: parse(&body.new_name)?,
+    };
+    let renamed = control.rename_instance(&CALLER, rename).await?;
+    Ok(web::Json(renamed))
 }
 
 #[post("/v1/instances/{name}/recover")]

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use multidb_actors::instance::lifecycle::StateName;
+use multidb_store::InstanceName;
 
 use crate::cli::output::printable;
 use crate::cli::table::{Align, ago, count, fields, moment, or_none, size, table, until};
-use crate::control::model::InstanceView;
+use crate::control::model::{InstanceView, LogsView};
 
 /// The number of sessions that a command ended, as an addition to its result.
 pub(super) fn ended(sessions: Option<usize>) -> String {
@@ -59,6 +60,17 @@ pub(super) fn recovered(instance: &InstanceView) -> String {
         "instance {} is {}, with its data of clone {}",
         instance.name, instance.state, instance.uid
     )
+}
+
+/// The result of a rename.
+pub(super) fn renamed(old: &InstanceName, instance: &InstanceView) -> String {
+    format!("{old} is now {} and is {}", instance.name, instance.state)
+}
+
+/// The lines of a log.
+pub(super) fn logs(logs: &LogsView) -> String {
+    let lines = logs.lines.iter().map(|line| printable(line));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// The result of a pin or its removal.

@@ -189,8 +189,8 @@ async fn snapshot_is_frozen_trimmed_and_owned_by_postgres() {
     let entries = |path: PathBuf| fs::read_dir(path).unwrap().count();
     assert_eq!(
         entries(fixture.layout.snapshot(&snapshot.id)),
-        2,
-        "its manifest and its data"
+        3,
+        "its manifest, its data and the files of its relations"
     );
     assert_eq!(
         entries(data.join("pg_wal")),

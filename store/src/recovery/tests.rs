@@ -151,6 +151,37 @@ fn each_case_has_its_result() {
     }
 }
 
+/// A renamed instance: the records as name, uid and epoch, the clones likewise by their manifests, and the plan.
+const RENAMES: &str = "
+the manifest is written               | x 1 1        | y 1 2          | serve 1 Manifest; remove record
+the new record is written             | x 1 1, y 1 2 | y 1 2          | serve 1 Database; remove record
+the old record is removed             | y 1 2        | y 1 2          | serve 1 Database
+the old name is given again           | x 2 3, y 1 2 | y 1 2, x 2 3   | serve 2 Database; serve 1 Database
+likewise, and the records are older   | x 1 1        | y 1 2, x 2 3   | serve 2 Manifest; serve 1 Manifest
+an older clone of the old name is left| x 2 2        | y 2 3, x 1 1   | serve 2 Manifest; remove record; quarantine 1
+it was renamed back                   | x 1 1        | x 1 3          | serve 1 Database
+renamed twice, the records are older  | x 1 1        | z 1 3          | serve 1 Manifest; remove record
+";
+
+#[test]
+fn renamed_instance_has_one_name_whatever_was_written() {
+    let parse = |column: &str| -> Vec<InstanceRecord> {
+        let records = items(column);
+        records
+            .map(|(name, uid, epoch)| record(name, uid, epoch, Phase::Ready))
+            .collect()
+    };
+    for case in RENAMES.lines().filter(|line| !line.is_empty()) {
+        let columns: Vec<&str> = case.split('|').map(str::trim).collect();
+        let clones: Vec<_> = parse(columns[2])
+            .iter()
+            .map(|one| clone_of(one, true))
+            .collect();
+        let plan = plan(found(&parse(columns[1]), &clones));
+        assert_eq!(told(&plan), columns[3], "{case}");
+    }
+}
+
 #[test]
 fn unreadable_manifest_beside_complete_data_is_kept_and_shown() {
     let with = |manifest: FoundManifest, has_data| FoundClone {

@@ -15,6 +15,7 @@ enum Step {
     Remove { name: u8, until: u8 },
     Pin { name: u8, pin: Pin },
     Use { name: u8 },
+    Rename { name: u8, to: u8, until: u8 },
     Restart,
 }
 
@@ -87,6 +88,7 @@ impl Root {
             Step::Reset { name, .. }
             | Step::Remove { name, .. }
             | Step::Pin { name, .. }
+            | Step::Rename { name, .. }
             | Step::Use { name } => {
                 if let Some(live) = self.live(name) {
                     self.command(live, step);
@@ -101,6 +103,7 @@ impl Root {
             Step::Create { .. } | Step::Restart => {}
             Step::Reset { until, .. } => self.reset(live, until),
             Step::Remove { until, .. } => self.remove(live, until),
+            Step::Rename { to, until, .. } => self.rename(live, &name_of(to), until),
             Step::Pin { pin, .. } => {
                 live.pin = pin;
                 self.put(&live);
@@ -172,6 +175,37 @@ impl Root {
         }
     }
 
+    fn rename(&mut self, live: InstanceRecord, to: &str, until: u8) {
+        let is_taken =
+            self.acknowledged.contains_key(to) || self.unsure.iter().any(|one| one == to);
+        // A clone that the name has left is put aside before.
+        let is_left = |clone: &FoundClone| {
+            let record = clone.record().filter(|record| record.uid != live.uid);
+            record.is_some_and(|record| record.name == live.name || record.name.as_str() == to)
+        };
+        if is_taken || self.clones.values().any(is_left) || until == 0 {
+            return;
+        }
+        self.epoch += 1;
+        let renamed = InstanceRecord {
+            name: to.parse().unwrap(),
+            epoch: self.epoch,
+            ..live.clone()
+        };
+        let old = live.name.to_string();
+        self.put_manifest(&renamed, true);
+        self.acknowledged.remove(&old);
+        self.unsure.extend([old.clone(), to.to_owned()]);
+        if until > 1 {
+            self.put(&renamed);
+        }
+        if until > 2 {
+            self.forget(&old);
+            self.unsure.retain(|name| *name != old);
+            self.acknowledge(renamed);
+        }
+    }
+
     fn acknowledge(&mut self, record: InstanceRecord) {
         self.unsure.retain(|name| *name != record.name.as_str());
         self.acknowledged.insert(record.name.to_string(), record);
@@ -229,6 +263,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (name.clone(), until()).prop_map(|(name, until)| Step::Reset { name, until }),
         2 => (name.clone(), until()).prop_map(|(name, until)| Step::Remove { name, until }),
         2 => (name.clone(), pin).prop_map(|(name, pin)| Step::Pin { name, pin }),
+        2 => (name.clone(), 0..3_u8, until())
+            .prop_map(|(name, to, until)| Step::Rename { name, to, until }),
         2 => name.prop_map(|name| Step::Use { name }),
         1 => Just(Step::Restart),
     ]
@@ -271,7 +307,7 @@ fn check_clones(found: &Found, plan: &Plan) {
     }
 }
 
-/// What a client was told of is served as it was told, or a cut-off reset of it. It is kept where the manifest is damaged
+/// What a client was told of is served as it was told, or a cut-off reset of it. It is served under its old name or kept where the manifest is damaged
 /// and no record names the clone, and where the records remember the deletion of a newer clone.
 fn check_acknowledged(root: &Root, found: &Found, plan: &Plan) {
     for (name, told) in &root.acknowledged {
@@ -293,8 +329,14 @@ fn check_acknowledged(root: &Root, found: &Found, plan: &Plan) {
             let leftover = plan.leftovers.iter().find(|one| one.uid == told.uid);
             leftover.is_some_and(|one| one.action != LeftoverAction::Delete)
         };
+        // Nothing tells of a rename whose manifest is damaged and whose record is lost.
+        let has_old_name = is_damaged
+            && plan
+                .instances
+                .iter()
+                .any(|one| one.record.uid == told.uid && one.unusable.is_none());
         assert!(
-            is_served || is_reset || ((is_damaged || is_older) && is_kept()),
+            is_served || is_reset || has_old_name || ((is_damaged || is_older) && is_kept()),
             "{told:?}\n{plan:?}"
         );
         if let Some(served) = served.filter(|_| is_served && !is_damaged) {
