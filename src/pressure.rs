@@ -7,8 +7,8 @@
 //! 5. Other instances are, in the same order.
 //!
 //! One step is taken at a time, and the disk measured after it, so no more goes than is needed. An instance goes only by
-//! [`may_make_room`], not while it is in use, and not if too few bytes are its own to be worth it: what fills the disk may
-//! be something else.
+//! [`may_make_room`], not while it is in use, and not if too few bytes are its own to be worth it. Neither snapshots nor
+//! instances go where even all of them together would not be enough: then something else fills the disk.
 
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub struct Situation {
     pub has_trash: bool,
     /// The de-duplication of snapshots.
     pub dedup: Dedup,
+    /// The most bytes that all snapshots and instances can take together.
+    pub bytes_taken_max: u64,
     /// The number of snapshots beyond keep.
     pub unkept: usize,
     /// The instances.
@@ -77,6 +79,8 @@ pub enum Step {
     DeleteInstance(Choice),
     /// There is nothing that may go.
     NothingLeft,
+    /// Something else fills the disk.
+    FilledByOthers,
 }
 
 /// An instance that is to be deleted.
@@ -104,6 +108,9 @@ pub fn next(facts: &Situation, limits: &Limits, now: Moment) -> Step {
         Dedup::Pending => return Step::Deduplicate,
         Dedup::Running if !facts.is_below_reserve => return Step::AwaitDedup,
         Dedup::Running | Dedup::Done => {}
+    }
+    if facts.bytes_taken_max < facts.bytes_above {
+        return Step::FilledByOthers;
     }
     if facts.unkept > 0 {
         return Step::DeleteSnapshots;

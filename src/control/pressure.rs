@@ -94,8 +94,8 @@ impl Control {
         let step = pressure::next(&facts, &self.deps.config.limits, self.deps.clock.now());
         match step {
             Step::Rest | Step::AwaitDedup => return Ok(false),
-            Step::NothingLeft => {
-                self.note_nothing_left(bytes_above);
+            Step::NothingLeft | Step::FilledByOthers => {
+                self.note_nothing_left(&facts, step == Step::FilledByOthers);
                 return Ok(false);
             }
             Step::EmptyTrash => {
@@ -156,13 +156,17 @@ impl Control {
             .filter(|(_, reasons)| reasons.is_empty() && !tried.snapshots)
             .map(|(id, _)| deps.costs.of_snapshot(id).unwrap_or(0))
             .collect();
+        let instances = self.candidates(tried).await?;
+        let of_snapshots = snapshots.iter().map(|snapshot| snapshot.bytes);
+        let of_instances = deps.costs.totals().map(|totals| totals.instances_bytes);
         let facts = Situation {
             bytes_above,
+            bytes_taken_max: of_snapshots.sum::<u64>() + of_instances.unwrap_or(0),
             is_below_reserve: usage.free_bytes < deps.config.disk_reserve_bytes,
             has_trash: !tried.trash && deps.cloner.trash_count()? > 0,
             dedup: self.dedup_progress(tried).await?,
             unkept: unkept.len(),
-            instances: self.candidates(tried).await?,
+            instances,
         };
         Ok((facts, unkept.iter().sum()))
     }
@@ -335,16 +339,30 @@ impl Control {
         }
     }
 
-    fn note_nothing_left(&self, bytes_above: u64) {
+    fn note_nothing_left(&self, facts: &Situation, is_filled_by_others: bool) {
         let mut pressure = self.pressure();
         let Some(pressure) = pressure.as_mut().filter(|one| !one.nothing_left) else {
             return;
         };
         pressure.nothing_left = true;
-        tracing::warn!(
+        let Situation {
             bytes_above,
-            "the disk is above limits.disk_high_water, and there is nothing that may be deleted by itself"
-        );
+            bytes_taken_max,
+            ..
+        } = facts;
+        if is_filled_by_others {
+            tracing::warn!(
+                bytes_above,
+                bytes_taken_max,
+                "the disk is above limits.disk_high_water, and snapshots and instances take too little to bring it below: \
+                 give the root a file system of its own"
+            );
+        } else {
+            tracing::warn!(
+                bytes_above,
+                "the disk is above limits.disk_high_water, and there is nothing that may be deleted by itself"
+            );
+        }
     }
 
     /// What was done since the disk was last above its mark; `None` if it never was.

@@ -75,7 +75,7 @@ fn order(mut facts: Situation) -> Vec<String> {
                 steps.push(name.to_string());
                 continue;
             }
-            step @ (Step::Rest | Step::NothingLeft) => {
+            step @ (Step::Rest | Step::NothingLeft | Step::FilledByOthers) => {
                 steps.push(format!("{step:?}"));
                 return steps;
             }
@@ -97,6 +97,7 @@ fn steps_have_their_order_and_end_at_the_mark() {
         bytes_above: 16 * GAIN_BYTES_MIN,
         has_trash: true,
         dedup: Dedup::Pending,
+        bytes_taken_max: 100 * GAIN_BYTES_MIN,
         unkept: 2,
         instances: instances.map(candidate).into(),
         ..Situation::default()
@@ -111,6 +112,7 @@ fn steps_have_their_order_and_end_at_the_mark() {
 fn dedup_is_waited_for_only_above_the_reserve() {
     let facts = |is_below_reserve| Situation {
         bytes_above: 1,
+        bytes_taken_max: 1,
         is_below_reserve,
         dedup: Dedup::Running,
         ..Situation::default()
@@ -118,6 +120,21 @@ fn dedup_is_waited_for_only_above_the_reserve() {
     let next = |facts| next(&facts, &limits(), now(0));
     assert_eq!(next(facts(false)), Step::AwaitDedup);
     assert_eq!(next(facts(true)), Step::NothingLeft);
+}
+
+#[test]
+fn nothing_but_trash_goes_where_something_else_fills_the_disk() {
+    let mut facts = Situation {
+        bytes_above: 20 * GAIN_BYTES_MIN,
+        bytes_taken_max: 20 * GAIN_BYTES_MIN - 1,
+        has_trash: true,
+        unkept: 1,
+        instances: vec![candidate(marked(unused(1, 31 * DAY)))],
+        ..Situation::default()
+    };
+    assert_eq!(order(facts.clone()), ["Done", "FilledByOthers"]);
+    facts.bytes_taken_max += 1;
+    assert_eq!(order(facts), ["Done", "Done", "i1", "NothingLeft"]);
 }
 
 fn pins() -> impl Strategy<Value = Pin> {
@@ -155,7 +172,12 @@ proptest! {
         bytes_above in 0..50 * GAIN_BYTES_MIN,
         ahead in -4000 * DAY.cast_signed()..4000 * DAY.cast_signed(),
     ) {
-        let facts = Situation { bytes_above, instances: instances.clone(), ..Situation::default() };
+        let facts = Situation {
+            bytes_above,
+            bytes_taken_max: u64::MAX,
+            instances: instances.clone(),
+            ..Situation::default()
+        };
         let step = next(&facts, &limits(), now(ahead));
         prop_assert_eq!(bytes_above == 0, step == Step::Rest);
         let Step::DeleteInstance(choice) = step else { return Ok(()) };

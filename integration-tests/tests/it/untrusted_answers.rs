@@ -96,7 +96,8 @@ fn superuser_who_replaces_catalog_views_cuts_no_query_and_loses_no_instance() {
         "create view pg_catalog.pg_stat_activity as select now() pid, 1.5 state, 7 query, \
          true backend_type, 'x'::bytea wait_event_type, null::point wait_event",
         "create view pg_catalog.pg_prepared_xacts as select array[1, 2] gid",
-        "alter role postgres set statement_timeout = 1",
+        // For the daemon's questions, not for clients of the other database.
+        "alter role postgres in database postgres set statement_timeout = 1",
         "alter role postgres set default_transaction_read_only = on",
     ] {
         forger.query(statement).expect("a superuser may");
