@@ -14,17 +14,18 @@ const OTHER_FILES: usize = 200;
 /// The log line about evicted clients.
 const FLOODED: &str = "too many unauthenticated connections";
 
-/// The daemon's unshared memory, in KiB.
-fn private_kib(daemon: &Daemon) -> u64 {
+/// The daemon's memory that belongs to no file, in KiB.
+///
+/// The pages of its program count as private as soon as no other daemon runs that program, so that private memory grows
+/// when another test ends.
+fn anonymous_kib(daemon: &Daemon) -> u64 {
     let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", daemon.pid()))
         .expect("the daemon's memory can be read");
-    let of = |line: &str| {
-        let (name, value) = line.split_once(':')?;
-        let private = ["Private_Clean", "Private_Dirty"].contains(&name);
-        let kib = value.trim().split(' ').next()?.parse::<u64>().ok()?;
-        private.then_some(kib)
-    };
-    rollup.lines().filter_map(of).sum()
+    let line = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Anonymous:"));
+    let kib = line.and_then(|value| value.trim().split(' ').next()?.parse().ok());
+    kib.expect("the kernel counts it")
 }
 
 fn connections(daemon: &Daemon) -> u64 {
@@ -44,7 +45,7 @@ fn flood_of_unauthenticated_connections_locks_out_no_client() {
         .start();
     daemon.expect_log(FLOODED);
     let session = daemon.connect("instance:a,gitref:main");
-    let before = private_kib(&daemon);
+    let before = anonymous_kib(&daemon);
     // A packet of the maximum length without its end, or less.
     let begun = [&[0, 0, 0x27, 0x14, 0, 3, 0, 0][..], &[b'x'; 9_000]].concat();
     let mut flood = Vec::new();
@@ -57,7 +58,7 @@ fn flood_of_unauthenticated_connections_locks_out_no_client() {
             daemon.connect("instance:a").one("select 1");
         }
     }
-    let grown = private_kib(&daemon).saturating_sub(before);
+    let grown = anonymous_kib(&daemon).saturating_sub(before);
     assert!(grown < 20 * 1024, "{grown} KiB for 200 clients");
     let mut first = flood.swap_remove(0);
     let word = String::from_utf8_lossy(&first.read_to_end()).into_owned();
@@ -92,7 +93,7 @@ fn ten_thousand_sessions_are_open_at_once() {
         .map(|entry| entry.path().join(".s.PGSQL.5432"))
         .find(|socket| socket.exists());
     let _backends = SimulatedBackends::in_place_of(&uid.expect("the instance has a socket"));
-    let before = private_kib(&daemon);
+    let before = anonymous_kib(&daemon);
     let mut crowd: Vec<RawClient> = (0..sessions)
         .map(|_| daemon.raw_session("instance:a"))
         .collect();
@@ -102,7 +103,7 @@ fn ten_thousand_sessions_are_open_at_once() {
         client.read_until('Z');
     }
     session.one("select 1");
-    let each = private_kib(&daemon).saturating_sub(before) / sessions as u64;
+    let each = anonymous_kib(&daemon).saturating_sub(before) / sessions as u64;
     println!("{sessions} sessions, {each} KiB of the daemon's memory for each");
     assert!(each < 40, "{each} KiB for each of {sessions} sessions");
     drop(crowd);
