@@ -119,6 +119,12 @@ impl Daemon {
         programs::run(&mut self.cli_command(args))
     }
 
+    /// The arguments that import a snapshot into the daemon's project, from a source with its option first.
+    pub fn import_args<'a>(id: &'a str, source: &[&'a str]) -> Vec<&'a str> {
+        let import = ["snapshot", "import", id, "--project", "demo"];
+        [&import[..], source].concat()
+    }
+
     /// A command against this daemon, not run yet.
     pub fn cli_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);

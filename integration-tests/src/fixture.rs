@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::daemon::{DaemonBuilder, Engine};
+use crate::daemon::{Daemon, DaemonBuilder, Engine};
 use crate::disk::{Disk, open_for_others};
 use crate::programs;
 
@@ -127,17 +127,7 @@ fn make(dir: &Path, disk: Disk, binary: &Path) {
         .start();
     let import = |id: &str, from: &str, path: PathBuf, taken_at: &str| {
         let path = path.display().to_string();
-        let args = [
-            "snapshot",
-            "import",
-            id,
-            "--project",
-            "demo",
-            from,
-            &path,
-            "--taken-at",
-            taken_at,
-        ];
+        let args = Daemon::import_args(id, &[from, &path, "--taken-at", taken_at]);
         daemon.cli(&args).ok();
     };
     import(

@@ -15,17 +15,7 @@ fn with_dedup(builder: DaemonBuilder) -> DaemonBuilder {
 fn import(daemon: &Daemon, id: &str, taken_at: &str) {
     let fixture = multidb_integration_tests::Fixture::of(Disk::Xfs, PROGRAM.as_ref());
     let data_dir = fixture.data_dir().display().to_string();
-    let args = [
-        "snapshot",
-        "import",
-        id,
-        "--project",
-        "demo",
-        "--data-dir",
-        &data_dir,
-    ];
-    let mut args = args.to_vec();
-    args.extend(["--taken-at", taken_at]);
+    let args = Daemon::import_args(id, &["--data-dir", &data_dir, "--taken-at", taken_at]);
     daemon.cli(&args).ok();
 }
 
@@ -97,16 +87,9 @@ fn prepared_snapshots_share_the_blocks_of_relations_whose_files_have_other_names
     daemon.start();
     let url = format!("postgres://postgres@127.0.0.1:{}/app", source.port());
     let import = |id| {
-        let args = [
-            "snapshot",
-            "import",
-            id,
-            "--project",
-            "demo",
-            "--from-url",
-            &url,
-        ];
-        daemon.cli(&args).ok();
+        daemon
+            .cli(&Daemon::import_args(id, &["--from-url", &url]))
+            .ok();
         let user = format!("instance:of-{id},snapshot:{id}");
         daemon
             .psql(&user, "select pg_relation_filenode('people')")

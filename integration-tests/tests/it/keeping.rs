@@ -22,21 +22,8 @@ fn ids(daemon: &Daemon) -> Vec<String> {
 fn import(daemon: &Daemon, id: &str, taken_at: &str) {
     let dump = Fixture::of(Disk::Xfs, Path::new(crate::PROGRAM)).dump("tuesday.sql");
     let dump = dump.display().to_string();
-    let args = [
-        "snapshot",
-        "import",
-        id,
-        "--project",
-        "demo",
-        "--dump",
-        &dump,
-    ];
-    let output = daemon
-        .cli_command(&args)
-        .args(["--taken-at", taken_at])
-        .output();
-    let output = output.expect("it can be run");
-    assert!(output.status.success(), "{output:?}");
+    let args = Daemon::import_args(id, &["--dump", &dump, "--taken-at", taken_at]);
+    daemon.cli(&args).ok();
 }
 
 fn kept_because(daemon: &Daemon, id: &str) -> Value {

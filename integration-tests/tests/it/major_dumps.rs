@@ -50,16 +50,7 @@ fn contents_of(postgres: &PlainPostgres, more: &[&str]) -> String {
 /// The contents of an instance of a snapshot that is made of this dump.
 fn imported(daemon: &Daemon, id: &str, dump: &Path, into: u16, more: &[&str]) -> String {
     let (dump, major) = (dump.display().to_string(), into.to_string());
-    let args = [
-        "snapshot",
-        "import",
-        id,
-        "--project",
-        "demo",
-        "--dump",
-        &dump,
-    ];
-    let args = [&args[..], &["--postgres-major", &major]].concat();
+    let args = Daemon::import_args(id, &["--dump", &dump, "--postgres-major", &major]);
     daemon.cli(&args).ok();
     let user = format!("instance:i-{id},snapshot:{id}");
     let text = contents(daemon.port(), &user, more);

@@ -17,17 +17,8 @@ fn execute(session: &Session, sql: &str) {
     session.query(sql).expect("it is executed");
 }
 
-fn import<'a>(id: &'a str, instance: &'a str) -> [&'a str; 7] {
-    let from = "--from-instance";
-    [
-        "snapshot",
-        "import",
-        id,
-        "--project",
-        "demo",
-        from,
-        instance,
-    ]
+fn import<'a>(id: &'a str, instance: &'a str) -> Vec<&'a str> {
+    Daemon::import_args(id, &["--from-instance", instance])
 }
 
 fn ids(daemon: &Daemon) -> Vec<String> {

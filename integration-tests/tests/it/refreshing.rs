@@ -55,15 +55,7 @@ fn refresh(daemon: &Daemon) -> Value {
 }
 
 fn import<'a>(id: &'a str, url: &'a str) -> Vec<&'a str> {
-    vec![
-        "snapshot",
-        "import",
-        id,
-        "--project",
-        "demo",
-        "--from-url",
-        url,
-    ]
+    Daemon::import_args(id, &["--from-url", url])
 }
 
 /// What a new instance of this snapshot answers.

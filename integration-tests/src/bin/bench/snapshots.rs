@@ -15,7 +15,7 @@ mod imports;
 mod lists;
 mod sharing;
 
-use multidb_integration_tests::{Disk, Engine, PlainPostgres, run};
+use multidb_integration_tests::{Daemon, Disk, Engine, PlainPostgres, run};
 
 use crate::client::DATABASE;
 use crate::environment::Environment;
@@ -68,9 +68,7 @@ fn url(server: &PlainPostgres) -> String {
 
 /// Imports a snapshot by these arguments.
 fn import(environment: &Environment, id: &str, how: &[&str]) {
-    let mut args = vec!["snapshot", "import", id, "--project", "demo"];
-    args.extend(how);
-    environment.daemon().cli(&args).ok();
+    environment.daemon().cli(&Daemon::import_args(id, how)).ok();
 }
 
 fn remove(environment: &Environment, id: &str) {
