@@ -56,6 +56,7 @@ mod security;
 mod watchdog;
 
 use self::host::Kinds;
+use self::root::NewRoot;
 use self::security::{Authentication, authentication, handle_hangups, secure};
 
 /// Runs the daemon until a signal stops it.
@@ -66,8 +67,12 @@ use self::security::{Authentication, authentication, handle_hangups, secure};
 pub fn serve(config: Config) -> anyhow::Result<()> {
     let critical = CriticalParts::new(watchdog::end_process);
     let system = System::new();
-    let ended = system.block_on(run(config, &critical));
+    let mut new_root = NewRoot::default();
+    let ended = system.block_on(run(config, &critical, &mut new_root));
     critical.begin_shutdown();
+    if ended.is_err() {
+        new_root.remove();
+    }
     ended.map_err(with_disk_hint)
 }
 
@@ -102,9 +107,13 @@ struct Services {
     kinds: Kinds,
 }
 
-async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
+async fn run(
+    config: Config,
+    critical: &CriticalParts,
+    new_root: &mut NewRoot,
+) -> anyhow::Result<()> {
     open_files::raise_limit(&config.limits);
-    let mut services = Services::open(&config).await?;
+    let mut services = Services::open(&config, new_root).await?;
     services.clean_up().await?;
     let actors = services.start_actors(&config, critical).await?;
     let Authentication {
@@ -137,11 +146,12 @@ async fn run(config: Config, critical: &CriticalParts) -> anyhow::Result<()> {
         clock: services.clock.clone(),
         started_at: Timestamp::now(),
     });
-    let admin = admin::serve(&config.admin_socket, control.clone())
-        .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
-    handle_hangups()?;
     let proxy = Proxy::bind(&config.listen)?;
     let tls = secure(&config, critical)?;
+    let admin = admin::serve(&config.admin_socket, control.clone())
+        .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
+    new_root.keep();
+    handle_hangups()?;
     let (arbiters, acceptors) = actors.acceptors(&config, tls, method, critical);
     let accepting = critical.watch("the listeners", proxy.serve(acceptors));
     let accepting = actix_rt::spawn(accepting);
@@ -198,12 +208,12 @@ async fn keep_daily(control: Control) {
 }
 
 impl Services {
-    async fn open(config: &Config) -> anyhow::Result<Self> {
+    async fn open(config: &Config, new_root: &mut NewRoot) -> anyhow::Result<Self> {
         let layout = Layout::new(&config.root);
         let kinds = host::kinds(config).await?;
         let kind = kinds.used;
         let owner = data_owner(&config.runtime.user).map_err(|error| with_hint(&error))?;
-        let id = root::open(&layout, kind, owner)?;
+        let id = root::open(&layout, kind, owner, new_root)?;
         let Opened {
             store,
             plan,

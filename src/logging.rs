@@ -4,10 +4,11 @@
 
 use std::io::IsTerminal;
 
-use anyhow::Context;
+use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use rustix::fs::fstat;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -71,9 +72,32 @@ fn filter(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<EnvFilter
         .into_iter()
         .find_map(|name| Some((name, variable(name).filter(|text| !text.trim().is_empty())?)));
     let Some((name, text)) = set else {
-        return Ok(EnvFilter::new("info"));
+        return Ok(EnvFilter::new(of_our_crates(LevelFilter::INFO)));
     };
-    EnvFilter::try_new(&text).with_context(|| format!("{name}: \"{text}\" is not a filter"))
+    let refused = || {
+        format!(
+            "{name}: \"{text}\" is not a filter such as \"debug\" or \"info,multidb::git=debug\""
+        )
+    };
+    let directives = text.split(',').map(str::trim).map(directive);
+    let directives = directives.collect::<Option<Vec<_>>>();
+    let directives = directives.ok_or_else(|| anyhow!(refused()))?.join(",");
+    EnvFilter::try_new(directives).with_context(refused)
+}
+
+/// A directive as [`EnvFilter`] takes it, or `None` for a single word that is no level: EnvFilter would take it
+/// for the name of a module, and show nothing else.
+fn directive(text: &str) -> Option<String> {
+    if text.contains('=') {
+        return Some(text.to_owned());
+    }
+    text.parse().ok().map(of_our_crates)
+}
+
+/// A level for the crates of multidb. Those that it uses warn at most.
+fn of_our_crates(level: LevelFilter) -> String {
+    let others = level.min(LevelFilter::WARN);
+    format!("{others},multidb={level}")
 }
 
 #[cfg(test)]
@@ -91,12 +115,35 @@ mod tests {
     #[test]
     fn the_first_variable_that_is_set_takes_effect() {
         let (ours, rusts) = (("MULTIDB_LOG", "debug"), ("RUST_LOG", "trace"));
-        assert_eq!(filter_of(&[]).unwrap(), "info");
-        assert_eq!(filter_of(&[rusts]).unwrap(), "trace");
-        assert_eq!(filter_of(&[rusts, ours]).unwrap(), "debug");
-        assert_eq!(filter_of(&[("MULTIDB_LOG", " "), rusts]).unwrap(), "trace");
-        let error = filter_of(&[("RUST_LOG", "multidb=loud")]).unwrap_err();
-        assert!(error.to_string().starts_with("RUST_LOG: "), "{error}");
+        assert_eq!(filter_of(&[]).unwrap(), "multidb=info,warn");
+        assert_eq!(filter_of(&[rusts]).unwrap(), "multidb=trace,warn");
+        assert_eq!(filter_of(&[rusts, ours]).unwrap(), "multidb=debug,warn");
+        let blank = ("MULTIDB_LOG", " ");
+        assert_eq!(filter_of(&[blank, rusts]).unwrap(), "multidb=trace,warn");
+    }
+
+    #[test]
+    fn a_level_is_for_multidb_and_a_misspelt_one_is_refused() {
+        let filters = [
+            ("error", Some("multidb=error,error")),
+            ("debug,hyper=debug", Some("multidb=debug,hyper=debug,warn")),
+            (
+                "warn, multidb::git=trace",
+                Some("multidb::git=trace,multidb=warn,warn"),
+            ),
+            ("debgu", None),
+            ("info,debgu", None),
+            ("multidb=loud", None),
+        ];
+        for (text, expected) in filters {
+            match (filter_of(&[("RUST_LOG", text)]), expected) {
+                (Ok(filter), Some(expected)) => assert_eq!(filter, expected),
+                (Err(error), None) => {
+                    assert!(error.to_string().starts_with("RUST_LOG: "), "{error}");
+                }
+                (got, expected) => panic!("{text}: {got:?}, expected {expected:?}"),
+            }
+        }
     }
 
     #[test]

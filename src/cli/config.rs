@@ -5,15 +5,19 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use multidb_actors::ports::RepositoryForm;
-use multidb_store::{Layout, error_chain};
+use multidb_store::{Layout, error_chain, root};
 use serde::Serialize;
 
 use super::Invocation;
 use super::table::{Align, table};
-use crate::config::{ConfigFaults, Fault, Loaded, Origin, Setting, missing_files};
+use crate::config::{
+    AuthMethod, Config, ConfigFaults, Fault, Loaded, Origin, Setting, missing_files,
+};
 use crate::daemon::convert;
 use crate::git::refused_form;
+use crate::runtime::data_owner;
 use crate::tls::TlsError;
+use crate::users::LiveUsers;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -56,76 +60,96 @@ pub(super) fn run(command: &ConfigCommand, invocation: &Invocation) -> anyhow::R
                 .show(&settings, |settings| shown(settings))?;
             Ok(ExitCode::SUCCESS)
         }
-        ConfigCommand::Check => {
-            let checked = loaded.and_then(with_certificate);
-            let checked = checked.and_then(with_repositories);
-            check(checked.and_then(with_preparations), invocation)
-        }
+        ConfigCommand::Check => check(loaded.and_then(with_machine), invocation),
     }
 }
 
-/// Also reads the files of `[tls]`, as the daemon does at its start.
-fn with_certificate(loaded: Loaded) -> Result<Loaded, ConfigFaults> {
-    let Some(tls) = &loaded.config.tls else {
+/// What a start of the daemon finds beyond the file itself, as far as it can be looked at without a daemon.
+fn with_machine(mut loaded: Loaded) -> Result<Loaded, ConfigFaults> {
+    let mut faults = Vec::new();
+    faults.extend(certificate(&loaded.config));
+    faults.extend(data_owner_of(&loaded.config));
+    faults.extend(root_of(&loaded.config));
+    faults.extend(users_of(&loaded.config));
+    let (refused, questionable) = repositories(&loaded.config);
+    faults.extend(refused);
+    faults.extend(missing_files(&loaded.config));
+    loaded.warnings.extend(questionable);
+    if faults.is_empty() {
         return Ok(loaded);
-    };
-    let Err(error) = convert::tls_files(tls).load() else {
-        return Ok(loaded);
-    };
+    }
+    Err(ConfigFaults {
+        file: loaded.file,
+        faults,
+    })
+}
+
+fn fault(key: impl Into<String>, message: impl Into<String>) -> Fault {
+    Fault {
+        key: key.into(),
+        message: message.into(),
+        line: None,
+    }
+}
+
+/// Reads the files of `[tls]`.
+fn certificate(config: &Config) -> Option<Fault> {
+    let tls = config.tls.as_ref()?;
+    let error = convert::tls_files(tls).load().err()?;
     let key = match &error {
         TlsError::File { path, .. } if *path == tls.cert => "tls.cert",
         TlsError::File { path, .. } if *path == tls.key => "tls.key",
         TlsError::File { .. } => "tls.client_ca",
         TlsError::Pair { .. } | TlsError::OtherKey { .. } => "tls.key",
     };
-    Err(ConfigFaults {
-        file: loaded.file,
-        faults: vec![Fault {
-            key: key.to_owned(),
-            message: error_chain(&error),
-            line: None,
-        }],
-    })
+    Some(fault(key, error_chain(&error)))
 }
 
-/// Also looks at the forms of the repositories on this machine.
-fn with_repositories(mut loaded: Loaded) -> Result<Loaded, ConfigFaults> {
-    let mut faults = Vec::new();
-    for (name, project) in &loaded.config.projects {
-        let mirror = Layout::new(&loaded.config.root).git_mirror(name);
-        let Some(form) = refused_form(&project.git, &mirror) else {
+/// Looks for Postgres' user.
+fn data_owner_of(config: &Config) -> Option<Fault> {
+    let error = data_owner(&config.runtime.user).err()?;
+    Some(fault("runtime.user", error.message))
+}
+
+/// Looks whether the root is multidb's, or can become so.
+fn root_of(config: &Config) -> Option<Fault> {
+    let error = root::inspect(&Layout::new(&config.root)).err()?;
+    Some(fault("root", error_chain(&error)))
+}
+
+/// Reads the users' file.
+fn users_of(config: &Config) -> Vec<Fault> {
+    if config.auth.method == AuthMethod::Trust {
+        return Vec::new();
+    }
+    let Err(read) = LiveUsers::open(config.auth.clone()) else {
+        return Vec::new();
+    };
+    // They are those of another file, which the message has to name.
+    let faults = read.faults.iter();
+    let message = |one: &Fault| format!("{}: {one}", config.auth.users_file.display());
+    faults
+        .map(|one| fault("auth.users_file", message(one)))
+        .collect()
+}
+
+/// Looks at the forms of the repositories on this machine: those that cannot be read, and those that only partly can.
+fn repositories(config: &Config) -> (Vec<Fault>, Vec<Fault>) {
+    let layout = Layout::new(&config.root);
+    let (mut refused, mut questionable) = (Vec::new(), Vec::new());
+    for (name, project) in &config.projects {
+        let Some(form) = refused_form(&project.git, &layout.git_mirror(name)) else {
             continue;
         };
-        let fault = Fault {
-            key: format!("project.{name}.git"),
-            message: format!("{}: {} {}", project.git, form.detail(), form.hint()),
-            line: None,
-        };
+        let message = format!("{}: {} {}", project.git, form.detail(), form.hint());
+        let found = fault(format!("project.{name}.git"), message);
         match form {
-            RepositoryForm::Reftable => faults.push(fault),
+            RepositoryForm::Reftable => refused.push(found),
             // Those of its commits that are complete are read.
-            RepositoryForm::Partial => loaded.warnings.push(fault),
+            RepositoryForm::Partial => questionable.push(found),
         }
     }
-    if faults.is_empty() {
-        return Ok(loaded);
-    }
-    Err(ConfigFaults {
-        file: loaded.file,
-        faults,
-    })
-}
-
-/// Also looks for the files and programs of preparations.
-fn with_preparations(loaded: Loaded) -> Result<Loaded, ConfigFaults> {
-    let faults = missing_files(&loaded.config);
-    if faults.is_empty() {
-        return Ok(loaded);
-    }
-    Err(ConfigFaults {
-        file: loaded.file,
-        faults,
-    })
+    (refused, questionable)
 }
 
 fn check(
@@ -175,7 +199,7 @@ fn effective(loaded: &Loaded, invocation: &Invocation) -> Vec<Setting> {
     if let Some(socket) = &invocation.global.socket
         && let Some(setting) = settings.iter_mut().find(|s| s.key == "admin_socket")
     {
-        setting.value = format!("{:?}", socket.display().to_string());
+        setting.value = socket.display().to_string().into();
         setting.origin = Origin::Option;
     }
     settings
@@ -195,7 +219,7 @@ fn shown(settings: &[Setting]) -> String {
         };
         [
             setting.key.clone(),
-            setting.value.clone(),
+            setting.value.to_string(),
             origin.to_owned(),
         ]
     });

@@ -9,7 +9,7 @@ use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp, ZonedDateTime};
 
-use super::value::{Value, quoted, text};
+use super::value::{Value, string, text};
 
 /// A cron expression of five fields, or a nickname such as `@daily`.
 #[derive(Debug, Clone)]
@@ -64,8 +64,8 @@ impl Value for Cron {
         }
     }
 
-    fn show(&self) -> String {
-        quoted(&self.text)
+    fn show(&self) -> toml::Value {
+        string(&self.text)
     }
 }
 

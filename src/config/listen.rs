@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::SOCKET_PATH_BYTES_MAX;
 use super::section::{Report, Section};
-use super::value::{Value, quoted, text};
+use super::value::{Value, string, text};
 
 /// Linux uses the ports from here on for outgoing connections (`ip_local_port_range`).
 const EPHEMERAL_PORT_MIN: u16 = 32768;
@@ -57,8 +57,8 @@ impl Value for ListenAddress {
         Ok(Self::Tcp(address))
     }
 
-    fn show(&self) -> String {
-        quoted(self.to_string())
+    fn show(&self) -> toml::Value {
+        string(self.to_string())
     }
 }
 

@@ -1,7 +1,7 @@
 //! `[postgres]`: settings of every Postgres server.
 
 use super::section::{Entry, Origin, Report, Section, kind};
-use super::value::quoted;
+use super::value::string;
 
 /// Settings that multidb passes on each server's command line. A configuration may not set them.
 pub const OWNED_SETTINGS: [&str; 9] = [
@@ -23,7 +23,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> Vec<(String, St
     for Entry { key, name, value } in entries {
         match postgres_setting(&name, &value) {
             Ok(text) => {
-                report.setting(&key, quoted(&text), Origin::File);
+                report.setting(&key, string(&text), Origin::File);
                 settings.push((name, text));
             }
             Err(message) => report.fault(key, message),

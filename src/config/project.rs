@@ -14,7 +14,7 @@ use super::migrations::{CustomQuery, MigrationsQuery, Preset};
 use super::prepare::{self, Preparation};
 use super::refresh::{self, RefreshConfig};
 use super::section::{Origin, Report, Section, kind};
-use super::value::{Value, quoted, word};
+use super::value::{Value, string, word};
 
 /// One project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,9 +63,9 @@ impl Value for Publish {
         word(value, &Self::WORDS)
     }
 
-    fn show(&self) -> String {
+    fn show(&self) -> toml::Value {
         let word = Self::WORDS.iter().find(|(_, publish)| publish == self);
-        quoted(word.map_or("", |(name, _)| name))
+        string(word.map_or("", |(name, _)| name))
     }
 }
 
@@ -147,8 +147,8 @@ impl Value for FilePattern {
         Ok(Self { text, regex })
     }
 
-    fn show(&self) -> String {
-        quoted(&self.text)
+    fn show(&self) -> toml::Value {
+        string(&self.text)
     }
 }
 
@@ -190,8 +190,8 @@ impl Value for GitRemote {
         ))
     }
 
-    fn show(&self) -> String {
-        quoted(self.to_string())
+    fn show(&self) -> toml::Value {
+        string(self.to_string())
     }
 }
 
@@ -250,8 +250,8 @@ impl Value for ListingPath {
         Ok(Self(text))
     }
 
-    fn show(&self) -> String {
-        quoted(&self.0)
+    fn show(&self) -> toml::Value {
+        string(&self.0)
     }
 }
 
@@ -266,8 +266,8 @@ impl Value for NameGlob {
         Ok(Self(text))
     }
 
-    fn show(&self) -> String {
-        quoted(&self.0)
+    fn show(&self) -> toml::Value {
+        string(&self.0)
     }
 }
 
@@ -286,8 +286,8 @@ impl Value for ListingDirectory {
         }
     }
 
-    fn show(&self) -> String {
-        quoted(if self.0.is_empty() { "." } else { &self.0 })
+    fn show(&self) -> toml::Value {
+        string(if self.0.is_empty() { "." } else { &self.0 })
     }
 }
 
@@ -409,7 +409,7 @@ fn migrations(section: &mut Section, report: &mut Report) -> Option<MigrationsQu
         Some(value @ toml::Value::String(_)) => {
             match word(&value, &Preset::ALL.map(|preset| (preset.name(), preset))) {
                 Ok(preset) => {
-                    report.setting(&key, quoted(preset.name()), Origin::File);
+                    report.setting(&key, string(preset.name()), Origin::File);
                     Some(MigrationsQuery::Preset(preset))
                 }
                 Err(message) => {

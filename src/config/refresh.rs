@@ -11,7 +11,7 @@ use super::cron::Cron;
 use super::rename_database;
 use super::section::{Origin, Report, Section, kind};
 use super::source_url::SourceUrl;
-use super::value::{Value, quoted, text, word};
+use super::value::{Value, string, text, word};
 
 /// Shorter, one refresh would begin before the last one ended.
 const EVERY_MIN: Duration = Duration::from_secs(60);
@@ -137,8 +137,8 @@ impl Value for ZoneName {
         Ok(Self(name.to_owned(), zone))
     }
 
-    fn show(&self) -> String {
-        quoted(&self.0)
+    fn show(&self) -> toml::Value {
+        string(&self.0)
     }
 }
 
@@ -150,8 +150,8 @@ impl Value for RefreshMethod {
         )
     }
 
-    fn show(&self) -> String {
-        quoted(match self {
+    fn show(&self) -> toml::Value {
+        string(match self {
             Self::Physical => "physical",
             Self::Logical => "logical",
         })
@@ -256,7 +256,7 @@ fn command_of(section: &mut Section, report: &mut Report) -> Option<Vec<String>>
         }
         Ok(command) => {
             // Its arguments may be secrets.
-            report.setting(&key, quoted(format!("{} …", command[0])), Origin::File);
+            report.setting(&key, string(format!("{} …", command[0])), Origin::File);
             return Some(command);
         }
         Err(message) => report.fault(key, message),

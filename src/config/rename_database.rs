@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::section::{Entry, Origin, Report, Section};
-use super::value::{Value, quoted};
+use super::value::{Value, string};
 
 /// The databases that multidb itself, Postgres or its tools enter by name.
 const FIXED: [&str; 3] = ["postgres", "template0", "template1"];
@@ -37,7 +37,7 @@ pub(super) fn read(section: &mut Section, report: &mut Report) -> BTreeMap<Strin
         });
         match read {
             Ok(new) => {
-                report.setting(&key, quoted(&new), Origin::File);
+                report.setting(&key, string(&new), Origin::File);
                 names.insert(name, new);
             }
             Err(message) => report.fault(key, message),

@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 use multidb_store::RuntimeKind;
 
 use super::section::{Report, Section};
-use super::value::{Value, quoted, word};
+use super::value::{Value, string, word};
 
 /// The minimum that the Docker engine accepts for a container.
 const MEMORY_BYTES_MIN: u64 = 6 << 20;
@@ -75,8 +75,8 @@ impl Value for RuntimeKind {
         word(value, &KIND_WORDS)
     }
 
-    fn show(&self) -> String {
-        quoted(name_of(&KIND_WORDS, *self))
+    fn show(&self) -> toml::Value {
+        string(name_of(&KIND_WORDS, *self))
     }
 }
 
@@ -85,8 +85,8 @@ impl Value for CloneMethod {
         word(value, &Self::WORDS)
     }
 
-    fn show(&self) -> String {
-        quoted(name_of(&Self::WORDS, *self))
+    fn show(&self) -> toml::Value {
+        string(name_of(&Self::WORDS, *self))
     }
 }
 
@@ -102,8 +102,8 @@ impl Value for Network {
         }
     }
 
-    fn show(&self) -> String {
-        quoted(match self {
+    fn show(&self) -> toml::Value {
+        string(match self {
             Self::None => "none",
             Self::Private => "private",
             Self::Named(name) => name,
@@ -115,7 +115,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> RuntimeConfig {
     let kind = section.optional("kind", report);
     if kind.is_none() {
         let text = "docker if an engine answers, else process";
-        report.setting("runtime.kind", quoted(text), super::Origin::Default);
+        report.setting("runtime.kind", string(text), super::Origin::Default);
     }
     let image = section.get("image", "postgres:{major}".to_owned(), report);
     if let Err(message) = check_image(&image) {

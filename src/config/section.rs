@@ -6,6 +6,13 @@ use super::fault::Fault;
 use super::lines::Lines;
 use super::value::Value;
 
+/// The keys of the file that are in no section. Beside them it has only sections.
+pub(super) const TOP_KEYS: [&str; 3] = ["listen", "root", "admin_socket"];
+
+/// How alike a key is to the one that was meant, by Jaro and Winkler, from 0 to 1. clap uses 0.7 for commands and
+/// options; keys are longer and often begin alike.
+const SIMILAR_MIN: f64 = 0.85;
+
 /// The origin of an effective value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -19,12 +26,12 @@ pub enum Origin {
 }
 
 /// One setting, for `multidb config show`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Setting {
     /// The key with its sections.
     pub key: String,
-    /// The effective value, in TOML syntax.
-    pub value: String,
+    /// The effective value.
+    pub value: toml::Value,
     /// Its origin.
     pub origin: Origin,
 }
@@ -54,7 +61,7 @@ impl Report {
         }
     }
 
-    pub(super) fn setting(&mut self, key: &str, value: String, origin: Origin) {
+    pub(super) fn setting(&mut self, key: &str, value: toml::Value, origin: Origin) {
         self.settings.push(Setting {
             key: key.to_owned(),
             value,
@@ -225,9 +232,27 @@ impl Section {
     /// Reports the keys that were not read.
     pub(super) fn close(self, report: &mut Report) {
         for name in self.table.keys() {
-            let known = self.known.join(", ");
-            let message = format!("is not a known key; valid keys: {known}");
-            report.fault(self.key(name), message);
+            report.fault(self.key(name), self.unknown(name));
+        }
+    }
+}
+
+impl Section {
+    /// The message about a key that nothing reads.
+    fn unknown(&self, name: &str) -> String {
+        if !self.path.is_empty() && TOP_KEYS.contains(&name) {
+            let section = &self.path;
+            return format!(
+                "belongs to no section, but TOML counts it to [{section}], which begins above it: \
+                 move the line before the first section"
+            );
+        }
+        let similar = |known: &&&str| strsim::jaro_winkler(known, name) >= SIMILAR_MIN;
+        let likeness = |known: &&&str| (strsim::jaro_winkler(known, name) * 1e6) as u64;
+        let best = self.known.iter().filter(similar).max_by_key(likeness);
+        match best {
+            Some(best) => format!("is not a known key; did you mean {best}?"),
+            None => format!("is not a known key; valid keys: {}", self.known.join(", ")),
         }
     }
 }

@@ -7,7 +7,7 @@ use multidb_actors::auth::Users;
 use super::listen::{ListenAddress, socket_path};
 use super::section::{Origin, Report, Section};
 use super::user::read_users;
-use super::value::{Value, quoted};
+use super::value::{Value, string};
 use super::{ROOT_ADMIN_SOCKET, SOCKET_PATH_BYTES_MAX};
 
 /// The length that `run/<uid>/.s.PGSQL.5432` adds to the root's path, in bytes.
@@ -67,7 +67,7 @@ impl Value for SocketPath {
         socket_path(&String::read(value)?).map(Self)
     }
 
-    fn show(&self) -> String {
+    fn show(&self) -> toml::Value {
         self.0.show()
     }
 }
@@ -120,11 +120,11 @@ pub(super) fn auth(
             AuthMethod::Trust
         }
         None if local => {
-            report.setting("auth.method", quoted("trust"), Origin::Default);
+            report.setting("auth.method", string("trust"), Origin::Default);
             AuthMethod::Trust
         }
         None => {
-            report.setting("auth.method", quoted("scram-sha-256"), Origin::Default);
+            report.setting("auth.method", string("scram-sha-256"), Origin::Default);
             AuthMethod::ScramSha256
         }
     };

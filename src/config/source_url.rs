@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::value::{Value, quoted, text};
+use super::value::{Value, quoted, string, text};
 
 /// An example for messages.
 const EXAMPLE: &str = "postgres://backup@replica.internal/mathspace";
@@ -131,8 +131,8 @@ impl Value for SourceUrl {
         Self::parse(text(value, &quoted(EXAMPLE))?)
     }
 
-    fn show(&self) -> String {
-        quoted(self.to_libpq())
+    fn show(&self) -> toml::Value {
+        string(self.to_libpq())
     }
 }
 

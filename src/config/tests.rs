@@ -328,3 +328,38 @@ fn preparations_keep_their_order_and_their_faults_have_a_line() {
          [[project.p.prepare]]"
     );
 }
+
+#[test]
+fn a_key_that_is_misspelt_or_in_the_wrong_section_gets_advice() {
+    let text = "[limits]\nretension = '3d'\nlisten = ['127.0.0.1:1']\n[project.p]\ngit = '/git'\n\
+                migrations = 'django'\ndatabase = 'd'\nroot = '/r'\n[limts]\n";
+    assert_eq!(
+        faults(text),
+        "limits.listen (line 3): belongs to no section, but TOML counts it to [limits], which begins above it: \
+         move the line before the first section\n\
+         limits.retension (line 2): is not a known key; did you mean retention?\n\
+         project.p.root (line 8): belongs to no section, but TOML counts it to [project.p], which begins above it: \
+         move the line before the first section\n\
+         limts (line 9): is not a known key; did you mean limits?"
+    );
+    for key in section::TOP_KEYS {
+        assert!(
+            !faults(&format!("{key} = 1")).contains("not a known key"),
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn shown_values_have_their_types() {
+    let loaded = parse("root = '/r'\n[limits]\nmax_running = 3\n[runtime]\ncpus = 1.5\n").unwrap();
+    let value = |key: &str| {
+        let setting = loaded.settings.iter().find(|setting| setting.key == key);
+        serde_json::to_value(&setting.unwrap().value).unwrap()
+    };
+    assert_eq!(value("limits.max_running"), 3);
+    assert_eq!(value("runtime.cpus"), 1.5);
+    assert_eq!(value("dedup.enabled"), true);
+    assert_eq!(value("root"), "/r");
+    assert_eq!(value("listen"), serde_json::json!(["127.0.0.1:6432"]));
+}

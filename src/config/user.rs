@@ -9,7 +9,7 @@ use multidb_store::ProjectName;
 use super::fault::{ConfigFaults, Fault};
 use super::section::{Report, Section};
 use super::source;
-use super::value::{Value, quoted};
+use super::value::{Value, string};
 
 impl Value for Verifier {
     fn read(value: &toml::Value) -> Result<Self, String> {
@@ -17,8 +17,8 @@ impl Value for Verifier {
         text.parse().map_err(|error| format!("{error}"))
     }
 
-    fn show(&self) -> String {
-        quoted("SCRAM-SHA-256$***")
+    fn show(&self) -> toml::Value {
+        string("SCRAM-SHA-256$***")
     }
 }
 
@@ -28,8 +28,8 @@ impl Value for ProjectName {
         text.parse().map_err(|error| format!("{error}"))
     }
 
-    fn show(&self) -> String {
-        quoted(self.as_str())
+    fn show(&self) -> toml::Value {
+        string(self.as_str())
     }
 }
 

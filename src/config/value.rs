@@ -18,8 +18,8 @@ pub(super) trait Value: Sized {
     /// Reads it; the error names the valid values.
     fn read(value: &toml::Value) -> Result<Self, String>;
 
-    /// The value in TOML syntax, without secrets.
-    fn show(&self) -> String;
+    /// The value as the file has it, without secrets.
+    fn show(&self) -> toml::Value;
 }
 
 /// The text of a value that must be a string.
@@ -28,9 +28,14 @@ pub(super) fn text<'a>(value: &'a toml::Value, like: &str) -> Result<&'a str, St
     value.as_str().ok_or_else(other)
 }
 
+/// A string as a value.
+pub(super) fn string(text: impl Into<String>) -> toml::Value {
+    toml::Value::String(text.into())
+}
+
 /// A string in TOML syntax.
 pub(super) fn quoted(text: impl Into<String>) -> String {
-    toml::Value::String(text.into()).to_string()
+    string(text).to_string()
 }
 
 impl Value for String {
@@ -47,8 +52,8 @@ impl Value for String {
         Ok(text.to_owned())
     }
 
-    fn show(&self) -> String {
-        quoted(self)
+    fn show(&self) -> toml::Value {
+        string(self)
     }
 }
 
@@ -61,8 +66,8 @@ impl Value for PathBuf {
         Ok(path)
     }
 
-    fn show(&self) -> String {
-        quoted(self.to_string_lossy())
+    fn show(&self) -> toml::Value {
+        string(self.to_string_lossy())
     }
 }
 
@@ -78,8 +83,8 @@ impl Value for Duration {
         Ok(duration)
     }
 
-    fn show(&self) -> String {
-        quoted(duration_text(*self))
+    fn show(&self) -> toml::Value {
+        string(duration_text(*self))
     }
 }
 
@@ -90,8 +95,8 @@ impl Value for ByteSize {
             .map_err(|_| format!("\"{text}\" is not a size such as \"512MiB\" or \"5GiB\""))
     }
 
-    fn show(&self) -> String {
-        quoted(size_text(*self))
+    fn show(&self) -> toml::Value {
+        string(size_text(*self))
     }
 }
 
@@ -113,8 +118,8 @@ impl Value for Percent {
         number.map(|number| Self(Some(number))).ok_or_else(wrong)
     }
 
-    fn show(&self) -> String {
-        quoted(
+    fn show(&self) -> toml::Value {
+        string(
             self.0
                 .map_or("none".to_owned(), |number| format!("{number}%")),
         )
@@ -167,8 +172,8 @@ impl Value for f64 {
             .ok_or_else(|| format!("is {}, but must be a number such as 2.0", kind(value)))
     }
 
-    fn show(&self) -> String {
-        toml::Value::Float(*self).to_string()
+    fn show(&self) -> toml::Value {
+        toml::Value::Float(*self)
     }
 }
 
@@ -178,8 +183,8 @@ impl Value for bool {
         read.ok_or_else(|| format!("is {}, but must be true or false", kind(value)))
     }
 
-    fn show(&self) -> String {
-        self.to_string()
+    fn show(&self) -> toml::Value {
+        toml::Value::Boolean(*self)
     }
 }
 
@@ -194,8 +199,8 @@ impl Value for usize {
             .ok_or_else(|| format!("{number} is not between 0 and {COUNT_MAX}"))
     }
 
-    fn show(&self) -> String {
-        self.to_string()
+    fn show(&self) -> toml::Value {
+        toml::Value::Integer(i64::try_from(*self).unwrap_or(i64::MAX))
     }
 }
 
@@ -218,9 +223,8 @@ impl<T: Value> Value for Vec<T> {
         }
     }
 
-    fn show(&self) -> String {
-        let items: Vec<_> = self.iter().map(Value::show).collect();
-        format!("[{}]", items.join(", "))
+    fn show(&self) -> toml::Value {
+        toml::Value::Array(self.iter().map(Value::show).collect())
     }
 }
 

@@ -11,13 +11,34 @@ use nix::unistd::{Uid, User};
 
 use super::with_hint;
 use crate::config::RuntimeKind;
-use crate::fsutil::{access, directory};
+use crate::fsutil::{access, beneath, directory};
 
 /// Other users pass through the root to their own directories, but cannot list it.
 const MODE: u32 = 0o711;
 
 /// A process that was just killed can have left the lock with a child for some milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The root that this process has made, until it is ready: what a start that fails must not leave behind.
+#[derive(Debug, Default)]
+pub(super) struct NewRoot(Option<PathBuf>);
+
+impl NewRoot {
+    /// From here it may have data.
+    pub(super) fn keep(&mut self) {
+        self.0 = None;
+    }
+
+    /// Deletes it, if it has not been kept. Its lock is held, so it is no other daemon's.
+    pub(super) fn remove(self) {
+        let Some(path) = self.0 else {
+            return;
+        };
+        if let Err(error) = beneath::remove(&path) {
+            tracing::warn!(root = %path.display(), error = error_chain(&error), "the root of this start, which failed, was not removed");
+        }
+    }
+}
 
 /// Creates the root if it is missing, takes its lock for as long as this process lives, and returns its identity.
 /// An existing root keeps its mode. Nothing is changed in a directory that is not multidb's.
@@ -30,6 +51,7 @@ pub(super) fn open(
     layout: &Layout,
     kind: RuntimeKind,
     owner: (u32, u32),
+    new: &mut NewRoot,
 ) -> anyhow::Result<RootId> {
     root::inspect(layout).map_err(|error| advised(&error))?;
     let directory = layout.root();
@@ -38,10 +60,15 @@ pub(super) fn open(
         // modes later, and are checked after that.
         check_directories(&[directory.to_owned()], owner).map_err(|error| with_hint(&error))?;
     }
+    let was_missing = !directory.exists();
     directory::create_missing(directory, MODE)
         .with_context(|| format!("cannot create {}", directory.display()))?;
     let lock = RootLock::acquire(layout, LOCK_TIMEOUT).map_err(|error| advised(&error))?;
     lock.hold_for_life();
+    // Another daemon may have made it at the same time: its marker is there by the time that the lock is free.
+    if was_missing && !layout.marker().exists() {
+        new.0 = Some(directory.to_owned());
+    }
     root::identify(layout).map_err(|error| advised(&error))
 }
 

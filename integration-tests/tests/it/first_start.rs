@@ -66,3 +66,30 @@ fn directory_that_postgres_cannot_enter_is_named_by_serve_and_doctor() {
     daemon.start();
     import_and_connect(&daemon);
 }
+
+#[test]
+fn start_that_fails_leaves_no_root() {
+    let daemon = daemon().without_snapshots().prepare();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = taken.local_addr().expect("it has an address");
+    let (dir, file) = (daemon.dir(), daemon.dir().join("faulty.toml"));
+    let below_a_file = file.join("admin.sock").display().to_string();
+    let socket = daemon.admin_socket().display().to_string();
+    let taken_port = format!("listen = [\"{taken}\"]\n");
+    let unix = format!("listen = [\"{}/.s.PGSQL.6432\"]\n", dir.display());
+    let tls = "[tls]\ncert = \"/nowhere/cert.pem\"\nkey = \"/nowhere/key.pem\"\n";
+    for (fault, socket, said) in [
+        (taken_port.as_str(), &socket, "cannot listen on 127.0.0.1"),
+        (&unix, &below_a_file, &below_a_file),
+        (tls, &socket, "/nowhere/cert.pem"),
+        ("[clone]\nmethod = \"btrfs-snapshot\"\n", &socket, "Btrfs"),
+    ] {
+        let root = dir.join("other-root");
+        fs::write(&file, format!("root = \"{}\"\n{fault}", root.display())).expect("writable");
+        let file = file.display().to_string();
+        let serve = daemon.cli(&["serve", "--config", &file, "--socket", socket]);
+        assert_eq!(serve.code, Some(1), "{serve:?}");
+        assert!(serve.stderr.contains(said), "{said}: {}", serve.stderr);
+        assert!(!root.exists(), "{said}");
+    }
+}
