@@ -9,12 +9,16 @@
 //! concerns, goes on past those that concern neither data nor structure, and nothing in a dump can run a program
 //! on the client's side.
 
+mod copy;
 mod database;
 mod errors;
 mod fifos;
 mod owners;
 mod pg_restore;
+mod primary_keys;
+mod row_order;
 mod runner;
+mod sorter;
 mod table_data;
 
 use std::path::Path;

@@ -24,7 +24,7 @@ pub(super) use self::adapter::{
 pub(super) use self::command::Command;
 pub(super) use self::entry::Entry;
 pub(super) use self::splitter::{Piece, Splitter};
-pub(super) use self::statement_text::StatementText;
+pub(super) use self::statement_text::{StatementText, nameless_file};
 
 /// The most of a statement that is kept in memory and looked at. Those of pg_dump that need to be are shorter.
 const HEAD_BYTES_MAX: usize = 1 << 20;

@@ -9,9 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
 use super::fifos::{Fifos, open_reader, open_writer};
+use super::primary_keys::{KeyReader, PrimaryKeys};
 use super::runner::ScriptRunner;
 use super::{CHUNK_BYTES, RestoreTarget};
-use crate::import::dump::{Dump, DumpFormat, TarCheck};
+use crate::import::dump::{Chunks, Dump, DumpFormat, TarCheck};
 use crate::import::error::{ImportError, refused};
 use crate::import::program::failure;
 use crate::runtime::{PROGRAM_TIMEOUT, PostgresHost, ProgramNetwork, ProgramRun};
@@ -24,12 +25,46 @@ pub(super) async fn feed(
     fifos: &Fifos,
     runner: &mut ScriptRunner<'_>,
 ) -> Result<(), ImportError> {
-    let restored = open_reader(&fifos.restored)?;
-    let run = run(dump, target, fifos);
+    let mut archive = Archive::open(dump);
+    runner.keys = primary_keys(&mut archive, target, fifos).await?;
+    let mut script = Script::open(&fifos.restored)?;
+    let run = run(archive.dump, target, fifos, &["--create", "--verbose"]);
     let program = run_to_end(target.server.host.as_ref(), &run);
-    let archive = feed_archive(dump, &fifos.archive);
-    let copied = copy_script(restored, &fifos.restored, runner);
-    tokio::try_join!(until_program_ends(program, archive), copied).map(|_| ())
+    let copied = async {
+        while let Some(chunk) = script.next().await? {
+            runner.push(chunk).await?;
+        }
+        Ok(())
+    };
+    let fed = archive.feed(&fifos.archive);
+    tokio::try_join!(until_program_ends(program, fed), copied).map(|_| ())
+}
+
+/// Reads the primary keys, which a script has after the rows. pg_restore needs the archive's table of contents for
+/// them, which is its beginning.
+async fn primary_keys(
+    archive: &mut Archive<'_>,
+    target: &RestoreTarget<'_>,
+    fifos: &Fifos,
+) -> Result<PrimaryKeys, ImportError> {
+    let mut script = Script::open(&fifos.restored)?;
+    let run = run(archive.dump, target, fifos, &["--section=post-data"]);
+    let program = run_to_end(target.server.host.as_ref(), &run);
+    let path = archive.dump.path.clone();
+    let mut reader = KeyReader::new(target.staging);
+    let read = async {
+        while let Some(chunk) = script.next().await? {
+            let read = reader.push(chunk);
+            read.map_err(|source| ImportError::Script {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    };
+    let fed = archive.feed_beginning(&fifos.archive);
+    tokio::try_join!(until_program_has_read(program, fed), read)?;
+    Ok(reader.keys)
 }
 
 async fn run_to_end(host: &dyn PostgresHost, run: &ProgramRun) -> Result<(), ImportError> {
@@ -59,52 +94,133 @@ async fn until_program_ends(
     }
 }
 
-/// Writes an archive in one file to pg_restore.
-async fn feed_archive(dump: &mut Dump, fifo: &Path) -> Result<(), ImportError> {
-    let Some(mut chunks) = dump.read() else {
-        return Ok(());
-    };
-    let mut writer = Some(open_writer(fifo).await?);
-    let mut tar = (dump.format == DumpFormat::Tar).then(TarCheck::new);
-    while let Some(chunk) = chunks.recv().await {
-        let chunk = chunk.map_err(|error| dump.read_error(error))?;
-        if let Some(tar) = &mut tar {
+/// Waits for a program that needs only the beginning of its input.
+async fn until_program_has_read(
+    program: impl Future<Output = Result<(), ImportError>>,
+    input: impl Future<Output = Result<(), ImportError>>,
+) -> Result<(), ImportError> {
+    tokio::pin!(program);
+    tokio::select! {
+        ended = &mut program => ended,
+        fed = input => {
+            fed?;
+            program.await
+        }
+    }
+}
+
+/// An archive, whose beginning is read twice.
+struct Archive<'a> {
+    dump: &'a mut Dump,
+    /// Those of one in a file.
+    chunks: Option<Chunks>,
+    /// The chunks that pg_restore was given for the primary keys.
+    beginning: Vec<Vec<u8>>,
+    tar: Option<TarCheck>,
+}
+
+impl<'a> Archive<'a> {
+    fn open(dump: &'a mut Dump) -> Self {
+        Self {
+            chunks: dump.read(),
+            tar: (dump.format == DumpFormat::Tar).then(TarCheck::new),
+            dump,
+            beginning: Vec::new(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, ImportError> {
+        let Some(chunks) = &mut self.chunks else {
+            return Ok(None);
+        };
+        let Some(chunk) = chunks.recv().await else {
+            if self.tar.as_ref().is_some_and(|tar| !tar.is_complete()) {
+                // pg_restore would hang at the end of its input; this error ends it.
+                let problem = "the tar archive is truncated";
+                return Err(refused(&self.dump.path, problem, "Make the dump again."));
+            }
+            return Ok(None);
+        };
+        let chunk = chunk.map_err(|error| self.dump.read_error(error))?;
+        if let Some(tar) = &mut self.tar {
             tar.push(&chunk);
         }
-        if let Some(open) = &mut writer
-            && open.write_all(&chunk).await.is_err()
-        {
-            // pg_restore has read all that it needs, or reports itself what is wrong.
-            writer = None;
+        Ok(Some(chunk))
+    }
+
+    /// Writes the beginning to pg_restore, until that has read what it needs. It takes as much memory as
+    /// pg_restore's own table of contents.
+    async fn feed_beginning(&mut self, fifo: &Path) -> Result<(), ImportError> {
+        if self.chunks.is_none() {
+            return Ok(());
+        }
+        let mut writer = open_writer(fifo).await?;
+        while let Some(chunk) = self.next().await? {
+            self.beginning.push(chunk);
+            let chunk = self.beginning.last().map_or(&[][..], Vec::as_slice);
+            if writer.write_all(chunk).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of it to pg_restore.
+    async fn feed(&mut self, fifo: &Path) -> Result<(), ImportError> {
+        if self.chunks.is_none() {
+            return Ok(());
+        }
+        let mut writer = Some(open_writer(fifo).await?);
+        let mut beginning = std::mem::take(&mut self.beginning).into_iter();
+        loop {
+            let chunk = match beginning.next() {
+                Some(chunk) => chunk,
+                None => match self.next().await? {
+                    Some(chunk) => chunk,
+                    None => return Ok(()),
+                },
+            };
+            if let Some(open) = &mut writer
+                && open.write_all(&chunk).await.is_err()
+            {
+                // pg_restore has read all that it needs, or reports itself what is wrong.
+                writer = None;
+            }
         }
     }
-    if tar.is_some_and(|tar| !tar.is_complete()) {
-        // pg_restore would hang at the end of its input; this error ends it.
-        let problem = "the tar archive is truncated";
-        return Err(refused(&dump.path, problem, "Make the dump again."));
-    }
-    Ok(())
 }
 
-/// Passes the script of pg_restore on.
-async fn copy_script(
-    mut restored: pipe::Receiver,
-    path: &Path,
-    runner: &mut ScriptRunner<'_>,
-) -> Result<(), ImportError> {
-    let failed = |source| ImportError::io("read", path, source);
-    let mut chunk = vec![0; CHUNK_BYTES];
-    // A read without a writer returns the end of the file, so the first byte is waited for.
-    restored.readable().await.map_err(failed)?;
-    loop {
-        match restored.read(&mut chunk).await.map_err(failed)? {
-            0 => return Ok(()),
-            length => runner.push(&chunk[..length]).await?,
+/// The script that pg_restore writes.
+struct Script<'a> {
+    path: &'a Path,
+    receiver: pipe::Receiver,
+    chunk: Vec<u8>,
+}
+
+impl<'a> Script<'a> {
+    /// Opens the FIFO before pg_restore does.
+    fn open(path: &'a Path) -> Result<Self, ImportError> {
+        Ok(Self {
+            path,
+            receiver: open_reader(path)?,
+            chunk: Vec::new(),
+        })
+    }
+
+    /// The next piece, `None` at its end.
+    async fn next(&mut self) -> Result<Option<&[u8]>, ImportError> {
+        let failed = |source| ImportError::io("read", self.path, source);
+        if self.chunk.is_empty() {
+            // A read without a writer returns the end of the file, so the first byte is waited for.
+            self.receiver.readable().await.map_err(failed)?;
+            self.chunk.resize(CHUNK_BYTES, 0);
         }
+        let read = self.receiver.read(&mut self.chunk).await.map_err(failed)?;
+        Ok((read > 0).then(|| &self.chunk[..read]))
     }
 }
 
-fn run(dump: &Dump, target: &RestoreTarget<'_>, fifos: &Fifos) -> ProgramRun {
+fn run(dump: &Dump, target: &RestoreTarget<'_>, fifos: &Fifos, what: &[&str]) -> ProgramRun {
     let (format, input) = match dump.format {
         DumpFormat::Directory => ("directory", &dump.directory),
         DumpFormat::Tar => ("tar", &fifos.archive),
@@ -114,18 +230,18 @@ fn run(dump: &Dump, target: &RestoreTarget<'_>, fifos: &Fifos) -> ProgramRun {
     if dump.format == DumpFormat::Directory {
         binds.push(input.clone());
     }
+    let mut args: Vec<String> = what.iter().map(|arg| (*arg).to_owned()).collect();
+    args.extend([
+        // Without it, pg_restore opens the archive twice, which a FIFO does not allow.
+        format!("--format={format}"),
+        "--no-tablespaces".to_owned(),
+        format!("--file={}", fifos.restored.display()),
+        input.display().to_string(),
+    ]);
     ProgramRun {
         postgres_major: target.tools_major,
         program: "pg_restore",
-        args: vec![
-            // Without it, pg_restore opens the archive twice, which a FIFO does not allow.
-            format!("--format={format}"),
-            "--no-tablespaces".to_owned(),
-            "--create".to_owned(),
-            "--verbose".to_owned(),
-            format!("--file={}", fifos.restored.display()),
-            input.display().to_string(),
-        ],
+        args,
         env: Vec::new(),
         binds,
         network: ProgramNetwork::None,

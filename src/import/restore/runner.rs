@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use multidb_store::PassedErrors;
 
+use super::copy::Rows;
 use super::database::leaves_something;
 use super::errors::{self, Errors, Location};
+use super::primary_keys::PrimaryKeys;
 use super::{RestoreTarget, owners};
 use crate::import::error::{ImportError, lacks_collation};
 use crate::import::script::{
@@ -19,15 +21,6 @@ use crate::sql::{Ended, ServerMessage, Session, SqlError};
 
 /// The most warnings of a script.
 const WARNINGS_MAX: usize = 100;
-
-/// A COPY that is being fed.
-struct Rows {
-    copy: StatementText,
-    /// It has a transaction of its own, which ends with it.
-    own_transaction: bool,
-    /// It has a savepoint in the script's transaction.
-    savepoint: bool,
-}
 
 /// Where a script comes from.
 pub(super) struct ScriptSource {
@@ -57,9 +50,11 @@ pub(super) struct ScriptRunner<'a> {
     pub(super) collations_found: HashSet<String>,
     splitter: Splitter,
     pub(super) adapter: Adapter,
-    entry: Entry,
+    pub(super) entry: Entry,
     pub(super) errors: Errors,
-    rows: Option<Rows>,
+    pub(super) rows: Option<Rows>,
+    /// The keys by which the rows of an archive are sorted.
+    pub(super) keys: PrimaryKeys,
     warned: HashSet<String>,
     /// The script is the user's own file.
     is_own_script: bool,
@@ -97,6 +92,7 @@ impl<'a> ScriptRunner<'a> {
             entry: Entry::default(),
             errors: Errors::new(target.errors),
             rows: None,
+            keys: PrimaryKeys::default(),
             warned: HashSet::new(),
             is_own_script: source.is_own_script,
         })
@@ -177,8 +173,8 @@ impl<'a> ScriptRunner<'a> {
                 }
             }
             Piece::Statement(statement) => self.statement(statement).await,
-            Piece::Rows(rows) => self.send_rows(rows).await,
-            Piece::HeldRows(rows) => self.send_rows(&rows).await,
+            Piece::Rows(rows) => self.take_rows(rows).await,
+            Piece::HeldRows(rows) => self.take_rows(&rows).await,
             Piece::EndOfRows => self.end_rows().await,
         }
     }
@@ -257,7 +253,7 @@ impl<'a> ScriptRunner<'a> {
     }
 
     /// Something is put into the session's database.
-    fn is_being_filled(&mut self) {
+    pub(super) fn is_being_filled(&mut self) {
         if self.database == self.target.project.database {
             self.is_filled = true;
         } else if !self.other_databases.contains(&self.database) {
@@ -321,102 +317,6 @@ impl<'a> ScriptRunner<'a> {
         }
     }
 
-    /// Runs a COPY that rows follow.
-    async fn copy(&mut self, mut copy: StatementText) -> Result<(), ImportError> {
-        self.is_being_filled();
-        let in_transaction = self.session.in_transaction();
-        let data = match self.entry.is_table_data && copy.is_whole() && !in_transaction {
-            true => self.table_data(&copy.head).await?,
-            false => None,
-        };
-        let own_transaction = data.is_some();
-        let savepoint = in_transaction && self.errors.may_pass(Kind::Data);
-        let ended = match data {
-            Some(data) => {
-                self.run(b"BEGIN").await?;
-                if let Some(truncate) = data.truncate {
-                    self.run(truncate.as_bytes()).await?;
-                }
-                self.run(&data.copy).await?
-            }
-            None => {
-                if savepoint {
-                    self.run(b"SAVEPOINT multidb_statement").await?;
-                }
-                self.run_whole(&mut copy).await?
-            }
-        };
-        self.rows = Some(Rows {
-            copy,
-            own_transaction,
-            savepoint,
-        });
-        match ended {
-            Ended::WantsRows => Ok(()),
-            Ended::Failed(message) => self.rows_ended(Some(message)).await,
-            Ended::Done => {
-                let message = ServerMessage::of_multidb("it takes no rows, and rows follow it");
-                self.rows_ended(Some(message)).await
-            }
-        }
-    }
-
-    async fn send_rows(&mut self, rows: &[u8]) -> Result<(), ImportError> {
-        if self.rows.is_none() || self.session.rows_failed() {
-            return Ok(());
-        }
-        let sent = self.session.send_rows(rows).await;
-        sent.map_err(|error| self.session_error(&error))?;
-        if self.session.rows_failed() && !self.errors.may_pass(Kind::Data) {
-            // The rest of a large table is of no use.
-            return self.end_rows().await;
-        }
-        Ok(())
-    }
-
-    async fn end_rows(&mut self) -> Result<(), ImportError> {
-        if self.rows.is_none() {
-            return Ok(());
-        }
-        let ended = self.session.end_rows().await;
-        match ended.map_err(|error| self.session_error(&error))? {
-            Ended::Failed(message) => self.rows_ended(Some(message)).await,
-            Ended::Done | Ended::WantsRows => self.rows_ended(None).await,
-        }
-    }
-
-    /// Ends the transaction of the rows. Those that still come after a failure are dropped.
-    async fn rows_ended(&mut self, mut failure: Option<ServerMessage>) -> Result<(), ImportError> {
-        let Some(Rows {
-            copy,
-            own_transaction,
-            savepoint,
-        }) = self.rows.take()
-        else {
-            return Ok(());
-        };
-        if failure.is_none()
-            && own_transaction
-            && let Ended::Failed(message) = self.run(b"COMMIT").await?
-        {
-            failure = Some(message);
-        }
-        if let Some(message) = failure {
-            let entry = self.entry.clone();
-            let place = self.place(Kind::Data, copy.line, &copy.head, &entry);
-            self.errors.pass(&place, &message)?;
-            if own_transaction {
-                self.run(b"ROLLBACK").await?;
-            } else if savepoint {
-                self.run(b"ROLLBACK TO SAVEPOINT multidb_statement").await?;
-            }
-        }
-        if savepoint {
-            self.run(b"RELEASE SAVEPOINT multidb_statement").await?;
-        }
-        Ok(())
-    }
-
     /// Ends a COPY that no rows follow.
     async fn refuse_rows(&mut self) -> Result<ServerMessage, ImportError> {
         let ended = self.session.end_rows().await;
@@ -432,7 +332,10 @@ impl<'a> ScriptRunner<'a> {
     }
 
     /// Runs a statement as it is in the script.
-    async fn run_whole(&mut self, statement: &mut StatementText) -> Result<Ended, ImportError> {
+    pub(super) async fn run_whole(
+        &mut self,
+        statement: &mut StatementText,
+    ) -> Result<Ended, ImportError> {
         let (head, rest) = statement
             .parts()
             .map_err(|error| self.script_error(error))?;
@@ -450,7 +353,13 @@ impl<'a> ScriptRunner<'a> {
         }
     }
 
-    fn place<'p>(&self, kind: Kind, line: u64, text: &'p [u8], entry: &'p Entry) -> Location<'p> {
+    pub(super) fn place<'p>(
+        &self,
+        kind: Kind,
+        line: u64,
+        text: &'p [u8],
+        entry: &'p Entry,
+    ) -> Location<'p> {
         Location {
             kind,
             line,
@@ -473,7 +382,7 @@ impl<'a> ScriptRunner<'a> {
         server_error(message, error)
     }
 
-    fn script_error(&self, source: ScriptError) -> ImportError {
+    pub(super) fn script_error(&self, source: ScriptError) -> ImportError {
         ImportError::Script {
             path: self.dump.clone(),
             source,
@@ -482,7 +391,7 @@ impl<'a> ScriptRunner<'a> {
 }
 
 /// Whether the statement sets how backslashes in literals are read: off, or as in the standard.
-fn sets_backslash_literals(text: &[u8]) -> Option<bool> {
+pub(super) fn sets_backslash_literals(text: &[u8]) -> Option<bool> {
     const NAME: &[u8] = b"standard_conforming_strings";
     if text.len() > 100 || !text.get(..3)?.eq_ignore_ascii_case(b"set") {
         return None;

@@ -1,5 +1,6 @@
 //! The rows of a table, in a transaction of their own and frozen where that is possible.
 
+use super::primary_keys::name_end;
 use super::runner::ScriptRunner;
 use crate::import::error::ImportError;
 use crate::import::script::literal;
@@ -30,6 +31,8 @@ pub(super) struct TableData {
     pub(super) truncate: Option<String>,
     /// The COPY.
     pub(super) copy: Vec<u8>,
+    /// The places of the primary key's columns in its rows, if they are to be sorted.
+    pub(super) key: Option<Vec<usize>>,
 }
 
 impl ScriptRunner<'_> {
@@ -44,7 +47,8 @@ impl ScriptRunner<'_> {
         let Some(rest) = head.strip_prefix(b"COPY ") else {
             return Ok(None);
         };
-        let table = literal(table_name(rest));
+        let (name, columns) = rest.split_at(name_end(rest, b" "));
+        let table = literal(name);
         // In another encoding, a name may not be UTF-8: that table is not frozen.
         let rows = match str::from_utf8(&table) {
             Ok(table) => {
@@ -66,16 +70,7 @@ impl ScriptRunner<'_> {
         Ok(Some(TableData {
             truncate,
             copy: [head, options].concat(),
+            key: self.keys.places(name, columns.trim_ascii_start()),
         }))
     }
-}
-
-/// The table in the text between COPY and FROM.
-fn table_name(head: &[u8]) -> &[u8] {
-    let mut quoted = false;
-    let end = head.iter().position(|byte| {
-        quoted ^= *byte == b'"';
-        !quoted && *byte == b' '
-    });
-    &head[..end.unwrap_or(head.len())]
 }

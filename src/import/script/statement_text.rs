@@ -97,7 +97,7 @@ impl PartialEq for StatementText {
 impl Eq for StatementText {}
 
 /// A file that has no name and goes with its descriptor.
-fn nameless_file(directory: &Path) -> io::Result<File> {
+pub(in crate::import) fn nameless_file(directory: &Path) -> io::Result<File> {
     use rustix::fs::{CWD, Mode, OFlags};
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = rustix::fs::openat(CWD, directory, flags, Mode::RUSR | Mode::WUSR)?;

@@ -1,6 +1,6 @@
 //! De-duplication of two snapshots a day apart.
 
-use multidb_integration_tests::PlainPostgres;
+use multidb_integration_tests::{PlainPostgres, run};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -23,23 +23,44 @@ const DAY: &str = "
 /// The clones of each snapshot, whose best time is told.
 const CLONES: usize = 5;
 
-/// Measures copies of files, then dumps.
+/// Measures copies of files, then archives, whose rows are sorted by their primary keys, then scripts, whose rows stay as
+/// they are.
 pub(super) fn measure(environment: &Environment, server: &PlainPostgres, report: &mut Report) {
     let url = url(server);
+    let script = environment.dir().join("dump.sql");
+    let file = script.display().to_string();
     let ways = [
-        ("physical copies", vec!["--from-url", url.as_str()]),
-        ("dumps", vec!["--from-url", url.as_str(), "--logical"]),
+        ("physical copies", vec!["--from-url", url.as_str()], false),
+        (
+            "dumps",
+            vec!["--from-url", url.as_str(), "--logical"],
+            false,
+        ),
+        (
+            "dumps that are not sorted",
+            vec!["--dump", file.as_str()],
+            true,
+        ),
     ];
-    for (name, how) in ways {
+    for (name, how, is_script) in ways {
         say(&format!("{name} a day apart"));
-        import(environment, "older", &how);
+        let import_one = |id: &str| {
+            if is_script {
+                let mut dump = server.client("pg_dump");
+                run(dump.arg("--file").arg(&script).arg(DATABASE)).ok();
+            }
+            import(environment, id, &how);
+        };
+        import_one("older");
         server.psql(DATABASE, DAY).ok();
-        import(environment, "newer", &how);
+        import_one("newer");
         tell(environment, name, report);
         for id in ["older", "newer"] {
             remove(environment, id);
         }
     }
+    // There is none if a run ended before.
+    let _removed = std::fs::remove_file(&script);
 }
 
 fn tell(environment: &Environment, name: &str, report: &mut Report) {
