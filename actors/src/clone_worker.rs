@@ -264,41 +264,56 @@ impl Handler<TakeFromQuarantine> for CloneWorker {
     }
 }
 
-/// Gives an instance the name in this record, in the place of the old one. The manifest comes first: once it is durable, a start finds
-/// the instance under the new name alone, whatever the records say.
+/// Gives an instance the name in this record. The manifest comes first: once it is durable, a start finds the instance under the
+/// new name alone, whatever the records say.
 #[derive(Message)]
 #[rtype(result = "Result<(), CloneError>")]
 pub struct Rename {
     /// The record with the new name, of a new epoch.
     pub record: InstanceRecord,
-    /// The name until now.
-    pub old: InstanceName,
 }
 
 impl Handler<Rename> for CloneWorker {
     type Result = ResponseFuture<Result<(), CloneError>>;
 
-    fn handle(&mut self, Rename { record, old }: Rename, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Rename { record }: Rename, _: &mut Self::Context) -> Self::Result {
         let (records, deps) = (self.records.clone(), self.deps.clone());
         Box::pin(async move {
             let (cloner, renamed) = (deps.cloner.clone(), record.clone());
             let written = deps.run(Lane::Manifests, move || cloner.write_manifest(&renamed));
             written.await?;
-            let changes = [
-                RecordChange::put(&record),
-                RecordChange::Remove(old, record.uid),
-            ];
-            for change in changes {
-                if let Err(error) = records.write(change).await {
-                    tracing::error!(
-                        instance = %record.name,
-                        error = multidb_store::error_chain(&error),
-                        "the record of a renamed instance was not written, its manifest has it"
-                    );
-                }
+            if let Err(error) = records.write(RecordChange::put(&record)).await {
+                tracing::error!(
+                    instance = %record.name,
+                    error = multidb_store::error_chain(&error),
+                    "the record of a renamed instance was not written, its manifest has it"
+                );
             }
             Ok(())
         })
+    }
+}
+
+/// Removes the record under the name that this clone had before a rename. Until then a start tells the clones of the instance
+/// its new name. The record of another clone stays.
+#[derive(Message)]
+#[rtype(result = "Result<(), CloneError>")]
+pub struct RemoveOldName {
+    /// The name.
+    pub old: InstanceName,
+    /// The clone.
+    pub uid: InstanceUid,
+}
+
+impl Handler<RemoveOldName> for CloneWorker {
+    type Result = ResponseFuture<Result<(), CloneError>>;
+
+    fn handle(
+        &mut self,
+        RemoveOldName { old, uid }: RemoveOldName,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        Box::pin(self.records.write(RecordChange::Remove(old, uid)))
     }
 }
 

@@ -83,6 +83,12 @@ fn tell(plan: &Plan, is_rebuilt: bool) {
             RecordOrigin::Updated => {
                 tracing::warn!(%instance, %uid, "the record of an instance was older than its manifest, it is updated");
             }
+            RecordOrigin::Renamed => {
+                tracing::info!(%instance, %uid, "completing the rename of an instance");
+            }
+            RecordOrigin::ParentRenamed => {
+                tracing::info!(%instance, %uid, "the parent of an instance has another name");
+            }
             RecordOrigin::Manifest if is_rebuilt => {}
             RecordOrigin::Manifest => {
                 tracing::warn!(%instance, %uid, "the database of records had lost an instance, it is restored from its manifest");

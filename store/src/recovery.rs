@@ -42,9 +42,11 @@ use crate::ids::{InstanceName, InstanceUid};
 use crate::records::{InstanceRecord, Phase};
 
 mod copies;
+mod renames;
 
 pub use self::copies::LastUse;
 use self::copies::{count_as_used, merge};
+use self::renames::Renames;
 
 /// What a start finds.
 #[derive(Debug, Clone, Default)]
@@ -140,14 +142,18 @@ pub enum RecordOrigin {
     Updated,
     /// The manifest of a clone that no record named.
     Manifest,
+    /// The manifest of a clone whose record has the name that the instance had before.
+    Renamed,
+    /// The database, but for the name of its parent, which was renamed.
+    ParentRenamed,
 }
 
 impl RecordOrigin {
     /// Whether the clone may be complete and not durable: no record said that it is ready, which is written last.
     pub fn may_be_unsynced(self) -> bool {
         match self {
-            Self::Finished | Self::Kept | Self::Manifest => true,
-            Self::Database | Self::Updated => false,
+            Self::Finished | Self::Kept | Self::Manifest | Self::Renamed => true,
+            Self::Database | Self::Updated | Self::ParentRenamed => false,
         }
     }
 }
@@ -188,13 +194,12 @@ pub fn plan(found: Found) -> Plan {
         trashed: found.trashed.into_iter().collect(),
         last_use: found.last_use,
         used: HashSet::new(),
-        renamed: HashSet::new(),
+        renamed: Renames::find(&found.records, found.clones.iter()),
         plan: Plan {
             epoch: epochs.fold(found.epoch, u64::max),
             ..Plan::default()
         },
     };
-    planning.note_renamed(&found.records);
     let claims = planning.claims(&found.records);
     // The complete clones that no record names, by the names in their manifests.
     let mut names: BTreeMap<&InstanceName, Vec<&InstanceRecord>> = BTreeMap::new();
@@ -225,8 +230,12 @@ pub fn plan(found: Found) -> Plan {
         .plan
         .instances
         .sort_by(|a, b| a.record.name.cmp(&b.record.name));
-    planning.plan.leftovers.sort_by_key(|leftover| leftover.uid);
-    planning.plan
+    let Planning {
+        renamed, mut plan, ..
+    } = planning;
+    plan.leftovers.sort_by_key(|leftover| leftover.uid);
+    renamed.complete(&mut plan);
+    plan
 }
 
 /// The order of clones with one name. The uid only makes it total.
@@ -241,27 +250,11 @@ struct Planning<'a> {
     last_use: LastUse,
     /// The clones that are decided about.
     used: HashSet<InstanceUid>,
-    /// The names of records whose instance has another name since.
-    renamed: HashSet<InstanceName>,
+    renamed: Renames,
     plan: Plan,
 }
 
 impl Planning<'_> {
-    /// Notes the records whose instance has another name since.
-    fn note_renamed(&mut self, records: &[InstanceRecord]) {
-        let mut of_clones: HashMap<InstanceUid, Vec<&InstanceRecord>> = HashMap::new();
-        let manifests = self.clones.values().filter_map(|clone| clone.record());
-        for record in records.iter().chain(manifests) {
-            of_clones.entry(record.uid).or_default().push(record);
-        }
-        let is_renamed = |record: &&InstanceRecord| {
-            let mut of_clone = of_clones.get(&record.uid).into_iter().flatten();
-            of_clone.any(|other| other.name != record.name && other.epoch > record.epoch)
-        };
-        let renamed = records.iter().filter(is_renamed);
-        self.renamed = renamed.map(|record| record.name.clone()).collect();
-    }
-
     /// The record that each clone with data belongs to. Of two that name one clone, the one that its manifest
     /// names has it.
     fn claims(&self, records: &[InstanceRecord]) -> HashMap<InstanceUid, InstanceName> {
@@ -271,7 +264,7 @@ impl Planning<'_> {
                 continue;
             };
             let is_foreign = matches!(clone.manifest, FoundManifest::Foreign(_));
-            if is_foreign || self.renamed.contains(&record.name) {
+            if is_foreign || self.renamed.has(&record.name) {
                 continue;
             }
             let named = clone.record().map(|manifest| &manifest.name);
@@ -286,7 +279,7 @@ impl Planning<'_> {
     /// epoch first.
     fn of_record(&mut self, record: InstanceRecord, has_data: bool, others: &[&InstanceRecord]) {
         let best = others.first().copied();
-        let is_renamed = self.renamed.contains(&record.name);
+        let is_renamed = self.renamed.has(&record.name);
         let is_deleted =
             record.phase == Phase::Deleting || self.trashed.contains(&record.uid) || is_renamed;
         if let (false, false, Some(why)) = (has_data, is_renamed, self.unreadable(&record)) {

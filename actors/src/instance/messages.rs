@@ -5,7 +5,6 @@ use multidb_store::{InstanceName, InstanceRecord, Pin};
 use tokio::sync::oneshot;
 
 use super::{Event, InstanceActor, InstanceError, Lease, State};
-use crate::clone_worker::Copies;
 use crate::instance::lifecycle::Command;
 use crate::instance::record_writer::WriterEvent;
 
@@ -110,17 +109,25 @@ impl Handler<Retire> for InstanceActor {
     }
 }
 
-/// The parent of the instance has another name.
+/// The parent of the instance has another name. Answered when that is durable.
 #[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Result<(), InstanceError>")]
 pub struct ParentRenamed(pub InstanceName);
 
 impl Handler<ParentRenamed> for InstanceActor {
-    type Result = ();
+    type Result = ResponseFuture<Result<(), InstanceError>>;
 
-    fn handle(&mut self, ParentRenamed(name): ParentRenamed, ctx: &mut Self::Context) {
+    fn handle(
+        &mut self,
+        ParentRenamed(name): ParentRenamed,
+        ctx: &mut Self::Context,
+    ) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
         self.record.parent = Some(name);
-        self.step_writer(WriterEvent::Changed(Copies::DatabaseAndManifest), ctx);
+        // Written and answered as a pin is.
+        self.pins.push_back(reply);
+        self.step_writer(WriterEvent::PinSet, ctx);
         self.settle(ctx);
+        Box::pin(async move { answer.await.unwrap_or(Err(InstanceError::Died)) })
     }
 }

@@ -2,14 +2,20 @@
 //!
 //! Its actor ends, as one that panics does, so its run, with its slot and its sessions, outlives it. The manifest of the clone
 //! with the new name and the next epoch is the commit: a start drops a record whose clone has another name and a higher epoch
-//! (`store/src/recovery.rs`). Then the records follow, and a new actor takes the run over under the new name. Clients of either
-//! name wait meanwhile; afterwards the old one is like any unknown name.
+//! (`store/src/recovery.rs`). Then its record follows, and a new actor takes the run over under the new name. Clients of either
+//! name wait meanwhile; afterwards the old one is like any unknown name. Its clones are told the new name of their parent, and
+//! the record of the old name goes last, so that a start can complete all of that.
+
+use actix_rt::task::JoinHandle;
 
 use super::revive::found_server;
 use super::*;
-use crate::clone_worker::{ListQuarantine, Rename, worker_ended};
+use crate::clone_worker::{ListQuarantine, RemoveOldName, Rename, worker_ended};
 use crate::instance::{Found, ParentRenamed, Retire, RunLeases, Written, origin};
 use crate::ports::{CloneError, FIND_TIMEOUT, ServerId, find_server};
+
+/// The longest wait of a rename until the clones of the instance know its new name.
+const TELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Gives an instance another name.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
@@ -106,7 +112,7 @@ impl Handler<RenameInstance> for Supervisor {
         };
         let RenameInstance { name, new_name } = work.message.clone();
         let renamed = work.run().into_actor(self);
-        Box::pin(renamed.map(move |renamed, actor, ctx| {
+        let ended = renamed.map(move |renamed, actor, ctx| {
             let result = actor.end_rename(&name, renamed, ctx);
             let waiting = actor.choosing.remove(&new_name).unwrap_or_default();
             if actor.choosing.is_empty() {
@@ -116,7 +122,16 @@ impl Handler<RenameInstance> for Supervisor {
                 actor.acquire(waiter, ctx);
             }
             result
-        }))
+        });
+        let told = ended.then(|told, actor, _| {
+            let told = async move {
+                // A clone that is being made is told when it is complete.
+                drop(tokio::time::timeout(TELL_TIMEOUT, told?).await);
+                Ok(())
+            };
+            told.into_actor(actor)
+        });
+        Box::pin(told)
     }
 }
 
@@ -166,7 +181,6 @@ impl Work {
         record.sequence += 1;
         let rename = Rename {
             record: record.clone(),
-            old: name,
         };
         let written = self.worker.send(rename).await;
         if let Err(error) = written.unwrap_or_else(|_| Err(worker_ended())) {
@@ -204,7 +218,7 @@ impl Supervisor {
         old: &InstanceName,
         renamed: Renamed,
         ctx: &mut Context<Self>,
-    ) -> Result<(), RenameError> {
+    ) -> Result<JoinHandle<()>, RenameError> {
         let (record, found) = match renamed {
             Renamed::Done(record, found) => (*record, found),
             Renamed::Refused(error) => {
@@ -239,28 +253,58 @@ impl Supervisor {
             true => None,
             false => shared.run().or_else(slot),
         };
-        let name = record.name.clone();
+        let (name, uid) = (record.name.clone(), record.uid);
         let origin = origin(&record, found, run);
         self.launch(record, origin, shared, ctx);
         self.table.remove(old);
         // Those who wait for the old name are woken by the drop.
         self.actors.remove(old);
-        self.rename_parent(old, &name, ctx);
-        Ok(())
+        Ok(self.rename_parent((old, uid), &name, ctx))
     }
 
-    /// Tells the clones of an instance its new name. Walks the table.
-    fn rename_parent(&mut self, old: &InstanceName, name: &InstanceName, ctx: &mut Context<Self>) {
+    /// Tells the clones of an instance its new name, and removes the record of the old one once they know. Walks the table.
+    fn rename_parent(
+        &mut self,
+        (old, uid): (&InstanceName, InstanceUid),
+        name: &InstanceName,
+        ctx: &mut Context<Self>,
+    ) -> JoinHandle<()> {
         let children = self.table.list(&InstanceFilter::default()).into_iter();
         let children = children.filter(|child| child.record.parent.as_ref() == Some(old));
         let children: Vec<_> = children.map(|child| child.record).collect();
-        for child in children {
-            let told = self
-                .actor_of(&child, ctx)
-                .try_send(ParentRenamed(name.clone()));
-            if let Err(error) = told {
-                tracing::warn!(instance = %child.name, %error, "an instance does not know the new name of its parent");
+        let told: Vec<_> = children
+            .iter()
+            .map(|child| {
+                let addr = self.actor_of(child, ctx);
+                addr.send(ParentRenamed(name.clone()))
+            })
+            .collect();
+        let (worker, old) = (self.deps.worker.clone(), old.clone());
+        actix_rt::spawn(async move {
+            for (child, told) in children.iter().zip(told) {
+                let told = told.await.unwrap_or(Err(InstanceError::Died));
+                // One that is deleted needs no parent.
+                if let Err(error) = told
+                    && error != InstanceError::Deleted
+                {
+                    let error = multidb_store::error_chain(&error);
+                    tracing::warn!(
+                        instance = %child.name,
+                        error,
+                        "an instance does not know the new name of its parent"
+                    );
+                }
             }
-        }
+            let removed = worker
+                .send(RemoveOldName {
+                    old: old.clone(),
+                    uid,
+                })
+                .await;
+            if let Err(error) = removed.unwrap_or_else(|_| Err(worker_ended())) {
+                let error = multidb_store::error_chain(&error);
+                tracing::error!(instance = %old, error, "the record of an old name was not removed, the next start does so");
+            }
+        })
     }
 }

@@ -23,6 +23,7 @@ mod expiring;
 mod leftovers;
 mod recovering;
 mod removal;
+mod renaming;
 mod room;
 mod stopped;
 

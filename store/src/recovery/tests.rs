@@ -153,14 +153,14 @@ fn each_case_has_its_result() {
 
 /// A renamed instance: the records as name, uid and epoch, the clones likewise by their manifests, and the plan.
 const RENAMES: &str = "
-the manifest is written               | x 1 1        | y 1 2          | serve 1 Manifest; remove record
+the manifest is written               | x 1 1        | y 1 2          | serve 1 Renamed; remove record
 the new record is written             | x 1 1, y 1 2 | y 1 2          | serve 1 Database; remove record
 the old record is removed             | y 1 2        | y 1 2          | serve 1 Database
 the old name is given again           | x 2 3, y 1 2 | y 1 2, x 2 3   | serve 2 Database; serve 1 Database
-likewise, and the records are older   | x 1 1        | y 1 2, x 2 3   | serve 2 Manifest; serve 1 Manifest
-an older clone of the old name is left| x 2 2        | y 2 3, x 1 1   | serve 2 Manifest; remove record; quarantine 1
+likewise, and the records are older   | x 1 1        | y 1 2, x 2 3   | serve 2 Manifest; serve 1 Renamed
+an older clone of the old name is left| x 2 2        | y 2 3, x 1 1   | serve 2 Renamed; remove record; quarantine 1
 it was renamed back                   | x 1 1        | x 1 3          | serve 1 Database
-renamed twice, the records are older  | x 1 1        | z 1 3          | serve 1 Manifest; remove record
+renamed twice, the records are older  | x 1 1        | z 1 3          | serve 1 Renamed; remove record
 ";
 
 #[test]
@@ -179,6 +179,44 @@ fn renamed_instance_has_one_name_whatever_was_written() {
             .collect();
         let plan = plan(found(&parse(columns[1]), &clones));
         assert_eq!(told(&plan), columns[3], "{case}");
+    }
+}
+
+#[test]
+fn clones_of_a_renamed_instance_are_told_by_the_start() {
+    let one = |name: &str, uid, epoch| record(name, uid, epoch, Phase::Ready);
+    let child = InstanceRecord {
+        parent: Some("x".parse().unwrap()),
+        ..one("child", 9, 1)
+    };
+    let (old, new, other) = (one("x", 1, 1), one("y", 1, 2), one("x", 2, 3));
+    // The records beside the child's, the manifests beside its own, and the parent that it has then.
+    for (records, manifests, parent) in [
+        (vec![&old], vec![&new], "y"),
+        (vec![&old, &new], vec![&new], "y"),
+        (vec![&new], vec![&new], "x"),
+        // Another instance has the old name since.
+        (vec![&new, &other], vec![&new, &other], "x"),
+        (vec![&old, &new], vec![&new, &other], "x"),
+    ] {
+        let records: Vec<_> = records.into_iter().chain([&child]).cloned().collect();
+        let manifests = manifests.into_iter().chain([&child]);
+        let clones: Vec<_> = manifests.map(|one| clone_of(one, true)).collect();
+        let plan = plan(found(&records, &clones));
+        let planned = plan
+            .instances
+            .iter()
+            .find(|one| one.record.uid == child.uid);
+        let planned = planned.expect("it is an instance");
+        let told = parent == "y";
+        assert_eq!(
+            planned.record.parent,
+            Some(parent.parse().unwrap()),
+            "{records:?}"
+        );
+        assert_eq!(planned.record.sequence, child.sequence + u64::from(told));
+        assert_eq!(planned.mends_manifest, told);
+        assert_eq!(planned.origin == RecordOrigin::ParentRenamed, told);
     }
 }
 
