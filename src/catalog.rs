@@ -171,7 +171,10 @@ impl SnapshotCatalog for DiskCatalog {
             Err(ManifestError::Io(error)) if error.fault().is_some() => {
                 return Err(failed(error.action, &error.path, &error.source));
             }
-            Ok(snapshot) if snapshot.id == *id => return self.cloner.remove_tree(&directory),
+            Ok(snapshot) if snapshot.id == *id => {
+                self.cloner.discard_prewarmed_of(id)?;
+                return self.cloner.remove_tree(&directory);
+            }
             Ok(snapshot) => format!("its manifest names the snapshot {}", snapshot.id),
             Err(error) => error_chain(&error),
         };

@@ -23,6 +23,7 @@ mod copy;
 mod create;
 mod error;
 mod extents;
+mod prewarmed;
 pub mod probe;
 mod root;
 mod running;
@@ -30,11 +31,13 @@ mod trash;
 mod tree;
 
 pub use self::extents::Extents;
+pub use self::prewarmed::PrewarmedClone;
 pub use self::probe::{DiskUsage, Findings};
 pub use self::tree::TreeSize;
 
 use self::copy::{Activity, FileCopy};
 pub(crate) use self::error::failed;
+use self::prewarmed::Prewarmed;
 use crate::fsutil::beneath::{Directory, TreeError};
 use crate::fsutil::btrfs;
 
@@ -94,6 +97,8 @@ pub struct TreeCloner {
     reserve_bytes: u64,
     /// What would be freed by deletions, as it was measured last.
     taken: Mutex<Option<Taken>>,
+    /// The clones that are kept ready.
+    prewarmed: Prewarmed,
 }
 
 /// The extents of a snapshot's data directory: for `doctor`, which has no cloner since it changes
@@ -136,6 +141,7 @@ impl TreeCloner {
             chosen: OnceLock::new(),
             reserve_bytes,
             taken: Mutex::default(),
+            prewarmed: Prewarmed::default(),
         };
         match cloner.chosen() {
             Err(CloneError::Disk(error)) => tracing::error!(
@@ -156,6 +162,8 @@ impl TreeCloner {
         root::prepare(&self.layout, self.data_owner)
             .map_err(|(path, error)| failed("prepare", &path, &error))?;
         probe::clean(&self.layout).map_err(|error| failed("probe", self.layout.root(), &error))?;
+        prewarmed::clean(&self.layout)
+            .map_err(|error| failed("delete", &self.layout.instances(), &error))?;
         let method = self.findings()?.resolve(self.configured)?;
         Ok(*self.chosen.get_or_init(|| method))
     }

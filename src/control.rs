@@ -10,7 +10,7 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `creation`, `diff`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `pressure`, `uploads`, `from_instance`, `publishing`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `creation`, `diff`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `pressure`, `prewarming`, `uploads`, `from_instance`, `publishing`, `connections`, `users` | the requests, by noun |
 
 use std::sync::Arc;
 
@@ -51,6 +51,7 @@ mod jobs;
 mod keep;
 pub mod model;
 mod pressure;
+mod prewarming;
 mod publishing;
 mod refresh;
 mod snapshots;

@@ -303,16 +303,18 @@ async fn measure(data: PathBuf) -> Option<u64> {
 }
 
 /// Runs this on a thread of its own with the lowest priority; `None` if it panics or there is no thread.
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(crate) async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let (reply, answer) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("costs".to_owned());
+    let thread = std::thread::Builder::new().name("background".to_owned());
     let spawned = thread.spawn(move || {
         yield_to_others();
         // The daemon may be ending.
         let _gone = reply.send(work());
     });
     if let Err(error) = spawned {
-        tracing::debug!(%error, "no thread to measure on");
+        tracing::debug!(%error, "no thread for work in the background");
     }
     answer.await.ok()
 }

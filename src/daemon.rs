@@ -184,13 +184,14 @@ async fn run(
     Ok(())
 }
 
-/// Begins refreshes when they are due, publishes instances, and makes room on the disk.
+/// Begins refreshes when they are due, publishes instances, makes room on the disk, and keeps clones ready.
 fn start_schedules(control: Control, critical: &CriticalParts) -> JoinHandle<()> {
     let schedules = critical.watch("the schedules of the daemon", async move {
         tokio::join!(
             control.run_schedules(),
             control.run_publishing(),
             control.relieve_pressure(),
+            control.run_prewarming(),
         );
     });
     actix_rt::spawn(schedules)

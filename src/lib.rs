@@ -44,6 +44,7 @@ pub mod keep;
 pub mod logging;
 pub mod mock_secret;
 pub mod pressure;
+pub mod prewarm;
 pub mod probe;
 pub mod proxy;
 pub mod refresh;

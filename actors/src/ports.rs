@@ -23,7 +23,7 @@ mod disk;
 mod probe;
 mod runtime;
 
-pub use self::clone::{CloneError, CloneReport, CloneSource, Cloner, Taken};
+pub use self::clone::{CloneError, CloneReport, CloneSource, ClonedFrom, Cloner, Taken};
 pub use self::disk::DiskError;
 pub use self::probe::{BackendActivity, ProbeError, ServerProbe, SuperuserAccess};
 pub(crate) use self::runtime::{FIND_TIMEOUT, find_server};

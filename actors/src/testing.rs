@@ -22,7 +22,7 @@ use crate::critical::CriticalParts;
 use crate::limits::{IdleLimits, Limits};
 use crate::observed_clock::ObservedClock;
 use crate::ports::{
-    CloneError, CloneReport, CloneSource, Cloner, Freshness, Revision, RevisionError,
+    CloneError, CloneReport, CloneSource, ClonedFrom, Cloner, Freshness, Revision, RevisionError,
     RevisionSource, SnapshotCatalog, WhyUnknown,
 };
 use crate::request::{ConnectRequest, Source};
@@ -112,7 +112,7 @@ impl Cloner for FakeCloner {
         lock(&self.made).push(record.uid);
         drop(self.create_gate.blocking_read());
         Ok(CloneReport {
-            source: source.name(),
+            source: ClonedFrom::from(source),
             files: 1,
             elapsed: Duration::ZERO,
         })

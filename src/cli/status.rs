@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use super::Invocation;
 use super::table::{ago, coarse, fields, moment, or_none, size};
-use crate::control::model::{PressureView, RefreshView, StatusView, WaitingLoginView};
+use crate::control::model::{
+    PressureView, PrewarmedView, RefreshView, StatusView, WaitingLoginView,
+};
 
 pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     let status: StatusView = invocation.client()?.get("/v1/status").await?;
@@ -97,6 +99,33 @@ fn refresh_text(refresh: &RefreshView, now: Timestamp) -> String {
     }
 }
 
+/// The clones that are kept ready.
+fn prewarmed(status: &StatusView) -> String {
+    let text = |(project, clones): (&String, &PrewarmedView)| {
+        let of = clones.snapshot.as_ref();
+        let of = of.map_or(String::new(), |snapshot| format!(" of {snapshot}"));
+        let PrewarmedView {
+            wanted,
+            ready,
+            exclusive_bytes,
+            ..
+        } = clones;
+        format!(
+            "{project} {ready} of {wanted} clones{of}, {} their own",
+            size(*exclusive_bytes)
+        )
+    };
+    match status.prewarmed.is_empty() {
+        true => "none configured".to_owned(),
+        false => status
+            .prewarmed
+            .iter()
+            .map(text)
+            .collect::<Vec<_>>()
+            .join("; "),
+    }
+}
+
 /// Who has to wait after failed logins, where, and for how long.
 pub(super) fn waits(waiting: &WaitingLoginView) -> String {
     let who = match &waiting.user {
@@ -139,5 +168,6 @@ pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
         ("connections", status.connections.to_string()),
         ("failed logins", failed_logins(status)),
         ("refreshes", refreshes(status, now)),
+        ("prewarmed", prewarmed(status)),
     ])
 }

@@ -9,8 +9,8 @@ use super::*;
 use crate::admin::api::ErrorInfo;
 use crate::admin::client::AdminError;
 use crate::control::model::{
-    ConnectionView, ExplainView, InstanceView, JobErrorView, RefreshView, SnapshotView, StatusView,
-    UnconfirmedView, VerdictView, WaitingLoginView,
+    ConnectionView, ExplainView, InstanceView, JobErrorView, PrewarmedView, RefreshView,
+    SnapshotView, StatusView, UnconfirmedView, VerdictView, WaitingLoginView,
 };
 
 /// The help of a command and of all below it, as `--help` prints them.
@@ -443,6 +443,16 @@ fn status_is_shown() {
             ("wiki", Some("2026-03-11T03:00:00Z"), None),
         ]
         .map(|(name, next, last)| (name.to_owned(), refresh(next, last)))
+        .into(),
+        prewarmed: [(
+            "shop".to_owned(),
+            PrewarmedView {
+                wanted: 3,
+                ready: 2,
+                snapshot: Some("monday".parse().unwrap()),
+                exclusive_bytes: 8192,
+            },
+        )]
         .into(),
     };
     insta::assert_snapshot!("status", status::text(&status, now()));

@@ -1,12 +1,15 @@
 //! Copies of trees, by reflink or in full.
 //!
-//! A copy is one walk: a reflink costs about 50 µs per file, and a second walk would cost as much again.
+//! A copy is one walk: a reflink costs about 50 µs per file, and a second walk would cost as much again. Two copies of
+//! one tree are one walk too: a second thread copies each file of the first copy while the next one is copied.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 
 use rustix::fs::{CWD, Mode, OFlags, Stat, fchmod, fchown, fstat, openat};
 use rustix::io::Errno;
@@ -36,6 +39,25 @@ pub(super) enum Activity {
     Running,
 }
 
+/// The files that wait for the second thread. Each keeps a descriptor open.
+const QUEUE_LENGTH: usize = 64;
+
+/// A step of the first copy, which the second one repeats.
+enum Step {
+    Enter {
+        name: OsString,
+        like: Stat,
+        path: PathBuf,
+    },
+    Leave,
+    File {
+        copy: File,
+        name: OsString,
+        like: Stat,
+        path: PathBuf,
+    },
+}
+
 struct Copier {
     how: FileCopy,
     activity: Activity,
@@ -45,6 +67,8 @@ struct Copier {
     umask: u32,
     size: TreeSize,
     sharing: Sharing,
+    /// Makes the second copy, if there is one.
+    second: Option<SyncSender<Step>>,
 }
 
 /// Copies a tree, without setuid, setgid and sticky bits. `to` must not exist, or be an empty directory
@@ -60,6 +84,35 @@ pub(super) fn copy(
     let target = copier.make_directory(CWD, to.as_os_str(), &source.stat()?, from)?;
     copier.copy_entries(source, target)?;
     Ok((copier.size, copier.sharing))
+}
+
+/// Copies a tree to two paths. The second copy is of the first one, so they are equal also if the tree changes.
+pub(super) fn copy_twice(
+    from: &Path,
+    to: [&Path; 2],
+    how: FileCopy,
+    activity: Activity,
+) -> Result<TreeSize, TreeError> {
+    let mut copier = Copier::new(how, activity);
+    let source = Directory::open(from)?;
+    let like = source.stat()?;
+    let [first, second] = to.map(|to| copier.make_directory(CWD, to.as_os_str(), &like, from));
+    let (first, second) = (first?, second?);
+    let (sender, steps) = sync_channel(QUEUE_LENGTH);
+    copier.second = Some(sender);
+    thread::scope(|scope| {
+        let repeated =
+            scope.spawn(move || Copier::new(how, Activity::AtRest).repeat(&steps, second));
+        let copied = copier.copy_entries(source, first);
+        // The end of the steps.
+        copier.second = None;
+        let repeated = repeated
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // In this order: the first copy ends by the failure of the second one.
+        repeated.and(copied)
+    })?;
+    Ok(copier.size)
 }
 
 /// Copies these files of a directory into another one.
@@ -94,7 +147,46 @@ impl Copier {
                 FileCopy::Full => Sharing::Copied,
                 FileCopy::Reflink | FileCopy::ReflinkOrFull => Sharing::Shared,
             },
+            second: None,
         }
+    }
+
+    /// Makes a copy of a copy, file by file as that is made.
+    fn repeat(mut self, steps: &Receiver<Step>, target: OwnedFd) -> Result<(), TreeError> {
+        let mut targets = vec![target];
+        for step in steps {
+            let Some(target) = targets.last() else {
+                break;
+            };
+            match step {
+                Step::Enter { name, like, path } => {
+                    let made = self.make_directory(target, &name, &like, &path)?;
+                    targets.push(made);
+                }
+                Step::Leave => drop(targets.pop()),
+                Step::File {
+                    mut copy,
+                    name,
+                    like,
+                    path,
+                } => {
+                    // It was written to its end, unless it shares its blocks.
+                    copy.rewind()
+                        .map_err(|source| io_error("read the copy of", &path, source))?;
+                    self.place(copy, &like, target, &name, &path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a step on to the second copy, if there is one.
+    fn hand_on(&self, path: &Path, step: impl FnOnce(PathBuf) -> Step) -> Result<(), TreeError> {
+        let Some(second) = &self.second else {
+            return Ok(());
+        };
+        let sent = second.send(step(path.to_owned()));
+        sent.map_err(|_| io_error("copy again", path, io::ErrorKind::BrokenPipe.into()))
     }
 
     fn copy_entries(&mut self, source: Directory, target: OwnedFd) -> Result<(), TreeError> {
@@ -104,6 +196,7 @@ impl Copier {
         while let Some(kind) = walk.advance()? {
             if kind == Kind::End {
                 targets.pop();
+                self.hand_on(Path::new(""), |_| Step::Leave)?;
                 continue;
             }
             let is_running = self.activity == Activity::Running;
@@ -117,7 +210,8 @@ impl Copier {
                         let path = walk.path();
                         let made = self.make_directory(target, walk.name(), &like, &path)?;
                         targets.push(made);
-                        Ok(())
+                        let name = walk.name().to_owned();
+                        self.hand_on(&path, |path| Step::Enter { name, like, path })
                     }
                     Err(error) => Err(error),
                 },
@@ -135,7 +229,15 @@ impl Copier {
 
     fn file(&mut self, walk: &Walk, to: &OwnedFd) -> Result<(), TreeError> {
         let (source, like) = walk.open()?;
-        self.place(source, &like, to, walk.name(), &walk.path())
+        let (name, path) = (walk.name(), walk.path());
+        let copy = self.place(source, &like, to, name, &path)?;
+        let name = name.to_owned();
+        self.hand_on(&path, |path| Step::File {
+            copy,
+            name,
+            like,
+            path,
+        })
     }
 
     /// Copies an open file to a new name.
@@ -146,9 +248,9 @@ impl Copier {
         to: impl AsFd,
         name: &OsStr,
         path: &Path,
-    ) -> Result<(), TreeError> {
+    ) -> Result<File, TreeError> {
         let failed = |action| move |error: Errno| io_error(action, path, error.into());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(like.st_mode & PERMISSIONS);
         let target = openat(to, name, flags, mode).map_err(failed("create the copy of"))?;
         if (like.st_uid, like.st_gid) != self.creator {
@@ -158,22 +260,23 @@ impl Copier {
         if like.st_mode & PERMISSIONS & self.umask != 0 {
             fchmod(&target, mode).map_err(failed("set the mode of"))?;
         }
+        let mut target = File::from(target);
         if like.st_size > 0 {
-            self.contents(source, File::from(target), like.st_size as u64)
+            self.contents(source, &mut target, like.st_size as u64)
                 .map_err(|(action, source)| io_error(action, path, source))?;
         }
         self.size.add(like);
-        Ok(())
+        Ok(target)
     }
 
     fn contents(
         &mut self,
         source: File,
-        mut target: File,
+        target: &mut File,
         bytes: u64,
     ) -> Result<(), (&'static str, io::Error)> {
         if self.how != FileCopy::Full {
-            match rustix::fs::ioctl_ficlone(&target, &source) {
+            match rustix::fs::ioctl_ficlone(&*target, &source) {
                 Ok(()) => return Ok(()),
                 Err(error) if self.how == FileCopy::Reflink || !cannot_share(error) => {
                     return Err(("reflink", error.into()));
@@ -185,7 +288,7 @@ impl Copier {
             self.sharing = Sharing::Copied;
         }
         // No more than it had, should somebody write to it.
-        match io::copy(&mut source.take(bytes), &mut target) {
+        match io::copy(&mut source.take(bytes), target) {
             Ok(_) => Ok(()),
             Err(error) => Err(("copy", error)),
         }

@@ -5,7 +5,7 @@
 //!   manifest.json              written first: it marks the directory as multidb's
 //!   base/                      the state that a clone of another instance begins with, for its resets
 //!   data.partial/              cloned while the manifest is synced
-//!   data/                      renamed from data.partial; a Btrfs snapshot is created here
+//!   data/                      renamed from data.partial, or a clone that was kept ready; a Btrfs snapshot is created here
 //! ```
 //!
 //! `data` never exists without a durable manifest. [`clones::is_unfinished`] recognizes the directories that a
@@ -16,9 +16,11 @@ use std::io;
 use std::path::Path;
 use std::thread;
 
-use multidb_actors::ports::{CloneError, CloneSource, SuperuserAccess};
+use multidb_actors::ports::{CloneError, CloneSource, ClonedFrom, SuperuserAccess};
 use multidb_store::manifest::ManifestError;
-use multidb_store::{InstanceRecord, InstanceUid, SnapshotRecord, clones, error_chain, manifest};
+use multidb_store::{
+    InstanceRecord, InstanceUid, SnapshotId, SnapshotRecord, clones, error_chain, manifest,
+};
 
 use super::copy::{self, Activity, FileCopy};
 use super::error::failed;
@@ -40,11 +42,11 @@ enum Checked<'a> {
 }
 
 impl Checked<'_> {
-    fn name(&self) -> &'static str {
+    fn origin(&self) -> ClonedFrom {
         match self {
-            Self::Snapshot(_) => CloneSource::Snapshot.name(),
-            Self::Running(..) => "instance",
-            Self::Base(_) => "base",
+            Self::Snapshot(_) => ClonedFrom::Snapshot,
+            Self::Running(..) => ClonedFrom::Instance,
+            Self::Base(_) => ClonedFrom::Base,
         }
     }
 }
@@ -56,7 +58,7 @@ impl TreeCloner {
         &self,
         record: &InstanceRecord,
         source: &CloneSource,
-    ) -> Result<(&'static str, u64), CloneError> {
+    ) -> Result<(ClonedFrom, u64), CloneError> {
         let directory = self.layout.instance(record.uid);
         // Trusted path: only multidb can write the instance's directory.
         if self.exists(&self.layout.instance_data(record.uid))? {
@@ -64,7 +66,7 @@ impl TreeCloner {
             self.require_own(&directory, record.uid)?;
             self.write_record(record)?;
             self.sync_clone(&directory, self.chosen()?)?;
-            return Ok((source.name(), 0));
+            return Ok((ClonedFrom::from(source), 0));
         }
         self.check_reserve(0)?;
         let source = self.check_source(record, source)?;
@@ -72,10 +74,8 @@ impl TreeCloner {
         if self.exists(&directory)? {
             self.require_own(&directory, record.uid)?;
         }
-        let files = self
-            .fill(record, &source, &directory)
-            .inspect_err(|_| self.remove_failed(&directory))?;
-        Ok((source.name(), files))
+        self.fill(record, &source, &directory)
+            .inspect_err(|_| self.remove_failed(&directory))
     }
 
     /// Makes the cheap checks of the source, which is the snapshot if there is no other one.
@@ -91,7 +91,7 @@ impl TreeCloner {
             }
             CloneSource::Base(_) | CloneSource::Snapshot => {}
         }
-        let snapshot = self.check_snapshot(record)?;
+        let snapshot = self.check_snapshot(&record.snapshot)?;
         if self.chosen()? == Method::Copy {
             self.check_reserve(snapshot.bytes)?;
         }
@@ -103,7 +103,7 @@ impl TreeCloner {
         record: &InstanceRecord,
         source: &Checked<'_>,
         directory: &Path,
-    ) -> Result<u64, CloneError> {
+    ) -> Result<(ClonedFrom, u64), CloneError> {
         root::make(directory, 0o711)
             .map_err(|error| self.io_failed("create", directory, &error))?;
         let manifest = manifest::create(directory, record).map_err(|e| self.manifest_failed(&e))?;
@@ -113,13 +113,15 @@ impl TreeCloner {
             self.remove_tree(&partial)?;
         }
         let data = self.layout.instance_data(record.uid);
-        let method = self.chosen()?;
         if let Checked::Snapshot(snapshot) = source {
+            if self.take_prewarmed(snapshot, &manifest, (directory, &data))? {
+                return Ok((ClonedFrom::Prewarmed, 0));
+            }
             let from = self.layout.snapshot_data(&snapshot.id);
-            if method == Method::BtrfsSnapshot && btrfs::is_subvolume(&from) {
+            if self.makes_snapshots_of(&from)? {
                 self.sync_manifest(&manifest, directory)?;
                 self.snapshot_subvolume(snapshot, &from, &data)?;
-                return Ok(0);
+                return Ok((ClonedFrom::Snapshot, 0));
             }
         }
         // In parallel: an fsync takes milliseconds, enough to clone hundreds of files.
@@ -127,11 +129,11 @@ impl TreeCloner {
             let synced = scope.spawn(|| self.sync_manifest(&manifest, directory));
             let cloned = match source {
                 Checked::Snapshot(snapshot) => self.clone_files(snapshot, &partial),
-                Checked::Running(uid, server) => self.with_base(record, &partial, |base| {
-                    self.copy_running(*uid, server, base)
+                Checked::Running(uid, server) => self.with_base(record, |base| {
+                    self.copy_running_twice(*uid, server, base, &partial)
                 }),
-                Checked::Base(uid) => self.with_base(record, &partial, |base| {
-                    self.copy_at_rest(&self.layout.instance_base(*uid), base)
+                Checked::Base(uid) => self.with_base(record, |base| {
+                    self.copy_base(&self.layout.instance_base(*uid), base, &partial)
                 }),
             };
             let panicked = |_| Err(failed_thread(directory));
@@ -139,17 +141,27 @@ impl TreeCloner {
         });
         let files = cloned?;
         synced?;
+        let base = self.layout.instance_base(record.uid);
+        if !matches!(source, Checked::Snapshot(_)) && self.makes_snapshots_of(&base)? {
+            // With everything that was done in `base`, it is durable when this returns.
+            self.snapshot(&base, &data)?;
+            return Ok((source.origin(), files));
+        }
         // Trusted path: only multidb can write the instance's directory.
         fs::rename(&partial, &data).map_err(|error| self.io_failed("rename", &partial, &error))?;
-        let method = match method {
-            Method::Copy => Method::Copy,
-            Method::Auto | Method::BtrfsSnapshot | Method::Reflink => Method::Reflink,
-        };
-        self.sync_clone(directory, method)?;
-        Ok(files)
+        self.sync_clone(directory, self.file_method()?)?;
+        Ok((source.origin(), files))
     }
 
-    fn snapshot_subvolume(
+    /// The method of clones that are made file by file.
+    pub(super) fn file_method(&self) -> Result<Method, CloneError> {
+        Ok(match self.chosen()? {
+            Method::Copy => Method::Copy,
+            Method::Auto | Method::BtrfsSnapshot | Method::Reflink => Method::Reflink,
+        })
+    }
+
+    pub(super) fn snapshot_subvolume(
         &self,
         snapshot: &SnapshotRecord,
         from: &Path,
@@ -158,13 +170,27 @@ impl TreeCloner {
         let files = tree::count(from);
         let files = files.map_err(|error| self.tree_failed(error, Some(snapshot.id.as_str())))?;
         check_count(snapshot, files)?;
-        Directory::open(from)
-            .map_err(io::Error::from)
-            .and_then(|from| btrfs::snapshot(&from, data))
-            .map_err(|error| self.io_failed("clone", data, &error))
+        self.snapshot(from, data)
     }
 
-    fn clone_files(&self, snapshot: &SnapshotRecord, to: &Path) -> Result<u64, CloneError> {
+    /// Makes a snapshot of a Btrfs subvolume.
+    fn snapshot(&self, from: &Path, to: &Path) -> Result<(), CloneError> {
+        Directory::open(from)
+            .map_err(io::Error::from)
+            .and_then(|from| btrfs::snapshot(&from, to))
+            .map_err(|error| self.io_failed("clone", to, &error))
+    }
+
+    /// Whether this data directory is cloned as a whole.
+    pub(super) fn makes_snapshots_of(&self, data: &Path) -> Result<bool, CloneError> {
+        Ok(self.chosen()? == Method::BtrfsSnapshot && btrfs::is_subvolume(data))
+    }
+
+    pub(super) fn clone_files(
+        &self,
+        snapshot: &SnapshotRecord,
+        to: &Path,
+    ) -> Result<u64, CloneError> {
         let from = self.layout.snapshot_data(&snapshot.id);
         let id = Some(snapshot.id.as_str());
         let copied = copy::copy(&from, to, self.file_copy()?, Activity::AtRest);
@@ -173,11 +199,10 @@ impl TreeCloner {
         Ok(size.files)
     }
 
-    /// Makes a base, which is kept for resets, and clones that.
+    /// Makes a base, which is kept for resets, in the place of one that a crash left.
     fn with_base(
         &self,
         record: &InstanceRecord,
-        to: &Path,
         make: impl FnOnce(&Path) -> Result<u64, CloneError>,
     ) -> Result<u64, CloneError> {
         let base = self.layout.instance_base(record.uid);
@@ -185,13 +210,17 @@ impl TreeCloner {
         if self.exists(&base)? {
             self.remove_tree(&base)?;
         }
-        make(&base)?;
-        self.copy_at_rest(&base, to)
+        make(&base)
     }
 
-    fn copy_at_rest(&self, from: &Path, to: &Path) -> Result<u64, CloneError> {
-        let copied = copy::copy(from, to, self.file_copy()?, Activity::AtRest);
-        let (size, _) = copied.map_err(|error| self.tree_failed(error, None))?;
+    /// Copies the base of another clone to `base`, and that to `data` unless it is a snapshot of a Btrfs subvolume.
+    fn copy_base(&self, from: &Path, base: &Path, data: &Path) -> Result<u64, CloneError> {
+        if self.makes_snapshots_of(from)? {
+            self.snapshot(from, base)?;
+            return tree::count(base).map_err(|error| self.tree_failed(error, None));
+        }
+        let copied = copy::copy_twice(from, [base, data], self.file_copy()?, Activity::AtRest);
+        let size = copied.map_err(|error| self.tree_failed(error, None))?;
         Ok(size.files)
     }
 
@@ -204,9 +233,9 @@ impl TreeCloner {
     }
 
     /// Makes the cheap checks. The files are counted when they are cloned.
-    fn check_snapshot(&self, record: &InstanceRecord) -> Result<SnapshotRecord, CloneError> {
-        let id = record.snapshot.as_str();
-        let directory = self.layout.snapshot(&record.snapshot);
+    pub(super) fn check_snapshot(&self, of: &SnapshotId) -> Result<SnapshotRecord, CloneError> {
+        let id = of.as_str();
+        let directory = self.layout.snapshot(of);
         let snapshot: SnapshotRecord = match manifest::read(&directory) {
             // Trusted path: only multidb can write the directory of the snapshots.
             Err(error) if error.is_missing() && !self.exists(&directory)? => {
@@ -219,7 +248,7 @@ impl TreeCloner {
             }
             read => read.map_err(|error| self.manifest_failed(&error))?,
         };
-        let data = self.layout.snapshot_data(&record.snapshot);
+        let data = self.layout.snapshot_data(of);
         let data = match Directory::open(&data) {
             Err(error) if error.is_missing() => {
                 return Err(damaged(id, "its data directory is missing".to_owned()));
@@ -259,7 +288,11 @@ impl TreeCloner {
         Ok(())
     }
 
-    fn sync_manifest(&self, manifest: &File, directory: &Path) -> Result<(), CloneError> {
+    pub(super) fn sync_manifest(
+        &self,
+        manifest: &File,
+        directory: &Path,
+    ) -> Result<(), CloneError> {
         let synced = manifest.sync_all();
         synced.map_err(|error| self.io_failed("sync the manifest of", directory, &error))
     }
@@ -272,7 +305,7 @@ impl TreeCloner {
     /// xfs-delayed-logging-design.rst). Their blocks belong to the snapshot and are on the disk. On
     /// Btrfs, an fsync of a directory logs only that directory (fs/btrfs/tree-log.c), and other file
     /// systems are not known well enough: there, as after a copy, the whole file system is synced.
-    fn sync_clone(&self, directory: &Path, method: Method) -> Result<(), CloneError> {
+    pub(super) fn sync_clone(&self, directory: &Path, method: Method) -> Result<(), CloneError> {
         let ordered = method != Method::Copy && probe::is_xfs(directory);
         if !ordered {
             self.sync(directory)?;
@@ -307,7 +340,7 @@ impl TreeCloner {
         })
     }
 
-    fn remove_failed(&self, directory: &Path) {
+    pub(super) fn remove_failed(&self, directory: &Path) {
         if let Err(error) = self.remove_tree(directory) {
             tracing::error!(
                 directory = %directory.display(),

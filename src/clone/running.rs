@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use multidb_actors::ports::{CloneError, SuperuserAccess};
 use multidb_store::{InstanceUid, error_chain};
+use tokio::time::Instant;
 
-use super::TreeCloner;
 use super::copy::{self, Activity, FileCopy};
 use super::error::failed;
+use super::{TreeCloner, tree};
 use crate::fsutil::beneath::{self, Directory, TreeError};
+use crate::fsutil::btrfs;
 use crate::probe;
 use crate::sql::{AnswerLimits, Session, SqlError, one_line};
 
@@ -132,6 +134,40 @@ impl TreeCloner {
         server: &SuperuserAccess,
         to: &Path,
     ) -> Result<u64, CloneError> {
+        let how = self.file_copy()?;
+        self.back_up(parent, server, |from| {
+            let (size, _) = copy::copy(from, to, how, Activity::Running)?;
+            Ok((size.files, vec![to]))
+        })
+    }
+
+    /// Copies the data directory of a running instance to `base`, and that to `data`, unless `base` is a snapshot of a
+    /// Btrfs subvolume, of which another one can be made. Returns the number of files.
+    pub(super) fn copy_running_twice(
+        &self,
+        parent: InstanceUid,
+        server: &SuperuserAccess,
+        base: &Path,
+        data: &Path,
+    ) -> Result<u64, CloneError> {
+        let how = self.file_copy()?;
+        let is_snapshot = self.makes_snapshots_of(&self.layout.instance_data(parent))?;
+        self.back_up(parent, server, |from| {
+            if is_snapshot {
+                return Ok((snapshot_running(from, base)?, vec![base]));
+            }
+            let size = copy::copy_twice(from, [base, data], how, Activity::Running)?;
+            Ok((size.files, vec![base, data]))
+        })
+    }
+
+    /// Copies a running instance while its server is in backup mode, and adds the WAL of that time to each copy.
+    fn back_up<'a>(
+        &self,
+        parent: InstanceUid,
+        server: &SuperuserAccess,
+        copy: impl FnOnce(&Path) -> Result<(u64, Vec<&'a Path>), TreeError>,
+    ) -> Result<u64, CloneError> {
         let from = self.layout.instance_data(parent);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -140,21 +176,51 @@ impl TreeCloner {
         let refused = |error: SqlError| CloneError::ParentFailed {
             message: one_line(&error_chain(&error)),
         };
+        let began = Instant::now();
         let backup = runtime.block_on(Backup::begin(server)).map_err(refused)?;
+        let checkpoint = began.elapsed();
         let how = self.file_copy()?;
         if how == FileCopy::Full {
             self.check_reserve(self.tree_size(&from)?.bytes)?;
         }
-        let copied = copy::copy(&from, to, how, Activity::Running);
-        let (size, _) = copied.map_err(|error| self.tree_failed(error, None))?;
+        let copied = copy(&from);
+        let (files, copies) = copied.map_err(|error| self.tree_failed(error, None))?;
+        let copied = began.elapsed();
         let label = runtime.block_on(backup.end()).map_err(refused)?;
-        let added = add_wal(&from, to, &label, how);
-        let added = added.map_err(|error| self.tree_failed(error, None))?;
-        Ok(size.files
-            + added.ok_or_else(|| CloneError::ParentFailed {
-                message: "its WAL was removed during the copy; try again".to_owned(),
-            })?)
+        tracing::debug!(
+            %parent,
+            checkpoint_ms = checkpoint.as_millis() as u64,
+            copy_ms = (copied - checkpoint).as_millis() as u64,
+            end_ms = (began.elapsed() - copied).as_millis() as u64,
+            "a running instance was copied"
+        );
+        let mut source = from.as_path();
+        let mut added = None;
+        for to in copies {
+            added =
+                add_wal(source, to, &label, how).map_err(|error| self.tree_failed(error, None))?;
+            if added.is_none() {
+                break;
+            }
+            source = to;
+        }
+        let added = added.ok_or_else(|| CloneError::ParentFailed {
+            message: "its WAL was removed during the copy; try again".to_owned(),
+        })?;
+        Ok(files + added)
     }
+}
+
+/// Makes a snapshot of the subvolume of a running server, in one moment of its backup mode, and takes away what a copy does not
+/// have. Returns the number of its files.
+pub(super) fn snapshot_running(from: &Path, to: &Path) -> Result<u64, TreeError> {
+    let failed = |source| TreeError::Io {
+        action: "clone",
+        path: to.to_owned(),
+        source,
+    };
+    btrfs::snapshot(&Directory::open(from)?, to).map_err(failed)?;
+    tree::prune(to)
 }
 
 /// Adds the label and the WAL that it needs; `None` if some of that is gone.

@@ -11,6 +11,7 @@ use super::*;
 
 mod create;
 mod delete;
+mod prewarmed;
 mod probing;
 mod trees;
 

@@ -42,19 +42,31 @@ impl Drop for Deletion {
     }
 }
 
-/// Moves a tree to the trash, durably, and deletes it there. A missing tree is no error. Nor is one that cannot be
-/// deleted in the trash: it is gone from its place, and the next start of multidb tries again.
-pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
+/// Moves a tree to the trash, where the next sweep deletes it. A missing tree is no error.
+pub(super) fn put(trash: &Path, path: &Path) -> io::Result<()> {
+    begin(trash, path).map(drop)
+}
+
+/// Moves a tree to the trash, for the caller to delete. `None` if there is none.
+fn begin(trash: &Path, path: &Path) -> io::Result<Option<Deletion>> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let deletion = Deletion::of(trash.join(format!("{}{number}-{name}", *OWN_PREFIX)));
-    let doomed = &deletion.0;
     // Trusted path: only multidb can write the directory, and the trash.
-    match fs::rename(path, doomed) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        renamed => renamed?,
+    match fs::rename(path, &deletion.0) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        renamed => renamed.map(|()| Some(deletion)),
     }
+}
+
+/// Moves a tree to the trash, durably, and deletes it there. A missing tree is no error. Nor is one that cannot be
+/// deleted in the trash: it is gone from its place, and the next start of multidb tries again.
+pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
+    let Some(deletion) = begin(trash, path)? else {
+        return Ok(());
+    };
+    let doomed = &deletion.0;
     // The rename was the deletion. After a power cut it may be found undone, which loses nothing.
     let synced = [trash, atomic_file::directory_of(path)].map(atomic_file::sync_directory);
     for error in synced.into_iter().filter_map(Result::err) {

@@ -4,7 +4,7 @@ use rustix::fs::Stat;
 
 use std::path::Path;
 
-use crate::fsutil::beneath::{Directory, Kind, TreeError, Walk};
+use crate::fsutil::beneath::{Directory, Kind, PERMISSIONS, TreeError, Walk};
 
 /// The files at the top of a data directory that a running server leaves. Neither cloned nor counted.
 const EXCLUDED: [&str; 2] = ["postmaster.pid", "postmaster.opts"];
@@ -25,6 +25,9 @@ const EMPTIED: [&str; 8] = [
 const OF_BACKUPS: [&str; 3] = ["backup_label", "tablespace_map", "backup_manifest"];
 /// The beginning of the names of temporary files and their directories.
 const TEMPORARY: &str = "pgsql_tmp";
+
+/// The bits of a mode that no copy has: setuid, setgid and sticky.
+const SPECIAL_BITS: u32 = 0o7000;
 
 /// The size of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +65,36 @@ pub(super) fn count(root: &Path) -> Result<u64, TreeError> {
         files += u64::from(!is_excluded(walk));
         Ok(())
     })?;
+    Ok(files)
+}
+
+/// Takes away what a copy of a running server's data directory does not have: from a snapshot of it, on which nothing runs.
+/// Returns the number of the files that stay.
+pub(super) fn prune(root: &Path) -> Result<u64, TreeError> {
+    let mut files = 0;
+    let mut walk = Walk::new(Directory::open(root)?)?;
+    while let Some(kind) = walk.advance()? {
+        if kind == Kind::End {
+            continue;
+        }
+        if is_excluded(&walk) || is_of_server(&walk) {
+            walk.remove()?;
+            continue;
+        }
+        let mode = match kind {
+            Kind::Directory => walk.enter()?.st_mode,
+            Kind::File => {
+                files += 1;
+                walk.stat()?.st_mode
+            }
+            Kind::Other => return Err(walk.foreign()),
+            Kind::End => continue,
+        };
+        // Without setuid, setgid and sticky bits, as a copy.
+        if kind == Kind::File && mode & SPECIAL_BITS != 0 {
+            walk.set_mode(mode & PERMISSIONS)?;
+        }
+    }
     Ok(files)
 }
 

@@ -43,6 +43,8 @@ pub struct Project {
     pub prepare: Vec<Preparation>,
     /// Which instances offer their data as a snapshot.
     pub publish: Publish,
+    /// The clones of its newest snapshot that are kept ready.
+    pub prewarm: usize,
 }
 
 /// Which instances of a project offer their data as a snapshot by themselves.
@@ -327,6 +329,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
     let refresh = refresh.and_then(|section| refresh::read(section, report));
     let prepare = prepare::read(&mut section, report);
     let publish = section.get("publish", Publish::Never, report);
+    let prewarm = section.get("prewarm", 0, report);
     check_renamed(
         &section,
         database.as_ref(),
@@ -348,6 +351,7 @@ fn read(mut section: Section, report: &mut Report) -> Option<Project> {
         refresh,
         prepare,
         publish,
+        prewarm,
     })
 }
 

@@ -17,7 +17,7 @@ use crate::import::ErrorPolicy;
 
 mod status;
 
-pub use self::status::{PressureStepView, PressureView, WaitingLoginView};
+pub use self::status::{PressureStepView, PressureView, PrewarmedView, WaitingLoginView};
 pub use crate::diff::{DiffView, MigrationsDiff, ObjectDiff, SideView, TableRows};
 pub use multidb_actors::instance_table::InstanceFilter;
 
@@ -148,6 +148,9 @@ pub struct StatusView {
     /// The refreshes of the projects that have a source, by project.
     #[serde(default)]
     pub refresh: BTreeMap<String, RefreshView>,
+    /// The clones that are kept ready, by project; only of projects with `prewarm`.
+    #[serde(default)]
+    pub prewarmed: BTreeMap<String, PrewarmedView>,
 }
 
 /// The refreshes of one project.

@@ -46,6 +46,7 @@ impl Control {
             expiry_paused_seconds: expiry.paused_for.map(|time| time.as_secs()),
             waiting_logins: self.waiting_logins(),
             refresh: self.refresh_status().await?,
+            prewarmed: self.prewarmed_status(),
         })
     }
 

@@ -115,7 +115,7 @@ impl InstanceActor {
             instance = %record.name,
             uid = %record.uid,
             snapshot = %record.snapshot,
-            source = report.source,
+            source = report.source.name(),
             files = report.files,
             elapsed_ms = report.elapsed.as_millis() as u64,
             "clone made"

@@ -66,13 +66,37 @@ pub enum CloneSource {
     Base(InstanceUid),
 }
 
-impl CloneSource {
+/// What a clone was made from in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClonedFrom {
+    /// The record's snapshot.
+    Snapshot,
+    /// Another instance.
+    Instance,
+    /// The state that an earlier clone of the same instance began with.
+    Base,
+    /// A clone of the record's snapshot that was kept ready.
+    Prewarmed,
+}
+
+impl ClonedFrom {
     /// A word for it in logs.
-    pub fn name(&self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Snapshot => "snapshot",
-            Self::Running { .. } => "instance",
-            Self::Base(_) => "base",
+            Self::Instance => "instance",
+            Self::Base => "base",
+            Self::Prewarmed => "prewarmed",
+        }
+    }
+}
+
+impl From<&CloneSource> for ClonedFrom {
+    fn from(source: &CloneSource) -> Self {
+        match source {
+            CloneSource::Snapshot => Self::Snapshot,
+            CloneSource::Running { .. } => Self::Instance,
+            CloneSource::Base(_) => Self::Base,
         }
     }
 }
@@ -80,8 +104,8 @@ impl CloneSource {
 /// The cost of a clone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloneReport {
-    /// What it was made from in the end: [`CloneSource::name`].
-    pub source: &'static str,
+    /// What it was made from in the end.
+    pub source: ClonedFrom,
     /// The number of cloned files; 0 if the file system cloned the tree in one step.
     pub files: u64,
     /// The duration.

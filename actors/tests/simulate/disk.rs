@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use multidb_actors::ports::{CloneError, CloneReport, CloneSource, Cloner, SnapshotCatalog};
+use multidb_actors::ports::{
+    CloneError, CloneReport, CloneSource, ClonedFrom, Cloner, SnapshotCatalog,
+};
 use multidb_store::quarantine::Quarantined;
 use multidb_store::{
     InstanceName, InstanceRecord, InstanceUid, PassedErrors, SnapshotId, SnapshotRecord,
@@ -147,7 +149,7 @@ impl Cloner for Ports {
     ) -> Result<CloneReport, CloneError> {
         let uid = record.uid;
         let report = CloneReport {
-            source: source.name(),
+            source: ClonedFrom::from(source),
             files: 1,
             elapsed: Duration::ZERO,
         };

@@ -44,6 +44,7 @@ mod passing_through;
 mod platforms;
 mod preparing;
 mod pressure;
+mod prewarming;
 mod publishing;
 mod recovering;
 mod refreshing;

@@ -341,3 +341,84 @@ fn full_disk_refuses_a_clone_and_keeps_the_others() {
         cloner.create(&instance(2), &CloneSource::Snapshot).unwrap();
     }
 }
+
+/// The base of an instance, and its data, which is a copy of it.
+#[test]
+fn clone_begins_anew_with_a_base_of_its_own() {
+    use multidb_actors::ports::ClonedFrom;
+    each_method(|root, cloner| {
+        root.snapshot(cloner, 20);
+        cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
+        let base = |bits| root.layout.instance_base(InstanceUid::from_bits(bits));
+        fs::write(root.data(1).join("base/5/3"), "of the instance").unwrap();
+        cloner.clone_tree(&root.data(1), &base(1)).unwrap();
+        for (from, to) in [(1, 2), (2, 3)] {
+            let source = CloneSource::Base(InstanceUid::from_bits(from));
+            let made = cloner.create(&instance(to), &source).unwrap();
+            assert_eq!(made.source, ClonedFrom::Base);
+            assert_eq!(made.files, 20, "{}", cloner.method());
+            fs::write(root.data(from).join("base/5/7"), "changed").unwrap();
+            for tree in [base(to), root.data(to)] {
+                let size = cloner.tree_size(&tree).unwrap();
+                assert_eq!(size.files, 20);
+                let read = |name: &str| fs::read(tree.join(name)).unwrap();
+                assert_eq!(read("base/5/3"), b"of the instance");
+                assert_eq!(read("base/5/7"), vec![7; FILE_BYTES]);
+                let metadata = fs::metadata(tree.join("empty")).unwrap();
+                assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (OWNER.0, 0o662));
+            }
+        }
+        for bits in 1..=3 {
+            cloner.delete(InstanceUid::from_bits(bits)).unwrap();
+        }
+        root.assert_no_trace();
+    });
+}
+
+/// A snapshot of a running server's subvolume has what a copy of it has.
+#[test]
+fn both_ways_to_copy_a_running_server_copy_the_same() {
+    let root = root(BTRFS);
+    let cloner = root.open(Method::Auto);
+    root.snapshot(&cloner, 10);
+    cloner.create(&instance(1), &CloneSource::Snapshot).unwrap();
+    let data = root.data(1);
+    for directory in [
+        "pg_wal",
+        "pg_wal/archive_status",
+        "pg_replslot/slot",
+        "base/pgsql_tmp",
+    ] {
+        fs::create_dir_all(data.join(directory)).unwrap();
+    }
+    for file in [
+        "postmaster.pid",
+        "backup_label",
+        "pg_wal/000000010000000000000001",
+        "pg_wal/archive_status/x.done",
+        "pg_replslot/slot/state",
+        "base/pgsql_tmp/1",
+        "base/5/pgsql_tmp.1",
+        "base/5/backup_label",
+        "base/5/setuid",
+    ] {
+        fs::write(data.join(file), "x").unwrap();
+    }
+    let mode = fs::Permissions::from_mode(0o4640);
+    fs::set_permissions(data.join("base/5/setuid"), mode).unwrap();
+    let [copied, taken] = ["copied", "taken"].map(|name| root.layout.instances().join(name));
+    let (size, _) = copy::copy(&data, &copied, FileCopy::Reflink, Activity::Running).unwrap();
+    let files = crate::clone::running::snapshot_running(&data, &taken).unwrap();
+    assert_eq!(files, size.files);
+    let listed = |tree: &Path| {
+        let mut find = Command::new("find");
+        let arguments = [".", "-printf", "%p %m %U %y\n"];
+        let listed = find.current_dir(tree).args(arguments).output().unwrap();
+        let text = String::from_utf8(listed.stdout).unwrap();
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    assert_eq!(listed(&taken), listed(&copied));
+    assert!(copied.join("base/5/setuid").exists() && !copied.join("postmaster.pid").exists());
+}

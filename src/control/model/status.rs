@@ -1,6 +1,7 @@
 //! Parts of the daemon's status.
 
 use jiff::Timestamp;
+use multidb_store::SnapshotId;
 use serde::{Deserialize, Serialize};
 
 /// A disk that is, or was, above `limits.disk_high_water`.
@@ -25,6 +26,19 @@ pub struct PressureStepView {
     pub what: String,
     /// The bytes that the disk had more of afterwards.
     pub bytes_freed: u64,
+}
+
+/// The clones of a project's newest snapshot that are kept ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrewarmedView {
+    /// How many are configured.
+    pub wanted: usize,
+    /// How many there are.
+    pub ready: usize,
+    /// Their snapshot; none while there are none.
+    pub snapshot: Option<SnapshotId>,
+    /// The bytes that are theirs alone.
+    pub exclusive_bytes: u64,
 }
 
 /// A user who has to wait at an address after too many failed logins.
