@@ -1,8 +1,15 @@
 //! Instances that are clones of other instances.
 
-use multidb_integration_tests::{Daemon, Session};
+use std::path::Path;
+use std::time::Duration;
 
-use crate::daemon;
+use multidb_integration_tests::{Daemon, Disk, Engine, RandomDelays, Session, eventually};
+
+use crate::{daemon, daemon_on};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// The kills of a daemon that clones an instance.
+const KILLS: usize = 8;
 
 fn execute(session: &Session, sql: &str) {
     session.query(sql).expect("it is executed");
@@ -134,4 +141,75 @@ fn clone_of_what_cannot_be_cloned_is_refused_and_leaves_nothing() {
         notices.contains("exists already, from snapshot"),
         "{notices}"
     );
+}
+
+/// What a directory has in it, but for what has a hidden name.
+fn count(directory: &Path) -> usize {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+        .count()
+}
+
+/// The clone of a running instance: its checkpoint, the copy, the WAL, the start.
+fn kill_in_any_phase_on(disk: Disk) {
+    let daemon = daemon_on(disk, Engine::Process).start();
+    let parent = daemon.connect("instance:live,gitref:main");
+    execute(&parent, "create table notes (n int)");
+    let started = parent.one("select pg_postmaster_start_time()");
+    drop(parent);
+    let mut delays = RandomDelays::new();
+    for kill in 1..=KILLS {
+        let parent = daemon.connect("instance:live");
+        execute(&parent, &format!("insert into notes values ({kill})"));
+        let name = format!("branch-{kill}");
+        let args = ["instance", "create", &name, "--from", "live"];
+        let mut command = daemon.cli_command(&args).spawn().expect("it can be run");
+        std::thread::sleep(delays.milliseconds(0, 700));
+        daemon.kill9();
+        let told = command.wait().expect("it can be waited for");
+        daemon.start();
+
+        // The parent is as before: its server runs, in no backup, and keeps no WAL for one.
+        let parent = daemon.connect("instance:live");
+        assert_eq!(parent.one("select pg_postmaster_start_time()"), started);
+        assert_eq!(parent.one("select count(*) from notes"), kill.to_string());
+        eventually("the backup has ended", LIMIT, || {
+            let of_clone = "select count(*) from pg_stat_activity where query like '%backup_start%' \
+                            and pid <> pg_backend_pid()";
+            parent.one("select count(*) from pg_replication_slots") == "0"
+                && parent.one(of_clone) == "0"
+        });
+        let listed = daemon.json(&["instance", "ls"]);
+        let names: Vec<_> = listed
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|one| &one["name"])
+            .collect();
+        let is_there = names.iter().any(|one| **one == name.as_str());
+        assert!(is_there || !told.success(), "{listed}");
+        if is_there {
+            let child = daemon.connect(&format!("instance:{name}"));
+            assert_eq!(child.one("select count(*) from notes"), kill.to_string());
+            assert_eq!(daemon.instance(&name)["parent"], "live");
+        }
+        assert_eq!(count(&daemon.root().join("instances")), names.len());
+        assert_eq!(count(&daemon.root().join("quarantine")), 0);
+    }
+    eventually("the trash is empty", LIMIT, || {
+        count(&daemon.root().join("trash")) == 0
+    });
+    let last = daemon.connect("instance:last,from:live");
+    assert_eq!(last.one("select max(n) from notes"), KILLS.to_string());
+}
+
+#[test]
+fn kill_in_any_phase_of_a_clone_of_an_instance_loses_and_leaves_nothing_on_xfs() {
+    kill_in_any_phase_on(Disk::Xfs);
+}
+
+#[test]
+fn kill_in_any_phase_of_a_clone_of_an_instance_loses_and_leaves_nothing_on_btrfs() {
+    kill_in_any_phase_on(Disk::Btrfs);
 }

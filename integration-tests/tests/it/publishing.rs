@@ -3,13 +3,16 @@
 use std::fs;
 use std::time::Duration;
 
-use multidb_integration_tests::{Daemon, Session, poll};
+use multidb_integration_tests::{Daemon, RandomDelays, Session, poll};
 use serde_json::Value;
 
 use crate::daemon;
 
 /// How long an import or its clean-up may take, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The kills of a daemon that publishes an instance.
+const KILLS: usize = 3;
 
 const MIGRATE: &str = "insert into django_migrations (app, name) values ('polls', '0003_tags')";
 
@@ -290,4 +293,56 @@ fn instance_that_ran_migrations_and_stopped_becomes_a_derived_snapshot_once() {
         ids if ids == ["fresh", "monday", "tuesday"] => Ok(()),
         ids => Err(ids),
     });
+}
+
+/// The look at the migrations of a stopped instance, and the job that makes the snapshot.
+#[test]
+fn kill_while_a_stopped_instance_is_published_loses_and_leaves_nothing() {
+    let daemon = daemon().set("project.demo", "publish", "auto").start();
+    let staging = || {
+        let entries = fs::read_dir(daemon.root().join("snapshots"));
+        let mut names = entries.into_iter().flatten().flatten();
+        names.any(|entry| {
+            entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(b".staging-")
+        })
+    };
+    let mut delays = RandomDelays::new();
+    for kill in 0..KILLS {
+        let name = format!("pr-{kill}");
+        let session = daemon.connect(&format!("instance:{name},gitref:main"));
+        let migrate =
+            format!("insert into django_migrations (app, name) values ('polls', '1_{name}')");
+        execute(&session, &migrate);
+        drop(session);
+        daemon.cli(&["instance", "stop", &name]).ok();
+        poll("it is looked at", TIMEOUT, || match staging() {
+            true => Ok(()),
+            false => Err("nothing is being imported"),
+        });
+        std::thread::sleep(delays.milliseconds(0, 1500));
+        daemon.kill9();
+        daemon.start();
+        assert!(!staging(), "an import is left");
+        let of_it = || {
+            let all = daemon.json(&["snapshot", "ls"]);
+            let all = all.as_array().into_iter().flatten();
+            all.filter(|one| one["from_instance"] == name.as_str())
+                .count()
+        };
+        assert!(of_it() <= 1);
+        // It is looked at again once it was used.
+        let session = daemon.connect(&format!("instance:{name}"));
+        let applied = "select count(*) from django_migrations where name like '1_pr-%'";
+        assert_eq!(session.one(applied), "1");
+        drop(session);
+        daemon.cli(&["instance", "stop", &name]).ok();
+        poll("it becomes a snapshot", TIMEOUT, || match of_it() {
+            1 => Ok(()),
+            count => Err(count),
+        });
+    }
+    assert_eq!(ids(&daemon).len(), 2 + KILLS);
 }
