@@ -7,12 +7,14 @@
 //! | `sharing` | de-duplication of copies and of dumps a day apart |
 //! | `branches` | an instance from an idle and from a busy instance, and that one's p99 |
 //! | `bytes` | what instances have for themselves |
+//! | `prewarmed` | new instances that take a clone that is kept ready |
 //! | `lists` | lists of many instances and snapshots |
 
 mod branches;
 mod bytes;
 mod imports;
 mod lists;
+mod prewarmed;
 mod sharing;
 
 use multidb_integration_tests::{Daemon, Disk, Engine, PlainPostgres, run};
@@ -39,6 +41,7 @@ pub(crate) fn measure(options: &Options, on: (Disk, Engine), source: &Source, re
     let runs = options.runs.min(RUNS);
     branches::measure(&environment, report);
     bytes::measure(&environment, report);
+    prewarmed::measure(options, source, &environment, options.runs, report);
     imports::measure(&environment, &server, runs, report);
     sharing::measure(&environment, &server, report);
     lists::measure(&environment, report);
