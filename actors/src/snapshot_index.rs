@@ -83,19 +83,6 @@ impl SnapshotIndex {
         of_project
     }
 
-    /// Those of the project's snapshots that a revision may get, newest first: no derived one where a fresh one has the
-    /// same migrations.
-    fn candidates(&self, project: &ProjectName) -> Vec<Arc<SnapshotRecord>> {
-        let mut of_project = self.of_project(project);
-        let fresh = of_project.iter().filter(|snapshot| !snapshot.is_derived());
-        let fresh: Vec<_> = fresh.cloned().collect();
-        of_project.retain(|snapshot| {
-            let is_alike = |other: &Arc<SnapshotRecord>| other.migrations == snapshot.migrations;
-            !snapshot.is_derived() || !fresh.iter().any(is_alike)
-        });
-        of_project
-    }
-
     /// The project's snapshots of data as its source had it, newest first: no derived ones unless there are no others.
     fn fresh_ones(&self, project: &ProjectName) -> Vec<Arc<SnapshotRecord>> {
         let mut of_project = self.of_project(project);
@@ -196,7 +183,7 @@ impl SnapshotIndex {
                 let key = (project.clone(), revision.listing.clone());
                 index.decisions.get(&key).cloned()
             });
-            let snapshots = index.candidates(&project);
+            let snapshots = index.of_project(&project);
             let generation = index.generation;
             let ignored = index.ignored.get(&project).cloned().unwrap_or_default();
             let decision = async move {

@@ -242,7 +242,10 @@ pub(super) fn explain(explained: &ExplainView, now: Timestamp) -> String {
         ("UNDEFINED MIGRATIONS", Align::Left),
     ];
     let rows = explained.snapshots.iter().map(|verdict| {
-        let compatible = if verdict.compatible { "yes" } else { "no" };
+        let mut compatible = if verdict.compatible { "yes" } else { "no" }.to_owned();
+        if let Some(preferred) = &verdict.passed_over_for {
+            compatible.push_str(&format!(", and {preferred} is preferred"));
+        }
         let mut missing = verdict.missing.join(", ");
         let more = verdict.missing_total.saturating_sub(verdict.missing.len());
         if more > 0 {
@@ -252,7 +255,7 @@ pub(super) fn explain(explained: &ExplainView, now: Timestamp) -> String {
             verdict.id.clone(),
             moment(verdict.taken_at),
             ago(verdict.taken_at, now),
-            compatible.to_owned(),
+            compatible,
             or_none(Some(missing).filter(|missing| !missing.is_empty())),
         ]
     });

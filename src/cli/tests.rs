@@ -319,6 +319,7 @@ fn choice_is_explained() {
         missing_total: total,
         missing: missing.iter().map(|m| (*m).to_owned()).collect(),
         hint: None,
+        passed_over_for: None,
     };
     let mut explained = ExplainView {
         project: "polls".to_owned(),
@@ -330,13 +331,17 @@ fn choice_is_explained() {
         chosen: Some("monday".to_owned()),
         snapshots: vec![
             verdict("tuesday", &["polls.0003_votes", "polls.0004_more"], 7),
+            VerdictView {
+                passed_over_for: Some("monday".to_owned()),
+                ..verdict("demo-derived", &[], 0)
+            },
             verdict("monday", &[], 0),
         ],
     };
     insta::assert_snapshot!("explain", snapshot::explain(&explained, now()));
     explained.unconfirmed = Some(UnconfirmedView { age_s: Some(7300) });
     explained.chosen = None;
-    explained.snapshots.pop();
+    explained.snapshots.truncate(1);
     insta::assert_snapshot!("explain_none", snapshot::explain(&explained, now()));
 }
 

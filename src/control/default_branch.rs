@@ -68,7 +68,7 @@ pub(super) async fn warning(
             return None;
         }
     };
-    let newest = decision.verdicts.first()?;
+    let newest = decision.candidates().next()?;
     if newest.snapshot.id != *snapshot {
         return None;
     }
@@ -94,6 +94,7 @@ mod tests {
             missing_total,
             missing: missing.iter().map(|name| (*name).to_owned()).collect(),
             hint: None,
+            passed_over_for: None,
         };
         assert_eq!(misfit(&verdict(0, &[])), None);
         let misfit = misfit(&verdict(3, &["a.0001", "a.0002"])).unwrap();

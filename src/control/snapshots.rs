@@ -234,5 +234,6 @@ pub(super) fn verdict_view(verdict: &Verdict, gitref: &str) -> VerdictView {
         compatible: verdict.missing_total == 0,
         missing_total: verdict.missing_total,
         missing: verdict.missing.clone(),
+        passed_over_for: verdict.passed_over_for.as_ref().map(ToString::to_string),
     }
 }

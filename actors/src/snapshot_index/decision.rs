@@ -51,6 +51,8 @@ pub struct Verdict {
     pub missing_total: usize,
     /// The most likely cause, if the snapshot is not compatible.
     pub cause: Option<Cause>,
+    /// Set for a derived snapshot: the fresh one with the same migrations, which is preferred to it.
+    pub passed_over_for: Option<SnapshotId>,
 }
 
 /// The snapshot that came nearest to being compatible with a listing.
@@ -74,6 +76,10 @@ impl Decision {
         defined: &HashSet<String>,
         ignored: &Ignored,
     ) -> Self {
+        let fresh: Vec<_> = newest_first
+            .iter()
+            .filter(|one| !one.is_derived())
+            .collect();
         let verdict = |snapshot: &Arc<SnapshotRecord>| {
             let applied = &snapshot.migrations;
             let missing: Vec<&str> = applied
@@ -83,8 +89,11 @@ impl Decision {
                 .map(String::as_str)
                 .collect();
             let shown = missing.iter().take(MISSING_SHOWN);
+            let mut alike = fresh.iter().filter(|one| one.migrations == *applied);
+            let preferred = alike.next().filter(|_| snapshot.is_derived());
             Verdict {
                 snapshot: snapshot.clone(),
+                passed_over_for: preferred.map(|one| one.id.clone()),
                 missing: shown.map(|migration| (*migration).to_owned()).collect(),
                 missing_total: missing.len(),
                 cause: (!missing.is_empty()).then(|| Cause::of(applied, &missing, defined)),
@@ -96,18 +105,22 @@ impl Decision {
         }
     }
 
+    /// The verdicts about the snapshots that a revision may get, newest first.
+    pub fn candidates(&self) -> impl Iterator<Item = &Verdict> {
+        let verdicts = self.verdicts.iter();
+        verdicts.filter(|verdict| verdict.passed_over_for.is_none())
+    }
+
     /// The newest compatible snapshot.
     pub fn chosen(&self) -> Option<Arc<SnapshotRecord>> {
-        self.verdicts
-            .iter()
+        self.candidates()
             .find(|verdict| verdict.missing_total == 0)
             .map(|verdict| verdict.snapshot.clone())
     }
 
     /// The snapshot with the fewest undefined migrations, the newest of equals.
     pub fn nearest_miss(&self) -> Option<NearestMiss> {
-        self.verdicts
-            .iter()
+        self.candidates()
             .min_by_key(|verdict| verdict.missing_total)?
             .miss()
     }

@@ -38,7 +38,16 @@ fn derived_snapshot_is_passed_over_where_a_fresh_one_has_its_migrations() {
         derived("c", 9, &["1", "2"]),
         derived("d", 3, &["1", "2", "3"]),
     ]);
-    assert_eq!(ids(&index.candidates(&project)), ["d", "b", "a"]);
+    let defined = ["1", "2", "3"].map(str::to_owned).into();
+    let all = index.of_project(&project);
+    let decision = Decision::new(&all, &defined, &Ignored::default());
+    let candidates = decision.candidates().map(|one| one.snapshot.clone());
+    assert_eq!(ids(&candidates.collect::<Vec<_>>()), ["d", "b", "a"]);
+    let passed_over = decision.verdicts.iter().filter_map(|one| {
+        let preferred = one.passed_over_for.as_ref()?;
+        Some((one.snapshot.id.as_str(), preferred.as_str()))
+    });
+    assert_eq!(passed_over.collect::<Vec<_>>(), [("c", "b")]);
 }
 
 #[test]

@@ -282,6 +282,16 @@ fn instance_that_ran_migrations_and_stopped_becomes_a_derived_snapshot_once() {
     daemon.cli(&import("fresh", "pr-3")).ok();
     daemon.connect("instance:pr-4,gitref:feature/tags");
     assert_eq!(daemon.instance("pr-4")["snapshot"], "fresh");
+    let explained = daemon.json(&["snapshot", "explain", "--gitref", "feature/tags"]);
+    let verdicts = explained["snapshots"].as_array().into_iter().flatten();
+    let passed_over = verdicts.filter(|one| !one["passed_over_for"].is_null());
+    let passed_over: Vec<_> = passed_over
+        .map(|one| (&one["id"], &one["passed_over_for"]))
+        .collect();
+    assert_eq!(
+        passed_over,
+        [(&Value::from(id.as_str()), &Value::from("fresh"))]
+    );
     let kept = || daemon.json(&["snapshot", "show", &id])["kept_because"].clone();
     assert_eq!(kept()[0], "1 instance needs it");
     drop(next);

@@ -30,7 +30,8 @@ pub(super) async fn examine(config: &Config, invocation: &Invocation) -> Vec<Fin
         let subject = format!("project {name}");
         match client.get::<ExplainView>(&path).await {
             Ok(explained) => {
-                let newest = explained.snapshots.first();
+                let mut newest = explained.snapshots.iter();
+                let newest = newest.find(|verdict| verdict.passed_over_for.is_none());
                 findings.extend(newest.map(|newest| fit(&subject, newest)));
             }
             Err(AdminError::Refused(refused)) => {
