@@ -197,6 +197,9 @@ pub fn reasons(candidates: &[Candidate], rule: &KeepRule, zone: &TimeZone) -> Ve
 }
 
 #[cfg(test)]
+mod years;
+
+#[cfg(test)]
 mod tests {
     use jiff::ToSpan;
     use proptest::prelude::*;
@@ -321,7 +324,7 @@ mod tests {
         prop::collection::vec(one, 0..40)
     }
 
-    fn any_rule() -> impl Strategy<Value = KeepRule> {
+    pub(super) fn any_rule() -> impl Strategy<Value = KeepRule> {
         (0_usize..5, 0_usize..8, 0_usize..5, 0_usize..5).prop_map(
             |(last, daily, weekly, monthly)| KeepRule {
                 last,

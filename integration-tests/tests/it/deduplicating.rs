@@ -129,3 +129,36 @@ fn pause_survives_a_kill_and_the_work_goes_on_after_it() {
     wait_complete(&daemon, "tuesday", "wednesday");
     wait_complete(&daemon, "monday", "wednesday");
 }
+
+#[test]
+fn kill_while_blocks_are_shared_loses_no_byte_and_the_work_is_completed() {
+    let slow = "bandwidth = \"1MiB\"";
+    let daemon = with_dedup(daemon())
+        .set("dedup", "bandwidth", "1MiB")
+        .start();
+    poll("some files are compared", TIMEOUT, || {
+        let jobs = daemon.json(&["job", "ls"]);
+        let jobs = jobs.as_array().cloned().unwrap_or_default();
+        let is_under_way = |job: &Value| {
+            job["kind"] == "dedup"
+                && job["state"] == "running"
+                && job["bytes_done"].as_u64() > Some(0)
+        };
+        match jobs.iter().any(is_under_way) {
+            true => Ok(()),
+            false => Err(jobs),
+        }
+    });
+    daemon.kill9();
+    daemon.reconfigure(slow, "bandwidth = \"200MiB\"");
+    daemon.start();
+    wait_complete(&daemon, "monday", "tuesday");
+    for snapshot in ["monday", "tuesday"] {
+        let user = format!("instance:of-{snapshot},snapshot:{snapshot}");
+        daemon.psql(&user, "create extension amcheck").ok();
+        // Reads all of it, its indexes too.
+        let check = "select count(bt_index_check(oid, true)) > 0 from pg_class \
+            where relkind = 'i' and relam = (select oid from pg_am where amname = 'btree')";
+        assert_eq!(daemon.psql(&user, check).ok(), "t");
+    }
+}

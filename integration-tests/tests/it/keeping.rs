@@ -85,3 +85,29 @@ fn snapshots_without_a_rule_stay() {
     assert_eq!(shown["kept_because"][0], "its project has no keep");
     assert_eq!(ids(&daemon), ["monday", "tuesday"]);
 }
+
+#[test]
+fn kill_while_snapshots_go_leaves_the_newest_and_completes_the_deletions() {
+    let daemon = daemon()
+        .set_raw("project.demo.refresh", "keep", "{ last = 1 }")
+        .start();
+    let directory = daemon.root().join("snapshots");
+    for (id, day) in [("wednesday", 7), ("thursday", 8), ("friday", 9)] {
+        // The deletions follow the import, whose end is told before.
+        import(&daemon, id, &format!("2026-01-{day:02}T03:00:00Z"));
+        daemon.kill9();
+        daemon.start();
+        eventually("the newest is left alone", TIMEOUT, || {
+            let left = fs::read_dir(&directory).expect("it can be read").flatten();
+            let in_trash = fs::read_dir(daemon.root().join("trash")).expect("it can be read");
+            ids(&daemon) == [id] && left.count() == 1 && in_trash.count() == 0
+        });
+        let user = format!("instance:of-{id},snapshot:{id}");
+        daemon
+            .psql(&user, "select count(*) from polls_question")
+            .ok();
+        daemon
+            .cli(&["instance", "rm", "--yes", &format!("of-{id}")])
+            .ok();
+    }
+}

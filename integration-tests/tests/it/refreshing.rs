@@ -1,6 +1,7 @@
 //! Snapshots from running servers: by pg_basebackup, by pg_dump and by a command, once or by the configured refresh.
 
 mod faults;
+mod half_way;
 mod renamed;
 mod scheduled;
 

@@ -2,8 +2,11 @@
 //!
 //! What follows is the import of a data directory, with the same checks and the same choice of settings.
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -11,7 +14,7 @@ use super::data_dir::DataDir;
 use super::instance::Descent;
 use super::refusal::no_programs;
 use super::server::{Client, SourceServer};
-use crate::fsutil::beneath::{Directory, TreeError};
+use crate::fsutil::beneath::{Directory, Kind, TreeError, Walk};
 use crate::import::context::Context;
 use crate::import::copy::make_dir;
 use crate::import::error::{ImportError, tree_error};
@@ -30,6 +33,13 @@ const AUTO_CONF: &str = "postgresql.auto.conf";
 const OPTIONS: &str = "postmaster.opts";
 /// The most that is read of the settings.
 const AUTO_CONF_BYTES_MAX: u64 = 16 << 20;
+/// How often a copy that grows is measured.
+const GROWTH_INTERVAL: Duration = Duration::from_secs(1);
+/// The size of the source; 0 where its role may not know those of all databases.
+const SIZE: &str = "SELECT CASE WHEN pg_catalog.bool_and(known) THEN pg_catalog.sum(bytes) ELSE 0 END FROM (\
+                    SELECT known, CASE WHEN known THEN pg_catalog.pg_database_size(oid) END AS bytes FROM (\
+                    SELECT oid, pg_catalog.has_database_privilege(oid, 'CONNECT') AS known FROM pg_catalog.pg_database\
+                    ) AS databases) AS sizes";
 /// Where the source's tablespaces are, but for those inside its data directory.
 const TABLESPACES: &str = "SELECT pg_catalog.pg_tablespace_location(oid) FROM pg_catalog.pg_tablespace \
                            WHERE pg_catalog.pg_tablespace_location(oid) LIKE '/%' ORDER BY oid";
@@ -59,13 +69,22 @@ impl BaseBackup {
                 no_programs(&server.name, info.major, &error.message, &hint)
             })?;
         let (directory, data) = make_directory(context).await?;
-        let tablespaces = tablespaces(context, &client, server).await;
+        let Extent { bytes, tablespaces } = extent(context, &client, server).await;
         context.progress.begin(Step::Backup).await;
         let args = arguments(&client, &directory, info.major, &tablespaces);
         let mut run = client.program(info.major, "pg_basebackup", args);
         run.binds.push(directory.clone());
-        let output = context.host().run_program(&run).await?;
-        client.check(&output)?;
+        let copied = AtomicU64::new(0);
+        let program = async {
+            tokio::select! {
+                output = context.host().run_program(&run) => {
+                    client.check(&output?)?;
+                    measure(context, &directory, &copied).await
+                }
+                never = measure_growth(context, &directory, &copied) => match never {},
+            }
+        };
+        context.progress.with_bytes(&copied, bytes, program).await?;
         let taken_at = Timestamp::now();
         context.progress.begin(Step::Recover).await;
         recover(context, &data, info.major, info.max_prepared_transactions).await?;
@@ -89,18 +108,80 @@ pub(super) async fn make_directory(context: &Context) -> Result<(PathBuf, PathBu
     Ok((directory, data))
 }
 
-/// The tablespaces of the source; none where its role may not connect to a database.
-async fn tablespaces(context: &Context, client: &Client<'_>, server: &SourceServer) -> Vec<String> {
+/// Measures the copy at intervals. A file that goes meanwhile is no error.
+async fn measure_growth(context: &Context, directory: &Path, bytes: &AtomicU64) -> Infallible {
+    loop {
+        tokio::time::sleep(GROWTH_INTERVAL).await;
+        if let Err(error) = measure(context, directory, bytes).await {
+            tracing::debug!(id = %context.request.id, %error, "the copy was not measured");
+        }
+    }
+}
+
+async fn measure(
+    context: &Context,
+    directory: &Path,
+    bytes: &AtomicU64,
+) -> Result<(), ImportError> {
+    let path = directory.to_owned();
+    let source = context.source_path().to_owned();
+    let measured = move || bytes_in(&path).map_err(|error| tree_error(&source, &path, error));
+    bytes.store(context.run_blocking(measured).await?, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The bytes of all files of a tree.
+fn bytes_in(path: &Path) -> Result<u64, TreeError> {
+    let mut bytes = 0;
+    let mut walk = Walk::new(Directory::open(path)?)?;
+    while let Some(kind) = walk.advance()? {
+        let visited = match kind {
+            Kind::Directory => walk.enter().map(|_| ()),
+            Kind::File => walk.stat().map(|stat| bytes += stat.st_size.unsigned_abs()),
+            // Links of tablespaces, whose directories are in the tree too.
+            Kind::Other | Kind::End => Ok(()),
+        };
+        visited.or_else(|error| {
+            if error.is_missing() {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })?;
+    }
+    Ok(bytes)
+}
+
+/// What the source says of its files.
+#[derive(Default)]
+struct Extent {
+    /// About how many bytes there are, if its role may know.
+    bytes: Option<u64>,
+    tablespaces: Vec<String>,
+}
+
+/// The extent of the source; nothing and no tablespaces where its role may not connect to a database.
+async fn extent(context: &Context, client: &Client<'_>, server: &SourceServer) -> Extent {
     let own = server.url.database();
     let database = own
         .as_deref()
         .unwrap_or(context.request.settings.source_database());
-    match client.ask(&client.url(database, &[]), &[TABLESPACES]).await {
-        Ok(answer) => answer.lines().map(str::to_owned).collect(),
+    match client
+        .ask(&client.url(database, &[]), &[SIZE, TABLESPACES])
+        .await
+    {
+        Ok(answer) => {
+            let mut lines = answer.lines();
+            let bytes = lines.next().and_then(|bytes| bytes.parse().ok());
+            Extent {
+                bytes: bytes.filter(|bytes| *bytes > 0),
+                tablespaces: lines.map(str::to_owned).collect(),
+            }
+        }
         Err(error) => {
             let id = &context.request.id;
             tracing::info!(%id, %error, "the source does not tell of its tablespaces, so it must have none");
-            Vec::new()
+            Extent::default()
         }
     }
 }

@@ -5,7 +5,12 @@ use std::path::Path;
 use crate::import::error::ImportError;
 
 /// Parts of a message, what they mean, and the remedy. The first one that fits counts.
-const CAUSES: [(&[&str], &str, &str); 12] = [
+const CAUSES: [(&[&str], &str, &str); 13] = [
+    (
+        &["No space left on device", "Disk quota exceeded"],
+        "disk_full",
+        "Make room: here if the message is one of a program, on the source if it is one of its server (ERROR).",
+    ),
     (
         &[
             "password authentication failed",
@@ -179,6 +184,10 @@ mod tests {
                 "source_vanished",
             ),
             ("FATAL:  database \"x\" does not exist", "source_unknown"),
+            (
+                "could not create directory \"/x/data/base\": No space left on device",
+                "disk_full",
+            ),
             ("something else", "source_failed"),
         ] {
             let error = source_error(Path::new("postgres://b@h/"), &format!("{refused}{message}"));

@@ -27,7 +27,7 @@ fn failure(daemon: &Daemon, args: &[&str]) -> (String, String) {
 }
 
 #[track_caller]
-fn assert_nothing_left(daemon: &Daemon) {
+pub(super) fn assert_nothing_left(daemon: &Daemon) {
     let entries = fs::read_dir(daemon.root().join("snapshots")).expect("it can be read");
     let names = entries.flatten().map(|entry| entry.file_name());
     let left: Vec<_> = names
@@ -209,7 +209,7 @@ fn lock_table(source: &PlainPostgres) -> Child {
 }
 
 /// Waits until the last job is this far.
-fn wait_for_step(daemon: &Daemon, step: &str) {
+pub(super) fn wait_for_step(daemon: &Daemon, step: &str) {
     poll("the job's step", TIMEOUT, || {
         let jobs = daemon.json(&["job", "ls"]);
         let last = jobs.as_array().and_then(|jobs| jobs.last()).cloned();
