@@ -218,6 +218,7 @@ mod tests {
             prepared_by: Vec::new(),
             pin: multidb_store::SnapshotPin::None,
             from_instance: None,
+            extensions: Vec::new(),
         };
         let directory = layout.snapshots().join(directory);
         fs::create_dir_all(directory.join("data")).unwrap();

@@ -45,6 +45,7 @@ mod dedup;
 pub(crate) mod default_branch;
 mod diff;
 pub mod error;
+mod extensions;
 mod from_instance;
 mod instances;
 mod jobs;

@@ -184,7 +184,8 @@ async fn run(
     Ok(())
 }
 
-/// Begins refreshes when they are due, publishes instances, makes room on the disk, and keeps clones ready.
+/// Begins refreshes when they are due, publishes instances, makes room on the disk, and keeps clones ready. Names once what
+/// snapshots need and Postgres lacks.
 fn start_schedules(control: Control, critical: &CriticalParts) -> JoinHandle<()> {
     let schedules = critical.watch("the schedules of the daemon", async move {
         tokio::join!(
@@ -192,6 +193,7 @@ fn start_schedules(control: Control, critical: &CriticalParts) -> JoinHandle<()>
             control.run_publishing(),
             control.relieve_pressure(),
             control.run_prewarming(),
+            control.warn_of_missing_extensions(),
         );
     });
     actix_rt::spawn(schedules)

@@ -70,6 +70,7 @@ mod tests {
             prepared_by: Vec::new(),
             pin: SnapshotPin::None,
             from_instance: None,
+            extensions: Vec::new(),
         })
     }
 

@@ -3,7 +3,7 @@
 //! [`PostgresHost`] runs servers and the programs of an import; [`InstanceRuntime`] is the actors'
 //! port over it, for instances.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ pub mod carried;
 pub mod conf_file;
 mod data_owner;
 pub mod docker;
+pub mod extensions;
 mod instances;
 mod locks;
 pub mod log_tail;
@@ -168,6 +169,12 @@ pub trait PostgresHost: Send + Sync + 'static {
     /// Runs a program to its end, as the data owner. It is killed when the future is dropped, and does not outlive
     /// the daemon.
     async fn run_program(&self, run: &ProgramRun) -> Result<ProgramOutput, RuntimeError>;
+
+    /// The extensions that Postgres of this major has, `None` if that cannot be told.
+    async fn extensions(
+        &self,
+        postgres_major: u16,
+    ) -> Result<Option<BTreeSet<String>>, RuntimeError>;
 
     /// Releases what the servers share. Called after the last of them has stopped.
     async fn close(&self);

@@ -288,6 +288,7 @@ pub fn snapshot(id: &str, second: i64, migrations: &[&str]) -> SnapshotRecord {
         prepared_by: Vec::new(),
         pin: multidb_store::SnapshotPin::None,
         from_instance: None,
+        extensions: Vec::new(),
     }
 }
 

@@ -74,6 +74,7 @@ impl Root {
             prepared_by: Vec::new(),
             pin: multidb_store::SnapshotPin::None,
             from_instance: None,
+            extensions: Vec::new(),
         };
         let data = self.layout.snapshot_data(&record.id);
         fs::create_dir(self.layout.snapshot(&record.id)).unwrap();

@@ -63,6 +63,7 @@ impl Root {
             prepared_by: Vec::new(),
             pin: multidb_store::SnapshotPin::None,
             from_instance: None,
+            extensions: Vec::new(),
         };
         self.snapshots.push(Arc::new(record));
         id

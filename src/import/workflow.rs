@@ -88,6 +88,7 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
     } = source.load(context).await?;
     let Ready {
         migrations,
+        extensions,
         prepared_by,
         kept,
         relations,
@@ -125,6 +126,7 @@ async fn import(context: &Context) -> Result<SnapshotRecord, ImportError> {
         prepared_by: earlier.into_iter().chain(prepared_by).collect(),
         pin: SnapshotPin::None,
         from_instance,
+        extensions,
     };
     let (staging, cloner) = (
         context.staging.clone(),
@@ -148,6 +150,7 @@ pub(super) fn no_database_to_rename(name: &str) -> String {
 /// A cluster whose files are as they will be in the snapshot.
 struct Ready {
     migrations: Vec<String>,
+    extensions: Vec<String>,
     prepared_by: Vec<Prepared>,
     /// The files that it has, if it was written anew.
     kept: Option<Kept>,
@@ -184,9 +187,8 @@ async fn make_ready(context: &Context, cluster: &mut Cluster) -> Result<Ready, I
         progress.warn(no_database_to_rename(&missing)).await;
     }
     databases = renamed;
-    if request.source.is_physical()
-        && let Some(warning) = cluster.missing_extensions(&databases).await?
-    {
+    let mut extensions = cluster.extensions(&databases).await?;
+    if let Some(warning) = extensions.warning() {
         tracing::warn!(id = %request.id, warning, "the snapshot needs what Postgres lacks here");
         progress.warn(warning).await;
     }
@@ -197,6 +199,7 @@ async fn make_ready(context: &Context, cluster: &mut Cluster) -> Result<Ready, I
         cluster
             .check_project(&databases, project, context.source_path())
             .await?;
+        extensions = cluster.extensions(&databases).await?;
     }
     if let Some(refusal) = cluster.refusal_of_clients(project).await {
         progress.warn(refusal).await;
@@ -217,6 +220,7 @@ async fn make_ready(context: &Context, cluster: &mut Cluster) -> Result<Ready, I
     });
     Ok(Ready {
         migrations,
+        extensions: extensions.names.into_iter().collect(),
         prepared_by,
         kept,
         relations: relations.ok(),

@@ -31,6 +31,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -54,7 +55,10 @@ use self::pause::Pause;
 use crate::fsutil::atomic_file;
 use crate::fsutil::directory::create_missing;
 use crate::runtime::locks::Locks;
-use crate::runtime::{PostgresHost, ProgramOutput, ProgramRun, RunningServers, ServerSpec};
+use crate::runtime::{
+    PROGRAM_TIMEOUT, PostgresHost, ProgramNetwork, ProgramOutput, ProgramRun, RunningServers,
+    ServerSpec, extensions,
+};
 
 /// The network of the servers' containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +210,30 @@ impl PostgresHost for DockerHost {
         let run = run.clone();
         self.detached(|inner, given_up| inner.run_program(run, given_up))
             .await
+    }
+
+    async fn extensions(
+        &self,
+        postgres_major: u16,
+    ) -> Result<Option<BTreeSet<String>>, RuntimeError> {
+        // Where Debian's packages and the official image of Alpine have them. The other one is an error of ls.
+        let directories = [
+            format!("/usr/share/postgresql/{postgres_major}/extension"),
+            "/usr/local/share/postgresql/extension".to_owned(),
+        ];
+        let run = ProgramRun {
+            postgres_major,
+            program: "ls",
+            args: directories.to_vec(),
+            env: Vec::new(),
+            binds: Vec::new(),
+            network: ProgramNetwork::None,
+            timeout: Some(PROGRAM_TIMEOUT),
+        };
+        let listed = self.run_program(&run).await?.stdout;
+        Ok(extensions::of_files(
+            String::from_utf8_lossy(&listed).lines(),
+        ))
     }
 
     async fn close(&self) {

@@ -5,6 +5,7 @@
 //! `state/servers/<uid>.json`. Servers and programs run in a [`sandbox`], since whoever is a superuser of
 //! an instance, or wrote a dump, runs code in them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub use self::sandbox::Confinement;
 use self::server_file::ServerFile;
 use self::starting::Launch;
 use super::binaries::Binaries;
+use super::extensions;
 use super::locks::Locks;
 use super::run_dir::remove_run_dir;
 use super::settings::SOCKET_NAME;
@@ -178,6 +180,16 @@ impl PostgresHost for ProcessHost {
 
     async fn run_program(&self, run: &ProgramRun) -> Result<ProgramOutput, RuntimeError> {
         self.run(run).await
+    }
+
+    async fn extensions(
+        &self,
+        postgres_major: u16,
+    ) -> Result<Option<BTreeSet<String>>, RuntimeError> {
+        let programs = self.binaries.installation(postgres_major).await?.directory;
+        let found =
+            tokio::task::spawn_blocking(move || extensions::of_programs(&programs, postgres_major));
+        Ok(found.await.unwrap_or_default())
     }
 
     async fn close(&self) {}

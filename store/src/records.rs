@@ -258,6 +258,10 @@ pub struct SnapshotRecord {
     /// The instance that it was made from, if it was made from one.
     #[serde(default)]
     pub from_instance: Option<FromInstance>,
+    /// The extensions in its databases, sorted, each once; without plpgsql, which comes with Postgres. None are known of
+    /// snapshots that earlier versions made.
+    #[serde(default)]
+    pub extensions: Vec<String>,
 }
 
 /// The instance that a snapshot was made from, as it was then.

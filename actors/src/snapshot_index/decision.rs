@@ -162,6 +162,7 @@ mod tests {
             prepared_by: Vec::new(),
             pin: multidb_store::SnapshotPin::None,
             from_instance: None,
+            extensions: Vec::new(),
         })
     }
 

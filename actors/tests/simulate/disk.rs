@@ -106,6 +106,7 @@ pub fn snapshots() -> Vec<SnapshotRecord> {
         prepared_by: Vec::new(),
         pin: multidb_store::SnapshotPin::None,
         from_instance: None,
+        extensions: Vec::new(),
     };
     vec![
         snapshot("s1", 100, &["a.1"]),

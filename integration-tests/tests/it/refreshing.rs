@@ -155,6 +155,29 @@ fn containers_copy_a_server_of_the_machines_network() {
 }
 
 #[test]
+fn extensions_that_postgres_lacks_are_named_at_the_import_at_a_start_and_by_doctor() {
+    let source = source();
+    // As if it had been created where its files are.
+    let created = "update pg_extension set extname = 'acme' where extname = 'plpgsql'";
+    source.psql("app", created).ok();
+    let said = "snapshots need an extension that Postgres lacks here";
+    for engine in [Engine::Process, Engine::Docker] {
+        let daemon = daemon_on(Disk::Xfs, engine).without_snapshots().start();
+        daemon.expect_log("the snapshot needs what Postgres lacks here");
+        let imported = daemon.cli(&import("a", &url(&source)));
+        let named = "extensions that Postgres lacks here: \"acme\" of \"app\"; ";
+        assert!(imported.stderr.contains(named), "{imported:?}");
+        daemon.expect_log(said).restart();
+        daemon.wait_log(said);
+        if engine == Engine::Process {
+            let doctor = daemon.cli(&["doctor"]).stdout;
+            let named = "lacks the extension acme, which is needed for a";
+            assert!(doctor.contains(named), "{doctor}");
+        }
+    }
+}
+
+#[test]
 fn servers_of_several_majors_are_copied() {
     let daemon = daemon().without_snapshots().prepare();
     daemon.start_with(&[("PATH", &path_with(MAJORS.map(other_postgres_bin)))]);

@@ -329,6 +329,7 @@ mod tests {
             prepared_by: Vec::new(),
             pin: multidb_store::SnapshotPin::None,
             from_instance: None,
+            extensions: Vec::new(),
         };
         for name in ["monday", "renamed"] {
             fs::create_dir_all(layout.snapshots().join(name).join("data")).unwrap();

@@ -11,6 +11,7 @@ use crate::daemon::{host, root};
 use crate::runtime::binaries::Binaries;
 use crate::runtime::data_owner;
 use crate::runtime::docker::{default_socket, missing_images, probe_engine};
+use crate::runtime::extensions::{HINT, lacking, of_programs};
 use crate::runtime::process::Confinement;
 
 /// The runtime that `serve` chooses, and whether it has the majors of the snapshots.
@@ -30,6 +31,7 @@ pub(super) async fn examine(config: &Config, snapshots: &[SnapshotRecord]) -> Ve
             let binaries = Binaries::search();
             program_directories = binaries.directories();
             findings.extend(programs(&binaries.majors(), snapshots));
+            findings.extend(missing_extensions(&binaries, snapshots).await);
             findings.extend(sandbox(&Confinement::probe().gaps()));
         }
     }
@@ -140,6 +142,26 @@ fn programs(installed: &[u16], snapshots: &[SnapshotRecord]) -> Vec<Finding> {
     findings
 }
 
+/// The extensions of snapshots that the local programs lack. Those of images are told by the daemon at its start.
+async fn missing_extensions(binaries: &Binaries, snapshots: &[SnapshotRecord]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for major in needed_majors(snapshots).into_keys() {
+        let installed = binaries.installation(major).await.ok();
+        let installed = installed.and_then(|found| of_programs(&found.directory, major));
+        let of_major = snapshots.iter().filter(|one| one.postgres_major == major);
+        findings.extend(installed.into_iter().flat_map(|installed| {
+            let lacking = lacking(of_major.clone(), &installed).into_iter();
+            let finding = |(extension, needed): (&str, Vec<&str>)| {
+                let needed = needed.join(", ");
+                let message = format!("PostgreSQL {major} lacks the extension {extension}, which is needed for {needed}");
+                finding(Level::Warn, message).hint(HINT)
+            };
+            lacking.map(finding).collect::<Vec<_>>()
+        }));
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +183,7 @@ mod tests {
             prepared_by: Vec::new(),
             pin: multidb_store::SnapshotPin::None,
             from_instance: None,
+            extensions: Vec::new(),
         }
     }
 
@@ -172,6 +195,27 @@ mod tests {
         assert_eq!(findings[1].level, Level::Warn);
         assert_eq!(findings[1].message, "no signals");
         assert!(findings[1].hint.as_ref().unwrap().contains("Landlock"));
+    }
+
+    #[tokio::test]
+    async fn missing_extension_is_reported_with_its_snapshots() {
+        let binaries = Binaries::search();
+        let major = *binaries.majors().last().unwrap();
+        let with = |id: &str, extensions: &[&str]| SnapshotRecord {
+            extensions: extensions.iter().map(|&name| name.to_owned()).collect(),
+            ..snapshot(id, major)
+        };
+        let snapshots = [
+            with("old", &["acme"]),
+            with("new", &["acme", "plpgsql"]),
+            with("plain", &[]),
+        ];
+        let findings = missing_extensions(&binaries, &snapshots).await;
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].level, Level::Warn);
+        let expected =
+            format!("PostgreSQL {major} lacks the extension acme, which is needed for old, new");
+        assert_eq!(findings[0].message, expected);
     }
 
     #[test]

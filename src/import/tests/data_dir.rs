@@ -80,6 +80,7 @@ async fn extensions_that_postgres_lacks_are_named() {
     source.run("proj", created).await;
     let snapshot = import(&fixture, source.stop().await).await.unwrap();
     assert_eq!(snapshot.migrations.len(), 3);
+    assert_eq!(snapshot.extensions, ["Acme"]);
     let warnings = fixture.warnings();
     let named = |warning: &String| {
         warning.contains("extensions that Postgres lacks here: \"Acme\" of \"proj\"; ")
