@@ -26,7 +26,7 @@ use multidb_actors::supervisor::Supervisor;
 use multidb_store::{Layout, ProjectName, Store};
 
 use crate::clone::TreeCloner;
-use crate::config::Config;
+use crate::config::{Config, Setting};
 use crate::costs::Costs;
 use crate::dedup::Deduplicator;
 use crate::import::Importer;
@@ -84,6 +84,8 @@ pub struct Control {
 pub struct ControlDeps {
     /// The configuration.
     pub config: Arc<Config>,
+    /// Its settings as they were read, with their origins.
+    pub settings: Vec<Setting>,
     /// The paths.
     pub layout: Layout,
     /// Reports the clone method and the free disk space.

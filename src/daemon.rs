@@ -34,7 +34,8 @@ use crate::admin::server as admin;
 use crate::catalog::DiskCatalog;
 use crate::clock::SystemClock;
 use crate::clone::TreeCloner;
-use crate::config::Config;
+use crate::config::{Config, Loaded, Setting};
+use crate::console::ConsoleService;
 use crate::control::{Control, ControlDeps};
 use crate::costs::{CostProbe, Costs};
 use crate::dedup::Deduplicator;
@@ -57,18 +58,21 @@ mod watchdog;
 
 use self::host::Kinds;
 use self::root::NewRoot;
-use self::security::{Authentication, authentication, handle_hangups, secure};
+use self::security::{authentication, handle_hangups, secure};
 
 /// Runs the daemon until a signal stops it.
 ///
 /// # Errors
 ///
 /// It could not start.
-pub fn serve(config: Config) -> anyhow::Result<()> {
+pub fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let critical = CriticalParts::new(watchdog::end_process);
     let system = System::new();
     let mut new_root = NewRoot::default();
-    let ended = system.block_on(run(config, &critical, &mut new_root));
+    let Loaded {
+        config, settings, ..
+    } = loaded;
+    let ended = system.block_on(run(config, settings, &critical, &mut new_root));
     critical.begin_shutdown();
     if ended.is_err() {
         new_root.remove();
@@ -109,6 +113,7 @@ struct Services {
 
 async fn run(
     config: Config,
+    settings: Vec<Setting>,
     critical: &CriticalParts,
     new_root: &mut NewRoot,
 ) -> anyhow::Result<()> {
@@ -116,11 +121,7 @@ async fn run(
     let mut services = Services::open(&config, new_root).await?;
     services.clean_up().await?;
     let actors = services.start_actors(&config, critical).await?;
-    let Authentication {
-        method,
-        users,
-        attempts,
-    } = authentication(&config, &services.layout, critical)?;
+    let auth = authentication(&config, &services.layout, critical)?;
     let importer = services.importer(actors.index.clone());
     let job_runtime = start_arbiter("the thread of jobs", critical);
     let snapshots = actors.index.send(ListSnapshots).await?;
@@ -129,6 +130,7 @@ async fn run(
     let control = Control::new(ControlDeps {
         costs: actors.measure_costs(&services.layout, &deduplicator),
         config: Arc::new(config.clone()),
+        settings,
         layout: services.layout.clone(),
         cloner: services.cloner.clone(),
         host: services.host.clone(),
@@ -141,8 +143,8 @@ async fn run(
         importer: importer.clone(),
         deduplicator,
         store: services.store.clone(),
-        users,
-        attempts,
+        users: auth.users,
+        attempts: auth.attempts,
         clock: services.clock.clone(),
         started_at: Timestamp::now(),
     });
@@ -152,7 +154,7 @@ async fn run(
         .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
     new_root.keep();
     handle_hangups()?;
-    let (arbiters, acceptors) = actors.acceptors(&config, tls, method, critical);
+    let (arbiters, acceptors) = actors.acceptors(&config, tls, auth.method, &control, critical);
     let accepting = critical.watch("the listeners", proxy.serve(acceptors));
     let accepting = actix_rt::spawn(accepting);
     ready(&config, &services);
@@ -405,6 +407,7 @@ impl Actors {
         config: &Config,
         tls: Option<Tls>,
         method: Method,
+        control: &Control,
         critical: &CriticalParts,
     ) -> (Vec<Arbiter>, Arc<Acceptors>) {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -420,6 +423,7 @@ impl Actors {
             sessions: self.sessions.clone(),
             limits: Arc::new(config.limits.clone()),
             admission: AdmissionControl::new(&config.limits),
+            console: Arc::new(ConsoleService::new(control.clone())),
             method,
             tls,
             default_user: config.auth.default_user.clone(),

@@ -7,6 +7,7 @@
 //! | [`proxy`] | the listeners |
 //! | [`control`] | the service behind the admin socket: requests, answers, authorization |
 //! | [`admin`] | the admin socket: HTTP in front of `control`, and its client |
+//! | [`console`] | the console: the statements of psql in front of `control` |
 //! | [`config`] | the settings |
 //! | [`clone`], [`catalog`] | copy-on-write clones, and the snapshots on disk |
 //! | [`runtime`] | running Postgres |
@@ -30,6 +31,7 @@ pub mod cli;
 pub mod clock;
 pub mod clone;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod costs;
 pub mod daemon;

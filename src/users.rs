@@ -100,6 +100,8 @@ pub struct NewUser {
     pub roles: Vec<String>,
     /// The projects that the user may use; empty for all.
     pub projects: Vec<String>,
+    /// Whether the user has the rights of the administrator, in the console.
+    pub admin: bool,
     /// The most instances of the user that may exist at a time.
     pub max_instances: Option<i64>,
     /// The most instances that the user may create in a minute.
@@ -162,6 +164,9 @@ impl UsersFile {
         table["roles"] = value(new.roles.iter().collect::<Array>());
         if !new.projects.is_empty() {
             table["projects"] = value(new.projects.iter().collect::<Array>());
+        }
+        if new.admin {
+            table["admin"] = value(true);
         }
         if let Some(max) = new.max_instances {
             table["max_instances"] = value(max);
@@ -249,6 +254,7 @@ mod tests {
         NewUser {
             roles: vec!["app".to_owned()],
             projects: vec!["demo".to_owned()],
+            admin: true,
             max_instances: Some(3),
             creations_per_minute: None,
         }
@@ -266,6 +272,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let before = read_users_file(&path).unwrap();
         assert_eq!(before["alice"].max_instances, Some(3));
+        assert!(before["alice"].admin);
 
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("# the team\n{text}")).unwrap();

@@ -15,11 +15,13 @@
 //! | `auth` | authentication, and a user's rights |
 //! | `choice` | instances, projects, snapshots and revisions that cannot be had |
 //! | `service` | an instance: its clone, start and stop |
+//! | `console` | statements of the console |
 //! | `session` | sessions that multidb terminates |
 //! | `notice` | NOTICEs to sessions that begin |
 
 mod auth;
 mod choice;
+mod console;
 mod login;
 mod notice;
 mod service;
@@ -43,7 +45,8 @@ const PREFIX: &str = "multidb: ";
 
 /// An error in the form that a client reads. Displays as psql prints it, without the severity.
 ///
-/// All errors are `FATAL`: a client gets one instead of a session, or at a session's end.
+/// Errors are `FATAL`, since a client gets one instead of a session, or at a session's end; but for those of a statement
+/// of the console, after which its session goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientError {
     sqlstate: SqlState,
@@ -71,7 +74,7 @@ impl fmt::Display for ClientError {
 impl std::error::Error for ClientError {}
 
 impl ClientError {
-    /// The severity of all errors.
+    /// The severity of all other errors.
     const SEVERITY: &str = "FATAL";
 
     /// An error with nothing but a message.
@@ -115,10 +118,19 @@ impl ClientError {
         self
     }
 
-    /// Appends the ErrorResponse.
+    /// Appends the ErrorResponse that ends a connection.
     pub fn encode(&self, out: &mut BytesMut) {
+        self.encode_with(Self::SEVERITY, out);
+    }
+
+    /// Appends the ErrorResponse of a statement.
+    pub fn encode_for_statement(&self, out: &mut BytesMut) {
+        self.encode_with("ERROR", out);
+    }
+
+    fn encode_with(&self, severity: &str, out: &mut BytesMut) {
         let report = Report {
-            severity: Self::SEVERITY,
+            severity,
             sqlstate: self.sqlstate,
             message: &format!("{PREFIX}{}", self.message),
             detail: self.detail.as_deref(),

@@ -16,9 +16,12 @@ use tracing::Instrument;
 
 use crate::client_error::ClientError;
 use crate::limits::{IdleLimits, Limits};
-use crate::ports::{Clock, ServerProbe, SuperuserAccess};
-use crate::request;
-use crate::sessions::{ConnectionId, Session, SessionStats, SessionTable};
+use crate::ports::{Clock, Console, ServerProbe, SuperuserAccess};
+use crate::request::{self, Login};
+use crate::sessions::{
+    ConnectionId, ConsoleSignals, InstanceTarget, Session, SessionStats, SessionTable,
+    SessionTarget,
+};
 use crate::snapshot_index::SnapshotIndex;
 use crate::supervisor::Supervisor;
 use crate::wire::{CancelRequest, StartupMessage, Tail, encode_authentication_ok};
@@ -29,6 +32,7 @@ mod attach;
 mod authenticate;
 mod backend;
 mod cancel;
+mod console;
 mod error;
 mod handshake;
 mod idle;
@@ -48,6 +52,7 @@ pub use self::stream::Stream;
 pub use self::tls::{ALPN, Binding, Resumed, Secured, Tls, TlsServer};
 
 use self::authenticate::{StartupError, authenticate};
+use self::console::{ConsoleClient, ConsoleSession};
 use self::handshake::{Client, StartupIntent};
 use self::login::{AuthenticatedClient, EstablishedSession, LoginError, log_in};
 
@@ -71,6 +76,8 @@ pub struct ConnectionDeps {
     pub limits: Arc<Limits>,
     /// Bounds the connections.
     pub admission: Arc<AdmissionControl>,
+    /// The service behind the console.
+    pub console: Arc<dyn Console>,
     /// The authentication method.
     pub method: Method,
     /// TLS, if it is configured.
@@ -89,12 +96,15 @@ pub struct ConnectionActor {
     /// Returned when the connection ends.
     permit: Rc<Permit>,
     session: Option<OpenSession>,
+    /// Set while it is a session of the console.
+    console: Option<Arc<ConsoleSignals>>,
     deps: ConnectionDeps,
 }
 
 /// An open session, for its actor.
 struct OpenSession {
     session: Session,
+    instance: Arc<InstanceTarget>,
     idle: IdleLimits,
     control: Rc<RelayControl>,
 }
@@ -114,6 +124,7 @@ impl ConnectionActor {
             socket: Some(socket),
             permit: Rc::new(permit),
             session: None,
+            console: None,
             deps,
         }
         .start()
@@ -137,8 +148,15 @@ impl Actor for ConnectionActor {
         );
         let opening = opening.instrument(span).into_actor(self);
         ctx.spawn(opening.map(|opened, actor, ctx| match opened {
-            Ok(Some((client, session))) => actor.begin(client, session, ctx),
-            Ok(None) => ctx.stop(),
+            Ok(Opened::Session(session)) => {
+                let (client, session) = *session;
+                actor.begin(client, session, ctx);
+            }
+            Ok(Opened::Console(session)) => {
+                let (client, session) = *session;
+                actor.begin_console(client, session, ctx);
+            }
+            Ok(Opened::Closed) => ctx.stop(),
             Err(error) => {
                 tracing::debug!(id = %actor.id, %error, "connection failed before its session began");
                 ctx.stop();
@@ -160,30 +178,34 @@ impl ConnectionActor {
         } = established;
         let stats = Arc::new(SessionStats::default());
         let control = Rc::new(RelayControl::default());
+        let instance = Arc::new(InstanceTarget {
+            name: info.request.instance,
+            server: SuperuserAccess {
+                database: Some(info.database.as_str().into()),
+                ..lease.server.clone()
+            },
+            role: info.role,
+            cancels: control.cancels.clone(),
+        });
         let session = Session {
             id: self.id,
             peer: self.peer.clone(),
             tls: client.socket.tls_version(),
             user: info.user,
-            instance: info.request.instance,
-            server: SuperuserAccess {
-                database: Some(info.database.as_str().into()),
-                ..lease.server.clone()
-            },
+            target: SessionTarget::Instance(instance.clone()),
             database: info.database,
-            role: info.role,
             application_name: info.application_name,
             connected_at: self.deps.clock.now(),
             stats: stats.clone(),
             cancel_key,
-            cancels: control.cancels.clone(),
             addr: ctx.address().recipient(),
         };
         let id = self.id;
-        tracing::debug!(%id, instance = %session.instance, role = session.role, "session begins");
+        tracing::debug!(%id, instance = %instance.name, role = instance.role, "session begins");
         let registration = self.deps.sessions.register(session.clone());
         self.session = Some(OpenSession {
             session,
+            instance,
             idle: info.idle,
             control: control.clone(),
         });
@@ -211,6 +233,44 @@ impl ConnectionActor {
     }
 }
 
+impl ConnectionActor {
+    /// Begins a session of the console.
+    fn begin_console(
+        &mut self,
+        client: Client,
+        console_client: ConsoleClient,
+        ctx: &mut Context<Self>,
+    ) {
+        let console = ConsoleSession::new(self.id, client, console_client, &self.deps);
+        let session = Session {
+            id: self.id,
+            peer: self.peer.clone(),
+            tls: console.tls_version(),
+            user: console.info().user.clone(),
+            target: SessionTarget::Console(console.signals()),
+            database: crate::console::DATABASE.to_owned(),
+            application_name: console.info().application_name.clone(),
+            connected_at: self.deps.clock.now(),
+            stats: console.stats(),
+            cancel_key: console.cancel_key(),
+            addr: ctx.address().recipient(),
+        };
+        let id = self.id;
+        tracing::debug!(%id, user = session.user, "session of the console begins");
+        self.console = Some(console.signals());
+        let registration = self.deps.sessions.register(session);
+        let served = actix_rt::spawn(async move {
+            let _held = registration;
+            console.serve().await
+        });
+        let served = AbortOnDropHandle::new(served).into_actor(self);
+        ctx.spawn(served.map(move |end, _, ctx| {
+            tracing::debug!(%id, ?end, "session of the console ended");
+            ctx.stop();
+        }));
+    }
+}
+
 /// Sends the client the messages that end its login, and returns the tail of the backend's stream.
 async fn greet(
     client: &mut Socket,
@@ -229,14 +289,24 @@ async fn greet(
     Ok(tail)
 }
 
-/// Serves a connection up to its session. `None` means that it has no session and is closed.
+/// What has become of a connection.
+enum Opened {
+    /// A session with an instance.
+    Session(Box<(Client, EstablishedSession)>),
+    /// A session of the console.
+    Console(Box<(Client, ConsoleClient)>),
+    /// It has no session and is closed.
+    Closed,
+}
+
+/// Serves a connection up to its session.
 async fn open(
     socket: DetachedSocket,
     id: ConnectionId,
     peer: Arc<str>,
     permit: Rc<Permit>,
     deps: ConnectionDeps,
-) -> io::Result<Option<(Client, EstablishedSession)>> {
+) -> io::Result<Opened> {
     let mut client = Client::new(socket.attach()?);
     let startup = tokio::select! {
         // A client that has just authenticated is not evicted.
@@ -244,7 +314,7 @@ async fn open(
         startup = start_up_in_time(&mut client, &peer, &permit, &deps) => startup,
         () = permit.evicted() => {
             evict(&mut client).await?;
-            return Ok(None);
+            return Ok(Opened::Closed);
         }
     };
     let reason = match startup {
@@ -254,26 +324,27 @@ async fn open(
                 logged_in = log_in(*authenticated, &deps) => logged_in,
                 () = client.disconnected() => {
                     tracing::debug!("client disconnected before its session began");
-                    return Ok(None);
+                    return Ok(Opened::Closed);
                 }
             };
             match logged_in {
-                Ok(session) => return Ok(Some((client, session))),
+                Ok(session) => return Ok(Opened::Session(Box::new((client, session)))),
                 Err(LoginError::RefusedByBackend(messages)) => {
                     client.send_last(&messages).await?;
-                    return Ok(None);
+                    return Ok(Opened::Closed);
                 }
                 Err(LoginError::Refused(reason)) => reason,
             }
         }
-        Ok(Startup::Closed) => return Ok(None),
+        Ok(Startup::Console(console)) => return Ok(Opened::Console(Box::new((client, *console)))),
+        Ok(Startup::Closed) => return Ok(Opened::Closed),
         // It can no longer be evicted.
         Ok(Startup::Cancel(request)) => {
             let limit = deps.limits.login_timeout;
             cancel::forward(&request, &deps.sessions, limit).await;
             // Under TLS its end is a message too, without which libpq reports an error.
             client.send_last(&[]).await?;
-            return Ok(None);
+            return Ok(Opened::Closed);
         }
         Err(StartupError::Io(error)) => return Err(error),
         Err(StartupError::Refused(reason)) => reason,
@@ -287,13 +358,15 @@ async fn open(
         "client refused"
     );
     client.refuse(&refusal).await?;
-    Ok(None)
+    Ok(Opened::Closed)
 }
 
 /// The result of a connection's startup.
 enum Startup {
     /// The client has authenticated and wants a session.
     Session(Box<AuthenticatedClient>),
+    /// The client has authenticated and wants the console.
+    Console(Box<ConsoleClient>),
     /// The client wants to cancel a query.
     Cancel(CancelRequest),
     /// The client has disconnected, or was refused.
@@ -355,20 +428,28 @@ async fn start_up(
         return Err(RefusalReason::TlsRequired.into());
     }
     let user = message.user().map(Bytes::as_ref).unwrap_or_default();
-    let (request, options) = request::parse(user, message.get("options").map(Bytes::as_ref))
+    let bytes = |name| message.get(name).map(Bytes::as_ref);
+    let (login, options) = request::parse_login(user, bytes("options"), bytes("database"))
         .map_err(RefusalReason::from)?;
-    let identity = authenticate(client, peer, &request, deps).await?;
+    let identity = authenticate(client, peer, login.user(), deps).await?;
     permit
         .begin_session()
         .map_err(|TooManySessions| RefusalReason::TooManyConnections {
             max: deps.limits.max_connections,
         })?;
-    Ok(Startup::Session(Box::new(AuthenticatedClient {
-        message,
-        request,
-        options,
-        identity,
-    })))
+    Ok(match login {
+        Login::Instance(request) => Startup::Session(Box::new(AuthenticatedClient {
+            message,
+            request: *request,
+            options,
+            identity,
+        })),
+        Login::Console(login) => Startup::Console(Box::new(ConsoleClient {
+            message,
+            login,
+            identity,
+        })),
+    })
 }
 
 /// Tells a client that it is evicted. The time is short, since other clients may wait for its descriptor.

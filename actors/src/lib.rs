@@ -5,6 +5,7 @@
 //! | [`supervisor`] | the map from an instance's name to its actor; creation, eviction, expiry |
 //! | [`instance`] | one instance: its life cycle, its waiters, its Postgres |
 //! | [`connection`] | one client connection: login, relay, idleness |
+//! | [`console`] | the language of the console: statements and values |
 //! | [`snapshot_index`] | the snapshots, and the choice of one for a new instance |
 //! | [`clone_worker`] | the threads that clone, delete and write records |
 //! | [`critical`] | the end of the process when a part dies that must not |
@@ -24,6 +25,7 @@ pub mod awake;
 pub mod client_error;
 pub mod clone_worker;
 pub mod connection;
+pub mod console;
 pub mod critical;
 pub mod endpoint;
 pub mod instance;

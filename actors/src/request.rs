@@ -85,6 +85,36 @@ pub struct ConnectRequest {
     pub class: Option<Class>,
 }
 
+/// A client's request for the console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsoleLogin {
+    /// The multidb user.
+    pub user: Option<String>,
+    /// The project of statements that name none.
+    pub project: Option<ProjectName>,
+    /// The idle limits of the session.
+    pub idle: IdleTimeouts,
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// A session with an instance.
+    Instance(Box<ConnectRequest>),
+    /// The console.
+    Console(ConsoleLogin),
+}
+
+impl Login {
+    /// The multidb user that it names.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::Instance(request) => request.user.as_deref(),
+            Self::Console(login) => login.user.as_deref(),
+        }
+    }
+}
+
 /// The source of a new instance. Displays as its key and value in a user name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -158,6 +188,47 @@ pub fn parse(
     user: &[u8],
     options: Option<&[u8]>,
 ) -> Result<(ConnectRequest, Option<Vec<u8>>), RequestError> {
+    let (values, rest) = collect(user, options, Target::Instance)?;
+    Ok((values.into_request()?, rest))
+}
+
+/// As [`parse`], for a client that asks for this database: without an instance, [`console::DATABASE`](crate::console::DATABASE)
+/// is the console.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_login(
+    user: &[u8],
+    options: Option<&[u8]>,
+    database: Option<&[u8]>,
+) -> Result<(Login, Option<Vec<u8>>), RequestError> {
+    if database != Some(crate::console::DATABASE.as_bytes()) {
+        let (request, rest) = parse(user, options)?;
+        return Ok((Login::Instance(Box::new(request)), rest));
+    }
+    let (values, rest) = collect(user, options, Target::Console)?;
+    let login = if values.get("instance").is_some() {
+        Login::Instance(Box::new(values.into_request()?))
+    } else {
+        Login::Console(values.into_console()?)
+    };
+    Ok((login, rest))
+}
+
+/// What a user name without pairs is meant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Instance,
+    Console,
+}
+
+/// The values of both places, and the options for Postgres.
+fn collect(
+    user: &[u8],
+    options: Option<&[u8]>,
+    target: Target,
+) -> Result<(Values, Option<Vec<u8>>), RequestError> {
     let in_options = match options {
         Some(options) => options::split(options)?,
         None => options::Split::default(),
@@ -167,6 +238,7 @@ pub fn parse(
         values.add(key, value, KeyPlace::Options)?;
     }
     let has_instance_option = values.get("instance").is_some();
+    let has_options = !in_options.pairs.is_empty();
     let user = std::str::from_utf8(user).map_err(|_| RequestError::UserNameEncoding)?;
     if pairs::has_pairs(user) {
         for (key, value) in pairs::split(user)? {
@@ -176,15 +248,21 @@ pub fn parse(
         if !user.is_empty() {
             values.add("role", user, KeyPlace::UserName)?;
         }
+    } else if target == Target::Console && has_options {
+        // The console has no role.
     } else if KEYS.contains(&user) {
         let user = user.to_owned();
         return Err(RequestError::UnescapedUrl { user });
+    } else if target == Target::Console {
+        return Err(RequestError::PlainUserNameAtConsole {
+            user: user.to_owned(),
+        });
     } else {
         return Err(RequestError::PlainUserName {
             user: user.to_owned(),
         });
     }
-    Ok((values.into_request()?, in_options.rest))
+    Ok((values, in_options.rest))
 }
 
 /// The values so far, by the position of their key in [`KEYS`].
@@ -245,6 +323,21 @@ impl Values {
             idle: IdleTimeouts::read(|key| self.timeout(key))?,
             ttl: self.ttl()?,
             class: self.class()?,
+        })
+    }
+
+    /// The keys of the console are those that have a meaning there; any other one is that of an instance.
+    fn into_console(self) -> Result<ConsoleLogin, RequestError> {
+        let is_of_console =
+            |key: &str| matches!(key, "user" | "project") || IdleTimeouts::KEYS.contains(&key);
+        let mut given = KEYS.into_iter().filter(|key| self.get(key).is_some());
+        if given.any(|key| !is_of_console(key)) {
+            return Err(RequestError::NoInstance);
+        }
+        Ok(ConsoleLogin {
+            user: self.identity("user")?,
+            project: self.get("project").map(str::parse).transpose()?,
+            idle: IdleTimeouts::read(|key| self.timeout(key))?,
         })
     }
 

@@ -14,10 +14,12 @@ use tokio::sync::watch;
 use crate::ports::SuperuserAccess;
 
 mod cancels;
+mod console_signals;
 mod login_faults;
 mod stats;
 
 pub use self::cancels::PendingCancels;
+pub use self::console_signals::ConsoleSignals;
 pub use self::login_faults::{LoginFaults, LoginPlace};
 pub use self::stats::{SessionState, SessionStats};
 
@@ -42,26 +44,51 @@ pub struct Session {
     pub tls: Option<&'static str>,
     /// The multidb user.
     pub user: String,
-    /// The instance.
-    pub instance: InstanceName,
-    /// The instance's Postgres.
-    pub server: SuperuserAccess,
+    /// What it is a session with.
+    pub target: SessionTarget,
     /// The database.
     pub database: String,
-    /// The Postgres role.
-    pub role: String,
     /// The client's `application_name`.
     pub application_name: String,
     /// When the client connected.
     pub connected_at: Timestamp,
     /// The statistics.
     pub stats: Arc<SessionStats>,
-    /// The backend's process id and secret.
+    /// The process id and the secret that its client was told.
     pub cancel_key: (i32, Vec<u8>),
-    /// The cancel requests that are on their way to the backend.
-    pub cancels: Arc<PendingCancels>,
     /// Ends the session.
     pub addr: Recipient<EndConnection>,
+}
+
+/// What a session is with.
+#[derive(Clone)]
+pub enum SessionTarget {
+    /// An instance.
+    Instance(Arc<InstanceTarget>),
+    /// The console.
+    Console(Arc<ConsoleSignals>),
+}
+
+/// The instance of a session.
+pub struct InstanceTarget {
+    /// Its name.
+    pub name: InstanceName,
+    /// Its Postgres.
+    pub server: SuperuserAccess,
+    /// The Postgres role.
+    pub role: String,
+    /// The cancel requests that are on their way to the backend.
+    pub cancels: Arc<PendingCancels>,
+}
+
+impl Session {
+    /// Its instance; none for the console.
+    pub fn instance(&self) -> Option<&InstanceTarget> {
+        match &self.target {
+            SessionTarget::Instance(instance) => Some(instance),
+            SessionTarget::Console(_) => None,
+        }
+    }
 }
 
 /// Ends a session's connection.
@@ -151,7 +178,8 @@ impl SessionTable {
         let tables = self.lock();
         let mut sessions = tables.sessions.values();
         sessions.any(|other| {
-            other.id != id && other.instance == *instance && !other.stats.only_listens()
+            let of_instance = other.instance().is_some_and(|of| of.name == *instance);
+            other.id != id && of_instance && !other.stats.only_listens()
         })
     }
 

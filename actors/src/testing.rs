@@ -33,6 +33,7 @@ use crate::supervisor::{
 
 mod backend;
 mod clock;
+mod console;
 pub mod fuzz;
 mod postgres;
 mod probe;
@@ -40,6 +41,7 @@ mod runtime;
 
 pub use self::backend::{Backend, error, message};
 pub use self::clock::FakeClock;
+pub use self::console::FakeConsole;
 pub use self::postgres::{FakePostgres, Login};
 pub use self::probe::FakeProbe;
 pub use self::runtime::{FakeRuntime, Starts};

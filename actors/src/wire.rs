@@ -2,7 +2,8 @@
 //!
 //! Only the messages before a session are decoded: the startup packets of clients, and the messages
 //! of a backend up to its first ReadyForQuery. After that bytes are relayed unread, and [`Tail`]
-//! watches the last six of them. multidb's own queries are simple ones, and their answers are decoded.
+//! watches the last six of them. multidb's own queries are simple ones, and their answers are decoded. In a session with
+//! multidb itself, the console, `client` decodes what a client sends, and `reply` encodes the answers.
 //!
 //! Every decoder is `fn(&mut BytesMut) -> Result<Option<T>, WireError>`. `None` means that more
 //! bytes are needed; nothing is consumed before a message is whole, so a decoder may be called
@@ -54,11 +55,13 @@
 
 mod answer;
 mod backend;
+mod client;
 mod encode;
 mod encryption;
 mod error;
 mod error_response;
 mod frame;
+mod reply;
 mod sasl;
 pub mod sqlstate;
 mod startup;
@@ -68,6 +71,7 @@ mod tests;
 
 pub use answer::{AnswerMessage, decode_answer, encode_own_startup, encode_query};
 pub use backend::{BackendFrame, BackendMessage, TransactionStatus, decode_backend};
+pub use client::{Bind, ClientMessage, Format, Named, decode_client};
 pub use encode::{
     ENCRYPTION_ACCEPTED, ENCRYPTION_REFUSED, TLS_REFUSED, encode_authentication_ok,
     encode_cancel_request, encode_negotiate_protocol_version, encode_old_error,
@@ -79,6 +83,11 @@ pub use error_response::{
     ErrorFields, FIELD_LENGTH_MAX, Report, encode_error_response, encode_notice_response,
 };
 pub use frame::{Frame, decode_frame};
+pub use reply::{
+    Acknowledgement, Field, encode_acknowledgement, encode_backend_key, encode_command_complete,
+    encode_parameter_description, encode_parameter_status, encode_ready, encode_row,
+    encode_row_description,
+};
 pub use sasl::{SASL_BODY_LENGTH_MAX, SaslInitialResponse, decode_sasl_initial};
 pub use sqlstate::SqlState;
 pub use startup::{

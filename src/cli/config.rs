@@ -212,15 +212,10 @@ fn shown(settings: &[Setting]) -> String {
         ("ORIGIN", Align::Left),
     ];
     let rows = settings.iter().map(|setting| {
-        let origin = match setting.origin {
-            Origin::Default => "default",
-            Origin::File => "file",
-            Origin::Option => "option",
-        };
         [
             setting.key.clone(),
             setting.value.to_string(),
-            origin.to_owned(),
+            setting.origin.name().to_owned(),
         ]
     });
     table(columns, rows)

@@ -67,9 +67,12 @@ pub(super) fn text(connections: &[ConnectionView], now: Timestamp) -> String {
             connection.peer.clone(),
             or_none(connection.tls.as_ref()),
             connection.user.clone(),
-            connection.instance.clone(),
+            connection
+                .instance
+                .clone()
+                .unwrap_or_else(|| "(console)".to_owned()),
             connection.database.clone(),
-            connection.role.clone(),
+            or_none(connection.role.as_ref()),
             or_none(application),
             connection.state.clone(),
             ago(connection.connected_at, now),

@@ -40,6 +40,6 @@ pub(super) fn run(args: &ServeArgs, invocation: &Invocation) -> anyhow::Result<E
             "a preparation cannot run, so imports of its project will fail: correct it before the next one"
         );
     }
-    crate::daemon::serve(loaded.config)?;
+    crate::daemon::serve(loaded)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -352,9 +352,9 @@ fn connections_are_shown_with_control_characters_escaped() {
         peer: "127.0.0.1:50412".to_owned(),
         tls: Some("TLSv1.3".to_owned()),
         user: "staff".to_owned(),
-        instance: "testdb".to_owned(),
+        instance: Some("testdb".to_owned()),
         database: "polls".to_owned(),
-        role: "postgres".to_owned(),
+        role: Some("postgres".to_owned()),
         application_name: "evil\u{1b}[2J\nname".to_owned(),
         state: "idle in transaction".to_owned(),
         connected_at: at("2026-03-10T11:00:00Z"),
@@ -369,9 +369,12 @@ fn connections_are_shown_with_control_characters_escaped() {
         idle_seconds: 0,
         ..connection.clone()
     };
+    let mut console = unnamed.clone();
+    (console.id, console.instance, console.role) = (4, None, None);
+    console.database = "multidb".to_owned();
     insta::assert_snapshot!(
         "connection_ls",
-        connection::text(&[connection, unnamed], now())
+        connection::text(&[connection, unnamed, console], now())
     );
 }
 

@@ -49,6 +49,9 @@ pub(super) struct AddArgs {
     /// Project that the user may use; can be repeated [default: all projects]
     #[arg(long = "project", value_name = "PROJECT")]
     projects: Vec<String>,
+    /// Let the user see and change the instances and connections of all users, in the console
+    #[arg(long)]
+    admin: bool,
     /// Most instances of the user that may exist at a time
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
     max_instances: Option<i64>,
@@ -64,6 +67,7 @@ struct UserView {
     roles: Vec<String>,
     /// None for all.
     projects: Option<Vec<String>>,
+    admin: bool,
     max_instances: Option<usize>,
     creations_per_minute: Option<usize>,
     /// `config` or `file`.
@@ -77,6 +81,7 @@ pub(super) async fn run(command: UserCommand, invocation: &Invocation) -> anyhow
             let new = NewUser {
                 roles: args.roles,
                 projects: args.projects,
+                admin: args.admin,
                 max_instances: args.max_instances,
                 creations_per_minute: args.creations_per_minute,
             };
@@ -203,6 +208,7 @@ fn view(name: &str, user: &User, configured: bool) -> UserView {
         name: name.to_owned(),
         roles: user.roles.clone(),
         projects: projects.map(|all| all.iter().map(ToString::to_string).collect()),
+        admin: user.admin,
         max_instances: user.max_instances,
         creations_per_minute: user.creations_per_minute,
         origin: if configured { "config" } else { "file" },
@@ -214,6 +220,7 @@ fn text(users: &[UserView]) -> String {
         ("NAME", Align::Left),
         ("ROLES", Align::Left),
         ("PROJECTS", Align::Left),
+        ("ADMIN", Align::Left),
         ("MAX INSTANCES", Align::Right),
         ("PER MINUTE", Align::Right),
         ("ORIGIN", Align::Left),
@@ -225,6 +232,7 @@ fn text(users: &[UserView]) -> String {
             user.projects
                 .as_ref()
                 .map_or_else(|| "all".to_owned(), |some| some.join(", ")),
+            if user.admin { "yes" } else { "no" }.to_owned(),
             or_none(user.max_instances),
             or_none(user.creations_per_minute),
             user.origin.to_owned(),

@@ -25,6 +25,17 @@ pub enum Origin {
     Option,
 }
 
+impl Origin {
+    /// The name, as in the serialized form.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Option => "option",
+        }
+    }
+}
+
 /// One setting, for `multidb config show`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Setting {

@@ -72,6 +72,7 @@ pub(super) fn read_users(section: Section, report: &mut Report) -> Users {
             report.fault(section.key("roles"), "is empty, so the user cannot log in");
         }
         let projects = section.optional("projects", report);
+        let admin = section.get("admin", false, report);
         let max_instances = section.optional("max_instances", report);
         let creations_per_minute = section.optional("creations_per_minute", report);
         section.close(report);
@@ -80,6 +81,7 @@ pub(super) fn read_users(section: Section, report: &mut Report) -> Users {
                 verifier,
                 roles,
                 projects,
+                admin,
                 max_instances,
                 creations_per_minute,
             };

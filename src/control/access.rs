@@ -15,12 +15,13 @@
 
 use std::fmt;
 
+use multidb_actors::auth::{Identity, User};
 use multidb_actors::sessions::{ConnectionId, Session};
 use multidb_store::{
     InstanceName, InstanceRecord, JobId, JobRecord, ProjectName, SnapshotId, SnapshotRecord,
 };
 
-use super::ControlError;
+use super::{Control, ControlError};
 
 /// The author of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +157,26 @@ impl CallingUser {
     }
 }
 
+impl Control {
+    /// An authenticated client as a caller. Where all clients are trusted, the configuration has the rights of those that
+    /// it names.
+    pub fn caller(&self, identity: &Identity) -> Caller {
+        let configured = self.deps.config.auth.users.get(&identity.name);
+        let user: Option<&User> = identity.user.as_deref().or(configured.map(|user| &**user));
+        Caller::User(CallingUser {
+            name: identity.name.clone(),
+            admin: user.is_some_and(|user| user.admin),
+            projects: user.and_then(|user| user.projects.clone()),
+        })
+    }
+}
+
 impl Caller {
+    /// Whether it has the rights of the administrator.
+    pub fn is_admin(&self) -> bool {
+        self.sees_instances_of().is_none()
+    }
+
     /// Whether this caller sees the resource in lists.
     pub fn may_view<'a>(&self, resource: impl Into<Resource<'a>>) -> bool {
         permission(self, Action::View, resource.into()) == Permission::Granted

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use futures_util::StreamExt;
 use multidb_actors::ports::{BackendActivity, Endpoint, ServerProbe};
-use multidb_actors::sessions::{ConnectionId, EndConnection, EndReason, Session, SessionState};
+use multidb_actors::sessions::{
+    ConnectionId, EndConnection, EndReason, InstanceTarget, Session, SessionState,
+};
 
 use super::access::{Action, Caller, authorize};
 use super::model::ConnectionView;
@@ -32,7 +34,7 @@ impl Control {
         let session = self.deps.sessions.get(id);
         let session = session.ok_or(ControlError::NoSuchConnection(id))?;
         authorize(caller, Action::Change, &session, "end connections")?;
-        tracing::info!(%id, instance = %session.instance, %caller, "ending a connection");
+        tracing::info!(%id, user = session.user, %caller, "ending a connection");
         // A session whose actor has just ended has ended too.
         if let Err(error) = session.addr.send(EndConnection(EndReason::Killed)).await {
             tracing::debug!(%error, "the connection had ended by itself");
@@ -43,15 +45,16 @@ impl Control {
 
 fn view(session: &Session, activity: Option<BackendActivity>) -> ConnectionView {
     let stats = &session.stats;
+    let instance = session.instance();
     let state = activity.map_or_else(|| stats.state_name(), BackendActivity::name);
     ConnectionView {
         id: session.id.0,
         peer: session.peer.to_string(),
         tls: session.tls.map(str::to_owned),
         user: session.user.clone(),
-        instance: session.instance.to_string(),
+        instance: instance.map(|instance| instance.name.to_string()),
         database: session.database.clone(),
-        role: session.role.clone(),
+        role: instance.map(|instance| instance.role.clone()),
         application_name: session.application_name.clone(),
         state: state.to_owned(),
         connected_at: session.connected_at,
@@ -68,23 +71,22 @@ async fn activities_of_active(
     probe: &dyn ServerProbe,
 ) -> HashMap<ConnectionId, BackendActivity> {
     let active = |session: &&Session| session.stats.state() == SessionState::Active;
-    let mut servers: HashMap<&Endpoint, Vec<&Session>> = HashMap::new();
+    let mut servers: HashMap<&Endpoint, Vec<(&InstanceTarget, &Session)>> = HashMap::new();
     for session in sessions.iter().filter(active) {
-        servers
-            .entry(&session.server.endpoint)
-            .or_default()
-            .push(session);
+        if let Some(instance) = session.instance() {
+            let of_server = servers.entry(&instance.server.endpoint).or_default();
+            of_server.push((instance, session));
+        }
     }
     let asked = servers.into_values().map(|sessions| async move {
-        let process_ids: Vec<i32> = sessions
-            .iter()
-            .map(|session| session.cancel_key.0)
-            .collect();
-        let one = sessions.first()?;
+        let process_ids = sessions.iter().map(|(_, session)| session.cancel_key.0);
+        let process_ids: Vec<i32> = process_ids.collect();
+        let (one, _) = sessions.first()?;
         let asked = probe.backend_activities(&one.server, &process_ids);
         let known = asked.await.ok()?;
         let known = sessions
             .into_iter()
+            .map(|(_, session)| session)
             .filter_map(move |session| Some((session.id, *known.get(&session.cancel_key.0)?)));
         Some(known.collect::<Vec<_>>())
     });

@@ -19,7 +19,9 @@ mod explain;
 mod status;
 
 pub use self::explain::{ExplainView, UnconfirmedView, VerdictView};
-pub use self::status::{PressureStepView, PressureView, PrewarmedView, WaitingLoginView};
+pub use self::status::{
+    LimitView, PressureStepView, PressureView, PrewarmedView, WaitingLoginView,
+};
 pub use crate::diff::{DiffView, MigrationsDiff, ObjectDiff, SideView, TableRows};
 pub use multidb_actors::instance_table::InstanceFilter;
 
@@ -434,12 +436,12 @@ pub struct ConnectionView {
     pub tls: Option<String>,
     /// The multidb user.
     pub user: String,
-    /// The instance.
-    pub instance: String,
+    /// The instance; none for the console.
+    pub instance: Option<String>,
     /// The database.
     pub database: String,
-    /// The Postgres role.
-    pub role: String,
+    /// The Postgres role; none for the console.
+    pub role: Option<String>,
     /// The client's `application_name`.
     pub application_name: String,
     /// `idle`, `active`, `idle in transaction`, `in COPY`, `listening` or `replicating`.

@@ -8,8 +8,9 @@ use multidb_store::DiskFault;
 use rustix::fs::StatVfsMountFlags;
 
 use super::access::{Action, Caller, Resource, authorize};
-use super::model::{StatusView, WaitingLoginView};
+use super::model::{LimitView, StatusView, WaitingLoginView};
 use super::{Control, ControlError};
+use crate::config::Setting;
 
 impl Control {
     /// Shows the daemon's status.
@@ -48,6 +49,22 @@ impl Control {
             refresh: self.refresh_status().await?,
             prewarmed: self.prewarmed_status(),
         })
+    }
+
+    /// Lists the limits of the configuration.
+    pub fn limits(&self, caller: &Caller) -> Result<Vec<LimitView>, ControlError> {
+        authorize(caller, Action::View, Resource::Daemon, "see the limits")?;
+        let settings = self.deps.settings.iter();
+        let limits = settings.filter(|setting| setting.key.starts_with("limits."));
+        let view = |setting: &Setting| LimitView {
+            key: setting.key.clone(),
+            value: match &setting.value {
+                toml::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            },
+            origin: setting.origin.name().to_owned(),
+        };
+        Ok(limits.map(view).collect())
     }
 
     fn waiting_logins(&self) -> Vec<WaitingLoginView> {

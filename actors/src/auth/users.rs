@@ -17,6 +17,8 @@ pub struct User {
     pub roles: Vec<String>,
     /// The projects that the user may use; all without a list.
     pub projects: Option<Vec<ProjectName>>,
+    /// Whether the user has the rights of the administrator, in the console.
+    pub admin: bool,
     /// The most instances created by the user that may exist at one time.
     pub max_instances: Option<usize>,
     /// The most instances that the user may create within a minute.
@@ -105,6 +107,7 @@ mod tests {
             verifier,
             roles: vec!["app".to_owned()],
             projects: Some(vec![project("shop")]),
+            admin: false,
             max_instances: Some(2),
             creations_per_minute: Some(3),
         };

@@ -85,6 +85,17 @@ impl From<&RequestError> for ClientError {
             | RequestError::NotAPair { .. } => invalid.hint(
                 "Name the instance in the user name, as in \"instance:NAME,gitref:REVISION\", or in the options, as in \"-c multidb.instance=NAME\".",
             ),
+            RequestError::PlainUserNameAtConsole { user } => {
+                // Only a short name of letters can be written as it is.
+                let name = if user.len() <= 63 && user.chars().all(char::is_alphanumeric) && !user.is_empty() {
+                    user
+                } else {
+                    "NAME"
+                };
+                invalid.hint(format!(
+                    "Database \"multidb\" is the console: connect as \"user:{name}\". For an instance's database of that name, name the instance too."
+                ))
+            }
             RequestError::UnescapedUrl { .. } => invalid
                 .detail("In a connection URL, a colon ends the user name and begins the password.")
                 .hint("In a URL, write \"instance=NAME,gitref=REVISION\", or each colon as %3A."),

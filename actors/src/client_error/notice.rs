@@ -1,4 +1,4 @@
-//! NOTICEs about how a session's instance came to be. The session goes on.
+//! NOTICEs about how a session's instance came to be, and beside answers of the console. The session goes on.
 
 use std::time::Duration;
 
@@ -32,6 +32,15 @@ impl ClientNotice {
                 "created instance \"{instance}\" from snapshot \"{snapshot}\", taken {} ago",
                 about(age)
             ),
+            detail: None,
+            hint: None,
+        }
+    }
+
+    /// What a client of the console is told beside the answer to its statement.
+    pub fn of_console(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
             detail: None,
             hint: None,
         }

@@ -17,6 +17,7 @@ use crate::testing;
 use crate::wire::{BackendMessage, WireError, decode_backend, decode_startup};
 
 mod choices;
+mod console;
 
 use self::choices::{choices, revisions};
 
@@ -59,6 +60,9 @@ fn requests() -> Vec<RefusalReason> {
     cases
         .iter()
         .map(|(user, options)| request::parse(user, Some(options)).unwrap_err().into())
+        .chain([request::parse_login(b"staff", None, Some(b"multidb"))
+            .unwrap_err()
+            .into()])
         .collect()
 }
 

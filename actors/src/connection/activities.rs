@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::ports::{BackendActivity, Endpoint, ProbeError, ServerProbe, SuperuserAccess};
-use crate::sessions::Session;
+use crate::sessions::InstanceTarget;
 
 /// The time between two questions to one Postgres.
 pub(super) const INTERVAL: Duration = Duration::from_millis(250);
@@ -109,20 +109,21 @@ impl Activities {
     /// is known.
     pub(super) fn ask(
         &self,
-        session: &Session,
+        process_id: i32,
+        target: &InstanceTarget,
         urgency: Urgency,
         candidate: Option<Candidate>,
     ) -> oneshot::Receiver<Answer> {
         let (answer, answered) = oneshot::channel();
         let inquiry = Inquiry {
-            process_id: session.cancel_key.0,
+            process_id,
             urgency,
             candidate,
             asked_at: Instant::now(),
             answer,
         };
         let mut tasks = self.lock();
-        let endpoint = &session.server.endpoint;
+        let endpoint = &target.server.endpoint;
         let unsent = match tasks.get(endpoint) {
             Some(task) => task.send(inquiry).err().map(|error| error.0),
             None => Some(inquiry),
@@ -132,8 +133,8 @@ impl Activities {
             tasks.insert(endpoint.clone(), task);
             let task = Task {
                 activities: self.clone(),
-                server: session.server.clone(),
-                instance: session.instance.clone(),
+                server: target.server.clone(),
+                instance: target.name.clone(),
                 incoming,
                 pending: vec![inquiry],
                 last_asked: None,

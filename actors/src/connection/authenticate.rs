@@ -11,7 +11,6 @@ use crate::auth::address_of;
 use crate::auth::{
     Account, Attempts, AuthenticationError, Exchange, Identity, MockSecret, ScramError, Users,
 };
-use crate::request::ConnectRequest;
 use crate::wire::{
     Frame, SASL_BODY_LENGTH_MAX, decode_frame, decode_sasl_initial, encode_sasl_continue,
     encode_sasl_final, encode_sasl_offer,
@@ -63,11 +62,10 @@ impl From<AuthenticationError> for StartupError {
 pub(super) async fn authenticate(
     client: &mut Client,
     peer: &str,
-    request: &ConnectRequest,
+    requested: Option<&str>,
     deps: &ConnectionDeps,
 ) -> Result<Identity, StartupError> {
     let binding = client.binding.take().unwrap_or_default();
-    let requested = request.user.as_deref();
     let address = address_of(peer);
     // A certificate is nothing to guess, so that a valid one never waits.
     let refuse = |user: &str, error: AuthenticationError| {

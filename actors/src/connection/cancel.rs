@@ -1,4 +1,4 @@
-//! Forwards cancel requests to the backends that they name. They start and create nothing.
+//! Forwards cancel requests to the backends, or the sessions of the console, that they name. They start and create nothing.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Socket;
 use crate::ports::Endpoint;
-use crate::sessions::{Session, SessionTable};
+use crate::sessions::{ConnectionId, InstanceTarget, SessionTable, SessionTarget};
 use crate::wire::{CancelRequest, encode_cancel_request};
 
 /// Forwards the request and waits until the backend has closed the connection, since clients take its end
@@ -18,23 +18,28 @@ pub(super) async fn forward(request: &CancelRequest, sessions: &SessionTable, li
         tracing::debug!("cancel request names no session");
         return;
     };
-    pass_on(request, &session, limit).await;
-}
-
-/// Cancels the query of a session. A cancel request needs no free connection of Postgres.
-pub(super) async fn forward_of(session: &Session, limit: Duration) {
-    let (process_id, key) = session.cancel_key.clone();
-    pass_on(&CancelRequest { process_id, key }, session, limit).await;
-}
-
-async fn pass_on(request: &CancelRequest, session: &Session, limit: Duration) {
-    let _pending = session.cancels.begin();
-    match tokio::time::timeout(limit, send(request, &session.server.endpoint)).await {
-        Ok(Ok(())) => tracing::debug!(session = %session.id, "cancel request forwarded"),
-        Ok(Err(error)) => {
-            tracing::warn!(session = %session.id, %error, "cancel request was not forwarded");
+    match &session.target {
+        SessionTarget::Instance(instance) => {
+            pass_on(request, session.id, instance, limit).await;
         }
-        Err(_) => tracing::warn!(session = %session.id, "cancel request was not answered"),
+        SessionTarget::Console(signals) => signals.cancel(),
+    }
+}
+
+/// Cancels the query of a session with an instance. A cancel request needs no free connection of Postgres.
+pub(super) async fn pass_on(
+    request: &CancelRequest,
+    session: ConnectionId,
+    instance: &InstanceTarget,
+    limit: Duration,
+) {
+    let _pending = instance.cancels.begin();
+    match tokio::time::timeout(limit, send(request, &instance.server.endpoint)).await {
+        Ok(Ok(())) => tracing::debug!(%session, "cancel request forwarded"),
+        Ok(Err(error)) => {
+            tracing::warn!(%session, %error, "cancel request was not forwarded");
+        }
+        Err(_) => tracing::warn!(%session, "cancel request was not answered"),
     }
 }
 

@@ -14,6 +14,7 @@ use super::activities::{Answer, Candidate, INTERVAL, Loss, Urgency};
 use super::{ConnectionActor, EndRequest, OpenSession, TerminationReason, cancel};
 use crate::ports::{BackendActivity, ProbeError};
 use crate::sessions::{EndConnection, EndReason, SessionState};
+use crate::wire::CancelRequest;
 
 /// The time between two checks of a session that is drained.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -33,6 +34,9 @@ impl Handler<EndConnection> for ConnectionActor {
     type Result = ();
 
     fn handle(&mut self, EndConnection(reason): EndConnection, ctx: &mut Self::Context) {
+        if let Some(console) = &self.console {
+            return console.end(reason);
+        }
         match reason {
             EndReason::Killed => self.kill(ctx),
             EndReason::Drained => self.drain(ctx),
@@ -185,7 +189,7 @@ impl ConnectionActor {
                     actor.end_if_quiet(reason, chunks);
                 }
                 Some((limit, IdleEnd::ByBackend)) if over(limit) => {
-                    tracing::info!(id = %actor.id, instance = %session.instance, ?activity, ?limit, "session is over its limit, its backend is terminated");
+                    tracing::info!(id = %actor.id, instance = %open.instance.name, ?activity, ?limit, "session is over its limit, its backend is terminated");
                     return actor.terminate(ctx);
                 }
                 _ => {}
@@ -259,13 +263,14 @@ impl ConnectionActor {
             return ctx.stop();
         };
         let probe = self.deps.probe.clone();
-        let session = open.session.clone();
+        let (id, instance) = (self.id, open.instance.clone());
+        let (process_id, key) = open.session.cancel_key.clone();
         let terminated = async move {
-            let process_id = session.cancel_key.0;
-            let terminated = probe.terminate_backend(&session.server, process_id).await;
+            let terminated = probe.terminate_backend(&instance.server, process_id).await;
             if terminated == Err(ProbeError::NoFreeConnection) {
                 // The backend notices that its client is gone once its query is cancelled.
-                cancel::forward_of(&session, CANCEL_TIMEOUT).await;
+                let request = CancelRequest { process_id, key };
+                cancel::pass_on(&request, id, &instance, CANCEL_TIMEOUT).await;
             }
             terminated
         };
@@ -287,7 +292,7 @@ impl ConnectionActor {
         if let Some(open) = &self.session {
             tracing::info!(
                 id = %self.id,
-                instance = %open.session.instance,
+                instance = %open.instance.name,
                 reason = reason.code(),
                 "session is ended"
             );
@@ -308,7 +313,9 @@ impl ConnectionActor {
             return;
         };
         let chunks = open.session.stats.chunks();
-        let answered = self.deps.activities.ask(&open.session, urgency, candidate);
+        let process_id = open.session.cancel_key.0;
+        let activities = &self.deps.activities;
+        let answered = activities.ask(process_id, &open.instance, urgency, candidate);
         ctx.spawn(answered.into_actor(self).map(move |answer, actor, ctx| {
             then(actor, answer.unwrap_or(Answer::Unknown), chunks, ctx);
         }));
@@ -326,7 +333,7 @@ impl ConnectionActor {
 
     /// Whether the instance has another session that does more than listen.
     fn others_work(&self, open: &OpenSession) -> bool {
-        let instance = &open.session.instance;
+        let instance = &open.instance.name;
         self.deps.sessions.serves_others(instance, self.id)
     }
 }

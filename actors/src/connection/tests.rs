@@ -6,6 +6,7 @@
 
 mod authenticate;
 mod cancel;
+mod console;
 mod ending;
 mod full;
 mod handshake;
@@ -27,7 +28,7 @@ use super::*;
 use crate::ports::FoundServers;
 use crate::sessions::{EndConnection, EndReason, SessionState};
 use crate::supervisor::Restore;
-use crate::testing::{FakePostgres, FakeProbe, Harness, limits, message, record};
+use crate::testing::{FakeConsole, FakePostgres, FakeProbe, Harness, limits, message, record};
 use crate::wire::{Frame, decode_frame};
 
 /// The limit for each condition that a test waits for.
@@ -40,6 +41,7 @@ struct Fixture {
     actors: Harness,
     postgres: FakePostgres,
     probe: Arc<FakeProbe>,
+    console: Arc<FakeConsole>,
     deps: ConnectionDeps,
     next: AtomicU64,
 }
@@ -68,6 +70,7 @@ impl Fixture {
         };
         actors.supervisor.send(restore).await.unwrap();
         let probe = Arc::new(FakeProbe::default());
+        let console = Arc::new(FakeConsole::default());
         let deps = ConnectionDeps {
             supervisor: actors.supervisor.clone(),
             index: actors.index.clone(),
@@ -76,6 +79,7 @@ impl Fixture {
             sessions: SessionTable::default(),
             admission: AdmissionControl::new(&limits),
             limits: Arc::new(limits),
+            console: console.clone(),
             method: Method::Trust,
             tls: None,
             default_user: "staff".to_owned(),
@@ -85,6 +89,7 @@ impl Fixture {
             actors,
             postgres,
             probe,
+            console,
             deps,
             next: AtomicU64::new(1),
         }

@@ -42,6 +42,12 @@ pub enum RequestError {
         /// The user name.
         user: String,
     },
+    /// The user name has no pairs, and the database is the console.
+    #[error("user name {} is no key:value pair", quoted(user))]
+    PlainUserNameAtConsole {
+        /// The user name.
+        user: String,
+    },
     /// The user name is exactly a key, such as `instance`: the rest of `instance:x,gitref:y@host` in a URL
     /// became the password.
     #[error("user name \"{user}\" names no instance")]
@@ -131,6 +137,7 @@ impl RequestError {
             Self::UserNameEncoding => "user_name_encoding",
             Self::OptionsEncoding => "options_encoding",
             Self::PlainUserName { .. } => "plain_user_name",
+            Self::PlainUserNameAtConsole { .. } => "plain_user_name_at_console",
             Self::UnescapedUrl { .. } => "unescaped_url",
             Self::NoInstance => "no_instance",
             Self::NotAPair { .. } => "not_a_pair",

@@ -72,7 +72,8 @@ pub fn decode_answer(
     }
 }
 
-fn take_row(body: &mut Bytes) -> Option<Vec<Option<Bytes>>> {
+/// A count, then the length and the bytes of each value.
+pub(super) fn take_row(body: &mut Bytes) -> Option<Vec<Option<Bytes>>> {
     let count = usize::from(body.try_get_u16().ok()?);
     if count.checked_mul(VALUE_LENGTH_MIN)? > body.len() {
         return None;

@@ -42,6 +42,18 @@ pub const INVALID_CATALOG_NAME: SqlState = SqlState("3D000");
 pub const INVALID_AUTHORIZATION_SPECIFICATION: SqlState = SqlState("28000");
 /// `invalid_password`: wrong, or the user does not exist.
 pub const INVALID_PASSWORD: SqlState = SqlState("28P01");
+/// `invalid_sql_statement_name`: no statement is prepared under this name.
+pub const INVALID_SQL_STATEMENT_NAME: SqlState = SqlState("26000");
+/// `invalid_cursor_name`: no portal has this name.
+pub const INVALID_CURSOR_NAME: SqlState = SqlState("34000");
+/// `syntax_error`: no statement of the console.
+pub const SYNTAX_ERROR: SqlState = SqlState("42601");
+/// `undefined_parameter`: a statement names a parameter that the message does not bring.
+pub const UNDEFINED_PARAMETER: SqlState = SqlState("42P02");
+/// `duplicate_cursor`: a portal has this name.
+pub const DUPLICATE_CURSOR: SqlState = SqlState("42P03");
+/// `duplicate_prepared_statement`: a statement is prepared under this name.
+pub const DUPLICATE_PREPARED_STATEMENT: SqlState = SqlState("42P05");
 /// `disk_full`: no room for a clone, a record, or a start.
 pub const DISK_FULL: SqlState = SqlState("53100");
 /// `too_many_connections`: of clients, or of running instances.

@@ -17,6 +17,7 @@ use multidb_actors::snapshot_index::SnapshotIndex;
 use multidb_actors::supervisor::{
     GetInstance, ProjectSettings, Restore, StopAll, StopInstances, Supervisor, SupervisorDeps,
 };
+use multidb_actors::testing::FakeConsole;
 use multidb_store::{Epochs, ObservedTime, ProjectName};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -121,6 +122,7 @@ impl Daemon {
             sessions: sessions.clone(),
             limits: limits.clone(),
             admission: AdmissionControl::new(&limits),
+            console: Arc::new(FakeConsole::default()),
             method: Method::Trust,
             tls: None,
             default_user: "staff".to_owned(),

@@ -13,6 +13,7 @@ mod commands;
 mod comparing;
 mod concurrent;
 mod confirming;
+mod console;
 mod corners;
 mod costs;
 mod creating;

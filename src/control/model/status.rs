@@ -41,6 +41,17 @@ pub struct PrewarmedView {
     pub exclusive_bytes: u64,
 }
 
+/// A limit of the configuration, as `config show` has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitView {
+    /// Its key in the configuration.
+    pub key: String,
+    /// The effective value.
+    pub value: String,
+    /// `default`, `file` or `option`.
+    pub origin: String,
+}
+
 /// A user who has to wait at an address after too many failed logins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingLoginView {

@@ -109,7 +109,12 @@ fn sessions_of_a_crashed_postgres_end_and_the_next_one_is_served() {
         |_| {},
         |fixture| async move {
             let mut client = fixture.session("instance:a").await;
-            let uid = fixture.deps.sessions.all()[0].server.endpoint.clone();
+            let uid = fixture.deps.sessions.all()[0]
+                .instance()
+                .unwrap()
+                .server
+                .endpoint
+                .clone();
             assert_eq!(uid, fixture.postgres.endpoint);
             fixture.postgres.terminate(1000);
             let running = fixture.actors.runtime.running_now();

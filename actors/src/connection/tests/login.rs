@@ -40,7 +40,10 @@ fn notice_of_a_new_instance_comes_between_authentication_and_the_backend() {
                 panic!("one session");
             };
             assert_eq!(session.user, "bob");
-            assert_eq!((&*session.role, &*session.database), ("alice", "app"));
+            assert_eq!(
+                (&*session.instance().unwrap().role, &*session.database),
+                ("alice", "app")
+            );
         },
     );
 }
