@@ -120,18 +120,20 @@ struct Invocation {
 
 /// Runs the program with these arguments, the first of which is its name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output, with status 0. A closed output has no reader.
-            let _closed = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            let status = if error.use_stderr() { 2 } else { 0 };
+            errors::print_usage(error, arguments.iter().any(|word| word == "--json"));
+            return ExitCode::from(status);
         }
     };
+    let json = cli.global.json;
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            errors::print(&error);
+            errors::print(&error, json);
             ExitCode::FAILURE
         }
     }

@@ -8,8 +8,9 @@ use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use multidb_actors::auth::Users;
+use multidb_store::ProjectName;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
@@ -106,6 +107,31 @@ pub struct NewUser {
     pub max_instances: Option<i64>,
     /// The most instances that the user may create in a minute.
     pub creations_per_minute: Option<i64>,
+}
+
+impl NewUser {
+    /// Checks that its projects are among the configured ones.
+    ///
+    /// # Errors
+    ///
+    /// Names those that are not.
+    pub fn check_projects<'a>(
+        &self,
+        configured: impl Iterator<Item = &'a ProjectName>,
+    ) -> anyhow::Result<()> {
+        let configured: Vec<&str> = configured.map(ProjectName::as_str).collect();
+        let unknown = |name: &&String| !configured.contains(&name.as_str());
+        match self.projects.iter().find(unknown) {
+            None => Ok(()),
+            Some(name) if configured.is_empty() => {
+                bail!("there is no project \"{name}\": the configuration has none")
+            }
+            Some(name) => bail!(
+                "there is no project \"{name}\"; the configuration has {}",
+                configured.join(", ")
+            ),
+        }
+    }
 }
 
 /// The users file, locked and as text that can be changed. A second one waits in [`Self::open`].
@@ -257,6 +283,23 @@ mod tests {
             admin: true,
             max_instances: Some(3),
             creations_per_minute: None,
+        }
+    }
+
+    #[test]
+    fn projects_of_a_user_must_be_configured() {
+        let names: Vec<ProjectName> = ["demo", "other"].map(|name| name.parse().unwrap()).into();
+        assert!(staff().check_projects(names.iter()).is_ok());
+        assert!(NewUser::default().check_projects([].iter()).is_ok());
+        for (configured, said) in [(&names[1..], "the configuration has other"), (&[], "none")] {
+            let error = staff()
+                .check_projects(configured.iter())
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("\"demo\"") && error.contains(said),
+                "{error}"
+            );
         }
     }
 

@@ -43,6 +43,12 @@ pub enum AdminError {
         /// The socket.
         socket: PathBuf,
     },
+    /// The path of the socket is that of a directory.
+    #[error("{} is a directory, not the admin socket", socket.display())]
+    Directory {
+        /// The path.
+        socket: PathBuf,
+    },
     /// This process may not use the socket.
     #[error("no permission to use the admin socket {}", socket.display())]
     PermissionDenied {
@@ -85,6 +91,21 @@ pub enum AdminError {
 }
 
 impl AdminError {
+    /// A stable word, as those of the daemon's errors.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::NotRunning { .. } => "not_running",
+            Self::Directory { .. } => "not_a_socket",
+            Self::PermissionDenied { .. } => "permission_denied",
+            Self::Connect { .. } => "no_connection",
+            Self::Dump(_) => "unreadable_dump",
+            Self::Broken(_) => "connection_lost",
+            Self::Timeout { .. } => "timeout",
+            Self::Malformed { .. } => "malformed_answer",
+            Self::Refused(error) => &error.code,
+        }
+    }
+
     /// The detail of the daemon's error.
     pub fn detail(&self) -> Option<&str> {
         match self {
@@ -100,6 +121,9 @@ impl AdminError {
                 "Start it with \"multidb serve\", or set another socket with --socket, MULTIDB_SOCKET \
                  or admin_socket in the configuration.",
             ),
+            Self::Directory { .. } => {
+                Some("Name the socket itself, such as /run/multidb/admin.sock.")
+            }
             Self::PermissionDenied { .. } => {
                 Some("Run this command as root, or as the user that the daemon runs as.")
             }
@@ -215,6 +239,7 @@ impl AdminClient {
     fn no_connection(&self, source: io::Error) -> AdminError {
         let socket = self.socket.clone();
         match source.kind() {
+            _ if socket.is_dir() => AdminError::Directory { socket },
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => AdminError::NotRunning { socket },
             ErrorKind::PermissionDenied => AdminError::PermissionDenied { socket },
             _ => AdminError::Connect { socket, source },

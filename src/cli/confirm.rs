@@ -6,11 +6,10 @@
 use std::io::{IsTerminal, Write};
 
 use anyhow::Context;
-use multidb_store::InstanceName;
 
 use super::output::printable;
 use super::table::count;
-use crate::control::model::InstanceView;
+use crate::control::model::{InstanceView, SnapshotView};
 
 /// A destructive command on an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +47,21 @@ pub(super) fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
+/// The question before a snapshot is deleted.
+pub(super) fn removal_of(snapshot: &SnapshotView) -> String {
+    let id = printable(&snapshot.id);
+    let instances = match snapshot.instances {
+        0 => String::new(),
+        number => format!(
+            ", of which {} can then not be reset",
+            count(number, "instance")
+        ),
+    };
+    format!("Delete snapshot {id} with its data{instances}?")
+}
+
 /// Asks, and fails unless the answer is yes.
-pub(super) fn ask(name: &InstanceName, question: &str) -> anyhow::Result<()> {
+pub(super) fn ask(subject: &str, question: &str) -> anyhow::Result<()> {
     let mut stderr = std::io::stderr().lock();
     write!(stderr, "{question} [y/N] ")
         .and_then(|()| stderr.flush())
@@ -58,7 +70,7 @@ pub(super) fn ask(name: &InstanceName, question: &str) -> anyhow::Result<()> {
     std::io::stdin()
         .read_line(&mut answer)
         .context("cannot read the answer")?;
-    anyhow::ensure!(is_yes(&answer), "nothing was done to instance {name}");
+    anyhow::ensure!(is_yes(&answer), "nothing was done to {subject}");
     Ok(())
 }
 

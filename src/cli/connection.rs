@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::Invocation;
-use super::table::{Align, ago, coarse, or_none, table};
+use super::table::{Align, WidthArgs, ago, coarse, fitted, or_none};
 use crate::control::model::ConnectionView;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConnectionCommand {
     /// List open sessions
-    Ls,
+    Ls(WidthArgs),
     /// End a session; its client receives error 57P01
     Kill {
         /// Number of the session in `connection ls`
@@ -28,12 +28,12 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let client = invocation.client()?;
     match command {
-        ConnectionCommand::Ls => {
+        ConnectionCommand::Ls(args) => {
             let connections: Vec<ConnectionView> = client.get("/v1/connections").await?;
             let now = Timestamp::now();
             invocation
                 .output
-                .show(&connections, |views| text(views, now))?;
+                .show(&connections, |views| text(views, now, args.limit()))?;
         }
         ConnectionCommand::Kill { id } => {
             let () = client.delete(&format!("/v1/connections/{id}")).await?;
@@ -46,7 +46,8 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn text(connections: &[ConnectionView], now: Timestamp) -> String {
+/// A table for a terminal of this width, if there is one.
+pub(super) fn text(connections: &[ConnectionView], now: Timestamp, width: Option<usize>) -> String {
     let columns = [
         ("ID", Align::Right),
         ("PEER", Align::Left),
@@ -79,5 +80,6 @@ pub(super) fn text(connections: &[ConnectionView], now: Timestamp) -> String {
             coarse(Duration::from_secs(connection.idle_seconds)),
         ]
     });
-    table(columns, rows)
+    let spare = ["TLS", "APPLICATION", "ROLE", "DATABASE", "AGE", "USER"];
+    fitted(columns, rows, &spare, width)
 }

@@ -23,6 +23,7 @@ pub(super) mod refreshes;
 mod repositories;
 mod servers;
 mod tls;
+mod users;
 
 /// A healthy daemon answers in milliseconds.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,6 +86,7 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
         findings.extend(repositories::examine(&config).await);
         findings.extend(branches);
         findings.extend(tls::examine(&config));
+        findings.extend(users::examine(&config));
         findings.extend(disk::root(&config));
         findings.extend(disk::quarantined(&config));
         let (snapshots, found) = disk::snapshots(&config);

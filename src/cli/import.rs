@@ -294,7 +294,7 @@ async fn cancel(client: &AdminClient, job: u64, interrupts: &mut Interrupts) -> 
         cancelled = cancelled => cancelled?,
         () = interrupts.next() => bail!("job {job} is still being cancelled"),
     };
-    bail!("job {job} was cancelled, nothing was imported")
+    bail!("job {job} was cancelled: nothing was imported, and nothing of it is left")
 }
 
 /// SIGINT and SIGTERM.

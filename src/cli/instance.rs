@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::Invocation;
 use super::confirm::{self, Destructive};
+use super::table::WidthArgs;
 use crate::admin::api::{PinBody, RecoverBody, RenameBody};
 use crate::admin::client::{AdminClient, AdminError, with_query};
 use crate::control::model::{DeletedView, InstanceView, LogsView};
@@ -127,6 +128,8 @@ pub(super) struct ListArgs {
     /// List at most N instances, the first by name
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    #[command(flatten)]
+    width: WidthArgs,
 }
 
 pub(super) fn pin_time(text: &str) -> Result<Duration, String> {
@@ -147,7 +150,8 @@ pub(super) async fn run(
     match command {
         InstanceCommand::Ls(args) => {
             let instances = list(&client, &args).await?;
-            output.show(&instances, |instances| text::list(instances, now))?;
+            let width = args.width.limit();
+            output.show(&instances, |instances| text::list(instances, now, width))?;
         }
         InstanceCommand::Show { name } => {
             let instance: InstanceView = client.get(&format!("/v1/instances/{name}")).await?;
@@ -323,7 +327,7 @@ async fn confirm(
     }
     let instance: InstanceView = client.get(&format!("/v1/instances/{name}")).await?;
     match command.question(&instance) {
-        Some(question) => confirm::ask(name, &question),
+        Some(question) => confirm::ask(&format!("instance {name}"), &question),
         None => Ok(()),
     }
 }

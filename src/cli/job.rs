@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use multidb_store::JobId;
 
 use super::output::printable;
-use super::table::{Align, ago, fields, moment, or_none, size, table};
+use super::table::{Align, WidthArgs, ago, fields, fitted, moment, or_none, size};
 use super::{Invocation, progress};
 use crate::admin::api::ErrorInfo;
 use crate::admin::client::AdminError;
@@ -17,7 +17,7 @@ use crate::control::model::JobView;
 #[derive(Debug, Subcommand)]
 pub(super) enum JobCommand {
     /// List the jobs that are queued or run, and the last 100 that ended
-    Ls,
+    Ls(WidthArgs),
     /// Show a job
     Show {
         /// The number that `job ls` shows
@@ -40,9 +40,9 @@ pub(super) async fn run(command: &JobCommand, invocation: &Invocation) -> anyhow
     let output = &invocation.output;
     let now = Timestamp::now();
     match command {
-        JobCommand::Ls => {
+        JobCommand::Ls(args) => {
             let jobs: Vec<JobView> = client.get("/v1/jobs").await?;
-            output.show(&jobs, |jobs| list(jobs, now))?;
+            output.show(&jobs, |jobs| list(jobs, now, args.limit()))?;
         }
         JobCommand::Show { id } => {
             let job: JobView = client.get(&format!("/v1/jobs/{id}")).await?;
@@ -88,7 +88,8 @@ pub(super) fn summary(job: &JobView) -> String {
     format!("job {} ({}{of}): {}", job.id, job.kind, job.state)
 }
 
-pub(super) fn list(jobs: &[JobView], now: Timestamp) -> String {
+/// A table for a terminal of this width, if there is one.
+pub(super) fn list(jobs: &[JobView], now: Timestamp, width: Option<usize>) -> String {
     let columns = [
         ("ID", Align::Right),
         ("KIND", Align::Left),
@@ -115,7 +116,7 @@ pub(super) fn list(jobs: &[JobView], now: Timestamp) -> String {
             step,
         ]
     });
-    table(columns, rows)
+    fitted(columns, rows, &["PROJECT", "TOOK", "STARTED"], width)
 }
 
 pub(super) fn one(job: &JobView, now: Timestamp) -> String {
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn jobs_are_shown() {
         let now = at("2026-03-10T12:00:00Z");
-        insta::assert_snapshot!("job_ls", list(&[failed(), running(), queued()], now));
+        insta::assert_snapshot!("job_ls", list(&[failed(), running(), queued()], now, None));
         insta::assert_snapshot!("job_show", one(&running(), now));
         insta::assert_snapshot!("job_show_failed", one(&failed(), now));
         insta::assert_snapshot!("job_summary", summary(&failed()));

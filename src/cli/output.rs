@@ -24,13 +24,7 @@ impl Output {
     ) -> anyhow::Result<()> {
         // Clients, dumps and servers choose some of the shown texts, and a terminal would obey their control characters.
         let mut text = if self.json {
-            let json = serde_json::to_string_pretty(value)?;
-            // All but the ends of lines are in strings.
-            let escaped = |c| match c {
-                '\n' => '\n'.to_string(),
-                c => format!("\\u{:04x}", u32::from(c)),
-            };
-            escape(&json, escaped).into_owned()
+            escaped_json(&serde_json::to_string_pretty(value)?)
         } else {
             lines(&text(value))
         };
@@ -45,6 +39,15 @@ impl Output {
             result => result.context("cannot write to standard output"),
         }
     }
+}
+
+/// JSON of several lines, without characters that a terminal obeys: all but the ends of lines are in strings.
+pub(super) fn escaped_json(json: &str) -> String {
+    let escaped = |c| match c {
+        '\n' => '\n'.to_string(),
+        c => format!("\\u{:04x}", u32::from(c)),
+    };
+    escape(json, escaped).into_owned()
 }
 
 /// One line for people, without characters that a terminal obeys.

@@ -10,8 +10,10 @@ use serde_json::json;
 
 use super::instance::pin_time;
 use super::output::printable;
-use super::table::{Align, ago, coarse, count, fields, moment, or_none, size, table};
-use super::{Invocation, import};
+use super::table::{
+    Align, WidthArgs, ago, coarse, count, fields, fitted, moment, or_none, size, table,
+};
+use super::{Invocation, confirm, import};
 use crate::admin::api::PinBody;
 use crate::admin::client::with_query;
 use crate::control::model::{ExplainView, SnapshotView};
@@ -23,7 +25,7 @@ pub(super) enum SnapshotCommand {
     /// Create a project's next snapshot from its configured source
     Refresh(import::RefreshArgs),
     /// List snapshots
-    Ls,
+    Ls(WidthArgs),
     /// Exempt a snapshot from the keep of its project
     Pin {
         /// Id of the snapshot
@@ -49,6 +51,9 @@ pub(super) enum SnapshotCommand {
         /// Delete it although instances need it for a reset
         #[arg(long)]
         force: bool,
+        /// Do not ask for confirmation
+        #[arg(long, short = 'y')]
+        yes: bool,
     },
     /// Explain which snapshot a revision gets and why
     Explain {
@@ -70,9 +75,9 @@ pub(super) async fn run(
     match command {
         SnapshotCommand::Import(args) => import::run(args, invocation).await?,
         SnapshotCommand::Refresh(args) => import::refresh(args, invocation).await?,
-        SnapshotCommand::Ls => {
+        SnapshotCommand::Ls(args) => {
             let snapshots: Vec<SnapshotView> = invocation.client()?.get("/v1/snapshots").await?;
-            output.show(&snapshots, |snapshots| list(snapshots, now))?;
+            output.show(&snapshots, |snapshots| list(snapshots, now, args.limit()))?;
         }
         SnapshotCommand::Show { id } => {
             let path = format!("/v1/snapshots/{id}");
@@ -92,7 +97,8 @@ pub(super) async fn run(
             let snapshot: SnapshotView = invocation.client()?.post(&path, &json!({})).await?;
             output.show(&snapshot, pinned)?;
         }
-        SnapshotCommand::Rm { id, force } => {
+        SnapshotCommand::Rm { id, force, yes } => {
+            confirm_removal(&id, yes, invocation).await?;
             let path = format!("/v1/snapshots/{id}?force={force}");
             let () = invocation.client()?.delete(&path).await?;
             let done = json!({"id": id, "deleted": true});
@@ -107,6 +113,20 @@ pub(super) async fn run(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks a person for confirmation. A missing snapshot is left to the command itself to report.
+async fn confirm_removal(
+    id: &SnapshotId,
+    yes: bool,
+    invocation: &Invocation,
+) -> anyhow::Result<()> {
+    if yes || invocation.global.json || !confirm::is_interactive() {
+        return Ok(());
+    }
+    let path = format!("/v1/snapshots/{id}");
+    let snapshot: SnapshotView = invocation.client()?.get(&path).await?;
+    confirm::ask(&format!("snapshot {id}"), &confirm::removal_of(&snapshot))
 }
 
 fn pinned(snapshot: &SnapshotView) -> String {
@@ -127,7 +147,8 @@ fn kept(snapshot: &SnapshotView) -> String {
     }
 }
 
-pub(super) fn list(snapshots: &[SnapshotView], now: Timestamp) -> String {
+/// A table for a terminal of this width, if there is one.
+pub(super) fn list(snapshots: &[SnapshotView], now: Timestamp, width: Option<usize>) -> String {
     let columns = [
         ("ID", Align::Left),
         ("PROJECT", Align::Left),
@@ -154,7 +175,8 @@ pub(super) fn list(snapshots: &[SnapshotView], now: Timestamp) -> String {
             kept(snapshot),
         ]
     });
-    table(columns, rows)
+    let spare = ["PROJECT", "MIGRATIONS", "EXCLUSIVE", "POSTGRES", "AGE"];
+    fitted(columns, rows, &spare, width)
 }
 
 pub(super) fn one(snapshot: &SnapshotView, now: Timestamp) -> String {

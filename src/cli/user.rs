@@ -75,7 +75,8 @@ struct UserView {
 }
 
 pub(super) async fn run(command: UserCommand, invocation: &Invocation) -> anyhow::Result<ExitCode> {
-    let auth = invocation.loaded()?.config.auth;
+    let config = invocation.loaded()?.config;
+    let auth = config.auth;
     match command {
         UserCommand::Add(args) => {
             let new = NewUser {
@@ -85,6 +86,7 @@ pub(super) async fn run(command: UserCommand, invocation: &Invocation) -> anyhow
                 max_instances: args.max_instances,
                 creations_per_minute: args.creations_per_minute,
             };
+            new.check_projects(config.projects.keys())?;
             let name = &args.name;
             let password = password(&auth, name, Existence::New)?;
             let add = |file: &mut UsersFile| file.add(name, &password, &new);

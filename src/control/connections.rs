@@ -25,7 +25,7 @@ impl Control {
         sessions.iter().map(view).collect()
     }
 
-    /// Ends a session.
+    /// Ends a session, and returns when it has ended.
     pub async fn kill_connection(
         &self,
         caller: &Caller,
@@ -36,8 +36,15 @@ impl Control {
         authorize(caller, Action::Change, &session, "end connections")?;
         tracing::info!(%id, user = session.user, %caller, "ending a connection");
         // A session whose actor has just ended has ended too.
+        let mut count = self.deps.sessions.count();
         if let Err(error) = session.addr.send(EndConnection(EndReason::Killed)).await {
             tracing::debug!(%error, "the connection had ended by itself");
+        }
+        // The message is an order; the client may get an answer until its session is out of the table.
+        while self.deps.sessions.get(id).is_some() {
+            if count.changed().await.is_err() {
+                break;
+            }
         }
         Ok(())
     }

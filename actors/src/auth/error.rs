@@ -14,8 +14,10 @@ pub enum AuthenticationError {
     /// The password is wrong, or the user does not exist: the client must not learn which.
     #[error("password authentication failed for user \"{user}\"")]
     WrongPassword {
-        /// The user that the client named.
+        /// The user.
         user: String,
+        /// Whether the client named none, so that it is `auth.default_user`.
+        is_default: bool,
     },
     /// The client denied a channel binding that the server offered, which an attacker may have removed.
     #[error("SCRAM channel binding was not negotiated as it was offered")]
@@ -49,11 +51,12 @@ pub enum AuthenticationError {
 }
 
 impl AuthenticationError {
-    /// The failure of a SCRAM exchange with this user.
-    pub fn of_scram(user: &str, error: ScramError) -> Self {
+    /// The failure of a SCRAM exchange with this user, or with the default one because the client named none.
+    pub fn of_scram(user: &str, is_default: bool, error: ScramError) -> Self {
         match error {
             ScramError::Denied => Self::WrongPassword {
                 user: user.to_owned(),
+                is_default,
             },
             ScramError::Downgraded => Self::ChannelBindingDowngraded,
             ScramError::Malformed(fault) => Self::MalformedScram { fault },

@@ -11,8 +11,15 @@ impl From<&AuthenticationError> for ClientError {
     fn from(error: &AuthenticationError) -> Self {
         let message = error.to_string();
         match error {
-            AuthenticationError::WrongPassword { .. } => {
-                Self::new(sqlstate::INVALID_PASSWORD, message)
+            AuthenticationError::WrongPassword { is_default, .. } => {
+                let error = Self::new(sqlstate::INVALID_PASSWORD, message);
+                match is_default {
+                    true => error.hint(
+                        "That is the default user, since the user name has no user:NAME. Add it to log in as \
+                         another user.",
+                    ),
+                    false => error,
+                }
             }
             AuthenticationError::ChannelBindingDowngraded => {
                 Self::new(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION, message)

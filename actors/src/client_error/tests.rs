@@ -108,9 +108,10 @@ fn logins() -> Vec<RefusalReason> {
 }
 
 fn authentications() -> Vec<RefusalReason> {
-    let of_scram = |error| AuthenticationError::of_scram("alice", error);
+    let of_scram = |error| AuthenticationError::of_scram("alice", false, error);
     let errors = [
         of_scram(ScramError::Denied),
+        AuthenticationError::of_scram("staff", true, ScramError::Denied),
         of_scram(ScramError::Downgraded),
         of_scram(ScramError::Malformed("no nonce")),
         AuthenticationError::TooManyFailures {

@@ -127,7 +127,7 @@ pub(super) async fn authenticate(
         Err(ProofError::Scram(error)) => {
             attempts.failed(&address, &name);
             tracing::debug!(user = name, %error, "authentication failed");
-            Err(AuthenticationError::of_scram(&name, error).into())
+            Err(AuthenticationError::of_scram(&name, requested.is_none(), error).into())
         }
     }
 }

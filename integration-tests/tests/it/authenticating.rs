@@ -93,6 +93,17 @@ fn user_is_limited_to_its_roles_projects_and_quotas() {
     assert_eq!(daemon.json(&["instance", "ls"]), json!([]));
 
     let outsider = ["add", "bob", "--role", "postgres", "--project", "other"];
+    let unknown = user(&daemon, &outsider, "secret");
+    assert_eq!(unknown.code, Some(1), "{unknown:?}");
+    assert!(
+        unknown.stderr.contains("no project \"other\""),
+        "{unknown:?}"
+    );
+    // The daemon knows it from its next start.
+    let config = std::fs::read_to_string(daemon.config_file()).expect("it is there");
+    let other =
+        "[project.other]\ngit = \"/nowhere\"\nmigrations = \"django\"\ndatabase = \"other\"\n";
+    std::fs::write(daemon.config_file(), config + other).expect("it can be written");
     assert_eq!(user(&daemon, &outsider, "secret").code, Some(0));
     let carol = ["add", "carol", "--role", "postgres", "--max-instances", "1"];
     assert_eq!(user(&daemon, &carol, "secret").code, Some(0));

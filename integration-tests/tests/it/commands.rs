@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use multidb_integration_tests::Daemon;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::daemon;
 
@@ -116,8 +116,33 @@ fn connection_is_ended_by_command() {
     daemon
         .cli(&["connection", "kill", id.trim_matches('"')])
         .ok();
+    // The command returns when it has ended, not when that has been asked for.
+    assert_eq!(daemon.json(&["connection", "ls"]), json!([]));
     let end = session.wait_end(std::time::Duration::from_secs(30));
     assert_eq!(end.sqlstate(), "57P01", "{end:?}");
+}
+
+#[test]
+fn errors_are_json_where_it_is_asked_for() {
+    let daemon = daemon().start();
+    let error = |args: &[&str]| -> Value {
+        let failed = daemon.cli(&[args, &["--json"]].concat());
+        assert_ne!(failed.code, Some(0), "{failed:?}");
+        assert_eq!(failed.stdout, "", "{failed:?}");
+        serde_json::from_str::<Value>(&failed.stderr)
+            .unwrap_or_else(|error| panic!("{error}: {failed:?}"))["error"]
+            .clone()
+    };
+    let missing = error(&["instance", "show", "nobody"]);
+    assert_eq!(missing["code"], "no_such_instance", "{missing}");
+    let usage = error(&["instance", "show"]);
+    assert_eq!(usage["code"], "usage", "{usage}");
+    let dir = daemon.dir().display().to_string();
+    let directory = error(&["status", "--socket", &dir]);
+    assert_eq!(directory["code"], "not_a_socket", "{directory}");
+    let absent = error(&["status", "--socket", "/nowhere/admin.sock"]);
+    assert_eq!(absent["code"], "not_running", "{absent}");
+    assert!(absent["hint"].is_string(), "{absent}");
 }
 
 #[test]

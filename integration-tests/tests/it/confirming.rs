@@ -62,6 +62,47 @@ fn confirmed_command_reports_the_ended_sessions() {
 }
 
 #[test]
+fn snapshot_is_deleted_after_a_question_only() {
+    let daemon = daemon().start();
+    let (code, shown) = typed(&daemon, &["snapshot", "rm", "monday"], "n\n");
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(
+        shown.contains("Delete snapshot monday with its data? [y/N]"),
+        "{shown}"
+    );
+    let (code, shown) = typed(&daemon, &["snapshot", "rm", "monday"], "y\n");
+    assert_eq!(code, Some(0), "{shown}");
+    let (code, shown) = typed(&daemon, &["snapshot", "rm", "tuesday", "--yes"], "");
+    assert!(code == Some(0) && !shown.contains('?'), "{shown}");
+}
+
+#[test]
+fn list_fits_the_terminal_unless_it_may_be_wide() {
+    let daemon = daemon().start();
+    let name = "an-instance-with-a-name-that-is-longer-than-most-of-the-others";
+    drop(daemon.connect(&format!("instance:{name},snapshot:monday")));
+    let shown = |args: &[&str]| {
+        let mut command = daemon.cli_command(args);
+        command.env("COLUMNS", "80");
+        let (code, shown) = run_on_terminal(&mut command, "");
+        assert_eq!(code, Some(0), "{shown}");
+        shown
+    };
+    let narrow = shown(&["instance", "ls"]);
+    assert!(
+        narrow
+            .lines()
+            .all(|line| line.trim_end().chars().count() <= 80),
+        "{narrow}"
+    );
+    assert!(
+        narrow.contains("an-instance") && !narrow.contains(name),
+        "{narrow}"
+    );
+    assert!(shown(&["instance", "ls", "--wide"]).contains(name));
+}
+
+#[test]
 fn program_is_never_asked_for_confirmation() {
     let daemon = daemon().start();
     let sessions = ["a", "b", "c"].map(|name| {

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
-use comfy_table::Table;
 use multidb_store::InstanceName;
 
 use crate::admin::api::{DEFAULT_COUNT_SECONDS, DiffBody};
 use crate::admin::client::{AdminClient, AdminError};
 use crate::cli::output::printable;
-use crate::cli::table::{Align, count, table};
+use crate::cli::table::{Align, count, table, terminal_width};
 use crate::control::model::{DiffView, ObjectDiff, SideView, TableRows};
 
 /// The width where nothing tells that of the terminal, and the least that is used.
@@ -44,10 +43,7 @@ pub(super) async fn diff(client: &AdminClient, args: &DiffArgs) -> Result<DiffVi
 
 /// The width of the terminal.
 pub(super) fn width() -> usize {
-    let columns = std::env::var("COLUMNS").ok();
-    let columns = columns.and_then(|columns| columns.parse().ok());
-    let columns = columns.or_else(|| Table::new().width().map(usize::from));
-    columns.unwrap_or(WIDTH).max(WIDTH_MIN)
+    terminal_width().unwrap_or(WIDTH).max(WIDTH_MIN)
 }
 
 /// Both side by side, in so many columns.

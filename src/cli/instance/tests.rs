@@ -91,7 +91,7 @@ fn clones_are_listed_below_their_parents() {
         instance.parent = parent.map(str::to_owned);
     }
     let shown = |instances: &[InstanceView]| {
-        let text = text::list(instances, Timestamp::UNIX_EPOCH);
+        let text = text::list(instances, Timestamp::UNIX_EPOCH, None);
         let first = |line: &str| {
             line.split("  p ")
                 .next()

@@ -7,8 +7,20 @@ use multidb_actors::instance::lifecycle::StateName;
 use multidb_store::InstanceName;
 
 use crate::cli::output::printable;
-use crate::cli::table::{Align, ago, count, fields, moment, or_none, size, table, until};
+use crate::cli::table::{Align, ago, count, fields, fitted, moment, or_none, size, until};
 use crate::control::model::{InstanceView, LogsView};
+
+/// The columns that a narrow terminal lacks first.
+const SPARE: [&str; 6] = [
+    "PROJECT",
+    "USER",
+    "CREATED",
+    "EXCLUSIVE",
+    "GITREF",
+    "CONNECTIONS",
+];
+/// The characters of a commit that a narrow terminal has.
+const SHORT_COMMIT: usize = 12;
 
 /// The number of sessions that a command ended, as an addition to its result.
 pub(super) fn ended(sessions: Option<usize>) -> String {
@@ -89,7 +101,12 @@ pub(super) fn pinned(instance: &InstanceView) -> String {
     }
 }
 
-pub(in crate::cli) fn list(instances: &[InstanceView], now: Timestamp) -> String {
+/// A table for a terminal of this width, if there is one.
+pub(in crate::cli) fn list(
+    instances: &[InstanceView],
+    now: Timestamp,
+    width: Option<usize>,
+) -> String {
     let columns = [
         ("NAME", Align::Left),
         ("PROJECT", Align::Left),
@@ -115,7 +132,12 @@ pub(in crate::cli) fn list(instances: &[InstanceView], now: Timestamp) -> String
             instance.project.clone(),
             state(instance),
             instance.snapshot.clone(),
-            or_none(instance.gitref.as_ref()),
+            or_none(
+                instance
+                    .gitref
+                    .as_deref()
+                    .map(|gitref| short(gitref, width)),
+            ),
             instance.created_by.clone(),
             instance.connections.to_string(),
             ago(instance.created_at, now),
@@ -125,7 +147,19 @@ pub(in crate::cli) fn list(instances: &[InstanceView], now: Timestamp) -> String
         ]
     });
     let failures = instances.iter().filter_map(failure);
-    table(columns, rows) + &going_soon(instances, now) + &failures.collect::<String>()
+    fitted(columns, rows, &SPARE, width)
+        + &going_soon(instances, now)
+        + &failures.collect::<String>()
+}
+
+/// A commit in the length by which people name it, where the width is limited.
+fn short(gitref: &str, width: Option<usize>) -> &str {
+    let is_commit =
+        matches!(gitref.len(), 40 | 64) && gitref.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match width {
+        Some(_) if is_commit => gitref.get(..SHORT_COMMIT).unwrap_or(gitref),
+        _ => gitref,
+    }
 }
 
 /// A warning about the instances that go within a day.
@@ -196,6 +230,7 @@ fn state(instance: &InstanceView) -> String {
 fn expiry(instance: &InstanceView, now: Timestamp) -> String {
     match instance.expires_at {
         None if instance.pinned => "pinned".to_owned(),
+        _ if instance.pinned => format!("pinned for {}", until(instance.pinned_until, now)),
         expires_at if instance.marked_at.is_some() => format!("{}, marked", until(expires_at, now)),
         expires_at if goes_soon(instance, now) => format!("{}, soon", until(expires_at, now)),
         expires_at => until(expires_at, now),
@@ -209,9 +244,9 @@ pub(in crate::cli) fn one(instance: &InstanceView, now: Timestamp) -> String {
         (true, None) => "permanently".to_owned(),
         (true, Some(until)) => format!("until {}", moment(until)),
     };
-    let expires = instance
-        .expires_at
-        .map(|at| format!("{} (in {})", moment(at), until(Some(at), now)));
+    // A pin ends at another time, which is shown.
+    let expires_at = instance.expires_at.filter(|_| !instance.pinned);
+    let expires = expires_at.map(|at| format!("{} (in {})", moment(at), until(Some(at), now)));
     let failure = instance.failure.as_ref().or(instance.login_fault.as_ref());
     let awake = instance.awake_because.as_ref();
     let awake = awake.filter(|because| !because.is_empty());
