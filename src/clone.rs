@@ -23,6 +23,7 @@ mod copy;
 mod create;
 mod error;
 mod extents;
+mod growing;
 mod prewarmed;
 pub mod probe;
 mod root;
@@ -31,6 +32,7 @@ mod trash;
 mod tree;
 
 pub use self::extents::Extents;
+pub use self::growing::GrowingTree;
 pub use self::prewarmed::PrewarmedClone;
 pub use self::probe::{DiskUsage, Findings};
 pub use self::tree::TreeSize;
@@ -84,6 +86,20 @@ pub enum Sharing {
 /// A file cannot be read.
 pub fn exclusive_bytes(tree: &Path) -> Result<u64, TreeError> {
     Ok(extents::of_tree(tree)?.exclusive_bytes)
+}
+
+/// The bytes of an instance's data, and of the state that its resets go back to, that no other file shares. Blocks.
+///
+/// # Errors
+///
+/// A file cannot be read.
+pub fn instance_bytes(layout: &Layout, uid: InstanceUid) -> Result<u64, TreeError> {
+    let data = exclusive_bytes(&layout.instance_data(uid))?;
+    match exclusive_bytes(&layout.instance_base(uid)) {
+        Ok(base) => Ok(data + base),
+        Err(error) if error.is_missing() => Ok(data),
+        Err(error) => Err(error),
+    }
 }
 
 /// Clones, deletes and measures trees under one root.
@@ -242,6 +258,12 @@ impl TreeCloner {
         probe::usage(root).map_err(|error| failed("read the free space of", root, &error))
     }
 
+    /// The bytes that were written and that [`disk_usage`](Self::disk_usage) still counts as free; at most, since files of
+    /// other file systems are among them.
+    pub fn unplaced_bytes(&self) -> u64 {
+        probe::unplaced_bytes(self.layout.root())
+    }
+
     /// The number of trees in the trash that nothing deletes now.
     ///
     /// # Errors
@@ -395,9 +417,8 @@ impl Cloner for TreeCloner {
     }
 
     fn exclusive_bytes(&self, uid: InstanceUid) -> Result<u64, CloneError> {
-        let extents = extents::of_tree(&self.layout.instance_data(uid));
-        let extents = extents.map_err(|error| self.tree_failed(error, None))?;
-        Ok(extents.exclusive_bytes)
+        let bytes = instance_bytes(&self.layout, uid);
+        bytes.map_err(|error| self.tree_failed(error, None))
     }
 
     fn disk_free_bytes(&self) -> Result<u64, CloneError> {

@@ -87,6 +87,8 @@ pub struct Config {
     pub disk_reserve_bytes: u64,
     /// The percentage of the root's file system above which multidb makes room; `None` where it does not.
     pub disk_high_water: Option<u8>,
+    /// The most bytes that an instance may have of its own; `None` for no limit.
+    pub max_instance_bytes: Option<u64>,
     /// The limit of a fetch from a project's repository.
     pub fetch_timeout: Duration,
     /// Settings of every Postgres, over multidb's own, ordered by name.
@@ -176,6 +178,7 @@ impl Config {
             limits: limits.limits,
             disk_reserve_bytes: limits.disk_reserve_bytes,
             disk_high_water: limits.disk_high_water,
+            max_instance_bytes: limits.max_instance_bytes,
             fetch_timeout: limits.fetch_timeout,
             postgres_settings,
             auth,

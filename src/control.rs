@@ -10,20 +10,22 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `creation`, `diff`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `pressure`, `prewarming`, `uploads`, `from_instance`, `publishing`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `creation`, `diff`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `pressure`, `growth`, `prewarming`, `uploads`, `from_instance`, `publishing`, `connections`, `users` | the requests, by noun |
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
 use jiff::Timestamp;
 use multidb_actors::auth::Attempts;
 use multidb_actors::clone_worker::CloneWorker;
+use multidb_actors::instance::OverLimit;
 use multidb_actors::observed_clock::ObservedClock;
-use multidb_actors::ports::ServerProbe;
+use multidb_actors::ports::{Memory, ServerProbe};
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::SnapshotIndex;
 use multidb_actors::supervisor::Supervisor;
-use multidb_store::{Layout, ProjectName, Store};
+use multidb_store::{InstanceName, Layout, ProjectName, Store};
 
 use crate::clone::TreeCloner;
 use crate::config::{Config, Setting};
@@ -47,6 +49,7 @@ mod diff;
 pub mod error;
 mod extensions;
 mod from_instance;
+mod growth;
 mod instances;
 mod jobs;
 mod keep;
@@ -78,6 +81,8 @@ pub struct Control {
     comparing: Arc<tokio::sync::Semaphore>,
     /// What was done while the disk was last above its mark.
     pressure: Arc<std::sync::Mutex<Option<model::PressureView>>>,
+    /// The instances that may not take more of the disk.
+    held_back: Arc<std::sync::Mutex<BTreeMap<InstanceName, OverLimit>>>,
 }
 
 /// The parts of the daemon that the service works on.
@@ -116,6 +121,8 @@ pub struct ControlDeps {
     pub users: Option<Arc<LiveUsers>>,
     /// The failed logins.
     pub attempts: Attempts,
+    /// How much of the memory is used.
+    pub memory: Arc<dyn Memory>,
     /// The root's clock.
     pub clock: ObservedClock,
     /// When the daemon started.
@@ -132,6 +139,7 @@ impl Control {
             keeping: Arc::default(),
             comparing: Arc::new(tokio::sync::Semaphore::new(diff::AT_ONCE)),
             pressure: Arc::default(),
+            held_back: Arc::default(),
         }
     }
 

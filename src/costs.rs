@@ -8,7 +8,6 @@
 //! what they share have changed.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,20 +17,20 @@ use multidb_actors::instance::InstanceStatus;
 use multidb_actors::instance::lifecycle::State;
 use multidb_actors::instance_table::InstanceFilter;
 use multidb_actors::snapshot_index::{ListSnapshots, SnapshotIndex};
-use multidb_actors::supervisor::{CountInstances, ListInstances, Supervisor};
+use multidb_actors::supervisor::{CountInstances, Supervisor};
 use multidb_store::{InstanceUid, Layout, SnapshotId, SnapshotRecord};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::clone::exclusive_bytes;
+use crate::clone::{exclusive_bytes, instance_bytes};
 use crate::dedup::{Deduplicator, yield_to_others};
+use crate::fsutil::beneath::TreeError;
+use crate::instances::Pages;
 
 /// The delay between two looks for what is to be measured.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A running instance is measured again after this time. Its files are written to the disk for it.
 const RUNNING_INTERVAL: Duration = Duration::from_secs(600);
-/// The instances that are looked at at a time, so that clients do not wait behind a long list.
-const PAGE_LENGTH: usize = 200;
 /// After a measurement the disk rests for so many times its duration.
 const REST_FACTOR: u32 = 4;
 
@@ -181,7 +180,7 @@ impl CostProbe {
         snapshots: &[Arc<SnapshotRecord>],
     ) -> Vec<(SnapshotId, Option<Timestamp>)> {
         let (deduplicator, snapshots) = (self.deduplicator.clone(), snapshots.to_vec());
-        let read = on_thread(move || {
+        let read = on_thread(Priority::Lowest, move || {
             let mut saved = 0;
             let sharing = snapshots.iter().map(|snapshot| {
                 let record = deduplicator.record(snapshot);
@@ -205,24 +204,13 @@ impl CostProbe {
     ) -> Result<(), MailboxError> {
         let bytes: HashMap<_, _> = snapshots.iter().map(|one| (&one.id, one.bytes)).collect();
         let mut present = HashSet::new();
-        let mut filter = InstanceFilter {
-            limit: Some(PAGE_LENGTH),
-            ..InstanceFilter::default()
-        };
-        loop {
-            let list = ListInstances {
-                filter: filter.clone(),
-            };
-            let listed = self.supervisor.send(list).await?;
-            for status in &listed {
+        let mut pages = Pages::new(&self.supervisor, InstanceFilter::default());
+        while let Some(page) = pages.next().await? {
+            for status in &page {
                 present.insert(status.record.uid);
                 let full_bytes = bytes.get(&status.record.snapshot).copied();
                 self.instance(status, full_bytes, generation).await;
             }
-            if listed.len() < PAGE_LENGTH {
-                break;
-            }
-            filter.after = listed.last().map(|last| last.record.name.clone());
         }
         let counts = self.supervisor.send(CountInstances).await?;
         for snapshot in snapshots {
@@ -250,7 +238,9 @@ impl CostProbe {
         if known.is_some_and(|known| !known.is_due(status, generation)) {
             return;
         }
-        let Some(bytes) = measure(self.layout.instance_data(uid)).await else {
+        let layout = self.layout.clone();
+        let measured = measure(move || instance_bytes(&layout, uid));
+        let Some(bytes) = measured.await else {
             return;
         };
         let measured = OfInstance {
@@ -274,7 +264,9 @@ impl CostProbe {
         if known.is_some_and(is_current) {
             return;
         }
-        let Some(bytes) = measure(self.layout.snapshot_data(id)).await else {
+        let data = self.layout.snapshot_data(id);
+        let measured = measure(move || exclusive_bytes(&data));
+        let Some(bytes) = measured.await else {
             return;
         };
         let measured = OfSnapshot {
@@ -287,29 +279,40 @@ impl CostProbe {
 }
 
 /// Measures one tree, and lets the disk rest.
-async fn measure(data: PathBuf) -> Option<u64> {
+async fn measure(measure: impl FnOnce() -> Result<u64, TreeError> + Send + 'static) -> Option<u64> {
     let began = Instant::now();
-    let shown = data.display().to_string();
-    let measured = on_thread(move || exclusive_bytes(&data)).await?;
+    let measured = on_thread(Priority::Lowest, measure).await?;
     tokio::time::sleep(began.elapsed() * REST_FACTOR).await;
     match measured {
         Ok(bytes) => Some(bytes),
         // Files come and go under a running Postgres. The next round tries again.
         Err(error) => {
-            tracing::debug!(data = shown, %error, "a tree was not measured");
+            tracing::debug!(%error, "a tree was not measured");
             None
         }
     }
 }
 
-/// Runs this on a thread of its own with the lowest priority; `None` if it panics or there is no thread.
+/// The priority of a thread that measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Priority {
+    /// That of the daemon.
+    Normal,
+    /// Whatever else uses the disk or a processor comes first.
+    Lowest,
+}
+
+/// Runs this on a thread of its own; `None` if it panics or there is no thread.
 pub(crate) async fn on_thread<T: Send + 'static>(
+    priority: Priority,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (reply, answer) = oneshot::channel();
     let thread = std::thread::Builder::new().name("background".to_owned());
     let spawned = thread.spawn(move || {
-        yield_to_others();
+        if priority == Priority::Lowest {
+            yield_to_others();
+        }
         // The daemon may be ending.
         let _gone = reply.send(work());
     });

@@ -5,7 +5,6 @@
 //! stop order is the reverse, see [`drain`]. When a part ends that must not, so does the process, see [`watchdog`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::{Context as _, anyhow};
@@ -28,7 +27,6 @@ use multidb_store::{
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use crate::admin::server as admin;
 use crate::catalog::DiskCatalog;
@@ -42,6 +40,7 @@ use crate::dedup::Deduplicator;
 use crate::git::GitSource;
 use crate::import::Importer;
 use crate::jobs::Registry;
+use crate::memory::MachineMemory;
 use crate::probe::PgProbe;
 use crate::proxy::{Acceptors, Proxy};
 use crate::runtime::{InstanceRuntime, PostgresHost, data_owner};
@@ -51,12 +50,14 @@ pub mod convert;
 mod drain;
 pub mod host;
 mod open_files;
+mod periodic;
 mod records;
 pub mod root;
 mod security;
 mod watchdog;
 
 use self::host::Kinds;
+use self::periodic::PeriodicTasks;
 use self::root::NewRoot;
 use self::security::{authentication, handle_hangups, secure};
 
@@ -101,6 +102,7 @@ struct Services {
     plan: Plan,
     epochs: Epochs,
     clock: ObservedClock,
+    memory: Arc<MachineMemory>,
     /// When an instance was last deleted by expiry.
     last_expiry: Option<ObservedTime>,
     /// The history of jobs, until the registry takes it.
@@ -145,6 +147,7 @@ async fn run(
         store: services.store.clone(),
         users: auth.users,
         attempts: auth.attempts,
+        memory: services.memory.clone(),
         clock: services.clock.clone(),
         started_at: Timestamp::now(),
     });
@@ -161,15 +164,13 @@ async fn run(
     watchdog::start(actors.supervisor.clone());
     // What the daemon before has not completed.
     control.dedup_in_background().await;
-    let keeping = actix_rt::spawn(keep_daily(control.clone()));
-    let schedules = start_schedules(control, critical);
+    let periodic = PeriodicTasks::start(&control, critical);
 
     drain::signal().await?;
     critical.begin_shutdown();
     notify(&[NotifyState::Stopping]);
     accepting.abort();
-    schedules.abort();
-    keeping.abort();
+    periodic.stop();
     let drained = drain::drain(
         &actors.supervisor,
         &actors.sessions,
@@ -184,32 +185,6 @@ async fn run(
     }
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Begins refreshes when they are due, publishes instances, makes room on the disk, and keeps clones ready. Names once what
-/// snapshots need and Postgres lacks.
-fn start_schedules(control: Control, critical: &CriticalParts) -> JoinHandle<()> {
-    let schedules = critical.watch("the schedules of the daemon", async move {
-        tokio::join!(
-            control.run_schedules(),
-            control.run_publishing(),
-            control.relieve_pressure(),
-            control.run_prewarming(),
-            control.warn_of_missing_extensions(),
-        );
-    });
-    actix_rt::spawn(schedules)
-}
-
-/// Deletes the snapshots beyond keep at start and each day: a snapshot may have been freed by the end of a pin or of an
-/// instance. The instances are known by now.
-async fn keep_daily(control: Control) {
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    let mut days = tokio::time::interval(DAY);
-    loop {
-        days.tick().await;
-        control.keep_in_background().await;
-    }
 }
 
 impl Services {
@@ -247,6 +222,7 @@ impl Services {
             epochs: Epochs::after(plan.epoch),
             plan,
             clock,
+            memory: Arc::new(MachineMemory::new()),
             last_expiry,
             jobs: Some(jobs),
             cloner,
@@ -348,6 +324,7 @@ impl Services {
             clock: self.clock.clone(),
             last_expiry: self.last_expiry,
             epochs: self.epochs.clone(),
+            memory: self.memory.clone(),
         });
         let supervisor = critical.start("the supervisor", supervisor);
         let mut plan = std::mem::take(&mut self.plan);

@@ -16,10 +16,11 @@
 //! | [`tls`], [`users`], [`reload`] | certificates and users, reloaded when their files change |
 //! | [`mock_secret`] | the SCRAM challenge for unknown users |
 //! | [`fsutil`] | file-system idioms: replacing files and sockets, creating directories |
-//! | [`clock`] | the machine's date and time |
+//! | [`clock`], [`memory`] | the machine's date and time, and its memory |
 //! | [`logging`] | format and destination of log lines |
 //! | [`keep`] | which snapshots of a project are kept |
 //! | [`pressure`] | in which order room is made on a full disk |
+//! | [`growth`] | which running instances are stopped before they fill it |
 //! | [`jobs`] | long work that outlives the command that began it |
 //! | [`import`] | making snapshots from dumps and data directories |
 //! | [`diff`] | the difference of two databases |
@@ -39,11 +40,14 @@ pub mod dedup;
 pub mod diff;
 pub mod fsutil;
 pub mod git;
+pub mod growth;
 pub mod import;
 pub mod incoming;
+mod instances;
 pub mod jobs;
 pub mod keep;
 pub mod logging;
+pub mod memory;
 pub mod mock_secret;
 pub mod pressure;
 pub mod prewarm;

@@ -24,6 +24,7 @@ mod choice;
 mod console;
 mod login;
 mod notice;
+mod over_limit;
 mod service;
 mod session;
 #[cfg(test)]

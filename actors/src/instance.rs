@@ -29,6 +29,7 @@ pub mod lifecycle;
 mod looking;
 mod messages;
 mod origin;
+mod over_limit;
 mod pending_commands;
 mod persistence;
 mod record_writer;
@@ -39,6 +40,7 @@ pub use self::expiring::{Expire, ExpiryAnswer, MakeRoom};
 pub use self::leases::{Beginning, Lease, RunLeases};
 pub use self::messages::{Attach, Control, ParentRenamed, Retire, SetPin, SlotWanted};
 pub use self::origin::{Found, Origin, origin};
+pub use self::over_limit::{OverLimit, SetOverLimit};
 pub use self::shared::SharedState;
 pub use self::status::{InstanceError, InstanceStatus};
 
@@ -120,6 +122,8 @@ pub struct InstanceActor {
     pins: VecDeque<oneshot::Sender<Result<(), InstanceError>>>,
     /// Why its data cannot be used, if it cannot.
     unusable: Option<String>,
+    /// Why it may not take more of the disk, if it may not.
+    over_limit: Option<OverLimit>,
     /// Publishes the status.
     status: StatusPublisher,
     deps: InstanceDeps,
@@ -201,6 +205,7 @@ impl InstanceActor {
                 write_failure: None,
                 pins: VecDeque::new(),
                 unusable,
+                over_limit: None,
                 status,
                 deps,
             };
@@ -264,7 +269,10 @@ impl InstanceActor {
                     let why = self.failure.clone().unwrap_or(InstanceError::Died);
                     self.refuse(&why);
                 }
-                Effect::RefuseStopped => self.refuse(&InstanceError::Stopped),
+                Effect::RefuseStopped => {
+                    let over = self.over_limit.map(InstanceError::OverLimit);
+                    self.refuse(&over.unwrap_or(InstanceError::Stopped));
+                }
                 Effect::Redirect => self.refuse(&InstanceError::Deleted),
                 Effect::ArmIdle(idle) => self.arm_idle(idle, ctx),
                 Effect::Ask(idle) => self.ask(idle, ctx),

@@ -25,6 +25,8 @@ pub struct Limits {
     pub shutdown_grace: Duration,
     /// The most instances that run at the same time.
     pub max_running: usize,
+    /// No instance starts while more of the memory is used, in percent.
+    pub memory_high_water: Option<u8>,
     /// The most sessions at the same time, including authenticated clients whose instance still starts.
     pub max_connections: usize,
     /// The most unauthenticated connections at the same time.

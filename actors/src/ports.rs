@@ -21,12 +21,14 @@ use crate::text::{self, quoted};
 mod clone;
 mod console;
 mod disk;
+mod memory;
 mod probe;
 mod runtime;
 
 pub use self::clone::{CloneError, CloneReport, CloneSource, ClonedFrom, Cloner, Taken};
 pub use self::console::{Console, ConsoleAnswer};
 pub use self::disk::DiskError;
+pub use self::memory::{Memory, MemoryUsage};
 pub use self::probe::{BackendActivity, ProbeError, ServerProbe, SuperuserAccess};
 pub(crate) use self::runtime::{FIND_TIMEOUT, find_server};
 pub use self::runtime::{

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use multidb_store::InstanceName;
 use tokio::sync::watch;
 
+use crate::instance::OverLimit;
 use crate::ports::SuperuserAccess;
 
 mod cancels;
@@ -103,6 +104,8 @@ pub enum EndReason {
     Killed,
     /// The daemon stops: as soon as the session is idle.
     Drained,
+    /// Its instance may not take more of the disk, and is stopped in a moment.
+    OverLimit(OverLimit),
 }
 
 /// The table of all open sessions.

@@ -1,4 +1,4 @@
-//! The `max_running` slots of running instances.
+//! The `max_running` slots of running instances, of which none is given while too much of the memory is used.
 //!
 //! An instance acquires a slot before its start and releases it when its Postgres has stopped. If all
 //! are taken, it asks the Supervisor to stop the least recently used instance without sessions, and
@@ -6,13 +6,20 @@
 //!
 //! Waiting instances get slots in the order in which they began to wait. Each instance keeps its slot for a
 //! residency: six busy instances in five slots otherwise start and stop most of the time.
+//!
+//! Above `memory_high_water` an instance that is to start waits likewise, also where slots are free: the least recently
+//! used one stops, and the memory is looked at again. What a start will need is not known, so those that are
+//! under way at the same time, two for each processor, may bring it above the mark together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+
+use crate::limits::Limits;
+use crate::ports::Memory;
 
 /// The interval of requests to the Supervisor while an instance waits for a slot.
 const ASK_INTERVAL: Duration = Duration::from_millis(25);
@@ -42,9 +49,33 @@ pub struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphor
 pub struct Slots {
     semaphore: Arc<Semaphore>,
     max: usize,
+    memory: Option<MemoryMark>,
+    /// Held by the instance that gets the next slot, while it waits for memory.
+    turn: Arc<Mutex<()>>,
     wanted: Arc<AtomicUsize>,
     /// The permits of starts.
     starts: Arc<Semaphore>,
+}
+
+/// How much of the memory may be used at a start.
+#[derive(Clone)]
+struct MemoryMark {
+    memory: Arc<dyn Memory>,
+    percent: u8,
+}
+
+/// Why an instance gets no slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoSlot {
+    /// So many instances run already.
+    Running(usize),
+    /// Too much of the memory is used.
+    Memory {
+        /// The used part, in percent.
+        used_percent: u8,
+        /// `memory_high_water`.
+        mark_percent: u8,
+    },
 }
 
 /// Asks the Supervisor to stop an unused instance.
@@ -53,13 +84,24 @@ pub struct Slots {
 pub struct FreeSlot;
 
 impl Slots {
-    /// `max` free slots.
+    /// `max` free slots, whatever memory they take.
     pub fn new(max: usize) -> Self {
         Self {
             semaphore: Arc::new(Semaphore::new(max)),
             max,
+            memory: None,
+            turn: Arc::default(),
             wanted: Arc::new(AtomicUsize::new(0)),
             starts: Arc::new(Semaphore::new(starts_max())),
+        }
+    }
+
+    /// The slots by these limits.
+    pub fn of(limits: &Limits, memory: Arc<dyn Memory>) -> Self {
+        let mark = limits.memory_high_water;
+        Self {
+            memory: mark.map(|percent| MemoryMark { memory, percent }),
+            ..Self::new(limits.max_running)
         }
     }
 
@@ -73,18 +115,30 @@ impl Slots {
         self.wanted.load(Ordering::Relaxed)
     }
 
-    /// A slot, if one is free now.
+    /// A slot for a server that runs already, if one is free now.
     pub fn try_acquire(&self) -> Option<Slot> {
         self.semaphore.clone().try_acquire_owned().ok().map(Slot)
     }
 
-    /// A slot, or `None` if all stay taken for `limit`.
-    pub async fn acquire(&self, limit: Duration, supervisor: Recipient<FreeSlot>) -> Option<Slot> {
-        if let Some(slot) = self.try_acquire() {
-            return Some(slot);
+    /// A slot for a start, if one is free now, there is memory, and no other instance waits for that.
+    pub fn try_start(&self) -> Option<Slot> {
+        let _turn = self.turn.try_lock().ok()?;
+        match self.lacking_memory() {
+            None => self.try_acquire(),
+            Some(_) => None,
+        }
+    }
+
+    /// A slot for a start, or what is lacking after `limit`.
+    pub async fn acquire(
+        &self,
+        limit: Duration,
+        supervisor: Recipient<FreeSlot>,
+    ) -> Result<Slot, NoSlot> {
+        if let Some(slot) = self.try_start() {
+            return Ok(slot);
         }
         let _wanted = Wanted::count(&self.wanted);
-        let semaphore = self.semaphore.clone();
         let ask = async {
             loop {
                 if let Err(error) = supervisor.send(FreeSlot).await {
@@ -93,12 +147,33 @@ impl Slots {
                 tokio::time::sleep(ASK_INTERVAL).await;
             }
         };
-        tokio::select! {
+        let acquired = tokio::select! {
             biased;
-            permit = semaphore.acquire_owned() => permit.ok().map(Slot),
+            slot = self.in_turn() => slot,
             () = ask => None,
             () = tokio::time::sleep(limit) => None,
+        };
+        acquired.ok_or_else(|| self.lacking_memory().unwrap_or(NoSlot::Running(self.max)))
+    }
+
+    /// The next slot once there is memory. `None` at the end of all slots.
+    async fn in_turn(&self) -> Option<Slot> {
+        let _turn = self.turn.lock().await;
+        let permit = self.semaphore.clone().acquire_owned().await;
+        while self.lacking_memory().is_some() {
+            tokio::time::sleep(ASK_INTERVAL).await;
         }
+        permit.ok().map(Slot)
+    }
+
+    /// What keeps instances from starting, if the memory does.
+    fn lacking_memory(&self) -> Option<NoSlot> {
+        let MemoryMark { memory, percent } = self.memory.as_ref()?;
+        let used_percent = memory.usage()?.percent();
+        (used_percent > *percent).then_some(NoSlot::Memory {
+            used_percent,
+            mark_percent: *percent,
+        })
     }
 }
 

@@ -26,7 +26,7 @@ use crate::instance_table::{ActorEnded, InstanceFilter, InstanceTable, Timed};
 use crate::leftovers::Leftovers;
 use crate::limits::{IdleTimeouts, Limits};
 use crate::observed_clock::ObservedClock;
-use crate::ports::{Freshness, Runtime, ServerProbe};
+use crate::ports::{Freshness, Memory, Runtime, ServerProbe};
 use crate::request::{ConnectRequest, Source};
 use crate::slots::Slots;
 use crate::snapshot_index::{Choice, Choose, ChooseError, SnapshotIndex};
@@ -59,7 +59,7 @@ pub use self::recovering::{RecoverError, RecoverInstance};
 pub use self::removals::RemoveSnapshotError;
 pub use self::renaming::{RenameError, RenameInstance};
 pub use self::restore::Restore;
-pub use self::room::DeleteForRoom;
+pub use self::room::{DeleteForRoom, LimitInstance};
 
 use self::creations::Creations;
 use self::entry::{ActorLife, Entry};
@@ -100,6 +100,8 @@ pub struct SupervisorDeps {
     pub last_expiry: Option<ObservedTime>,
     /// The counter of epochs.
     pub epochs: Epochs,
+    /// The memory that instances share.
+    pub memory: Arc<dyn Memory>,
 }
 
 /// The Supervisor.
@@ -152,7 +154,7 @@ impl Supervisor {
             ended_events: Some(ended_events),
             choosing: HashMap::new(),
             removals: Removals::default(),
-            slots: Slots::new(deps.limits.max_running),
+            slots: Slots::of(&deps.limits, deps.memory.clone()),
             creations: Creations::default(),
             expiry: Expiry::new(&deps.limits, deps.clock.now(), deps.last_expiry),
             leftovers: Leftovers::new(deps.runtime.clone(), deps.worker.clone()),

@@ -35,6 +35,7 @@ mod backend;
 mod clock;
 mod console;
 pub mod fuzz;
+mod memory;
 mod postgres;
 mod probe;
 mod runtime;
@@ -42,6 +43,7 @@ mod runtime;
 pub use self::backend::{Backend, error, message};
 pub use self::clock::FakeClock;
 pub use self::console::FakeConsole;
+pub use self::memory::FakeMemory;
 pub use self::postgres::{FakePostgres, Login};
 pub use self::probe::FakeProbe;
 pub use self::runtime::{FakeRuntime, Starts};
@@ -267,6 +269,7 @@ pub fn limits() -> Limits {
         login_timeout: Duration::from_secs(10),
         shutdown_grace: Duration::from_secs(10),
         max_running: 50,
+        memory_high_water: None,
         max_connections: 1000,
         max_unauthenticated: 1000,
     }
@@ -358,6 +361,8 @@ pub struct Harness {
     pub source: Arc<FakeSource>,
     /// Both clocks, to set them.
     pub clock: Arc<FakeClock>,
+    /// The memory, to fill it.
+    pub memory: Arc<FakeMemory>,
     /// The root's clock over them.
     pub root_clock: ObservedClock,
     /// The store of records.
@@ -397,6 +402,7 @@ impl Harness {
         });
         let source = Arc::new(FakeSource::default());
         let clock = Arc::new(FakeClock::default());
+        let memory = Arc::new(FakeMemory::default());
         let start = multidb_store::ObservedTime::default() + time;
         let root_clock = ObservedClock::new(clock.clone(), start);
         for (gitref, listing, defined) in [
@@ -416,11 +422,9 @@ impl Harness {
             executor: Arc::new(WorkerThreads::start(&uncritical())),
         })
         .start();
-        let snapshots = vec![
-            snapshot("s1", 100, &["a.1"]),
-            snapshot("s2", 200, &["a.1", "a.2"]),
-        ];
-        let index = SnapshotIndex::new(snapshots, source.clone(), HashMap::new()).start();
+        let s1 = snapshot("s1", 100, &["a.1"]);
+        let s2 = snapshot("s2", 200, &["a.1", "a.2"]);
+        let index = SnapshotIndex::new(vec![s1, s2], source.clone(), HashMap::new()).start();
         let projects = projects.iter().cloned();
         let settings = ProjectSettings {
             database: "app".to_owned(),
@@ -437,6 +441,7 @@ impl Harness {
             clock: root_clock.clone(),
             last_expiry: None,
             epochs: Epochs::default(),
+            memory: memory.clone(),
         })
         .start();
         Self {
@@ -445,6 +450,7 @@ impl Harness {
             cloner,
             source,
             clock,
+            memory,
             root_clock,
             store,
             worker,

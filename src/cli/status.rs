@@ -55,6 +55,25 @@ pub(super) fn room(pressure: &PressureView) -> String {
     parts.join(", ")
 }
 
+/// How full the memory is, against its mark.
+fn memory_used(status: &StatusView) -> String {
+    let Some(used) = status.memory_used_percent else {
+        return "unknown".to_owned();
+    };
+    match status.memory_high_water {
+        None => format!("{used}%"),
+        Some(mark) if used > mark => {
+            format!("{used}%, above its mark of {mark}%: no instance starts")
+        }
+        Some(mark) => format!("{used}%, no instance starts above {mark}%"),
+    }
+}
+
+/// The instances that may not take more of the disk.
+fn over_limit(status: &StatusView) -> Option<String> {
+    (!status.over_limit.is_empty()).then(|| status.over_limit.join(", "))
+}
+
 fn expiry(status: &StatusView) -> String {
     let marked = match status.marked {
         0 => "none marked".to_owned(),
@@ -159,8 +178,10 @@ pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
         ("clone method", status.clone_method.clone()),
         ("disk free", disk(status)),
         ("disk used", disk_used(status)),
+        ("over a limit", or_none(over_limit(status))),
         ("exclusive", or_none(status.exclusive_bytes.map(size))),
         ("disk saved", or_none(status.disk_saved_bytes.map(size))),
+        ("memory used", memory_used(status)),
         ("snapshots", status.snapshots.to_string()),
         ("jobs running", status.jobs.to_string()),
         ("instances", instances),

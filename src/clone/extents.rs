@@ -9,13 +9,13 @@ use rustix::io::Errno;
 
 use super::tree;
 use crate::fsutil::beneath::TreeError;
-use crate::fsutil::fiemap;
+use crate::fsutil::fiemap::{self, Pending};
 
 /// The average extents per file above which a reflink takes visibly longer: an extent costs about
 /// 15 µs, a file about 50 µs.
 const EXTENTS_PER_FILE_MAX: u64 = 20;
 /// The unit of `st_blocks`, on all file systems.
-const BLOCK_BYTES: u64 = 512;
+pub(super) const BLOCK_BYTES: u64 = 512;
 /// The sum of the extents of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extents {
@@ -54,7 +54,7 @@ pub(super) fn of_tree(root: &Path) -> Result<Extents, TreeError> {
 
 fn of_file(file: impl AsFd) -> Result<Extents, Errno> {
     let mut sum = Extents::default();
-    let has_extents = fiemap::visit(&file, |extent| {
+    let has_extents = fiemap::visit(&file, Pending::Written, |extent| {
         sum.count += 1;
         if !extent.is_shared() && !extent.is_inline() {
             sum.exclusive_bytes += extent.length;

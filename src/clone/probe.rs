@@ -11,6 +11,7 @@ use multidb_store::{DiskFault, Layout};
 use super::Method;
 use crate::fsutil::beneath::{self, Directory};
 use crate::fsutil::btrfs;
+use crate::memory::of_meminfo;
 
 /// `XFS_SUPER_MAGIC`.
 const XFS: i64 = 0x5846_5342;
@@ -47,6 +48,17 @@ pub struct Findings {
     pub subvolumes: Result<(), String>,
     /// The bytes that are free for multidb on the file system.
     pub free_bytes: u64,
+}
+
+/// The bytes that were written to the machine's file systems and have no place on a disk yet, where this one counts them
+/// as free: Btrfs does until it writes them (fs/btrfs/super.c, `btrfs_statfs`), XFS does not. Zero where that is unknown.
+pub(super) fn unplaced_bytes(path: &Path) -> u64 {
+    if rustix::fs::statfs(path).map_or(0, |stat| stat.f_type) != btrfs::FILE_SYSTEM {
+        return 0;
+    }
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let bytes = |name| of_meminfo(&text, name).unwrap_or(0);
+    bytes("Dirty") + bytes("Writeback")
 }
 
 /// Whether the path is on XFS.

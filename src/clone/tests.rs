@@ -11,6 +11,7 @@ use super::*;
 
 mod create;
 mod delete;
+mod growing;
 mod prewarmed;
 mod probing;
 mod trees;

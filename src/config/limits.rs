@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use multidb_actors::limits::{IdleLimits, IdleTimeouts, Limits};
 
 use super::section::{Report, Section};
-use super::value::Percent;
+use super::value::{OptionalSize, Percent};
 
 const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 60 * MINUTE;
@@ -17,6 +17,7 @@ pub(super) struct LimitsSection {
     pub(super) limits: Limits,
     pub(super) disk_reserve_bytes: u64,
     pub(super) disk_high_water: Option<u8>,
+    pub(super) max_instance_bytes: Option<u64>,
     pub(super) fetch_timeout: Duration,
 }
 
@@ -32,12 +33,14 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> LimitsSection {
     // Zero is valid: running queries are ended at once.
     let shutdown_grace = section.get("shutdown_grace", Duration::from_secs(10), report);
     let max_running = positive_count(&mut section, "max_running", 50, report);
+    let Percent(memory_high_water) = section.get("memory_high_water", Percent(None), report);
     let max_connections = positive_count(&mut section, "max_connections", 1000, report);
     // All clients that can have a session can log in at the same time.
     let max_unauthenticated =
         positive_count(&mut section, "max_unauthenticated", max_connections, report);
     let disk_reserve = section.get("disk_reserve", ByteSize::gib(5), report);
     let disk_high_water = section.get("disk_high_water", Percent(Some(85)), report);
+    let max_instance_bytes = max_instance_bytes(&mut section, report);
     section.close(report);
     let limits = Limits {
         idle,
@@ -48,6 +51,7 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> LimitsSection {
         login_timeout,
         shutdown_grace,
         max_running,
+        memory_high_water,
         max_connections,
         max_unauthenticated,
     };
@@ -55,8 +59,21 @@ pub(super) fn read(mut section: Section, report: &mut Report) -> LimitsSection {
         limits,
         disk_reserve_bytes: disk_reserve.as_u64(),
         disk_high_water: disk_high_water.0,
+        max_instance_bytes,
         fetch_timeout,
     }
+}
+
+/// The most bytes that one instance may have of its own. A smaller limit would end each run: a server has segments of its
+/// write-ahead log of its own, of 16 MiB each, as soon as it writes.
+fn max_instance_bytes(section: &mut Section, report: &mut Report) -> Option<u64> {
+    const LEAST: ByteSize = ByteSize::mib(64);
+    let OptionalSize(limit) = section.get("max_instance_bytes", OptionalSize(None), report);
+    if limit.is_some_and(|limit| limit < LEAST) {
+        let fault = "must be at least \"64MiB\": write-ahead log is part of it";
+        report.fault(section.key("max_instance_bytes"), fault);
+    }
+    limit.map(|limit| limit.as_u64())
 }
 
 /// The idle limits of all sessions.

@@ -31,8 +31,10 @@ method = "reflink"
 session_idle_timeout = "1m"
 retention = "2days"
 max_running = 3
+memory_high_water = "80%"
 disk_reserve = "100MiB"
 disk_high_water = "90%"
+max_instance_bytes = "20GiB"
 
 [postgres.settings]
 shared_buffers = "64MB"
@@ -119,9 +121,11 @@ fn all_faults_are_reported_together_with_their_keys() {
         start_timeout = "soon"
         instance_idle_timeout = "200years"
         max_running = 0
+        memory_high_water = 80
         max_connections = -1
         disk_reserve = "lots"
         disk_high_water = "101%"
+        max_instance_bytes = "1MiB"
         patience = "1s"
         [postgres.settings]
         port = 5433
@@ -199,7 +203,7 @@ fn probable_mistakes_are_warnings() {
     );
     insta::assert_snapshot!(
         warnings(EXAMPLE),
-        @r#"auth.users (line 32): have no effect: with auth.method = "trust" no client is asked for a password, and all of them may log in as any role"#
+        @r#"auth.users (line 34): have no effect: with auth.method = "trust" no client is asked for a password, and all of them may log in as any role"#
     );
 }
 

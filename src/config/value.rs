@@ -100,6 +100,25 @@ impl Value for ByteSize {
     }
 }
 
+/// A size, or `"none"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OptionalSize(pub(super) Option<ByteSize>);
+
+impl Value for OptionalSize {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        if value.as_str() == Some("none") {
+            return Ok(Self(None));
+        }
+        let size = ByteSize::read(value);
+        size.map(|size| Self(Some(size)))
+            .map_err(|fault| format!("{fault}, nor \"none\""))
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.map_or_else(|| string("none"), |size| size.show())
+    }
+}
+
 /// A share in percent, or `"none"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Percent(pub(super) Option<u8>);

@@ -1,6 +1,6 @@
 //! Advice to an administrator about an instance that has failed.
 
-use multidb_actors::instance::InstanceError;
+use multidb_actors::instance::{InstanceError, OverLimit};
 use multidb_actors::ports::{CloneError, StartError};
 use multidb_store::DiskFault;
 
@@ -57,6 +57,10 @@ pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
         InstanceError::NoSlot { .. } => {
             "Raise limits.max_running, or end the sessions of another instance.".to_owned()
         }
+        InstanceError::NoMemory { .. } => {
+            "Raise limits.memory_high_water, or end the sessions of another instance.".to_owned()
+        }
+        InstanceError::OverLimit(over) => over_limit(instance, over),
         InstanceError::Clone(CloneError::Failed { .. })
         | InstanceError::Start(StartError::EndedUncleanly)
         | InstanceError::Storage(_)
@@ -65,4 +69,17 @@ pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
         | InstanceError::Died => return None,
     };
     Some(advice)
+}
+
+/// What to do about an instance that may not take more of the disk.
+pub fn over_limit(instance: &str, over: &OverLimit) -> String {
+    let reset = format!("\"multidb instance reset {instance}\" gives it a fresh clone.");
+    match over {
+        OverLimit::MaxInstanceBytes { .. } => format!(
+            "To keep its data, raise limits.max_instance_bytes and restart the daemon. {reset}"
+        ),
+        OverLimit::DiskReserve { .. } => format!(
+            "It can be started once there is more room on the disk: remove instances or snapshots that nobody needs. {reset}"
+        ),
+    }
 }

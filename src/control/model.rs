@@ -20,7 +20,7 @@ mod status;
 
 pub use self::explain::{ExplainView, UnconfirmedView, VerdictView};
 pub use self::status::{
-    LimitView, PressureStepView, PressureView, PrewarmedView, WaitingLoginView,
+    LimitView, PressureStepView, PressureView, PrewarmedView, RefreshView, WaitingLoginView,
 };
 pub use crate::diff::{DiffView, MigrationsDiff, ObjectDiff, SideView, TableRows};
 pub use multidb_actors::instance_table::InstanceFilter;
@@ -140,6 +140,15 @@ pub struct StatusView {
     /// What was done when it was last above that; none if it never was since the daemon's start.
     #[serde(default)]
     pub disk_pressure: Option<PressureView>,
+    /// The instances that may not take more of the disk, and are stopped for that.
+    #[serde(default)]
+    pub over_limit: Vec<String>,
+    /// How much of the memory is used, in percent; none where that cannot be told.
+    #[serde(default)]
+    pub memory_used_percent: Option<u8>,
+    /// Above which percentage no instance starts; none where it does.
+    #[serde(default)]
+    pub memory_high_water: Option<u8>,
     /// `no_disk_space`, `read_only_disk` or `disk_failed` if records cannot be written.
     pub disk_fault: Option<DiskFault>,
     /// The number of instances that are marked as expired.
@@ -157,23 +166,6 @@ pub struct StatusView {
     pub prewarmed: BTreeMap<String, PrewarmedView>,
 }
 
-/// The refreshes of one project.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefreshView {
-    /// When the last one ended that made a snapshot.
-    pub last_success_at: Option<Timestamp>,
-    /// Why the last one failed; none unless it did.
-    pub last_error: Option<JobErrorView>,
-    /// When the next one begins by itself; none without a schedule.
-    pub next_at: Option<Timestamp>,
-    /// How many have failed since the last one that did not.
-    pub failures: usize,
-    /// When the data of the project's newest snapshot was taken.
-    pub newest_taken_at: Option<Timestamp>,
-    /// The longest time between two refreshes of its schedule; none without one.
-    pub period_seconds: Option<u64>,
-}
-
 /// One instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceView {
@@ -184,7 +176,7 @@ pub struct InstanceView {
     /// `cloning`, `stopped`, `starting`, `running`, `stopping`, `failed`, `unavailable` or
     /// `deleting`.
     pub state: String,
-    /// What its start waits for: `slot` while `max_running` instances run; none otherwise.
+    /// What its start waits for: `slot` while `max_running` instances run, or the memory is above its mark; none otherwise.
     pub waiting_for: Option<String>,
     /// The snapshot that it was cloned from.
     pub snapshot: String,

@@ -9,21 +9,20 @@ use multidb_actors::instance::lifecycle::State;
 use multidb_actors::instance_table::InstanceFilter;
 use multidb_actors::ports::Taken;
 use multidb_actors::snapshot_index::ListSnapshots;
-use multidb_actors::supervisor::{CountInstances, DeleteForRoom, GetInstance, ListInstances};
+use multidb_actors::supervisor::{CountInstances, DeleteForRoom, GetInstance};
 use multidb_store::{InstanceUid, JobKind, error_chain};
 use tokio::time::Instant;
 
 use super::model::{PressureStepView, PressureView};
 use super::{Control, ControlError};
 use crate::clone::{DiskUsage, exclusive_bytes};
+use crate::instances::Pages;
 use crate::pressure::{self, Candidate, Choice, Dedup, Situation, Step};
 
 /// How often the disk is looked at.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// After this time, steps that failed are tried again.
 const RETRY: Duration = Duration::from_secs(600);
-/// The instances that are looked at at a time.
-const PAGE_LENGTH: usize = 200;
 /// The longest wait for the end of a deletion.
 const DELETION_TIMEOUT: Duration = Duration::from_secs(300);
 /// For so long the file system gives out nothing more of what a deletion freed before the next step is taken.
@@ -189,19 +188,10 @@ impl Control {
     }
 
     async fn candidates(&self, tried: &Tried) -> Result<Vec<Candidate>, ControlError> {
-        let mut filter = InstanceFilter {
-            limit: Some(PAGE_LENGTH),
-            ..InstanceFilter::default()
-        };
+        let mut pages = Pages::new(&self.deps.supervisor, InstanceFilter::default());
         let mut candidates = Vec::new();
-        loop {
-            let list = ListInstances {
-                filter: filter.clone(),
-            };
-            let listed = self.deps.supervisor.send(list).await?;
-            filter.after = listed.last().map(|last| last.record.name.clone());
-            let is_last = listed.len() < PAGE_LENGTH;
-            let rest = listed
+        while let Some(page) = pages.next().await? {
+            let rest = page
                 .into_iter()
                 .filter(|status| !tried.instances.contains(&status.record.uid));
             candidates.extend(rest.map(|status| {
@@ -215,10 +205,8 @@ impl Control {
                     record: status.record,
                 }
             }));
-            if is_last {
-                return Ok(candidates);
-            }
         }
+        Ok(candidates)
     }
 
     /// Deletes an instance and waits for that. Returns whether it is gone.

@@ -10,7 +10,7 @@ use multidb_store::{ProjectName, error_chain};
 
 use super::model::PrewarmedView;
 use super::{Control, ControlError};
-use crate::costs::on_thread;
+use crate::costs::{Priority, on_thread};
 use crate::prewarm::{self, Plan, Wanted};
 
 /// How often the newest snapshots and the disk are looked at. A clone that is taken is replaced at once.
@@ -21,7 +21,7 @@ impl Control {
     pub async fn run_prewarming(&self) {
         let projects = self.prewarming_projects();
         if projects.is_empty() {
-            return;
+            return std::future::pending().await;
         }
         let mut logged = None;
         loop {
@@ -85,7 +85,7 @@ impl Control {
             return Ok(false);
         }
         let cloner = deps.cloner.clone();
-        let done = on_thread(move || {
+        let done = on_thread(Priority::Lowest, move || {
             for clone in &discarded {
                 cloner.discard_prewarmed(clone)?;
             }

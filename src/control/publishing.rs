@@ -38,7 +38,7 @@ impl Control {
         let projects = projects.filter(|(_, project)| project.publish == Publish::Auto);
         let projects: Vec<_> = projects.map(|(name, _)| name).collect();
         if projects.is_empty() {
-            return;
+            return std::future::pending().await;
         }
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

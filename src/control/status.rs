@@ -1,7 +1,7 @@
 //! The status of the daemon.
 
 use multidb_actors::auth::Waiting;
-use multidb_actors::ports::Cloner;
+use multidb_actors::ports::{Cloner, MemoryUsage};
 use multidb_actors::snapshot_index::ListSnapshots;
 use multidb_actors::supervisor::{CountInstances, GetExpiryStatus};
 use multidb_store::DiskFault;
@@ -42,6 +42,9 @@ impl Control {
             disk_pressure: self.last_pressure(),
             exclusive_bytes: costs.map(|totals| totals.exclusive_bytes),
             disk_saved_bytes: costs.map(|totals| totals.saved_bytes),
+            over_limit: self.names_held_back(),
+            memory_used_percent: deps.memory.usage().map(MemoryUsage::percent),
+            memory_high_water: deps.config.limits.memory_high_water,
             disk_fault: self.disk_fault(),
             marked: expiry.marked,
             expiry_paused_seconds: expiry.paused_for.map(|time| time.as_secs()),

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::pace::Pace;
 use super::{DedupError, ExtentBudget};
 use crate::fsutil::dedupe_range;
-use crate::fsutil::fiemap::{self, Extent};
+use crate::fsutil::fiemap::{self, Extent, Pending};
 
 /// The unit of sharing: the block size of the file systems.
 const BLOCK: u64 = 4096;
@@ -223,7 +223,7 @@ fn is_same_place(one: &Extent, other: &Extent, at: u64) -> bool {
 
 fn extents(file: &File) -> Result<Vec<Extent>, DedupError> {
     let mut found = Vec::new();
-    match fiemap::visit(file, |extent| found.push(*extent)) {
+    match fiemap::visit(file, Pending::Written, |extent| found.push(*extent)) {
         Ok(true) => Ok(found),
         Ok(false) => Err(DedupError::Unsupported),
         Err(error) => Err(DedupError::io("map the blocks of")(error)),

@@ -113,7 +113,7 @@ fn blocks(seed: u8, numbers: impl IntoIterator<Item = usize>) -> Vec<u8> {
 fn own_bytes(path: &Path) -> u64 {
     let mut own = 0;
     let file = fs::File::open(path).unwrap();
-    let has_extents = fiemap::visit(&file, |extent| {
+    let has_extents = fiemap::visit(&file, fiemap::Pending::Written, |extent| {
         own += if extent.is_shared() { 0 } else { extent.length };
     });
     assert!(has_extents.unwrap());

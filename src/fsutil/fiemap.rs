@@ -78,18 +78,35 @@ struct Fiemap {
 const HEADER_BYTES: usize = size_of::<Fiemap>() - size_of::<[Extent; BATCH]>();
 const FS_IOC_FIEMAP: Opcode = opcode::read_write::<[u8; HEADER_BYTES]>(b'f', 11);
 
+/// What becomes of data that is not on the disk yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pending {
+    /// It is written first, so that the extents are all there will be.
+    Written,
+    /// It stays where it is, which costs no writes. What has no place on the disk yet may be missing.
+    Left,
+}
+
 /// Calls `each` for every extent of a file, in their order. `false` if the file system has no FIEMAP, such as tmpfs.
 ///
 /// # Errors
 ///
 /// The file system refuses.
-pub fn visit(file: impl AsFd, mut each: impl FnMut(&Extent)) -> Result<bool, Errno> {
+pub fn visit(
+    file: impl AsFd,
+    pending: Pending,
+    mut each: impl FnMut(&Extent),
+) -> Result<bool, Errno> {
+    let flags = match pending {
+        Pending::Written => FLAG_SYNC,
+        Pending::Left => 0,
+    };
     let mut start = 0;
     loop {
         let mut map = Fiemap {
             start,
             length: u64::MAX - start,
-            flags: FLAG_SYNC,
+            flags,
             mapped_extents: 0,
             extent_count: BATCH as u32,
             reserved: 0,

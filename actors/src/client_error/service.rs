@@ -77,16 +77,13 @@ impl ClientError {
             )
             .detail("Whether its Postgres runs is not known yet; multidb looks again.")
             .hint("Try again in a moment."),
-            InstanceError::StartTimeout { limit } => Self::new(
-                sqlstate::CANNOT_CONNECT_NOW,
-                format!("instance \"{instance}\" is not ready"),
-            )
-            .detail(format!(
-                "It did not accept connections within {} (limits.start_timeout).",
-                text::duration(*limit)
-            ))
-            .hint("Try again in a moment."),
+            InstanceError::StartTimeout { limit } => not_ready(instance, *limit),
             InstanceError::NoSlot { max, waited } => no_slot(instance, *max, *waited),
+            InstanceError::NoMemory {
+                used_percent,
+                mark_percent,
+                waited,
+            } => no_memory(instance, *used_percent, *mark_percent, *waited),
             InstanceError::Stop(_) => not_started()
                 .detail("The previous server could not be stopped; retrying.")
                 .hint("Try again in a moment."),
@@ -105,6 +102,7 @@ impl ClientError {
             .hint(format!(
                 "Bring its data back and run \"multidb instance recover {instance}\", or run \"multidb instance reset {instance}\" for a fresh clone."
             )),
+            InstanceError::OverLimit(over) => Self::refused_over_limit(instance, over),
             InstanceError::GivenUp => Self::given_up(instance),
             InstanceError::Storage(error @ (CloneError::NoSpace { .. } | CloneError::Disk(_)))
             | InstanceError::Delete(error @ CloneError::Disk(_)) => of_clone(instance, error),
@@ -243,6 +241,19 @@ fn no_space(
         .hint(hint)
 }
 
+/// The error for an instance whose start took too long.
+fn not_ready(instance: &InstanceName, limit: Duration) -> ClientError {
+    ClientError::new(
+        sqlstate::CANNOT_CONNECT_NOW,
+        format!("instance \"{instance}\" is not ready"),
+    )
+    .detail(format!(
+        "It did not accept connections within {} (limits.start_timeout).",
+        text::duration(limit)
+    ))
+    .hint("Try again in a moment.")
+}
+
 /// The error for an instance that no slot became free for.
 fn no_slot(instance: &InstanceName, max: usize, waited: Duration) -> ClientError {
     ClientError::new(
@@ -251,6 +262,24 @@ fn no_slot(instance: &InstanceName, max: usize, waited: Duration) -> ClientError
     )
     .detail(format!(
         "All {max} that limits.max_running allows are in use, and none became free within {}.",
+        text::duration(waited)
+    ))
+    .hint("Try again later, or end the sessions of another instance.")
+}
+
+/// The error for an instance that there was no memory for.
+fn no_memory(
+    instance: &InstanceName,
+    used_percent: u8,
+    mark_percent: u8,
+    waited: Duration,
+) -> ClientError {
+    ClientError::new(
+        sqlstate::TOO_MANY_CONNECTIONS,
+        format!("too little memory to start instance \"{instance}\""),
+    )
+    .detail(format!(
+        "{used_percent}% of the memory are used, no instance starts above {mark_percent}% (limits.memory_high_water), and it did not become less within {}.",
         text::duration(waited)
     ))
     .hint("Try again later, or end the sessions of another instance.")

@@ -58,6 +58,7 @@ impl From<&TerminationReason> for ClientError {
                 "terminating connection due to administrator command",
             ),
             TerminationReason::ShuttingDown => Self::shutting_down(),
+            TerminationReason::OverLimit(over) => Self::terminated_over_limit(over),
         }
     }
 }

@@ -22,6 +22,7 @@ mod console;
 use self::choices::{choices, revisions};
 
 mod clones;
+mod limits;
 mod variants;
 
 fn instance() -> InstanceName {
@@ -274,10 +275,6 @@ fn instances() -> Vec<RefusalReason> {
         InstanceError::StartTimeout {
             limit: Duration::from_secs(30),
         },
-        InstanceError::NoSlot {
-            max: 50,
-            waited: Duration::from_millis(1500),
-        },
         InstanceError::Stopped,
         InstanceError::Deleted,
         InstanceError::Died,
@@ -291,7 +288,8 @@ fn instances() -> Vec<RefusalReason> {
     let clones = clones::clones()
         .into_iter()
         .map(InstanceError::Clone)
-        .chain(scratch());
+        .chain(scratch())
+        .chain(limits::refusals());
     clones
         .chain(others)
         .map(|error| RefusalReason::Instance {
@@ -331,6 +329,8 @@ fn terminations() -> Vec<TerminationReason> {
         },
         TerminationReason::Killed,
         TerminationReason::ShuttingDown,
+        TerminationReason::OverLimit(limits::over()[0]),
+        TerminationReason::OverLimit(limits::over()[1]),
     ]
 }
 

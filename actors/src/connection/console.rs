@@ -426,6 +426,7 @@ fn termination(reason: EndReason) -> TerminationReason {
     match reason {
         EndReason::Killed => TerminationReason::Killed,
         EndReason::Drained => TerminationReason::ShuttingDown,
+        EndReason::OverLimit(over) => TerminationReason::OverLimit(over),
     }
 }
 

@@ -6,7 +6,7 @@ use multidb_store::InstanceName;
 use serde::Serialize;
 
 use crate::auth::AuthenticationError;
-use crate::instance::InstanceError;
+use crate::instance::{InstanceError, OverLimit};
 use crate::request::RequestError;
 use crate::supervisor::AcquireError;
 use crate::wire::WireError;
@@ -134,6 +134,9 @@ pub enum TerminationReason {
     /// The daemon is shutting down.
     #[error("the daemon is shutting down")]
     ShuttingDown,
+    /// The instance may not take more of the disk.
+    #[error("the instance may not take more disk space")]
+    OverLimit(OverLimit),
 }
 
 impl TerminationReason {
@@ -146,6 +149,7 @@ impl TerminationReason {
             Self::IdleInTransaction { .. } => "idle_in_transaction",
             Self::Killed => "killed",
             Self::ShuttingDown => "shutting_down",
+            Self::OverLimit(_) => "over_limit",
         }
     }
 }

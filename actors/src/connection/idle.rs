@@ -40,6 +40,12 @@ impl Handler<EndConnection> for ConnectionActor {
         match reason {
             EndReason::Killed => self.kill(ctx),
             EndReason::Drained => self.drain(ctx),
+            EndReason::OverLimit(over) => {
+                if let Some(open) = &self.session {
+                    let reason = TerminationReason::OverLimit(over);
+                    open.control.end_with_server(reason);
+                }
+            }
         }
     }
 }

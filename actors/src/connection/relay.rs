@@ -4,7 +4,7 @@
 //! only the bytes that could not be written at once are kept by the session. They hold back the next
 //! read, so a slow reader slows its sender and nothing else.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::error::TerminationReason;
 use crate::client_error::ClientError;
 use crate::sessions::{PendingCancels, SessionStats};
-use crate::wire::{Tail, encode_terminate};
+use crate::wire::{Tail, TailState, encode_terminate};
 
 /// The size of the buffer that a thread's sessions share, and so the most that one direction of a session
 /// holds. It is more than a Unix socket has ready at once, 208 KiB by default.
@@ -50,6 +50,8 @@ pub struct RelayControl {
     /// The cancel requests for the session, which hold back what its client sends next.
     pub cancels: Arc<PendingCancels>,
     request: RefCell<Option<EndRequest>>,
+    /// What the client is told as soon as its backend waits for it, or ends.
+    explanation: Cell<Option<TerminationReason>>,
     changed: Notify,
 }
 
@@ -70,8 +72,25 @@ impl RelayControl {
         self.changed.notify_one();
     }
 
-    /// Takes the request, and returns its reason if it is still valid.
-    fn take_valid(&self, stats: &SessionStats, nothing_pending: bool) -> Option<TerminationReason> {
+    /// Ends a session whose server stops in a moment, as soon as its backend's stream is between two messages: where the
+    /// stream ends in ReadyForQuery, also while a query runs that has sent nothing yet, since its answer may be this error.
+    /// Otherwise the client is told behind the last message of its backend.
+    pub fn end_with_server(&self, reason: TerminationReason) {
+        self.explanation.set(Some(reason));
+        self.changed.notify_one();
+    }
+
+    /// The reason to end the session now. A request is taken, and is void if anything has passed since.
+    fn take_valid(
+        &self,
+        stats: &SessionStats,
+        tail: &Tail,
+        nothing_pending: bool,
+    ) -> Option<TerminationReason> {
+        let is_between_messages = nothing_pending && tail.state() != TailState::Unknown;
+        if let Some(reason) = self.explanation.get().filter(|_| is_between_messages) {
+            return Some(reason);
+        }
         let EndRequest { reason, chunks } = self.request.take()?;
         (nothing_pending && stats.chunks() == chunks).then_some(reason)
     }
@@ -224,7 +243,7 @@ where
                 }
                 let pending =
                     upstream.unwritten.has_remaining() || downstream.unwritten.has_remaining();
-                if let Some(reason) = control.take_valid(stats, !pending) {
+                if let Some(reason) = control.take_valid(stats, &tail, !pending) {
                     return Poll::Ready(Ok(Interruption::EndGranted(reason)));
                 }
                 changed
@@ -253,6 +272,7 @@ where
             }
             Interruption::EndRequested => {}
             Interruption::BackendClosed => {
+                explain(client, &control).await?;
                 // Sends `close_notify` in TLS, without which libpq reports a broken connection.
                 let closed = tokio::time::timeout(CLOSE_TIMEOUT, client.shutdown()).await;
                 return closed.unwrap_or(Ok(())).map(|()| End::Closed);
@@ -281,6 +301,17 @@ fn downstream_ended(copied: Result<(), CopyError>) -> io::Result<Interruption> {
         Ok(()) | Err(CopyError::Read(_)) => Ok(Interruption::BackendClosed),
         Err(CopyError::Write(error)) => Err(error),
     }
+}
+
+/// Tells the client why its backend has ended the session, if there is more to it than the backend says.
+async fn explain<C: AsyncWrite + Unpin>(client: &mut C, control: &RelayControl) -> io::Result<()> {
+    let Some(reason) = control.explanation.take() else {
+        return Ok(());
+    };
+    let mut message = BytesMut::new();
+    ClientError::from(&reason).encode(&mut message);
+    let told = tokio::time::timeout(CLOSE_TIMEOUT, client.write_all(&message));
+    told.await.unwrap_or(Ok(()))
 }
 
 /// Sends Terminate to the backend and the error to the client.

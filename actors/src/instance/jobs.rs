@@ -122,6 +122,7 @@ impl InstanceActor {
         );
         let newest = std::mem::replace(&mut self.record, record);
         self.unusable = None;
+        self.over_limit = None;
         self.record.pin = newest.pin;
         self.record.last_used_at = newest.last_used_at;
         self.record.last_used_observed = newest.last_used_observed;
@@ -160,15 +161,17 @@ impl InstanceActor {
 
     /// Waits for a slot, then starts Postgres; each may take `start_timeout`.
     pub(super) fn begin_start(&mut self, job: Job, ctx: &mut Context<Self>) {
-        if let Some(why) = self.unusable.clone() {
+        let unusable = self.unusable.clone();
+        let unusable = unusable.map(|why| InstanceError::DataUnusable { why });
+        let over_limit = self.over_limit.map(InstanceError::OverLimit);
+        if let Some(error) = unusable.or(over_limit) {
             let refused = fut::ready(()).into_actor(self).map(move |(), actor, ctx| {
-                let error = InstanceError::DataUnusable { why };
                 actor.note_started(job, Err(error), ctx);
             });
             self.start = Some(ctx.spawn(refused));
             return;
         }
-        if let Some(slot) = self.deps.slots.try_acquire() {
+        if let Some(slot) = self.deps.slots.try_start() {
             return self.start_postgres(job, slot, ctx);
         }
         self.waits_for_slot = true;
@@ -183,13 +186,12 @@ impl InstanceActor {
         let acquired = acquired.into_actor(self).map(move |slot, actor, ctx| {
             actor.waits_for_slot = false;
             match slot {
-                Some(slot) => {
+                Ok(slot) => {
                     actor.start_postgres(job, slot, ctx);
                     actor.settle(ctx);
                 }
-                None => {
-                    let max = actor.deps.slots.max();
-                    let error = InstanceError::NoSlot { max, waited: limit };
+                Err(no_slot) => {
+                    let error = InstanceError::of_slot(no_slot, limit);
                     actor.note_started(job, Err(error), ctx);
                 }
             }
@@ -263,8 +265,11 @@ impl InstanceActor {
         let instance = &self.record.name;
         let chain = multidb_store::error_chain(error);
         match error {
-            InstanceError::NoSlot { .. } => {
+            InstanceError::NoSlot { .. } | InstanceError::NoMemory { .. } => {
                 tracing::info!(%instance, error = chain, "no free slot to start postgres in");
+            }
+            InstanceError::OverLimit(_) => {
+                tracing::info!(%instance, error = chain, "postgres is not started");
             }
             _ => tracing::warn!(%instance, error = chain, "postgres did not start"),
         }

@@ -186,6 +186,7 @@ impl Lifecycle {
             Event::IdleElapsed { idle } => self.idle_elapsed(idle),
             Event::Asked { idle, awake } => self.asked(idle, awake),
             Event::SlotWanted => self.stop_if_unused(),
+            Event::OverLimit => self.over_limit(),
             Event::Command(command) => self.command(command),
         };
         if discriminant(&before) != discriminant(&self.state) {

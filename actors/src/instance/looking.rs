@@ -113,6 +113,6 @@ impl InstanceActor {
 
     pub(super) fn forget_failure_to_look(&mut self) {
         self.look_failures = 0;
-        self.failure = None;
+        self.failure = self.over_limit.map(InstanceError::OverLimit);
     }
 }

@@ -18,6 +18,9 @@ impl Handler<Attach> for InstanceActor {
     type Result = ResponseFuture<Result<Lease, InstanceError>>;
 
     fn handle(&mut self, _: Attach, ctx: &mut Self::Context) -> Self::Result {
+        if let Some(why) = self.refusal() {
+            return Box::pin(std::future::ready(Err(why)));
+        }
         let (reply, answer) = oneshot::channel();
         self.waiters.push(reply);
         self.apply(Event::ClientWaits, ctx);

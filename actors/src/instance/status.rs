@@ -6,8 +6,10 @@ use multidb_store::{InstanceRecord, SnapshotId};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::instance::OverLimit;
 use crate::instance::lifecycle::State;
 use crate::ports::{CloneError, Endpoint, RuntimeError, ServerError, StartError, Unavailable};
+use crate::slots::NoSlot;
 
 /// The status of an instance, published by its actor after each change.
 #[derive(Debug, Clone)]
@@ -49,6 +51,17 @@ pub enum InstanceError {
         /// How long the instance waited for a slot.
         waited: std::time::Duration,
     },
+    /// Too much of the memory was used all the time.
+    #[error("{used_percent}% of the memory are used, and no instance starts above {mark_percent}%")]
+    #[serde(rename = "too_little_memory")]
+    NoMemory {
+        /// The used part, in percent.
+        used_percent: u8,
+        /// `memory_high_water`.
+        mark_percent: u8,
+        /// How long the instance waited for memory.
+        waited: std::time::Duration,
+    },
     /// Its Postgres could not be stopped. The stop is retried.
     #[error("postgres could not be stopped, retrying")]
     #[serde(rename = "stop_failed")]
@@ -88,6 +101,10 @@ pub enum InstanceError {
         /// What is wrong with it.
         why: String,
     },
+    /// It may not take more of the disk.
+    #[error("the instance may not take more disk space")]
+    #[serde(rename = "over_limit")]
+    OverLimit(#[source] OverLimit),
     /// A record could not be written.
     #[error("the record was not written")]
     #[serde(rename = "storage_failed")]
@@ -156,11 +173,27 @@ impl From<ServerError> for InstanceError {
 }
 
 impl InstanceError {
+    /// The error of an instance that waited so long for a slot.
+    pub(super) fn of_slot(lacking: NoSlot, waited: std::time::Duration) -> Self {
+        match lacking {
+            NoSlot::Running(max) => Self::NoSlot { max, waited },
+            NoSlot::Memory {
+                used_percent,
+                mark_percent,
+            } => Self::NoMemory {
+                used_percent,
+                mark_percent,
+                waited,
+            },
+        }
+    }
+
     /// The stable word for programs; `code` in the serialized form.
     pub fn code(&self) -> &'static str {
         match self {
             Self::StartTimeout { .. } => "start_timeout",
             Self::NoSlot { .. } => "too_many_running",
+            Self::NoMemory { .. } => "too_little_memory",
             Self::Stop(_) => "stop_failed",
             Self::Unknown(_) => "server_unknown",
             Self::Stopped => "instance_stopped",
@@ -168,6 +201,7 @@ impl InstanceError {
             Self::Died => "actor_ended",
             Self::GivenUp => "given_up",
             Self::DataUnusable { .. } => "data_unusable",
+            Self::OverLimit(_) => "over_limit",
             Self::Storage(_) => "storage_failed",
             Self::Delete(_) => "delete_failed",
             Self::Clone(error) => error.code(),

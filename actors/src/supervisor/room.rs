@@ -4,7 +4,7 @@
 use multidb_store::InstanceUid;
 
 use super::*;
-use crate::instance::{ExpiryAnswer, MakeRoom};
+use crate::instance::{ExpiryAnswer, MakeRoom, OverLimit, SetOverLimit};
 
 /// Deletes an instance before its expiry, or stops it first, unless it is in use, pinned or was used lately. Answered when
 /// that has begun. While the clocks disagree, nothing goes.
@@ -36,5 +36,38 @@ impl Handler<DeleteForRoom> for Supervisor {
                 ExpiryAnswer::Declined
             })
         }))
+    }
+}
+
+/// Stops an instance that may not take more of the disk, or lets it start again. Answered with whether the clone is still
+/// the instance's.
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct LimitInstance {
+    /// The instance.
+    pub name: InstanceName,
+    /// Its clone, which was measured.
+    pub uid: InstanceUid,
+    /// The limit; none if it is below all of them.
+    pub over: Option<OverLimit>,
+}
+
+impl Handler<LimitInstance> for Supervisor {
+    type Result = ResponseFuture<bool>;
+
+    fn handle(&mut self, message: LimitInstance, ctx: &mut Self::Context) -> Self::Result {
+        let LimitInstance { name, uid, over } = message;
+        let status = self.table.get(&name);
+        let limited = status.map(|status| {
+            let actor = self.actor_of(&status.record, ctx);
+            actor.send(SetOverLimit { uid, over })
+        });
+        // Without an actor, it is being rebuilt or is gone; the next measurement tells.
+        Box::pin(async move {
+            match limited {
+                Some(limited) => limited.await.unwrap_or(false),
+                None => false,
+            }
+        })
     }
 }

@@ -17,7 +17,7 @@ use multidb_actors::snapshot_index::SnapshotIndex;
 use multidb_actors::supervisor::{
     GetInstance, ProjectSettings, Restore, StopAll, StopInstances, Supervisor, SupervisorDeps,
 };
-use multidb_actors::testing::FakeConsole;
+use multidb_actors::testing::{FakeConsole, FakeMemory};
 use multidb_store::{Epochs, ObservedTime, ProjectName};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -95,6 +95,7 @@ impl Daemon {
             clock: ObservedClock::new(ports.clone(), recovered.observed),
             last_expiry: Some(recovered.last_expiry).filter(|time| *time > ObservedTime::default()),
             epochs: Epochs::after(recovered.plan.epoch),
+            memory: Arc::new(FakeMemory::default()),
         })
         .start();
         actix_rt::spawn(end_with_an_actor(

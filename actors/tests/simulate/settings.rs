@@ -102,6 +102,7 @@ impl Settings {
             login_timeout: Duration::from_secs(10),
             shutdown_grace: chance.time(100, 20_000),
             max_running: 1 + chance.below(4) as usize,
+            memory_high_water: None,
             max_connections: 1000,
             max_unauthenticated: 1000,
         };

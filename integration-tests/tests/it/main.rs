@@ -28,6 +28,7 @@ mod floods;
 mod frameworks;
 mod full_disk;
 mod git_remote;
+mod growth;
 mod hostile_imports;
 mod hostile_trees;
 mod idling;

@@ -142,3 +142,22 @@ fn instance_whose_actor_panics_keeps_its_slot_and_no_data_goes_under_its_session
     assert!(!is_alive(server));
     assert!(!data.exists());
 }
+
+#[test]
+fn no_instance_starts_while_more_of_the_memory_is_used_than_memory_high_water() {
+    let daemon = daemon()
+        .limit("memory_high_water", "1%")
+        .limit("start_timeout", "2s")
+        .start();
+    daemon.expect_log("no free slot to start postgres in");
+    let failure = daemon.refused("instance:a,snapshot:monday");
+    assert_eq!(failure.sqlstate(), "53300", "{failure:?}");
+    let detail = failure.detail.as_deref().unwrap_or_default();
+    assert!(detail.contains("limits.memory_high_water"), "{failure:?}");
+    let status = daemon.json(&["status"]);
+    assert!(status["memory_used_percent"].as_u64() > Some(1), "{status}");
+    daemon.stop();
+    daemon.reconfigure("memory_high_water = \"1%\"", "memory_high_water = \"none\"");
+    daemon.start();
+    assert_eq!(daemon.connect("instance:a").one("select 1"), "1");
+}

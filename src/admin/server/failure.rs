@@ -104,9 +104,11 @@ fn status(error: &ControlError) -> StatusCode {
             RecoverError::InstanceExists { .. } | RecoverError::ManifestUnusable { .. },
         )
         | ControlError::Diff(DiffError::Unread { .. } | DiffError::TooLong { .. })
-        | ControlError::Instance(InstanceError::Stopped | InstanceError::DataUnusable { .. }) => {
-            StatusCode::CONFLICT
-        }
+        | ControlError::Instance(
+            InstanceError::Stopped
+            | InstanceError::DataUnusable { .. }
+            | InstanceError::OverLimit(_),
+        ) => StatusCode::CONFLICT,
         ControlError::Denied { .. } | ControlError::Acquire(AcquireError::Denied(_)) => {
             StatusCode::FORBIDDEN
         }

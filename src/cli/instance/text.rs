@@ -206,13 +206,17 @@ fn tree(instances: &[InstanceView]) -> Vec<(usize, &InstanceView)> {
     rows
 }
 
-/// Why an instance has failed, and what to do about that.
+/// Why an instance has failed or may not start, and what to do about that.
 fn failure(instance: &InstanceView) -> Option<String> {
-    if instance.state != StateName::Failed.as_str() {
+    let state = if instance.state == StateName::Failed.as_str() {
+        "has failed"
+    } else if instance.state == StateName::Stopped.as_str() {
+        "is stopped"
+    } else {
         return None;
-    }
+    };
     let failure = printable(instance.failure.as_deref()?);
-    let mut text = format!("\n{} has failed: {failure}\n", instance.name);
+    let mut text = format!("\n{} {state}: {failure}\n", instance.name);
     if let Some(hint) = &instance.hint {
         text.push_str(&format!("hint: {hint}\n"));
     }

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use multidb_store::SnapshotId;
 use serde::{Deserialize, Serialize};
 
+use super::JobErrorView;
+
 /// A disk that is, or was, above `limits.disk_high_water`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PressureView {
@@ -61,4 +63,21 @@ pub struct WaitingLoginView {
     pub user: Option<String>,
     /// The seconds that are left.
     pub seconds: u64,
+}
+
+/// The refreshes of one project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshView {
+    /// When the last one ended that made a snapshot.
+    pub last_success_at: Option<Timestamp>,
+    /// Why the last one failed; none unless it did.
+    pub last_error: Option<JobErrorView>,
+    /// When the next one begins by itself; none without a schedule.
+    pub next_at: Option<Timestamp>,
+    /// How many have failed since the last one that did not.
+    pub failures: usize,
+    /// When the data of the project's newest snapshot was taken.
+    pub newest_taken_at: Option<Timestamp>,
+    /// The longest time between two refreshes of its schedule; none without one.
+    pub period_seconds: Option<u64>,
 }

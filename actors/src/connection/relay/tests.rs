@@ -322,3 +322,31 @@ fn backend_that_reads_no_more_ends_its_session_after_its_last_error() {
         assert_eq!(received_from(hanging).await, b"");
     });
 }
+
+#[test]
+fn client_in_the_middle_of_an_answer_is_told_behind_it_why_its_server_stops() {
+    const ROW: &[u8] = b"D\0\0\0\x06\0\0";
+    local(async {
+        let mut session = session();
+        session.backend.write_all(IDLE).await.unwrap();
+        session.backend.write_all(&ROW[..3]).await.unwrap();
+        settle().await;
+        let over = crate::instance::OverLimit::MaxInstanceBytes {
+            exclusive_bytes: 2,
+            limit_bytes: 1,
+        };
+        let reason = TerminationReason::OverLimit(over);
+        session.control.end_with_server(reason);
+        settle().await;
+        session.backend.write_all(&ROW[3..]).await.unwrap();
+        settle().await;
+        assert!(!session.relayed.is_finished());
+        drop(session.backend);
+        assert_eq!(session.relayed.await.unwrap().unwrap(), End::Closed);
+        let mut got = Vec::new();
+        session.client.read_to_end(&mut got).await.unwrap();
+        let rest = got.strip_prefix(&[IDLE, ROW].concat()[..]).unwrap();
+        let text = String::from_utf8_lossy(rest).into_owned();
+        assert!(text.starts_with('E') && text.contains("57P01"), "{text}");
+    });
+}

@@ -1,6 +1,7 @@
 //! The end of sessions: by the client, the backend, an administrator or the daemon.
 
 use super::*;
+use crate::instance::OverLimit;
 use crate::ports::BackendActivity;
 
 #[test]
@@ -152,6 +153,31 @@ fn killed_session_ends_although_its_client_does_not_read() {
             assert!(ended.expect("its actor ends").is_err());
             assert!(fixture.deps.sessions.all().is_empty());
             drop(socket);
+        },
+    );
+}
+
+#[test]
+fn session_whose_server_stops_for_a_limit_is_told_why() {
+    run_test(
+        |_| {},
+        |fixture| async move {
+            let end = || {
+                EndConnection(EndReason::OverLimit(OverLimit::MaxInstanceBytes {
+                    exclusive_bytes: 2 << 30,
+                    limit_bytes: 1 << 30,
+                }))
+            };
+            let idle = fixture.session("instance:a").await;
+            let mut active = fixture.session("instance:a").await;
+            active.query("sleep").await;
+            eventually(|| fixture.postgres.queries() == ["sleep"]).await;
+            for mut client in [idle, active] {
+                client.actor.send(end()).await.unwrap();
+                assert_eq!(client.refusal().await, "57P01");
+                client.until_closed().await;
+            }
+            assert!(fixture.probe.asked.lock().unwrap().is_empty());
         },
     );
 }

@@ -80,6 +80,20 @@ impl Lifecycle {
         }
     }
 
+    /// Stops like a command, but leaves alone what is under way: a reset or a deletion gives the disk back.
+    pub(super) fn over_limit(&mut self) -> Vec<Effect> {
+        match self.state {
+            State::Running { .. } | State::Starting { .. } => self.command_stop(),
+            State::Cloning { .. }
+            | State::Stopped
+            | State::Stopping { .. }
+            | State::Failed
+            | State::Unavailable { .. }
+            | State::Deleting { .. }
+            | State::Gone => Vec::new(),
+        }
+    }
+
     fn command_recover(&mut self) -> Vec<Effect> {
         match self.state {
             State::Failed => self.look_now(Look::Later, AfterStop::Stopped),

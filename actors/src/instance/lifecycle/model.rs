@@ -178,6 +178,8 @@ pub enum Event {
     },
     /// Another instance waits for a slot.
     SlotWanted,
+    /// It may not take more of the disk.
+    OverLimit,
     /// An administrator, or the end of the daemon.
     Command(Command),
 }
@@ -290,6 +292,7 @@ impl Event {
             // Postgres is asked after each idle period, and stops by its answer.
             Self::IdleElapsed { .. } | Self::Asked { .. } => "idle",
             Self::SlotWanted => "make_room",
+            Self::OverLimit => "over_limit",
             Self::Command(command) => command.cause(),
         }
     }

@@ -128,3 +128,57 @@ fn slot_is_asked_of_the_next_instance_if_an_actor_has_ended() {
         assert_eq!(state(&world, "b").await, "stopped");
     });
 }
+
+/// No instance starts above 80 % of the memory.
+fn below_mark() -> Limits {
+    Limits {
+        memory_high_water: Some(80),
+        ..limits()
+    }
+}
+
+#[test]
+fn instance_without_sessions_stops_while_too_much_of_the_memory_is_used() {
+    paused(async {
+        let world = Harness::new(below_mark());
+        recorded(&world, &["later", "earlier", "used", "c"]).await;
+        let _used = attach(&world, "used").await.unwrap();
+        drop(attach(&world, "earlier").await.unwrap());
+        world.clock.pass(Duration::from_secs(1));
+        drop(attach(&world, "later").await.unwrap());
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        world.memory.fill(81);
+        let (waiting, ()) = tokio::join!(attach(&world, "c"), async {
+            while state(&world, "earlier").await != "stopped" {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(state(&world, "c").await, "starting");
+            world.memory.fill(80);
+        });
+        waiting.unwrap();
+        assert_eq!(state(&world, "used").await, "running");
+    });
+}
+
+#[test]
+fn client_that_waited_in_vain_for_memory_is_told_so() {
+    paused(async {
+        let world = Harness::new(below_mark());
+        recorded(&world, &["a", "b", "c"]).await;
+        let _used = attach(&world, "a").await.unwrap();
+        world.memory.fill(93);
+        let (first, second) = tokio::join!(attach(&world, "b"), attach(&world, "c"));
+        for error in [first.unwrap_err(), second.unwrap_err()] {
+            let expected = InstanceError::NoMemory {
+                used_percent: 93,
+                mark_percent: 80,
+                waited: limits().start_timeout,
+            };
+            assert_eq!(error, expected);
+        }
+        // Who runs is left alone.
+        attach(&world, "a").await.unwrap();
+        world.memory.fill(10);
+        attach(&world, "b").await.unwrap();
+    });
+}

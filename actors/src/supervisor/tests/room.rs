@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use multidb_store::Class;
 
 use super::*;
-use crate::instance::ExpiryAnswer;
+use crate::instance::{ExpiryAnswer, OverLimit};
 use crate::ports::CloneError;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -90,5 +90,79 @@ fn what_the_manifest_protects_or_nobody_can_read_stays() {
             let status = status(&world, name).await.expect("it is there");
             assert_eq!(status.record.marked, None, "{name}");
         }
+    });
+}
+
+const OVER: OverLimit = OverLimit::MaxInstanceBytes {
+    exclusive_bytes: 2 << 30,
+    limit_bytes: 1 << 30,
+};
+
+async fn limit(world: &Harness, name: &str, bits: u64, over: Option<OverLimit>) -> bool {
+    let limit = LimitInstance {
+        name: name.parse().unwrap(),
+        uid: InstanceUid::from_bits(bits),
+        over,
+    };
+    world.supervisor.send(limit).await.unwrap()
+}
+
+async fn command(world: &Harness, name: &str, command: Command) -> Result<(), InstanceError> {
+    let name = name.parse().unwrap();
+    let sent = world.supervisor.send(ControlInstance { name, command });
+    sent.await.unwrap().unwrap()
+}
+
+async fn until_stopped(world: &Harness, name: &str) -> InstanceStatus {
+    loop {
+        let status = status(world, name).await.unwrap();
+        if status.state == State::Stopped {
+            return status;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[test]
+fn instance_over_a_limit_is_stopped_and_starts_no_more_until_it_is_below() {
+    paused(async {
+        let world = world_of(DAY, vec![unused("a", 1), unused("b", 2)]).await;
+        let over = InstanceError::OverLimit(OVER);
+        let session = attach(&world, "a").await.unwrap();
+        assert!(!limit(&world, "a", 7, Some(OVER)).await);
+        attach(&world, "a").await.unwrap();
+        assert!(limit(&world, "a", 1, Some(OVER)).await);
+        // It runs for a moment yet.
+        assert_eq!(attach(&world, "a").await.unwrap_err(), over);
+        assert_eq!(until_stopped(&world, "a").await.failure, Some(over.clone()));
+        drop(session);
+        assert_eq!(attach(&world, "a").await.unwrap_err(), over);
+        let started = command(&world, "a", Command::Start).await;
+        assert_eq!(started.unwrap_err(), over);
+        attach(&world, "b").await.unwrap();
+
+        assert!(limit(&world, "a", 1, None).await);
+        assert_eq!(status(&world, "a").await.unwrap().failure, None);
+        attach(&world, "a").await.unwrap();
+    });
+}
+
+#[test]
+fn reset_of_an_instance_over_a_limit_lets_it_start_again() {
+    paused(async {
+        let world = world_of(DAY, vec![unused("a", 1)]).await;
+        assert!(limit(&world, "a", 1, Some(OVER)).await);
+        let over = InstanceError::OverLimit(OVER);
+        assert_eq!(attach(&world, "a").await.unwrap_err(), over);
+        // Who comes while it is reset waits for that.
+        let (reset, attached) = tokio::join!(command(&world, "a", Command::Reset), async {
+            while status(&world, "a").await.unwrap().state == State::Stopped {
+                tokio::task::yield_now().await;
+            }
+            attach(&world, "a").await
+        });
+        reset.unwrap();
+        attached.unwrap();
+        assert_eq!(status(&world, "a").await.unwrap().failure, None);
     });
 }

@@ -47,6 +47,7 @@ pub(super) enum Step {
     Answer(Awake),
     Crash,
     Room,
+    OverLimit,
     Command(Command),
     Stale,
 }
@@ -66,6 +67,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => Just(Answer(Awake::Work)),
         1 => Just(Crash),
         1 => Just(Room),
+        1 => Just(OverLimit),
         1 => Just(Stale),
         1 => Just(Command(super::Command::Start)),
         1 => Just(Command(super::Command::Stop)),
@@ -320,6 +322,7 @@ impl Environment {
                 }
             }
             Step::Room => self.event(Event::SlotWanted),
+            Step::OverLimit => self.event(Event::OverLimit),
             Step::Command(command) => self.command(command),
             Step::Stale => {
                 let before = self.life.clone();
