@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Fuzzes the parsers of unauthenticated input: the startup packet, the user name, the options, the
-# messages of SCRAM, and the idle detector.
+# messages of SCRAM, and the idle detector; and the messages and statements of the console.
 #
 # usage: scripts/fuzz.sh [SECONDS] [TARGET...]
 #
 #   SECONDS  how long each target runs; 60 by default
-#   TARGET   only these, of startup, user_name, options, scram, idle
+#   TARGET   only these, of startup, user_name, options, scram, idle, console
 #
 # Needs rustup, installs a nightly toolchain through it where there is none, and cargo-fuzz where it
 # is missing. An input that fails is kept in fuzz/artifacts; when its fault is fixed it goes to
@@ -18,7 +18,7 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$repo/scripts/lib/packages.sh"
 
 seconds=60
-targets=(startup user_name options scram idle)
+targets=(startup user_name options scram idle console)
 
 usage() {
     sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"

@@ -9,8 +9,8 @@ use crate::auth::{Account, Exchange, MockSecret, ScramError, Users, Verifier};
 use crate::client_error::ClientError;
 use crate::request;
 use crate::wire::{
-    BackendStartup, STARTUP_BODY_LENGTH_MAX, StartupRequest, Tail, TailState, WireError,
-    decode_sasl_initial, decode_startup,
+    BackendStartup, ClientMessage, STARTUP_BODY_LENGTH_MAX, StartupRequest, Tail, TailState,
+    WireError, decode_client, decode_sasl_initial, decode_startup,
 };
 
 /// A verifier of an unknown password.
@@ -21,16 +21,20 @@ const VERIFIER: &str = "SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$\
 pub type Target = fn(&[u8]);
 
 /// All targets by the names of their corpora.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("startup", startup),
     ("user_name", user_name),
     ("options", options),
     ("scram", scram),
     ("idle", idle),
+    ("console", console),
 ];
 
 /// Stands for the nonces, which change each time, in a second message of SCRAM.
 const NONCES: &str = "NONCES";
+
+/// The longest message that the console takes here.
+const CONSOLE_BODY_LENGTH_MAX: u32 = 1 << 16;
 
 /// The most bytes of an error that libpq accepts before a login.
 const ERROR_BYTES_MAX: usize = 30_000;
@@ -150,6 +154,42 @@ pub fn idle(bytes: &[u8]) {
         let ready = stream.ends_with(b"Z\0\0\0\x05I");
         assert_eq!(tail.state() == TailState::Idle, ready);
     }
+}
+
+/// A client's messages in a session of the console: they decode the same wherever they are cut, and whatever a statement
+/// says has an answer.
+pub fn console(bytes: &[u8]) {
+    let whole = messages(&mut BytesMut::from(bytes));
+    let (mut buffer, mut pieces) = (BytesMut::new(), Vec::new());
+    for byte in bytes {
+        buffer.extend_from_slice(&[*byte]);
+        pieces.extend(messages(&mut buffer));
+        if pieces.last().is_some_and(Result::is_err) {
+            break;
+        }
+    }
+    assert_eq!(pieces, whole);
+    for message in whole {
+        let statements = match message {
+            Ok(ClientMessage::Query(text) | ClientMessage::Parse { text, .. }) => {
+                crate::console::parse(&text)
+            }
+            Ok(_) => continue,
+            Err(error) => return check_error(&ClientError::from(&error)),
+        };
+        if let Err(error) = statements {
+            check_error(&ClientError::from(&error));
+        }
+    }
+}
+
+/// All whole messages in these bytes, up to a fault.
+fn messages(buffer: &mut BytesMut) -> Vec<Result<ClientMessage, WireError>> {
+    let next = || decode_client(buffer, CONSOLE_BODY_LENGTH_MAX).transpose();
+    let mut has_failed = false;
+    std::iter::from_fn(next)
+        .take_while(|message| !std::mem::replace(&mut has_failed, message.is_err()))
+        .collect()
 }
 
 /// An error is a message that a client can read, whatever part of the input it quotes.

@@ -1,0 +1,5 @@
+//! See `multidb_actors::testing::fuzz::console`, which says what must hold.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| multidb_actors::testing::fuzz::console(bytes));
