@@ -1,6 +1,7 @@
 //! House rules that no lint checks.
 
 mod dependencies;
+mod documents;
 mod names;
 mod trees;
 
