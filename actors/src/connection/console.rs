@@ -189,6 +189,8 @@ impl ConsoleSession {
                     // The messages of the extended protocol up to the next Sync depend on this one.
                     self.state.skips = true;
                     self.tell(&error);
+                    // At once, as Postgres does: asyncpg sends its Sync only then.
+                    self.flush().await?;
                 }
                 Err(Failure::Io(error)) => return Err(error),
             }

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::authenticating::user;
 use crate::daemon;
 
+mod console;
 mod rust;
 
 const USER: &str = "instance:drivers,gitref:main,user:alice";

@@ -198,6 +198,12 @@ fn messages_after_an_error_are_skipped_up_to_sync() {
             assert_eq!(client.answer().await, "TCZI");
             client.send(&message(b'F', b"")).await;
             assert_eq!(client.answer().await, "E(0A000)ZI");
+            // An error is sent at once: a client may wait for it before its Sync.
+            client.send(&parse("", "nonsense")).await;
+            let error = client.message().await.expect("the session goes on");
+            assert_eq!(sqlstate(&error), "42601");
+            client.send(&sync()).await;
+            assert_eq!(client.answer().await, "ZI");
         },
     );
 }
