@@ -133,7 +133,7 @@ impl Oracle {
     pub fn session_ended(&mut self, name: &InstanceName, observed: Duration) {
         let promise = self.promise(name);
         promise.sessions = promise.sessions.saturating_sub(1);
-        promise.used = observed;
+        promise.used = promise.used.max(observed);
     }
 
     /// A command was sent.

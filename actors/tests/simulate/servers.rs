@@ -172,6 +172,7 @@ async fn serve(socket: UnixStream, process_id: i32, world: Arc<World>, server: A
         terminate: Notify::new(),
     });
     lock(&server.sessions).insert(process_id, session.clone());
+    let daemons_ended = world.daemons_ended();
     let mut backend = Backend::new(socket, process_id);
     let is_ended = tokio::select! {
         biased;
@@ -184,7 +185,9 @@ async fn serve(socket: UnixStream, process_id: i32, world: Arc<World>, server: A
         backend.terminate();
     }
     if let Some(name) = &*lock(&session.name) {
-        world.oracle().session_ended(name, world.observed());
+        // A query may outlive its daemon, and with it its client; that is no use of the instance.
+        let used = world.observed_by(daemons_ended);
+        world.oracle().session_ended(name, used);
     }
     lock(&server.sessions).remove(&process_id);
 }

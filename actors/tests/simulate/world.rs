@@ -64,6 +64,8 @@ struct Clocks {
     ahead: SignedDuration,
     /// The time that daemons have run, up to the current one's beginning.
     observed: Duration,
+    /// Likewise at the end of each daemon.
+    ends: Vec<Duration>,
     /// When the current daemon began.
     daemon_began: Option<Instant>,
     /// The time at the end.
@@ -121,6 +123,7 @@ impl World {
             booted: now,
             ahead: SignedDuration::ZERO,
             observed: Duration::ZERO,
+            ends: Vec::new(),
             daemon_began: None,
             ended: None,
         };
@@ -331,6 +334,19 @@ impl World {
         if let Some(began) = clocks.daemon_began.take() {
             clocks.observed += began.elapsed();
         }
+        let observed = clocks.observed;
+        clocks.ends.push(observed);
+    }
+
+    /// The number of daemons that have ended so far.
+    pub fn daemons_ended(&self) -> usize {
+        lock(&self.clocks).ends.len()
+    }
+
+    /// As [`Self::observed`], up to the end of the daemon that served while so many had ended.
+    pub fn observed_by(&self, ended: usize) -> Duration {
+        let end = lock(&self.clocks).ends.get(ended).copied();
+        end.unwrap_or_else(|| self.observed())
     }
 }
 
