@@ -42,13 +42,7 @@ pub(super) fn table<const N: usize>(
     columns: [(&str, Align); N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let mut table = plain();
-    table.set_header(columns.map(|(name, _)| name));
-    for row in rows {
-        table.add_row(row.map(|cell| printable(&cell).into_owned()));
-    }
-    align(&mut table, columns.into_iter().map(|(_, align)| align));
-    finish(&table)
+    fitted(columns, rows, &[], None)
 }
 
 fn align(table: &mut Table, aligns: impl Iterator<Item = Align>) {
@@ -72,14 +66,14 @@ pub(super) fn fitted<const N: usize>(
         .into_iter()
         .map(|row| row.map(|cell| printable(&cell).into_owned()))
         .collect();
-    let Some(width) = width else {
-        return table(columns, rows);
-    };
     let lengths = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([columns[column].0.len()]).max().unwrap_or(0)
     });
-    let lengths = fit(columns, lengths, spare, width);
+    let lengths = match width {
+        Some(width) => fit(columns, lengths, spare, width),
+        None => lengths,
+    };
     let mut table = plain();
     let kept = || (0..N).filter(|column| lengths[*column] > 0);
     table.set_header(kept().map(|column| columns[column].0));
@@ -251,6 +245,8 @@ mod tests {
             text(None),
             table(columns, [row("a"), row("of-twenty-characters")])
         );
+        let whole = text(None);
+        assert!(whole.contains("OWNER") && !whole.contains('…'), "{whole}");
         for width in [33, 40, 50, 60, 200] {
             let text = text(Some(width));
             assert!(longest(&text) <= width, "{width}:\n{text}");
