@@ -10,6 +10,7 @@
 mod cron;
 mod dedup;
 mod fault;
+mod http;
 mod limits;
 mod lines;
 mod listen;
@@ -40,6 +41,7 @@ use multidb_store::ProjectName;
 pub use self::cron::Cron;
 pub use self::dedup::DedupConfig;
 pub use self::fault::{ConfigFaults, Fault};
+pub use self::http::{Certificate, HttpConfig};
 pub use self::listen::ListenAddress;
 pub use self::migrations::{CustomQuery, MigrationsQuery, Preset};
 pub use self::postgres::OWNED_SETTINGS;
@@ -97,6 +99,8 @@ pub struct Config {
     pub auth: Auth,
     /// TLS, if it is offered.
     pub tls: Option<TlsConfig>,
+    /// The API and the web page over the network, if they are offered.
+    pub http: Option<HttpConfig>,
     /// The projects.
     pub projects: BTreeMap<ProjectName, Project>,
 }
@@ -166,6 +170,7 @@ impl Config {
                 results can be read on the network";
             report.warning("listen", message);
         }
+        let http = http::read(&mut top, auth.method, tls.as_ref(), report);
         let projects = project::read_all(top.section("project", report), report);
         top.close(report);
         Self {
@@ -183,6 +188,7 @@ impl Config {
             postgres_settings,
             auth,
             tls,
+            http,
             projects,
         }
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
+use actix_web::dev::ServerHandle;
 use anyhow::{Context as _, anyhow};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -38,6 +39,7 @@ use crate::control::{Control, ControlDeps};
 use crate::costs::{CostProbe, Costs};
 use crate::dedup::Deduplicator;
 use crate::git::GitSource;
+use crate::http::{self, Authenticator};
 use crate::import::Importer;
 use crate::jobs::Registry;
 use crate::memory::MachineMemory;
@@ -59,7 +61,7 @@ mod watchdog;
 use self::host::Kinds;
 use self::periodic::PeriodicTasks;
 use self::root::NewRoot;
-use self::security::{authentication, handle_hangups, secure};
+use self::security::{authentication, handle_hangups, secure, secure_http};
 
 /// Runs the daemon until a signal stops it.
 ///
@@ -155,6 +157,8 @@ async fn run(
     let tls = secure(&config, critical)?;
     let admin = admin::serve(&config.admin_socket, control.clone())
         .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
+    let authenticator = Authenticator::new(auth.method.clone(), config.auth.default_user.clone());
+    let http = serve_http(&config, &control, authenticator, critical)?;
     new_root.keep();
     handle_hangups()?;
     let (arbiters, acceptors) = actors.acceptors(&config, tls, auth.method, &control, critical);
@@ -177,7 +181,9 @@ async fn run(
         config.limits.shutdown_grace,
     );
     tokio::join!(jobs.stop(), drained);
-    admin.stop(false).await;
+    for server in http.iter().chain([&admin]) {
+        server.stop(false).await;
+    }
     services.host.close().await;
     services.store_observed_time();
     for arbiter in arbiters.into_iter().chain([job_runtime]) {
@@ -408,6 +414,27 @@ impl Actors {
         };
         (arbiters, Acceptors::new(handles, deps))
     }
+}
+
+/// Listens for the API over the network, if the configuration says so.
+fn serve_http(
+    config: &Config,
+    control: &Control,
+    authenticator: Authenticator,
+    critical: &CriticalParts,
+) -> anyhow::Result<Option<ServerHandle>> {
+    let Some(configured) = &config.http else {
+        return Ok(None);
+    };
+    let certificate = configured.certificate.as_ref();
+    let tls = certificate.map(|certificate| secure_http(certificate, critical));
+    let served = http::serve(
+        &configured.listen,
+        tls.transpose()?,
+        control.clone(),
+        authenticator,
+    );
+    Ok(Some(served.context("cannot listen for the API")?))
 }
 
 fn deduplicator(config: &Config, services: &Services) -> Arc<Deduplicator> {

@@ -7,6 +7,7 @@
 //! | [`proxy`] | the listeners |
 //! | [`control`] | the service behind the admin socket: requests, answers, authorization |
 //! | [`admin`] | the admin socket: HTTP in front of `control`, and its client |
+//! | [`http`] | the API over the network, in front of `control` |
 //! | [`console`] | the console: the statements of psql in front of `control` |
 //! | [`config`] | the settings |
 //! | [`clone`], [`catalog`] | copy-on-write clones, and the snapshots on disk |
@@ -41,6 +42,7 @@ pub mod diff;
 pub mod fsutil;
 pub mod git;
 pub mod growth;
+pub mod http;
 pub mod import;
 pub mod incoming;
 mod instances;

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use multidb_actors::connection::{ALPN, TlsServer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
 
@@ -81,35 +82,23 @@ impl TlsFiles {
         Ok(TlsServer::new(Arc::new(config), &leaf))
     }
 
+    /// Reads the certificate and its key alone, for a server that asks its clients for none.
+    ///
+    /// # Errors
+    ///
+    /// As of [`load`](Self::load).
+    pub fn load_certificate(&self) -> Result<CertifiedKey, TlsError> {
+        let (chain, key) = self.pair()?;
+        let provider = rustls::crypto::ring::default_provider();
+        CertifiedKey::from_der(chain, key, &provider).map_err(|error| self.unusable_pair(error))
+    }
+
     /// The configuration of rustls, and the server's certificate.
     fn configure(&self) -> Result<(ServerConfig, CertificateDer<'static>), TlsError> {
-        let chain = certificates(&self.cert)?;
-        let Some(leaf) = chain.first().cloned() else {
-            let file = std::fs::read(&self.cert).unwrap_or_default();
-            return Err(fault(&self.cert, usable::no_certificate(&file)));
-        };
-        if let Some(reason) = usable::unusable_certificate(&leaf) {
-            return Err(fault(&self.cert, reason));
-        }
-        refuse_open_key(&self.key)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| {
-            let file = std::fs::read(&self.key).unwrap_or_default();
-            fault(&self.key, usable::no_key(&file, &error))
-        })?;
+        let (chain, key) = self.pair()?;
+        let leaf = chain[0].clone();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let pair = |source| match source {
-            rustls::Error::InconsistentKeys(_) => TlsError::OtherKey {
-                cert: self.cert.clone(),
-                key: self.key.clone(),
-            },
-            // ring's, about the form of the key.
-            rustls::Error::General(_) => fault(&self.key, usable::unusable_key()),
-            source => TlsError::Pair {
-                cert: self.cert.clone(),
-                key: self.key.clone(),
-                source,
-            },
-        };
+        let pair = |source| self.unusable_pair(source);
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(pair)?;
@@ -123,6 +112,44 @@ impl TlsFiles {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.max_fragment_size = Some(RECORD_BYTES_MAX + RECORD_HEADER_BYTES);
         Ok((config, leaf))
+    }
+
+    /// The chain, with at least the server's own certificate, and the key.
+    #[expect(
+        clippy::type_complexity,
+        reason = "both are needed together, here alone"
+    )]
+    fn pair(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+        let chain = certificates(&self.cert)?;
+        let Some(leaf) = chain.first() else {
+            let file = std::fs::read(&self.cert).unwrap_or_default();
+            return Err(fault(&self.cert, usable::no_certificate(&file)));
+        };
+        if let Some(reason) = usable::unusable_certificate(leaf) {
+            return Err(fault(&self.cert, reason));
+        }
+        refuse_open_key(&self.key)?;
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| {
+            let file = std::fs::read(&self.key).unwrap_or_default();
+            fault(&self.key, usable::no_key(&file, &error))
+        })?;
+        Ok((chain, key))
+    }
+
+    fn unusable_pair(&self, source: rustls::Error) -> TlsError {
+        match source {
+            rustls::Error::InconsistentKeys(_) => TlsError::OtherKey {
+                cert: self.cert.clone(),
+                key: self.key.clone(),
+            },
+            // ring's, about the form of the key.
+            rustls::Error::General(_) => fault(&self.key, usable::unusable_key()),
+            source => TlsError::Pair {
+                cert: self.cert.clone(),
+                key: self.key.clone(),
+                source,
+            },
+        }
     }
 
     /// The paths of all files.
@@ -175,13 +202,31 @@ fn fault(path: &Path, message: impl Into<String>) -> TlsError {
     }
 }
 
-/// Reloads the files for new clients until all receivers are dropped.
-pub async fn keep_fresh(
+/// The certificate of a server that is not the proxy's, read again when its files change.
+#[derive(Debug)]
+pub struct LiveCertificate(watch::Receiver<Arc<CertifiedKey>>);
+
+impl LiveCertificate {
+    /// The one that is read by [`TlsFiles::load_certificate`] and reloaded by [`keep_fresh`].
+    pub fn new(certificate: watch::Receiver<Arc<CertifiedKey>>) -> Self {
+        Self(certificate)
+    }
+}
+
+impl ResolvesServerCert for LiveCertificate {
+    fn resolve(&self, _client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.borrow().clone())
+    }
+}
+
+/// Reloads the files by `load` for new clients until all receivers are dropped.
+pub async fn keep_fresh<T>(
     watched: WatchedFiles,
     files: TlsFiles,
-    server: watch::Sender<Arc<TlsServer>>,
+    load: impl Fn(&TlsFiles) -> Result<T, TlsError>,
+    server: watch::Sender<Arc<T>>,
 ) {
-    let refresh = || match files.load() {
+    let refresh = || match load(&files) {
         Ok(loaded) => {
             tracing::info!(cert = %files.cert.display(), "certificate reloaded");
             server.send_replace(Arc::new(loaded));

@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | [`verifier`] | a password in the form that Postgres stores |
 //! | [`scram`] | the exchange that proves a password without revealing it |
+//! | [`password`] | a password that the client discloses |
 //! | [`users`] | users, with their allowed roles, projects and numbers of instances |
 //! | [`attempts`] | the failed logins of each user at each address |
 //! | `error` | why a client is not authenticated, or is denied something |
 
 pub mod attempts;
 mod error;
+pub mod password;
 pub mod scram;
 pub mod users;
 pub mod verifier;

@@ -5,23 +5,23 @@ use std::io;
 use std::path::Path;
 
 use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, get, post, web};
 
 use crate::control::model::{StatusView, UsersView};
 use crate::control::{Caller, Control};
 use crate::fsutil::socket;
 
+pub(crate) mod caller;
 mod connections;
 mod dedup;
-mod failure;
+pub(crate) mod failure;
 mod instances;
 mod jobs;
 mod snapshots;
 
 use self::failure::Answer;
 
-/// The author of all requests on this socket: its file permissions are the authentication.
-const CALLER: Caller = Caller::Administrator;
 /// Any process that may write to the socket commands the daemon.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -38,17 +38,8 @@ pub fn serve(path: &Path, control: Control) -> io::Result<ServerHandle> {
     let control = web::Data::new(control);
     let server = HttpServer::new(move || {
         App::new()
-            .app_data(control.clone())
-            .app_data(web::JsonConfig::default().error_handler(failure::bad_json))
-            .app_data(web::QueryConfig::default().error_handler(failure::bad_query))
-            .app_data(web::PathConfig::default().error_handler(failure::bad_path))
-            .service(status)
-            .service(reload_users)
-            .configure(instances::routes)
-            .configure(snapshots::routes)
-            .configure(jobs::routes)
-            .configure(dedup::routes)
-            .configure(connections::routes)
+            .wrap(from_fn(caller::as_administrator))
+            .configure(|paths| routes(paths, control.clone()))
             .default_service(web::to(failure::no_such_path))
     })
     .workers(1)
@@ -60,12 +51,29 @@ pub fn serve(path: &Path, control: Control) -> io::Result<ServerHandle> {
     Ok(handle)
 }
 
+/// The paths of [`api`](super::api) on any listener. Each request must have its [`Caller`] by
+/// [`caller::set`]: without it, it fails.
+pub(crate) fn routes(paths: &mut web::ServiceConfig, control: Service) {
+    paths
+        .app_data(control)
+        .app_data(web::JsonConfig::default().error_handler(failure::bad_json))
+        .app_data(web::QueryConfig::default().error_handler(failure::bad_query))
+        .app_data(web::PathConfig::default().error_handler(failure::bad_path))
+        .service(status)
+        .service(reload_users)
+        .configure(instances::routes)
+        .configure(snapshots::routes)
+        .configure(jobs::routes)
+        .configure(dedup::routes)
+        .configure(connections::routes);
+}
+
 #[get("/v1/status")]
-async fn status(control: Service) -> Answer<StatusView> {
-    Ok(web::Json(control.status(&CALLER).await?))
+async fn status(caller: Caller, control: Service) -> Answer<StatusView> {
+    Ok(web::Json(control.status(&caller).await?))
 }
 
 #[post("/v1/users/reload")]
-async fn reload_users(control: Service) -> Answer<UsersView> {
-    Ok(web::Json(control.reload_users(&CALLER).await?))
+async fn reload_users(caller: Caller, control: Service) -> Answer<UsersView> {
+    Ok(web::Json(control.reload_users(&caller).await?))
 }

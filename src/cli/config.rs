@@ -68,6 +68,7 @@ pub(super) fn run(command: &ConfigCommand, invocation: &Invocation) -> anyhow::R
 fn with_machine(mut loaded: Loaded) -> Result<Loaded, ConfigFaults> {
     let mut faults = Vec::new();
     faults.extend(certificate(&loaded.config));
+    faults.extend(certificate_of_http(&loaded.config));
     faults.extend(data_owner_of(&loaded.config));
     faults.extend(root_of(&loaded.config));
     faults.extend(users_of(&loaded.config));
@@ -101,6 +102,22 @@ fn certificate(config: &Config) -> Option<Fault> {
         TlsError::File { path, .. } if *path == tls.key => "tls.key",
         TlsError::File { .. } => "tls.client_ca",
         TlsError::Pair { .. } | TlsError::OtherKey { .. } => "tls.key",
+    };
+    Some(fault(key, error_chain(&error)))
+}
+
+/// Reads the files of `[http]`, if they are its own.
+fn certificate_of_http(config: &Config) -> Option<Fault> {
+    let certificate = config.http.as_ref()?.certificate.as_ref()?;
+    let of_tls = config.tls.as_ref().map(|tls| &tls.cert);
+    if of_tls == Some(&certificate.cert) {
+        return None;
+    }
+    let files = convert::certificate_files(certificate);
+    let error = files.load_certificate().err()?;
+    let key = match &error {
+        TlsError::File { path, .. } if *path == certificate.cert => "http.cert",
+        _ => "http.key",
     };
     Some(fault(key, error_chain(&error)))
 }

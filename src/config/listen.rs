@@ -82,12 +82,18 @@ pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
 pub(super) fn read(top: &mut Section, report: &mut Report) -> Vec<ListenAddress> {
     let default = vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 6432)))];
     let listen = top.get("listen", default, report);
+    check_addresses("listen", &listen, report);
+    listen
+}
+
+/// Checks the addresses of a key.
+pub(super) fn check_addresses(key: &str, listen: &[ListenAddress], report: &mut Report) {
     if listen.is_empty() {
-        report.fault("listen", "is empty, so no client can connect");
+        report.fault(key, "is empty, so no client can connect");
     }
     for (index, address) in listen.iter().enumerate() {
         if listen[..index].contains(address) {
-            report.fault("listen", format!("\"{address}\" is listed twice"));
+            report.fault(key, format!("\"{address}\" is listed twice"));
         }
         if let ListenAddress::Tcp(tcp) = address
             && tcp.port() >= EPHEMERAL_PORT_MIN
@@ -96,8 +102,7 @@ pub(super) fn read(top: &mut Section, report: &mut Report) -> Vec<ListenAddress>
                 "\"{address}\" has a port that the system may use for outgoing connections, so it \
                  may be taken when multidb starts; ports below {EPHEMERAL_PORT_MIN} are not"
             );
-            report.warning("listen", message);
+            report.warning(key, message);
         }
     }
-    listen
 }

@@ -367,3 +367,39 @@ fn shown_values_have_their_types() {
     assert_eq!(value("root"), "/r");
     assert_eq!(value("listen"), serde_json::json!(["127.0.0.1:6432"]));
 }
+
+#[test]
+fn api_is_offered_over_a_network_only_with_tls_and_passwords() {
+    let scram = "[auth]\nmethod = \"scram-sha-256\"\n";
+    let tls = "[tls]\ncert = \"/c\"\nkey = \"/k\"\n";
+    let http = |addresses: &str| format!("[http]\nlisten = [{addresses}]\n");
+    let loopback = http("\"127.0.0.1:6433\", \"[::1]:6433\"");
+    let open = http("\"10.0.0.5:6433\"");
+    let own = format!("{open}cert = \"/c\"\nkey = \"/k\"\n");
+    let certificate = |text: &str| parse(text).unwrap().config.http.unwrap().certificate;
+    assert_eq!(parse("").unwrap().config.http, None);
+    assert_eq!(certificate(&loopback), None);
+    assert!(certificate(&format!("{scram}{tls}{open}")).is_some());
+    assert!(certificate(&format!("{scram}{own}")).is_some());
+    for (text, expected) in [
+        (
+            format!("{scram}{open}"),
+            "http.listen (line 4): \"10.0.0.5:6433\" can be reached from other machines, so it needs TLS",
+        ),
+        (
+            own.clone(),
+            "http.listen (line 2): \"10.0.0.5:6433\" can be reached from other machines, and with auth.method",
+        ),
+        (format!("{loopback}cert = \"/c\"\n"), "http.key"),
+        (http(""), "http.listen (line 2): is empty"),
+        (
+            http("\"/run/http.sock\""),
+            "http.listen (line 2): \"/run/http.sock\" is a Unix socket",
+        ),
+        ("[http]\n".to_owned(), "http.listen"),
+    ] {
+        let faults = faults(&text);
+        assert!(faults.starts_with(expected), "{text}\n{faults}");
+        assert_eq!(faults.lines().count(), 1, "{text}\n{faults}");
+    }
+}

@@ -41,6 +41,15 @@ pub fn tls_files(tls: &TlsConfig) -> TlsFiles {
     }
 }
 
+/// The files of a certificate for servers that ask their clients for none.
+pub fn certificate_files(certificate: &config::Certificate) -> TlsFiles {
+    TlsFiles {
+        cert: certificate.cert.clone(),
+        key: certificate.key.clone(),
+        client_ca: None,
+    }
+}
+
 /// The repository of a project.
 pub fn git_project(project: &config::Project) -> GitProject {
     GitProject {

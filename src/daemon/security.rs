@@ -7,13 +7,14 @@ use multidb_actors::auth::Attempts;
 use multidb_actors::connection::{Method, Tls};
 use multidb_actors::critical::CriticalParts;
 use multidb_store::Layout;
+use rustls::ServerConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::convert;
-use crate::config::{AuthMethod, Config};
+use crate::config::{AuthMethod, Certificate, Config};
 use crate::reload::WatchedFiles;
-use crate::tls;
+use crate::tls::{self, LiveCertificate, TlsFiles};
 use crate::users::LiveUsers;
 
 /// TLS by the configured files, which are read again when they change.
@@ -25,12 +26,33 @@ pub(super) fn secure(config: &Config, critical: &CriticalParts) -> anyhow::Resul
     let watched = WatchedFiles::new(files.paths())?;
     let server = files.load().context("cannot offer TLS")?;
     let (sender, server) = watch::channel(Arc::new(server));
-    let fresh = tls::keep_fresh(watched, files, sender);
+    let fresh = tls::keep_fresh(watched, files, TlsFiles::load, sender);
     actix_rt::spawn(critical.watch("the reloading of certificates", fresh));
     Ok(Some(Tls {
         server,
         required: configured.required,
     }))
+}
+
+/// The configuration of TLS for the API over the network, by the configured files, which are read again when they
+/// change.
+pub(super) fn secure_http(
+    certificate: &Certificate,
+    critical: &CriticalParts,
+) -> anyhow::Result<ServerConfig> {
+    let files = convert::certificate_files(certificate);
+    let watched = WatchedFiles::new(files.paths())?;
+    let loaded = files.load_certificate().context("cannot offer HTTPS")?;
+    let (sender, loaded) = watch::channel(Arc::new(loaded));
+    let fresh = tls::keep_fresh(watched, files, TlsFiles::load_certificate, sender);
+    actix_rt::spawn(critical.watch("the reloading of the API's certificate", fresh));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("cannot offer HTTPS")?;
+    Ok(builder
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(LiveCertificate::new(loaded))))
 }
 
 /// The method of authentication.

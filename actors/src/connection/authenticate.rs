@@ -4,12 +4,13 @@ use std::io;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 use super::handshake::Client;
 use super::{ConnectionDeps, RefusalReason};
-use crate::auth::address_of;
 use crate::auth::{
-    Account, Attempts, AuthenticationError, Exchange, Identity, MockSecret, ScramError, Users,
+    Account, Attempts, AuthenticationError, Exchange, Identity, MockSecret, ScramError, User,
+    Users, address_of, password,
 };
 use crate::wire::{
     Frame, SASL_BODY_LENGTH_MAX, decode_frame, decode_sasl_initial, encode_sasl_continue,
@@ -24,12 +25,68 @@ pub enum Method {
     /// By a password, which SCRAM does not disclose, or by a certificate.
     Scram {
         /// The current users.
-        users: tokio::sync::watch::Receiver<Users>,
+        users: watch::Receiver<Users>,
         /// For users that do not exist.
         secret: MockSecret,
         /// The recent failures.
         attempts: Attempts,
     },
+}
+
+impl Method {
+    /// Authenticates a client that discloses its password, such as one over HTTP; with [`Method::Trust`], any. The
+    /// failures of its address count as those of other clients.
+    ///
+    /// It computes for milliseconds, so call it where that keeps nobody waiting.
+    ///
+    /// # Errors
+    ///
+    /// The password is wrong, there is no such user, or it has to wait.
+    pub fn check_password(
+        &self,
+        address: &str,
+        name: &str,
+        password: &str,
+    ) -> Result<Identity, AuthenticationError> {
+        let Self::Scram {
+            users,
+            secret,
+            attempts,
+        } = self
+        else {
+            return Ok(Identity::trusted(name));
+        };
+        if let Some(wait) = attempts.wait(address, name) {
+            return Err(AuthenticationError::TooManyFailures { wait });
+        }
+        let user = users.borrow().get(name).cloned();
+        let checked = password::check(account(user.as_deref(), name, secret, users), password);
+        // Others may have failed meanwhile.
+        if let Some(wait) = attempts.wait(address, name) {
+            return Err(AuthenticationError::TooManyFailures { wait });
+        }
+        checked.map_err(|error| {
+            attempts.failed(address, name);
+            AuthenticationError::of_scram(name, false, error)
+        })?;
+        Ok(Identity {
+            name: name.to_owned(),
+            user,
+        })
+    }
+}
+
+/// The account that a client of this name tries to log in to.
+fn account(
+    user: Option<&User>,
+    name: &str,
+    secret: &MockSecret,
+    users: &watch::Receiver<Users>,
+) -> Account {
+    match user {
+        Some(user) => Account::User(user.verifier.clone()),
+        None => Account::Mock(secret.verifier(name, &users.borrow())),
+    }
 }
 
 /// Why the startup of a connection failed.
@@ -116,10 +173,7 @@ pub(super) async fn authenticate(
         None => Ok(()),
     };
     may_try()?;
-    let account = match &user {
-        Some(user) => Account::User(user.verifier.clone()),
-        None => Account::Mock(secret.verifier(&name, &users.borrow())),
-    };
+    let account = account(user.as_deref(), &name, secret, users);
     let exchange = Exchange::new(account, binding.end_point);
     match prove(client, exchange, may_try).await {
         Ok(()) => Ok(Identity { name, user }),

@@ -3,8 +3,9 @@
 use actix_web::{delete, get, web};
 use multidb_actors::sessions::ConnectionId;
 
+use super::Service;
 use super::failure::Answer;
-use super::{CALLER, Service};
+use crate::control::Caller;
 use crate::control::model::ConnectionView;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
@@ -12,12 +13,12 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
 }
 
 #[get("/v1/connections")]
-async fn list(control: Service) -> Answer<Vec<ConnectionView>> {
-    Ok(web::Json(control.list_connections(&CALLER).await))
+async fn list(caller: Caller, control: Service) -> Answer<Vec<ConnectionView>> {
+    Ok(web::Json(control.list_connections(&caller).await))
 }
 
 #[delete("/v1/connections/{id}")]
-async fn kill(id: web::Path<u64>, control: Service) -> Answer<()> {
+async fn kill(id: web::Path<u64>, caller: Caller, control: Service) -> Answer<()> {
     let id = ConnectionId(id.into_inner());
-    Ok(web::Json(control.kill_connection(&CALLER, id).await?))
+    Ok(web::Json(control.kill_connection(&caller, id).await?))
 }

@@ -2,8 +2,9 @@
 
 use actix_web::{HttpResponse, get, post, web};
 
+use super::Service;
 use super::failure::{Answer, Failure};
-use super::{CALLER, Service};
+use crate::control::Caller;
 use crate::control::model::DedupView;
 
 pub(super) fn routes(routes: &mut web::ServiceConfig) {
@@ -15,22 +16,22 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
 }
 
 #[get("/v1/dedup")]
-async fn status(control: Service) -> Answer<DedupView> {
-    Ok(web::Json(control.dedup_status(&CALLER).await?))
+async fn status(caller: Caller, control: Service) -> Answer<DedupView> {
+    Ok(web::Json(control.dedup_status(&caller).await?))
 }
 
 #[post("/v1/dedup/run")]
-async fn run(control: Service) -> Result<HttpResponse, Failure> {
-    let jobs = control.run_dedup(&CALLER).await?;
+async fn run(caller: Caller, control: Service) -> Result<HttpResponse, Failure> {
+    let jobs = control.run_dedup(&caller).await?;
     Ok(HttpResponse::Accepted().json(jobs))
 }
 
 #[post("/v1/dedup/pause")]
-async fn pause(control: Service) -> Answer<DedupView> {
-    Ok(web::Json(control.pause_dedup(&CALLER).await?))
+async fn pause(caller: Caller, control: Service) -> Answer<DedupView> {
+    Ok(web::Json(control.pause_dedup(&caller).await?))
 }
 
 #[post("/v1/dedup/resume")]
-async fn resume(control: Service) -> Answer<DedupView> {
-    Ok(web::Json(control.resume_dedup(&CALLER).await?))
+async fn resume(caller: Caller, control: Service) -> Answer<DedupView> {
+    Ok(web::Json(control.resume_dedup(&caller).await?))
 }

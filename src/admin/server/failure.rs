@@ -27,9 +27,21 @@ pub(super) type Answer<T> = Result<web::Json<T>, Failure>;
 
 /// A failed request: its status and its JSON.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     status: StatusCode,
     info: ErrorInfo,
+}
+
+impl Failure {
+    /// A failure that is none of `control`.
+    pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let info = ErrorInfo {
+            code: code.to_owned(),
+            message: message.into(),
+            ..ErrorInfo::default()
+        };
+        Self { status, info }
+    }
 }
 
 impl Display for Failure {
@@ -305,15 +317,7 @@ pub(super) fn bad_request(message: String) -> Failure {
 }
 
 fn no_such(message: String) -> Failure {
-    let info = ErrorInfo {
-        code: "no_such_path".to_owned(),
-        message,
-        ..ErrorInfo::default()
-    };
-    Failure {
-        status: StatusCode::NOT_FOUND,
-        info,
-    }
+    Failure::new(StatusCode::NOT_FOUND, "no_such_path", message)
 }
 
 /// The answer to `POST /v1/instances/{name}/{command}` with another command.
@@ -337,7 +341,7 @@ pub(super) fn bad_path(error: PathError, _: &HttpRequest) -> actix_web::Error {
 }
 
 /// The answer on any other path.
-pub(super) async fn no_such_path(request: HttpRequest) -> HttpResponse {
+pub(crate) async fn no_such_path(request: HttpRequest) -> HttpResponse {
     let message = format!("there is no {} {}", request.method(), request.path());
     no_such(message).error_response()
 }

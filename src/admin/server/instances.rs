@@ -8,12 +8,13 @@ use multidb_actors::supervisor::{RecoverInstance, RenameInstance};
 use multidb_store::InstanceName;
 use serde::Deserialize;
 
+use super::Service;
 use super::failure::{Answer, Failure, bad_request, no_such_command, parse, parse_optional};
-use super::{CALLER, Service};
 use crate::admin::api::{
     CreateBody, DEFAULT_COUNT_SECONDS, DiffBody, InstancesQuery, LogsQuery, PinBody, RecoverBody,
     RenameBody,
 };
+use crate::control::Caller;
 use crate::control::model::{
     DeletedView, DiffOrder, DiffView, InstanceFilter, InstanceView, LogsView,
 };
@@ -37,7 +38,11 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
 }
 
 #[get("/v1/instances")]
-async fn list(query: web::Query<InstancesQuery>, control: Service) -> Answer<Vec<InstanceView>> {
+async fn list(
+    query: web::Query<InstancesQuery>,
+    caller: Caller,
+    control: Service,
+) -> Answer<Vec<InstanceView>> {
     let query = query.into_inner();
     let filter = InstanceFilter {
         project: parse_optional(query.project.as_deref())?,
@@ -46,12 +51,16 @@ async fn list(query: web::Query<InstancesQuery>, control: Service) -> Answer<Vec
         after: parse_optional(query.after.as_deref())?,
         limit: query.limit,
     };
-    let instances = control.list_instances(&CALLER, filter).await?;
+    let instances = control.list_instances(&caller, filter).await?;
     Ok(web::Json(instances))
 }
 
 #[post("/v1/instances")]
-async fn create(body: web::Json<CreateBody>, control: Service) -> Answer<InstanceView> {
+async fn create(
+    body: web::Json<CreateBody>,
+    caller: Caller,
+    control: Service,
+) -> Answer<InstanceView> {
     let body = body.into_inner();
     let order = CreationOrder {
         name: parse(&body.name)?,
@@ -60,7 +69,7 @@ async fn create(body: web::Json<CreateBody>, control: Service) -> Answer<Instanc
         ttl: body.ttl_seconds.map(Duration::from_secs),
         class: body.class,
     };
-    let created = control.create_instance(&CALLER, order).await?;
+    let created = control.create_instance(&caller, order).await?;
     Ok(web::Json(created))
 }
 
@@ -88,14 +97,14 @@ fn source(body: &CreateBody) -> Result<CreationSource, Failure> {
 }
 
 #[get("/v1/instances/{name}")]
-async fn show(name: web::Path<String>, control: Service) -> Answer<InstanceView> {
-    let shown = control.show_instance(&CALLER, &parse(&name)?).await?;
+async fn show(name: web::Path<String>, caller: Caller, control: Service) -> Answer<InstanceView> {
+    let shown = control.show_instance(&caller, &parse(&name)?).await?;
     Ok(web::Json(shown))
 }
 
 #[delete("/v1/instances/{name}")]
-async fn remove(name: web::Path<String>, control: Service) -> Answer<DeletedView> {
-    let deleted = control.remove_instance(&CALLER, &parse(&name)?).await?;
+async fn remove(name: web::Path<String>, caller: Caller, control: Service) -> Answer<DeletedView> {
+    let deleted = control.remove_instance(&caller, &parse(&name)?).await?;
     Ok(web::Json(deleted))
 }
 
@@ -103,11 +112,12 @@ async fn remove(name: web::Path<String>, control: Service) -> Answer<DeletedView
 async fn logs(
     name: web::Path<String>,
     query: web::Query<LogsQuery>,
+    caller: Caller,
     control: Service,
 ) -> Answer<LogsView> {
     let lines = query.lines.unwrap_or(LOG_LINES);
     let name = parse(&name)?;
-    let logs = control.instance_logs(&CALLER, &name, lines).await?;
+    let logs = control.instance_logs(&caller, &name, lines).await?;
     Ok(web::Json(logs))
 }
 
@@ -115,11 +125,12 @@ async fn logs(
 async fn pin(
     name: web::Path<String>,
     body: web::Json<PinBody>,
+    caller: Caller,
     control: Service,
 ) -> Answer<InstanceView> {
     let time = body.for_seconds.map(Duration::from_secs);
     let name = parse(&name)?;
-    let pinned = control.pin_instance(&CALLER, &name, time).await?;
+    let pinned = control.pin_instance(&caller, &name, time).await?;
     Ok(web::Json(pinned))
 }
 
@@ -127,13 +138,14 @@ async fn pin(
 async fn rename(
     name: web::Path<String>,
     body: web::Json<RenameBody>,
+    caller: Caller,
     control: Service,
 ) -> Answer<InstanceView> {
     let rename = RenameInstance {
         name: parse(&name)?,
         new_name: parse(&body.new_name)?,
     };
-    let renamed = control.rename_instance(&CALLER, rename).await?;
+    let renamed = control.rename_instance(&caller, rename).await?;
     Ok(web::Json(renamed))
 }
 
@@ -141,6 +153,7 @@ async fn rename(
 async fn recover(
     name: web::Path<String>,
     body: web::Json<RecoverBody>,
+    caller: Caller,
     control: Service,
 ) -> Answer<InstanceView> {
     let recovery = RecoverInstance {
@@ -148,7 +161,7 @@ async fn recover(
         uid: parse_optional(body.uid.as_deref())?,
         new_name: parse_optional(body.new_name.as_deref())?,
     };
-    let recovered = control.recover_instance(&CALLER, recovery).await?;
+    let recovered = control.recover_instance(&caller, recovery).await?;
     Ok(web::Json(recovered))
 }
 
@@ -156,6 +169,7 @@ async fn recover(
 async fn diff(
     name: web::Path<String>,
     body: web::Json<DiffBody>,
+    caller: Caller,
     control: Service,
 ) -> Answer<DiffView> {
     let seconds = body.count_seconds.unwrap_or(DEFAULT_COUNT_SECONDS);
@@ -164,7 +178,7 @@ async fn diff(
         b: parse_optional(body.with.as_deref())?,
         count_time: Duration::from_secs(seconds),
     };
-    let compared = control.diff_instances(&CALLER, order).await?;
+    let compared = control.diff_instances(&caller, order).await?;
     Ok(web::Json(compared))
 }
 
@@ -179,6 +193,7 @@ struct CommandQuery {
 async fn command(
     path: web::Path<(String, String)>,
     query: web::Query<CommandQuery>,
+    caller: Caller,
     control: Service,
 ) -> Answer<InstanceView> {
     let (name, command) = path.into_inner();
@@ -190,11 +205,11 @@ async fn command(
             } else {
                 AlterSystem::Kept
             };
-            control.start_instance(&CALLER, &name, settings).await
+            control.start_instance(&caller, &name, settings).await
         }
-        "stop" => control.stop_instance(&CALLER, &name).await,
-        "reset" => control.reset_instance(&CALLER, &name).await,
-        "unpin" => control.unpin_instance(&CALLER, &name).await,
+        "stop" => control.stop_instance(&caller, &name).await,
+        "reset" => control.reset_instance(&caller, &name).await,
+        "unpin" => control.unpin_instance(&caller, &name).await,
         other => return Err(no_such_command(other)),
     };
     shown.map(web::Json).map_err(Failure::from)

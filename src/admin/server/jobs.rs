@@ -7,9 +7,10 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use multidb_store::JobId;
 
+use super::Service;
 use super::failure::{Answer, Failure, parse};
-use super::{CALLER, Service};
 use crate::admin::api::{ImportBody, RefreshBody};
+use crate::control::Caller;
 use crate::control::JobUpdates;
 use crate::control::model::{ImportOrder, JobView};
 
@@ -28,16 +29,24 @@ pub(super) fn routes(routes: &mut web::ServiceConfig) {
 }
 
 #[post("/v1/snapshots/import")]
-async fn import(body: web::Json<ImportBody>, control: Service) -> Result<HttpResponse, Failure> {
+async fn import(
+    body: web::Json<ImportBody>,
+    caller: Caller,
+    control: Service,
+) -> Result<HttpResponse, Failure> {
     let order = order(body.into_inner())?;
-    let job = control.start_import(&CALLER, order).await?;
+    let job = control.start_import(&caller, order).await?;
     Ok(HttpResponse::Accepted().json(job))
 }
 
 #[post("/v1/snapshots/refresh")]
-async fn refresh(body: web::Json<RefreshBody>, control: Service) -> Result<HttpResponse, Failure> {
+async fn refresh(
+    body: web::Json<RefreshBody>,
+    caller: Caller,
+    control: Service,
+) -> Result<HttpResponse, Failure> {
     let job = control
-        .start_refresh(&CALLER, &parse(&body.project)?)
+        .start_refresh(&caller, &parse(&body.project)?)
         .await?;
     Ok(HttpResponse::Accepted().json(job))
 }
@@ -54,30 +63,39 @@ fn order(body: ImportBody) -> Result<ImportOrder, Failure> {
 }
 
 #[get("/v1/jobs")]
-async fn list(control: Service) -> Answer<Vec<JobView>> {
-    Ok(web::Json(control.list_jobs(&CALLER)))
+async fn list(caller: Caller, control: Service) -> Answer<Vec<JobView>> {
+    Ok(web::Json(control.list_jobs(&caller)))
 }
 
 #[get("/v1/jobs/{id}")]
-async fn show(id: web::Path<JobId>, control: Service) -> Answer<JobView> {
-    Ok(web::Json(control.show_job(&CALLER, *id)?))
+async fn show(id: web::Path<JobId>, caller: Caller, control: Service) -> Answer<JobView> {
+    Ok(web::Json(control.show_job(&caller, *id)?))
 }
 
 #[post("/v1/jobs/{id}/cancel")]
-async fn cancel(id: web::Path<JobId>, control: Service) -> Answer<JobView> {
-    let cancelled = control.cancel_job(&CALLER, *id);
+async fn cancel(id: web::Path<JobId>, caller: Caller, control: Service) -> Answer<JobView> {
+    let cancelled = control.cancel_job(&caller, *id);
     Ok(web::Json(cancelled.await?))
 }
 
 #[put("/v1/jobs/{id}/upload")]
-async fn upload(id: web::Path<JobId>, body: web::Payload, control: Service) -> Answer<JobView> {
-    let sent = control.send_dump(&CALLER, *id, body);
+async fn upload(
+    id: web::Path<JobId>,
+    body: web::Payload,
+    caller: Caller,
+    control: Service,
+) -> Answer<JobView> {
+    let sent = control.send_dump(&caller, *id, body);
     Ok(web::Json(sent.await?))
 }
 
 #[get("/v1/jobs/{id}/events")]
-async fn events(id: web::Path<JobId>, control: Service) -> Result<HttpResponse, Failure> {
-    let updates = control.follow_job(&CALLER, *id)?;
+async fn events(
+    id: web::Path<JobId>,
+    caller: Caller,
+    control: Service,
+) -> Result<HttpResponse, Failure> {
+    let updates = control.follow_job(&caller, *id)?;
     Ok(HttpResponse::Ok()
         .content_type("application/x-ndjson")
         .streaming(lines(updates)))

@@ -1,0 +1,100 @@
+//! Who the author of a request is: by a name and a password (Basic authentication, RFC 7617).
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::Header;
+use actix_web::http::header::{HeaderValue, WWW_AUTHENTICATE};
+use actix_web::middleware::Next;
+use actix_web::{Error, ResponseError, web};
+use actix_web_httpauth::headers::authorization::{Authorization, Basic};
+use multidb_actors::auth::{AuthenticationError, Identity, address_of};
+use multidb_actors::connection::Method;
+
+use crate::admin::server::{caller, failure::Failure};
+use crate::control::Control;
+
+/// What browsers show when they ask for a password.
+const CHALLENGE: HeaderValue =
+    HeaderValue::from_static(r#"Basic realm="multidb", charset="UTF-8""#);
+
+/// Knows the users, as the proxy's connections do.
+pub struct Authenticator {
+    method: Method,
+    /// Who a client without a name is, where all are trusted.
+    default_user: String,
+}
+
+impl Authenticator {
+    /// Authenticates by this method.
+    pub fn new(method: Method, default_user: String) -> Self {
+        Self {
+            method,
+            default_user,
+        }
+    }
+}
+
+/// Middleware that says who the caller of a request is, or answers with 401.
+pub(super) async fn authenticate(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    match identify(&mut request).await {
+        Ok(identity) => {
+            let control = request.app_data::<web::Data<Control>>().cloned();
+            if let Some(control) = control {
+                caller::set(&request, control.caller(&identity));
+            }
+            let answered = next.call(request).await?;
+            Ok(answered.map_into_left_body())
+        }
+        Err(failure) => {
+            let mut response = failure.error_response();
+            if failure.status_code() == StatusCode::UNAUTHORIZED {
+                response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
+            }
+            Ok(request.into_response(response).map_into_right_body())
+        }
+    }
+}
+
+async fn identify(request: &mut ServiceRequest) -> Result<Identity, Failure> {
+    let authenticator = request.app_data::<web::Data<Authenticator>>().cloned();
+    let authenticator = authenticator.ok_or_else(not_authenticated)?;
+    let Ok(credentials) = Authorization::<Basic>::parse(request) else {
+        return match &authenticator.method {
+            Method::Trust => Ok(Identity::trusted(&authenticator.default_user)),
+            Method::Scram { .. } => Err(not_authenticated()),
+        };
+    };
+    let credentials = credentials.into_scheme();
+    let peer = request.peer_addr().map(|peer| peer.to_string());
+    let address = address_of(&peer.unwrap_or_default());
+    let checked = web::block(move || {
+        let password = credentials.password().unwrap_or_default();
+        let method = &authenticator.method;
+        method.check_password(&address, credentials.user_id(), password)
+    });
+    let checked = checked.await.map_err(|error| {
+        tracing::error!(%error, "a password was not checked");
+        not_authenticated()
+    })?;
+    checked.map_err(refused)
+}
+
+fn not_authenticated() -> Failure {
+    Failure::new(
+        StatusCode::UNAUTHORIZED,
+        "not_authenticated",
+        "a user and a password are needed",
+    )
+}
+
+fn refused(error: AuthenticationError) -> Failure {
+    let status = match error {
+        AuthenticationError::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::UNAUTHORIZED,
+    };
+    Failure::new(status, error.code(), error.to_string())
+}
