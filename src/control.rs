@@ -46,6 +46,7 @@ mod creation;
 mod dedup;
 pub(crate) mod default_branch;
 mod diff;
+mod ending;
 pub mod error;
 mod extensions;
 mod from_instance;

@@ -115,10 +115,6 @@ impl TlsFiles {
     }
 
     /// The chain, with at least the server's own certificate, and the key.
-    #[expect(
-        clippy::type_complexity,
-        reason = "both are needed together, here alone"
-    )]
     fn pair(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
         let chain = certificates(&self.cert)?;
         let Some(leaf) = chain.first() else {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix::prelude::*;
 use jiff::Timestamp;
 use multidb_store::InstanceName;
+use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::instance::OverLimit;
@@ -98,7 +99,7 @@ impl Session {
 pub struct EndConnection(pub EndReason);
 
 /// Why a session is to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndReason {
     /// An administrator ended it: at once, whatever its state.
     Killed,
@@ -106,6 +107,31 @@ pub enum EndReason {
     Drained,
     /// Its instance may not take more of the disk, and is stopped in a moment.
     OverLimit(OverLimit),
+    /// A command ends its instance's sessions, and the server stops in a moment.
+    Commanded(EndingCommand),
+}
+
+/// A command that ends the sessions of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndingCommand {
+    /// The instance.
+    pub instance: InstanceName,
+    /// What becomes of it.
+    pub then: InstanceThen,
+    /// Who gave the command, as messages name it: `an administrator`, `user "staff"`.
+    pub by: String,
+}
+
+/// What becomes of an instance whose sessions a command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceThen {
+    /// It is stopped, and its data kept.
+    Stopped,
+    /// It gets a fresh clone.
+    Reset,
+    /// It is deleted.
+    Removed,
 }
 
 /// The table of all open sessions.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use multidb_actors::instance::lifecycle::{State, StateName};
 use multidb_actors::instance::{InstanceStatus, OverLimit};
 use multidb_actors::instance_table::InstanceFilter;
-use multidb_actors::sessions::{EndConnection, EndReason, Session};
+use multidb_actors::sessions::EndReason;
 use multidb_actors::supervisor::{GetInstance, LimitInstance, ListInstances};
 use multidb_store::{InstanceName, InstanceUid, error_chain};
 use tokio::time::Instant;
@@ -268,18 +268,7 @@ impl Control {
             hint = over_limit(name.as_str(), &over),
             "an instance may not take more disk space, it is stopped"
         );
-        let sessions = self.deps.sessions.all();
-        // By the server, since the instance may have had another name.
-        let is_of = |session: &Session| {
-            let instance = session.instance();
-            instance.is_some_and(|one| Some(&one.server.endpoint) == status.endpoint.as_ref())
-        };
-        for session in sessions.iter().filter(|session| is_of(session)) {
-            let end = EndConnection(EndReason::OverLimit(over));
-            if let Err(error) = session.addr.try_send(end) {
-                tracing::debug!(id = %session.id, %error, "a session is not told why it ends");
-            }
-        }
+        self.tell_sessions(status, &EndReason::OverLimit(over));
         let tree = watch.runs.remove(&uid).map(|run| run.tree);
         let held = Held {
             uid,

@@ -248,6 +248,7 @@ impl Control {
         let before = self.instance(name).await?;
         authorize(caller, Action::Change, &*before.record, "change instances")?;
         tracing::info!(instance = %name, ?command, %caller, "command for an instance");
+        self.announce(&before, command, caller).await;
         let sent = self.deps.supervisor.send(ControlInstance {
             name: name.clone(),
             command,

@@ -31,6 +31,8 @@ pub(super) struct Control {
     pub(super) wal_segment_bytes: u64,
     /// The version of the system catalogs, which is in the names of tablespaces' directories.
     pub(super) catalog_version: String,
+    /// The most prepared transactions that its server could have.
+    pub(super) prepared_max: u32,
     /// What `pg_controldata` finds wrong with the file.
     pub(super) damage: Option<String>,
 }
@@ -119,6 +121,7 @@ impl Control {
             redo_offset: position.checked_rem(wal_segment_bytes)?,
             wal_segment_bytes,
             catalog_version: field("Catalog version number")?.to_owned(),
+            prepared_max: field("max_prepared_xacts setting")?.parse().ok()?,
             damage: damage(text),
         })
     }
@@ -169,11 +172,12 @@ mod tests {
             Latest checkpoint's REDO location:    1/2A000028\n\
             Latest checkpoint's REDO WAL file:    00000001000000010000002A\n\
             Time of latest checkpoint:            Tue Nov  3 12:55:51 2026\n\
+            max_prepared_xacts setting:           7\n\
             Bytes per WAL segment:                16777216\n";
         let control = Control::parse(text).unwrap();
         assert!(control.is_shut_down());
         assert_eq!(control.redo_wal_file, "00000001000000010000002A");
-        assert_eq!(control.redo_offset, 0x28);
+        assert_eq!((control.redo_offset, control.prepared_max), (0x28, 7));
         assert_eq!(
             control.checkpoint_at,
             Some("2026-11-03T12:55:51Z".parse().unwrap())

@@ -14,6 +14,7 @@ mod refusal;
 mod running;
 mod server;
 mod settings;
+mod unrecovered;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -121,6 +122,13 @@ impl Source {
         match &context.request.source {
             ImportSource::DataDir(path) => {
                 let path = resolve(context, path).await?;
+                let checked = path.clone();
+                let is_unrecovered =
+                    context.run_blocking(move || unrecovered::is_unrecovered(&checked));
+                if is_unrecovered.await? {
+                    let backup = BaseBackup::unrecovered(context, path).await?;
+                    return Ok(Self::Backup(Box::new(backup)));
+                }
                 let data_dir = DataDir::open(context, path).await?;
                 Ok(Self::DataDir(Box::new(data_dir)))
             }

@@ -199,6 +199,7 @@ mod tests {
             redo_offset,
             wal_segment_bytes: 16 << 20,
             catalog_version: "202209061".to_owned(),
+            prepared_max: 0,
             damage: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::ClientError;
 use crate::connection::TerminationReason;
+use crate::sessions::{EndingCommand, InstanceThen};
 use crate::text;
 use crate::wire::sqlstate;
 
@@ -59,11 +60,42 @@ impl From<&TerminationReason> for ClientError {
             ),
             TerminationReason::ShuttingDown => Self::shutting_down(),
             TerminationReason::OverLimit(over) => Self::terminated_over_limit(over),
+            TerminationReason::Commanded(command) => Self::commanded(command),
         }
     }
 }
 
 impl ClientError {
+    /// The end of a session whose instance is stopped, reset or removed.
+    fn commanded(command: &EndingCommand) -> Self {
+        let EndingCommand { instance, then, by } = command;
+        let (done, detail, hint) = match then {
+            InstanceThen::Stopped => (
+                "stopped",
+                "all that was committed is kept",
+                "Connect again: that starts it.".to_owned(),
+            ),
+            InstanceThen::Reset => (
+                "reset",
+                "it gets a fresh clone of its snapshot, and all that was written in it goes",
+                "Connect again to reach the fresh clone.".to_owned(),
+            ),
+            InstanceThen::Removed => (
+                "removed",
+                "its data goes with it",
+                format!(
+                    "To make it anew, connect as \"instance:{instance}\" with gitref, snapshot or asof."
+                ),
+            ),
+        };
+        Self::new(
+            sqlstate::ADMIN_SHUTDOWN,
+            format!("terminating connection because instance \"{instance}\" is {done}"),
+        )
+        .detail(format!("The command was given by {by}; {detail}."))
+        .hint(hint)
+    }
+
     /// The daemon is shutting down, for logins and sessions alike.
     pub(super) fn shutting_down() -> Self {
         Self::new(sqlstate::ADMIN_SHUTDOWN, "the daemon is shutting down")

@@ -12,6 +12,7 @@ use crate::connection::{RefusalReason, TerminationReason};
 use crate::instance::{Beginning, InstanceError};
 use crate::ports::{CloneError, DiskError, RuntimeError, StartError, Unavailable, Unconfirmed};
 use crate::request::{self, Source};
+use crate::sessions::{EndingCommand, InstanceThen};
 use crate::supervisor::AcquireError;
 use crate::testing;
 use crate::wire::{BackendMessage, WireError, decode_backend, decode_startup};
@@ -331,7 +332,18 @@ fn terminations() -> Vec<TerminationReason> {
         TerminationReason::ShuttingDown,
         TerminationReason::OverLimit(limits::over()[0]),
         TerminationReason::OverLimit(limits::over()[1]),
+        commanded(InstanceThen::Stopped),
+        commanded(InstanceThen::Reset),
+        commanded(InstanceThen::Removed),
     ]
+}
+
+fn commanded(then: InstanceThen) -> TerminationReason {
+    TerminationReason::Commanded(EndingCommand {
+        instance: "testdb".parse().unwrap(),
+        then,
+        by: "user \"staff\"".to_owned(),
+    })
 }
 
 /// All errors that a client can get, by the code word of their reason.

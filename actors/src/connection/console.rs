@@ -384,7 +384,7 @@ impl ConsoleSession {
                 };
             }
             () = self.signals.cancelled() => ConsoleError::Cancelled { goes_on: changes }.into(),
-            reason = self.signals.ended(|reason| reason == EndReason::Killed) => {
+            reason = self.signals.ended(|reason| *reason == EndReason::Killed) => {
                 Failure::Session(ClientError::from(&termination(reason)))
             }
         };
@@ -409,7 +409,7 @@ impl ConsoleSession {
         // A client that does not read gets no error: its last message may be incomplete.
         let given_up = async {
             self.signals
-                .ended(|reason| reason == EndReason::Killed)
+                .ended(|reason| *reason == EndReason::Killed)
                 .await;
             tokio::time::sleep(CLOSE_TIMEOUT).await;
         };
@@ -429,6 +429,7 @@ fn termination(reason: EndReason) -> TerminationReason {
         EndReason::Killed => TerminationReason::Killed,
         EndReason::Drained => TerminationReason::ShuttingDown,
         EndReason::OverLimit(over) => TerminationReason::OverLimit(over),
+        EndReason::Commanded(command) => TerminationReason::Commanded(command),
     }
 }
 

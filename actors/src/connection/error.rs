@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::auth::AuthenticationError;
 use crate::instance::{InstanceError, OverLimit};
 use crate::request::RequestError;
+use crate::sessions::EndingCommand;
 use crate::supervisor::AcquireError;
 use crate::wire::WireError;
 
@@ -101,7 +102,7 @@ impl RefusalReason {
 }
 
 /// Why multidb terminates a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum TerminationReason {
     /// The session was idle outside any transaction for `session_idle_timeout`.
@@ -137,11 +138,14 @@ pub enum TerminationReason {
     /// The instance may not take more of the disk.
     #[error("the instance may not take more disk space")]
     OverLimit(OverLimit),
+    /// A command stops, resets or removes its instance.
+    #[error("a command ends the sessions of the instance")]
+    Commanded(EndingCommand),
 }
 
 impl TerminationReason {
     /// The stable word for programs; `code` in the serialized form.
-    pub fn code(self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::IdleSession { .. } => "idle_session",
             Self::IdleListener { .. } => "idle_listener",
@@ -150,6 +154,7 @@ impl TerminationReason {
             Self::Killed => "killed",
             Self::ShuttingDown => "shutting_down",
             Self::OverLimit(_) => "over_limit",
+            Self::Commanded(_) => "commanded",
         }
     }
 }

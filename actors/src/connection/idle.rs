@@ -41,10 +41,10 @@ impl Handler<EndConnection> for ConnectionActor {
             EndReason::Killed => self.kill(ctx),
             EndReason::Drained => self.drain(ctx),
             EndReason::OverLimit(over) => {
-                if let Some(open) = &self.session {
-                    let reason = TerminationReason::OverLimit(over);
-                    open.control.end_with_server(reason);
-                }
+                self.end_with_server(TerminationReason::OverLimit(over));
+            }
+            EndReason::Commanded(command) => {
+                self.end_with_server(TerminationReason::Commanded(command));
             }
         }
     }
@@ -292,6 +292,12 @@ impl ConnectionActor {
                 }
             }
         }));
+    }
+
+    fn end_with_server(&self, reason: TerminationReason) {
+        if let Some(open) = &self.session {
+            open.control.end_with_server(reason);
+        }
     }
 
     fn end_if_quiet(&self, reason: TerminationReason, chunks: u64) {

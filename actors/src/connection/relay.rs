@@ -4,7 +4,7 @@
 //! only the bytes that could not be written at once are kept by the session. They hold back the next
 //! read, so a slow reader slows its sender and nothing else.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -51,7 +51,7 @@ pub struct RelayControl {
     pub cancels: Arc<PendingCancels>,
     request: RefCell<Option<EndRequest>>,
     /// What the client is told as soon as its backend waits for it, or ends.
-    explanation: Cell<Option<TerminationReason>>,
+    explanation: RefCell<Option<TerminationReason>>,
     changed: Notify,
 }
 
@@ -76,7 +76,7 @@ impl RelayControl {
     /// stream ends in ReadyForQuery, also while a query runs that has sent nothing yet, since its answer may be this error.
     /// Otherwise the client is told behind the last message of its backend.
     pub fn end_with_server(&self, reason: TerminationReason) {
-        self.explanation.set(Some(reason));
+        self.explanation.replace(Some(reason));
         self.changed.notify_one();
     }
 
@@ -88,7 +88,7 @@ impl RelayControl {
         nothing_pending: bool,
     ) -> Option<TerminationReason> {
         let is_between_messages = nothing_pending && tail.state() != TailState::Unknown;
-        if let Some(reason) = self.explanation.get().filter(|_| is_between_messages) {
+        if is_between_messages && let Some(reason) = self.explanation.borrow().clone() {
             return Some(reason);
         }
         let EndRequest { reason, chunks } = self.request.take()?;

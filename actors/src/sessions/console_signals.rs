@@ -33,7 +33,8 @@ impl ConsoleSignals {
     /// Ends the session. A session that is killed does not wait for its drain.
     pub fn end(&self, reason: EndReason) {
         self.end.send_if_modified(|end| {
-            let is_new = *end != Some(EndReason::Killed) && *end != Some(reason);
+            let is_new =
+                !matches!(end, Some(before) if *before == EndReason::Killed || *before == reason);
             if is_new {
                 *end = Some(reason);
             }
@@ -42,10 +43,14 @@ impl ConsoleSignals {
     }
 
     /// Resolves when the session is to end for a reason that is accepted.
-    pub(crate) async fn ended(&self, accepts: impl Fn(EndReason) -> bool) -> EndReason {
+    pub(crate) async fn ended(&self, accepts: impl Fn(&EndReason) -> bool) -> EndReason {
         let mut end = self.end.subscribe();
         loop {
-            if let Some(reason) = end.borrow_and_update().filter(|reason| accepts(*reason)) {
+            if let Some(reason) = end
+                .borrow_and_update()
+                .clone()
+                .filter(|reason| accepts(reason))
+            {
                 return reason;
             }
             if end.changed().await.is_err() {

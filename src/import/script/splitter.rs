@@ -59,6 +59,8 @@ enum Mode {
     UnicodePrefix,
     /// After `:`, which may begin the name of a variable.
     Colon,
+    /// After `:{`.
+    ColonBrace,
     /// The name of a variable so far.
     Variable(Form, Vec<u8>),
     /// `"…"`.
@@ -255,6 +257,7 @@ impl Splitter {
             Mode::AfterLiteral(escapes, gap) => self.after_literal(escapes, gap, byte),
             Mode::UnicodePrefix => self.unicode(byte),
             Mode::Colon => self.colon(byte),
+            Mode::ColonBrace => self.colon_brace(byte),
             Mode::Variable(form, name) => self.variable(form, name, byte)?,
             Mode::CommandInStatement(text) => return self.command_in_statement(text, byte),
             Mode::Identifier if byte == b'"' => (Mode::Code, Step::Next),
@@ -347,7 +350,7 @@ impl Splitter {
                 }
             }
             b'"' => self.mode = Mode::Identifier,
-            b':' if !self.variables.is_empty() => {
+            b':' => {
                 self.mode = Mode::Colon;
                 return Ok(Step::Next);
             }

@@ -17,6 +17,58 @@ pub(super) enum Form {
     Literal,
     /// `:"name"`
     Identifier,
+    /// `:{?name}`: whether it is set.
+    Test,
+}
+
+/// What mentions of variables begin with, if they ask whether one is set.
+pub(super) const TEST: &[u8] = b":{?";
+
+/// The variables that psql itself sets at its start, by the source of psql 18 (`startup.c`, `command.c`).
+const OF_PSQL: [&[u8]; 38] = [
+    b"AUTOCOMMIT",
+    b"COMP_KEYWORD_CASE",
+    b"DBNAME",
+    b"ECHO",
+    b"ECHO_HIDDEN",
+    b"ENCODING",
+    b"ERROR",
+    b"FETCH_COUNT",
+    b"HIDE_TABLEAM",
+    b"HIDE_TOAST_COMPRESSION",
+    b"HISTCONTROL",
+    b"HISTSIZE",
+    b"HOST",
+    b"IGNOREEOF",
+    b"LAST_ERROR_MESSAGE",
+    b"LAST_ERROR_SQLSTATE",
+    b"ON_ERROR_ROLLBACK",
+    b"ON_ERROR_STOP",
+    b"PORT",
+    b"PROMPT1",
+    b"PROMPT2",
+    b"PROMPT3",
+    b"QUIET",
+    b"ROW_COUNT",
+    b"SERVER_VERSION_NAME",
+    b"SERVER_VERSION_NUM",
+    b"SERVICE",
+    b"SHOW_ALL_RESULTS",
+    b"SHOW_CONTEXT",
+    b"SINGLELINE",
+    b"SINGLESTEP",
+    b"SQLSTATE",
+    b"USER",
+    b"VERBOSITY",
+    b"VERSION",
+    b"VERSION_NAME",
+    b"VERSION_NUM",
+    b"WATCH_INTERVAL",
+];
+
+/// Whether psql itself sets a variable of this name, whose value is of a session that there is not here.
+pub(super) fn is_of_psql(name: &[u8]) -> bool {
+    OF_PSQL.contains(&name)
 }
 
 /// Whether the name of a variable can contain this byte.
@@ -34,18 +86,31 @@ impl Form {
         }
     }
 
-    /// Its quote.
-    pub(super) fn quote(self) -> Option<u8> {
+    /// What ends it.
+    pub(super) fn end(self) -> Option<u8> {
         match self {
             Self::Plain => None,
             Self::Literal => Some(b'\''),
             Self::Identifier => Some(b'"'),
+            Self::Test => Some(b'}'),
+        }
+    }
+
+    /// The bytes of a mention beside the name.
+    pub(super) fn bytes_around(self) -> usize {
+        match self {
+            Self::Plain => b":".len(),
+            Self::Literal | Self::Identifier => b":''".len(),
+            Self::Test => TEST.len() + b"}".len(),
         }
     }
 
     fn write(self, value: &[u8]) -> Vec<u8> {
-        let Some(quote) = self.quote() else {
-            return value.to_vec();
+        let quote = match self {
+            Self::Plain => return value.to_vec(),
+            Self::Test => return b"TRUE".to_vec(),
+            Self::Literal => b'\'',
+            Self::Identifier => b'"',
         };
         let has_backslash = self == Self::Literal && value.contains(&b'\\');
         let mut text = match has_backslash {
@@ -64,13 +129,18 @@ impl Form {
 }
 
 impl Variables {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// The text that stands for a variable in this form, if there is one.
+    pub(super) fn text(&self, name: &[u8], form: Form) -> Option<Vec<u8>> {
+        match self.0.get(name) {
+            Some(value) => Some(form.write(value)),
+            None if form == Form::Test && !name.is_empty() => Some(b"FALSE".to_vec()),
+            None => None,
+        }
     }
 
-    /// The text that stands for a variable in this form, if it is set.
-    pub(super) fn text(&self, name: &[u8], form: Form) -> Option<Vec<u8>> {
-        self.0.get(name).map(|value| form.write(value))
+    /// Whether only psql knows the value of a variable.
+    pub(super) fn is_unknown(&self, name: &[u8]) -> bool {
+        is_of_psql(name) && !self.0.contains_key(name)
     }
 
     /// Sets a variable.
@@ -106,7 +176,10 @@ impl Variables {
                     value.extend_from_slice(quoted);
                     rest = after;
                 }
-                b':' => rest = self.expand(rest, &mut value),
+                b':' => match self.expand(rest, &mut value) {
+                    Some(after) => rest = after,
+                    None => return Ok(None),
+                },
                 _ if byte.is_ascii_whitespace() => {}
                 _ => value.push(byte),
             }
@@ -120,27 +193,34 @@ impl Variables {
         Ok(Some(value))
     }
 
-    /// Appends the value of the variable that is named here after a colon, or the colon.
-    fn expand<'a>(&self, text: &'a [u8], value: &mut Vec<u8>) -> &'a [u8] {
-        let form = text.first().and_then(|byte| Form::of_quote(*byte));
-        let form = form.unwrap_or(Form::Plain);
-        let begin = usize::from(form.quote().is_some());
+    /// Appends the value of the variable that is named here after a colon, or the colon. `None` where only psql knows it.
+    fn expand<'a>(&self, text: &'a [u8], value: &mut Vec<u8>) -> Option<&'a [u8]> {
+        let (form, begin) = match text.first() {
+            Some(b'{') if text.get(1) == Some(&b'?') => (Form::Test, 2),
+            Some(byte) => match Form::of_quote(*byte) {
+                Some(form) => (form, 1),
+                None => (Form::Plain, 0),
+            },
+            None => (Form::Plain, 0),
+        };
         let length = text[begin..]
             .iter()
             .take_while(|byte| is_of_name(**byte))
             .count();
         let end = begin + length;
-        let is_closed = form
-            .quote()
-            .is_none_or(|quote| text.get(end) == Some(&quote));
-        match self.text(&text[begin..end], form) {
+        let is_closed = form.end().is_none_or(|last| text.get(end) == Some(&last));
+        let name = &text[begin..end];
+        if is_closed && self.is_unknown(name) {
+            return None;
+        }
+        match self.text(name, form) {
             Some(expanded) if is_closed => {
                 value.extend(expanded);
-                &text[end + begin..]
+                Some(&text[end + usize::from(form.end().is_some())..])
             }
             _ => {
                 value.push(b':');
-                text
+                Some(text)
             }
         }
     }
@@ -192,6 +272,9 @@ mod tests {
             ("\"A b\" 'q r'", Some("\"A b\"q r")),
             ("x'y z'w", Some("xy zw")),
             (":a :b :'a' :\"a\" ::a", Some("x'y:b'x''y'\"x'y\":x'y")),
+            (":{?a} :{?b} :{?} :{?a", Some("TRUEFALSE:{?}:{?a")),
+            (":USER", None),
+            (":{?USER}", None),
             ("`id`", None),
             ("1 \\! id", None),
             ("'open", None),

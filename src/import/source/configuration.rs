@@ -4,6 +4,8 @@
 //! read only where it is named like a configuration file, and with the rights of the user that owns the data directory; and no
 //! message has a text of a file, only the numbers of lines.
 
+mod options;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -12,6 +14,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Uid, User};
 
+use self::options::Options;
 use crate::fsutil::access::as_user;
 use crate::fsutil::beneath::{self, Directory, TreeError};
 use crate::import::error::{ImportError, tree_error};
@@ -281,54 +284,6 @@ fn reason(error: TreeError) -> String {
 
 fn reason_of_io(error: &io::Error) -> String {
     format!("cannot be read: {error}")
-}
-
-/// The options of a server's command line.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Options {
-    data_dir: Option<PathBuf>,
-    config_file: Option<PathBuf>,
-    settings: Vec<(String, String)>,
-}
-
-impl Options {
-    /// Parses what a postmaster writes: the program, and each argument in quotes (`CreateOptsFile`).
-    fn parse(text: &str) -> Self {
-        let mut options = Self::default();
-        let line = text.lines().next().unwrap_or_default();
-        let Some((_, arguments)) = line.split_once(" \"") else {
-            return options;
-        };
-        let arguments = arguments.strip_suffix('"').unwrap_or(arguments);
-        let mut arguments = arguments.split("\" \"");
-        while let Some(argument) = arguments.next() {
-            let setting = match argument {
-                "-D" => {
-                    options.data_dir = arguments.next().map(PathBuf::from);
-                    continue;
-                }
-                "-c" => arguments.next(),
-                _ => argument
-                    .strip_prefix("--")
-                    .or_else(|| argument.strip_prefix("-c")),
-            };
-            if let Some((name, value)) = setting.and_then(|setting| setting.split_once('=')) {
-                options.set(&name.to_ascii_lowercase().replace('-', "_"), value);
-            }
-        }
-        options
-    }
-
-    fn set(&mut self, name: &str, value: &str) {
-        match name {
-            "config_file" => self.config_file = Some(PathBuf::from(value)),
-            "data_directory" => self.data_dir = Some(PathBuf::from(value)),
-            _ if conf_file::is_name(name) => {
-                self.settings.push((name.to_owned(), value.to_owned()))
-            }
-            _ => {}
-        }
-    }
 }
 
 #[cfg(test)]

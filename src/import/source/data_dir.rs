@@ -33,6 +33,12 @@ const LINKS_MAX: usize = 20;
 /// The settings that a warning names.
 const SETTINGS_MAX: usize = 100;
 
+/// What is known of the data directory that a copy was made of.
+pub(super) struct Original {
+    pub(super) configuration: Configuration,
+    pub(super) contents: Contents,
+}
+
 /// A data directory that can be imported.
 #[derive(Debug)]
 pub(in crate::import) struct DataDir {
@@ -48,21 +54,48 @@ pub(in crate::import) struct DataDir {
 impl DataDir {
     /// Checks a data directory before all of it is copied.
     pub(super) async fn open(context: &Context, path: PathBuf) -> Result<Self, ImportError> {
-        let checked = path.clone();
-        let postgres_major = context.run_blocking(move || check_files(&checked)).await?;
-        let control = read_control(context, postgres_major, &path).await?;
-        let (inspected, read) = (path.clone(), control.clone());
-        let mut contents = context
-            .run_blocking(move || contents::inspect(&inspected, postgres_major, &read))
-            .await?;
         let (read, data_owner) = (path.clone(), context.host().data_owner());
+        let (major, control, mut contents) = Self::inspect(context, &path).await?;
         let configuration = context
             .run_blocking(move || configuration::read(&read, data_owner))
             .await?;
-        // Its settings were read.
-        let is_read = |link: &PathBuf| link == Path::new(configuration::MAIN_FILE);
-        contents.left_out.retain(|link| !is_read(link));
-        warn_of_links(context, &contents).await;
+        warn_of_links(context, &mut contents).await;
+        Self::checked(context, path, (major, control), contents, configuration).await
+    }
+
+    /// Checks a copy that multidb has made of another one.
+    pub(super) async fn of_copy(
+        context: &Context,
+        path: PathBuf,
+        original: Original,
+    ) -> Result<Self, ImportError> {
+        let (major, control, mut contents) = Self::inspect(context, &path).await?;
+        contents.owner_name = original.contents.owner_name;
+        let configuration = original.configuration;
+        Self::checked(context, path, (major, control), contents, configuration).await
+    }
+
+    async fn inspect(
+        context: &Context,
+        path: &Path,
+    ) -> Result<(u16, Control, Contents), ImportError> {
+        let checked = path.to_owned();
+        let postgres_major = context.run_blocking(move || check_files(&checked)).await?;
+        let control = read_control(context, postgres_major, path).await?;
+        let (inspected, read) = (path.to_owned(), control.clone());
+        let contents = context
+            .run_blocking(move || contents::inspect(&inspected, postgres_major, &read))
+            .await?;
+        Ok((postgres_major, control, contents))
+    }
+
+    async fn checked(
+        context: &Context,
+        path: PathBuf,
+        (postgres_major, control): (u16, Control),
+        contents: Contents,
+        configuration: Configuration,
+    ) -> Result<Self, ImportError> {
         let mut opened = Self {
             path,
             postgres_major,
@@ -150,18 +183,11 @@ pub(super) async fn check_unchanged(
 }
 
 /// Checks the files of a data directory, and returns its Postgres major. Blocks.
-fn check_files(path: &Path) -> Result<u16, ImportError> {
+pub(super) fn check_files(path: &Path) -> Result<u16, ImportError> {
     let failed = |error| tree_error(path, path, error);
     let directory = Directory::open(path).map_err(failed)?;
     let postgres_major = read_version(&directory)?;
     check_not_running(path)?;
-    if directory.find("backup_label").map_err(failed)?.is_some() {
-        return Err(refused(
-            path,
-            "it is a backup that no server has recovered yet: it has backup_label",
-            "Start Postgres on it once and stop it cleanly (pg_ctl stop -m fast), then import again.",
-        ));
-    }
     Ok(postgres_major)
 }
 
@@ -185,8 +211,10 @@ fn read_version(directory: &Directory) -> Result<u16, ImportError> {
     })
 }
 
-/// Tells of the links of configuration and logs.
-async fn warn_of_links(context: &Context, contents: &Contents) {
+/// Tells of the links of configuration and logs, but for that of the settings, which were read.
+pub(super) async fn warn_of_links(context: &Context, contents: &mut Contents) {
+    let is_read = |link: &PathBuf| link == Path::new(configuration::MAIN_FILE);
+    contents.left_out.retain(|link| !is_read(link));
     if contents.left_out.is_empty() {
         return;
     }
@@ -219,6 +247,18 @@ async fn warn_of_settings(context: &Context, chosen: &Chosen, configuration: &Co
     tracing::info!(id = %context.request.id, ?names, "settings of the source are carried");
 }
 
+/// Refuses a control file that cannot be read.
+pub(super) fn refuse_damage(control: &Control, path: &Path) -> Result<(), ImportError> {
+    let Some(damage) = &control.damage else {
+        return Ok(());
+    };
+    Err(refused(
+        path,
+        format!("its control file is damaged, or of another machine type: {damage}"),
+        "Copy the data directory again while its server is stopped; or import a dump instead.",
+    ))
+}
+
 /// Reads the control file of a data directory, and refuses one that is damaged or was not shut down cleanly.
 pub(super) async fn read_control(
     context: &Context,
@@ -226,13 +266,7 @@ pub(super) async fn read_control(
     path: &Path,
 ) -> Result<Control, ImportError> {
     let control = Control::read(context, postgres_major, path).await?;
-    if let Some(damage) = &control.damage {
-        return Err(refused(
-            path,
-            format!("its control file is damaged, or of another machine type: {damage}"),
-            "Copy the data directory again while its server is stopped; or import a dump instead.",
-        ));
-    }
+    refuse_damage(&control, path)?;
     if control.is_shut_down() {
         return Ok(control);
     }

@@ -122,6 +122,7 @@ mod tests {
             redo_offset: 40,
             wal_segment_bytes: 16 << 20,
             catalog_version: "202209061".to_owned(),
+            prepared_max: 0,
             damage: None,
         };
         for (place, needed) in [

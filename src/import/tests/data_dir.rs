@@ -121,10 +121,6 @@ async fn unusable_data_directory_is_refused() {
     .await;
     let data = fixture.init("source").await;
     refused(&fixture, data.clone(), "it has no database \"proj\"").await;
-    fs::write(data.join("backup_label"), "").unwrap();
-    let words = "it is a backup that no server has recovered";
-    refused(&fixture, data.clone(), words).await;
-    fs::remove_file(data.join("backup_label")).unwrap();
     let control = fs::read(data.join("global/pg_control")).unwrap();
     let mut damaged = control.clone();
     damaged[100] ^= 1;

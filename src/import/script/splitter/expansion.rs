@@ -26,12 +26,24 @@ impl Splitter {
         if is_of_name(byte) {
             return (Mode::Variable(Form::Plain, vec![byte]), Step::Next);
         }
+        if byte == b'{' {
+            return (Mode::ColonBrace, Step::Next);
+        }
         self.words.symbol(b':');
         match byte {
             // A cast, or an argument's name.
             b':' | b'=' => (Mode::Code, Step::Next),
             _ => (Mode::Code, Step::Again),
         }
+    }
+
+    /// After a colon and a brace in code.
+    pub(super) fn colon_brace(&mut self, byte: u8) -> (Mode, Step) {
+        if byte == b'?' {
+            return (Mode::Variable(Form::Test, Vec::new()), Step::Next);
+        }
+        self.words.symbol(b':');
+        (Mode::Code, Step::Again)
     }
 
     pub(super) fn variable(
@@ -44,14 +56,21 @@ impl Splitter {
             name.push(byte);
             return Ok((Mode::Variable(form, name), Step::Next));
         }
-        let quote = form.quote();
-        let is_closed = quote.is_none_or(|quote| quote == byte);
+        let end = form.end();
+        let is_closed = end.is_none_or(|end| end == byte);
+        if is_closed && self.variables.is_unknown(&name) {
+            return Err(ScriptError::Variable {
+                line: self.line(),
+                name: String::from_utf8_lossy(&name).into_owned(),
+                problem: "it is one of psql's own",
+            });
+        }
         let text = self.variables.text(&name, form).filter(|_| is_closed);
         let Some(text) = text else {
             // No variable: a colon, and then a literal, an identifier or a word.
             self.words.symbol(b':');
             let mode = match form {
-                Form::Plain => {
+                Form::Plain | Form::Test => {
                     self.words.word(&name);
                     Mode::Code
                 }
@@ -70,13 +89,12 @@ impl Splitter {
                 problem: "it is in the value of another one",
             });
         }
-        let quotes = if quote.is_some() { 2 } else { 0 };
         let expansion = Expansion {
-            mention: b":".len() + name.len() + quotes,
+            mention: name.len() + form.bytes_around(),
             name,
             text,
-            is_code: quote.is_none(),
-            takes_byte: quote.is_some(),
+            is_code: form == Form::Plain,
+            takes_byte: end.is_some(),
         };
         Ok((Mode::Code, Step::Expand(expansion)))
     }
@@ -144,7 +162,7 @@ impl Splitter {
                 self.words.word(&word);
                 Mode::Code
             }
-            Mode::Colon => {
+            Mode::Colon | Mode::ColonBrace => {
                 self.words.symbol(b':');
                 Mode::Code
             }
