@@ -10,6 +10,7 @@ mod connection;
 mod dedup;
 mod doctor;
 mod errors;
+mod generate;
 mod import;
 mod instance;
 mod job;
@@ -110,6 +111,9 @@ enum Command {
     /// Print a migration listing from the code, without a database
     #[command(subcommand)]
     Listing(listing::ListingCommand),
+    /// Write what is made from the program itself, for its package and its documentation
+    #[command(subcommand, hide = true)]
+    Generate(generate::GenerateCommand),
 }
 
 /// The context of a command.
@@ -157,6 +161,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::User(command) => wait(user::run(command, &invocation)),
         Command::Connection(command) => wait(connection::run(&command, &invocation)),
         Command::Listing(command) => listing::run(&command, &invocation),
+        Command::Generate(command) => generate::run(&command, &invocation),
     }
 }
 

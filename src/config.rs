@@ -18,6 +18,7 @@ mod migrations;
 mod postgres;
 mod prepare;
 mod project;
+pub mod reference;
 mod refresh;
 mod rename_database;
 mod runtime;

@@ -54,6 +54,9 @@ pub(super) struct Report {
     /// Valid settings that are probably mistakes.
     pub(super) warnings: Vec<Fault>,
     pub(super) settings: Vec<Setting>,
+    /// The keys that were asked for, with their sections.
+    #[cfg(test)]
+    pub(super) accepted: Vec<String>,
 }
 
 impl Report {
@@ -242,6 +245,10 @@ impl Section {
 
     /// Reports the keys that were not read.
     pub(super) fn close(self, report: &mut Report) {
+        #[cfg(test)]
+        report
+            .accepted
+            .extend(self.known.iter().map(|name| self.key(name)));
         for name in self.table.keys() {
             report.fault(self.key(name), self.unknown(name));
         }

@@ -24,6 +24,7 @@ use self::choices::{choices, revisions};
 
 mod clones;
 mod limits;
+mod reference;
 mod variants;
 
 fn instance() -> InstanceName {

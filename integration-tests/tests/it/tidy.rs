@@ -3,6 +3,7 @@
 mod dependencies;
 mod documents;
 mod names;
+mod reference;
 mod trees;
 
 use std::fs;

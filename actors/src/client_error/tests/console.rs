@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::*;
 use crate::console::{ConsoleError, parse};
 
-fn errors() -> Vec<ConsoleError> {
+pub(super) fn errors() -> Vec<ConsoleError> {
     let name = || "s".to_owned();
     let of_instance = |error| ConsoleError::Instance {
         instance: instance(),
