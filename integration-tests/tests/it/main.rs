@@ -41,6 +41,7 @@ mod lost_records;
 mod major_dumps;
 mod majors;
 mod max_running;
+mod migration_tools;
 mod options;
 mod passing_through;
 mod platforms;
