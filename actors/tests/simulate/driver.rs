@@ -273,6 +273,7 @@ async fn between_lives(world: &Arc<World>) {
         world.records().restore(&mut world.chance());
         world.trace(format_args!("the records are restored from an older copy"));
         world.oracle().uses_forgotten();
+        world.oracle().pins_may_be_back();
     }
     if world.chance().below(2) == 0 {
         // The daemon before had emptied it in the background.

@@ -218,6 +218,14 @@ impl Oracle {
         }
     }
 
+    /// The records are older ones, which may know of pins that were taken away since. Their sequence numbers count
+    /// changes that were lost, so that the daemon cannot tell which copy is newer, and the stronger pin counts.
+    pub fn pins_may_be_back(&mut self) {
+        for promise in self.promises.values_mut() {
+            promise.pin = promise.pin.filter(|promised| promised.pin != Pin::None);
+        }
+    }
+
     pub fn records_were_lost(&self) -> bool {
         self.records_were_lost
     }
