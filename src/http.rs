@@ -8,9 +8,11 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `authenticate` | who the author of a request is |
+//! | `browsers` | what other origins' pages cannot make a browser do |
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
@@ -20,8 +22,12 @@ use rustls::ServerConfig;
 
 use crate::admin::server as api;
 use crate::control::Control;
+use crate::tls::LiveCertificate;
 
 mod authenticate;
+mod browsers;
+
+use self::browsers::Hosts;
 
 pub use self::authenticate::Authenticator;
 
@@ -38,6 +44,14 @@ const PASSWORDS_AT_ONCE: usize = 2;
 /// The connections that the system queues.
 const BACKLOG: u32 = 1024;
 
+/// TLS, as clients of the API see it.
+pub struct Tls {
+    /// Its configuration.
+    pub config: ServerConfig,
+    /// The certificate that the configuration shows.
+    pub certificate: Arc<LiveCertificate>,
+}
+
 /// Serves the API on these addresses, until the handle is told to stop. Without TLS it is HTTP, which the
 /// configuration allows on loopback alone.
 ///
@@ -46,15 +60,23 @@ const BACKLOG: u32 = 1024;
 /// An address cannot be listened on.
 pub fn serve(
     addresses: &[SocketAddr],
-    tls: Option<ServerConfig>,
+    tls: Option<Tls>,
     control: Control,
     authenticator: Authenticator,
 ) -> io::Result<ServerHandle> {
+    let hosts = if authenticator.trusts() {
+        Hosts::Own(tls.as_ref().map(|tls| Arc::clone(&tls.certificate)))
+    } else {
+        Hosts::Any
+    };
+    let hosts = web::Data::new(hosts);
     let control = web::Data::new(control);
     let authenticator = web::Data::new(authenticator);
     let mut server = HttpServer::new(move || {
         App::new()
+            .wrap(from_fn(browsers::refuse_foreign))
             .app_data(authenticator.clone())
+            .app_data(hosts.clone())
             .service(healthz)
             .service(
                 web::scope("")
@@ -74,7 +96,7 @@ pub fn serve(
     for address in addresses {
         let listener = listen(*address)?;
         server = match &tls {
-            Some(tls) => server.listen_rustls_0_23(listener, tls.clone())?,
+            Some(tls) => server.listen_rustls_0_23(listener, tls.config.clone())?,
             None => server.listen(listener)?,
         };
     }

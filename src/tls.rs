@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use multidb_actors::connection::{ALPN, TlsServer};
+use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
@@ -206,6 +207,17 @@ impl LiveCertificate {
     /// The one that is read by [`TlsFiles::load_certificate`] and reloaded by [`keep_fresh`].
     pub fn new(certificate: watch::Receiver<Arc<CertifiedKey>>) -> Self {
         Self(certificate)
+    }
+
+    /// Whether it is valid for this name of a host.
+    pub fn is_for(&self, host: &str) -> bool {
+        let certificate = Arc::clone(&self.0.borrow());
+        let Some(leaf) = certificate.cert.first() else {
+            return false;
+        };
+        let parsed = ParsedCertificate::try_from(leaf);
+        let name = ServerName::try_from(host);
+        parsed.is_ok_and(|parsed| name.is_ok_and(|name| verify_server_name(&parsed, &name).is_ok()))
     }
 }
 

@@ -20,6 +20,10 @@ use crate::fsutil::atomic_file::{self, directory_of};
 use crate::fsutil::directory::create_missing;
 use crate::reload::WatchedFiles;
 
+mod tokens;
+
+pub use self::tokens::NewToken;
+
 /// Only the daemon may read the verifiers.
 const MODE: u32 = 0o600;
 
@@ -101,7 +105,7 @@ pub struct NewUser {
     pub roles: Vec<String>,
     /// The projects that the user may use; empty for all.
     pub projects: Vec<String>,
-    /// Whether the user has the rights of the administrator, in the console.
+    /// Whether the user has the rights of the administrator, in the console and over HTTP.
     pub admin: bool,
     /// The most instances of the user that may exist at a time.
     pub max_instances: Option<i64>,

@@ -16,6 +16,7 @@
 //! | `engine_relay` | a relay that disconnects one daemon from the Docker engine |
 //! | `random_delays` | reproducible random delays |
 //! | `certificates` | certificates, signed by a test authority |
+//! | `http` | a client of the API over the network |
 //! | `poll` | waiting for a condition, with a limit |
 //!
 //! The benchmark, `src/bin/bench`, uses the same harness.
@@ -28,6 +29,7 @@ mod daemon;
 mod disk;
 mod engine_relay;
 mod fixture;
+mod http;
 mod plain_postgres;
 mod poll;
 mod ports;
@@ -45,6 +47,7 @@ pub use daemon::{CliOutput, Daemon, DaemonBuilder, Engine};
 pub use disk::Disk;
 pub use engine_relay::EngineRelay;
 pub use fixture::{Fixture, MONDAY_ROWS, Repository, TUESDAY_ROWS};
+pub use http::{HttpAnswer, HttpClient, HttpFailure};
 pub use plain_postgres::PlainPostgres;
 pub use poll::{eventually, poll};
 pub use ports::Port;

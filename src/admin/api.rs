@@ -29,7 +29,7 @@
 //! | `DELETE /v1/connections/{id}` | nothing |
 //! | `POST /v1/users/reload` | [`UsersView`] after the file of users was read again |
 //!
-//! An error is an [`ErrorBody`] with status 400, 403, 404, 409 or 500. Fields may be added, so readers
+//! An error is an [`ErrorBody`] with status 400, 403, 404, 409, 413, 415 or 500. Fields may be added, so readers
 //! ignore unknown ones.
 //!
 //! [`StatusView`]: crate::control::model::StatusView

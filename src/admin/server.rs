@@ -25,6 +25,9 @@ use self::failure::Answer;
 /// Any process that may write to the socket commands the daemon.
 const SOCKET_MODE: u32 = 0o660;
 
+/// The longest body, but for dumps.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
 /// The service, as handlers receive it.
 type Service = web::Data<Control>;
 
@@ -56,7 +59,11 @@ pub fn serve(path: &Path, control: Control) -> io::Result<ServerHandle> {
 pub(crate) fn routes(paths: &mut web::ServiceConfig, control: Service) {
     paths
         .app_data(control)
-        .app_data(web::JsonConfig::default().error_handler(failure::bad_json))
+        .app_data(
+            web::JsonConfig::default()
+                .limit(BODY_BYTES_MAX)
+                .error_handler(failure::bad_json),
+        )
         .app_data(web::QueryConfig::default().error_handler(failure::bad_query))
         .app_data(web::PathConfig::default().error_handler(failure::bad_path))
         .service(status)

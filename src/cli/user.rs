@@ -18,6 +18,10 @@ use crate::config::{Auth, AuthMethod};
 use crate::control::model::UsersView;
 use crate::users::{self, NewUser, UsersFile};
 
+mod token;
+
+use self::token::TokenCommand;
+
 /// The time limit for a running daemon to reload the file.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -32,6 +36,9 @@ pub(super) enum UserCommand {
         /// Name of the user
         name: String,
     },
+    /// Tokens of a user, with which programs use the API over the network
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Change a user's password; prompt for it, or read it from standard input
     Passwd {
         /// Name of the user
@@ -49,7 +56,7 @@ pub(super) struct AddArgs {
     /// Project that the user may use; can be repeated [default: all projects]
     #[arg(long = "project", value_name = "PROJECT")]
     projects: Vec<String>,
-    /// Let the user see and change the instances and connections of all users, in the console
+    /// Let the user see and change the instances and connections of all users, in the console and over HTTP
     #[arg(long)]
     admin: bool,
     /// Most instances of the user that may exist at a time
@@ -99,6 +106,7 @@ pub(super) async fn run(command: UserCommand, invocation: &Invocation) -> anyhow
                 .collect();
             invocation.output.show(&views, |views| text(views))?;
         }
+        UserCommand::Token(command) => token::run(command, &auth, invocation).await?,
         UserCommand::Rm { name } => {
             let remove = |file: &mut UsersFile| file.remove(&name);
             change(invocation, &auth, &name, "removed", remove).await?;
@@ -120,19 +128,31 @@ async fn change(
     done: &str,
     change: impl FnOnce(&mut UsersFile) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let note = change_file(invocation, auth, name, change).await?;
+    let shown = json!({"name": name, done: true, "users_file": auth.users_file});
+    invocation
+        .output
+        .show(&shown, |_| format!("user {} {done}{note}", printable(name)))
+}
+
+/// Changes the file and has a running daemon reload it. Returns a note for people.
+async fn change_file(
+    invocation: &Invocation,
+    auth: &Auth,
+    name: &str,
+    change: impl FnOnce(&mut UsersFile) -> anyhow::Result<()>,
+) -> anyhow::Result<&'static str> {
     refuse_configured(auth, name)?;
     let mut file = UsersFile::open(&auth.users_file)?;
     change(&mut file)?;
     file.save()?;
     drop(file);
-    let shown = json!({"name": name, done: true, "users_file": auth.users_file});
-    let note = match auth.method {
-        AuthMethod::ScramSha256 => tell_daemon(invocation).await?,
-        AuthMethod::Trust => "\nnote: auth.method is \"trust\", so no password is checked",
-    };
-    invocation
-        .output
-        .show(&shown, |_| format!("user {} {done}{note}", printable(name)))
+    match auth.method {
+        AuthMethod::ScramSha256 => tell_daemon(invocation).await,
+        AuthMethod::Trust => {
+            Ok("\nnote: auth.method is \"trust\", so no password and no token is checked")
+        }
+    }
 }
 
 /// Has a running daemon reload the file at once. A daemon that does not answer sees the change by

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use multidb_actors::auth::{User, Users, Verifier};
+use jiff::Timestamp;
+use multidb_actors::auth::{Scope, SecretHash, Token, User, Users, Verifier};
 use multidb_store::ProjectName;
 
 use super::fault::{ConfigFaults, Fault};
@@ -30,6 +31,40 @@ impl Value for ProjectName {
 
     fn show(&self) -> toml::Value {
         string(self.as_str())
+    }
+}
+
+impl Value for SecretHash {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let text = String::read(value)?;
+        text.parse().map_err(str::to_owned)
+    }
+
+    fn show(&self) -> toml::Value {
+        string("***")
+    }
+}
+
+impl Value for Scope {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        String::read(value)?.parse()
+    }
+
+    fn show(&self) -> toml::Value {
+        string(self.name())
+    }
+}
+
+impl Value for Timestamp {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let text = String::read(value)?;
+        text.parse().map_err(|error| {
+            format!("\"{text}\" is not a time such as \"2026-05-01T12:00:00Z\": {error}")
+        })
+    }
+
+    fn show(&self) -> toml::Value {
+        string(self.to_string())
     }
 }
 
@@ -75,6 +110,8 @@ pub(super) fn read_users(section: Section, report: &mut Report) -> Users {
         let admin = section.get("admin", false, report);
         let max_instances = section.optional("max_instances", report);
         let creations_per_minute = section.optional("creations_per_minute", report);
+        let tokens = section.existing_section("tokens", report);
+        let tokens = tokens.map_or_else(Vec::new, |tokens| read_tokens(tokens, report));
         section.close(report);
         if let (Some(verifier), Some(roles)) = (verifier, roles) {
             let user = User {
@@ -84,9 +121,33 @@ pub(super) fn read_users(section: Section, report: &mut Report) -> Users {
                 admin,
                 max_instances,
                 creations_per_minute,
+                tokens,
             };
             users.insert(name, Arc::new(user));
         }
     }
     users
+}
+
+fn read_tokens(section: Section, report: &mut Report) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    for (id, mut section) in section.into_sections(report) {
+        let hash = section.required("sha256", report);
+        let scope = section.required("scope", report);
+        let created_at = section.required("created_at", report);
+        let expires_at = section.optional("expires_at", report);
+        let label = section.optional("label", report);
+        section.close(report);
+        if let (Some(hash), Some(scope), Some(created_at)) = (hash, scope, created_at) {
+            tokens.push(Token {
+                id,
+                hash,
+                scope,
+                created_at,
+                expires_at,
+                label,
+            });
+        }
+    }
+    tokens
 }

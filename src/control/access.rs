@@ -8,14 +8,17 @@
 //! | job | of an allowed project | no |
 //! | instance | if created by the user, in an allowed project | likewise |
 //! | quarantine | no | no |
+//! | instances, which are created | | yes |
 //! | connection | if opened by the user | likewise |
 //!
 //! The administrator, and users with `admin`, may do everything. Instances, snapshots, jobs and
 //! connections that a user may not view are reported as missing.
+//!
+//! A token's scope takes rights away: `read` and `use` those of `admin`, and `read` also all changes.
 
 use std::fmt;
 
-use multidb_actors::auth::{Identity, User};
+use multidb_actors::auth::{Identity, Scope, User};
 use multidb_actors::sessions::{ConnectionId, Session};
 use multidb_store::{
     InstanceName, InstanceRecord, JobId, JobRecord, ProjectName, SnapshotId, SnapshotRecord,
@@ -39,6 +42,8 @@ pub struct CallingUser {
     pub name: String,
     /// Whether the user has the rights of the administrator.
     pub admin: bool,
+    /// Whether the user may change nothing.
+    pub read_only: bool,
     /// The projects that the user may use; all without a list.
     pub projects: Option<Vec<ProjectName>>,
 }
@@ -82,6 +87,8 @@ pub enum Resource<'a> {
         /// The user that created it.
         created_by: &'a str,
     },
+    /// The caller's instances, before there is one.
+    Instances,
     /// The clones that no name can have, and the instances that have failed.
     Quarantine,
     /// A client's session.
@@ -108,6 +115,9 @@ impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Administrator => f.write_str("administrator"),
+            Self::User(user) if user.read_only => {
+                write!(f, "user \"{}\" with a token to read", user.name)
+            }
             Self::User(user) => write!(f, "user \"{}\"", user.name),
         }
     }
@@ -166,12 +176,23 @@ impl Control {
         Caller::User(CallingUser {
             name: identity.name.clone(),
             admin: user.is_some_and(|user| user.admin),
+            read_only: false,
             projects: user.and_then(|user| user.projects.clone()),
         })
     }
 }
 
 impl Caller {
+    /// The same with the rights of a token of this scope.
+    #[must_use]
+    pub fn limited_to(mut self, scope: Scope) -> Self {
+        if let Self::User(user) = &mut self {
+            user.admin = user.admin && scope == Scope::Admin;
+            user.read_only = scope == Scope::Read;
+        }
+        self
+    }
+
     /// Whether it has the rights of the administrator.
     pub fn is_admin(&self) -> bool {
         self.sees_instances_of().is_none()
@@ -193,12 +214,23 @@ impl Caller {
 
 /// The rule.
 pub fn permission(caller: &Caller, action: Action, resource: Resource<'_>) -> Permission {
+    let of_user = permission_of_user(caller, action, resource);
+    let read_only = matches!(caller, Caller::User(user) if user.read_only);
+    match of_user {
+        Permission::Granted if read_only && action == Action::Change => Permission::Denied,
+        of_user => of_user,
+    }
+}
+
+/// The rule, whatever the caller was authenticated by.
+fn permission_of_user(caller: &Caller, action: Action, resource: Resource<'_>) -> Permission {
     let user = match caller {
         Caller::User(user) if !user.admin => user,
         Caller::User(_) | Caller::Administrator => return Permission::Granted,
     };
     let viewing = action == Action::View;
     match resource {
+        Resource::Instances => Permission::Granted,
         Resource::Daemon if viewing => Permission::Granted,
         Resource::Project(project) if viewing && user.may_use(project) => Permission::Granted,
         Resource::Daemon | Resource::Project(_) | Resource::Quarantine => Permission::Denied,
@@ -241,8 +273,7 @@ pub(super) fn authorize<'a>(
         (Permission::Hidden, Resource::Connection { id, .. }) => {
             Err(ControlError::NoSuchConnection(id))
         }
-        (Permission::Hidden, Resource::Daemon | Resource::Project(_) | Resource::Quarantine)
-        | (Permission::Denied, _) => Err(ControlError::Denied {
+        (Permission::Hidden | Permission::Denied, _) => Err(ControlError::Denied {
             caller: caller.to_string(),
             attempt,
         }),

@@ -8,7 +8,7 @@ use multidb_actors::request::{ConnectRequest, Source};
 use multidb_actors::supervisor::{Acquire, AcquireError};
 use multidb_store::{Class, InstanceName, ProjectName};
 
-use super::access::Caller;
+use super::access::{Action, Caller, Resource, authorize};
 use super::model::InstanceView;
 use super::{Control, ControlError};
 
@@ -43,6 +43,12 @@ impl Control {
         caller: &Caller,
         order: CreationOrder,
     ) -> Result<InstanceView, ControlError> {
+        authorize(
+            caller,
+            Action::Change,
+            Resource::Instances,
+            "create instances",
+        )?;
         let identity = self.identity(caller)?;
         let name = order.name.clone();
         if order.ttl.is_some_and(|ttl| ttl.is_zero()) {

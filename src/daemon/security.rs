@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::convert;
 use crate::config::{AuthMethod, Certificate, Config};
+use crate::http;
 use crate::reload::WatchedFiles;
 use crate::tls::{self, LiveCertificate, TlsFiles};
 use crate::users::LiveUsers;
@@ -39,7 +40,7 @@ pub(super) fn secure(config: &Config, critical: &CriticalParts) -> anyhow::Resul
 pub(super) fn secure_http(
     certificate: &Certificate,
     critical: &CriticalParts,
-) -> anyhow::Result<ServerConfig> {
+) -> anyhow::Result<http::Tls> {
     let files = convert::certificate_files(certificate);
     let watched = WatchedFiles::new(files.paths())?;
     let loaded = files.load_certificate().context("cannot offer HTTPS")?;
@@ -50,9 +51,13 @@ pub(super) fn secure_http(
     let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .context("cannot offer HTTPS")?;
-    Ok(builder
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(LiveCertificate::new(loaded))))
+    let certificate = Arc::new(LiveCertificate::new(loaded));
+    Ok(http::Tls {
+        config: builder
+            .with_no_client_auth()
+            .with_cert_resolver(certificate.clone()),
+        certificate,
+    })
 }
 
 /// The method of authentication.

@@ -1,4 +1,4 @@
-//! Who the author of a request is: by a name and a password (Basic authentication, RFC 7617).
+//! Who the author of a request is: by a name and a password (Basic authentication, RFC 7617), or by a token (RFC 6750).
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -7,8 +7,9 @@ use actix_web::http::header::Header;
 use actix_web::http::header::{HeaderValue, WWW_AUTHENTICATE};
 use actix_web::middleware::Next;
 use actix_web::{Error, ResponseError, web};
-use actix_web_httpauth::headers::authorization::{Authorization, Basic};
-use multidb_actors::auth::{AuthenticationError, Identity, address_of};
+use actix_web_httpauth::headers::authorization::{Authorization, Basic, Bearer};
+use jiff::Timestamp;
+use multidb_actors::auth::{AuthenticationError, Identity, Scope, TokenError, address_of, tokens};
 use multidb_actors::connection::Method;
 
 use crate::admin::server::{caller, failure::Failure};
@@ -33,6 +34,11 @@ impl Authenticator {
             default_user,
         }
     }
+
+    /// Whether it asks for no password.
+    pub(super) fn trusts(&self) -> bool {
+        matches!(self.method, Method::Trust)
+    }
 }
 
 /// Middleware that says who the caller of a request is, or answers with 401.
@@ -41,10 +47,10 @@ pub(super) async fn authenticate(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     match identify(&mut request).await {
-        Ok(identity) => {
+        Ok((identity, scope)) => {
             let control = request.app_data::<web::Data<Control>>().cloned();
             if let Some(control) = control {
-                caller::set(&request, control.caller(&identity));
+                caller::set(&request, control.caller(&identity).limited_to(scope));
             }
             let answered = next.call(request).await?;
             Ok(answered.map_into_left_body())
@@ -59,12 +65,15 @@ pub(super) async fn authenticate(
     }
 }
 
-async fn identify(request: &mut ServiceRequest) -> Result<Identity, Failure> {
+async fn identify(request: &mut ServiceRequest) -> Result<(Identity, Scope), Failure> {
     let authenticator = request.app_data::<web::Data<Authenticator>>().cloned();
     let authenticator = authenticator.ok_or_else(not_authenticated)?;
+    if let Ok(bearer) = Authorization::<Bearer>::parse(request) {
+        return check_token(&authenticator.method, bearer.as_ref().token());
+    }
     let Ok(credentials) = Authorization::<Basic>::parse(request) else {
         return match &authenticator.method {
-            Method::Trust => Ok(Identity::trusted(&authenticator.default_user)),
+            Method::Trust => Ok((Identity::trusted(&authenticator.default_user), Scope::Admin)),
             Method::Scram { .. } => Err(not_authenticated()),
         };
     };
@@ -80,14 +89,24 @@ async fn identify(request: &mut ServiceRequest) -> Result<Identity, Failure> {
         tracing::error!(%error, "a password was not checked");
         not_authenticated()
     })?;
-    checked.map_err(refused)
+    let identity = checked.map_err(refused)?;
+    Ok((identity, Scope::Admin))
+}
+
+fn check_token(method: &Method, token: &str) -> Result<(Identity, Scope), Failure> {
+    let checked = match method {
+        // Nobody has tokens.
+        Method::Trust => Err(TokenError::Unknown),
+        Method::Scram { users, .. } => tokens::check(&users.borrow(), token, Timestamp::now()),
+    };
+    checked.map_err(|error| Failure::new(StatusCode::UNAUTHORIZED, error.code(), error.to_string()))
 }
 
 fn not_authenticated() -> Failure {
     Failure::new(
         StatusCode::UNAUTHORIZED,
         "not_authenticated",
-        "a user and a password are needed",
+        "a user and a password, or a token, are needed",
     )
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use multidb_store::ProjectName;
 
 use super::error::DenyReason;
+use super::tokens::Token;
 use super::verifier::Verifier;
 
 /// A user of multidb.
@@ -17,12 +18,14 @@ pub struct User {
     pub roles: Vec<String>,
     /// The projects that the user may use; all without a list.
     pub projects: Option<Vec<ProjectName>>,
-    /// Whether the user has the rights of the administrator, in the console.
+    /// Whether the user has the rights of the administrator, in the console and over HTTP.
     pub admin: bool,
     /// The most instances created by the user that may exist at one time.
     pub max_instances: Option<usize>,
     /// The most instances that the user may create within a minute.
     pub creations_per_minute: Option<usize>,
+    /// The tokens that were made for the user and not removed.
+    pub tokens: Vec<Token>,
 }
 
 /// All users by name.
@@ -110,6 +113,7 @@ mod tests {
             admin: false,
             max_instances: Some(2),
             creations_per_minute: Some(3),
+            tokens: Vec::new(),
         };
         Identity {
             name: "alice".to_owned(),

@@ -31,6 +31,7 @@ mod git_remote;
 mod growth;
 mod hostile_imports;
 mod hostile_trees;
+mod http;
 mod idling;
 mod importing;
 mod isolation;

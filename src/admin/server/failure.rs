@@ -42,6 +42,12 @@ impl Failure {
         };
         Self { status, info }
     }
+
+    /// The stable word for programs.
+    #[cfg(test)]
+    pub(crate) fn code(&self) -> &str {
+        &self.info.code
+    }
 }
 
 impl Display for Failure {
@@ -327,7 +333,21 @@ pub(super) fn no_such_command(command: &str) -> Failure {
 
 /// The answer to a body that is not JSON of the expected form.
 pub(super) fn bad_json(error: JsonPayloadError, _: &HttpRequest) -> actix_web::Error {
-    bad_request(error_chain(&error)).into()
+    let failure = match &error {
+        JsonPayloadError::OverflowKnownLength { limit, .. }
+        | JsonPayloadError::Overflow { limit } => Failure::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            format!("the body has more than {limit} bytes"),
+        ),
+        JsonPayloadError::ContentType => Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "the body must be JSON, with Content-Type: application/json",
+        ),
+        error => bad_request(error_chain(error)),
+    };
+    failure.into()
 }
 
 /// The answer to a query of another form than expected.

@@ -14,6 +14,7 @@ fn user(projects: Option<&[&str]>, admin: bool) -> Caller {
     Caller::User(CallingUser {
         name: "alice".to_owned(),
         admin,
+        read_only: false,
         projects,
     })
 }
@@ -42,22 +43,25 @@ fn each_caller_has_the_rights_of_the_table() {
         user(Some(&[]), true),
         user(None, false),
         user(Some(&["shop"]), false),
+        user(None, true).limited_to(Scope::Use),
+        user(None, true).limited_to(Scope::Read),
     ];
     // A letter for each caller above: + granted, - denied, . hidden.
     for (resource, view, change) in [
-        (Resource::Daemon, "++++", "++--"),
-        (Resource::Project(&shop), "++++", "++--"),
-        (Resource::Project(&wiki), "+++-", "++--"),
-        (snapshot(&shop), "++++", "++--"),
-        (snapshot(&wiki), "+++.", "++-."),
-        (job(&shop), "++++", "++--"),
-        (job(&wiki), "+++.", "++-."),
-        (instance(&shop, "alice"), "++++", "++++"),
-        (instance(&wiki, "alice"), "+++.", "+++."),
-        (instance(&shop, "bob"), "++..", "++.."),
-        (Resource::Quarantine, "++--", "++--"),
-        (connection("alice"), "++++", "++++"),
-        (connection("bob"), "++..", "++.."),
+        (Resource::Daemon, "++++++", "++----"),
+        (Resource::Project(&shop), "++++++", "++----"),
+        (Resource::Project(&wiki), "+++-++", "++----"),
+        (snapshot(&shop), "++++++", "++----"),
+        (snapshot(&wiki), "+++.++", "++-.--"),
+        (job(&shop), "++++++", "++----"),
+        (job(&wiki), "+++.++", "++-.--"),
+        (instance(&shop, "alice"), "++++++", "+++++-"),
+        (instance(&wiki, "alice"), "+++.++", "+++.+-"),
+        (instance(&shop, "bob"), "++....", "++...."),
+        (Resource::Instances, "++++++", "+++++-"),
+        (Resource::Quarantine, "++----", "++----"),
+        (connection("alice"), "++++++", "+++++-"),
+        (connection("bob"), "++....", "++...."),
     ] {
         for (action, expected) in [(Action::View, view), (Action::Change, change)] {
             let permissions = callers.iter().map(|c| permission(c, action, resource));
@@ -71,6 +75,9 @@ fn each_caller_has_the_rights_of_the_table() {
 fn plain_user_sees_only_its_own_instances() {
     assert_eq!(user(None, false).sees_instances_of(), Some("alice"));
     assert_eq!(user(None, true).sees_instances_of(), None);
+    let limited = user(None, true).limited_to(Scope::Use);
+    assert_eq!(limited.sees_instances_of(), Some("alice"));
+    assert_eq!(user(None, true).limited_to(Scope::Admin), user(None, true));
     assert_eq!(Caller::Administrator.sees_instances_of(), None);
 }
 
@@ -89,4 +96,13 @@ fn hidden_resource_is_reported_as_missing() {
     let denied = denied.unwrap_err();
     assert_eq!(denied.code(), "denied");
     assert_eq!(denied.to_string(), "user \"alice\" may not reload users");
+    let reading = alice.limited_to(Scope::Read);
+    let denied = authorize(
+        &reading,
+        Action::Change,
+        Resource::Instances,
+        "create instances",
+    );
+    let said = "user \"alice\" with a token to read may not create instances";
+    assert_eq!(denied.unwrap_err().to_string(), said);
 }

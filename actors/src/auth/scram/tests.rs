@@ -78,6 +78,7 @@ fn unknown_user_is_challenged_as_a_user() {
             projects: None,
             max_instances: None,
             creations_per_minute: None,
+            tokens: Vec::new(),
             admin: false,
         };
         Arc::new(user)

@@ -34,6 +34,7 @@ fn users(password: &str) -> Users {
         projects: None,
         max_instances: None,
         creations_per_minute: None,
+        tokens: Vec::new(),
         admin: false,
     };
     BTreeMap::from([("alice".to_owned(), Arc::new(alice))])
