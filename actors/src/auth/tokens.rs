@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn token_is_its_users_until_it_ends_or_is_revoked() {
-        let now = Timestamp::now();
+        let now = Timestamp::UNIX_EPOCH;
         let bearer = BearerToken::random();
         let token = |expires_at| Token {
             id: bearer.id().to_owned(),
