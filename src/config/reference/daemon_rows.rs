@@ -83,6 +83,13 @@ pub(super) const SECTIONS: &[SectionRows] = &[
         about: "TLS for clients. Without the section it is not offered.",
         rows: TLS,
     },
+    SectionRows {
+        path: "http",
+        example_name: "",
+        kind: SectionKind::OnDemand,
+        about: "The API over the network. Without the section nothing listens for it.",
+        rows: HTTP,
+    },
 ];
 
 const TOP: &[Row] = &[
@@ -283,7 +290,18 @@ const USER: &[Row] = &[
         "So many instances the user makes in a minute at most.",
     )
     .else_("10", "no limit"),
+    setting(
+        "tokens",
+        "table",
+        "The tokens of the user by their ids, as `multidb user token add` writes them.",
+    )
+    .else_(TOKENS, "none"),
 ];
+
+/// Of a secret that nobody knows.
+const TOKENS: &str = "{ 3f9c2a10be7d = { \
+    sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\", \
+    scope = \"use\", created_at = \"2026-05-01T12:00:00Z\" } }";
 
 /// Of a password that nobody knows.
 const VERIFIER: &str = "\"SCRAM-SHA-256$4096:AAAAAAAAAAAAAAAAAAAAAA==$\
@@ -308,4 +326,21 @@ const TLS: &[Row] = &[
         "boolean",
         "Whether clients over TCP must use TLS.",
     ),
+];
+
+const HTTP: &[Row] = &[
+    setting(
+        "listen",
+        "list of addresses",
+        "IP addresses with a port. Others than loopback's need a certificate, and passwords.",
+    )
+    .required("[\"127.0.0.1:6480\"]"),
+    setting(
+        "cert",
+        "path",
+        "The certificate, followed by the intermediate ones, in PEM.",
+    )
+    .else_("\"/etc/multidb/cert.pem\"", "the one of `[tls]`"),
+    setting("key", "path", "Its private key, in PEM.")
+        .else_("\"/etc/multidb/key.pem\"", "the one of `[tls]`"),
 ];

@@ -63,6 +63,9 @@ fn accepted(text: &str) -> BTreeSet<String> {
 
 fn general(key: &str) -> String {
     let mut parts: Vec<&str> = key.split('.').collect();
+    if parts.get(3) == Some(&"tokens") {
+        parts.truncate(4);
+    }
     let named = match parts.as_slice() {
         ["project", _, "refresh", "rename_database", _] => &[1, 4][..],
         ["project", _, ..] => &[1],
