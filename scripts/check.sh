@@ -24,7 +24,7 @@ check() {
 }
 
 shell_scripts() {
-    shellcheck --external-sources .ci/run scripts/*.sh scripts/lib/*.sh
+    shellcheck --external-sources .ci/run scripts/*.sh scripts/lib/*.sh packaging/*.sh packaging/debian/*
 }
 
 components() {

@@ -44,7 +44,7 @@ use crate::import::Importer;
 use crate::jobs::Registry;
 use crate::memory::MachineMemory;
 use crate::probe::PgProbe;
-use crate::proxy::{Acceptors, Proxy};
+use crate::proxy::{Acceptors, HandedOver, Proxy};
 use crate::runtime::{InstanceRuntime, PostgresHost, data_owner};
 
 mod clean_up;
@@ -69,13 +69,15 @@ use self::security::{authentication, handle_hangups, secure, secure_http};
 ///
 /// It could not start.
 pub fn serve(loaded: Loaded) -> anyhow::Result<()> {
+    // Before a program is started that would inherit them.
+    let handed_over = HandedOver::take()?;
     let critical = CriticalParts::new(watchdog::end_process);
     let system = System::new();
     let mut new_root = NewRoot::default();
     let Loaded {
         config, settings, ..
     } = loaded;
-    let ended = system.block_on(run(config, settings, &critical, &mut new_root));
+    let ended = system.block_on(run(config, settings, handed_over, &critical, &mut new_root));
     critical.begin_shutdown();
     if ended.is_err() {
         new_root.remove();
@@ -118,6 +120,7 @@ struct Services {
 async fn run(
     config: Config,
     settings: Vec<Setting>,
+    handed_over: HandedOver,
     critical: &CriticalParts,
     new_root: &mut NewRoot,
 ) -> anyhow::Result<()> {
@@ -153,7 +156,7 @@ async fn run(
         clock: services.clock.clone(),
         started_at: Timestamp::now(),
     });
-    let proxy = Proxy::bind(&config.listen)?;
+    let proxy = Proxy::bind(&config.listen, handed_over)?;
     let tls = secure(&config, critical)?;
     let admin = admin::serve(&config.admin_socket, control.clone())
         .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;

@@ -1,8 +1,10 @@
-//! The listeners: accepts connections and gives each socket to a ConnectionActor on one of the arbiters.
+//! The listeners, bound here or handed over by systemd: accepts connections and gives each socket to a ConnectionActor on one of the arbiters.
 //!
 //! Each connection needs a permit of the
 //! [admission control](multidb_actors::connection::AdmissionControl) first, so that a flood costs
 //! neither memory nor the open sessions.
+
+mod handed_over;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,9 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::ListenAddress;
 use crate::fsutil::socket;
+
+use self::handed_over::HandedListener;
+pub use self::handed_over::HandedOver;
 
 /// The delay before the next attempt when the process has no file descriptor left for a connection.
 const EXHAUSTED_DELAY: Duration = Duration::from_millis(50);
@@ -83,27 +88,32 @@ impl Acceptors {
 }
 
 impl Proxy {
-    /// Binds all addresses. Must be called within the runtime that will serve them.
-    pub fn bind(addresses: &[ListenAddress]) -> anyhow::Result<Self> {
+    /// Binds the addresses that systemd does not hand over. Must be called within the runtime that will serve them.
+    ///
+    /// # Errors
+    ///
+    /// An address cannot be bound, or systemd hands over another one.
+    pub fn bind(addresses: &[ListenAddress], mut handed_over: HandedOver) -> anyhow::Result<Self> {
         let mut proxy = Self {
             listeners: Vec::new(),
             sockets: Vec::new(),
         };
         for address in addresses {
-            match address {
-                ListenAddress::Tcp(address) => {
-                    let listener = bind_tcp(*address)
-                        .with_context(|| format!("cannot listen on {address}"))?;
-                    proxy.listeners.push(Listener::Tcp(listener));
+            let listener = match (handed_over.listener(address), address) {
+                (Some(listener), _) => {
+                    tracing::info!(%address, "systemd hands over this listener");
+                    adopt(listener)
                 }
-                ListenAddress::Unix(path) => {
-                    let listener = bind_unix(path)
-                        .with_context(|| format!("cannot listen on {}", path.display()))?;
-                    proxy.listeners.push(Listener::Unix(listener));
+                (None, ListenAddress::Tcp(address)) => bind_tcp(*address).map(Listener::Tcp),
+                (None, ListenAddress::Unix(path)) => bind_unix(path).map(|listener| {
                     proxy.sockets.push(UnixSocketFile(path.clone()));
-                }
-            }
+                    Listener::Unix(listener)
+                }),
+            };
+            let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+            proxy.listeners.push(listener);
         }
+        handed_over.refuse_others()?;
         Ok(proxy)
     }
 
@@ -170,6 +180,19 @@ async fn delay_after(error: &io::Error) {
     }
     tracing::error!(%error, "a connection was not accepted; if this persists, raise the limit of open files");
     tokio::time::sleep(EXHAUSTED_DELAY).await;
+}
+
+fn adopt(listener: HandedListener) -> io::Result<Listener> {
+    match listener {
+        HandedListener::Tcp(listener) => {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener).map(Listener::Tcp)
+        }
+        HandedListener::Unix(listener) => {
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener).map(Listener::Unix)
+        }
+    }
 }
 
 fn bind_tcp(address: std::net::SocketAddr) -> io::Result<TcpListener> {

@@ -17,6 +17,7 @@ use tokio_postgres::Config;
 
 use crate::disk::SmallDisk;
 use crate::fixture::Repository;
+use crate::held_sockets::HeldSockets;
 use crate::poll::{eventually, poll};
 use crate::ports::Port;
 use crate::programs::{self, ProgramOutput, postgres_bin};
@@ -270,6 +271,18 @@ impl Daemon {
         command.arg(&self.binary);
         self.launch(command, &[]);
         self.wait_ready();
+    }
+
+    /// Starts the daemon with sockets that it does not bind itself.
+    #[track_caller]
+    pub fn start_with_sockets(&self, sockets: &HeldSockets) {
+        self.launch_with_sockets(sockets);
+        self.wait_ready();
+    }
+
+    /// Starts the daemon's process with sockets that it does not bind itself, without waiting for it.
+    pub fn launch_with_sockets(&self, sockets: &HeldSockets) {
+        self.launch(sockets.hand_over_to(&self.binary), &[]);
     }
 
     /// Starts the daemon's process without waiting for it.

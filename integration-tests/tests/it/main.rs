@@ -29,6 +29,7 @@ mod frameworks;
 mod full_disk;
 mod git_remote;
 mod growth;
+mod handing_over;
 mod hostile_imports;
 mod hostile_trees;
 mod http;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Defaults, Row, SectionKind, SectionRows, sections};
+use super::{Absent, Defaults, Row, SectionKind, SectionRows, sections};
 use crate::config::ConfigFaults;
 
 /// The longest line of a comment, in characters.
@@ -20,7 +20,7 @@ pub fn commented_file() -> Result<String, ConfigFaults> {
          #\n\
          # Each one is commented out, at its default, or with an example where it has none. To set one, remove\n\
          # the # before it, and the one before the [section] above it if there is one. `multidb config check`\n\
-         # reports what is wrong, `systemctl restart multidb` applies it: the instances run on.\n",
+         # reports what is wrong, `systemctl restart multidb` applies it, after which clients connect again.\n",
     );
     for section in sections() {
         add(&mut text, section, &defaults);
@@ -54,8 +54,8 @@ fn add(text: &mut String, section: &SectionRows, defaults: &Defaults) {
 
 fn described(row: &Row) -> String {
     let without = match row.absent {
-        super::Absent::Words(words) => format!(" Without it: {words}."),
-        super::Absent::Default | super::Absent::Required => String::new(),
+        Absent::Words(words) if !row.is_alternative => format!(" Without it: {words}."),
+        _ => String::new(),
     };
     format!("{}{without}", row.text).replace('`', "")
 }

@@ -1,0 +1,55 @@
+//! Listening sockets of a daemon that are held while no daemon runs, as systemd does for its units of sockets.
+
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+
+use crate::Daemon;
+
+/// The backlog that systemd gives its sockets: what the kernel permits.
+const BACKLOG: i32 = 4096;
+
+/// Above the descriptors that a daemon gets them as.
+const DESCRIPTOR_MIN: i32 = 10;
+
+/// The sockets of a daemon's `listen`.
+pub struct HeldSockets {
+    tcp: OwnedFd,
+    unix: OwnedFd,
+}
+
+impl HeldSockets {
+    /// Listens in place of a daemon that does not run.
+    pub fn of(daemon: &Daemon) -> Self {
+        let tcp = TcpListener::bind(("127.0.0.1", daemon.port())).expect("the port is free");
+        let unix = UnixListener::bind(daemon.unix_listener()).expect("the path is free");
+        Self {
+            tcp: held(tcp.into()),
+            unix: held(unix.into()),
+        }
+    }
+
+    /// A command that runs this program with the sockets, as sd_listen_fds(3) has it.
+    pub(crate) fn hand_over_to(&self, program: &Path) -> Command {
+        let script =
+            "exec 3<&\"$0\" 4<&\"$1\"; shift; export LISTEN_PID=$$ LISTEN_FDS=2; exec \"$@\"";
+        let mut command = Command::new("bash");
+        command.args(["-c", script]);
+        command.arg(self.tcp.as_raw_fd().to_string());
+        command.arg(self.unix.as_raw_fd().to_string());
+        command.arg(program);
+        command
+    }
+}
+
+/// The socket with a long backlog, as a descriptor that programs inherit.
+fn held(socket: OwnedFd) -> OwnedFd {
+    rustix::net::listen(&socket, BACKLOG).expect("a listening socket can get another backlog");
+    let held = fcntl_dupfd_cloexec(&socket, DESCRIPTOR_MIN).expect("a descriptor is free");
+    fcntl_setfd(&held, FdFlags::empty()).expect("a descriptor can be inherited");
+    held
+}
