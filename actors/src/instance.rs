@@ -38,7 +38,7 @@ mod status;
 
 pub use self::expiring::{Expire, ExpiryAnswer, MakeRoom};
 pub use self::leases::{Beginning, Lease, RunLeases};
-pub use self::messages::{Attach, Control, ParentRenamed, Retire, SetPin, SlotWanted};
+pub use self::messages::{Attach, Control, NotWanted, ParentRenamed, Retire, SetPin, SlotWanted};
 pub use self::origin::{Found, Origin, origin};
 pub use self::over_limit::{OverLimit, SetOverLimit};
 pub use self::shared::SharedState;

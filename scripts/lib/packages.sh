@@ -102,7 +102,9 @@ multidb_install_packages() {
         *' majors '*) multidb_unpack_majors ;;
     esac
     case " $* " in
-        *' frameworks '*) multidb_install_frameworks && multidb_install_node_frameworks ;;
+        *' frameworks '*)
+            multidb_install_frameworks && multidb_install_django_4_2 && multidb_install_node_frameworks
+            ;;
     esac
     case " ${missing[*]} " in
         *' haproxy '* | *' pgbouncer '*) multidb_disable_services "${missing[@]}" ;;
@@ -188,6 +190,18 @@ multidb_install_frameworks() {
     multidb_as_root mkdir --parents "$(dirname "$to")" &&
         multidb_as_root /usr/bin/python3 -m venv --clear "$to" &&
         multidb_as_root "$to/bin/pip" --quiet --disable-pip-version-check install --requirement "$wanted" &&
+        multidb_as_root cp "$wanted" "$to/requirements.txt"
+}
+
+# Only the packages: the programs and the driver are those of the other frameworks.
+multidb_install_django_4_2() {
+    local to=/usr/local/share/multidb-tests/django-4.2 wanted
+    wanted=$(dirname "${BASH_SOURCE[0]}")/../../integration-tests/frameworks/django-4.2.txt
+    ! cmp --silent "$wanted" "$to/requirements.txt" || return 0
+    echo "installing from PyPI: $(grep --invert-match '^#' "$wanted" | tr '\n' ' ')" >&2
+    multidb_as_root rm --recursive --force "$to" &&
+        multidb_as_root "$(dirname "$to")/frameworks/bin/pip" --quiet --disable-pip-version-check install \
+            --no-warn-conflicts --target "$to" --requirement "$wanted" &&
         multidb_as_root cp "$wanted" "$to/requirements.txt"
 }
 

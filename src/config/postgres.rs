@@ -3,7 +3,8 @@
 use super::section::{Entry, Origin, Report, Section, kind};
 use super::value::string;
 
-/// Settings that multidb passes on each server's command line. A configuration may not set them.
+/// Settings that multidb passes on each server's command line, or that can be of one server only. A configuration may not
+/// set them.
 pub const OWNED_SETTINGS: [&str; 9] = [
     "config_file",
     "data_directory",

@@ -1,5 +1,6 @@
 //! Imports by real servers, as local processes.
 
+mod backups;
 mod cases;
 mod data_dir;
 mod databases;

@@ -63,7 +63,6 @@ pub fn owned(run_dir: &Path) -> Vec<(String, String)> {
             "unix_socket_directories".to_owned(),
             run_dir.display().to_string(),
         ),
-        ("external_pid_file".to_owned(), String::new()),
     ]
 }
 

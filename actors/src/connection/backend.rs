@@ -46,10 +46,13 @@ pub(super) enum BackendError {
 /// A login that the backend refused.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    /// The backend's messages for the client: unchanged, but for a hint where a library cannot be loaded.
+    /// The backend's messages for the client: unchanged, but for a hint where a library cannot be loaded, or where there is
+    /// no such database.
     pub(super) messages: Bytes,
     /// What the backend says of a library that is loaded at each login, and cannot be.
     pub(super) library: Option<String>,
+    /// The same login would be refused each time.
+    pub(super) is_final: bool,
 }
 
 /// The result of one attempt.
@@ -66,11 +69,12 @@ impl Backend {
         startup: &[u8],
         timeout: Duration,
         instance: &InstanceName,
+        database_hint: &str,
     ) -> Result<Self, BackendError> {
         let attempts = async {
             let mut delay = STARTING_DELAY;
             loop {
-                match Self::attempt(lease, startup).await {
+                match Self::attempt(lease, startup, database_hint).await {
                     Ok(Attempt::LoggedIn(backend)) => return Ok(backend),
                     Ok(Attempt::StartingUp) => {
                         tokio::time::sleep(delay).await;
@@ -98,25 +102,30 @@ impl Backend {
 
     /// The backend's messages up to an error, for the client. A missing role or database is reported after
     /// the authentication.
-    fn refusal(&self, fields: &ErrorFields, error: &[u8]) -> Refusal {
+    fn refusal(&self, fields: &ErrorFields, error: &[u8], database_hint: &str) -> Refusal {
         let mut messages = BytesMut::new();
         if self.authenticated {
             encode_authentication_ok(&mut messages);
         }
         messages.extend_from_slice(&self.messages);
         let is_about_a_library = fields.is_about_a_library();
-        if is_about_a_library && fields.hint().is_none() {
-            fields.encode_error_with_hint(&mut messages, LIBRARY_HINT);
-        } else {
-            messages.extend_from_slice(error);
+        let hint = match (is_about_a_library, fields.is_about_the_database()) {
+            (true, _) => Some(LIBRARY_HINT),
+            (false, true) => Some(database_hint),
+            (false, false) => None,
+        };
+        match hint.filter(|_| fields.hint().is_none()) {
+            Some(hint) => fields.encode_error_with_hint(&mut messages, hint),
+            None => messages.extend_from_slice(error),
         }
         Refusal {
             messages: messages.freeze(),
             library: is_about_a_library.then(|| fields.message().into_owned()),
+            is_final: fields.is_final(),
         }
     }
 
-    async fn attempt(lease: &Lease, startup: &[u8]) -> io::Result<Attempt> {
+    async fn attempt(lease: &Lease, startup: &[u8], database_hint: &str) -> io::Result<Attempt> {
         let mut backend = Self {
             socket: Socket::connect(&lease.server.endpoint).await?,
             unread: BytesMut::with_capacity(1024),
@@ -155,7 +164,8 @@ impl Backend {
                     if fields.is_starting_up() {
                         return Ok(Attempt::StartingUp);
                     }
-                    return Ok(Attempt::Refused(backend.refusal(&fields, &frame.raw)));
+                    let refusal = backend.refusal(&fields, &frame.raw, database_hint);
+                    return Ok(Attempt::Refused(refusal));
                 }
                 BackendMessage::BackendKeyData {
                     process_id,

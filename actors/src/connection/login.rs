@@ -9,16 +9,20 @@ use super::attach::{Attached, attach};
 use super::backend::{Backend, BackendError};
 use super::{ConnectionDeps, RefusalReason, Socket};
 use crate::auth::Identity;
-use crate::instance::Lease;
+use crate::instance::{Lease, NotWanted};
 use crate::limits::IdleLimits;
 use crate::request::ConnectRequest;
 use crate::sessions::LoginPlace;
+use crate::supervisor::Acquired;
 use crate::wire::{BackendStartup, StartupMessage, encode_authentication_ok};
 
 /// The limit for repeated attempts at a Postgres that closes the connection during the login.
 const LOST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The delay before the next of these attempts.
 const LOST_DELAY: Duration = Duration::from_millis(20);
+
+/// How long a client that can have no session waits for the deletion of the instance that was made for it.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A session that is ready to be relayed.
 pub(super) struct EstablishedSession {
@@ -94,13 +98,17 @@ pub(super) async fn log_in(
             })
             .map_err(RefusalReason::from)?;
         let timeout = deps.limits.start_timeout;
-        match Backend::log_in(&attached.lease, &startup, timeout, &request.instance).await {
+        let hint = database_hint(&attached);
+        match Backend::log_in(&attached.lease, &startup, timeout, &request.instance, &hint).await {
             Ok(backend) => return Ok(establish(client, role, attached, backend, deps)),
             Err(BackendError::Refused(refusal)) => {
                 if let Some(library) = refusal.library {
                     let place = place(&client.message, &role, &attached);
                     tracing::info!(?place, library, "a library lets nobody in");
                     deps.sessions.login_faults().note(place, library);
+                }
+                if refusal.is_final {
+                    remove_unwanted(attached).await;
                 }
                 return Err(LoginError::RefusedByBackend(refusal.messages));
             }
@@ -114,6 +122,33 @@ pub(super) async fn log_in(
                 return Err(RefusalReason::BackendLost { instance }.into());
             }
         }
+    }
+}
+
+/// What a client that asks for a database that does not exist wants to know.
+fn database_hint(attached: &Attached) -> String {
+    let Acquired {
+        record, settings, ..
+    } = &attached.acquired;
+    format!(
+        "The database of project \"{}\" is \"{}\".",
+        record.project, settings.database
+    )
+}
+
+/// Deletes the instance if it was made for this login, whose client asks for what is not in it: it would only be left behind.
+async fn remove_unwanted(attached: Attached) {
+    let Attached {
+        acquired, lease, ..
+    } = attached;
+    if acquired.created.is_none() {
+        return;
+    }
+    let removed = acquired.addr.send(NotWanted(lease));
+    let removed = tokio::time::timeout(REMOVAL_TIMEOUT, removed).await;
+    if !matches!(removed, Ok(Ok(true))) {
+        let instance = &acquired.record.name;
+        tracing::info!(%instance, ?removed, "an instance that was made for a login without a session is kept");
     }
 }
 

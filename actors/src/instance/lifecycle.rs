@@ -163,6 +163,11 @@ impl Lifecycle {
         self.waiting == 0 && self.sessions == 0
     }
 
+    /// Whether one session is all that uses it.
+    pub fn has_one_session(&self) -> bool {
+        matches!(self.state, State::Running { .. }) && self.waiting == 0 && self.sessions == 1
+    }
+
     /// Whether expiry may delete it as it is.
     pub fn can_expire(&self) -> bool {
         matches!(self.state, State::Stopped | State::Failed) && self.is_unused()

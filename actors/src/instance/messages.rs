@@ -56,6 +56,32 @@ impl Handler<Control> for InstanceActor {
     }
 }
 
+/// The login that the instance was made for can have no session, and holds this lease: the instance is deleted, unless
+/// somebody else has come meanwhile, or has pinned it. Answered when that is done, with whether it is gone.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct NotWanted(pub Lease);
+
+impl Handler<NotWanted> for InstanceActor {
+    type Result = ResponseFuture<bool>;
+
+    fn handle(&mut self, NotWanted(lease): NotWanted, ctx: &mut Self::Context) -> Self::Result {
+        let is_of_this = self.record.uid == lease.uid && self.life.has_one_session();
+        if !is_of_this || self.record.pin != Pin::None || !self.pending_commands.is_empty() {
+            return Box::pin(std::future::ready(false));
+        }
+        tracing::info!(
+            instance = %self.record.name,
+            uid = %self.record.uid,
+            "instance is deleted, since the login that it was made for has no session"
+        );
+        let (reply, answer) = oneshot::channel();
+        self.pending_commands.add(Command::Delete, reply);
+        self.apply(Event::Command(Command::Delete), ctx);
+        Box::pin(async move { matches!(answer.await, Ok(Ok(()))) })
+    }
+}
+
 /// Another instance waits for a slot: stop if this one is unused.
 #[derive(Message)]
 #[rtype(result = "()")]

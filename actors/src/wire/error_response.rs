@@ -63,6 +63,18 @@ impl ErrorFields {
         self.sqlstate() == sqlstate::TOO_MANY_CONNECTIONS.as_str()
     }
 
+    /// Whether there is no such database.
+    pub fn is_about_the_database(&self) -> bool {
+        self.sqlstate() == sqlstate::INVALID_CATALOG_NAME.as_str()
+    }
+
+    /// Whether the same login would be refused each time: there is no such database or no such role.
+    pub fn is_final(&self) -> bool {
+        let is_about_the_role =
+            self.sqlstate() == sqlstate::INVALID_AUTHORIZATION_SPECIFICATION.as_str();
+        self.is_about_the_database() || is_about_the_role
+    }
+
     /// Whether the server could not load a library, by the source file that says so.
     pub fn is_about_a_library(&self) -> bool {
         self.get(b'F').is_some_and(|file| file == "dfmgr.c")

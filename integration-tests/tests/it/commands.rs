@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use multidb_integration_tests::Daemon;
+use multidb_integration_tests::{Daemon, Session};
 use serde_json::{Value, json};
 
 use crate::daemon;
@@ -83,6 +83,21 @@ fn json_has_the_promised_fields() {
     );
 }
 
+/// Asserts that a session was ended by a command on its instance, and told so in words of multidb's.
+#[track_caller]
+fn assert_told(session: &Session, done: &str, detail: &str) {
+    let end = session.wait_end(std::time::Duration::from_secs(30));
+    assert_eq!(end.sqlstate(), "57P01", "{end:?}");
+    assert!(end.message.contains(done), "{end:?}");
+    let told = end.detail.as_deref().unwrap_or_default();
+    assert!(
+        told.contains("given by an administrator") && told.contains(detail),
+        "{end:?}"
+    );
+    let hint = end.hint.as_deref().unwrap_or_default();
+    assert!(hint.contains("onnect"), "{end:?}");
+}
+
 #[test]
 fn instance_is_stopped_started_reset_and_removed_by_command() {
     let daemon = daemon().start();
@@ -91,16 +106,18 @@ fn instance_is_stopped_started_reset_and_removed_by_command() {
         .query("drop table polls_choice")
         .expect("it is writable");
     daemon.cli(&["instance", "stop", "a"]).ok();
-    let end = session.wait_end(std::time::Duration::from_secs(30));
-    assert_eq!(end.sqlstate(), "57P01", "{end:?}");
+    assert_told(&session, "is stopped", "all that was committed is kept");
     daemon.wait_state("a", "stopped");
     daemon.cli(&["instance", "start", "a"]).ok();
     daemon.wait_state("a", "running");
+    let session = daemon.connect("instance:a");
+    session.query("begin").expect("it can begin");
     daemon.cli(&["instance", "reset", "a"]).ok();
+    assert_told(&session, "is reset", "a fresh clone");
     let again = daemon.connect("instance:a");
     assert_eq!(again.one("select count(*) from polls_choice"), "5000");
-    drop(again);
     daemon.cli(&["instance", "rm", "a"]).ok();
+    assert_told(&again, "is removed", "its data goes");
     daemon.wait_state("a", "");
     let output = daemon.cli(&["instance", "show", "a"]);
     assert_eq!(output.code, Some(1), "{output:?}");

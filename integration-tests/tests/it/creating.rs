@@ -1,8 +1,36 @@
 //! The first connection creates the right database.
 
-use multidb_integration_tests::{MONDAY_ROWS, TUESDAY_ROWS};
+use multidb_integration_tests::{Daemon, MONDAY_ROWS, TUESDAY_ROWS, run};
 
 use crate::daemon;
+
+/// Asserts that psql is told that there is no such database, and which one there is.
+#[track_caller]
+fn assert_no_such_database(daemon: &Daemon, user: &str) {
+    let mut psql = daemon.client_program("psql", user);
+    let refused = run(psql.args(["--no-psqlrc", "--dbname=wrongdb", "--command=select 1"]));
+    let said = &refused.stderr;
+    assert!(
+        said.contains("database \"wrongdb\" does not exist"),
+        "{said}"
+    );
+    let hint = "The database of project \"demo\" is \"app\".";
+    assert!(said.contains(hint), "{said}");
+}
+
+#[test]
+fn wrong_database_is_told_the_right_one_and_leaves_no_instance_that_was_made_for_it() {
+    let daemon = daemon().start();
+    assert_no_such_database(&daemon, "instance:x,gitref:main");
+    assert_eq!(daemon.json(&["instance", "ls"]), serde_json::json!([]));
+    let session = daemon.connect("instance:x,gitref:main");
+    assert_no_such_database(&daemon, "instance:x,gitref:main");
+    assert_eq!(session.one("select 1"), "1");
+    drop(session);
+    // It is somebody's now.
+    assert_no_such_database(&daemon, "instance:x");
+    assert_eq!(daemon.json(&["instance", "ls"])[0]["name"], "x");
+}
 
 #[test]
 fn gitref_may_be_a_branch_a_tag_or_a_commit_full_or_abbreviated() {

@@ -1,4 +1,4 @@
-//! Projects of frameworks as pip installs them now: a new Wagtail site, whose listing is made by `multidb listing`, with
+//! Projects of frameworks as pip installs them: a new Wagtail site and one of an older Django, whose listing is made by `multidb listing`, with
 //! Django's own commands through multidb; and Alembic, whose revisions are read from their files.
 
 use std::path::{Path, PathBuf};
@@ -11,10 +11,15 @@ use crate::daemon;
 /// Where scripts/lib/packages.sh installs it.
 pub(crate) const PYTHON: &str = "/usr/local/share/multidb-tests/frameworks/bin/python";
 
+/// An older Django, before that of [`PYTHON`].
+const DJANGO_4_2: &str = "/usr/local/share/multidb-tests/django-4.2";
+
 /// The site, in the project's repository.
 struct Site<'a> {
     daemon: &'a Daemon,
     plain: &'a PlainPostgres,
+    /// Packages that go before those of [`PYTHON`].
+    packages: &'static str,
 }
 
 impl Site<'_> {
@@ -27,6 +32,26 @@ impl Site<'_> {
         .ok();
         self.copy("polls", ".");
         self.copy("local.py", "mysite/settings");
+    }
+
+    /// Makes one of Django's own instead, with the same app.
+    fn start_django(&self) {
+        let mut django = Command::new(PYTHON);
+        django.args(["-B", "-m", "django", "startproject", "mysite", "."]);
+        run(self.with_packages(&mut django).current_dir(self.path("."))).ok();
+        self.copy("polls", ".");
+        self.copy("local.py", "mysite");
+        let local = self.path("mysite/local.py");
+        let own = std::fs::read_to_string(&local).expect("it is there");
+        let own = own.replace("from .base import INSTALLED_APPS\n", "");
+        let settings = self.path("mysite/settings.py");
+        let text = std::fs::read_to_string(&settings).expect("it is there") + &own;
+        std::fs::write(settings, text).expect("it can be written");
+        std::fs::remove_file(local).expect("it can be removed");
+    }
+
+    fn with_packages<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env("PYTHONPATH", self.packages)
     }
 
     /// Copies one of the test's files into a directory of the site.
@@ -48,7 +73,7 @@ impl Site<'_> {
     fn commit(&self) {
         let mut listing = self.daemon.cli_command(&["listing", "django"]);
         listing.args(["--python", PYTHON, "--project-dir", "."]);
-        let listed = run(listing.current_dir(self.path(".")));
+        let listed = run(self.with_packages(&mut listing).current_dir(self.path(".")));
         std::fs::write(self.path("migrations.txt"), listed.ok()).expect("it can be written");
         self.daemon.repository().git(&["add", "--all"]);
         let message = ["commit", "--quiet", "--message", "the site"];
@@ -65,7 +90,7 @@ impl Site<'_> {
         command.current_dir(self.path("."));
         command.env("SITE_PORT", port.to_string());
         command.env("SITE_USER", user.as_deref().unwrap_or("postgres"));
-        let output = run(&mut command);
+        let output = run(self.with_packages(&mut command));
         format!("{}\n{}", output.ok(), output.stderr)
     }
 
@@ -91,13 +116,27 @@ impl Site<'_> {
 
 #[test]
 fn new_wagtail_site_migrates_and_tests_itself_through_multidb() {
+    check("", |site| site.start());
+}
+
+#[test]
+fn new_site_of_django_4_2_migrates_and_tests_itself_through_multidb() {
+    check(DJANGO_4_2, |site| {
+        site.start_django();
+        let version = site.manage(None, &["version"]);
+        assert!(version.starts_with("4.2."), "{version}");
+    });
+}
+
+fn check(packages: &'static str, start: impl Fn(&Site<'_>)) {
     let plain = PlainPostgres::start();
     let daemon = daemon().without_snapshots().start();
     let site = Site {
         daemon: &daemon,
         plain: &plain,
+        packages,
     };
-    site.start();
+    start(&site);
     site.commit();
     site.manage(None, &["migrate", "--verbosity=0"]);
     let imported = site.import("monday");

@@ -80,6 +80,29 @@ fn data_directories_of_several_majors_serve_beside_each_other() {
     }
 }
 
+#[test]
+fn backups_of_several_majors_are_recovered() {
+    let daemon = daemon_with(OTHER_MAJORS.map(other_postgres_bin));
+    let of_debian = PlainPostgres::start();
+    let others = OTHER_MAJORS.map(PlainPostgres::start_other);
+    for postgres in std::iter::once(&of_debian).chain(&others) {
+        postgres.psql("app", DATA).ok();
+        let major = postgres.major();
+        let backup = daemon.dir().join(format!("backup-{major}"));
+        let mut copy = postgres.client("pg_basebackup");
+        copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
+        run(copy.arg("--pgdata").arg(&backup)).ok();
+        append(&backup.join("postgresql.conf"), CONFIGURATION);
+        let backup = backup.display().to_string();
+        import(&daemon, &format!("of-{major}"), "--data-dir", &backup);
+        let user = format!("instance:i{major},snapshot:of-{major}");
+        let found = daemon.psql(&user, COUNT);
+        assert_eq!(found.ok(), format!("{major}|1000"));
+        let answers = daemon.psql(&user, ANSWERS);
+        assert_eq!(answers.ok(), "01/02/2026|2|polls, public|off|128|4MB");
+    }
+}
+
 /// As a package does that keeps the libraries of its programs in a directory of their own.
 #[test]
 fn programs_with_libraries_outside_of_their_installation_serve() {

@@ -112,6 +112,35 @@ impl ScriptRunner<'_> {
         name == self.target.project.source_database().as_bytes()
     }
 
+    /// Refuses dumps of several databases in one file, of which the first was taken for the project's only since it is the first.
+    pub(super) fn refuse_second_database(&self, text: &[u8]) -> Result<(), ImportError> {
+        let Some((first, second)) = self.adapter.second_database(text) else {
+            return Ok(());
+        };
+        if self.is_renamed_to_project(&first) {
+            return Ok(());
+        }
+        let project = &self.target.project.database;
+        let [first, second] =
+            [first, second].map(|name| String::from_utf8_lossy(&name).into_owned());
+        let hint = if second == *project {
+            format!(
+                "Put the dump of \"{project}\" before that of \"{first}\", which is then imported beside it; or import the \
+                 dump of \"{project}\" alone."
+            )
+        } else {
+            "Import the dump of one of them alone; or set the project's database to one of them, and put its dump first."
+                .to_owned()
+        };
+        Err(refused(
+            &self.dump,
+            format!(
+                "it has dumps of several databases, \"{first}\" and \"{second}\", and the first is not the project's, \"{project}\""
+            ),
+            hint,
+        ))
+    }
+
     /// Refuses a dump in which two databases would have one name.
     pub(super) fn meet_database(&mut self, name: &[u8]) -> Result<(), ImportError> {
         let met = self.adapter.meet_database(name);

@@ -192,6 +192,9 @@ impl<'a> ScriptRunner<'a> {
     }
 
     async fn statement(&mut self, mut statement: StatementText) -> Result<(), ImportError> {
+        if self.splitter.in_dump_of_one_database() {
+            self.refuse_second_database(&statement.head)?;
+        }
         if self.splitter.in_dump_of_one_database()
             && let Some(name) = self.adapter.adopt_database(&statement.head)
             && !self.is_renamed_to_project(&name)

@@ -125,6 +125,37 @@ fn expanded(script: &[u8], size: usize) -> Result<Vec<String>, ScriptError> {
 }
 
 #[test]
+fn variables_are_asked_for_and_those_of_psql_itself_are_refused() {
+    let tests = "SELECT :{?a}, :{?}, :{?a, :{b}, ':{?a}';\n\\set a 1\nSELECT :{?a};";
+    let expected = [
+        "1: SELECT FALSE, :{?}, :{?a, :{b}, ':{?a}';",
+        "3: SELECT TRUE;",
+    ];
+    for size in [1, 2, 3, 1000] {
+        assert_eq!(expanded(tests.as_bytes(), size).unwrap(), expected);
+    }
+    for (script, says) in [
+        (
+            "SELECT :USER;",
+            "line 1: the psql variable \"USER\" is not expanded: it is one of psql's own",
+        ),
+        (
+            "SELECT\n:'DBNAME';",
+            "line 2: the psql variable \"DBNAME\" is not expanded: it is one of psql's own",
+        ),
+        (
+            "SELECT :{?VERSION_NUM};",
+            "line 1: the psql variable \"VERSION_NUM\" is not expanded: it is one of psql's own",
+        ),
+    ] {
+        for size in [1, 1000] {
+            let error = expanded(script.as_bytes(), size).unwrap_err();
+            assert_eq!(error.to_string(), says, "{script}");
+        }
+    }
+}
+
+#[test]
 fn variables_are_expanded_as_psql_does() {
     let script = "\\set id 7\n\\set name 'it''s; b\\\\c'\n\\set \u{e4} 'A \"b'\n\
         SELECT :id, :'name', :\"\u{e4}\", 1::int, :none, :'no such', ':id', \":id\", $$:id$$ /* :id */, a[:id], f(a := 1);\n\

@@ -108,8 +108,12 @@ pub(super) async fn make_directory(context: &Context) -> Result<(PathBuf, PathBu
     Ok((directory, data))
 }
 
-/// Measures the copy at intervals. A file that goes meanwhile is no error.
-async fn measure_growth(context: &Context, directory: &Path, bytes: &AtomicU64) -> Infallible {
+/// Measures the copy at intervals, without end. A file that goes meanwhile is no error.
+pub(super) async fn measure_growth(
+    context: &Context,
+    directory: &Path,
+    bytes: &AtomicU64,
+) -> Infallible {
     loop {
         tokio::time::sleep(GROWTH_INTERVAL).await;
         if let Err(error) = measure(context, directory, bytes).await {

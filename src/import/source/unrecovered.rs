@@ -5,10 +5,11 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
 
-use super::base_backup::{BaseBackup, make_directory, recover};
+use super::base_backup::{BaseBackup, make_directory, measure_growth, recover};
 use super::configuration;
 use super::contents;
 use super::data_dir::{DataDir, Original, check_files, refuse_damage, warn_of_links};
@@ -24,10 +25,9 @@ const LABEL: &str = "backup_label";
 /// The most that is read of it: it has some lines.
 const LABEL_BYTES_MAX: u64 = 64 << 10;
 /// What servers of all majors say of a backup without all of its WAL (`xlogrecovery.c`, before 15 `xlog.c`).
-const LACKS_WAL: [&str; 6] = [
+const LACKS_WAL: [&str; 5] = [
     "could not locate required checkpoint record",
     "could not find redo location",
-    "invalid checkpoint record",
     "WAL ends before end of online backup",
     "WAL ends before consistent recovery point",
     "is not a child of this server's history",
@@ -62,12 +62,16 @@ impl BaseBackup {
         };
         warn_of_links(context, &mut original.contents).await;
         let (directory, data) = make_directory(context).await?;
-        context.progress.begin(Step::Backup).await;
-        let parts = original.contents.parts.clone();
-        let all = |_: &Path| true;
-        context
-            .copy_needed(path.clone(), parts, data.clone(), all)
-            .await?;
+        context.progress.begin(Step::Copy).await;
+        let (parts, copied) = (original.contents.parts.clone(), AtomicU64::new(0));
+        let copy = async {
+            tokio::select! {
+                done = context.copy_needed(path.clone(), parts, data.clone(), |_: &Path| true) => done,
+                never = measure_growth(context, &directory, &copied) => match never {},
+            }
+        };
+        let total = Some(original.contents.size.bytes);
+        context.progress.with_bytes(&copied, total, copy).await?;
         let (from, to) = (path.clone(), data.clone());
         let copied = move || copy_label(&from, &to, data_owner);
         let source = path.clone();
@@ -79,8 +83,9 @@ impl BaseBackup {
         recover(context, &data, major, control.prepared_max)
             .await
             .map_err(|error| explain(&path, error))?;
+        let opened = DataDir::of_copy(context, data.clone(), original).await;
         Ok(Self {
-            data_dir: DataDir::of_copy(context, data, original).await?,
+            data_dir: opened.map_err(|error| of_source(error, &data, &path))?,
             taken_at: control.checkpoint_at.unwrap_or_else(Timestamp::now),
             directory,
             descent: None,
@@ -131,14 +136,28 @@ async fn check_unchanged(
     ))
 }
 
+/// An error of the copy as one of the backup.
+fn of_source(error: ImportError, copy: &Path, source: &Path) -> ImportError {
+    match error {
+        ImportError::Refused {
+            path,
+            problem,
+            hint,
+        } if path == copy => refused(source, problem, hint),
+        other => other,
+    }
+}
+
 /// Tells of WAL that is missing in terms of the backup.
 fn explain(path: &Path, error: ImportError) -> ImportError {
     let log = error.detail().unwrap_or_default();
     let said = log
         .lines()
-        .find(|line| LACKS_WAL.iter().any(|words| line.contains(words)));
-    let Some(said) = said else { return error };
-    let said = said.rsplit(": ").next().unwrap_or(said).trim();
+        .find(|line| line.contains("FATAL") && LACKS_WAL.iter().any(|words| line.contains(words)));
+    let Some((_, said)) = said.and_then(|line| line.split_once("FATAL:")) else {
+        return error;
+    };
+    let said = said.trim();
     refused(
         path,
         format!("it is a backup without all of the WAL that it needs in pg_wal: \"{said}\""),

@@ -10,7 +10,7 @@ use super::fixture::{Fixture, Server};
 use crate::import::{ErrorPolicy, ImportError, ImportSource, Progress};
 
 /// The cases whose contents are those of a stock restore, and what the import says of each.
-const SAME: [(&str, &str); 19] = [
+const SAME: [(&str, &str); 20] = [
     ("42-atomic.sql", ""),
     (
         "43-new-major.sql",
@@ -36,13 +36,14 @@ const SAME: [(&str, &str); 19] = [
     ("36-pg_maintain.sql", "privileges: 1"),
     ("40-quoted-public.sql", ""),
     ("41-transaction.sql", "privileges: 1, comment: 1"),
+    ("49-two-databases.sql", ""),
 ];
 
 /// Such cases of what psql's scanner reads.
 const SAME_AS_READ: [(&str, &str); 2] = [("47-literals.sql", ""), ("48-variables.sql", "")];
 
 /// The cases that are refused: what the error says, and its hint.
-const REFUSED: [(&str, &str, &str); 4] = [
+const REFUSED: [(&str, &str, &str); 5] = [
     (
         "11-one-error.dump",
         "MATERIALIZED VIEW DATA public.words: relation \"docs\" does not exist",
@@ -62,6 +63,11 @@ const REFUSED: [(&str, &str, &str); 4] = [
         "45-locale.sql",
         "its database has the locale \"tlh_KX.UTF-8\"",
         "locales-all",
+    ),
+    (
+        "50-second-first.sql",
+        "it has dumps of several databases, \"second\" and \"proj\", and the first is not the project's",
+        "Put the dump of \"proj\" before that of \"second\"",
     ),
 ];
 

@@ -48,7 +48,7 @@ async fn an_instance_answers_as_the_server_of_its_data_did() {
         "datestyle = 'SQL, DMY'\n",
     );
     let options = format!(
-        "/usr/bin/postgres \"-D\" \"{}\" \"-c\" \"bytea_output=escape\"\n",
+        "/usr/bin/postgres \"-D\" \"{}\" \"-c\" \"bytea_output=escape\" \"-N\" \"300\" \"-p\" \"5433\" \"-k\" \"/tmp\" \"-fh\"\n",
         data.display()
     );
     fs::write(data.join("postmaster.opts"), options).unwrap();
@@ -71,7 +71,8 @@ async fn an_instance_answers_as_the_server_of_its_data_did() {
         ("SELECT current_setting('app.tenant')", "it's"),
         ("SELECT get_current_ts_config()::text", "mine"),
         ("SELECT '\\x00'::bytea::text", "\\000"),
-        ("SELECT current_setting('max_connections')", "100"),
+        ("SELECT current_setting('max_connections')", "300"),
+        ("SELECT current_setting('enable_hashjoin')", "off"),
         ("SELECT current_setting('max_locks_per_transaction')", "128"),
         // The server's own go over what the data carries.
         ("SELECT current_setting('max_prepared_transactions')", "2"),

@@ -16,3 +16,4 @@ INSERT INTO :schema.texts VALUES (:'quoted', '2026-01-02 03:04:05'::timestamp, (
 \.
 \unset app
 COMMENT ON TABLE :schema.texts IS 'a :app';
+CREATE TABLE public.tests AS SELECT :{?schema} AS a, :{?app} AS b, :{?nothing} AS c, ':{?schema}' AS d;
