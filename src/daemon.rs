@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use multidb_actors::clone_worker::{CloneWorker, CloneWorkerDeps, WorkerThreads};
 use multidb_actors::connection::{Activities, AdmissionControl, ConnectionDeps, Method, Tls};
 use multidb_actors::critical::CriticalParts;
+use multidb_actors::metrics::Metrics;
 use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
@@ -43,6 +44,8 @@ use crate::http::{self, Authenticator};
 use crate::import::Importer;
 use crate::jobs::Registry;
 use crate::memory::MachineMemory;
+use crate::metrics::DaemonMetrics;
+use crate::notify::Notifier;
 use crate::probe::PgProbe;
 use crate::proxy::{Acceptors, HandedOver, Proxy};
 use crate::runtime::{InstanceRuntime, PostgresHost, data_owner};
@@ -115,6 +118,7 @@ struct Services {
     catalog: Arc<DiskCatalog>,
     host: Arc<dyn PostgresHost>,
     kinds: Kinds,
+    metrics: Arc<DaemonMetrics>,
 }
 
 async fn run(
@@ -153,7 +157,10 @@ async fn run(
         users: auth.users,
         attempts: auth.attempts,
         memory: services.memory.clone(),
+        notifier: Notifier::new(&config.notify),
         clock: services.clock.clone(),
+        admission: actors.admission.clone(),
+        metrics: services.metrics.clone(),
         started_at: Timestamp::now(),
     });
     let proxy = Proxy::bind(&config.listen, handed_over)?;
@@ -178,11 +185,8 @@ async fn run(
     notify(&[NotifyState::Stopping]);
     accepting.abort();
     periodic.stop();
-    let drained = drain::drain(
-        &actors.supervisor,
-        &actors.sessions,
-        config.limits.shutdown_grace,
-    );
+    let grace = config.limits.shutdown_grace;
+    let drained = drain::drain(&actors.supervisor, &actors.sessions, grace);
     tokio::join!(jobs.stop(), drained);
     for server in http.iter().chain([&admin]) {
         server.stop(false).await;
@@ -223,6 +227,8 @@ impl Services {
         // Now that the directories have their modes; one may be a link.
         root::check_access(&layout, kind, owner).map_err(|error| with_hint(&error))?;
         let cloner = Arc::new(cloner);
+        let metrics = DaemonMetrics::new();
+        metrics.count_panics();
         Ok(Self {
             catalog: Arc::new(DiskCatalog::new(layout.clone(), cloner.clone())),
             layout,
@@ -237,6 +243,7 @@ impl Services {
             cloner,
             host,
             kinds,
+            metrics,
         })
     }
 
@@ -281,7 +288,14 @@ impl Services {
             .jobs
             .take()
             .unwrap_or_else(|| Ok(StoredJobs::default()));
-        Ok(Registry::open(store, stored, handle, &snapshots.collect()))
+        let ended = self.metrics.jobs.clone();
+        Ok(Registry::open(
+            store,
+            stored,
+            handle,
+            &snapshots.collect(),
+            ended,
+        ))
     }
 
     fn importer(&self, index: Addr<SnapshotIndex>) -> Arc<Importer> {
@@ -306,17 +320,20 @@ impl Services {
         config: &Config,
         critical: &CriticalParts,
     ) -> anyhow::Result<Actors> {
+        let metrics = &self.metrics.actors;
         let worker = CloneWorker::new(CloneWorkerDeps {
             cloner: self.cloner.clone(),
             catalog: self.catalog.clone(),
             records: Arc::new(self.store.clone()),
-            executor: Arc::new(WorkerThreads::start(critical)),
+            executor: Arc::new(WorkerThreads::start(critical, metrics.clone())),
+            metrics: metrics.clone(),
         });
         let worker = critical.start("the clone worker", worker);
         let source: Arc<dyn RevisionSource> = Arc::new(GitSource::new(
             &self.layout,
             convert::git_projects(config),
             config.fetch_timeout,
+            &self.metrics.fetches,
         ));
         let index = SnapshotIndex::new(self.catalog.load()?, source, convert::ignored(config)?);
         let index = critical.start("the snapshot index", index);
@@ -334,6 +351,7 @@ impl Services {
             last_expiry: self.last_expiry,
             epochs: self.epochs.clone(),
             memory: self.memory.clone(),
+            metrics: metrics.clone(),
         });
         let supervisor = critical.start("the supervisor", supervisor);
         let mut plan = std::mem::take(&mut self.plan);
@@ -361,6 +379,8 @@ impl Services {
             index,
             worker,
             sessions: SessionTable::default(),
+            admission: AdmissionControl::new(&config.limits),
+            metrics: self.metrics.actors.clone(),
         })
     }
 }
@@ -378,6 +398,8 @@ struct Actors {
     index: Addr<SnapshotIndex>,
     worker: Addr<CloneWorker>,
     sessions: SessionTable,
+    admission: Arc<AdmissionControl>,
+    metrics: Arc<Metrics>,
 }
 
 impl Actors {
@@ -408,12 +430,13 @@ impl Actors {
             activities: Activities::new(Arc::new(PgProbe)),
             sessions: self.sessions.clone(),
             limits: Arc::new(config.limits.clone()),
-            admission: AdmissionControl::new(&config.limits),
+            admission: self.admission.clone(),
             console: Arc::new(ConsoleService::new(control.clone())),
             method,
             tls,
             default_user: config.auth.default_user.clone(),
             clock: Arc::new(SystemClock),
+            metrics: self.metrics.clone(),
         };
         (arbiters, Acceptors::new(handles, deps))
     }
@@ -431,12 +454,7 @@ fn serve_http(
     };
     let certificate = configured.certificate.as_ref();
     let tls = certificate.map(|certificate| secure_http(certificate, critical));
-    let served = http::serve(
-        &configured.listen,
-        tls.transpose()?,
-        control.clone(),
-        authenticator,
-    );
+    let served = http::serve(configured, tls.transpose()?, control.clone(), authenticator);
     Ok(Some(served.context("cannot listen for the API")?))
 }
 

@@ -21,6 +21,7 @@ use multidb_actors::ports::{CloneError, Endpoint, StartError, SuperuserAccess};
 use multidb_actors::wire::sqlstate;
 use multidb_store::error_chain;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use self::copy::Copy;
 pub use self::rows::COUNT_TIME_MAX;
@@ -47,7 +48,7 @@ const MIGRATIONS_LIMITS: AnswerLimits = AnswerLimits {
 };
 
 /// The difference of two databases.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DiffView {
     /// The first one.
     pub a: SideView,
@@ -62,7 +63,7 @@ pub struct DiffView {
 }
 
 /// One of the databases that are compared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SideView {
     /// `instance`, `snapshot`, or `base`: the state that a clone of another instance began with.
     pub kind: String,
@@ -75,7 +76,7 @@ pub struct SideView {
 }
 
 /// Migrations that are applied in one database alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MigrationsDiff {
     /// In the first one.
     pub only_a: Vec<String>,
@@ -84,7 +85,7 @@ pub struct MigrationsDiff {
 }
 
 /// An object that differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ObjectDiff {
     /// Its type and its name, as pg_dump has them: `TABLE public.polls`.
     pub object: String,
@@ -95,7 +96,7 @@ pub struct ObjectDiff {
 }
 
 /// The rows of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TableRows {
     /// Its schema and its name.
     pub name: String,

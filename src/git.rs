@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::{GitRemote, Listing, Preset};
+use crate::metrics::Fetches;
 
 mod defined;
 mod listing;
@@ -128,13 +129,17 @@ impl GitSource {
         layout: &Layout,
         projects: HashMap<ProjectName, GitProject>,
         fetch_timeout: Duration,
+        fetches: &Arc<Fetches>,
     ) -> Self {
         let repository = |(name, project): (ProjectName, GitProject)| {
             let (path, mirror) = match project.git {
                 GitRemote::Local(path) => (path, None),
                 GitRemote::Remote(url) => {
                     let path = layout.git_mirror(&name);
-                    (path.clone(), Some(Mirror::new(url, path, fetch_timeout)))
+                    (
+                        path.clone(),
+                        Some(Mirror::new(url, path, fetch_timeout, fetches.clone())),
+                    )
                 }
             };
             let repository = Repository {
@@ -193,10 +198,14 @@ impl Repository {
             Ok(_) | Err(RevisionError::Unknown { .. }) => {}
             Err(error) => return Err(error),
         }
-        match self.ask(gitref, mirror, began).await {
-            Ok(found) => Ok(Fresh::confirmed(found)),
+        let asked = Instant::now();
+        let answer = self.ask(gitref, mirror, began).await;
+        let asked = Some(asked.elapsed());
+        match answer {
+            Ok(found) => Ok(Fresh::confirmed(found).asked_for(asked)),
             Err(NotAsked::Fetch(FetchError::Failed(failure))) => {
-                self.find_as_last_seen(gitref, failure).await
+                let fresh = self.find_as_last_seen(gitref, failure).await?;
+                Ok(fresh.asked_for(asked))
             }
             Err(NotAsked::Fetch(FetchError::Partial(message))) => Err(RevisionError::Repository {
                 message,
@@ -292,6 +301,7 @@ impl Repository {
         Ok(Fresh {
             found,
             unconfirmed: Some(Unconfirmed { age }),
+            asked: None,
         })
     }
 }
@@ -317,6 +327,7 @@ impl Repository {
             listing: listing.await?,
             commit,
             unconfirmed: fresh.unconfirmed,
+            fetch: fresh.asked,
         })
     }
 
@@ -332,6 +343,8 @@ impl Repository {
 struct Fresh {
     found: Found,
     unconfirmed: Option<Unconfirmed>,
+    /// How long the remote was asked, if it was.
+    asked: Option<Duration>,
 }
 
 impl Fresh {
@@ -339,7 +352,12 @@ impl Fresh {
         Self {
             found,
             unconfirmed: None,
+            asked: None,
         }
+    }
+
+    fn asked_for(self, asked: Option<Duration>) -> Self {
+        Self { asked, ..self }
     }
 }
 

@@ -3,31 +3,48 @@
 //! | path | serves |
 //! | --- | --- |
 //! | `/healthz` | whether the daemon answers, to anybody |
+//! | `/v1/openapi.json` | the description of the API, to anybody: it tells nothing of this daemon |
+//! | `/v1/hooks/github`, `/v1/hooks/gitlab` | webhooks, which prove themselves by a secret |
 //! | `/v1/` | the API of [`admin`](crate::admin), with the rights of the user |
+//! | everything else | the web page, see [`web`](crate::web) |
 //!
 //! | module | owns |
 //! | --- | --- |
 //! | `authenticate` | who the author of a request is |
+//! | `bodies` | the reading of bodies |
 //! | `browsers` | what other origins' pages cannot make a browser do |
+//! | `hooks` | the webhooks |
+//! | `idempotency` | requests that are carried out once |
+//! | `problem` | the form of errors |
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpResponse, HttpServer, get, web};
 use rustls::ServerConfig;
+use utoipa::openapi::OpenApi;
 
 use crate::admin::server as api;
+use crate::admin::server::document::{Methods, Paths, document};
+use crate::config::HttpConfig;
 use crate::control::Control;
 use crate::tls::LiveCertificate;
+use crate::web as page;
 
 mod authenticate;
+mod bodies;
 mod browsers;
+mod hooks;
+mod idempotency;
+mod problem;
 
 use self::browsers::Hosts;
+use self::hooks::Hooks;
+use self::idempotency::Answers;
 
 pub use self::authenticate::Authenticator;
 
@@ -44,6 +61,9 @@ const PASSWORDS_AT_ONCE: usize = 2;
 /// The connections that the system queues.
 const BACKLOG: u32 = 1024;
 
+/// The description of the API.
+static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| document(open_paths));
+
 /// TLS, as clients of the API see it.
 pub struct Tls {
     /// Its configuration.
@@ -52,14 +72,14 @@ pub struct Tls {
     pub certificate: Arc<LiveCertificate>,
 }
 
-/// Serves the API on these addresses, until the handle is told to stop. Without TLS it is HTTP, which the
+/// Serves the API on the configured addresses, until the handle is told to stop. Without TLS it is HTTP, which the
 /// configuration allows on loopback alone.
 ///
 /// # Errors
 ///
 /// An address cannot be listened on.
 pub fn serve(
-    addresses: &[SocketAddr],
+    configured: &HttpConfig,
     tls: Option<Tls>,
     control: Control,
     authenticator: Authenticator,
@@ -70,18 +90,38 @@ pub fn serve(
         Hosts::Any
     };
     let hosts = web::Data::new(hosts);
+    let methods = web::Data::new(Methods::of(&DOCUMENT));
+    let answers = web::Data::new(Answers::default());
+    let hooks = Hooks::new(configured.hooks.clone(), authenticator.method().clone());
+    let hooks = web::Data::new(hooks);
     let control = web::Data::new(control);
     let authenticator = web::Data::new(authenticator);
+    let sessions = web::Data::new(page::Sessions::new());
     let mut server = HttpServer::new(move || {
         App::new()
             .wrap(from_fn(browsers::refuse_foreign))
+            .wrap(from_fn(problem::as_problems))
             .app_data(authenticator.clone())
             .app_data(hosts.clone())
-            .service(healthz)
+            .app_data(answers.clone())
+            .app_data(hooks.clone())
+            .app_data(methods.clone())
+            .app_data(control.clone())
+            .configure(|paths| open_paths(&mut Paths::new(paths)))
+            .configure(|paths| {
+                page::routes(
+                    paths,
+                    control.clone(),
+                    authenticator.clone(),
+                    sessions.clone(),
+                );
+            })
             .service(
                 web::scope("")
+                    .wrap(from_fn(idempotency::once))
+                    .wrap(from_fn(bodies::read))
                     .wrap(from_fn(authenticate::authenticate))
-                    .configure(|paths| api::routes(paths, control.clone())),
+                    .configure(|paths| api::routes(paths, control.clone(), methods.clone())),
             )
             .default_service(web::to(api::failure::no_such_path))
     })
@@ -93,7 +133,7 @@ pub fn serve(
     .client_request_timeout(REQUEST_TIMEOUT)
     .keep_alive(KEEP_ALIVE)
     .disable_signals();
-    for address in addresses {
+    for address in &configured.listen {
         let listener = listen(*address)?;
         server = match &tls {
             Some(tls) => server.listen_rustls_0_23(listener, tls.config.clone())?,
@@ -114,8 +154,35 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// For load balancers: it says nothing but that the daemon answers.
+/// The paths that need no user.
+fn open_paths(paths: &mut Paths<'_>) {
+    paths
+        .service(healthz)
+        .service(openapi)
+        .service(hooks::github)
+        .service(hooks::gitlab);
+}
+
+/// Says that the daemon answers, and nothing else
+#[utoipa::path(
+    operation_id = "healthz",
+    tag = "daemon",
+    security(()),
+    responses((status = 200, body = String, content_type = "text/plain", description = "It answers."))
+)]
 #[get("/healthz")]
 async fn healthz() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
+}
+
+/// Describes this API
+#[utoipa::path(
+    operation_id = "openapi",
+    tag = "daemon",
+    security(()),
+    responses((status = 200, body = Object, description = "The description, by OpenAPI 3.1."))
+)]
+#[get("/v1/openapi.json")]
+async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().json(&*DOCUMENT)
 }

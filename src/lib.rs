@@ -8,6 +8,7 @@
 //! | [`control`] | the service behind the admin socket: requests, answers, authorization |
 //! | [`admin`] | the admin socket: HTTP in front of `control`, and its client |
 //! | [`http`] | the API over the network, in front of `control` |
+//! | `web` | the web page, in front of `control` |
 //! | [`console`] | the console: the statements of psql in front of `control` |
 //! | [`config`] | the settings |
 //! | [`clone`], [`catalog`] | copy-on-write clones, and the snapshots on disk |
@@ -18,12 +19,14 @@
 //! | [`mock_secret`] | the SCRAM challenge for unknown users |
 //! | [`fsutil`] | file-system idioms: replacing files and sockets, creating directories |
 //! | [`clock`], [`memory`] | the machine's date and time, and its memory |
+//! | [`metrics`] | what is counted and timed, for Prometheus |
 //! | [`logging`] | format and destination of log lines |
 //! | [`keep`] | which snapshots of a project are kept |
 //! | [`pressure`] | in which order room is made on a full disk |
 //! | [`growth`] | which running instances are stopped before they fill it |
 //! | [`jobs`] | long work that outlives the command that began it |
 //! | [`import`] | making snapshots from dumps and data directories |
+//! | [`notify`] | who is told of what has happened |
 //! | [`diff`] | the difference of two databases |
 //! | [`dedup`] | snapshots that share the blocks that they have in common |
 
@@ -50,10 +53,13 @@ pub mod jobs;
 pub mod keep;
 pub mod logging;
 pub mod memory;
+pub mod metrics;
 pub mod mock_secret;
+pub mod notify;
 pub mod pressure;
 pub mod prewarm;
 pub mod probe;
+mod process_group;
 pub mod proxy;
 pub mod refresh;
 pub mod relations;
@@ -62,3 +68,4 @@ pub mod runtime;
 pub mod sql;
 pub mod tls;
 pub mod users;
+mod web;

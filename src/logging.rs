@@ -94,10 +94,11 @@ fn directive(text: &str) -> Option<String> {
     text.parse().ok().map(of_our_crates)
 }
 
-/// A level for the crates of multidb. Those that it uses warn at most.
+/// A level for the crates of multidb. Those that it uses warn at most, and not of requests over HTTP that are none: anybody
+/// can send them, and the answer has the reason.
 fn of_our_crates(level: LevelFilter) -> String {
     let others = level.min(LevelFilter::WARN);
-    format!("{others},multidb={level}")
+    format!("{others},multidb={level},actix_http::h1::dispatcher=off")
 }
 
 #[cfg(test)]
@@ -115,21 +116,39 @@ mod tests {
     #[test]
     fn the_first_variable_that_is_set_takes_effect() {
         let (ours, rusts) = (("MULTIDB_LOG", "debug"), ("RUST_LOG", "trace"));
-        assert_eq!(filter_of(&[]).unwrap(), "multidb=info,warn");
-        assert_eq!(filter_of(&[rusts]).unwrap(), "multidb=trace,warn");
-        assert_eq!(filter_of(&[rusts, ours]).unwrap(), "multidb=debug,warn");
+        assert_eq!(
+            filter_of(&[]).unwrap(),
+            "actix_http::h1::dispatcher=off,multidb=info,warn"
+        );
+        assert_eq!(
+            filter_of(&[rusts]).unwrap(),
+            "actix_http::h1::dispatcher=off,multidb=trace,warn"
+        );
+        assert_eq!(
+            filter_of(&[rusts, ours]).unwrap(),
+            "actix_http::h1::dispatcher=off,multidb=debug,warn"
+        );
         let blank = ("MULTIDB_LOG", " ");
-        assert_eq!(filter_of(&[blank, rusts]).unwrap(), "multidb=trace,warn");
+        assert_eq!(
+            filter_of(&[blank, rusts]).unwrap(),
+            "actix_http::h1::dispatcher=off,multidb=trace,warn"
+        );
     }
 
     #[test]
     fn a_level_is_for_multidb_and_a_misspelt_one_is_refused() {
         let filters = [
-            ("error", Some("multidb=error,error")),
-            ("debug,hyper=debug", Some("multidb=debug,hyper=debug,warn")),
+            (
+                "error",
+                Some("actix_http::h1::dispatcher=off,multidb=error,error"),
+            ),
+            (
+                "debug,hyper=debug",
+                Some("actix_http::h1::dispatcher=off,multidb=debug,hyper=debug,warn"),
+            ),
             (
                 "warn, multidb::git=trace",
-                Some("multidb::git=trace,multidb=warn,warn"),
+                Some("actix_http::h1::dispatcher=off,multidb::git=trace,multidb=warn,warn"),
             ),
             ("debgu", None),
             ("info,debgu", None),

@@ -19,8 +19,8 @@ pub mod users;
 pub mod verifier;
 
 pub use self::attempts::{Attempts, Waiting, address_of};
-pub use self::error::{AuthenticationError, DenyReason, TokenError};
+pub use self::error::{AuthenticationError, DenyReason};
 pub use self::scram::{Account, Exchange, MockSecret, ScramError};
-pub use self::tokens::{BearerToken, Scope, SecretHash, Token};
+pub use self::tokens::{BearerToken, Scope, SecretHash, Token, TokenError};
 pub use self::users::{Identity, User, Users};
 pub use self::verifier::Verifier;

@@ -30,6 +30,7 @@ use multidb_store::{
 };
 use tokio::sync::oneshot;
 
+use crate::metrics::Metrics;
 use crate::ports::{
     CloneError, CloneReport, CloneSource, Cloner, RecordChange, Records, SnapshotCatalog,
 };
@@ -54,6 +55,8 @@ pub struct CloneWorkerDeps {
     pub records: Arc<dyn Records>,
     /// Runs the steps that block.
     pub executor: Arc<dyn Executor>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The CloneWorker.
@@ -70,10 +73,11 @@ impl CloneWorker {
             cloner,
             records,
             executor,
+            metrics,
             ..
         } = deps.clone();
         Self {
-            records: RecordQueue::new(records, cloner, executor),
+            records: RecordQueue::new(records, cloner, executor, metrics),
             measurements: Measurements::default(),
             deps,
         }

@@ -9,13 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
+use tokio::task::JoinError;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::client_error::ClientError;
 use crate::limits::{IdleLimits, Limits};
+use crate::metrics::Metrics;
+use crate::metrics::labels::{ConnectionOutcome, LoginOutcome};
 use crate::ports::{Clock, Console, ServerProbe, SuperuserAccess};
 use crate::request::{self, Login};
 use crate::sessions::{
@@ -24,8 +28,9 @@ use crate::sessions::{
 };
 use crate::snapshot_index::SnapshotIndex;
 use crate::supervisor::Supervisor;
-use crate::wire::{CancelRequest, StartupMessage, Tail, encode_authentication_ok};
+use crate::wire::{CancelRequest, Tail};
 
+mod account;
 mod activities;
 mod admission;
 mod attach;
@@ -35,6 +40,7 @@ mod cancel;
 mod console;
 mod error;
 mod handshake;
+mod health_check;
 mod idle;
 mod login;
 mod relay;
@@ -51,9 +57,11 @@ pub use self::socket::{DetachedSocket, Socket};
 pub use self::stream::Stream;
 pub use self::tls::{ALPN, Binding, Resumed, Secured, Tls, TlsServer};
 
+use self::account::Account;
 use self::authenticate::{StartupError, authenticate};
 use self::console::{ConsoleClient, ConsoleSession};
 use self::handshake::{Client, StartupIntent};
+use self::health_check::{health_answer, is_health_check};
 use self::login::{AuthenticatedClient, EstablishedSession, LoginError, log_in};
 
 /// The limit for sending the error to an evicted client, which may not read.
@@ -86,6 +94,8 @@ pub struct ConnectionDeps {
     pub default_user: String,
     /// The date and time.
     pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// One connection.
@@ -98,6 +108,8 @@ pub struct ConnectionActor {
     session: Option<OpenSession>,
     /// Set while it is a session of the console.
     console: Option<Arc<ConsoleSignals>>,
+    /// Closed with the connection.
+    account: Option<Account>,
     deps: ConnectionDeps,
 }
 
@@ -125,6 +137,7 @@ impl ConnectionActor {
             permit: Rc::new(permit),
             session: None,
             console: None,
+            account: None,
             deps,
         }
         .start()
@@ -147,7 +160,9 @@ impl Actor for ConnectionActor {
             self.deps.clone(),
         );
         let opening = opening.instrument(span).into_actor(self);
-        ctx.spawn(opening.map(|opened, actor, ctx| match opened {
+        ctx.spawn(opening.map(|opened, actor, ctx| {
+            actor.deps.metrics.connections.count(outcome(&opened));
+            match opened {
             Ok(Opened::Session(session)) => {
                 let (client, session) = *session;
                 actor.begin(client, session, ctx);
@@ -156,12 +171,12 @@ impl Actor for ConnectionActor {
                 let (client, session) = *session;
                 actor.begin_console(client, session, ctx);
             }
-            Ok(Opened::Closed) => ctx.stop(),
+            Ok(Opened::Closed(_)) => ctx.stop(),
             Err(error) => {
                 tracing::debug!(id = %actor.id, %error, "connection failed before its session began");
                 ctx.stop();
             }
-        }));
+        }}));
     }
 }
 
@@ -175,6 +190,7 @@ impl ConnectionActor {
             cancel_key,
             lease,
             info,
+            times,
         } = established;
         let stats = Arc::new(SessionStats::default());
         let control = Rc::new(RelayControl::default());
@@ -203,6 +219,7 @@ impl ConnectionActor {
         let id = self.id;
         tracing::debug!(%id, instance = %instance.name, role = instance.role, "session begins");
         let registration = self.deps.sessions.register(session.clone());
+        self.account = Some(Account::open(session.clone(), Some(times), &self.deps));
         self.session = Some(OpenSession {
             session,
             instance,
@@ -226,10 +243,17 @@ impl ConnectionActor {
             relay(&mut client, &mut backend, &stats, tail, control).await
         });
         let relayed = AbortOnDropHandle::new(relayed).into_actor(self);
-        ctx.spawn(relayed.map(move |end, _, ctx| {
-            tracing::debug!(%id, ?end, "session ended");
-            ctx.stop();
-        }));
+        ctx.spawn(relayed.map(|end, actor, ctx| actor.ended(end, ctx)));
+    }
+
+    /// The session's task has ended.
+    fn ended(&mut self, end: Result<io::Result<End>, JoinError>, ctx: &mut Context<Self>) {
+        let end = end.unwrap_or_else(|error| Err(error.into()));
+        tracing::debug!(id = %self.id, ?end, "the session's task ended");
+        if let Some(account) = &mut self.account {
+            account.ended(&end);
+        }
+        ctx.stop();
     }
 }
 
@@ -258,16 +282,14 @@ impl ConnectionActor {
         let id = self.id;
         tracing::debug!(%id, user = session.user, "session of the console begins");
         self.console = Some(console.signals());
+        self.account = Some(Account::open(session.clone(), None, &self.deps));
         let registration = self.deps.sessions.register(session);
         let served = actix_rt::spawn(async move {
             let _held = registration;
             console.serve().await
         });
         let served = AbortOnDropHandle::new(served).into_actor(self);
-        ctx.spawn(served.map(move |end, _, ctx| {
-            tracing::debug!(%id, ?end, "session of the console ended");
-            ctx.stop();
-        }));
+        ctx.spawn(served.map(|end, actor, ctx| actor.ended(end, ctx)));
     }
 }
 
@@ -296,7 +318,17 @@ enum Opened {
     /// A session of the console.
     Console(Box<(Client, ConsoleClient)>),
     /// It has no session and is closed.
-    Closed,
+    Closed(ConnectionOutcome),
+}
+
+/// What became of a connection.
+fn outcome(opened: &io::Result<Opened>) -> ConnectionOutcome {
+    match opened {
+        Ok(Opened::Session(_)) => ConnectionOutcome::Session,
+        Ok(Opened::Console(_)) => ConnectionOutcome::Console,
+        Ok(Opened::Closed(outcome)) => *outcome,
+        Err(_) => ConnectionOutcome::Left,
+    }
 }
 
 /// Serves a connection up to its session.
@@ -307,48 +339,55 @@ async fn open(
     permit: Rc<Permit>,
     deps: ConnectionDeps,
 ) -> io::Result<Opened> {
+    let began = Instant::now();
     let mut client = Client::new(socket.attach()?);
     let startup = tokio::select! {
         // A client that has just authenticated is not evicted.
         biased;
         startup = start_up_in_time(&mut client, &peer, &permit, &deps) => startup,
         () = permit.evicted() => {
-            evict(&mut client).await?;
-            return Ok(Opened::Closed);
+            evict(&mut client, &deps).await?;
+            return Ok(Opened::Closed(ConnectionOutcome::Refused));
         }
     };
     let reason = match startup {
         Ok(Startup::Session(authenticated)) => {
+            let authenticate = began.elapsed();
             let logged_in = tokio::select! {
                 biased;
                 logged_in = log_in(*authenticated, &deps) => logged_in,
                 () = client.disconnected() => {
                     tracing::debug!("client disconnected before its session began");
-                    return Ok(Opened::Closed);
+                    return Ok(Opened::Closed(ConnectionOutcome::Left));
                 }
             };
             match logged_in {
-                Ok(session) => return Ok(Opened::Session(Box::new((client, session)))),
+                Ok(mut session) => {
+                    session.times.authenticate = authenticate;
+                    session.times.total = began.elapsed();
+                    return Ok(Opened::Session(Box::new((client, session))));
+                }
                 Err(LoginError::RefusedByBackend(messages)) => {
                     client.send_last(&messages).await?;
-                    return Ok(Opened::Closed);
+                    return Ok(Opened::Closed(ConnectionOutcome::RefusedByPostgres));
                 }
                 Err(LoginError::Refused(reason)) => reason,
             }
         }
         Ok(Startup::Console(console)) => return Ok(Opened::Console(Box::new((client, *console)))),
-        Ok(Startup::Closed) => return Ok(Opened::Closed),
+        Ok(Startup::Closed(outcome)) => return Ok(Opened::Closed(outcome)),
         // It can no longer be evicted.
         Ok(Startup::Cancel(request)) => {
             let limit = deps.limits.login_timeout;
             cancel::forward(&request, &deps.sessions, limit).await;
             // Under TLS its end is a message too, without which libpq reports an error.
             client.send_last(&[]).await?;
-            return Ok(Opened::Closed);
+            return Ok(Opened::Closed(ConnectionOutcome::Cancel));
         }
         Err(StartupError::Io(error)) => return Err(error),
         Err(StartupError::Refused(reason)) => reason,
     };
+    deps.metrics.refused(&reason);
     let refusal = ClientError::from(&reason).with_connection(id.0);
     tracing::info!(
         %id,
@@ -358,7 +397,7 @@ async fn open(
         "client refused"
     );
     client.refuse(&refusal).await?;
-    Ok(Opened::Closed)
+    Ok(Opened::Closed(ConnectionOutcome::Refused))
 }
 
 /// The result of a connection's startup.
@@ -369,8 +408,8 @@ enum Startup {
     Console(Box<ConsoleClient>),
     /// The client wants to cancel a query.
     Cancel(CancelRequest),
-    /// The client has disconnected, or was refused.
-    Closed,
+    /// The client has disconnected, or has its answer.
+    Closed(ConnectionOutcome),
 }
 
 /// Runs [`start_up`] within `login_timeout`.
@@ -386,26 +425,6 @@ async fn start_up_in_time(
         .unwrap_or_else(|_| Err(RefusalReason::LoginTimeout { limit }.into()))
 }
 
-/// The user name with which load balancers ask whether the daemon answers, such as by HAProxy's `pgsql-check`. It is none
-/// of an instance, which would have a key.
-const HEALTH_CHECK_USER: &[u8] = b"healthcheck";
-
-fn is_health_check(message: &StartupMessage) -> bool {
-    // A client that names its instance in the options may have any user name.
-    message
-        .user()
-        .is_some_and(|user| user[..] == *HEALTH_CHECK_USER)
-        && message.get("options").is_none()
-}
-
-/// What such a check takes for health, then the end, since there is no session.
-fn health_answer() -> BytesMut {
-    let mut answer = BytesMut::new();
-    encode_authentication_ok(&mut answer);
-    ClientError::health_check().encode(&mut answer);
-    answer
-}
-
 /// Performs the handshake and the authentication, in this order, and counts the session. Nothing is looked up,
 /// cloned or started here.
 async fn start_up(
@@ -417,11 +436,11 @@ async fn start_up(
     let message = match client.startup_intent(deps.tls.as_ref()).await? {
         StartupIntent::Session(message) => message,
         StartupIntent::Cancel(request) => return Ok(Startup::Cancel(request)),
-        StartupIntent::Closed => return Ok(Startup::Closed),
+        StartupIntent::Closed => return Ok(Startup::Closed(ConnectionOutcome::Left)),
     };
     if is_health_check(&message) {
         client.send_last(&health_answer()).await?;
-        return Ok(Startup::Closed);
+        return Ok(Startup::Closed(ConnectionOutcome::HealthCheck));
     }
     let plain = client.socket.supports_tls();
     if plain && deps.tls.as_ref().is_some_and(|tls| tls.required) {
@@ -431,7 +450,11 @@ async fn start_up(
     let bytes = |name| message.get(name).map(Bytes::as_ref);
     let (login, options) = request::parse_login(user, bytes("options"), bytes("database"))
         .map_err(RefusalReason::from)?;
-    let identity = authenticate(client, peer, login.user(), deps).await?;
+    let identity = authenticate(client, peer, login.user(), deps).await;
+    if let Some(outcome) = LoginOutcome::of(&identity) {
+        deps.metrics.logins.count(outcome);
+    }
+    let identity = identity?;
     permit
         .begin_session()
         .map_err(|TooManySessions| RefusalReason::TooManyConnections {
@@ -453,7 +476,8 @@ async fn start_up(
 }
 
 /// Tells a client that it is evicted. The time is short, since other clients may wait for its descriptor.
-async fn evict(client: &mut Client) -> io::Result<()> {
+async fn evict(client: &mut Client, deps: &ConnectionDeps) -> io::Result<()> {
+    deps.metrics.refused(&RefusalReason::Evicted);
     let error = ClientError::from(&RefusalReason::Evicted);
     let told = tokio::time::timeout(EVICTION_TIMEOUT, client.refuse(&error)).await;
     told.unwrap_or(Ok(()))

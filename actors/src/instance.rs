@@ -18,6 +18,8 @@ use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, MakeClone, Persis
 use crate::instance_table::StatusPublisher;
 use crate::leftovers::Leftovers;
 use crate::limits::{Limits, STOP_TIMEOUT};
+use crate::metrics::Metrics;
+use crate::metrics::labels::StopCause;
 use crate::observed_clock::ObservedClock;
 use crate::ports::{CloneError, Endpoint, RunningPostgres, Runtime, ServerProbe};
 use crate::slots::{FreeSlot, Slots};
@@ -74,6 +76,8 @@ pub struct InstanceDeps {
     pub epochs: Epochs,
     /// The clones that bear an instance's name and are not its data.
     pub leftovers: Leftovers,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// One instance.
@@ -235,6 +239,9 @@ impl InstanceActor {
 
     fn log_change(&self, before: State, event: Event, elapsed: Duration) {
         let after = self.life.state();
+        if let Some(cause) = StopCause::of(before, event, after) {
+            self.deps.metrics.stops.count(cause);
+        }
         if std::mem::discriminant(&before) != std::mem::discriminant(&after) {
             tracing::info!(
                 instance = %self.record.name,

@@ -11,6 +11,7 @@
 //! | [`critical`] | the end of the process when a part dies that must not |
 //! | [`instance_table`] | the status of every instance, with counts and orders |
 //! | [`leftovers`] | the clones that bear an instance's name and are not its data |
+//! | [`metrics`] | what the actors count and time |
 //! | [`sessions`], [`slots`], [`limits`] | shared by the actors: open sessions, places to run, settings |
 //! | [`request`] | the overloaded user name |
 //! | [`auth`] | authentication, and the rights of users |
@@ -32,6 +33,7 @@ pub mod instance;
 pub mod instance_table;
 pub mod leftovers;
 pub mod limits;
+pub mod metrics;
 pub mod observed_clock;
 pub mod ports;
 pub mod request;

@@ -141,6 +141,8 @@ pub struct Revision {
     pub listing: String,
     /// Set where a branch or another reference may have moved, since the remote does not answer.
     pub unconfirmed: Option<Unconfirmed>,
+    /// How long the remote was asked, if it was.
+    pub fetch: Option<Duration>,
 }
 
 /// The state of a reference as it was when the remote last answered.

@@ -145,7 +145,25 @@ pub struct SessionTable {
 #[derive(Default)]
 struct Tables {
     sessions: HashMap<ConnectionId, Session>,
+    /// The bytes of the sessions that have ended.
+    ended: TransferredBytes,
     by_cancel_key: HashMap<(i32, Vec<u8>), ConnectionId>,
+}
+
+/// The bytes of sessions, each way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TransferredBytes {
+    /// That clients sent.
+    pub from_clients: u64,
+    /// That backends sent.
+    pub to_clients: u64,
+}
+
+impl TransferredBytes {
+    fn add(&mut self, stats: &SessionStats) {
+        self.from_clients += stats.from_client_bytes();
+        self.to_clients += stats.from_backend_bytes();
+    }
 }
 
 /// Keeps one session in the table.
@@ -212,6 +230,16 @@ impl SessionTable {
         })
     }
 
+    /// The bytes of all sessions since the start of the daemon.
+    pub fn transferred(&self) -> TransferredBytes {
+        let tables = self.lock();
+        let mut bytes = tables.ended;
+        for session in tables.sessions.values() {
+            bytes.add(&session.stats);
+        }
+        bytes
+    }
+
     /// The logins that nobody gets through.
     pub fn login_faults(&self) -> &LoginFaults {
         &self.login_faults
@@ -224,10 +252,11 @@ impl SessionTable {
 
     fn remove(&self, id: ConnectionId) {
         let mut tables = self.lock();
-        if let Some(session) = tables.sessions.remove(&id)
-            && tables.by_cancel_key.get(&session.cancel_key) == Some(&id)
-        {
-            tables.by_cancel_key.remove(&session.cancel_key);
+        if let Some(session) = tables.sessions.remove(&id) {
+            tables.ended.add(&session.stats);
+            if tables.by_cancel_key.get(&session.cancel_key) == Some(&id) {
+                tables.by_cancel_key.remove(&session.cancel_key);
+            }
         }
         let count = tables.sessions.len();
         drop(tables);

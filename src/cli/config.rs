@@ -12,6 +12,7 @@ use super::Invocation;
 use super::table::{Align, table};
 use crate::config::{
     AuthMethod, Config, ConfigFaults, Fault, Loaded, Origin, Setting, missing_files,
+    unusable_targets,
 };
 use crate::daemon::convert;
 use crate::git::refused_form;
@@ -69,12 +70,14 @@ fn with_machine(mut loaded: Loaded) -> Result<Loaded, ConfigFaults> {
     let mut faults = Vec::new();
     faults.extend(certificate(&loaded.config));
     faults.extend(certificate_of_http(&loaded.config));
+    faults.extend(secrets_of_hooks(&loaded.config));
     faults.extend(data_owner_of(&loaded.config));
     faults.extend(root_of(&loaded.config));
     faults.extend(users_of(&loaded.config));
     let (refused, questionable) = repositories(&loaded.config);
     faults.extend(refused);
     faults.extend(missing_files(&loaded.config));
+    faults.extend(unusable_targets(&loaded.config));
     loaded.warnings.extend(questionable);
     if faults.is_empty() {
         return Ok(loaded);
@@ -120,6 +123,17 @@ fn certificate_of_http(config: &Config) -> Option<Fault> {
         _ => "http.key",
     };
     Some(fault(key, error_chain(&error)))
+}
+
+/// Reads the secrets of the webhooks, without which no delivery is taken.
+fn secrets_of_hooks(config: &Config) -> Vec<Fault> {
+    let hooks = config.http.iter().flat_map(|http| &http.hooks);
+    let unread = hooks.filter_map(|hook| {
+        let error = hook.read_secret().err()?;
+        let key = format!("http.hooks.{}.secret_file", hook.project);
+        Some(fault(&key, error))
+    });
+    unread.collect()
 }
 
 /// Looks for Postgres' user.

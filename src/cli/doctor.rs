@@ -18,6 +18,7 @@ use crate::control::model::StatusView;
 mod default_branch;
 mod disk;
 mod instances;
+pub(super) mod notify;
 pub(super) mod pressure;
 pub(super) mod refreshes;
 mod repositories;
@@ -95,6 +96,7 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
         findings.extend(instances::examine(invocation).await);
         findings.extend(refreshes::examine(invocation).await);
         findings.extend(pressure::examine(invocation).await);
+        findings.extend(notify::examine(invocation).await);
     }
     invocation
         .output

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::Invocation;
 use super::table::{ago, coarse, fields, moment, or_none, size};
 use crate::control::model::{
-    PressureView, PrewarmedView, RefreshView, StatusView, WaitingLoginView,
+    NotifyView, PressureView, PrewarmedView, RefreshView, StatusView, WaitingLoginView,
 };
 
 pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
@@ -145,6 +145,31 @@ fn prewarmed(status: &StatusView) -> String {
     }
 }
 
+/// The targets of notifications, and what became of the messages.
+fn notifications(status: &StatusView) -> String {
+    let text = |one: &NotifyView| {
+        let mut text = format!("{} took {}", one.target, one.sent);
+        for (count, what) in [
+            (one.queued as u64, "wait"),
+            (one.failed + one.dropped, "lost"),
+        ] {
+            if count > 0 {
+                text.push_str(&format!(", {count} {what}"));
+            }
+        }
+        text
+    };
+    match status.notify.is_empty() {
+        true => "none configured".to_owned(),
+        false => status
+            .notify
+            .iter()
+            .map(text)
+            .collect::<Vec<_>>()
+            .join("; "),
+    }
+}
+
 /// Who has to wait after failed logins, where, and for how long.
 pub(super) fn waits(waiting: &WaitingLoginView) -> String {
     let who = match &waiting.user {
@@ -190,5 +215,6 @@ pub(super) fn text(status: &StatusView, now: Timestamp) -> String {
         ("failed logins", failed_logins(status)),
         ("refreshes", refreshes(status, now)),
         ("prewarmed", prewarmed(status)),
+        ("notifications", notifications(status)),
     ])
 }

@@ -10,8 +10,8 @@ use super::*;
 use crate::admin::api::ErrorInfo;
 use crate::admin::client::AdminError;
 use crate::control::model::{
-    ConnectionView, ExplainView, InstanceView, JobErrorView, PrewarmedView, RefreshView,
-    SnapshotView, StatusView, UnconfirmedView, VerdictView, WaitingLoginView,
+    ConnectionView, ExplainView, InstanceView, JobErrorView, NotifyView, PrewarmedView,
+    RefreshView, SnapshotView, StatusView, UnconfirmedView, VerdictView, WaitingLoginView,
 };
 
 /// The help of a command and of all below it, as `--help` prints them.
@@ -376,6 +376,16 @@ fn status_is_shown() {
             },
         )]
         .into(),
+        notify: vec![NotifyView {
+            target: "https://chat.internal/***".to_owned(),
+            on: vec!["expiring".to_owned()],
+            queued: 2,
+            sent: 7,
+            failed: 1,
+            dropped: 0,
+            last_sent_at: None,
+            last_error: Some("cannot connect".to_owned()),
+        }],
     };
     insta::assert_snapshot!("status", status::text(&status, now()));
 }

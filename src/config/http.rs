@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::hooks::{self, HookConfig};
 use super::listen::{ListenAddress, check_addresses};
 use super::section::{Report, Section};
 use super::server::AuthMethod;
@@ -15,6 +16,8 @@ pub struct HttpConfig {
     pub listen: Vec<SocketAddr>,
     /// The certificate, which is that of `[tls]` where `[http]` has none. Without one the addresses are loopback's.
     pub certificate: Option<Certificate>,
+    /// The webhooks.
+    pub hooks: Vec<HookConfig>,
 }
 
 /// A certificate and its key, in PEM.
@@ -48,6 +51,8 @@ pub(super) fn read(
             "is missing: a certificate and its key belong together",
         );
     }
+    let hooks = section.existing_section("hooks", report);
+    let hooks = hooks.map_or_else(Vec::new, |hooks| hooks::read(hooks, report));
     section.close(report);
     let listen = listen?;
     check_addresses("http.listen", &listen, report);
@@ -82,6 +87,7 @@ pub(super) fn read(
     Some(HttpConfig {
         listen: tcp.collect(),
         certificate,
+        hooks,
     })
 }
 

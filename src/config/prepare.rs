@@ -88,17 +88,8 @@ fn one(mut section: Section, report: &mut Report) -> Option<Preparation> {
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
         report.fault(section.key("timeout"), "is zero; leave it out for no limit");
     }
-    if let Some(command) = &command {
-        let message = match command.first() {
-            None => Some("is empty".to_owned()),
-            Some(program) if !program.starts_with('/') => {
-                Some(format!("\"{program}\" is not an absolute path"))
-            }
-            Some(_) => None,
-        };
-        if let Some(message) = message {
-            report.fault(section.key("command"), message);
-        }
+    if let Some(message) = command.as_deref().and_then(absolute_program) {
+        report.fault(section.key("command"), message);
     }
     section.close(report);
     if report.faults.len() > faults {
@@ -123,18 +114,32 @@ impl Preparation {
                 }
                 Ok(_) => None,
             },
-            PreparationRun::Command(command) => {
-                let program = command.first().map(String::as_str).unwrap_or_default();
-                match fs::metadata(program) {
-                    Err(error) => Some(format!("cannot find {program}: {error}")),
-                    Ok(metadata) if !metadata.is_file() => Some(format!("{program} is not a file")),
-                    Ok(metadata) if metadata.permissions().mode() & 0o111 == 0 => {
-                        Some(format!("{program} is not executable"))
-                    }
-                    Ok(_) => None,
-                }
-            }
+            PreparationRun::Command(command) => program_problem(command),
         }
+    }
+}
+
+/// Why a command line does not name a program by its absolute path.
+pub(super) fn absolute_program(command: &[String]) -> Option<String> {
+    match command.first() {
+        None => Some("is empty".to_owned()),
+        Some(program) if !program.starts_with('/') => {
+            Some(format!("\"{program}\" is not an absolute path"))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Why the program of a command line cannot run on this machine.
+pub(super) fn program_problem(command: &[String]) -> Option<String> {
+    let program = command.first().map(String::as_str).unwrap_or_default();
+    match fs::metadata(program) {
+        Err(error) => Some(format!("cannot find {program}: {error}")),
+        Ok(metadata) if !metadata.is_file() => Some(format!("{program} is not a file")),
+        Ok(metadata) if metadata.permissions().mode() & 0o111 == 0 => {
+            Some(format!("{program} is not executable"))
+        }
+        Ok(_) => None,
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) const TOP_KEYS: [&str; 3] = ["listen", "root", "admin_socket"];
 
 /// How alike a key is to the one that was meant, by Jaro and Winkler, from 0 to 1. clap uses 0.7 for commands and
 /// options; keys are longer and often begin alike.
-const SIMILAR_MIN: f64 = 0.85;
+pub(super) const SIMILAR_MIN: f64 = 0.85;
 
 /// The origin of an effective value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -403,3 +403,65 @@ fn api_is_offered_over_a_network_only_with_tls_and_passwords() {
         assert_eq!(faults.lines().count(), 1, "{text}\n{faults}");
     }
 }
+
+#[test]
+fn targets_of_notifications_are_read_and_their_secrets_hidden() {
+    let text = "[[notify]]\non = ['expiring', 'disk_high']\nwebhook = 'https://chat.internal/hook/t0k3n?x=t0k3n'\n\
+                secret = '0123456789abcdef'\n\
+                [[notify]]\non = ['job_done']\ncommand = ['/bin/tell', '-x']\ntimeout = '1m'\n\
+                [[notify]]\non = ['job_done']\nwebhook = 'http://10.0.0.1/'\nsecret_file = '/etc/key'\n\
+                [[notify]]\non = ['job_done']\nwebhook = 'http://[::1]:8080/x'\n";
+    let loaded = parse(text).unwrap();
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "notify[3].webhook (line 11): is not encrypted: names of instances and errors can be read on the network; use https://"
+        ]
+    );
+    let targets = loaded.config.notify.iter();
+    let targets: Vec<_> = targets.map(|one| one.target.to_string()).collect();
+    assert_eq!(
+        targets,
+        [
+            "https://chat.internal/***",
+            "/bin/tell",
+            "http://10.0.0.1/",
+            "http://[::1]:8080/***"
+        ]
+    );
+    let shown = format!("{:?} {:?}", loaded.settings, loaded.config);
+    assert!(
+        !shown.contains("t0k3n") && !shown.contains("0123456789abcdef"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn faults_of_notifications_say_what_was_meant() {
+    let text = "[[notify]]\non = ['expirng', 'party']\nwebhook = 'chat.internal/hook'\n\
+                [[notify]]\nwebhook = 'https://robot:pw@chat/'\ncommand = ['tell']\n\
+                [[notify]]\non = []\nwebhok = 'https://chat/'\ntimeout = '1h'\n\
+                [[notify]]\non = ['job_done']\ncommand = ['/bin/tell']\nsecret = 'short'\n";
+    assert_eq!(
+        faults(text),
+        "notify[1].on (line 2): \"expirng\" is no event; did you mean \"expiring\"?; \"party\" is no event; events: \
+         \"expiring\", \"pin_ending\", \"refresh_failed\", \"refresh_late\", \"disk_high\", \"job_done\", \"job_failed\", \
+         \"instance_failed\"\n\
+         notify[1].webhook (line 3): is not a URL such as \"https://chat.internal/hook\": it begins with https:// or http://\n\
+         notify[2].on (line 5): is missing\n\
+         notify[2].webhook (line 5): has a login, which is not sent; sign the messages by secret_file\n\
+         notify[2] (line 5): has both webhook and command: write two [[notify]]\n\
+         notify[2].command (line 6): \"tell\" is not an absolute path\n\
+         notify[3].on (line 8): is empty, so nothing would be told\n\
+         notify[3].timeout (line 10): must be between 1ms and 5m\n\
+         notify[3] (line 8): needs webhook = \"https://…\" or command = [\"/a/program\"]\n\
+         notify[3].webhok (line 9): is not a known key; did you mean webhook?\n\
+         notify[4].secret (line 14): the key has 5 bytes, and at least 16 are needed; \"openssl rand -hex 32\" makes one"
+    );
+    let single = "[notify]\non = ['job_done']\n";
+    assert_eq!(
+        faults(single),
+        "notify (line 1): is a section, but must be a list of sections: write [[notify]]"
+    );
+}

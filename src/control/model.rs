@@ -12,6 +12,7 @@ use multidb_store::{
     Class, DiskFault, InstanceName, PassedError, Prepared, ProjectName, SnapshotId,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::import::ErrorPolicy;
 
@@ -20,7 +21,8 @@ mod status;
 
 pub use self::explain::{ExplainView, UnconfirmedView, VerdictView};
 pub use self::status::{
-    LimitView, PressureStepView, PressureView, PrewarmedView, RefreshView, WaitingLoginView,
+    LimitView, NotifyTestView, NotifyView, PressureStepView, PressureView, PrewarmedView,
+    RefreshView, WaitingLoginView,
 };
 pub use crate::diff::{DiffView, MigrationsDiff, ObjectDiff, SideView, TableRows};
 pub use multidb_actors::instance_table::InstanceFilter;
@@ -71,7 +73,7 @@ pub enum OrderSource {
 }
 
 /// A running server to copy from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerInfo {
     /// Its URL in the form of libpq, without a password.
@@ -81,35 +83,40 @@ pub struct ServerInfo {
     pub logical: bool,
     /// The file with the password, absolute, on the daemon's machine.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub passfile: Option<PathBuf>,
 }
 
 /// A dump that a client sends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UploadInfo {
     /// Its path at the client, or `-`, for people.
+    #[schema(value_type = String)]
     pub name: PathBuf,
     /// Its size, if it is known.
     #[serde(default)]
     pub bytes: Option<u64>,
     /// The time of the file, if it is one.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub modified_at: Option<Timestamp>,
 }
 
 /// The daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusView {
     /// Its version.
     pub version: String,
     /// Its process id.
     pub pid: u32,
     /// When it started.
+    #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
     /// The addresses that clients connect to.
     pub listen: Vec<String>,
     /// Its root directory.
+    #[schema(value_type = String)]
     pub root: PathBuf,
     /// `docker` or `process`.
     pub runtime: String,
@@ -164,10 +171,13 @@ pub struct StatusView {
     /// The clones that are kept ready, by project; only of projects with `prewarm`.
     #[serde(default)]
     pub prewarmed: BTreeMap<String, PrewarmedView>,
+    /// The targets of notifications.
+    #[serde(default)]
+    pub notify: Vec<NotifyView>,
 }
 
 /// One instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InstanceView {
     /// Its name.
     pub name: String,
@@ -198,16 +208,21 @@ pub struct InstanceView {
     /// The commit of that revision at creation.
     pub commit: Option<String>,
     /// When it was created.
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// When a session last began or ended, or an administrator last asked for it. Never goes back.
+    #[schema(value_type = String, format = DateTime)]
     pub last_used_at: Timestamp,
     /// When it is deleted if it stays unused and the daemon goes on running; none for never. Never in the past.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
     /// When it was marked as expired; none unless it is marked.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub marked_at: Option<Timestamp>,
     /// Whether it is exempt from expiry now.
     pub pinned: bool,
     /// The end of the pin; none without a pin, and for a pin without an end.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub pinned_until: Option<Timestamp>,
     /// Its open sessions.
     pub connections: usize,
@@ -216,6 +231,7 @@ pub struct InstanceView {
     /// `docker` or `process`.
     pub runtime: String,
     /// Its data directory.
+    #[schema(value_type = String)]
     pub data_dir: PathBuf,
     /// The identity of its clone, which names directories and containers.
     pub uid: String,
@@ -244,36 +260,51 @@ pub struct InstanceView {
 }
 
 /// A deleted instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeletedView {
     /// The number of sessions that the deletion ended.
     pub sessions_ended: usize,
 }
 
 /// The end of an instance's log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogsView {
     /// Its lines, oldest first.
     pub lines: Vec<String>,
 }
 
-/// The users that may log in.
+/// A project of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectView {
+    /// Its name.
+    pub name: String,
+    /// The database that its clients connect to, where the configuration names one.
+    pub database: String,
+    /// The Postgres role of clients that name none.
+    pub role: String,
+    /// Whether it has a source to refresh from.
+    pub refreshes: bool,
+}
+
+/// The users that may log in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UsersView {
     /// Their number; 0 with `auth.method = "trust"`.
     pub users: usize,
 }
 
 /// One snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SnapshotView {
     /// Its id.
     pub id: String,
     /// Its project.
     pub project: String,
     /// When its data was taken from the source database.
+    #[schema(value_type = String, format = DateTime)]
     pub taken_at: Timestamp,
     /// When the import ended.
+    #[schema(value_type = String, format = DateTime)]
     pub imported_at: Timestamp,
     /// The major version of Postgres that wrote it.
     pub postgres_major: u16,
@@ -289,6 +320,7 @@ pub struct SnapshotView {
     /// The number of instances that were cloned from it.
     pub instances: usize,
     /// Its data directory.
+    #[schema(value_type = String)]
     pub data_dir: PathBuf,
     /// What it was made from, for people.
     pub source: String,
@@ -318,6 +350,7 @@ pub struct SnapshotView {
     pub pinned: bool,
     /// The end of the pin; none without a pin, and for a pin without an end.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub pinned_until: Option<Timestamp>,
     /// Why it is kept, and until when; empty if it goes at the next occasion.
     #[serde(default)]
@@ -325,7 +358,7 @@ pub struct SnapshotView {
 }
 
 /// One job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// Its number.
     pub id: u64,
@@ -344,8 +377,10 @@ pub struct JobView {
     /// The bytes of this step, if known.
     pub bytes_total: Option<u64>,
     /// When it began to run; none while it is queued.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
     /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<Timestamp>,
     /// Why it failed; none unless it did.
     pub error: Option<JobErrorView>,
@@ -354,7 +389,7 @@ pub struct JobView {
 }
 
 /// Why a job failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobErrorView {
     /// A stable word in `snake_case`, for programs.
     pub code: String,
@@ -374,7 +409,7 @@ impl JobView {
 }
 
 /// How far snapshots share their blocks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DedupView {
     /// Whether it begins by itself, after each import.
     pub enabled: bool,
@@ -393,19 +428,21 @@ pub struct DedupView {
 }
 
 /// How far one snapshot shares the blocks of a newer one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SnapshotDedupView {
     /// Its id.
     pub id: String,
     /// Its project.
     pub project: String,
     /// When its data was taken.
+    #[schema(value_type = String, format = DateTime)]
     pub taken_at: Timestamp,
     /// The sum of its files' sizes.
     pub bytes: u64,
     /// The newer snapshot; none before the first comparison, and for the newest one.
     pub onto: Option<String>,
     /// When the comparison was complete; none while it is not.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
     /// The bytes that were compared.
     pub bytes_examined: u64,
@@ -418,7 +455,7 @@ pub struct SnapshotDedupView {
 }
 
 /// One open session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConnectionView {
     /// Its number, unique while the daemon runs.
     pub id: u64,
@@ -439,6 +476,7 @@ pub struct ConnectionView {
     /// `idle`, `active`, `idle in transaction`, `in COPY`, `listening` or `replicating`.
     pub state: String,
     /// When the client connected.
+    #[schema(value_type = String, format = DateTime)]
     pub connected_at: Timestamp,
     /// The seconds since the last byte in either direction.
     pub idle_seconds: u64,

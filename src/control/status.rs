@@ -51,6 +51,7 @@ impl Control {
             waiting_logins: self.waiting_logins(),
             refresh: self.refresh_status().await?,
             prewarmed: self.prewarmed_status(),
+            notify: self.notify_status(),
         })
     }
 
@@ -82,7 +83,7 @@ impl Control {
     }
 
     /// Why records cannot be written, by the file system or by the last attempt.
-    fn disk_fault(&self) -> Option<DiskFault> {
+    pub(super) fn disk_fault(&self) -> Option<DiskFault> {
         let stat = rustix::fs::statvfs(self.deps.layout.root());
         match stat {
             Ok(stat) if stat.f_flag.contains(StatVfsMountFlags::RDONLY) => {

@@ -43,6 +43,11 @@ impl PeriodicTasks {
                 let control = control();
                 async move { control.limit_growth().await }
             }),
+            // Nothing depends on it, so that a defect in it ends nothing.
+            actix_rt::spawn({
+                let control = control();
+                async move { control.run_notifications().await }
+            }),
             // Once.
             actix_rt::spawn({
                 let control = control();

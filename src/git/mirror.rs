@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::names;
 use super::program::{Progress, Run};
 use crate::config::without_secret;
+use crate::metrics::{FetchOutcome, Fetches};
 
 mod age;
 mod locks;
@@ -80,6 +81,8 @@ pub(super) struct Mirror {
     /// The progress of a fetch of the whole repository.
     whole: Progress,
     state: Mutex<State>,
+    /// Counts the exchanges.
+    fetches: Arc<Fetches>,
 }
 
 #[derive(Default)]
@@ -93,13 +96,19 @@ struct State {
 }
 
 impl Mirror {
-    pub(super) fn new(url: String, path: PathBuf, timeout: Duration) -> Arc<Self> {
+    pub(super) fn new(
+        url: String,
+        path: PathBuf,
+        timeout: Duration,
+        fetches: Arc<Fetches>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             url,
             path,
             timeout,
             whole: Progress::default(),
             state: Mutex::default(),
+            fetches,
         })
     }
 
@@ -168,6 +177,7 @@ impl Mirror {
         {
             fetched = self.fetch_now(&wanted).await;
         }
+        self.fetches.count(outcome(&fetched), began.elapsed());
         match &fetched {
             Err(FetchError::Failed(message)) => {
                 let url = without_secret(&self.url);
@@ -295,6 +305,16 @@ impl Mirror {
         let noted = tokio::task::spawn_blocking(note).await;
         if let Ok(Err(error)) = noted {
             tracing::debug!(path = %self.path.display(), %error, "the time of a fetch is not noted");
+        }
+    }
+}
+
+fn outcome(fetched: &Result<(), FetchError>) -> FetchOutcome {
+    match fetched {
+        Ok(()) => FetchOutcome::Done,
+        Err(FetchError::Absent | FetchError::TooMany | FetchError::NotById) => FetchOutcome::Absent,
+        Err(FetchError::Partial(_) | FetchError::Underway | FetchError::Failed(_)) => {
+            FetchOutcome::Failed
         }
     }
 }

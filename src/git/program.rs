@@ -7,12 +7,13 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::time::Instant;
 
 use crate::config::without_secret;
+use crate::process_group::ProcessGroup;
 
 /// The part of git's messages that is kept: their end, which has the error.
 const MESSAGE_BYTES_MAX: usize = 2000;
@@ -201,9 +202,6 @@ impl Run<'_> {
     }
 }
 
-/// The process group of git and its child processes. Dropping it kills them.
-struct ProcessGroup(Child);
-
 /// The end of a run.
 struct Ended {
     status: ExitStatus,
@@ -241,22 +239,6 @@ impl ProcessGroup {
     async fn terminate(&mut self) {
         self.signal(Signal::TERM);
         let _timed_out = tokio::time::timeout(TERM_TIMEOUT, self.0.wait()).await;
-    }
-
-    fn signal(&self, signal: Signal) {
-        // `id` is `None` once the child is reaped, after which its process id can be reused.
-        let leader = self.0.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(leader) = leader.and_then(Pid::from_raw)
-            && let Err(error) = kill_process_group(leader, signal)
-        {
-            tracing::debug!(%error, "cannot signal git");
-        }
-    }
-}
-
-impl Drop for ProcessGroup {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
     }
 }
 

@@ -76,7 +76,12 @@ fn source(git: GitRemote, root: &Path, timeout: Duration) -> GitSource {
 
 fn source_of(project: GitProject, root: &Path, timeout: Duration) -> GitSource {
     let projects = [(project_name(), project)];
-    GitSource::new(&Layout::new(root), projects.into(), timeout)
+    GitSource::new(
+        &Layout::new(root),
+        projects.into(),
+        timeout,
+        &Arc::default(),
+    )
 }
 
 fn project_name() -> ProjectName {

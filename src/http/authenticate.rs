@@ -4,10 +4,10 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::Header;
-use actix_web::http::header::{HeaderValue, WWW_AUTHENTICATE};
+use actix_web::http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use actix_web::middleware::Next;
 use actix_web::{Error, ResponseError, web};
-use actix_web_httpauth::headers::authorization::{Authorization, Basic, Bearer};
+use actix_web_httpauth::headers::authorization::{Authorization, Basic};
 use jiff::Timestamp;
 use multidb_actors::auth::{AuthenticationError, Identity, Scope, TokenError, address_of, tokens};
 use multidb_actors::connection::Method;
@@ -39,6 +39,16 @@ impl Authenticator {
     pub(super) fn trusts(&self) -> bool {
         matches!(self.method, Method::Trust)
     }
+
+    /// How clients prove who they are.
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Who a client without a name is, where all are trusted.
+    pub(crate) fn default_user(&self) -> &str {
+        &self.default_user
+    }
 }
 
 /// Middleware that says who the caller of a request is, or answers with 401.
@@ -68,8 +78,8 @@ pub(super) async fn authenticate(
 async fn identify(request: &mut ServiceRequest) -> Result<(Identity, Scope), Failure> {
     let authenticator = request.app_data::<web::Data<Authenticator>>().cloned();
     let authenticator = authenticator.ok_or_else(not_authenticated)?;
-    if let Ok(bearer) = Authorization::<Bearer>::parse(request) {
-        return check_token(&authenticator.method, bearer.as_ref().token());
+    if let Some(token) = bearer_token(request) {
+        return check_token(&authenticator.method, token);
     }
     let Ok(credentials) = Authorization::<Basic>::parse(request) else {
         return match &authenticator.method {
@@ -93,13 +103,28 @@ async fn identify(request: &mut ServiceRequest) -> Result<(Identity, Scope), Fai
     Ok((identity, Scope::Admin))
 }
 
+/// The token of a request. The scheme's name may be in any case (RFC 9110, 11.1).
+fn bearer_token(request: &ServiceRequest) -> Option<&str> {
+    let header = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = header.split_once(' ')?;
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+    is_bearer.then_some(token.trim())
+}
+
 fn check_token(method: &Method, token: &str) -> Result<(Identity, Scope), Failure> {
     let checked = match method {
         // Nobody has tokens.
         Method::Trust => Err(TokenError::Unknown),
         Method::Scram { users, .. } => tokens::check(&users.borrow(), token, Timestamp::now()),
     };
-    checked.map_err(|error| Failure::new(StatusCode::UNAUTHORIZED, error.code(), error.to_string()))
+    checked.map_err(|error| {
+        let code = match error {
+            TokenError::Malformed => "malformed_token",
+            TokenError::Unknown => "unknown_token",
+            TokenError::Expired { .. } => "expired_token",
+        };
+        Failure::new(StatusCode::UNAUTHORIZED, code, error.to_string())
+    })
 }
 
 fn not_authenticated() -> Failure {
@@ -111,9 +136,11 @@ fn not_authenticated() -> Failure {
 }
 
 fn refused(error: AuthenticationError) -> Failure {
-    let status = match error {
-        AuthenticationError::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,
-        _ => StatusCode::UNAUTHORIZED,
-    };
-    Failure::new(status, error.code(), error.to_string())
+    let failure = |status| Failure::new(status, error.code(), error.to_string());
+    match error {
+        AuthenticationError::TooManyFailures { wait } => {
+            failure(StatusCode::TOO_MANY_REQUESTS).retry_after(wait)
+        }
+        _ => failure(StatusCode::UNAUTHORIZED),
+    }
 }

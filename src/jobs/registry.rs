@@ -13,6 +13,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::metrics::EndedJobs;
+
 use super::run::{Cancel, Run};
 use super::{JobContext, JobError, WorkError, history};
 
@@ -46,6 +48,8 @@ pub struct NewJob {
 /// Everything that the registry shares with its running jobs.
 pub(super) struct Shared {
     pub(super) store: Store,
+    /// Counts the jobs that have ended.
+    pub(super) ended: Arc<EndedJobs>,
     /// Runs the jobs, apart from the threads of the callers.
     runtime: Handle,
     jobs: Mutex<Jobs>,
@@ -83,6 +87,7 @@ impl Registry {
         stored: Result<StoredJobs, StoreError>,
         runtime: Handle,
         snapshots: &HashSet<SnapshotId>,
+        ended: Arc<EndedJobs>,
     ) -> Self {
         let stopping = CancellationToken::new();
         let records = history::load(&store, stored, snapshots);
@@ -98,6 +103,7 @@ impl Registry {
         let forgotten = jobs.forget_oldest();
         let shared = Shared {
             store,
+            ended,
             runtime,
             jobs: Mutex::new(jobs),
             permits: Permits {
@@ -162,6 +168,12 @@ impl Registry {
     pub fn running(&self) -> usize {
         let jobs = self.shared.lock();
         jobs.count(|state| state == JobState::Running)
+    }
+
+    /// The number of jobs that wait for others to end.
+    pub fn queued(&self) -> usize {
+        let jobs = self.shared.lock();
+        jobs.count(|state| state == JobState::Queued)
     }
 
     /// The job's status, now and whenever it changes. The last one is that of its end.

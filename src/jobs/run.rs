@@ -116,6 +116,7 @@ impl Run {
             Err(WorkError::Cancelled) => record.fail(daemon_stopped(), now),
         }
         log(&record);
+        self.shared.ended.count(record.kind, record.state);
         if let Err(error) = self.write(record.clone()).await {
             let error = error_chain(&error);
             tracing::error!(job = %record.id, error, "the end of a job was not recorded, the next start takes it for failed");

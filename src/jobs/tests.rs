@@ -121,7 +121,7 @@ fn open(directory: &tempfile::TempDir) -> Store {
 
 fn reopened(store: Store, snapshots: &HashSet<SnapshotId>) -> Registry {
     let stored = store.jobs();
-    Registry::open(store, stored, Handle::current(), snapshots)
+    Registry::open(store, stored, Handle::current(), snapshots, Arc::default())
 }
 
 fn new_job(snapshot: Option<&str>) -> NewJob {

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A fault of a disk, whatever is on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum DiskFault {
     /// It has no room, or a quota is used up.
     #[serde(rename = "no_disk_space")]

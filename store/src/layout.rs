@@ -9,6 +9,7 @@
 //!   instances/<uid>/manifest.json, data/, postgres.log
 //!   run/<uid>/.s.PGSQL.5432                   the socket and settings of a running instance
 //!   state/db/                                 sled
+//!   state/notified.json                       what was notified and needs not be again
 //!   state/servers/<uid>.json                  a running server of the process runtime
 //!   state/git/<project>/                      mirrors of remote repositories
 //!   state/templates/<major>/                  one empty cluster per major, for imports
@@ -110,6 +111,11 @@ impl Layout {
     /// The daemon's own files.
     pub fn state(&self) -> PathBuf {
         self.root.join("state")
+    }
+
+    /// The notifications that need not be sent again.
+    pub fn notified(&self) -> PathBuf {
+        self.state().join("notified.json")
     }
 
     /// The database of records.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::ids::{InstanceName, InstanceUid, ProjectName, SnapshotId};
 
@@ -91,7 +92,7 @@ mod ttl_millis {
 }
 
 /// How safely an instance's data is kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
     /// A commit survives a crash.
@@ -315,7 +316,7 @@ impl SnapshotPin {
 }
 
 /// A preparation that ran on the data of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Prepared {
     /// What ran, for people: `sql /etc/multidb/mask.sql`.
     pub name: String,
@@ -354,7 +355,7 @@ pub struct PassedErrors {
 pub const PASSED_ERRORS_MAX: usize = 1000;
 
 /// An error of a dump's statement that the restore went past.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PassedError {
     /// What the statement is about: `privileges`, `ownership`, `comment`, …
     pub kind: String,

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use multidb_store::ProjectName;
 use serde::Serialize;
 
@@ -73,34 +72,6 @@ impl AuthenticationError {
             Self::TooManyFailures { .. } => "too_many_failures",
             Self::CertificateMismatch { .. } => "certificate_mismatch",
             Self::UnknownCertificate { .. } => "unknown_certificate",
-        }
-    }
-}
-
-/// Why a token is not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// It is no token of multidb.
-    #[error("malformed token")]
-    Malformed,
-    /// There is no such token, or none any more.
-    #[error("unknown or revoked token")]
-    Unknown,
-    /// It has ended.
-    #[error("the token ended at {ended}")]
-    Expired {
-        /// When.
-        ended: Timestamp,
-    },
-}
-
-impl TokenError {
-    /// The stable word for programs.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed_token",
-            Self::Unknown => "unknown_token",
-            Self::Expired { .. } => "expired_token",
         }
     }
 }

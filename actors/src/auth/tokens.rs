@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::error::TokenError;
 use super::users::{Identity, Users};
 
 /// What all tokens begin with, so that scanners for secrets can find them.
@@ -56,6 +55,23 @@ pub struct SecretHash([u8; 32]);
 pub struct BearerToken {
     id: String,
     secret: [u8; SECRET_BYTES],
+}
+
+/// Why a token is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It is no token of multidb.
+    #[error("malformed token")]
+    Malformed,
+    /// There is no such token, or none any more.
+    #[error("unknown or revoked token")]
+    Unknown,
+    /// It has ended.
+    #[error("the token ended at {ended}")]
+    Expired {
+        /// When.
+        ended: Timestamp,
+    },
 }
 
 impl Scope {

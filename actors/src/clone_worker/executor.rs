@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::critical::CriticalParts;
+use crate::metrics::{Metrics, label};
 
 /// Deletions at once. The file system's log limits them more than processors do.
 const DELETIONS_MAX: usize = 2;
@@ -20,21 +21,22 @@ const CLONES_NICE: i32 = 5;
 /// Work that blocks.
 pub(super) type Work = Box<dyn FnOnce() + Send>;
 
-/// A kind of work. No kind waits for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Records, which somebody mostly waits for and which take a moment. One at a time, in order.
-    Records,
-    /// Manifests.
-    Manifests,
-    /// Clones.
-    Clones,
-    /// Clones of running instances, which wait for their servers.
-    RunningClones,
-    /// Deletions, which take long and are waited for by administrators only.
-    Deletions,
-    /// Measurements, which nobody waits for.
-    Measurements,
+label! {
+    /// A kind of work. No kind waits for another.
+    Lane as "kind" {
+        /// Records, which somebody mostly waits for and which take a moment. One at a time, in order.
+        Records = "records",
+        /// Manifests.
+        Manifests = "manifests",
+        /// Clones.
+        Clones = "clones",
+        /// Clones of running instances, which wait for their servers.
+        RunningClones = "running_clones",
+        /// Deletions, which take long and are waited for by administrators only.
+        Deletions = "deletions",
+        /// Measurements, which nobody waits for.
+        Measurements = "measurements",
+    }
 }
 
 /// Runs the blocking steps of the CloneWorker.
@@ -52,6 +54,7 @@ pub struct WorkerThreads {
     running_clones: Sender<Work>,
     deletions: Sender<Work>,
     measurements: Sender<Work>,
+    metrics: Arc<Metrics>,
 }
 
 impl WorkerThreads {
@@ -60,7 +63,7 @@ impl WorkerThreads {
     /// # Panics
     ///
     /// The system has no threads left. Nothing has been acknowledged yet.
-    pub fn start(critical: &CriticalParts) -> Self {
+    pub fn start(critical: &CriticalParts, metrics: Arc<Metrics>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             records: start(critical, "records", 1, 0),
@@ -70,12 +73,18 @@ impl WorkerThreads {
             running_clones: start(critical, "running-clones", RUNNING_CLONES_MAX, CLONES_NICE),
             deletions: start(critical, "deletions", DELETIONS_MAX, BACKGROUND_NICE),
             measurements: start(critical, "measurements", 1, BACKGROUND_NICE),
+            metrics,
         }
     }
 }
 
 impl Executor for WorkerThreads {
     fn run(&self, lane: Lane, work: Work) {
+        let waiting = self.metrics.waiting_work.enter(lane);
+        let work: Work = Box::new(move || {
+            drop(waiting);
+            work();
+        });
         let queue = match lane {
             Lane::Records => &self.records,
             Lane::Manifests => &self.manifests,

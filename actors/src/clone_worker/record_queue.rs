@@ -9,6 +9,8 @@ use multidb_store::{DiskFault, StoreError};
 use tokio::sync::oneshot;
 
 use super::{Executor, Lane, worker_ended};
+use crate::metrics::Metrics;
+use crate::metrics::labels::Outcome;
 use crate::ports::{CloneError, Cloner, DiskError, RecordChange, Records};
 
 /// A change and the reply to the one who waits for it.
@@ -24,6 +26,7 @@ pub(super) struct RecordQueue {
     records: Arc<dyn Records>,
     cloner: Arc<dyn Cloner>,
     executor: Arc<dyn Executor>,
+    metrics: Arc<Metrics>,
 }
 
 impl RecordQueue {
@@ -31,12 +34,14 @@ impl RecordQueue {
         records: Arc<dyn Records>,
         cloner: Arc<dyn Cloner>,
         executor: Arc<dyn Executor>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             pending: Arc::default(),
             records,
             cloner,
             executor,
+            metrics,
         }
     }
 
@@ -72,6 +77,7 @@ impl RecordQueue {
                 // One of them has failed the others, so each gets a result of its own.
                 Err(_) => self.write_now(std::slice::from_ref(change)),
             };
+            self.metrics.records_written.count(Outcome::of(&result));
             if reply.send(result).is_err() {
                 tracing::debug!("the sender of a record has gone");
             }

@@ -99,6 +99,7 @@ fn world(refused: Option<&str>) -> World {
         catalog: Arc::new(FakeCatalog),
         records: records.clone(),
         executor: work.clone(),
+        metrics: Metrics::new(),
     });
     World {
         worker: worker.start(),
@@ -279,7 +280,8 @@ fn work_that_panics_is_answered_and_the_next_work_is_done() {
             cloner: Arc::new(FakeCloner::default()),
             catalog: Arc::new(FakeCatalog),
             records: Arc::new(CountedRecords::default()),
-            executor: Arc::new(WorkerThreads::start(&uncritical())),
+            executor: Arc::new(WorkerThreads::start(&uncritical(), Metrics::new())),
+            metrics: Metrics::new(),
         };
         for lane in [Lane::Records, Lane::Measurements] {
             let panicked = deps.run::<()>(lane, || panic!("of the test"));
@@ -291,7 +293,7 @@ fn work_that_panics_is_answered_and_the_next_work_is_done() {
 
 #[test]
 fn no_lane_waits_for_another() {
-    let threads = WorkerThreads::start(&uncritical());
+    let threads = WorkerThreads::start(&uncritical(), Metrics::new());
     let (release, gate) = mpsc::channel::<()>();
     let gate = Arc::new(Mutex::new(gate));
     let begun = Arc::new(AtomicUsize::new(0));

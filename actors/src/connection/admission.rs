@@ -111,6 +111,11 @@ impl AdmissionControl {
         }
     }
 
+    /// The number of unauthenticated connections now.
+    pub fn unauthenticated_now(&self) -> usize {
+        self.unauthenticated().count
+    }
+
     fn unauthenticated(&self) -> MutexGuard<'_, Unauthenticated> {
         self.unauthenticated
             .lock()

@@ -12,6 +12,7 @@ use crate::auth::{
     Account, Attempts, AuthenticationError, Exchange, Identity, MockSecret, ScramError, User,
     Users, address_of, password,
 };
+use crate::metrics::labels::LoginOutcome;
 use crate::wire::{
     Frame, SASL_BODY_LENGTH_MAX, decode_frame, decode_sasl_initial, encode_sasl_continue,
     encode_sasl_final, encode_sasl_offer,
@@ -112,6 +113,20 @@ impl From<RefusalReason> for StartupError {
 impl From<AuthenticationError> for StartupError {
     fn from(error: AuthenticationError) -> Self {
         Self::Refused(error.into())
+    }
+}
+
+impl LoginOutcome {
+    /// How an authentication ended, if the client did not leave before.
+    pub(super) fn of(authenticated: &Result<Identity, StartupError>) -> Option<Self> {
+        Some(match authenticated {
+            Ok(_) => Self::Succeeded,
+            Err(StartupError::Refused(RefusalReason::Authentication(
+                AuthenticationError::TooManyFailures { .. },
+            ))) => Self::Delayed,
+            Err(StartupError::Refused(_)) => Self::Failed,
+            Err(StartupError::Io(_)) => return None,
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::handshake::Client;
 use super::relay::CLOSE_TIMEOUT;
-use super::{ConnectionDeps, TerminationReason};
+use super::{ConnectionDeps, End, TerminationReason};
 use crate::auth::Identity;
 use crate::client_error::{ClientError, ClientNotice};
 use crate::console::{
@@ -68,6 +68,8 @@ pub(super) struct ConsoleSession {
     /// What is to be sent.
     out: BytesMut,
     tail: Tail,
+    /// Why multidb ends it, once it does.
+    terminated: Option<TerminationReason>,
 }
 
 /// Why a statement has no answer.
@@ -143,6 +145,7 @@ impl ConsoleSession {
             state: State::default(),
             out: BytesMut::new(),
             tail: Tail::default(),
+            terminated: None,
         }
     }
 
@@ -169,21 +172,22 @@ impl ConsoleSession {
     }
 
     /// Serves the client until one side ends the session.
-    pub(super) async fn serve(mut self) -> io::Result<()> {
+    pub(super) async fn serve(mut self) -> io::Result<End> {
         self.greet();
         self.flush().await?;
         loop {
             let handled = match self.receive().await? {
                 Received::Message(message) => self.handle(message).await,
-                Received::Closed => return Ok(()),
+                Received::Closed => return Ok(End::Closed),
                 Received::End(error) => Err(Failure::Session(error)),
             };
             match handled {
                 Ok(Next::Continue) => {}
-                Ok(Next::Stop) => return Ok(()),
+                Ok(Next::Stop) => return Ok(End::Closed),
                 Err(Failure::Session(error)) => {
                     error.encode(&mut self.out);
-                    return self.client.send_last(&self.out).await;
+                    self.client.send_last(&self.out).await?;
+                    return Ok(self.terminated.take().map_or(End::Closed, End::Ended));
                 }
                 Err(Failure::Statement(error)) => {
                     // The messages of the extended protocol up to the next Sync depend on this one.
@@ -229,7 +233,7 @@ impl ConsoleSession {
             let read = tokio::select! {
                 biased;
                 reason = self.signals.ended(|_| true) => {
-                    return Ok(Received::End(ClientError::from(&termination(reason))));
+                    return Ok(Received::End(self.terminate(termination(reason))));
                 }
                 read = tokio::time::timeout(limit, socket.read_buf(unread)) => read,
             };
@@ -237,9 +241,16 @@ impl ConsoleSession {
                 Ok(Ok(0)) => return Ok(Received::Closed),
                 Ok(Ok(bytes)) => self.stats.client_sent(bytes),
                 Ok(Err(error)) => return Err(error),
-                Err(_) => return Ok(Received::End(ClientError::from(&reason))),
+                Err(_) => return Ok(Received::End(self.terminate(reason))),
             }
         }
+    }
+
+    /// The error with which the session ends for this reason.
+    fn terminate(&mut self, reason: TerminationReason) -> ClientError {
+        let error = ClientError::from(&reason);
+        self.terminated = Some(reason);
+        error
     }
 
     /// How long it may wait for its client, and how it ends then.
@@ -385,7 +396,7 @@ impl ConsoleSession {
             }
             () = self.signals.cancelled() => ConsoleError::Cancelled { goes_on: changes }.into(),
             reason = self.signals.ended(|reason| *reason == EndReason::Killed) => {
-                Failure::Session(ClientError::from(&termination(reason)))
+                Failure::Session(self.terminate(termination(reason)))
             }
         };
         if changes {

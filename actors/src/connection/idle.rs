@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::activities::{Answer, Candidate, INTERVAL, Loss, Urgency};
 use super::{ConnectionActor, EndRequest, OpenSession, TerminationReason, cancel};
+use crate::metrics::labels::SessionEnd;
 use crate::ports::{BackendActivity, ProbeError};
 use crate::sessions::{EndConnection, EndReason, SessionState};
 use crate::wire::CancelRequest;
@@ -38,7 +39,10 @@ impl Handler<EndConnection> for ConnectionActor {
             return console.end(reason);
         }
         match reason {
-            EndReason::Killed => self.kill(ctx),
+            EndReason::Killed => {
+                self.account_end(SessionEnd::Killed);
+                self.kill(ctx);
+            }
             EndReason::Drained => self.drain(ctx),
             EndReason::OverLimit(over) => {
                 self.end_with_server(TerminationReason::OverLimit(over));
@@ -196,6 +200,7 @@ impl ConnectionActor {
                 }
                 Some((limit, IdleEnd::ByBackend)) if over(limit) => {
                     tracing::info!(id = %actor.id, instance = %open.instance.name, ?activity, ?limit, "session is over its limit, its backend is terminated");
+                    actor.account_end(SessionEnd::Active);
                     return actor.terminate(ctx);
                 }
                 _ => {}
@@ -294,7 +299,15 @@ impl ConnectionActor {
         }));
     }
 
-    fn end_with_server(&self, reason: TerminationReason) {
+    /// Notes why the session will have ended, where its relay does not know that.
+    fn account_end(&mut self, end: SessionEnd) {
+        if let Some(account) = &mut self.account {
+            account.ends_by(end);
+        }
+    }
+
+    fn end_with_server(&mut self, reason: TerminationReason) {
+        self.account_end(SessionEnd::from(&reason));
         if let Some(open) = &self.session {
             open.control.end_with_server(reason);
         }
@@ -302,7 +315,7 @@ impl ConnectionActor {
 
     fn end_if_quiet(&self, reason: TerminationReason, chunks: u64) {
         if let Some(open) = &self.session {
-            tracing::info!(
+            tracing::debug!(
                 id = %self.id,
                 instance = %open.instance.name,
                 reason = reason.code(),

@@ -11,6 +11,7 @@ use super::{ConnectionDeps, RefusalReason, Socket};
 use crate::auth::Identity;
 use crate::instance::{Lease, NotWanted};
 use crate::limits::IdleLimits;
+use crate::metrics::LoginTimes;
 use crate::request::ConnectRequest;
 use crate::sessions::LoginPlace;
 use crate::supervisor::Acquired;
@@ -38,6 +39,8 @@ pub(super) struct EstablishedSession {
     pub(super) lease: Lease,
     /// The session's properties.
     pub(super) info: SessionInfo,
+    /// How long the login took so far.
+    pub(super) times: LoginTimes,
 }
 
 /// The properties of a session that its login determines.
@@ -99,8 +102,12 @@ pub(super) async fn log_in(
             .map_err(RefusalReason::from)?;
         let timeout = deps.limits.start_timeout;
         let hint = database_hint(&attached);
+        let began = Instant::now();
         match Backend::log_in(&attached.lease, &startup, timeout, &request.instance, &hint).await {
-            Ok(backend) => return Ok(establish(client, role, attached, backend, deps)),
+            Ok(backend) => {
+                let times = times(&attached, began.elapsed());
+                return Ok(establish(client, role, attached, backend, times, deps));
+            }
             Err(BackendError::Refused(refusal)) => {
                 if let Some(library) = refusal.library {
                     let place = place(&client.message, &role, &attached);
@@ -166,11 +173,26 @@ fn place(message: &StartupMessage, role: &str, attached: &Attached) -> LoginPlac
     }
 }
 
+/// How long the parts of the login took, as far as they are known here.
+fn times(attached: &Attached, connect: Duration) -> LoginTimes {
+    let created = attached.acquired.created.as_ref();
+    let beginning = attached.lease.beginning;
+    LoginTimes {
+        choose: created.and_then(|created| created.choose),
+        fetch: created.and_then(|created| created.fetch),
+        clone: beginning.and_then(|beginning| beginning.clone),
+        start: beginning.map(|beginning| beginning.start),
+        connect,
+        ..LoginTimes::default()
+    }
+}
+
 fn establish(
     client: AuthenticatedClient,
     role: String,
     attached: Attached,
     backend: Backend,
+    times: LoginTimes,
     deps: &ConnectionDeps,
 ) -> EstablishedSession {
     let AuthenticatedClient {
@@ -197,6 +219,7 @@ fn establish(
         beyond: backend.unread.freeze(),
         cancel_key: backend.cancel_key,
         lease: attached.lease,
+        times,
         info: SessionInfo {
             user: identity.name,
             database,

@@ -36,12 +36,12 @@ thread_local! {
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// The client or the backend closed it.
     Closed,
     /// The relay ended it by request of its actor.
-    Ended,
+    Ended(TerminationReason),
 }
 
 /// Connects a session's actor to its relay. Both run on one thread.
@@ -281,7 +281,7 @@ where
                 let error = ClientError::from(&reason);
                 let ended = end_session(client, backend, &error);
                 let ended = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
-                return ended.unwrap_or(Ok(())).map(|()| End::Ended);
+                return ended.unwrap_or(Ok(())).map(|()| End::Ended(reason));
             }
         }
     }

@@ -84,6 +84,7 @@ impl Fixture {
             tls: None,
             default_user: "staff".to_owned(),
             clock: actors.clock.clone(),
+            metrics: actors.metrics.clone(),
         };
         Self {
             actors,

@@ -10,6 +10,7 @@ use super::leases::Beginning;
 use super::persistence::backoff;
 use super::*;
 use crate::awake::Awake;
+use crate::metrics::labels::{self, StartKind, StartOutcome};
 use crate::ports::{
     CloneReport, CloneSource, RuntimeError, ServerError, ServerId, StartError, SuperuserAccess,
 };
@@ -53,6 +54,11 @@ impl InstanceActor {
             });
         let made = made.into_actor(self).map(move |result, actor, ctx| {
             drop(parent);
+            actor
+                .deps
+                .metrics
+                .clones
+                .count(labels::Outcome::of(&result));
             let outcome = match result {
                 Ok((record, report)) => {
                     actor.cloned = Some((why, report.elapsed));
@@ -229,6 +235,7 @@ impl InstanceActor {
 
     fn note_started(&mut self, job: Job, started: Started, ctx: &mut Context<Self>) {
         self.start = None;
+        self.count_start(&started);
         let outcome = match started {
             Ok((postgres, leases, elapsed)) => {
                 self.failure = None;
@@ -258,6 +265,15 @@ impl InstanceActor {
             }
         };
         self.apply(Event::StartDone { job, outcome }, ctx);
+    }
+
+    fn count_start(&self, started: &Started) {
+        let kind = StartKind::of(self.cloned.map(|(why, _)| why));
+        let outcome = match started {
+            Ok(_) => StartOutcome::Done,
+            Err(error) => error.into(),
+        };
+        self.deps.metrics.starts.count((kind, outcome));
     }
 
     /// Without a free slot nothing is wrong with the instance, so that is not a warning.
@@ -338,6 +354,7 @@ impl InstanceActor {
                     actor.stop_failures = 0;
                     actor.forget_run();
                     actor.forget_failure_to_look();
+                    actor.pending_commands.stopped();
                     ServerOutcome::Done
                 }
                 Err(ServerError::Unavailable(unavailable)) => {
@@ -389,6 +406,11 @@ impl InstanceActor {
             deleted.await
         };
         let deleted = deleted.into_actor(self).map(move |result, actor, ctx| {
+            actor
+                .deps
+                .metrics
+                .deletions
+                .count(labels::Outcome::of(&result));
             let outcome = match result {
                 Ok(()) => Outcome::Done,
                 Err(error) => actor.note_delete_failure(error),

@@ -31,6 +31,19 @@ impl PendingCommands {
         }
     }
 
+    /// Answers the commands to stop, since the server has stopped. A client that waited for that starts it again at once, so that no
+    /// later state tells.
+    pub(super) fn stopped(&mut self) {
+        for (_, reply) in self
+            .0
+            .extract_if(.., |(command, _)| *command == Command::Stop)
+        {
+            if reply.send(Ok(())).is_err() {
+                tracing::debug!("the caller of a stop has gone");
+            }
+        }
+    }
+
     /// Answers the commands that are carried out, or cannot be, in this state.
     pub(super) fn answer(&mut self, state: State, failure: Option<&InstanceError>) {
         let waiting = std::mem::take(&mut self.0);

@@ -15,6 +15,7 @@ use crate::ports::StartError;
 use crate::supervisor::retention::ExpiryPeriods;
 use crate::testing::{Harness, Starts, limits, paused, record};
 
+mod adopting;
 mod failing;
 
 struct Fixture {
@@ -37,6 +38,7 @@ fn fixture_of(origin: Origin, limits: Limits) -> Fixture {
         clock: actors.root_clock.clone(),
         epochs: Epochs::after(1),
         leftovers: Leftovers::new(actors.runtime.clone(), actors.worker.clone()),
+        metrics: actors.metrics.clone(),
     };
     let phase = match origin {
         Origin::Create | Origin::CloneOf(_) => Phase::Cloning,
@@ -264,6 +266,24 @@ fn client_during_a_stop_gets_the_next_postgres() {
 }
 
 #[test]
+fn stop_is_answered_though_a_client_that_waited_starts_the_next_postgres() {
+    paused(async {
+        let mut fixture = new_instance();
+        let lease = fixture.attach().await.unwrap();
+        let runtime = fixture.actors.runtime.clone();
+        let gate = runtime.stop_gate.write().await;
+        let stopped = fixture.addr.send(Control(Command::Stop));
+        fixture.until("stopping").await;
+        let attached = fixture.addr.send(Attach);
+        drop(gate);
+        attached.await.unwrap().unwrap();
+        stopped.await.unwrap().unwrap();
+        assert_eq!(fixture.started(), 2);
+        drop(lease);
+    });
+}
+
+#[test]
 fn failed_clone_refuses_all_clients_and_leaves_no_record() {
     paused(async {
         let mut fixture = new_instance();
@@ -469,32 +489,5 @@ fn pin_is_durable_before_it_is_acknowledged() {
         );
         let manifests = fixture.actors.cloner.manifests.lock().unwrap();
         assert_eq!(manifests.last().unwrap().pin, Pin::Forever);
-    });
-}
-
-#[test]
-fn adopted_instance_stops_when_idle() {
-    paused(async {
-        let actors = Harness::new(limits());
-        let postgres = actors.runtime.run(record("i", 1, Phase::Ready).uid);
-        let slots = Slots::new(1);
-        let slot = slots.try_acquire().unwrap();
-        let deps = InstanceDeps {
-            runtime: actors.runtime.clone(),
-            probe: actors.probe.clone(),
-            worker: actors.worker.clone(),
-            slots: slots.clone(),
-            free_slot: actors.supervisor.clone().recipient(),
-            limits: Arc::new(limits()),
-            clock: actors.root_clock.clone(),
-            epochs: Epochs::default(),
-            leftovers: Leftovers::new(actors.runtime.clone(), actors.worker.clone()),
-        };
-        let origin = Origin::Adopt(postgres, RunLeases::new(slot));
-        let (addr, status) = launch(record("i", 1, Phase::Ready), origin, deps);
-        drop(addr.send(Attach).await.unwrap().unwrap());
-        assert!(slots.try_acquire().is_none());
-        status.until(|status| status.state == State::Stopped).await;
-        assert!(slots.try_acquire().is_some());
     });
 }

@@ -158,6 +158,11 @@ impl SessionStats {
         self.opened.elapsed().saturating_sub(last)
     }
 
+    /// The time since the session began.
+    pub fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
     /// The bytes that the client sent.
     pub fn from_client_bytes(&self) -> u64 {
         self.from_client_bytes.load(Ordering::Relaxed)

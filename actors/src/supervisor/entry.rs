@@ -65,6 +65,7 @@ impl Supervisor {
             clock: self.deps.clock.clone(),
             epochs: self.deps.epochs.clone(),
             leftovers: self.leftovers.clone(),
+            metrics: self.deps.metrics.clone(),
         };
         let publisher = self.table.publisher(name.clone(), self.ended.clone());
         let addr = InstanceActor::launch(record, origin, deps, publisher, shared.clone());

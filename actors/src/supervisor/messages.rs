@@ -28,6 +28,10 @@ pub struct Acquire {
 /// How an instance was created for a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
+    /// How long the choice of the snapshot took, without the fetch; none where another instance was named.
+    pub choose: Option<Duration>,
+    /// How long the remote was asked, if it was.
+    pub fetch: Option<Duration>,
     /// The instance of which it is a clone.
     pub parent: Option<InstanceName>,
     /// Set where the revision may have moved, since the remote does not answer.
@@ -102,6 +106,19 @@ impl Handler<CountInstances> for Supervisor {
 
     fn handle(&mut self, _: CountInstances, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.table.counts())
+    }
+}
+
+/// The number of instances that wait for a slot to start in.
+#[derive(Debug, Message)]
+#[rtype(result = "usize")]
+pub struct CountWaiting;
+
+impl Handler<CountWaiting> for Supervisor {
+    type Result = usize;
+
+    fn handle(&mut self, _: CountWaiting, _: &mut Self::Context) -> usize {
+        self.slots.wanted()
     }
 }
 
@@ -279,11 +296,13 @@ impl Handler<StopAll> for Supervisor {
         };
         Box::pin(async move {
             for stopped in futures_util::future::join_all(stops).await {
-                if let Ok(Err(error)) = stopped {
-                    tracing::warn!(
+                match stopped {
+                    // One that is deleted meanwhile has no server either.
+                    Ok(Ok(_) | Err(InstanceError::Deleted)) | Err(_) => {}
+                    Ok(Err(error)) => tracing::warn!(
                         error = multidb_store::error_chain(&error),
                         "an instance was not stopped"
-                    );
+                    ),
                 }
             }
         })

@@ -19,6 +19,8 @@ pub(super) struct Chosen {
     pub(super) choice: Choice,
     /// The parent, which runs for as long as the lease is held.
     pub(super) parent: Option<(InstanceName, Lease)>,
+    /// How long the snapshot was looked for; none where the parent was woken.
+    pub(super) took: Option<Duration>,
 }
 
 impl Supervisor {
@@ -93,5 +95,6 @@ pub(super) async fn attach(
     Ok(Chosen {
         choice,
         parent: Some((parent, lease)),
+        took: None,
     })
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::instance::{Found, InstanceError, RunLeases, Written, origin, superseded};
+use crate::metrics::labels::Revival;
 use crate::ports::{FIND_TIMEOUT, FoundPostgres, ServerError, ServerId, find_server};
 
 /// How often an actor is rebuilt within [`REVIVALS_WINDOW`].
@@ -51,6 +52,7 @@ impl Supervisor {
                 "an instance's actor keeps panicking and is given up, report this defect; multidb instance recover starts it again"
             );
             entry.life = ActorLife::GivenUp;
+            self.deps.metrics.revivals.count(Revival::GivenUp);
             return self.table.publish(InstanceStatus {
                 state: State::Failed,
                 endpoint: None,
@@ -59,6 +61,7 @@ impl Supervisor {
             });
         }
         entry.revivals.push(now);
+        self.deps.metrics.revivals.count(Revival::Rebuilt);
         tracing::error!(instance = %name, state = status.state.name(), "an instance's actor panicked, it is rebuilt");
         self.revive(status, ctx);
     }

@@ -10,6 +10,7 @@ use multidb_actors::clone_worker::{CloneWorker, CloneWorkerDeps, Executor, Lane}
 use multidb_actors::connection::{
     Activities, AdmissionControl, ConnectionActor, ConnectionDeps, DetachedSocket, Method,
 };
+use multidb_actors::metrics::Metrics;
 use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::Runtime;
 use multidb_actors::sessions::{ConnectionId, EndConnection, EndReason, SessionTable};
@@ -77,7 +78,8 @@ impl Daemon {
             life: life.clone(),
         });
         let recovered = recovery::recover(&ports).ok()?;
-        let worker = start_worker(&ports);
+        let metrics = Metrics::new();
+        let worker = start_worker(&ports, &metrics);
         let index = SnapshotIndex::new(snapshots(), ports.clone(), HashMap::new()).start();
         let watched = (worker.clone(), index.clone());
         let found = ports.running().await;
@@ -96,6 +98,7 @@ impl Daemon {
             last_expiry: Some(recovered.last_expiry).filter(|time| *time > ObservedTime::default()),
             epochs: Epochs::after(recovered.plan.epoch),
             memory: Arc::new(FakeMemory::default()),
+            metrics: metrics.clone(),
         })
         .start();
         actix_rt::spawn(end_with_an_actor(
@@ -113,28 +116,7 @@ impl Daemon {
             return None;
         }
         check_restored(world, &supervisor).await;
-        let sessions = SessionTable::default();
-        let (clients, incoming) = mpsc::unbounded_channel();
-        let deps = ConnectionDeps {
-            supervisor: supervisor.clone(),
-            index,
-            probe: ports.clone(),
-            activities: Activities::new(ports.clone()),
-            sessions: sessions.clone(),
-            limits: limits.clone(),
-            admission: AdmissionControl::new(&limits),
-            console: Arc::new(FakeConsole::default()),
-            method: Method::Trust,
-            tls: None,
-            default_user: "staff".to_owned(),
-            clock: ports,
-        };
-        actix_rt::spawn(accept(incoming, deps));
-        world.set_daemon(Some(Reachable {
-            life: life.clone(),
-            supervisor: supervisor.clone(),
-            clients,
-        }));
+        let sessions = serve(ports, &supervisor, index, metrics);
         Some(Self {
             supervisor,
             sessions,
@@ -187,7 +169,42 @@ async fn end_with_an_actor(
     }
 }
 
-fn start_worker(ports: &Arc<Ports>) -> Addr<CloneWorker> {
+/// Accepts clients from now on. The sessions that they open are in the table.
+fn serve(
+    ports: Arc<Ports>,
+    supervisor: &Addr<Supervisor>,
+    index: Addr<SnapshotIndex>,
+    metrics: Arc<Metrics>,
+) -> SessionTable {
+    let (world, life) = (ports.world.clone(), ports.life.clone());
+    let limits = Arc::new(world.settings.limits.clone());
+    let sessions = SessionTable::default();
+    let (clients, incoming) = mpsc::unbounded_channel();
+    let deps = ConnectionDeps {
+        supervisor: supervisor.clone(),
+        index,
+        probe: ports.clone(),
+        activities: Activities::new(ports.clone()),
+        sessions: sessions.clone(),
+        limits: limits.clone(),
+        admission: AdmissionControl::new(&limits),
+        console: Arc::new(FakeConsole::default()),
+        method: Method::Trust,
+        tls: None,
+        default_user: "staff".to_owned(),
+        clock: ports,
+        metrics,
+    };
+    actix_rt::spawn(accept(incoming, deps));
+    world.set_daemon(Some(Reachable {
+        life,
+        supervisor: supervisor.clone(),
+        clients,
+    }));
+    sessions
+}
+
+fn start_worker(ports: &Arc<Ports>, metrics: &Arc<Metrics>) -> Addr<CloneWorker> {
     let executor = Arc::new(Lanes {
         ports: (**ports).clone(),
         records: Arc::new(Semaphore::new(1)),
@@ -198,6 +215,7 @@ fn start_worker(ports: &Arc<Ports>) -> Addr<CloneWorker> {
         catalog: ports.clone(),
         records: ports.clone(),
         executor,
+        metrics: metrics.clone(),
     })
     .start()
 }

@@ -125,6 +125,7 @@ impl RevisionSource for Ports {
             commit,
             listing,
             unconfirmed: None,
+            fetch: None,
         })
     }
 

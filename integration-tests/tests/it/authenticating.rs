@@ -29,7 +29,7 @@ pub(crate) fn user(daemon: &Daemon, args: &[&str], password: &str) -> ProgramOut
 }
 
 /// A daemon with password authentication and the user `alice` with the password "secret".
-fn with_alice(args: &[&str]) -> Daemon {
+pub(crate) fn with_alice(args: &[&str]) -> Daemon {
     let daemon = daemon().set("auth", "method", "scram-sha-256").prepare();
     let args = [&["add", "alice"], args].concat();
     let added = user(&daemon, &args, "secret");
@@ -43,7 +43,7 @@ fn connect(daemon: &Daemon, user: &str, password: &str) -> Result<Session, PgFai
     Session::connect(config.password(password))
 }
 
-fn refused(daemon: &Daemon, user: &str, password: &str) -> PgFailure {
+pub(crate) fn refused(daemon: &Daemon, user: &str, password: &str) -> PgFailure {
     match connect(daemon, user, password) {
         Ok(_) => panic!("{user}: a session was given"),
         Err(failure) => failure,

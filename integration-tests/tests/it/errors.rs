@@ -103,7 +103,8 @@ fn ambiguous_abbreviation_lists_the_candidates() {
 #[test]
 fn errors_of_postgres_pass_unchanged() {
     let daemon = daemon().start();
-    let failure = daemon.refused("instance:x,gitref:main,role:nobody");
+    drop(daemon.connect("instance:x,gitref:main"));
+    let failure = daemon.refused("instance:x,role:nobody");
     assert_eq!(failure.sqlstate(), "28000", "{failure:?}");
     assert_eq!(failure.message, "role \"nobody\" does not exist");
     let mut config = daemon.config("instance:x");

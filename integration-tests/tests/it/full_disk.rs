@@ -7,6 +7,8 @@ use multidb_integration_tests::{Daemon, Disk, Engine, Fixture};
 
 use crate::{daemon, daemon_on};
 
+/// The warning of the watch on growth, if it looks while the disk is full.
+const BELOW_RESERVE: &str = "the disk is below its reserve";
 /// The smallest XFS that mkfs makes is 300 MB.
 const SMALL_DISK_BYTES: u64 = 512 << 20;
 
@@ -204,6 +206,7 @@ fn start_without_room_is_told_with_the_log_of_postgres() {
         daemon.cli(&["instance", "stop", "a"]).ok();
         daemon
             .expect_log("pace")
+            .expect_log(BELOW_RESERVE)
             .expect_log("postgres did not start");
         let mut told = false;
         let_crumbs_go(&daemon, || match daemon.try_connect("instance:a") {
@@ -225,6 +228,7 @@ fn import_that_fills_the_disk_fails_and_leaves_nothing() {
         .small_disk(SMALL_DISK_BYTES)
         .limit("disk_reserve", "16MiB")
         .start();
+    daemon.expect_log(BELOW_RESERVE);
     let filler = fill_except(&daemon, 40 << 20);
     let dump = Fixture::of(Disk::Xfs, std::path::Path::new(crate::PROGRAM)).dump("tuesday.sql");
     let dump = dump.display().to_string();

@@ -1,6 +1,11 @@
 //! The API over the network, as its clients see it.
 
+mod describing;
 mod guarding;
+mod hooks;
+mod limits;
+mod page;
+mod repeating;
 mod tokens;
 
 use std::path::Path;

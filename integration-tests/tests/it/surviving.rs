@@ -83,8 +83,9 @@ fn facts(instances: &Value) -> Vec<Value> {
     let mut all: Vec<Value> = instances.as_array().cloned().unwrap_or_default();
     for instance in &mut all {
         if let Some(fields) = instance.as_object_mut() {
-            fields
-                .retain(|key, _| !matches!(key.as_str(), "last_used_at" | "expires_at" | "state"));
+            // The bytes are measured in the background.
+            const CHANGING: [&str; 4] = ["last_used_at", "expires_at", "state", "exclusive_bytes"];
+            fields.retain(|key, _| !CHANGING.contains(&key.as_str()));
         }
     }
     all.sort_by_key(|instance| instance["name"].to_string());

@@ -3,9 +3,11 @@
 use std::fmt::{self, Display};
 use std::io;
 use std::str::FromStr;
+use std::time::Duration;
 
 use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
-use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::{CloneError, DiskError, RevisionError, StartError};
@@ -13,11 +15,14 @@ use multidb_actors::snapshot_index::ChooseError;
 use multidb_actors::supervisor::{AcquireError, RecoverError, RenameError};
 use multidb_store::{DiskFault, error_chain};
 
+use super::document::Methods;
 use crate::admin::api::{ErrorBody, ErrorInfo};
 use crate::control::ControlError;
 use crate::control::advice::advice;
 use crate::diff::DiffError;
 use crate::jobs::JobError;
+
+mod status;
 
 /// The detail of an error whose cause is for the log alone.
 const IN_LOG: &str = "The log of multidb has the cause.";
@@ -30,6 +35,7 @@ pub(super) type Answer<T> = Result<web::Json<T>, Failure>;
 pub(crate) struct Failure {
     status: StatusCode,
     info: ErrorInfo,
+    retry_after: Option<Duration>,
 }
 
 impl Failure {
@@ -40,13 +46,29 @@ impl Failure {
             message: message.into(),
             ..ErrorInfo::default()
         };
-        Self { status, info }
+        Self {
+            status,
+            info,
+            retry_after: None,
+        }
+    }
+
+    /// Says how long the client should wait before it tries again.
+    #[must_use]
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
     }
 
     /// The stable word for programs.
     #[cfg(test)]
     pub(crate) fn code(&self) -> &str {
         &self.info.code
+    }
+
+    /// What people are told beside the message.
+    pub(crate) fn detail_and_hint(&self) -> (Option<String>, Option<String>) {
+        (self.info.detail.clone(), self.info.hint.clone())
     }
 }
 
@@ -63,7 +85,17 @@ impl ResponseError for Failure {
 
     fn error_response(&self) -> HttpResponse {
         let error = self.info.clone();
-        HttpResponse::build(self.status).json(ErrorBody { error })
+        let mut response = HttpResponse::build(self.status);
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.insert_header((RETRY_AFTER, seconds));
+        }
+        let mut response = response.json(ErrorBody {
+            error: error.clone(),
+        });
+        // For listeners that show errors in another form.
+        response.extensions_mut().insert(error);
+        response
     }
 }
 
@@ -76,92 +108,9 @@ impl From<ControlError> for Failure {
             hint: hint(&error),
         };
         Self {
-            status: status(&error),
+            status: status::status(&error),
             info,
-        }
-    }
-}
-
-fn status(error: &ControlError) -> StatusCode {
-    match error {
-        ControlError::NoSuchInstance(_)
-        | ControlError::NoSuchSnapshot(_)
-        | ControlError::NoSuchJob(_)
-        | ControlError::NoSuchConnection(_)
-        | ControlError::NoSuchProject { .. }
-        | ControlError::Job(JobError::NotFound { .. })
-        | ControlError::Recover(RecoverError::NothingToRecover { .. })
-        | ControlError::Acquire(AcquireError::NoSuchParent { .. })
-        | ControlError::Instance(InstanceError::Deleted) => StatusCode::NOT_FOUND,
-        ControlError::ProjectNeeded { .. }
-        | ControlError::Acquire(AcquireError::TtlTooLong { .. })
-        | ControlError::InvalidArgument(_)
-        | ControlError::DumpUnreadable { .. }
-        | ControlError::DumpIncomplete(_) => StatusCode::BAD_REQUEST,
-        ControlError::NoProject
-        | ControlError::SnapshotInUse { .. }
-        | ControlError::SnapshotExists(_)
-        | ControlError::InstanceExists(_)
-        | ControlError::Rename(
-            RenameError::NameTaken { .. }
-            | RenameError::NameLeft { .. }
-            | RenameError::Unsettled { .. }
-            | RenameError::ShuttingDown,
-        )
-        | ControlError::Acquire(AcquireError::InstanceOfOtherProject { .. })
-        | ControlError::NoDumpExpected(_)
-        | ControlError::NoRefreshSource(_)
-        | ControlError::Job(
-            JobError::Ended { .. }
-            | JobError::SnapshotBusy { .. }
-            | JobError::ProjectBusy { .. }
-            | JobError::QueueFull { .. }
-            | JobError::Stopping,
-        )
-        | ControlError::Recover(
-            RecoverError::InstanceExists { .. } | RecoverError::ManifestUnusable { .. },
-        )
-        | ControlError::Diff(DiffError::Unread { .. } | DiffError::TooLong { .. })
-        | ControlError::Instance(
-            InstanceError::Stopped
-            | InstanceError::DataUnusable { .. }
-            | InstanceError::OverLimit(_),
-        ) => StatusCode::CONFLICT,
-        ControlError::Denied { .. } | ControlError::Acquire(AcquireError::Denied(_)) => {
-            StatusCode::FORBIDDEN
-        }
-        ControlError::Choose(error) => choose_status(error),
-        ControlError::Rename(RenameError::NoSuchInstance { .. }) => StatusCode::NOT_FOUND,
-        ControlError::Instance(_)
-        | ControlError::Rename(RenameError::Storage(_))
-        | ControlError::Acquire(_)
-        | ControlError::Recover(RecoverError::Storage(_) | RecoverError::Instance(_))
-        | ControlError::Runtime(_)
-        | ControlError::Storage(_)
-        | ControlError::Diff(_)
-        | ControlError::Job(JobError::Store(_))
-        | ControlError::Users(_)
-        | ControlError::ActorEnded => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-fn choose_status(error: &ChooseError) -> StatusCode {
-    match error {
-        ChooseError::NoSuchSnapshot { .. }
-        | ChooseError::NoSnapshots { .. }
-        | ChooseError::NoSnapshotAsOf { .. } => StatusCode::NOT_FOUND,
-        ChooseError::Revision(
-            RevisionError::Unknown { .. }
-            | RevisionError::Expression { .. }
-            | RevisionError::Ambiguous { .. }
-            | RevisionError::ListingMissing { .. }
-            | RevisionError::ListingNotUnderstood { .. },
-        ) => StatusCode::BAD_REQUEST,
-        ChooseError::NoCompatibleSnapshot { .. } => StatusCode::CONFLICT,
-        ChooseError::Revision(RevisionError::BeingFetched) => StatusCode::SERVICE_UNAVAILABLE,
-        ChooseError::IndexUnavailable
-        | ChooseError::Revision(RevisionError::Repository { .. } | RevisionError::Disk(_)) => {
-            StatusCode::INTERNAL_SERVER_ERROR
+            retry_after: status::retry_after(&error),
         }
     }
 }
@@ -322,15 +271,6 @@ pub(super) fn bad_request(message: String) -> Failure {
     ControlError::InvalidArgument(message).into()
 }
 
-fn no_such(message: String) -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, "no_such_path", message)
-}
-
-/// The answer to `POST /v1/instances/{name}/{command}` with another command.
-pub(super) fn no_such_command(command: &str) -> Failure {
-    no_such(format!("there is no command \"{command}\""))
-}
-
 /// The answer to a body that is not JSON of the expected form.
 pub(super) fn bad_json(error: JsonPayloadError, _: &HttpRequest) -> actix_web::Error {
     let failure = match &error {
@@ -360,10 +300,28 @@ pub(super) fn bad_path(error: PathError, _: &HttpRequest) -> actix_web::Error {
     bad_request(error_chain(&error)).into()
 }
 
-/// The answer on any other path.
+/// The answer to any other request: on no path, or by a method that its path does not have.
 pub(crate) async fn no_such_path(request: HttpRequest) -> HttpResponse {
-    let message = format!("there is no {} {}", request.method(), request.path());
-    no_such(message).error_response()
+    let (method, path) = (request.method(), request.path());
+    let known = request.app_data::<web::Data<Methods>>();
+    let methods = known.map_or_else(Vec::new, |known| known.of_path(path));
+    if methods.is_empty() {
+        let message = format!("there is no {method} {path}");
+        return Failure::new(StatusCode::NOT_FOUND, "no_such_path", message).error_response();
+    }
+    let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    let methods = methods.join(", ");
+    let message = format!("{path} has no {method}, but {methods}");
+    let refused = Failure::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message,
+    );
+    let mut response = refused.error_response();
+    if let Ok(methods) = HeaderValue::from_str(&methods) {
+        response.headers_mut().insert(ALLOW, methods);
+    }
+    response
 }
 
 #[cfg(test)]
@@ -374,7 +332,7 @@ mod tests {
     use super::*;
 
     fn shown(error: RecoverError) -> String {
-        let Failure { status, info } = ControlError::from(error).into();
+        let Failure { status, info, .. } = ControlError::from(error).into();
         let lines = [Some(info.message), info.detail, info.hint];
         let lines: Vec<String> = lines.into_iter().flatten().collect();
         format!("{} {}\n{}", status.as_u16(), info.code, lines.join("\n"))

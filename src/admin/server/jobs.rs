@@ -1,33 +1,29 @@
 //! The paths of `/v1/jobs`, and the imports and refreshes that start one.
 
-use std::time::Duration;
-
-use actix_web::{HttpResponse, get, post, put, web};
-use bytes::Bytes;
-use futures_util::{Stream, stream};
+use actix_web::{HttpRequest, HttpResponse, get, post, put, web};
 use multidb_store::JobId;
 
 use super::Service;
+use super::document::{Paths, Problems};
 use super::failure::{Answer, Failure, parse};
-use crate::admin::api::{ImportBody, RefreshBody};
+use super::page::page_of;
+use crate::admin::api::{ImportBody, NumberPath, PageQuery, RefreshBody};
 use crate::control::Caller;
-use crate::control::JobUpdates;
 use crate::control::model::{ImportOrder, JobView};
 
-/// The longest silence of a job's events. A client that hung up is noticed by the next one.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-
-pub(super) fn routes(routes: &mut web::ServiceConfig) {
+pub(super) fn routes(routes: &mut Paths<'_>) {
     routes
         .service(import)
         .service(refresh)
         .service(list)
         .service(show)
-        .service(events)
+        .service(super::events::events)
         .service(upload)
         .service(cancel);
 }
 
+/// Imports a snapshot
+#[utoipa::path(operation_id = "import_snapshot", tag = "snapshots", responses((status = 202, body = JobView, description = "The job that imports it."), Problems))]
 #[post("/v1/snapshots/import")]
 async fn import(
     body: web::Json<ImportBody>,
@@ -39,6 +35,8 @@ async fn import(
     Ok(HttpResponse::Accepted().json(job))
 }
 
+/// Makes the next snapshot of a project from its source
+#[utoipa::path(operation_id = "refresh_project", tag = "snapshots", responses((status = 202, body = JobView, description = "The job that makes it."), Problems))]
 #[post("/v1/snapshots/refresh")]
 async fn refresh(
     body: web::Json<RefreshBody>,
@@ -62,77 +60,49 @@ fn order(body: ImportBody) -> Result<ImportOrder, Failure> {
     })
 }
 
+/// Lists the jobs
+#[utoipa::path(
+    params(PageQuery),operation_id = "list_jobs", tag = "jobs", responses((status = 200, body = Vec<JobView>, description = "The jobs in the order of their numbers."), Problems))]
 #[get("/v1/jobs")]
-async fn list(caller: Caller, control: Service) -> Answer<Vec<JobView>> {
-    Ok(web::Json(control.list_jobs(&caller)))
+async fn list(
+    query: web::Query<PageQuery>,
+    request: HttpRequest,
+    caller: Caller,
+    control: Service,
+) -> Result<HttpResponse, Failure> {
+    let all = control.list_jobs(&caller);
+    page_of(&request, all, &query, |job: &JobView| job.id.to_string())
 }
 
+/// Shows a job
+#[utoipa::path(
+    params(NumberPath),operation_id = "show_job", tag = "jobs", responses((status = 200, body = JobView, description = "The job."), Problems))]
 #[get("/v1/jobs/{id}")]
-async fn show(id: web::Path<JobId>, caller: Caller, control: Service) -> Answer<JobView> {
-    Ok(web::Json(control.show_job(&caller, *id)?))
+async fn show(path: web::Path<NumberPath>, caller: Caller, control: Service) -> Answer<JobView> {
+    Ok(web::Json(
+        control.show_job(&caller, JobId::from_number(path.id))?,
+    ))
 }
 
+/// Cancels a job
+#[utoipa::path(
+    params(NumberPath),operation_id = "cancel_job", tag = "jobs", responses((status = 200, body = JobView, description = "The job after it was cleaned up."), Problems))]
 #[post("/v1/jobs/{id}/cancel")]
-async fn cancel(id: web::Path<JobId>, caller: Caller, control: Service) -> Answer<JobView> {
-    let cancelled = control.cancel_job(&caller, *id);
+async fn cancel(path: web::Path<NumberPath>, caller: Caller, control: Service) -> Answer<JobView> {
+    let cancelled = control.cancel_job(&caller, JobId::from_number(path.id));
     Ok(web::Json(cancelled.await?))
 }
 
+/// Sends the dump of an import whose source is an upload
+#[utoipa::path(
+    params(NumberPath),operation_id = "upload_dump", tag = "jobs", request_body(content = String, content_type = "application/octet-stream", description = "The dump."), responses((status = 200, body = JobView, description = "The job once it has all of it, or has ended."), Problems))]
 #[put("/v1/jobs/{id}/upload")]
 async fn upload(
-    id: web::Path<JobId>,
+    path: web::Path<NumberPath>,
     body: web::Payload,
     caller: Caller,
     control: Service,
 ) -> Answer<JobView> {
-    let sent = control.send_dump(&caller, *id, body);
+    let sent = control.send_dump(&caller, JobId::from_number(path.id), body);
     Ok(web::Json(sent.await?))
-}
-
-#[get("/v1/jobs/{id}/events")]
-async fn events(
-    id: web::Path<JobId>,
-    caller: Caller,
-    control: Service,
-) -> Result<HttpResponse, Failure> {
-    let updates = control.follow_job(&caller, *id)?;
-    Ok(HttpResponse::Ok()
-        .content_type("application/x-ndjson")
-        .streaming(lines(updates)))
-}
-
-/// A line for each status, the first one at once; the last one is that of the job's end.
-fn lines(updates: JobUpdates) -> impl Stream<Item = Result<Bytes, serde_json::Error>> {
-    /// The statuses that come next.
-    enum Next {
-        Now(JobUpdates),
-        Later(JobUpdates),
-        None,
-    }
-    stream::unfold(Next::Now(updates), async |next| {
-        let mut updates = match next {
-            Next::Now(updates) => updates,
-            Next::Later(mut updates) => {
-                // Without a change, the last status is repeated.
-                if let Ok(false) = tokio::time::timeout(HEARTBEAT, updates.changed()).await {
-                    return None;
-                }
-                updates
-            }
-            Next::None => return None,
-        };
-        let status = updates.latest();
-        let next = if status.is_ended() {
-            Next::None
-        } else {
-            Next::Later(updates)
-        };
-        Some((line(&status), next))
-    })
-}
-
-fn line(status: &JobView) -> Result<Bytes, serde_json::Error> {
-    let mut line = serde_json::to_vec(status)?;
-    line.push(b'\n');
-    Ok(line.into())
 }

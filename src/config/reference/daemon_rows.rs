@@ -90,6 +90,20 @@ pub(super) const SECTIONS: &[SectionRows] = &[
         about: "The API over the network. Without the section nothing listens for it.",
         rows: HTTP,
     },
+    SectionRows {
+        path: "http.hooks.NAME",
+        example_name: "mathspace",
+        kind: SectionKind::OnDemand,
+        about: "The webhook of a project's repository: a pull request that is closed removes its instances.",
+        rows: HOOK,
+    },
+    SectionRows {
+        path: "notify",
+        example_name: "",
+        kind: SectionKind::Item,
+        about: "Who is told of which events.",
+        rows: NOTIFY,
+    },
 ];
 
 const TOP: &[Row] = &[
@@ -328,6 +342,39 @@ const TLS: &[Row] = &[
     ),
 ];
 
+const NOTIFY: &[Row] = &[
+    setting(
+        "on",
+        "list of texts",
+        "The events: `expiring`, `pin_ending`, `refresh_failed`, `refresh_late`, `disk_high`, `job_done`, `job_failed`, `instance_failed`.",
+    )
+    .required("[\"refresh_failed\", \"disk_high\", \"expiring\"]"),
+    setting("webhook", "URL", "Where they are posted to.")
+        .else_("\"https://chat.internal/hook\"", "`command`"),
+    setting(
+        "command",
+        "list of texts",
+        "In place of a webhook: a program, by its absolute path, and its arguments.",
+    )
+    .else_("[\"/usr/local/bin/page\", \"--quiet\"]", "`webhook`")
+    .alternative(),
+    setting(
+        "secret_file",
+        "path",
+        "The file of the key that signs what is posted.",
+    )
+    .else_("\"/etc/multidb/notify.key\"", "`secret`, or no signature"),
+    setting("secret", "text", "In place of its file: the key itself.")
+        .else_("\"0123456789abcdef\"", "`secret_file`, or no signature")
+        .alternative(),
+    setting(
+        "timeout",
+        "time",
+        "How long an attempt may take, at most 5m.",
+    )
+    .else_("\"10s\"", "`\"10s\"`"),
+];
+
 const HTTP: &[Row] = &[
     setting(
         "listen",
@@ -343,4 +390,21 @@ const HTTP: &[Row] = &[
     .else_("\"/etc/multidb/cert.pem\"", "the one of `[tls]`"),
     setting("key", "path", "Its private key, in PEM.")
         .else_("\"/etc/multidb/key.pem\"", "the one of `[tls]`"),
+];
+
+const HOOK: &[Row] = &[
+    setting("repository", "text", "The repository, as GitHub or GitLab name it.")
+        .required("\"acme/mathspace\""),
+    setting(
+        "secret_file",
+        "path",
+        "The file with the secret that they have, too, of at least 16 characters. It is read for each delivery.",
+    )
+    .required("\"/etc/multidb/mathspace.hook\""),
+    setting("user", "text", "The user whose instances are removed.").required("\"ci\""),
+    setting(
+        "instances",
+        "pattern",
+        "The names of a pull request's instances: `{number}` stands for its number, and `*` at the end for anything that is not part of it.",
+    ),
 ];

@@ -28,6 +28,13 @@ source = "postgres://h/d"
 method = "logical"
 exclude_table = ["audit.*"]
 exclude_table_data = ["audit.*"]
+[[notify]]
+on = ["disk_high"]
+command = ["/usr/local/bin/page", "--quiet"]
+[[notify]]
+on = ["disk_high"]
+webhook = "https://chat.internal/hook"
+secret = "0123456789abcdef"
 "#;
 
 /// The file with the lines of some sections in effect.
@@ -69,13 +76,15 @@ fn general(key: &str) -> String {
     let named = match parts.as_slice() {
         ["project", _, "refresh", "rename_database", _] => &[1, 4][..],
         ["project", _, ..] => &[1],
-        ["auth", "users", _, ..] | ["postgres", "settings", _] => &[2],
+        ["auth", "users", _, ..] | ["http", "hooks", _, ..] | ["postgres", "settings", _] => &[2],
         _ => &[],
     };
     for part in named {
         parts[*part] = NAME;
     }
-    parts.join(".").replace("prepare[1]", "prepare")
+    let key = parts.join(".").replace("prepare[1]", "prepare");
+    key.replace("notify[1]", "notify")
+        .replace("notify[2]", "notify")
 }
 
 #[test]
@@ -137,7 +146,10 @@ fn the_packages_file_means_the_defaults_and_parses_section_by_section() {
         let header = section.example_header().unwrap_or_default();
         // The sections of a project need the project.
         let text = uncommented(|name| {
-            name == header || (header.contains("project") && name == "[project.mathspace]")
+            let is_hook = header.contains("http.hooks");
+            name == header
+                || (is_hook && name == "[http]")
+                || ((is_hook || header.contains("project")) && name == "[project.mathspace]")
         });
         let config = parse(&text);
         if !header.is_empty() && section.rows.iter().all(|row| row.absent == Absent::Default) {

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The choice of a snapshot for a revision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainView {
     /// The project.
     pub project: String,
@@ -26,18 +27,19 @@ pub struct ExplainView {
 }
 
 /// The state of a reference as it was when the remote last answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UnconfirmedView {
     /// The seconds since then, if they are known.
     pub age_s: Option<u64>,
 }
 
 /// The compatibility of one snapshot with a revision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerdictView {
     /// The snapshot's id.
     pub id: String,
     /// When its data was taken from the source database.
+    #[schema(value_type = String, format = DateTime)]
     pub taken_at: Timestamp,
     /// Whether the revision defines all its applied migrations.
     pub compatible: bool,

@@ -2,13 +2,14 @@
 
 use multidb_store::{PassedError, PassedErrors};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::import::error::{ImportError, StatementError};
 use crate::import::script::{Entry, Kind};
 use crate::sql::{ServerMessage, one_line};
 
 /// What a restore does at an error of a statement.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorPolicy {
     /// It goes on past those that concern privileges, comments, ownership, labels and what extensions have by

@@ -70,7 +70,7 @@ fn without_the_right_password_there_is_nothing() {
             "not_authenticated",
         ),
     ] {
-        for path in ["/v1/status", "/v1/instances/a", "/nowhere"] {
+        for path in ["/v1/status", "/v1/instances/a", "/v1/nowhere"] {
             let refused = client.get(path);
             assert_eq!(refused.status, 401, "{path}: {refused:?}");
             assert!(refused.body.contains(code), "{path}: {refused:?}");

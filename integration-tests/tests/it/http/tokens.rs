@@ -6,7 +6,7 @@ use super::Served;
 
 impl Served {
     /// Makes a token of this user.
-    fn token(&self, user: &str, more: &[&str]) -> Value {
+    pub(super) fn token(&self, user: &str, more: &[&str]) -> Value {
         self.daemon
             .json(&[&["user", "token", "add", user], more].concat())
     }
@@ -97,6 +97,9 @@ fn token_that_is_none_or_has_ended_is_refused() {
         .token(text(&endless))
         .get("/v1/status")
         .expect(200);
+    let lower = format!("bearer {}", text(&endless));
+    let lower = served.client().header("Authorization", &lower);
+    lower.get("/v1/status").expect(200);
     // A token is no password.
     let as_password = served.client().user("alice", text(&endless));
     assert_eq!(as_password.get("/v1/status").status, 401);

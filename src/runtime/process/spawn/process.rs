@@ -35,8 +35,7 @@ impl Process {
             // SAFETY: this is the child of a clone, with one thread.
             unsafe { child.run() }
         }
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let Some(pid) = pid.filter(|pid| pid.as_raw_nonzero().get() > 0) else {
+        let Some(pid) = child_id(pid) else {
             return Err(io::Error::last_os_error());
         };
         // SAFETY: the kernel has just opened it for this process, which nobody else knows.
@@ -108,6 +107,12 @@ fn reap(fd: &OwnedFd, options: WaitIdOptions) -> io::Result<Option<WaitIdStatus>
     }
 }
 
+/// The child's id in the answer of clone(2) to its parent; none where it was refused.
+fn child_id(answer: c_long) -> Option<Pid> {
+    let id = i32::try_from(answer).ok();
+    id.filter(|id| *id > 0).and_then(Pid::from_raw)
+}
+
 fn exit_status(status: &WaitIdStatus) -> ExitStatus {
     let raw = match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => code << 8,
@@ -115,4 +120,15 @@ fn exit_status(status: &WaitIdStatus) -> ExitStatus {
         (None, None) => 0,
     };
     ExitStatus::from_raw(raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_clone_has_no_child() {
+        assert_eq!(child_id(-1), None);
+        assert_eq!(child_id(7).map(|id| id.as_raw_nonzero().get()), Some(7));
+    }
 }

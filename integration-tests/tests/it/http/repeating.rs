@@ -1,0 +1,180 @@
+//! Requests that are sent again, lists in pages, and streams of events.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Stdio;
+use std::time::Duration;
+
+use multidb_integration_tests::{Daemon, poll};
+use serde_json::json;
+
+use super::Served;
+
+#[test]
+fn request_with_a_key_is_carried_out_once() {
+    let served = Served::secured(|daemon| daemon);
+    let alice = |key: &str| served.of("alice").header("Idempotency-Key", key);
+    let body = json!({"name": "a", "gitref": "main"});
+    let created = alice("one").post("/v1/instances", &body).expect(200);
+    let again = alice("one").post("/v1/instances", &body);
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!(again.expect(200), created);
+    // Nothing but the key tells them apart.
+    let other = alice("two").post("/v1/instances", &body);
+    assert_eq!(other.expect(409)["code"], "instance_exists");
+    assert_eq!(
+        alice("two").post("/v1/instances", &body).expect(409)["code"],
+        "instance_exists"
+    );
+    let reused = alice("one").post("/v1/instances", &json!({"name": "b", "gitref": "main"}));
+    assert_eq!(reused.expect(422)["code"], "idempotency_key_reused");
+    // The keys of others are others.
+    let bob = served.of("bob").header("Idempotency-Key", "one");
+    bob.post("/v1/instances", &json!({"name": "b", "gitref": "main"}))
+        .expect(200);
+    let deleted = alice("three").delete("/v1/instances/a").expect(200);
+    assert_eq!(
+        alice("three").delete("/v1/instances/a").expect(200),
+        deleted
+    );
+    assert_eq!(served.of("alice").delete("/v1/instances/a").status, 404);
+    for malformed in ["", "a b", &"k".repeat(256)] {
+        let refused = alice(malformed).post("/v1/instances", &body);
+        assert_eq!(
+            refused.expect(400)["code"],
+            "invalid_idempotency_key",
+            "{malformed}"
+        );
+    }
+}
+
+#[test]
+fn request_goes_on_when_its_client_leaves_and_has_its_answer_later() {
+    let served = Served::trusting(|daemon| daemon);
+    let body = json!({"name": "a", "gitref": "main"}).to_string();
+    let request = format!(
+        "POST /v1/instances HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Idempotency-Key: k\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut client = TcpStream::connect(("127.0.0.1", served.port.number())).expect("it accepts");
+    client.write_all(request.as_bytes()).expect("it reads");
+    served.daemon.wait_log("command to create an instance");
+    drop(client);
+    let again = served.plain().header("Idempotency-Key", "k");
+    let answered = poll("the answer is known", Duration::from_secs(60), || {
+        let answered = again.ask("POST", "/v1/instances", Some(body.clone()));
+        if answered.status == 409 {
+            Err(format!("{answered:?}"))
+        } else {
+            Ok(answered)
+        }
+    });
+    assert_eq!(answered.expect(200)["name"], "a");
+    assert_eq!(answered.header("idempotency-replayed"), "true");
+}
+
+#[test]
+fn lists_have_pages() {
+    let served = Served::secured(|daemon| daemon);
+    let alice = served.of("alice");
+    for name in ["a", "b", "c"] {
+        alice
+            .post(
+                "/v1/instances",
+                &json!({"name": name, "snapshot": "latest"}),
+            )
+            .expect(200);
+        alice
+            .post(&format!("/v1/instances/{name}/stop"), &json!({}))
+            .expect(200);
+    }
+    for (list, key) in [("instances", "name"), ("snapshots", "id")] {
+        let whole = alice.get(&format!("/v1/{list}"));
+        assert_eq!(whole.header("link"), "");
+        let mut next = format!("/v1/{list}?limit=2");
+        let mut pages = Vec::new();
+        while !next.is_empty() {
+            let page = alice.get(&next);
+            let entries = page.expect(200);
+            pages.extend(entries.as_array().expect("it is a list").clone());
+            let link = page.header("link").trim_start_matches('<');
+            next = link.split_once('>').map_or("", |(next, _)| next).to_owned();
+            assert!(pages.len() < 10, "{pages:?}");
+        }
+        let keys = |all: &[serde_json::Value]| -> Vec<String> {
+            all.iter().map(|one| one[key].to_string()).collect()
+        };
+        let whole = whole.json();
+        assert_eq!(keys(&pages), keys(whole.as_array().expect("it is a list")));
+    }
+    let refused = alice.get("/v1/jobs?after=7&limit=1");
+    assert_eq!(refused.status, 400, "{refused:?}");
+}
+
+#[test]
+fn events_are_streamed_to_so_many_clients_and_one_that_leaves_is_noticed() {
+    /// As of `admin/server/events.rs`.
+    const STREAMS_MAX: usize = 16;
+    let served = Served::trusting(|daemon| daemon);
+    let daemon = &served.daemon;
+    // It waits for the rest of its dump.
+    let mut import = daemon.cli_command(&Daemon::import_args("x", &["--dump", "-"]));
+    import
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut import = import.spawn().expect("multidb can be run");
+    let limit = Duration::from_secs(60);
+    let id = poll("the import has begun", limit, || {
+        let jobs = daemon.json(&["job", "ls"]);
+        let id = jobs[0]["id"].as_u64();
+        id.ok_or(jobs)
+    });
+    let path = format!("/v1/jobs/{id}/events");
+    let open = || {
+        let port = served.port.number();
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it accepts");
+        let limit = Some(Duration::from_secs(30));
+        stream
+            .set_read_timeout(limit)
+            .expect("a timeout can be set");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\n\n\r\n") && !answer.ends_with(b"}") {
+            let mut bytes = [0; 4096];
+            let read = stream.read(&mut bytes).expect("it answers");
+            answer.extend_from_slice(&bytes[..read]);
+        }
+        (stream, String::from_utf8(answer).expect("it is a text"))
+    };
+    let mut streams: Vec<_> = (0..STREAMS_MAX).map(|_| open()).collect();
+    for (_, answer) in &streams {
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(
+            answer.contains("content-type: text/event-stream"),
+            "{answer}"
+        );
+        assert!(answer.contains("event: job\ndata: {\"id\":"), "{answer}");
+    }
+    let (_, refused) = open();
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    assert!(refused.contains("retry-after: 1"), "{refused}");
+    streams.pop();
+    poll("there is a stream more", Duration::from_secs(30), || {
+        let (stream, answer) = open();
+        if answer.starts_with("HTTP/1.1 200") {
+            Ok(stream)
+        } else {
+            Err(answer)
+        }
+    });
+    daemon.cli(&["job", "cancel", &id.to_string()]).ok();
+    let (mut first, _) = streams.swap_remove(0);
+    let mut rest = String::new();
+    first.read_to_string(&mut rest).ok();
+    assert!(rest.contains("event: end\n"), "{rest}");
+    import.wait().expect("it ends");
+}

@@ -1,0 +1,36 @@
+//! Whether the targets of notifications take them.
+
+use crate::cli::Invocation;
+use crate::control::model::{NotifyView, StatusView};
+
+use super::{Finding, Level};
+
+/// Asks the daemon, where one answers.
+pub(super) async fn examine(invocation: &Invocation) -> Vec<Finding> {
+    let Ok(client) = invocation.client() else {
+        return Vec::new();
+    };
+    let client = client.with_timeout(super::DAEMON_TIMEOUT);
+    // Without one, another check has said so.
+    let status = client.get::<StatusView>("/v1/status").await;
+    let targets = status.map(|status| status.notify).unwrap_or_default();
+    targets.iter().map(finding).collect()
+}
+
+pub(in crate::cli) fn finding(target: &NotifyView) -> Finding {
+    let found = |level, message| Finding::new(level, "notifications", message);
+    let name = &target.target;
+    let hint = "Repair the target, and try it by \"multidb notify test\".";
+    if let Some(error) = &target.last_error {
+        let queued = target.queued;
+        let message = format!("{name} did not take the last one, {queued} wait: {error}");
+        return found(Level::Warn, message).hint(hint);
+    }
+    match target.dropped + target.failed {
+        0 => found(Level::Ok, format!("{name} took {}", target.sent)),
+        lost => {
+            let message = format!("{name} took {}, and {lost} were lost before", target.sent);
+            found(Level::Warn, message).hint("The daemon's log names them.")
+        }
+    }
+}
