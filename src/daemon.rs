@@ -186,7 +186,12 @@ async fn run(
     accepting.abort();
     periodic.stop();
     let grace = config.limits.shutdown_grace;
-    let drained = drain::drain(&actors.supervisor, &actors.sessions, grace);
+    let drained = drain::drain(
+        &actors.supervisor,
+        &actors.sessions,
+        &actors.admission,
+        grace,
+    );
     tokio::join!(jobs.stop(), drained);
     for server in http.iter().chain([&admin]) {
         server.stop(false).await;

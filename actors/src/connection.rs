@@ -64,8 +64,8 @@ use self::handshake::{Client, StartupIntent};
 use self::health_check::{health_answer, is_health_check};
 use self::login::{AuthenticatedClient, EstablishedSession, LoginError, log_in};
 
-/// The limit for sending the error to an evicted client, which may not read.
-const EVICTION_TIMEOUT: Duration = Duration::from_millis(100);
+/// The limit for sending the error to a client that is refused before it has authenticated, and may not read.
+const TURN_AWAY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The dependencies that all connections share.
 #[derive(Clone)]
@@ -342,11 +342,11 @@ async fn open(
     let began = Instant::now();
     let mut client = Client::new(socket.attach()?);
     let startup = tokio::select! {
-        // A client that has just authenticated is not evicted.
+        // A client that has just authenticated is not turned away.
         biased;
         startup = start_up_in_time(&mut client, &peer, &permit, &deps) => startup,
-        () = permit.evicted() => {
-            evict(&mut client, &deps).await?;
+        reason = permit.refused() => {
+            turn_away(&mut client, &reason, &deps).await?;
             return Ok(Opened::Closed(ConnectionOutcome::Refused));
         }
     };
@@ -475,11 +475,16 @@ async fn start_up(
     })
 }
 
-/// Tells a client that it is evicted. The time is short, since other clients may wait for its descriptor.
-async fn evict(client: &mut Client, deps: &ConnectionDeps) -> io::Result<()> {
-    deps.metrics.refused(&RefusalReason::Evicted);
-    let error = ClientError::from(&RefusalReason::Evicted);
-    let told = tokio::time::timeout(EVICTION_TIMEOUT, client.refuse(&error)).await;
+/// Tells a client without a session why it is refused. The time is short, since other clients may wait for its
+/// descriptor, or the daemon for its end.
+async fn turn_away(
+    client: &mut Client,
+    reason: &RefusalReason,
+    deps: &ConnectionDeps,
+) -> io::Result<()> {
+    deps.metrics.refused(reason);
+    let error = ClientError::from(reason);
+    let told = tokio::time::timeout(TURN_AWAY_TIMEOUT, client.refuse(&error)).await;
     told.unwrap_or(Ok(()))
 }
 

@@ -135,7 +135,7 @@ pub enum InstanceThen {
 }
 
 /// The table of all open sessions.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct SessionTable {
     tables: Arc<Mutex<Tables>>,
     count: Arc<watch::Sender<usize>>,
@@ -148,6 +148,8 @@ struct Tables {
     /// The bytes of the sessions that have ended.
     ended: TransferredBytes,
     by_cancel_key: HashMap<(i32, Vec<u8>), ConnectionId>,
+    /// Set when the daemon stops.
+    drained: bool,
 }
 
 /// The bytes of sessions, each way.
@@ -172,16 +174,6 @@ pub struct Registration {
     table: SessionTable,
 }
 
-impl Default for SessionTable {
-    fn default() -> Self {
-        Self {
-            tables: Arc::default(),
-            count: Arc::new(watch::channel(0).0),
-            login_faults: LoginFaults::default(),
-        }
-    }
-}
-
 impl SessionTable {
     /// Enters a session. It stays until the registration is dropped.
     pub fn register(&self, session: Session) -> Registration {
@@ -191,6 +183,9 @@ impl SessionTable {
         // Two backends with the same process id and secret are as rare as 1 in 2^32. A cancel
         // request then reaches the newer one.
         tables.by_cancel_key.insert(key, id);
+        if tables.drained {
+            session.addr.do_send(EndConnection(EndReason::Drained));
+        }
         tables.sessions.insert(id, session);
         let count = tables.sessions.len();
         drop(tables);
@@ -199,6 +194,16 @@ impl SessionTable {
             id,
             table: self.clone(),
         }
+    }
+
+    /// Ends the sessions as they become idle, those too that begin later. Returns their number now.
+    pub fn drain(&self) -> usize {
+        let mut tables = self.lock();
+        tables.drained = true;
+        for session in tables.sessions.values() {
+            session.addr.do_send(EndConnection(EndReason::Drained));
+        }
+        tables.sessions.len()
     }
 
     /// The session that a cancel request names.

@@ -1,18 +1,22 @@
-//! The end: no new clients, then the sessions, then the instances.
+//! The end: no new clients, then the sessions, then the instances, then what is still connected.
 //!
 //! Idle sessions end at once, with an error. Running queries and transactions get the grace period;
 //! the remaining ones are then ended by Postgres' fast shutdown, with 57P01. A second signal ends the
-//! grace period.
+//! grace period. Whoever was accepted gets an answer: the process ends when the last connection has closed.
 
 use std::time::Duration;
 
 use actix::prelude::*;
-use multidb_actors::sessions::{EndConnection, EndReason, SessionTable};
+use multidb_actors::connection::AdmissionControl;
+use multidb_actors::sessions::SessionTable;
 use multidb_actors::supervisor::{StopAll, StopInstances, Supervisor};
 use tokio::signal::unix::{SignalKind, signal as listen};
 
-/// Time for the last error to reach its client after its session has ended.
-const LAST_ERROR_DELAY: Duration = Duration::from_millis(50);
+/// How long clients that log in have to learn that it is in vain. Those that have not authenticated by then are
+/// refused.
+const LOGIN_GRACE: Duration = Duration::from_secs(1);
+/// The limit for the last errors to reach clients, which may not read.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Resolves at SIGTERM or SIGINT.
 pub(super) async fn signal() -> std::io::Result<()> {
@@ -26,23 +30,21 @@ pub(super) async fn signal() -> std::io::Result<()> {
 }
 
 /// Ends all sessions and stops all instances.
-pub(super) async fn drain(supervisor: &Addr<Supervisor>, sessions: &SessionTable, grace: Duration) {
+pub(super) async fn drain(
+    supervisor: &Addr<Supervisor>,
+    sessions: &SessionTable,
+    admission: &AdmissionControl,
+    grace: Duration,
+) {
     stop(supervisor, StopInstances::Later).await;
-    let open = sessions.all();
+    let open = sessions.drain();
     tracing::info!(
-        sessions = open.len(),
+        sessions = open,
         ?grace,
         "ending sessions as they become idle"
     );
-    for session in open {
-        if let Err(error) = session.addr.send(EndConnection(EndReason::Drained)).await {
-            tracing::debug!(%error, "a session ended by itself");
-        }
-    }
-    let mut count = sessions.count();
-    let ended = async { while *count.borrow_and_update() > 0 && count.changed().await.is_ok() {} };
     tokio::select! {
-        () = ended => {}
+        () = admission.sessions_ended() => {}
         () = tokio::time::sleep(grace) => {
             let left = sessions.all().len();
             tracing::info!(sessions = left, "the grace period is over, ending their queries");
@@ -50,7 +52,20 @@ pub(super) async fn drain(supervisor: &Addr<Supervisor>, sessions: &SessionTable
         _ = signal() => {}
     }
     stop(supervisor, StopInstances::Now).await;
-    tokio::time::sleep(LAST_ERROR_DELAY).await;
+    close(admission).await;
+}
+
+/// Waits until no client is connected.
+async fn close(admission: &AdmissionControl) {
+    let closed = tokio::time::timeout(LOGIN_GRACE, admission.all_closed()).await;
+    if closed.is_ok() {
+        return;
+    }
+    admission.shut_down();
+    let closed = tokio::time::timeout(CLOSE_TIMEOUT, admission.all_closed()).await;
+    if closed.is_err() {
+        tracing::info!("some clients do not read their last message, and are disconnected");
+    }
 }
 
 async fn stop(supervisor: &Addr<Supervisor>, instances: StopInstances) {

@@ -8,14 +8,16 @@
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::RefusalReason;
 use crate::limits::Limits;
+use crate::supervisor::AcquireError;
 
 /// The most evicted connections that have not closed yet. At this limit new connections stay in the
 /// kernel's listen backlog.
@@ -30,11 +32,16 @@ pub struct AdmissionControl {
     unauthenticated_max: usize,
     sessions_max: usize,
     unauthenticated: Mutex<Unauthenticated>,
-    sessions: AtomicUsize,
+    counts: watch::Sender<Counts>,
+    shuts_down: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
     /// All connections, with the evicted ones that have not closed yet.
-    open: AtomicUsize,
-    /// Notified when a connection has closed.
-    closed: Notify,
+    open: usize,
+    /// Those that have authenticated.
+    sessions: usize,
 }
 
 /// The unauthenticated connections.
@@ -56,7 +63,7 @@ pub struct Permit {
     control: Arc<AdmissionControl>,
     address: Arc<str>,
     number: u64,
-    evicted: Arc<Notify>,
+    refused: Arc<Notify>,
     for_session: Cell<bool>,
 }
 
@@ -71,9 +78,8 @@ impl AdmissionControl {
             unauthenticated_max: limits.max_unauthenticated,
             sessions_max: limits.max_connections,
             unauthenticated: Mutex::default(),
-            sessions: AtomicUsize::new(0),
-            open: AtomicUsize::new(0),
-            closed: Notify::new(),
+            counts: watch::Sender::default(),
+            shuts_down: AtomicBool::new(false),
         })
     }
 
@@ -86,27 +92,26 @@ impl AdmissionControl {
     /// Waits while too many evicted connections are still open.
     pub async fn admit(self: &Arc<Self>, address: &str) -> Permit {
         let open_max = self.sessions_max + self.unauthenticated_max + EVICTED_MAX;
-        let one_more = |open| (open < open_max).then_some(open + 1);
-        let open = &self.open;
-        while open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-            .is_err()
-        {
-            // A connection that closes before this line is reached leaves its notification.
-            self.closed.notified().await;
+        let one_more = |counts: &mut Counts| {
+            let is_free = counts.open < open_max;
+            counts.open += usize::from(is_free);
+            is_free
+        };
+        while !self.counts.send_if_modified(one_more) {
+            self.until(|counts| counts.open < open_max).await;
         }
         let mut unauthenticated = self.unauthenticated();
         if unauthenticated.count >= self.unauthenticated_max {
             unauthenticated.evict_one();
         }
         let address: Arc<str> = address.into();
-        let evicted = Arc::new(Notify::new());
-        let number = unauthenticated.add(&address, &evicted);
+        let refused = Arc::new(Notify::new());
+        let number = unauthenticated.add(&address, &refused);
         Permit {
             control: self.clone(),
             address,
             number,
-            evicted,
+            refused,
             for_session: Cell::new(false),
         }
     }
@@ -114,6 +119,27 @@ impl AdmissionControl {
     /// The number of unauthenticated connections now.
     pub fn unauthenticated_now(&self) -> usize {
         self.unauthenticated().count
+    }
+
+    /// Resolves when no connection is a session, or is about to become one.
+    pub async fn sessions_ended(&self) {
+        self.until(|counts| counts.sessions == 0).await;
+    }
+
+    /// Resolves when all connections have closed.
+    pub async fn all_closed(&self) {
+        self.until(|counts| counts.open == 0).await;
+    }
+
+    /// Refuses the unauthenticated connections, as the daemon stops.
+    pub fn shut_down(&self) {
+        self.shuts_down.store(true, Ordering::SeqCst);
+        self.unauthenticated().refuse_all();
+    }
+
+    async fn until(&self, is_met: impl Fn(&Counts) -> bool) {
+        // The sender is here, so the channel is open.
+        let _ = self.counts.subscribe().wait_for(is_met).await;
     }
 
     fn unauthenticated(&self) -> MutexGuard<'_, Unauthenticated> {
@@ -124,12 +150,12 @@ impl AdmissionControl {
 }
 
 impl Unauthenticated {
-    fn add(&mut self, address: &Arc<str>, evicted: &Arc<Notify>) -> u64 {
+    fn add(&mut self, address: &Arc<str>, refused: &Arc<Notify>) -> u64 {
         let number = self.next;
         self.next += 1;
         self.count += 1;
         let of_address = self.by_address.entry(address.clone()).or_default();
-        of_address.insert(number, evicted.clone());
+        of_address.insert(number, refused.clone());
         number
     }
 
@@ -148,10 +174,16 @@ impl Unauthenticated {
             Some((address.clone(), number))
         });
         if let Some((address, number)) = oldest
-            && let Some(evicted) = self.remove(&address, number)
+            && let Some(refused) = self.remove(&address, number)
         {
-            evicted.notify_one();
+            refused.notify_one();
             self.warn();
+        }
+    }
+
+    fn refuse_all(&self) {
+        for refused in self.by_address.values().flat_map(BTreeMap::values) {
+            refused.notify_one();
         }
     }
 
@@ -181,10 +213,14 @@ impl Unauthenticated {
 }
 
 impl Permit {
-    /// Resolves when the connection is evicted, which never happens once its
+    /// Resolves when the connection is refused: it is evicted, or the daemon stops. That never happens once its
     /// [session has begun](Self::begin_session).
-    pub async fn evicted(&self) {
-        self.evicted.notified().await;
+    pub async fn refused(&self) -> RefusalReason {
+        self.refused.notified().await;
+        if self.control.shuts_down.load(Ordering::SeqCst) {
+            return AcquireError::ShuttingDown.into();
+        }
+        RefusalReason::Evicted
     }
 
     /// Counts an authenticated connection as a session.
@@ -194,11 +230,14 @@ impl Permit {
     /// There are as many sessions as the limit allows.
     pub fn begin_session(&self) -> Result<(), TooManySessions> {
         let max = self.control.sessions_max;
-        let one_more = |sessions| (sessions < max).then_some(sessions + 1);
-        let sessions = &self.control.sessions;
-        sessions
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-            .map_err(|_| TooManySessions)?;
+        let one_more = |counts: &mut Counts| {
+            let is_free = counts.sessions < max;
+            counts.sessions += usize::from(is_free);
+            is_free
+        };
+        if !self.control.counts.send_if_modified(one_more) {
+            return Err(TooManySessions);
+        }
         self.for_session.set(true);
         self.control
             .unauthenticated()
@@ -209,15 +248,16 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.for_session.get() {
-            self.control.sessions.fetch_sub(1, Ordering::Relaxed);
-        } else {
+        let was_session = self.for_session.get();
+        if !was_session {
             self.control
                 .unauthenticated()
                 .remove(&self.address, self.number);
         }
-        self.control.open.fetch_sub(1, Ordering::Relaxed);
-        self.control.closed.notify_one();
+        self.control.counts.send_modify(|counts| {
+            counts.open -= 1;
+            counts.sessions -= usize::from(was_session);
+        });
     }
 }
 
@@ -243,7 +283,10 @@ mod tests {
     }
 
     fn is_evicted(permit: &Permit) -> bool {
-        permit.evicted().now_or_never().is_some()
+        matches!(
+            permit.refused().now_or_never(),
+            Some(RefusalReason::Evicted)
+        )
     }
 
     #[test]
@@ -290,8 +333,26 @@ mod tests {
         permits.pop();
         assert!(next.now_or_never().is_some());
         drop(permits);
-        assert_eq!(control.open.load(Ordering::Relaxed), 0);
+        control.all_closed().now_or_never().unwrap();
         let unauthenticated = control.unauthenticated();
         assert!(unauthenticated.by_address.is_empty() && unauthenticated.count == 0);
+    }
+
+    #[test]
+    fn shutdown_refuses_connections_that_have_no_session_and_waits_for_all() {
+        let control = control(2, 1);
+        let [session, unauthenticated] = [(); 2].map(|()| admit(&control));
+        session.begin_session().unwrap();
+        control.shut_down();
+        assert!(session.refused().now_or_never().is_none());
+        let reason = unauthenticated.refused().now_or_never();
+        let shutting_down = RefusalReason::from(AcquireError::ShuttingDown);
+        assert_eq!(reason.unwrap().code(), shutting_down.code());
+        assert!(control.sessions_ended().now_or_never().is_none());
+        drop(session);
+        control.sessions_ended().now_or_never().unwrap();
+        assert!(control.all_closed().now_or_never().is_none());
+        drop(unauthenticated);
+        control.all_closed().now_or_never().unwrap();
     }
 }

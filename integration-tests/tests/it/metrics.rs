@@ -32,7 +32,7 @@ fn scrape(daemon: &Daemon, accept: &str) -> (String, String) {
 }
 
 /// The series and their values.
-fn metrics(daemon: &Daemon) -> BTreeMap<String, f64> {
+pub(crate) fn metrics(daemon: &Daemon) -> BTreeMap<String, f64> {
     let (_, body) = scrape(daemon, "*/*");
     let lines = body.lines().filter(|line| !line.starts_with('#'));
     let series = lines.filter_map(|line| line.rsplit_once(' '));

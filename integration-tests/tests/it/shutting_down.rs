@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use multidb_integration_tests::{eventually, is_alive, postmaster_pid};
+use multidb_integration_tests::{RawClient, eventually, is_alive, postmaster_pid};
 use rustix::process::Signal;
 
 use crate::daemon;
+use crate::metrics::metrics;
 
 #[test]
 fn idle_sessions_are_told_and_servers_stop_cleanly() {
@@ -39,4 +40,20 @@ fn running_query_may_finish_and_a_new_client_is_refused() {
     let rows = query.wait().expect("the query gets its time");
     assert_eq!(rows[0][1].as_deref(), Some("42"));
     assert!(daemon.wait_exit().success());
+}
+
+#[test]
+fn clients_that_have_sent_nothing_are_told() {
+    let daemon = daemon().start();
+    let mut clients = [(); 5].map(|()| RawClient::connect(daemon.port()));
+    eventually("they are accepted", Duration::from_secs(10), || {
+        metrics(&daemon).get("multidb_unauthenticated_connections") == Some(&5.0)
+    });
+    assert!(daemon.stop().success());
+    for client in &mut clients {
+        let (kind, body) = client.read_message();
+        let body = String::from_utf8_lossy(&body);
+        assert!(kind == 'E' && body.contains("57P01"), "{kind}: {body}");
+        assert!(client.read_to_end().is_empty());
+    }
 }

@@ -105,6 +105,28 @@ fn drained_session_ends_once_it_is_idle_and_not_before() {
 }
 
 #[test]
+fn draining_ends_sessions_that_begin_later_too_and_clients_without_one_are_told() {
+    run_test(
+        |_| {},
+        |fixture| async move {
+            *fixture.probe.activity.lock().unwrap() = Some(BackendActivity::Idle);
+            let before = fixture.session("instance:a").await;
+            assert_eq!(fixture.deps.sessions.drain(), 1);
+            let later = fixture.session("instance:a").await;
+            for mut session in [before, later] {
+                assert_eq!(session.refusal().await, "57P01");
+                session.until_closed().await;
+            }
+            let mut silent = fixture.connect().await;
+            fixture.deps.admission.shut_down();
+            assert_eq!(silent.refusal().await, "57P01");
+            silent.until_closed().await;
+            fixture.deps.admission.all_closed().await;
+        },
+    );
+}
+
+#[test]
 fn sessions_of_a_crashed_postgres_end_and_the_next_one_is_served() {
     run_test(
         |_| {},
