@@ -16,8 +16,9 @@
 #                        memory, connections and creations with many stopped instances), load (starts,
 #                        commands, logins past max_running, idle sessions, pgbench beside 50 creations),
 #                        snapshots (imports beside Postgres' programs, shared blocks, instances from an
-#                        instance at work, bytes of instances, lists)
-#   --before PROGRAM     an older multidb, which load measures by turns with the new one
+#                        instance at work, bytes of instances, lists), operations (the API over the network,
+#                        the page in Chromium, metrics; memory, and processor time for each transaction)
+#   --before PROGRAM     an older multidb, which load and operations measure by turns with the new one
 #   --sleepers N         the number of stopped instances; default 50000
 #   --pgbench-seconds N  how long each of pgbench's turns lasts; default 5
 #   --json FILE          write all samples there, too
@@ -25,7 +26,7 @@
 #                        times the snapshot's size and 12 GiB
 #
 # Needs Debian 12 with a Rust toolchain, and root or sudo. Installs what is missing (Postgres, HAProxy,
-# PgBouncer, xfsprogs, btrfs-progs, docker.io, debootstrap, git, a C compiler), builds a release, starts
+# PgBouncer, Chromium, xfsprogs, btrfs-progs, docker.io, debootstrap, git, a C compiler), builds a release, starts
 # a Docker engine where none answers, mounts sparse file systems, and takes away whatever it made,
 # however it ends. Throughput, handshakes and memory are measured in the first environment only: neither
 # the file system nor the runtime is in the way of a session's bytes.
@@ -101,7 +102,7 @@ main() {
 
 prepare() {
     multidb_find_cargo
-    multidb_install_packages build git postgres proxies
+    multidb_install_packages build git postgres proxies browser
     target=${CARGO_TARGET_DIR:-$repo/target}
     (
         cd "$repo"

@@ -186,12 +186,7 @@ async fn run(
     accepting.abort();
     periodic.stop();
     let grace = config.limits.shutdown_grace;
-    let drained = drain::drain(
-        &actors.supervisor,
-        &actors.sessions,
-        &actors.admission,
-        grace,
-    );
+    let drained = drain::drain(&actors, grace);
     tokio::join!(jobs.stop(), drained);
     for server in http.iter().chain([&admin]) {
         server.stop(false).await;

@@ -91,6 +91,14 @@ impl Session {
             SessionTarget::Console(_) => None,
         }
     }
+
+    /// Ends it as soon as it is idle.
+    fn drain(&self) {
+        // A full mailbox has other messages that end it.
+        if let Err(error) = self.addr.try_send(EndConnection(EndReason::Drained)) {
+            tracing::debug!(id = %self.id, %error, "the session ends by itself");
+        }
+    }
 }
 
 /// Ends a session's connection.
@@ -184,7 +192,7 @@ impl SessionTable {
         // request then reaches the newer one.
         tables.by_cancel_key.insert(key, id);
         if tables.drained {
-            session.addr.do_send(EndConnection(EndReason::Drained));
+            session.drain();
         }
         tables.sessions.insert(id, session);
         let count = tables.sessions.len();
@@ -201,7 +209,7 @@ impl SessionTable {
         let mut tables = self.lock();
         tables.drained = true;
         for session in tables.sessions.values() {
-            session.addr.do_send(EndConnection(EndReason::Drained));
+            session.drain();
         }
         tables.sessions.len()
     }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use multidb_actors::connection::AdmissionControl;
-use multidb_actors::sessions::SessionTable;
 use multidb_actors::supervisor::{StopAll, StopInstances, Supervisor};
 use tokio::signal::unix::{SignalKind, signal as listen};
+
+use super::Actors;
 
 /// How long clients that log in have to learn that it is in vain. Those that have not authenticated by then are
 /// refused.
@@ -30,12 +31,13 @@ pub(super) async fn signal() -> std::io::Result<()> {
 }
 
 /// Ends all sessions and stops all instances.
-pub(super) async fn drain(
-    supervisor: &Addr<Supervisor>,
-    sessions: &SessionTable,
-    admission: &AdmissionControl,
-    grace: Duration,
-) {
+pub(super) async fn drain(actors: &Actors, grace: Duration) {
+    let Actors {
+        supervisor,
+        sessions,
+        admission,
+        ..
+    } = actors;
     stop(supervisor, StopInstances::Later).await;
     let open = sessions.drain();
     tracing::info!(

@@ -14,6 +14,7 @@
 //! | `memory` | the memory of idle sessions |
 //! | `load` | commands, logins, idle sessions and sessions at work under load, before and after |
 //! | `snapshots` | imports beside the programs of Postgres, shared blocks, instances of instances, lists |
+//! | `operations` | lists, the page and a scrape over the network; what all that costs the daemon |
 //! | `sleepers` | start, memory, connections and creations with many stopped instances |
 //! | `proxies` | HAProxy, PgBouncer and multidb before one Postgres |
 //! | `throughput` | pgbench and COPY through each of these |
@@ -40,6 +41,7 @@ mod load;
 mod lower_bound;
 mod machine;
 mod memory;
+mod operations;
 mod options;
 mod proxies;
 mod report;
@@ -111,6 +113,9 @@ fn measure(
     }
     if first && wants(Section::Snapshots) {
         snapshots::measure(options, (disk, engine), source, report);
+    }
+    if first && wants(Section::Operations) {
+        operations::measure(options, (disk, engine), source, report);
     }
     let of_sessions = [Section::Memory, Section::Throughput, Section::Handshakes];
     let once = first && of_sessions.into_iter().any(wants);

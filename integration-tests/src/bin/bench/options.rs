@@ -23,6 +23,8 @@ pub(crate) enum Section {
     Load,
     /// Imports, shared blocks, instances of instances, lists.
     Snapshots,
+    /// The API over the network, the page, metrics.
+    Operations,
 }
 
 /// What to measure, and where.
@@ -30,7 +32,7 @@ pub(crate) enum Section {
 pub(crate) struct Options {
     /// The program under test.
     pub(crate) multidb: PathBuf,
-    /// An older one, to compare it with under load.
+    /// An older one, to compare it with under load and for each transaction.
     pub(crate) before: Option<PathBuf>,
     /// The snapshot's size.
     pub(crate) gib: u32,
@@ -72,6 +74,7 @@ impl Options {
                 Section::Sleepers,
                 Section::Load,
                 Section::Snapshots,
+                Section::Operations,
             ],
             json: None,
         };
@@ -141,8 +144,9 @@ fn sections(value: &str) -> Result<Vec<Section>, String> {
             "sleepers" => Ok(Section::Sleepers),
             "load" => Ok(Section::Load),
             "snapshots" => Ok(Section::Snapshots),
+            "operations" => Ok(Section::Operations),
             other => Err(format!(
-                "--only is create, concurrent, throughput, handshakes, memory, sleepers, load or snapshots, not {other:?}"
+                "--only is create, concurrent, throughput, handshakes, memory, sleepers, load, snapshots or operations, not {other:?}"
             )),
         })
         .collect()

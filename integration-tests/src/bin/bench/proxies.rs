@@ -34,13 +34,22 @@ pub(crate) fn direct_and_multidb(environment: &Environment, instance: &str) -> [
             login: Login::trusted("postgres"),
             pid: None,
         },
-        Route {
-            name: "multidb",
-            endpoint: environment.endpoint(),
-            login: Login::trusted(format!("instance:{instance}")),
-            pid: Some(environment.daemon().pid().cast_unsigned()),
-        },
+        through_multidb("multidb", environment, instance),
     ]
+}
+
+/// The way through a daemon.
+pub(crate) fn through_multidb(
+    name: &'static str,
+    environment: &Environment,
+    instance: &str,
+) -> Route {
+    Route {
+        name,
+        endpoint: environment.endpoint(),
+        login: Login::trusted(format!("instance:{instance}")),
+        pid: Some(environment.daemon().pid().cast_unsigned()),
+    }
 }
 
 /// The proxies of others that run. Dropping it ends them.

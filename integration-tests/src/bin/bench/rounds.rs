@@ -12,6 +12,13 @@ pub(crate) struct Round {
     processor: Duration,
 }
 
+impl Round {
+    /// The proxy's processor time for each piece of the work.
+    pub(crate) fn microseconds_each(&self) -> f64 {
+        self.processor.as_secs_f64() * 1e6 / self.done
+    }
+}
+
 /// The rounds of each way; the first one only warms up.
 pub(crate) fn interleaved(
     routes: &[Route],
@@ -74,8 +81,8 @@ pub(crate) fn tell(
         .zip(rounds)
         .map(|(route, rounds)| {
             route.pid?;
-            let cost = |round: &Round| round.processor.as_secs_f64() * 1e6 / round.done;
-            Some(Samples::new(rounds.iter().map(cost).collect()))
+            let costs = rounds.iter().map(Round::microseconds_each);
+            Some(Samples::new(costs.collect()))
         })
         .collect();
     let (per, yardstick, whose) = match unit {

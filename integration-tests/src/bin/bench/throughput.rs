@@ -91,7 +91,7 @@ pub(crate) fn pgbench_command(route: &Route, script: &str, clients: u32, seconds
 }
 
 /// The transactions that pgbench made. Its own word for how long they took leaves connecting out.
-fn pgbench(route: &Route, clients: u32, seconds: u32) -> (f64, Duration) {
+pub(crate) fn pgbench(route: &Route, clients: u32, seconds: u32) -> (f64, Duration) {
     let output = run(&mut pgbench_command(route, "select-only", clients, seconds));
     let number = |after: &str| -> f64 {
         let rest = output.ok().split(after).nth(1);

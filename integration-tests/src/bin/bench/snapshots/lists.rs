@@ -1,4 +1,4 @@
-//! Lists of many instances and snapshots, and a scrape of the metrics beside them.
+//! Lists of many instances and snapshots.
 
 use std::fs;
 
@@ -16,8 +16,6 @@ const COPIED: &str = "copied";
 const REQUESTS: usize = 20;
 /// The most milliseconds of a list of all instances.
 const LIST_MS_AIM: f64 = 50.0;
-/// The most milliseconds of a scrape of the metrics.
-const SCRAPE_MS_AIM: f64 = 10.0;
 
 /// Measures the lists by the admin socket.
 pub(super) fn measure(environment: &Environment, report: &mut Report) {
@@ -53,16 +51,6 @@ pub(super) fn measure(environment: &Environment, report: &mut Report) {
         );
         report.ratio("ms", median, Aim::AtMost(LIST_MS_AIM));
     }
-    let times = (0..REQUESTS).map(|_| {
-        let begin = Instant::now();
-        environment.get("/metrics");
-        begin.elapsed()
-    });
-    let samples = Samples::of_times(times.collect::<Vec<_>>());
-    let median = samples.median();
-    let what = format!("metrics, with {INSTANCES} instances");
-    report.add(&section, &what, Unit::Milliseconds, samples);
-    report.ratio("ms", median, Aim::AtMost(SCRAPE_MS_AIM));
 }
 
 /// Copies the manifest of the snapshot to many of later days, with data that nobody clones.
