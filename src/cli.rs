@@ -24,6 +24,7 @@ mod status;
 mod table;
 #[cfg(test)]
 mod tests;
+mod top;
 mod user;
 
 use std::ffi::OsString;
@@ -91,6 +92,8 @@ enum Command {
     Doctor,
     /// Show the daemon's status
     Status,
+    /// Show instances, jobs and connections live on the terminal
+    Top,
     /// Import, list, show and delete snapshots; explain the choice for a revision
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
@@ -158,6 +161,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(command) => config::run(&command, &invocation),
         Command::Doctor => wait(doctor::run(&invocation)),
         Command::Status => wait(status::run(&invocation)),
+        Command::Top => wait(top::run(&invocation)),
         Command::Snapshot(command) => wait(snapshot::run(command, &invocation)),
         Command::Instance(command) => wait(instance::run(command, &invocation)),
         Command::Job(command) => wait(job::run(&command, &invocation)),

@@ -69,6 +69,6 @@ pub use random_delays::RandomDelays;
 pub use raw::{RawClient, startup_packet};
 pub use session::{PendingQuery, PgFailure, Session};
 pub use simulated_backends::SimulatedBackends;
-pub use terminal::run_on_terminal;
+pub use terminal::{Terminal, run_on_terminal};
 pub use wall_clock::WallClock;
 pub use webhook::{Received, Webhook, WebhookAnswer};

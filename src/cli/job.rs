@@ -150,7 +150,7 @@ pub(super) fn one(job: &JobView, now: Timestamp) -> String {
     text
 }
 
-fn step(job: &JobView) -> String {
+pub(super) fn step(job: &JobView) -> String {
     or_none(job.step.as_ref())
 }
 
@@ -165,7 +165,7 @@ fn progress(job: &JobView) -> Option<String> {
 }
 
 /// How long it ran until its end, or until now.
-fn took(job: &JobView, now: Timestamp) -> String {
+pub(super) fn took(job: &JobView, now: Timestamp) -> String {
     let end = job.ended_at.unwrap_or(now);
     or_none(job.started_at.map(|started| ago(started, end)))
 }

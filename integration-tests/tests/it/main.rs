@@ -63,6 +63,7 @@ mod securing;
 mod shutting_down;
 mod surviving;
 mod tidy;
+mod topping;
 mod untrusted_answers;
 mod uploading;
 mod watchdog;

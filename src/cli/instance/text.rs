@@ -231,7 +231,7 @@ fn state(instance: &InstanceView) -> String {
     }
 }
 
-fn expiry(instance: &InstanceView, now: Timestamp) -> String {
+pub(in crate::cli) fn expiry(instance: &InstanceView, now: Timestamp) -> String {
     match instance.expires_at {
         None if instance.pinned => "pinned".to_owned(),
         _ if instance.pinned => format!("pinned for {}", until(instance.pinned_until, now)),
