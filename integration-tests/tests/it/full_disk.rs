@@ -145,7 +145,7 @@ fn daemon_starts_on_a_full_disk_and_a_deletion_makes_room() {
     let filler = fill(&daemon);
     File::create(daemon.root().join("more")).expect_err("the disk is full");
     daemon
-        .expect_log("pace")
+        .expect_log("postgres did not start instance=stopped")
         .expect_log("disk")
         .expect_log("clone failed");
     daemon.start();
@@ -205,7 +205,6 @@ fn start_without_room_is_told_with_the_log_of_postgres() {
         drop(daemon.connect("instance:a,gitref:main"));
         daemon.cli(&["instance", "stop", "a"]).ok();
         daemon
-            .expect_log("pace")
             .expect_log(BELOW_RESERVE)
             .expect_log("postgres did not start");
         let mut told = false;

@@ -91,7 +91,11 @@ fn acquire_status(error: &AcquireError) -> StatusCode {
         AcquireError::Denied(DenyReason::TooManyCreations { .. }) => StatusCode::TOO_MANY_REQUESTS,
         AcquireError::Denied(_) => StatusCode::FORBIDDEN,
         AcquireError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+        AcquireError::Choose(error) => choose_status(error),
+        AcquireError::GivenUp { .. }
+        | AcquireError::Parent { .. }
+        | AcquireError::Unavailable { .. }
+        | AcquireError::Unanswered => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
