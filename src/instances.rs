@@ -1,9 +1,12 @@
-//! All instances, a page at a time, so that clients do not wait behind a long list.
+//! All instances, a page at a time, so that clients do not wait behind a long list; or those that change.
+
+use std::collections::BTreeMap;
 
 use actix::prelude::*;
 use multidb_actors::instance::InstanceStatus;
-use multidb_actors::instance_table::InstanceFilter;
-use multidb_actors::supervisor::{ListInstances, Supervisor};
+use multidb_actors::instance_table::{InstanceChanges, InstanceFilter};
+use multidb_actors::supervisor::{FollowInstances, ListInstances, Supervisor};
+use multidb_store::InstanceName;
 
 /// The instances of one page.
 const PAGE_LENGTH: usize = 200;
@@ -45,5 +48,59 @@ impl Pages {
             self.next = Some(InstanceFilter { after, ..filter });
         }
         Ok(Some(listed))
+    }
+}
+
+/// The instances that are wanted, by name, kept up to date by what changes.
+pub(crate) struct Followed<Wanted> {
+    changes: InstanceChanges,
+    wanted: Wanted,
+    by_name: BTreeMap<InstanceName, InstanceStatus>,
+}
+
+impl<Wanted: Fn(&InstanceStatus) -> bool> Followed<Wanted> {
+    /// Follows those of which `wanted` says so.
+    ///
+    /// # Errors
+    ///
+    /// The Supervisor has ended.
+    pub(crate) async fn new(
+        supervisor: &Addr<Supervisor>,
+        wanted: Wanted,
+    ) -> Result<Self, MailboxError> {
+        Ok(Self {
+            changes: supervisor.send(FollowInstances).await?,
+            wanted,
+            by_name: BTreeMap::new(),
+        })
+    }
+
+    /// Brings it up to date. Returns the failures since it was called last, of all instances. Costs nothing where
+    /// nothing has changed.
+    pub(crate) fn update(&mut self) -> Vec<InstanceStatus> {
+        let mut failures = Vec::new();
+        for (name, change) in self.changes.take() {
+            failures.extend(change.failures);
+            match change.status.filter(&self.wanted) {
+                Some(status) => self.by_name.insert(name, status),
+                None => self.by_name.remove(&name),
+            };
+        }
+        failures
+    }
+
+    /// Those that are wanted, by name, as of the last update.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = &InstanceStatus> {
+        self.by_name.values()
+    }
+
+    /// Takes the first of them away until it changes again.
+    pub(crate) fn pop(&mut self) -> Option<InstanceStatus> {
+        self.by_name.pop_first().map(|(_, status)| status)
+    }
+
+    /// Puts one back.
+    pub(crate) fn put_back(&mut self, status: InstanceStatus) {
+        self.by_name.insert(status.record.name.clone(), status);
     }
 }

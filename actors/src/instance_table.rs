@@ -16,6 +16,12 @@ use crate::instance::lifecycle::{AfterStop, Job, Look, State, StateName};
 use crate::instance::{InstanceError, InstanceStatus};
 use crate::supervisor::retention::{self, Due, ExpiryPeriods, ExpiryStep};
 
+mod changes;
+
+pub use self::changes::{InstanceChange, InstanceChanges};
+
+use self::changes::Readers;
+
 /// The table, shared by the Supervisor and the instances.
 #[derive(Debug, Clone)]
 pub struct InstanceTable(Arc<Mutex<Rows>>);
@@ -78,6 +84,7 @@ struct Rows {
     /// The number of records with a mark.
     marked: usize,
     periods: ExpiryPeriods,
+    readers: Readers,
 }
 
 impl InstanceTable {
@@ -140,6 +147,15 @@ impl InstanceTable {
             record: None,
             ended,
         }
+    }
+
+    /// All instances now, and from now on those that change.
+    pub fn changes(&self) -> InstanceChanges {
+        let mut rows = self.rows();
+        let Rows {
+            by_name, readers, ..
+        } = &mut *rows;
+        readers.add(by_name.iter())
     }
 
     /// Removes an instance that is gone.
@@ -296,6 +312,7 @@ impl Rows {
         if let Some(old) = self.by_name.remove(name) {
             self.subtract(&old);
         }
+        self.readers.tell(name, status.as_ref());
         if let Some(new) = status {
             self.add(&new);
             self.by_name.insert(name.clone(), new);

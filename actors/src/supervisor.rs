@@ -55,8 +55,9 @@ mod waiter;
 pub use self::error::AcquireError;
 pub use self::expiry::ExpiryStatus;
 pub use self::messages::{
-    Acquire, Acquired, ControlInstance, CountInstances, CountWaiting, Created, GetExpiryStatus,
-    GetInstance, ListInstances, PinInstance, RemoveSnapshot, StopAll, StopInstances,
+    Acquire, Acquired, ControlInstance, CountInstances, CountWaiting, Created, FollowInstances,
+    GetExpiryStatus, GetInstance, ListInstances, PinInstance, RemoveSnapshot, StopAll,
+    StopInstances,
 };
 pub use self::recovering::{RecoverError, RecoverInstance};
 pub use self::removals::RemoveSnapshotError;

@@ -1,4 +1,5 @@
-//! What the targets of `[[notify]]` are told of: a look at everything that is the case, every few seconds.
+//! What the targets of `[[notify]]` are told of: a look at everything that is the case, every few seconds. Of the
+//! instances it looks at what has changed, so that those of which there is nothing to tell cost nothing.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -21,7 +22,7 @@ use crate::notify::message::Message;
 
 mod occurrences;
 
-use self::occurrences::Pins;
+use self::occurrences::Watched;
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -98,7 +99,10 @@ impl Control {
     async fn look_for_events(&self) {
         let (settled, mut receiver) = unbounded_channel();
         let (mut ledger, is_first) = self.ledger().await;
-        let mut pins = Pins::default();
+        let Ok(mut watched) = Watched::new(&self.deps.supervisor).await else {
+            // With the Supervisor the daemon ends.
+            return std::future::pending().await;
+        };
         if is_first {
             self.skip_ended_jobs(&mut ledger);
         }
@@ -108,7 +112,7 @@ impl Control {
         loop {
             looks.tick().await;
             take_settled(&mut ledger, &mut receiver);
-            if let Err(error) = self.look_once(&mut ledger, &mut pins, &settled).await {
+            if let Err(error) = self.look_once(&mut ledger, &mut watched, &settled).await {
                 tracing::debug!(error = error_chain(&error), "events were not looked for");
             }
             take_settled(&mut ledger, &mut receiver);
@@ -123,16 +127,17 @@ impl Control {
     async fn look_once(
         &self,
         ledger: &mut Ledger,
-        pins: &mut Pins,
+        watched: &mut Watched,
         settled: &UnboundedSender<Vec<String>>,
     ) -> Result<(), ControlError> {
         let now = self.deps.clock.now();
-        let current = self.occurrences(pins, now).await?;
+        let current = self.occurrences(watched, now).await?;
         for occurrences in ledger.look(current, Instant::now()) {
             if let Some(message) = Message::new(occurrences, now.wall, settled.clone()) {
                 self.deps.notifier.send(message);
             }
         }
+        watched.forget_failures(|key| ledger.is_told(key));
         Ok(())
     }
 

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use multidb_actors::instance::ExpiryAnswer;
 use multidb_actors::instance::lifecycle::State;
-use multidb_actors::instance_table::InstanceFilter;
+use multidb_actors::instance::{ExpiryAnswer, InstanceStatus};
 use multidb_actors::ports::Taken;
 use multidb_actors::snapshot_index::ListSnapshots;
 use multidb_actors::supervisor::{CountInstances, DeleteForRoom, GetInstance};
@@ -16,7 +15,7 @@ use tokio::time::Instant;
 use super::model::{PressureStepView, PressureView};
 use super::{Control, ControlError};
 use crate::clone::{DiskUsage, exclusive_bytes};
-use crate::instances::Pages;
+use crate::instances::Followed;
 use crate::pressure::{self, Candidate, Choice, Dedup, Situation, Step};
 
 /// How often the disk is looked at.
@@ -32,13 +31,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const STEPS_MAX: usize = 20;
 
 /// What was tried since the disk went above its mark.
-#[derive(Debug)]
 struct Tried {
     since: Instant,
     trash: bool,
     dedup: bool,
     snapshots: bool,
     instances: BTreeSet<InstanceUid>,
+    /// All instances, from the first time on that one may have to be deleted.
+    all: Option<Followed<fn(&InstanceStatus) -> bool>>,
 }
 
 impl Default for Tried {
@@ -49,6 +49,7 @@ impl Default for Tried {
             dedup: false,
             snapshots: false,
             instances: BTreeSet::new(),
+            all: None,
         }
     }
 }
@@ -144,7 +145,7 @@ impl Control {
         &self,
         bytes_above: u64,
         usage: DiskUsage,
-        tried: &Tried,
+        tried: &mut Tried,
     ) -> Result<(Situation, u64), ControlError> {
         let deps = &self.deps;
         let snapshots = deps.index.send(ListSnapshots).await?;
@@ -187,26 +188,29 @@ impl Control {
         })
     }
 
-    async fn candidates(&self, tried: &Tried) -> Result<Vec<Candidate>, ControlError> {
-        let mut pages = Pages::new(&self.deps.supervisor, InstanceFilter::default());
-        let mut candidates = Vec::new();
-        while let Some(page) = pages.next().await? {
-            let rest = page
-                .into_iter()
-                .filter(|status| !tried.instances.contains(&status.record.uid));
-            candidates.extend(rest.map(|status| {
-                let is_at_rest = matches!(
-                    status.state,
-                    State::Stopped | State::Failed | State::Running { .. }
-                );
-                Candidate {
-                    is_busy: !status.unused || !is_at_rest,
-                    exclusive_bytes: self.deps.costs.of_instance(status.record.uid),
-                    record: status.record,
-                }
-            }));
-        }
-        Ok(candidates)
+    async fn candidates(&self, tried: &mut Tried) -> Result<Vec<Candidate>, ControlError> {
+        let all = match &mut tried.all {
+            Some(all) => all,
+            none => {
+                let wanted: fn(&InstanceStatus) -> bool = |_| true;
+                none.insert(Followed::new(&self.deps.supervisor, wanted).await?)
+            }
+        };
+        all.update();
+        let rest = all.wanted();
+        let rest = rest.filter(|status| !tried.instances.contains(&status.record.uid));
+        let candidates = rest.map(|status| {
+            let is_at_rest = matches!(
+                status.state,
+                State::Stopped | State::Failed | State::Running { .. }
+            );
+            Candidate {
+                is_busy: !status.unused || !is_at_rest,
+                exclusive_bytes: self.deps.costs.of_instance(status.record.uid),
+                record: status.record.clone(),
+            }
+        });
+        Ok(candidates.collect())
     }
 
     /// Deletes an instance and waits for that. Returns whether it is gone.

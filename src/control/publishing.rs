@@ -8,13 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use multidb_actors::instance::lifecycle::StateName;
-use multidb_actors::instance_table::InstanceFilter;
+use multidb_actors::instance::InstanceStatus;
+use multidb_actors::instance::lifecycle::State;
 use multidb_actors::snapshot_index::ListSnapshots;
-use multidb_actors::supervisor::ListInstances;
 use multidb_store::{
-    FromInstance, InstanceRecord, InstanceUid, JobKind, Phase, ProjectName, SnapshotRecord,
-    error_chain,
+    FromInstance, InstanceRecord, InstanceUid, JobKind, Phase, SnapshotRecord, error_chain,
 };
 use tokio::time::MissedTickBehavior;
 
@@ -23,6 +21,7 @@ use super::model::{ImportOrder, OrderSource};
 use super::{Control, ControlError};
 use crate::config::Publish;
 use crate::import::{ErrorPolicy, ImportRequest, ImportSource, SourceInstance, StoppedInstance};
+use crate::instances::Followed;
 use crate::refresh::derived_id;
 
 /// How often stopped instances are looked for.
@@ -40,41 +39,57 @@ impl Control {
         if projects.is_empty() {
             return std::future::pending().await;
         }
+        let is_wanted = |status: &InstanceStatus| {
+            let record = &status.record;
+            status.state == State::Stopped
+                && record.phase == Phase::Ready
+                && record.last_used_at >= self.deps.started_at
+                && projects.contains(&&record.project)
+        };
+        let Ok(mut stopped) = Followed::new(&self.deps.supervisor, is_wanted).await else {
+            // With the Supervisor the daemon ends.
+            return std::future::pending().await;
+        };
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looked = Looked::new();
         loop {
             looks.tick().await;
-            for project in &projects {
-                if let Err(error) = self.look_at_stopped(project, &mut looked).await {
-                    let error = error_chain(&error);
-                    tracing::debug!(%project, error, "stopped instances were not looked at");
-                }
-            }
+            stopped.update();
+            self.look_at_stopped(&mut stopped, &mut looked).await;
         }
     }
 
-    async fn look_at_stopped(
+    async fn look_at_stopped<Wanted: Fn(&InstanceStatus) -> bool>(
         &self,
-        project: &ProjectName,
+        stopped: &mut Followed<Wanted>,
         looked: &mut Looked,
-    ) -> Result<(), ControlError> {
-        let filter = InstanceFilter {
-            project: Some(project.clone()),
-            state: Some(StateName::Stopped),
-            ..InstanceFilter::default()
-        };
-        let stopped = self.deps.supervisor.send(ListInstances { filter }).await?;
-        for status in stopped {
-            let record = &status.record;
-            let used_at = record.last_used_at;
-            let is_new = used_at >= self.deps.started_at && record.phase == Phase::Ready;
-            if is_new && looked.get(&record.uid) != Some(&used_at) {
-                self.publish(record).await?;
-                looked.insert(record.uid, used_at);
+    ) {
+        let mut again = Vec::new();
+        while let Some(status) = stopped.pop() {
+            let InstanceRecord {
+                name,
+                uid,
+                last_used_at,
+                ..
+            } = &*status.record;
+            if looked.get(uid) == Some(last_used_at) {
+                continue;
+            }
+            match self.publish(&status.record).await {
+                Ok(()) => {
+                    looked.insert(*uid, *last_used_at);
+                }
+                Err(error) => {
+                    let error = error_chain(&error);
+                    tracing::debug!(instance = %name, error, "a stopped instance was not looked at");
+                    again.push(status);
+                }
             }
         }
-        Ok(())
+        again
+            .into_iter()
+            .for_each(|status| stopped.put_back(status));
     }
 
     /// Makes a derived snapshot of a stopped instance, if its migrations are beyond those of its snapshot and no other

@@ -99,6 +99,11 @@ impl Ledger {
         have_come && now.duration_since(gathering.since) < GATHERING_MAX
     }
 
+    /// Whether this occurrence was told lately.
+    pub fn is_told(&self, key: &str) -> bool {
+        self.told.contains_key(key)
+    }
+
     /// Notes that no target waits for these any more.
     pub fn settle(&mut self, keys: Vec<String>) {
         let told = keys.into_iter().filter(|key| self.told.contains_key(key));

@@ -296,3 +296,78 @@ fn end_of_an_actor_is_sent_and_its_row_stays() {
     assert_eq!(ended.try_recv(), Ok(ActorEnded(name(1))));
     assert_eq!(table.get(&name(1)).unwrap().state, State::Failed);
 }
+
+fn status(number: u8, state: State, failure: Option<InstanceError>) -> InstanceStatus {
+    InstanceStatus {
+        record: Arc::new(record(name(number).as_str(), 1, Phase::Ready)),
+        state,
+        sessions: 0,
+        unused: true,
+        endpoint: None,
+        failure,
+        waits_for_slot: false,
+        resident_until: None,
+    }
+}
+
+#[test]
+fn reader_is_told_of_all_once_and_then_of_what_changes() {
+    let table = InstanceTable::new(PERIODS);
+    (0..3).for_each(|number| table.publish(status(number, State::Stopped, None)));
+    let mut changes = table.changes();
+    let all: Vec<_> = changes.take().into_keys().collect();
+    assert_eq!(all, [name(0), name(1), name(2)]);
+    assert!(changes.take().is_empty());
+    table.remove(&name(0));
+    let job = Job::default();
+    table.publish(status(2, State::Starting { job }, None));
+    table.publish(status(2, State::Running { job, idle: None }, None));
+    let states: Vec<_> = changes
+        .take()
+        .into_iter()
+        .map(|(name, change)| (name, change.status.map(|one| StateName::from(one.state))))
+        .collect();
+    assert_eq!(
+        states,
+        [(name(0), None), (name(2), Some(StateName::Running))]
+    );
+    assert!(changes.take().is_empty());
+    // Readers do not take from one another, and one that is gone costs nothing.
+    let mut other = table.changes();
+    table.publish(status(1, State::Failed, None));
+    assert_eq!(changes.take().len(), 1);
+    assert_eq!(other.take().len(), 2);
+    drop((changes, other));
+    table.publish(status(1, State::Stopped, None));
+    assert!(format!("{:?}", table.rows().readers).contains("[]"));
+}
+
+#[test]
+fn failure_that_is_over_is_not_missed() {
+    let table = InstanceTable::new(PERIODS);
+    let mut changes = table.changes();
+    let failed = |error| status(1, State::Failed, Some(error));
+    for error in [InstanceError::Died, InstanceError::Died, stop_failure()] {
+        table.publish(failed(error));
+        table.publish(status(1, State::Stopped, None));
+    }
+    // Without a reason there is nothing to tell.
+    table.publish(status(2, State::Failed, None));
+    // The failure of what stops or waits is not that of the instance.
+    table.publish(status(3, State::Stopped, Some(stop_failure())));
+    table.remove(&name(1));
+    let codes = |change: &InstanceChange| -> Vec<&str> {
+        let failures = change.failures.iter();
+        let failures = failures.filter_map(|one| one.failure.as_ref());
+        failures.map(InstanceError::code).collect()
+    };
+    let taken = changes.take();
+    let told: Vec<_> = taken.values().map(codes).collect();
+    assert_eq!(told, [vec!["actor_ended", "stop_failed"], vec![], vec![]]);
+    assert!(taken[&name(1)].status.is_none());
+    // It is told once; one that stays is the status'.
+    table.publish(failed(InstanceError::Died));
+    assert_eq!(changes.take()[&name(1)].failures.len(), 1);
+    table.publish(status(1, State::Stopped, None));
+    assert!(changes.take()[&name(1)].failures.is_empty());
+}

@@ -7,7 +7,7 @@ use super::*;
 use crate::auth::Identity;
 use crate::instance::lifecycle::Command;
 use crate::instance::{Control, InstanceError, SetPin};
-use crate::instance_table::{InstanceCounts, InstanceFilter};
+use crate::instance_table::{InstanceChanges, InstanceCounts, InstanceFilter};
 use crate::ports::Unconfirmed;
 use crate::slots::FreeSlot;
 use crate::snapshot_index::ForgetSnapshot;
@@ -93,6 +93,19 @@ impl Handler<ListInstances> for Supervisor {
 
     fn handle(&mut self, message: ListInstances, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.table.list(&message.filter))
+    }
+}
+
+/// All instances now, and from now on those that change.
+#[derive(Debug, Message)]
+#[rtype(result = "InstanceChanges")]
+pub struct FollowInstances;
+
+impl Handler<FollowInstances> for Supervisor {
+    type Result = MessageResult<FollowInstances>;
+
+    fn handle(&mut self, _: FollowInstances, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.table.changes())
     }
 }
 

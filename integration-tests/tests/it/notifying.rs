@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 use crate::{PROGRAM, daemon};
 
+mod events;
+
 const TIMEOUT: Duration = Duration::from_secs(60);
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const EXPIRED: &str = "instance is expired, and is deleted unless somebody uses or pins it";

@@ -1,28 +1,62 @@
 //! What is the case now, as [`Occurrence`]s with stable keys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use actix::prelude::*;
 use bytesize::ByteSize;
 use jiff::{SignedDuration, Timestamp};
 use multidb_actors::instance::InstanceStatus;
 use multidb_actors::instance::lifecycle::State;
-use multidb_actors::instance_table::InstanceFilter;
 use multidb_actors::observed_clock::Moment;
 use multidb_actors::snapshot_index::ListSnapshots;
+use multidb_actors::supervisor::Supervisor;
 use multidb_actors::supervisor::retention::{ExpiryPeriods, expires_at};
 use multidb_store::{JobId, JobKind, JobRecord, JobState, Pin, SnapshotPin, error_chain};
 
 use crate::config::NotifyEvent;
 use crate::control::advice::advice;
 use crate::control::{Control, ControlError};
-use crate::instances::Pages;
+use crate::instances::Followed;
 use crate::notify::message::{Occurrence, Subject};
 
 /// A pin that ends within this time is told.
 const PIN_NOTICE: SignedDuration = SignedDuration::from_hours(24);
 /// A snapshot that is older than so many periods of the schedule is late.
 const PERIODS_MAX: u32 = 2;
+
+/// What is known of the instances between two looks.
+pub(super) struct Watched {
+    /// Those of which there is something to tell, now or later.
+    instances: Followed<fn(&InstanceStatus) -> bool>,
+    /// The failures that were not told yet, by key: also those that are over.
+    failures: BTreeMap<String, Occurrence>,
+    pins: Pins,
+}
+
+impl Watched {
+    pub(super) async fn new(supervisor: &Addr<Supervisor>) -> Result<Self, MailboxError> {
+        let wanted: fn(&InstanceStatus) -> bool = is_watched;
+        Ok(Self {
+            instances: Followed::new(supervisor, wanted).await?,
+            failures: BTreeMap::new(),
+            pins: Pins::default(),
+        })
+    }
+
+    /// Forgets the failures of which this says that they were told.
+    pub(super) fn forget_failures(&mut self, is_told: impl Fn(&str) -> bool) {
+        self.failures.retain(|key, _| !is_told(key));
+    }
+}
+
+/// Whether there is something to tell of an instance, now or later.
+fn is_watched(status: &InstanceStatus) -> bool {
+    let record = &status.record;
+    record.marked.is_some()
+        || matches!(record.pin, Pin::Until(_))
+        || matches!(status.state, State::Failed)
+}
 
 /// The pins that end later than they are told. One that was never among them was made for a short time, and whoever made
 /// it knows.
@@ -72,19 +106,25 @@ impl Control {
     /// Everything that is the case.
     pub(super) async fn occurrences(
         &self,
-        pins: &mut Pins,
+        watched: &mut Watched,
         now: Moment,
     ) -> Result<Vec<Occurrence>, ControlError> {
+        let Watched {
+            instances,
+            failures,
+            pins,
+        } = watched;
         let mut all = Vec::new();
         let mut pinned = BTreeSet::new();
-        let mut pages = Pages::new(&self.deps.supervisor, InstanceFilter::default());
-        while let Some(page) = pages.next().await? {
-            for status in page {
-                all.extend(self.expiring(&status, now));
-                all.extend(failed(&status));
-                all.extend(instance_pin(&status, pins, &mut pinned, now));
-            }
+        let by_key = |failure: Occurrence| (failure.key.clone(), failure);
+        failures.extend(instances.update().iter().filter_map(failed).map(by_key));
+        let mut all_failures = failures.clone();
+        for status in instances.wanted() {
+            all.extend(self.expiring(status, now));
+            all_failures.extend(failed(status).map(by_key));
+            all.extend(instance_pin(status, pins, &mut pinned, now));
         }
+        all.extend(all_failures.into_values());
         for snapshot in self.deps.index.send(ListSnapshots).await? {
             let SnapshotPin::Until { at, .. } = snapshot.pin else {
                 continue;
