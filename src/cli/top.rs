@@ -24,7 +24,7 @@ mod rows;
 mod state;
 mod view;
 
-use self::state::{App, Facts};
+use self::state::{Answers, App};
 
 /// How often the daemon is asked, and the ages that are shown grow.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -103,7 +103,7 @@ fn ended_by_signal() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 /// Asks again and again, at most each second and at most for half of the time. A daemon that is away is asked again.
-async fn ask(client: AdminClient, answers: Sender<Result<Facts, AdminError>>) {
+async fn ask(client: AdminClient, answers: Sender<Result<Answers, AdminError>>) {
     loop {
         let asked = Instant::now();
         if answers.send(facts(&client).await).await.is_err() {
@@ -113,14 +113,14 @@ async fn ask(client: AdminClient, answers: Sender<Result<Facts, AdminError>>) {
     }
 }
 
-async fn facts(client: &AdminClient) -> Result<Facts, AdminError> {
+async fn facts(client: &AdminClient) -> Result<Answers, AdminError> {
     let (status, instances, jobs, connections) = tokio::try_join!(
         client.get("/v1/status"),
         client.get("/v1/instances"),
         client.get("/v1/jobs"),
         client.get("/v1/connections"),
     )?;
-    Ok(Facts {
+    Ok(Answers {
         status,
         instances,
         jobs,

@@ -14,7 +14,7 @@ const FILTER_CHARS_MAX: usize = 60;
 
 /// The answers of the daemon at one time.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Facts {
+pub(super) struct Answers {
     pub(super) status: StatusView,
     pub(super) instances: Vec<InstanceView>,
     pub(super) jobs: Vec<JobView>,
@@ -83,7 +83,7 @@ impl Order {
 #[derive(Debug, Default)]
 pub(super) struct App {
     /// The last answers; none before the first.
-    pub(super) facts: Option<Facts>,
+    pub(super) facts: Option<Answers>,
     /// Why the daemon does not answer now.
     pub(super) failure: Option<String>,
     pub(super) tab: Tab,
@@ -99,7 +99,7 @@ pub(super) struct App {
 
 impl App {
     /// Takes new answers.
-    pub(super) fn take(&mut self, facts: Facts) {
+    pub(super) fn take(&mut self, facts: Answers) {
         self.facts = Some(facts);
         self.failure = None;
     }

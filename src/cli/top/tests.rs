@@ -45,7 +45,7 @@ fn connection(id: u64, instance: Option<&str>, application: &str) -> Value {
     })
 }
 
-fn facts() -> Facts {
+fn facts() -> Answers {
     let status = json!({
         "version": "0.1.0", "pid": 4711, "started_at": "2026-03-07T09:00:00Z", "listen": [], "root": "/r",
         "runtime": "docker", "instances": BTreeMap::from([("running", 2), ("stopped", 2)]), "connections": 5,
@@ -67,7 +67,7 @@ fn facts() -> Facts {
         connection(1, Some("basket"), "psql\u{1b}]0;title\u{7}"),
         connection(2, None, ""),
     ]);
-    Facts {
+    Answers {
         status: serde_json::from_value(status).unwrap(),
         instances: serde_json::from_value(instances).unwrap(),
         jobs: serde_json::from_value(jobs).unwrap(),
@@ -219,7 +219,7 @@ fn what_is_waited_for_and_what_is_wrong_is_told() {
         {"user": null, "address": "192.0.2.8", "seconds": 9},
     ]))
     .unwrap();
-    let wrong = |facts: &Facts, text: &str| {
+    let wrong = |facts: &Answers, text: &str| {
         let mut app = App::default();
         app.take(facts.clone());
         let shown = drawn(&mut app, 120, 24);

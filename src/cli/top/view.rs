@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row, Table};
 
 use super::rows::{self, Column};
-use super::state::{App, Facts, Tab};
+use super::state::{Answers, App, Tab};
 use crate::cli::output::printable;
 use crate::cli::status::{room, waits};
 use crate::cli::table::{ago, count, size};
@@ -72,7 +72,7 @@ fn head_lines(app: &App, now: Timestamp) -> Vec<Line<'static>> {
     lines
 }
 
-fn facts_lines(facts: &Facts, now: Timestamp) -> Vec<Line<'static>> {
+fn facts_lines(facts: &Answers, now: Timestamp) -> Vec<Line<'static>> {
     let status = &facts.status;
     let of_mark = |used: Option<u8>, mark: Option<u8>| match (used, mark) {
         (None, _) => "unknown".to_owned(),
@@ -104,7 +104,7 @@ fn facts_lines(facts: &Facts, now: Timestamp) -> Vec<Line<'static>> {
             count(status.snapshots as u64, "snapshot"),
         )),
         Line::raw(format!(
-            "{}   {} running   disk {}, {} free   memory {}",
+            "{}  {}  disk {}, {} free  memory {}",
             count(status.connections as u64, "connection"),
             count(status.jobs as u64, "job"),
             of_mark(Some(status.disk_used_percent), status.disk_high_water),
