@@ -51,6 +51,9 @@ impl Pages {
     }
 }
 
+/// Tells which instances are wanted.
+pub(crate) type IsWanted = fn(&InstanceStatus) -> bool;
+
 /// The instances that are wanted, by name, kept up to date by what changes.
 pub(crate) struct Followed<Wanted> {
     changes: InstanceChanges,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
+use multidb_actors::instance::ExpiryAnswer;
 use multidb_actors::instance::lifecycle::State;
-use multidb_actors::instance::{ExpiryAnswer, InstanceStatus};
 use multidb_actors::ports::Taken;
 use multidb_actors::snapshot_index::ListSnapshots;
 use multidb_actors::supervisor::{CountInstances, DeleteForRoom, GetInstance};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::model::{PressureStepView, PressureView};
 use super::{Control, ControlError};
 use crate::clone::{DiskUsage, exclusive_bytes};
-use crate::instances::Followed;
+use crate::instances::{Followed, IsWanted};
 use crate::pressure::{self, Candidate, Choice, Dedup, Situation, Step};
 
 /// How often the disk is looked at.
@@ -38,7 +38,7 @@ struct Tried {
     snapshots: bool,
     instances: BTreeSet<InstanceUid>,
     /// All instances, from the first time on that one may have to be deleted.
-    all: Option<Followed<fn(&InstanceStatus) -> bool>>,
+    all: Option<Followed<IsWanted>>,
 }
 
 impl Default for Tried {
@@ -192,7 +192,7 @@ impl Control {
         let all = match &mut tried.all {
             Some(all) => all,
             none => {
-                let wanted: fn(&InstanceStatus) -> bool = |_| true;
+                let wanted: IsWanted = |_| true;
                 none.insert(Followed::new(&self.deps.supervisor, wanted).await?)
             }
         };

@@ -105,7 +105,7 @@ fn press(app: &mut App, keys: &str) -> bool {
         key => KeyCode::Char(key),
     });
     let presses = keys.map(|key| app.press(KeyEvent::new(key, KeyModifiers::NONE)));
-    presses.fold(false, |ends, end| ends || end)
+    presses.filter(|ends| *ends).count() > 0
 }
 
 fn shown() -> App {

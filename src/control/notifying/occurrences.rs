@@ -17,7 +17,7 @@ use multidb_store::{JobId, JobKind, JobRecord, JobState, Pin, SnapshotPin, error
 use crate::config::NotifyEvent;
 use crate::control::advice::advice;
 use crate::control::{Control, ControlError};
-use crate::instances::Followed;
+use crate::instances::{Followed, IsWanted};
 use crate::notify::message::{Occurrence, Subject};
 
 /// A pin that ends within this time is told.
@@ -28,7 +28,7 @@ const PERIODS_MAX: u32 = 2;
 /// What is known of the instances between two looks.
 pub(super) struct Watched {
     /// Those of which there is something to tell, now or later.
-    instances: Followed<fn(&InstanceStatus) -> bool>,
+    instances: Followed<IsWanted>,
     /// The failures that were not told yet, by key: also those that are over.
     failures: BTreeMap<String, Occurrence>,
     pins: Pins,
@@ -36,7 +36,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) async fn new(supervisor: &Addr<Supervisor>) -> Result<Self, MailboxError> {
-        let wanted: fn(&InstanceStatus) -> bool = is_watched;
+        let wanted: IsWanted = is_watched;
         Ok(Self {
             instances: Followed::new(supervisor, wanted).await?,
             failures: BTreeMap::new(),
