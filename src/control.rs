@@ -10,7 +10,7 @@
 //! | [`advice`] | what to do about an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
-//! | `status`, `instances`, `creation`, `diff`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `pressure`, `growth`, `notifying`, `prewarming`, `uploads`, `from_instance`, `gauges`, `publishing`, `connections`, `projects`, `users` | the requests, by noun |
+//! | `status`, `doctor`, `instances`, `creation`, `diff`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `pressure`, `growth`, `notifying`, `prewarming`, `uploads`, `from_instance`, `gauges`, `publishing`, `connections`, `projects`, `users` | the requests, by noun |
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use multidb_actors::auth::Attempts;
 use multidb_actors::clone_worker::CloneWorker;
 use multidb_actors::connection::AdmissionControl;
+use multidb_actors::history::History;
 use multidb_actors::instance::OverLimit;
 use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::{Memory, ServerProbe};
@@ -39,6 +40,7 @@ use crate::notify::Notifier;
 use crate::runtime::PostgresHost;
 use crate::users::LiveUsers;
 
+use self::doctor::LastExamination;
 use self::refresh::Schedules;
 use self::uploads::Uploads;
 
@@ -49,6 +51,7 @@ mod creation;
 mod dedup;
 pub(crate) mod default_branch;
 mod diff;
+mod doctor;
 mod ending;
 pub mod error;
 mod extensions;
@@ -86,6 +89,8 @@ pub struct Control {
     keeping: Arc<tokio::sync::Mutex<()>>,
     /// Held by each comparison of instances.
     comparing: Arc<tokio::sync::Semaphore>,
+    /// What the doctor found last.
+    examination: Arc<tokio::sync::Mutex<LastExamination>>,
     /// What was done while the disk was last above its mark.
     pressure: Arc<std::sync::Mutex<Option<model::PressureView>>>,
     /// The instances that may not take more of the disk.
@@ -138,6 +143,8 @@ pub struct ControlDeps {
     pub admission: Arc<AdmissionControl>,
     /// What is counted.
     pub metrics: Arc<DaemonMetrics>,
+    /// What happens to instances.
+    pub history: History,
     /// When the daemon started.
     pub started_at: Timestamp,
 }
@@ -151,6 +158,7 @@ impl Control {
             schedules: Arc::default(),
             keeping: Arc::default(),
             comparing: Arc::new(tokio::sync::Semaphore::new(diff::AT_ONCE)),
+            examination: Arc::default(),
             pressure: Arc::default(),
             held_back: Arc::default(),
         }

@@ -14,9 +14,10 @@ use jiff::Timestamp;
 use multidb_actors::clone_worker::{CloneWorker, CloneWorkerDeps, WorkerThreads};
 use multidb_actors::connection::{Activities, AdmissionControl, ConnectionDeps, Method, Tls};
 use multidb_actors::critical::CriticalParts;
+use multidb_actors::history::History;
 use multidb_actors::metrics::Metrics;
 use multidb_actors::observed_clock::ObservedClock;
-use multidb_actors::ports::{Cloner, RevisionSource, Runtime, SnapshotCatalog};
+use multidb_actors::ports::{RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::{AddSnapshot, ListSnapshots, SnapshotIndex};
 use multidb_actors::supervisor::{Restore, Supervisor, SupervisorDeps};
@@ -40,6 +41,7 @@ use crate::control::{Control, ControlDeps};
 use crate::costs::{CostProbe, Costs};
 use crate::dedup::Deduplicator;
 use crate::git::GitSource;
+use crate::history;
 use crate::http::{self, Authenticator};
 use crate::import::Importer;
 use crate::jobs::Registry;
@@ -56,6 +58,7 @@ mod drain;
 pub mod host;
 mod open_files;
 mod periodic;
+mod readiness;
 mod records;
 pub mod root;
 mod security;
@@ -63,6 +66,7 @@ mod watchdog;
 
 use self::host::Kinds;
 use self::periodic::PeriodicTasks;
+use self::readiness::{notify, ready};
 use self::root::NewRoot;
 use self::security::{authentication, handle_hangups, secure, secure_http};
 
@@ -161,6 +165,7 @@ async fn run(
         clock: services.clock.clone(),
         admission: actors.admission.clone(),
         metrics: services.metrics.clone(),
+        history: actors.history.clone(),
         started_at: Timestamp::now(),
     });
     let proxy = Proxy::bind(&config.listen, handed_over)?;
@@ -185,19 +190,29 @@ async fn run(
     notify(&[NotifyState::Stopping]);
     accepting.abort();
     periodic.stop();
-    let grace = config.limits.shutdown_grace;
-    let drained = drain::drain(&actors, grace);
+    let drained = drain::drain(&actors, config.limits.shutdown_grace);
     tokio::join!(jobs.stop(), drained);
     for server in http.iter().chain([&admin]) {
         server.stop(false).await;
     }
+    close(
+        &services,
+        &actors,
+        arbiters.into_iter().chain([job_runtime]),
+    )
+    .await;
+    Ok(())
+}
+
+/// Ends what nobody needs any more who is served.
+async fn close(services: &Services, actors: &Actors, arbiters: impl Iterator<Item = Arbiter>) {
     services.host.close().await;
+    actors.history.flush().await;
     services.store_observed_time();
-    for arbiter in arbiters.into_iter().chain([job_runtime]) {
+    for arbiter in arbiters {
         arbiter.stop();
     }
     tracing::info!("stopped");
-    Ok(())
 }
 
 impl Services {
@@ -340,6 +355,7 @@ impl Services {
         let runtime: Arc<dyn Runtime> =
             Arc::new(InstanceRuntime::new(self.host.clone(), self.layout.clone()));
         let found = runtime.running().await;
+        let history = history::keep(&self.layout);
         let supervisor = Supervisor::new(SupervisorDeps {
             runtime,
             probe: Arc::new(PgProbe),
@@ -352,6 +368,7 @@ impl Services {
             epochs: self.epochs.clone(),
             memory: self.memory.clone(),
             metrics: metrics.clone(),
+            history: history.clone(),
         });
         let supervisor = critical.start("the supervisor", supervisor);
         let mut plan = std::mem::take(&mut self.plan);
@@ -381,6 +398,7 @@ impl Services {
             sessions: SessionTable::default(),
             admission: AdmissionControl::new(&config.limits),
             metrics: self.metrics.actors.clone(),
+            history,
         })
     }
 }
@@ -400,6 +418,7 @@ struct Actors {
     sessions: SessionTable,
     admission: Arc<AdmissionControl>,
     metrics: Arc<Metrics>,
+    history: History,
 }
 
 impl Actors {
@@ -461,27 +480,6 @@ fn serve_http(
 fn deduplicator(config: &Config, services: &Services) -> Arc<Deduplicator> {
     let layout = services.layout.clone();
     Arc::new(Deduplicator::open(layout, config.dedup.bandwidth))
-}
-
-fn ready(config: &Config, services: &Services) {
-    let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
-    tracing::info!(
-        listen = listen.join(" "),
-        root = %config.root.display(),
-        id = %services.root,
-        runtime = %services.host.kind(),
-        clone_method = services.cloner.method(),
-        version = env!("CARGO_PKG_VERSION"),
-        "ready"
-    );
-    notify(&[NotifyState::Ready]);
-}
-
-/// Notifies systemd, if it started the daemon.
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(error = error_chain(&error), "cannot notify systemd");
-    }
 }
 
 /// An error for an operator, with its hint.

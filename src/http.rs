@@ -13,6 +13,7 @@
 //! | `authenticate` | who the author of a request is |
 //! | `bodies` | the reading of bodies |
 //! | `browsers` | what other origins' pages cannot make a browser do |
+//! | `connections` | the open connections, of which no address holds all |
 //! | `hooks` | the webhooks |
 //! | `idempotency` | requests that are carried out once |
 //! | `problem` | the form of errors |
@@ -38,24 +39,29 @@ use crate::web as page;
 mod authenticate;
 mod bodies;
 mod browsers;
+mod connections;
 mod hooks;
 mod idempotency;
 mod problem;
 
 use self::browsers::Hosts;
+use self::connections::Connections;
 use self::hooks::Hooks;
 use self::idempotency::Answers;
 
 pub use self::authenticate::Authenticator;
+pub(crate) use self::connections::authenticated;
 
 /// A client that has not sent its request's head by then is disconnected.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without a request is closed after this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// The most connections at the same time. Others wait in the system's queue.
+/// The most connections at the same time, with those in their TLS handshake, and those that are being closed for
+/// others. More wait in the system's queue.
 const CONNECTIONS_MAX: usize = 1024;
-/// The most TLS handshakes at the same time, which computes.
-const HANDSHAKES_MAX: usize = 16;
+/// A client that has not completed its TLS handshake by then is disconnected. All connections may be in it at once: one
+/// thread computes, so that more do not compute more, and so clients that are silent cannot hold others up for longer.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most passwords that are checked at the same time, since each takes milliseconds.
 const PASSWORDS_AT_ONCE: usize = 2;
 /// The connections that the system queues.
@@ -97,6 +103,7 @@ pub fn serve(
     let control = web::Data::new(control);
     let authenticator = web::Data::new(authenticator);
     let sessions = web::Data::new(page::Sessions::new());
+    let connections = Connections::default();
     let mut server = HttpServer::new(move || {
         App::new()
             .wrap(from_fn(browsers::refuse_foreign))
@@ -125,10 +132,12 @@ pub fn serve(
             )
             .default_service(web::to(api::failure::no_such_path))
     })
+    .on_connect(move |io, known| connections.begin(io, known))
     .workers(1)
     .worker_max_blocking_threads(PASSWORDS_AT_ONCE)
     .max_connections(CONNECTIONS_MAX)
-    .max_connection_rate(HANDSHAKES_MAX)
+    .max_connection_rate(CONNECTIONS_MAX)
+    .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
     .backlog(BACKLOG)
     .client_request_timeout(REQUEST_TIMEOUT)
     .keep_alive(KEEP_ALIVE)

@@ -23,11 +23,14 @@
 //! | [`logging`] | format and destination of log lines |
 //! | [`keep`] | which snapshots of a project are kept |
 //! | [`pressure`] | in which order room is made on a full disk |
+//! | `history` | what has happened to each instance |
 //! | [`growth`] | which running instances are stopped before they fill it |
 //! | [`jobs`] | long work that outlives the command that began it |
 //! | [`import`] | making snapshots from dumps and data directories |
 //! | [`notify`] | who is told of what has happened |
 //! | [`diff`] | the difference of two databases |
+//! | [`doctor`] | the checks of the machine and of the installation |
+//! | `text` | times, counts and sizes, for people |
 //! | [`dedup`] | snapshots that share the blocks that they have in common |
 
 pub mod admin;
@@ -42,9 +45,11 @@ pub mod costs;
 pub mod daemon;
 pub mod dedup;
 pub mod diff;
+pub mod doctor;
 pub mod fsutil;
 pub mod git;
 pub mod growth;
+mod history;
 pub mod http;
 pub mod import;
 pub mod incoming;
@@ -66,6 +71,7 @@ pub mod relations;
 pub mod reload;
 pub mod runtime;
 pub mod sql;
+mod text;
 pub mod tls;
 pub mod users;
 mod web;

@@ -10,7 +10,7 @@
 //! | `/explain` | why a revision gets its snapshot |
 //! | `/jobs`, `/jobs/{id}` | the jobs; one of them |
 //! | `/sessions` | the open sessions of Postgres clients |
-//! | `/system` | disk, memory, limits, refreshes, waiting logins |
+//! | `/system`, `/system/doctor` | disk, memory, limits, refreshes, waiting logins; what the doctor finds |
 //! | `/login`, `/logout` | the way in, and out |
 //! | `/assets/` | the stylesheet, the script and the icon |
 //!
@@ -30,6 +30,7 @@ use crate::control::Control;
 use crate::http::Authenticator;
 
 mod assets;
+mod doctor;
 mod explain;
 mod guard;
 mod instance;
@@ -78,6 +79,7 @@ pub(crate) fn routes(
         .configure(jobs::routes)
         .configure(sessions_page::routes)
         .configure(system::routes)
+        .configure(doctor::routes)
         .default_service(web::to(no_such_page));
     paths.service(scope);
 }

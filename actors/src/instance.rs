@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::clone_worker::{CloneWorker, Copies, DeleteInstance, MakeClone, Persist};
+use crate::history::History;
 use crate::instance_table::StatusPublisher;
 use crate::leftovers::Leftovers;
 use crate::limits::{Limits, STOP_TIMEOUT};
@@ -78,6 +79,8 @@ pub struct InstanceDeps {
     pub leftovers: Leftovers,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What happens, for people.
+    pub history: History,
 }
 
 /// One instance.
@@ -98,6 +101,8 @@ pub struct InstanceActor {
     failure: Option<InstanceError>,
     /// The waiting clients.
     waiters: Vec<oneshot::Sender<Result<Lease, InstanceError>>>,
+    /// The user who was the first of them, if it is a login.
+    first_login: Option<Arc<str>>,
     /// The commands that are not carried out yet.
     pending_commands: PendingCommands,
     /// The start in progress, which a stop cancels.
@@ -152,8 +157,7 @@ impl InstanceActor {
     ) -> Addr<Self> {
         let now = Instant::now();
         let mark_may_be_stored = record.marked.is_some();
-        let (mut adopted, mut failure, mut unusable) = (None, None, None);
-        let mut parent = None;
+        let (mut adopted, mut parent, mut failure, mut unusable) = (None, None, None, None);
         let (life, first) = match origin {
             Origin::Create => {
                 let (life, effect) = Lifecycle::create(now);
@@ -195,6 +199,7 @@ impl InstanceActor {
                 shared,
                 failure,
                 waiters: Vec::new(),
+                first_login: None,
                 pending_commands: PendingCommands::default(),
                 start: None,
                 cloned: None,
@@ -237,8 +242,12 @@ impl InstanceActor {
         self.perform(effects, ctx);
     }
 
-    fn log_change(&self, before: State, event: Event, elapsed: Duration) {
+    fn log_change(&mut self, before: State, event: Event, elapsed: Duration) {
         let after = self.life.state();
+        let (name, clock) = (&self.record.name, &self.deps.clock);
+        let login = &mut self.first_login;
+        let history = &self.deps.history;
+        history.note_change(name, (before, event, after), login, || clock.now().wall);
         if let Some(cause) = StopCause::of(before, event, after) {
             self.deps.metrics.stops.count(cause);
         }
@@ -293,6 +302,7 @@ impl InstanceActor {
             ctx.cancel_future(idle);
         }
         let waiters = std::mem::take(&mut self.waiters);
+        self.first_login = None;
         let beginning = self.beginning.take();
         let Some(run) = &self.run else {
             tracing::error!(instance = %self.record.name, "a run without its postgres");
@@ -314,6 +324,7 @@ impl InstanceActor {
     }
 
     fn refuse(&mut self, why: &InstanceError) {
+        self.first_login = None;
         for waiter in self.waiters.drain(..) {
             if waiter.send(Err(why.clone())).is_err() {
                 tracing::debug!(instance = %self.record.name, "a waiting client has gone");

@@ -29,6 +29,7 @@ pub mod connection;
 pub mod console;
 pub mod critical;
 pub mod endpoint;
+pub mod history;
 pub mod instance;
 pub mod instance_table;
 pub mod leftovers;

@@ -21,6 +21,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::auth::{DenyReason, Identity};
 use crate::clone_worker::CloneWorker;
+use crate::history::History;
 use crate::instance::lifecycle::{AfterStop, State, StateName};
 use crate::instance::{InstanceActor, InstanceError, InstanceStatus, Lease, Origin, SharedState};
 use crate::instance_table::{ActorEnded, InstanceFilter, InstanceTable, Timed};
@@ -109,6 +110,8 @@ pub struct SupervisorDeps {
     pub memory: Arc<dyn Memory>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What happens to instances, for people.
+    pub history: History,
 }
 
 /// The Supervisor.

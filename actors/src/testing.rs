@@ -388,6 +388,7 @@ impl Harness {
             epochs: Epochs::default(),
             memory: memory.clone(),
             metrics: metrics.clone(),
+            history: Default::default(),
         })
         .start();
         Self {

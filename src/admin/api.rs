@@ -3,6 +3,7 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /v1/status` | [`StatusView`] |
+//! | `GET /v1/doctor` | list of [`Finding`](crate::doctor::Finding), for administrators; it can take as long as a repository does not answer |
 //! | `GET /v1/instances?project=&state=&created_by=&after=&limit=` | list of [`InstanceView`] in name order, as all lists with `Link: rel="next"` where a limit cut it |
 //! | `POST /v1/instances` | takes a [`CreateBody`]; [`InstanceView`] once the new instance runs |
 //! | `GET /v1/instances/{name}` | [`InstanceView`] with `exclusive_bytes` and `awake_because` |
@@ -54,6 +55,8 @@ use utoipa::{IntoParams, ToSchema};
 
 pub use crate::control::model::{OrderSource as ImportSource, ServerInfo, UploadInfo};
 pub use crate::import::ErrorPolicy;
+
+use crate::doctor::Refusal;
 
 /// The query of `GET /v1/instances`. Without a limit, the answer has all selected instances.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
@@ -277,6 +280,16 @@ pub struct RefreshBody {
 pub struct ErrorBody {
     /// The error.
     pub error: ErrorInfo,
+}
+
+impl From<ErrorInfo> for Refusal {
+    fn from(info: ErrorInfo) -> Self {
+        Self {
+            message: info.message,
+            detail: info.detail,
+            hint: info.hint,
+        }
+    }
 }
 
 /// An error.

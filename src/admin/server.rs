@@ -9,7 +9,8 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, get, post, web};
 
 use crate::control::model::{NotifyTestView, StatusView, UsersView};
-use crate::control::{Caller, Control};
+use crate::control::{Caller, Control, ControlError};
+use crate::doctor::{Finding, Refusal};
 use crate::fsutil::socket;
 use crate::metrics;
 
@@ -25,7 +26,7 @@ mod page;
 mod snapshots;
 
 use self::document::{Methods, Paths, Problems, document};
-use self::failure::Answer;
+use self::failure::{Answer, Failure};
 
 /// Any process that may write to the socket commands the daemon.
 const SOCKET_MODE: u32 = 0o660;
@@ -86,6 +87,7 @@ pub(crate) fn routes(
 fn describe(paths: &mut Paths<'_>) {
     paths
         .service(status)
+        .service(doctor)
         .service(reload_users)
         .service(test_notifications)
         .configure(instances::routes)
@@ -101,6 +103,18 @@ fn describe(paths: &mut Paths<'_>) {
 #[get("/v1/status")]
 async fn status(caller: Caller, control: Service) -> Answer<StatusView> {
     Ok(web::Json(control.status(&caller).await?))
+}
+
+/// Checks the machine and the installation, for administrators
+#[utoipa::path(operation_id = "doctor", tag = "daemon", responses((status = 200, body = Vec<Finding>, description = "What was found, with advice."), Problems))]
+#[get("/v1/doctor")]
+async fn doctor(caller: Caller, control: Service) -> Answer<Vec<Finding>> {
+    Ok(web::Json(control.doctor(&caller, refusal).await?))
+}
+
+/// An error of the service, worded as this API words it.
+pub(crate) fn refusal(error: ControlError) -> Refusal {
+    Failure::from(error).into()
 }
 
 /// Reads the file of users again

@@ -1,102 +1,35 @@
 //! `multidb doctor`: checks this machine for problems and suggests fixes.
 //!
-//! Each check is a function that returns findings, and [`run`] runs all of them. They work without
-//! the daemon, since a problem may keep it from starting.
+//! The checks are those of [`doctor`](crate::doctor), which work without the daemon, since a problem may keep it from
+//! starting. What only a command can check is here: the configuration file as it is now, and whether a daemon answers
+//! at its socket.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde::Serialize;
+use multidb_store::ProjectName;
 
-use super::Invocation;
 use super::output::printable;
-use super::status::waits;
-use crate::admin::client::AdminError;
-use crate::config::{ConfigFaults, Loaded};
-use crate::control::model::StatusView;
-
-mod default_branch;
-mod disk;
-mod instances;
-pub(super) mod notify;
-pub(super) mod pressure;
-pub(super) mod refreshes;
-mod repositories;
-mod servers;
-mod tls;
-mod users;
+use super::{Invocation, instance};
+use crate::admin::client::{AdminClient, AdminError, with_query};
+use crate::config::{Config, ConfigFaults, Loaded};
+use crate::control::default_branch::DEFAULT_BRANCH;
+use crate::control::model::{ExplainView, StatusView};
+use crate::doctor::{self, Finding, Level, Refusal, Told};
 
 /// A healthy daemon answers in milliseconds.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The severity of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Level {
-    /// No problem.
-    Ok,
-    /// It works, but not well.
-    Warn,
-    /// It does not work.
-    Fail,
-}
-
-/// The result of a check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
-    /// Its severity.
-    pub(super) level: Level,
-    /// The part of the machine that was checked.
-    pub(super) subject: String,
-    /// The result in words.
-    #[serde(rename = "what")]
-    pub(super) message: String,
-    /// Advice.
-    pub(super) hint: Option<String>,
-}
-
-impl Finding {
-    pub(super) fn new(level: Level, subject: &str, message: impl Into<String>) -> Self {
-        Self {
-            level,
-            subject: subject.to_owned(),
-            message: message.into(),
-            hint: None,
-        }
-    }
-
-    #[must_use]
-    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..self
-        }
-    }
-}
 
 pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     let loaded = Loaded::load(invocation.global.config.as_deref());
     let mut findings = configuration(&loaded);
     findings.push(daemon(invocation).await);
     let config = loaded.ok().map(|loaded| loaded.config);
-    findings.push(repositories::program(config.as_ref()));
+    findings.push(doctor::program(config.as_ref()));
     // A configuration with faults has no settings to check by.
     if let Some(config) = config {
-        // The daemon fetches for this, and then knows a partial clone.
-        let branches = default_branch::examine(&config, invocation).await;
-        findings.extend(repositories::examine(&config).await);
-        findings.extend(branches);
-        findings.extend(tls::examine(&config));
-        findings.extend(users::examine(&config));
-        findings.extend(disk::root(&config));
-        findings.extend(disk::quarantined(&config));
-        let (snapshots, found) = disk::snapshots(&config);
-        findings.extend(found);
-        findings.extend(servers::examine(&config, &snapshots).await);
-        findings.extend(instances::examine(invocation).await);
-        findings.extend(refreshes::examine(invocation).await);
-        findings.extend(pressure::examine(invocation).await);
-        findings.extend(notify::examine(invocation).await);
+        let told = ask(invocation, &config).await;
+        findings.extend(doctor::examine(&config, &told).await);
     }
     invocation
         .output
@@ -107,6 +40,45 @@ pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Asks the daemon, where one answers. Where not, another check has said so.
+async fn ask(invocation: &Invocation, config: &Config) -> Told {
+    let Ok(client) = invocation.client() else {
+        return Told::default();
+    };
+    // The daemon fetches for this within this time, and then knows a partial clone.
+    let patient = client
+        .clone()
+        .with_timeout(config.fetch_timeout + DAEMON_TIMEOUT);
+    let client = client.with_timeout(DAEMON_TIMEOUT);
+    let mut told = Told {
+        branches: branches(&patient, config).await,
+        ..Told::default()
+    };
+    told.status = client.get("/v1/status").await.ok();
+    told.instances = instance::all(&client).await.unwrap_or_default();
+    told
+}
+
+async fn branches(
+    client: &AdminClient,
+    config: &Config,
+) -> Vec<(ProjectName, Result<ExplainView, Refusal>)> {
+    let mut told = Vec::new();
+    for name in config.projects.keys() {
+        let query = [
+            ("gitref", Some(DEFAULT_BRANCH.to_owned())),
+            ("project", Some(name.to_string())),
+        ];
+        let path = with_query("/v1/snapshots/explain", &query);
+        match client.get(&path).await {
+            Ok(explained) => told.push((name.clone(), Ok(explained))),
+            Err(AdminError::Refused(info)) => told.push((name.clone(), Err(info.into()))),
+            Err(_) => {}
+        }
+    }
+    told
 }
 
 fn configuration(loaded: &Result<Loaded, ConfigFaults>) -> Vec<Finding> {
@@ -152,44 +124,19 @@ async fn daemon(invocation: &Invocation) -> Finding {
         }
     };
     match client.get::<StatusView>("/v1/status").await {
-        Ok(StatusView {
-            disk_fault: Some(fault),
-            ..
-        }) => finding(
-            Level::Fail,
-            format!("running, but {fault}, so no record can be written"),
-        )
-        .hint(fault.hint()),
-        Ok(StatusView {
-            expiry_paused_seconds: Some(_),
-            ..
-        }) => finding(
-            Level::Warn,
-            "running, but the wall clock jumped, so no instance expires for now".to_owned(),
-        )
-        .hint("Check the machine's clock and its synchronization, such as by timedatectl."),
-        Ok(StatusView { waiting_logins, .. }) if !waiting_logins.is_empty() => {
-            let waiting: Vec<String> = waiting_logins.iter().map(waits).collect();
+        Ok(status) => {
+            let found = doctor::daemon::finding(&status);
+            let ours = env!("CARGO_PKG_VERSION");
+            if found.level != Level::Ok || status.version == ours {
+                return found;
+            }
+            let theirs = status.version;
             finding(
                 Level::Warn,
-                format!("running, but after failed logins {}", waiting.join("; ")),
+                format!("running version {theirs}, but this program is version {ours}"),
             )
-            .hint(
-                "If it is a program with an old password, give it the new one; others log in at that address as usual.",
-            )
+            .hint("Restart the daemon; its instances keep running.")
         }
-        Ok(status) if status.version == env!("CARGO_PKG_VERSION") => {
-            finding(Level::Ok, format!("running, version {}", status.version))
-        }
-        Ok(status) => finding(
-            Level::Warn,
-            format!(
-                "running version {}, but this program is version {}",
-                status.version,
-                env!("CARGO_PKG_VERSION")
-            ),
-        )
-        .hint("Restart the daemon; its instances keep running."),
         Err(error) => {
             let found = finding(level_of(&error), multidb_store::error_chain(&error));
             match error.hint() {

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use super::Invocation;
 use super::table::{ago, coarse, fields, moment, or_none, size};
-use crate::control::model::{
-    NotifyView, PressureView, PrewarmedView, RefreshView, StatusView, WaitingLoginView,
-};
+use crate::control::model::{NotifyView, PrewarmedView, RefreshView, StatusView};
+use crate::doctor::daemon::waits;
+use crate::doctor::pressure::room;
 
 pub(super) async fn run(invocation: &Invocation) -> anyhow::Result<ExitCode> {
     let status: StatusView = invocation.client()?.get("/v1/status").await?;
@@ -40,19 +40,6 @@ fn disk_used(status: &StatusView) -> String {
         }
         Some(_) | None => format!("{used}, room is made above {mark}%"),
     }
-}
-
-/// What was done to make room, and whether more can be.
-pub(super) fn room(pressure: &PressureView) -> String {
-    let steps = pressure.steps.iter();
-    let steps = steps.map(|step| format!("{} ({} freed)", step.what, size(step.bytes_freed)));
-    let mut parts: Vec<_> = steps.collect();
-    if pressure.nothing_left {
-        parts.push("nothing is left that may be deleted by itself".to_owned());
-    } else if parts.is_empty() {
-        parts.push("room is being made".to_owned());
-    }
-    parts.join(", ")
 }
 
 /// How full the memory is, against its mark.
@@ -168,16 +155,6 @@ fn notifications(status: &StatusView) -> String {
             .collect::<Vec<_>>()
             .join("; "),
     }
-}
-
-/// Who has to wait after failed logins, where, and for how long.
-pub(super) fn waits(waiting: &WaitingLoginView) -> String {
-    let who = match &waiting.user {
-        Some(user) => user,
-        None => "every user that failed there",
-    };
-    let time = coarse(Duration::from_secs(waiting.seconds));
-    format!("{who} at {} waits for {time}", waiting.address)
 }
 
 pub(super) fn text(status: &StatusView, now: Timestamp) -> String {

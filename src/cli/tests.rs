@@ -10,8 +10,9 @@ use super::*;
 use crate::admin::api::ErrorInfo;
 use crate::admin::client::AdminError;
 use crate::control::model::{
-    ConnectionView, ExplainView, InstanceView, JobErrorView, NotifyView, PrewarmedView,
-    RefreshView, SnapshotView, StatusView, UnconfirmedView, VerdictView, WaitingLoginView,
+    ConnectionView, ExplainView, HappeningView, InstanceView, JobErrorView, NotifyView,
+    PrewarmedView, RefreshView, SnapshotView, StatusView, UnconfirmedView, VerdictView,
+    WaitingLoginView,
 };
 
 /// The help of a command and of all below it, as `--help` prints them.
@@ -77,6 +78,13 @@ fn instance() -> InstanceView {
             "2 sessions".to_owned(),
             "prepared transaction \"move\"".to_owned(),
         ]),
+        history: Some(vec![HappeningView {
+            at: at("2026-03-10T11:00:00Z"),
+            what: "started".to_owned(),
+            cause: Some("login".to_owned()),
+            by: Some("staff".to_owned()),
+            text: "started for a login of staff".to_owned(),
+        }]),
         sessions_ended: None,
     }
 }
@@ -325,7 +333,7 @@ fn old_snapshots_and_failed_refreshes_are_found() {
     let none = refresh(Some("2026-03-11T03:00:00Z"), None);
     let by_command = refresh(None, None);
     let all = [on_time, old, failed, none, by_command];
-    let found = all.map(|refresh| doctor::refreshes::finding("shop", &refresh, now()));
+    let found = all.map(|refresh| crate::doctor::refreshes::finding("shop", &refresh, now()));
     insta::assert_snapshot!("doctor_refreshes", doctor::text(&found));
 }
 
@@ -392,7 +400,7 @@ fn status_is_shown() {
 
 #[test]
 fn findings_are_shown() {
-    use doctor::{Finding, Level};
+    use crate::doctor::{Finding, Level};
     let findings = [
         Finding::new(Level::Ok, "git", "git version 2.39.5"),
         Finding::new(Level::Warn, "daemon", "not running").hint("Start it."),

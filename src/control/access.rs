@@ -3,6 +3,7 @@
 //! | resource | a user may view | a user may change |
 //! | --- | --- | --- |
 //! | daemon | yes | no |
+//! | machine | no | no |
 //! | project | if allowed to use it | no |
 //! | snapshot | of an allowed project | no |
 //! | job | of an allowed project | no |
@@ -62,6 +63,8 @@ pub enum Action {
 pub enum Resource<'a> {
     /// The daemon itself: its status, its users.
     Daemon,
+    /// The machine: what the doctor finds.
+    Machine,
     /// A project: its decisions, its imports.
     Project(&'a ProjectName),
     /// A snapshot.
@@ -233,7 +236,9 @@ fn permission_of_user(caller: &Caller, action: Action, resource: Resource<'_>) -
         Resource::Instances => Permission::Granted,
         Resource::Daemon if viewing => Permission::Granted,
         Resource::Project(project) if viewing && user.may_use(project) => Permission::Granted,
-        Resource::Daemon | Resource::Project(_) | Resource::Quarantine => Permission::Denied,
+        Resource::Daemon | Resource::Machine | Resource::Project(_) | Resource::Quarantine => {
+            Permission::Denied
+        }
         Resource::Snapshot { project, .. } | Resource::Job { project, .. }
             if !user.may_use(project) =>
         {

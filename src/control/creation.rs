@@ -85,7 +85,7 @@ impl Control {
             Err(error) => return Err(ControlError::Acquire(error)),
         };
         // The lease ends here, so that the instance stops when it stays unused.
-        drop(acquired.addr.send(Attach).await??);
+        drop(acquired.addr.send(Attach::default()).await??);
         self.show_instance(caller, &name).await
     }
 

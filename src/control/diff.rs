@@ -219,7 +219,7 @@ impl Control {
         let identity = self.identity(caller)?;
         let acquired = self.deps.supervisor.send(Acquire { request, identity });
         let acquired = acquired.await?.map_err(ControlError::Acquire)?;
-        let lease = acquired.addr.send(Attach).await??;
+        let lease = acquired.addr.send(Attach::default()).await??;
         Ok(Awake {
             addr: acquired.addr,
             record: self.instance(&name).await?.record.as_ref().clone(),

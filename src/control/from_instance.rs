@@ -90,7 +90,7 @@ fn attach(
                 message: error_chain(&error),
                 hint: None,
             })?;
-            let attached = acquired.addr.send(Attach).await;
+            let attached = acquired.addr.send(Attach::default()).await;
             let lease = attached.unwrap_or(Err(InstanceError::Died));
             let lease = lease.map_err(|error| InstanceFault {
                 code: error.code(),

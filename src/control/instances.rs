@@ -17,7 +17,7 @@ use multidb_store::{InstanceName, InstanceRecord, Pin, error_chain};
 
 use super::access::{Action, Caller, Resource, authorize};
 use super::advice::advice;
-use super::model::{DeletedView, InstanceFilter, InstanceView, LogsView};
+use super::model::{DeletedView, HappeningView, InstanceFilter, InstanceView, LogsView};
 use super::{Control, ControlError};
 use crate::runtime::altered;
 
@@ -69,6 +69,8 @@ impl Control {
         shown.exclusive_bytes = measured.await?.or(shown.exclusive_bytes);
         shown.resets_to = self.resets_to(&status.record).await?;
         shown.awake_because = Some(self.awake_reasons(&status).await);
+        let history = self.deps.history.of(name).await.into_iter();
+        shown.history = Some(history.filter_map(HappeningView::of).collect());
         Ok(shown)
     }
 
@@ -344,6 +346,7 @@ impl Control {
             login_fault,
             exclusive_bytes: deps.costs.of_instance(record.uid),
             awake_because: None,
+            history: None,
             sessions_ended: None,
         }
     }

@@ -17,9 +17,11 @@ use utoipa::ToSchema;
 use crate::import::ErrorPolicy;
 
 mod explain;
+mod history;
 mod status;
 
 pub use self::explain::{ExplainView, UnconfirmedView, VerdictView};
+pub use self::history::HappeningView;
 pub use self::status::{
     LimitView, NotifyTestView, NotifyView, PressureStepView, PressureView, PrewarmedView,
     RefreshView, WaitingLoginView,
@@ -254,6 +256,9 @@ pub struct InstanceView {
     /// shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awake_because: Option<Vec<String>>,
+    /// The last that has happened to it, earliest first. Only when one instance is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<HappeningView>>,
     /// The number of sessions that the command ended. Only in the answer to a command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions_ended: Option<usize>,

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use multidb_actors::auth::{AuthenticationError, Identity, Scope, TokenError, address_of, tokens};
 use multidb_actors::connection::Method;
 
+use super::connections;
 use crate::admin::server::{caller, failure::Failure};
 use crate::control::Control;
 
@@ -58,6 +59,7 @@ pub(super) async fn authenticate(
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     match identify(&mut request).await {
         Ok((identity, scope)) => {
+            connections::authenticated(&request);
             let control = request.app_data::<web::Data<Control>>().cloned();
             if let Some(control) = control {
                 caller::set(&request, control.caller(&identity).limited_to(scope));

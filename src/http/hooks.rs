@@ -165,6 +165,20 @@ impl Hooks {
         Ok(control.caller(&identity).limited_to(Scope::Use))
     }
 
+    /// Takes a delivery: reads it, and does what it says if a hook's secret `proves` its body.
+    async fn take(
+        &self,
+        control: &Control,
+        payload: web::Payload,
+        proves: impl Fn(&[u8], &[u8]) -> bool,
+        closed: fn(&[u8]) -> Result<Option<Closed>, Failure>,
+    ) -> Result<HttpResponse, Failure> {
+        let payload: Payload = payload.into_inner();
+        let body = bodies::read_within(payload, BODY_BYTES_MAX).await?;
+        let proved = self.proved(|secret| proves(secret, &body))?;
+        self.remove(control, proved, closed(&body)?, &body).await
+    }
+
     async fn remove(
         &self,
         control: &Control,
@@ -226,11 +240,6 @@ fn accepted(removing: Vec<String>) -> HttpResponse {
     HttpResponse::Accepted().json(RemovalView { removing })
 }
 
-async fn read(payload: web::Payload) -> Result<Bytes, Failure> {
-    let payload: Payload = payload.into_inner();
-    bodies::read_within(payload, BODY_BYTES_MAX).await
-}
-
 fn header<'a>(request: &'a HttpRequest, name: &str) -> &'a str {
     let value = request.headers().get(name);
     value
@@ -255,23 +264,21 @@ pub(super) async fn github(
     hooks: web::Data<Hooks>,
     control: web::Data<Control>,
 ) -> Result<HttpResponse, Failure> {
-    let body = read(payload).await?;
     let signature = header(&request, "x-hub-signature-256");
     let signature = signature.strip_prefix("sha256=").and_then(from_hex);
-    let proves = |secret: &[u8]| {
+    let proves = |secret: &[u8], body: &[u8]| {
         let mac = Hmac::<Sha256>::new_from_slice(secret).ok();
-        let mac = mac.map(|mac| mac.chain_update(&body));
+        let mac = mac.map(|mac| mac.chain_update(body));
         let (Some(mac), Some(signature)) = (mac, &signature) else {
             return false;
         };
         mac.verify_slice(signature).is_ok()
     };
-    let proved = hooks.proved(proves)?;
-    let closed = match header(&request, "x-github-event") {
-        "pull_request" => closed_at_github(&body)?,
-        _ => None,
+    let closed: fn(&[u8]) -> _ = match header(&request, "x-github-event") {
+        "pull_request" => closed_at_github,
+        _ => |_| Ok(None),
     };
-    hooks.remove(&control, proved, closed, &body).await
+    hooks.take(&control, payload, proves, closed).await
 }
 
 /// Removes the instances of a merge request that was closed or merged at GitLab
@@ -291,15 +298,14 @@ pub(super) async fn gitlab(
     hooks: web::Data<Hooks>,
     control: web::Data<Control>,
 ) -> Result<HttpResponse, Failure> {
-    let body = read(payload).await?;
     let token: [u8; 32] = Sha256::digest(header(&request, "x-gitlab-token")).into();
-    let proves = |secret: &[u8]| {
+    let proves = |secret: &[u8], _: &[u8]| {
         let secret: [u8; 32] = Sha256::digest(secret).into();
         secret.ct_eq(&token).into()
     };
-    let proved = hooks.proved(proves)?;
-    let closed = closed_at_gitlab(&body)?;
-    hooks.remove(&control, proved, closed, &body).await
+    hooks
+        .take(&control, payload, proves, closed_at_gitlab)
+        .await
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::cookie::{Cookie, SameSite};
@@ -68,6 +69,9 @@ impl Form {
     }
 }
 
+/// A browser that has not sent its form by then is refused.
+const FORM_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Middleware around all pages.
 pub(super) async fn guard(
     mut request: ServiceRequest,
@@ -99,6 +103,7 @@ async fn admit(request: &mut ServiceRequest) -> Result<(), HttpResponse> {
             Err(login_needed(request))
         };
     };
+    crate::http::authenticated(request);
     // The login has a token of its own.
     if is_form && request.path() != login::PATH {
         let form = read_form(request).await?;
@@ -114,7 +119,11 @@ async fn admit(request: &mut ServiceRequest) -> Result<(), HttpResponse> {
 
 /// The fields of a request's form, whatever its token.
 pub(super) async fn read_form(request: &mut ServiceRequest) -> Result<Form, HttpResponse> {
-    let fields = request.extract::<web::Form<Vec<(String, String)>>>().await;
+    let fields = request.extract::<web::Form<Vec<(String, String)>>>();
+    let Ok(fields) = tokio::time::timeout(FORM_TIMEOUT, fields).await else {
+        let message = "the form was sent too slowly";
+        return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, message).error_response());
+    };
     let fields = fields.map_err(|error| {
         let message = format!("the form cannot be read: {error}");
         Problem::new(StatusCode::BAD_REQUEST, message).error_response()

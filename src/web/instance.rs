@@ -245,6 +245,11 @@ impl InstancePage<'_> {
             instance.created_at,
             format!("created by {}, {origin}", instance.created_by),
         );
+        // Its creation is told above.
+        let history = instance.history.iter().flatten();
+        for happening in history.filter(|one| one.what != "created") {
+            life.add(happening.at, &happening.text);
+        }
         let used = match instance.connections {
             0 => "last used".to_owned(),
             sessions => format!("last used; {} open now", count(sessions, "session")),
@@ -263,7 +268,7 @@ impl InstancePage<'_> {
         html! {
             (life.html(self.now))
             p.note {
-                "The records have no times of starts, stops and resets; the log below has those of Postgres."
+                "The last 50 starts, stops, resets and renames are kept; the log below is that of Postgres."
             }
         }
     }

@@ -170,15 +170,15 @@ async fn ask(
 ) -> Answer {
     let id: JobId = parse(&id)?;
     let job = control.show_job(&visitor.caller, id)?;
-    let path = format!("/jobs/{id}");
     let asked = Question {
-        title: &format!("Cancel job {id}?"),
-        body: html! {
+        title: format!("Cancel job {id}?"),
+        means: html! {
             p { "What the " (job.kind) " has made so far is deleted." }
         },
-        action: &format!("{path}/cancel"),
+        of: &format!("/jobs/{id}"),
+        command: "cancel",
         yes: "Cancel the job",
-        back: &path,
+        back: None,
     };
     Ok(asked.answer(&request, Section::Jobs, &visitor))
 }

@@ -167,15 +167,17 @@ pub(super) fn bare(title: &str, body: &Markup) -> Markup {
 /// A question before something is done that cannot be undone.
 pub(super) struct Question<'a> {
     /// What is asked.
-    pub(super) title: &'a str,
+    pub(super) title: String,
     /// What it means, in sentences.
-    pub(super) body: Markup,
-    /// Where the answer goes.
-    pub(super) action: &'a str,
+    pub(super) means: Markup,
+    /// The path of what it is about. The command is below it.
+    pub(super) of: &'a str,
+    /// The command, as its path has it.
+    pub(super) command: &'a str,
     /// The words on the button that does it.
     pub(super) yes: &'a str,
-    /// The page to go back to.
-    pub(super) back: &'a str,
+    /// The page to go back to, if not that of what it is about.
+    pub(super) back: Option<&'a str>,
 }
 
 impl Question<'_> {
@@ -187,17 +189,17 @@ impl Question<'_> {
         visitor: &Visitor,
     ) -> HttpResponse {
         let body = html! {
-            form.question method="post" action=(self.action) {
+            form.question method="post" action={ (self.of) "/" (self.command) } {
                 (token(visitor))
-                (self.body)
+                (self.means)
                 p.buttons {
                     button.danger type="submit" { (self.yes) }
-                    a.button href=(self.back) { "Cancel" }
+                    a.button href=(self.back.unwrap_or(self.of)) { "Cancel" }
                 }
             }
         };
         Page {
-            title: self.title,
+            title: &self.title,
             section,
             visitor,
             every: None,

@@ -88,15 +88,16 @@ async fn ask(
     let found = all.find(|one| one.id == id.0);
     let one = found.ok_or_else(|| Problem::from(ControlError::NoSuchConnection(id)))?;
     let asked = Question {
-        title: &format!("End session {id}?"),
-        body: html! {
+        title: format!("End session {id}?"),
+        means: html! {
             p { "The client is " strong { (one.application_name) } " of " (one.user) ", from " (one.peer)
                 ", in database " (one.database) "; its state is " (one.state) "." }
             p { "An open transaction is rolled back, and the client is told that the session was ended." }
         },
-        action: &format!("/sessions/{id}/end"),
+        of: &format!("/sessions/{id}"),
+        command: "end",
         yes: "End the session",
-        back: "/sessions",
+        back: Some("/sessions"),
     };
     Ok(asked.answer(&request, Section::Sessions, &visitor))
 }

@@ -223,10 +223,9 @@ async fn ask(
 ) -> Answer {
     let id: SnapshotId = parse(&id)?;
     let snapshot = control.show_snapshot(&visitor.caller, &id).await?;
-    let path = format!("/snapshots/{}", super::text::encoded(&snapshot.id));
     let asked = Question {
-        title: &format!("Remove snapshot {id}?"),
-        body: html! {
+        title: format!("Remove snapshot {id}?"),
+        means: html! {
             p { "Its data is deleted. No instance can be created from it any more. That cannot be undone." }
             @if snapshot.instances > 0 {
                 p { (count(snapshot.instances, "instance"))
@@ -237,9 +236,10 @@ async fn ask(
                 } }
             }
         },
-        action: &format!("{path}/remove"),
+        of: &format!("/snapshots/{}", super::text::encoded(&snapshot.id)),
+        command: "remove",
         yes: "Remove it",
-        back: &path,
+        back: None,
     };
     Ok(asked.answer(&request, Section::Snapshots, &visitor))
 }

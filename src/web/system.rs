@@ -25,14 +25,24 @@ async fn show(request: HttpRequest, visitor: Visitor, control: Service) -> Answe
         section: Section::System,
         visitor: &visitor,
         every: Some(5),
-        body: html(&status, &limits, Timestamp::now()),
+        body: html(
+            &status,
+            &limits,
+            visitor.caller.is_admin(),
+            Timestamp::now(),
+        ),
     };
     Ok(page.answer(&request))
 }
 
-fn html(status: &StatusView, limits: &[LimitView], now: Timestamp) -> Markup {
+fn html(status: &StatusView, limits: &[LimitView], is_admin: bool, now: Timestamp) -> Markup {
     html! {
         (reached(status))
+        @if is_admin { section #doctor {
+            h2 { "Doctor" }
+            p { "Checks the machine and the installation: disk, permissions, programs, repositories, snapshots, the quarantine." }
+            p.buttons { a.button href=(super::doctor::PATH) { "Run the checks" } }
+        } }
         section #disk { (disk(status, limits, now)) }
         section #memory { (memory(status)) }
         section #daemon { (daemon(status, now)) }
@@ -41,7 +51,7 @@ fn html(status: &StatusView, limits: &[LimitView], now: Timestamp) -> Markup {
         section #limits {
             h2 { "Limits" }
             div.scroll tabindex="0" role="region" aria-label="Limits" {
-                table {
+                table.lines {
                     thead { tr {
                         th scope="col" { "Setting" }
                         th scope="col" { "Value" }
@@ -55,7 +65,6 @@ fn html(status: &StatusView, limits: &[LimitView], now: Timestamp) -> Markup {
                 }
             }
         }
-        p.note { code { "multidb doctor" } " on the machine checks more: permissions, file systems, the quarantine." }
     }
 }
 

@@ -46,7 +46,8 @@ pub(super) async fn attach(
         let notice = notice(request.source.clone(), acquired.clone(), deps.clone());
         // Looked up while the instance starts.
         let notice = AbortOnDropHandle::new(actix_rt::spawn(notice));
-        let attached = acquired.addr.send(Attach).await;
+        let login = Some(identity.name.as_str().into());
+        let attached = acquired.addr.send(Attach { login }).await;
         match attached.unwrap_or(Err(InstanceError::Deleted)) {
             Ok(lease) => {
                 let notice = tokio::time::timeout(NOTICE_TIMEOUT, notice).await;

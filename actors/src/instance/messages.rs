@@ -1,5 +1,7 @@
 //! The messages to an instance.
 
+use std::sync::Arc;
+
 use actix::prelude::*;
 use multidb_store::{InstanceName, InstanceRecord, Pin};
 use tokio::sync::oneshot;
@@ -10,18 +12,24 @@ use crate::instance::record_writer::WriterEvent;
 
 /// A client wants a session. Answered when Postgres accepts connections, or with the reason why
 /// it does not. A client that leaves drops its request; nothing is undone for it.
-#[derive(Message)]
+#[derive(Debug, Default, Message)]
 #[rtype(result = "Result<Lease, InstanceError>")]
-pub struct Attach;
+pub struct Attach {
+    /// The user who logs in; none for a command, which needs the instance to run.
+    pub login: Option<Arc<str>>,
+}
 
 impl Handler<Attach> for InstanceActor {
     type Result = ResponseFuture<Result<Lease, InstanceError>>;
 
-    fn handle(&mut self, _: Attach, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Attach { login }: Attach, ctx: &mut Self::Context) -> Self::Result {
         if let Some(why) = self.refusal() {
             return Box::pin(std::future::ready(Err(why)));
         }
         let (reply, answer) = oneshot::channel();
+        if self.waiters.is_empty() {
+            self.first_login = login;
+        }
         self.waiters.push(reply);
         self.apply(Event::ClientWaits, ctx);
         Box::pin(async move { answer.await.unwrap_or(Err(InstanceError::Died)) })

@@ -39,6 +39,7 @@ fn fixture_of(origin: Origin, limits: Limits) -> Fixture {
         epochs: Epochs::after(1),
         leftovers: Leftovers::new(actors.runtime.clone(), actors.worker.clone()),
         metrics: actors.metrics.clone(),
+        history: History::default(),
     };
     let phase = match origin {
         Origin::Create | Origin::CloneOf(_) => Phase::Cloning,
@@ -111,7 +112,7 @@ fn new_instance() -> Fixture {
 
 impl Fixture {
     async fn attach(&self) -> Result<Lease, InstanceError> {
-        self.addr.send(Attach).await.unwrap()
+        self.addr.send(Attach::default()).await.unwrap()
     }
 
     async fn control(&self, command: Command) -> Result<(), InstanceError> {
@@ -183,7 +184,7 @@ fn busy_instance_without_sessions_stops_later() {
         let mut took = Vec::new();
         for list in [vec![], vec![autovacuum], vec![prepared.clone()]] {
             reasons(list);
-            drop(fixture.addr.send(Attach).await.unwrap().unwrap());
+            drop(fixture.addr.send(Attach::default()).await.unwrap().unwrap());
             let begin = Instant::now();
             let stopped = |status: &InstanceStatus| status.state == State::Stopped;
             fixture.status.until(stopped).await;
@@ -192,7 +193,7 @@ fn busy_instance_without_sessions_stops_later() {
         assert_eq!(took, [60, 120, 13 * 60]);
         // It stops a period after the work has ended.
         reasons(vec![prepared]);
-        drop(fixture.addr.send(Attach).await.unwrap().unwrap());
+        drop(fixture.addr.send(Attach::default()).await.unwrap().unwrap());
         tokio::time::sleep(Duration::from_secs(400)).await;
         assert_eq!(fixture.status.borrow().state.name(), "running");
         reasons(vec![]);
@@ -238,7 +239,7 @@ fn waiting_client_that_leaves_does_not_count() {
     paused(async {
         let mut fixture = new_instance();
         {
-            let waiting = fixture.addr.send(Attach);
+            let waiting = fixture.addr.send(Attach::default());
             tokio::pin!(waiting);
             let polled = futures_util::poll!(waiting.as_mut());
             assert!(polled.is_pending());
@@ -258,7 +259,7 @@ fn client_during_a_stop_gets_the_next_postgres() {
         let runtime = fixture.actors.runtime.clone();
         let gate = runtime.stop_gate.write().await;
         fixture.until("stopping").await;
-        let attached = fixture.addr.send(Attach);
+        let attached = fixture.addr.send(Attach::default());
         drop(gate);
         attached.await.unwrap().unwrap();
         assert_eq!(fixture.started(), 2);
@@ -274,7 +275,7 @@ fn stop_is_answered_though_a_client_that_waited_starts_the_next_postgres() {
         let gate = runtime.stop_gate.write().await;
         let stopped = fixture.addr.send(Control(Command::Stop));
         fixture.until("stopping").await;
-        let attached = fixture.addr.send(Attach);
+        let attached = fixture.addr.send(Attach::default());
         drop(gate);
         attached.await.unwrap().unwrap();
         stopped.await.unwrap().unwrap();
@@ -469,7 +470,7 @@ fn deletion_removes_postgres_data_and_record() {
         assert!(fixture.actors.runtime.running_now().is_empty());
         assert_eq!(*fixture.actors.cloner.deleted.lock().unwrap(), [lease.uid]);
         assert_eq!(fixture.actors.store.instances().unwrap(), []);
-        assert!(fixture.addr.send(Attach).await.is_err());
+        assert!(fixture.addr.send(Attach::default()).await.is_err());
     });
 }
 

@@ -66,6 +66,7 @@ impl Supervisor {
             epochs: self.deps.epochs.clone(),
             leftovers: self.leftovers.clone(),
             metrics: self.deps.metrics.clone(),
+            history: self.deps.history.clone(),
         };
         let publisher = self.table.publisher(name.clone(), self.ended.clone());
         let addr = InstanceActor::launch(record, origin, deps, publisher, shared.clone());

@@ -298,6 +298,7 @@ impl Handler<StopAll> for Supervisor {
 
     fn handle(&mut self, message: StopAll, _: &mut Self::Context) -> Self::Result {
         self.draining = true;
+        self.deps.history.daemon_stops();
         let stops: Vec<_> = match message.instances {
             StopInstances::Later => Vec::new(),
             // An instance without an actor is stopped.

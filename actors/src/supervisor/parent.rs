@@ -77,7 +77,7 @@ pub(super) async fn attach(
         }
         acquired => acquired?,
     };
-    let attached = acquired.addr.send(Attach).await;
+    let attached = acquired.addr.send(Attach::default()).await;
     let lease = attached.unwrap_or(Err(InstanceError::Died));
     let lease = lease.map_err(|error| AcquireError::Parent {
         instance,

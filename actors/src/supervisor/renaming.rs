@@ -254,6 +254,8 @@ impl Supervisor {
             false => shared.run().or_else(slot),
         };
         let (name, uid) = (record.name.clone(), record.uid);
+        let at = self.deps.clock.now().wall;
+        self.deps.history.note_rename(old, &name, at);
         let origin = origin(&record, found, run);
         self.launch(record, origin, shared, ctx);
         self.table.remove(old);

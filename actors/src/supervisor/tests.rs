@@ -41,7 +41,7 @@ fn refused(result: Result<Acquired, AcquireError>) -> AcquireError {
 
 async fn attach(world: &Harness, name: &str) -> Result<Lease, InstanceError> {
     let acquired = world.acquire(name, latest()).await.unwrap();
-    acquired.addr.send(Attach).await.unwrap()
+    acquired.addr.send(Attach::default()).await.unwrap()
 }
 
 async fn status(world: &Harness, name: &str) -> Option<InstanceStatus> {

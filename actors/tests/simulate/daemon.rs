@@ -99,6 +99,7 @@ impl Daemon {
             epochs: Epochs::after(recovered.plan.epoch),
             memory: Arc::new(FakeMemory::default()),
             metrics: metrics.clone(),
+            history: Default::default(),
         })
         .start();
         actix_rt::spawn(end_with_an_actor(

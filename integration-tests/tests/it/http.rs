@@ -2,6 +2,7 @@
 
 mod describing;
 mod guarding;
+mod holding;
 mod hooks;
 mod limits;
 mod page;

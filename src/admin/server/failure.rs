@@ -20,6 +20,7 @@ use crate::admin::api::{ErrorBody, ErrorInfo};
 use crate::control::ControlError;
 use crate::control::advice::advice;
 use crate::diff::DiffError;
+use crate::doctor::Refusal;
 use crate::jobs::JobError;
 
 mod status;
@@ -69,6 +70,12 @@ impl Failure {
     /// What people are told beside the message.
     pub(crate) fn detail_and_hint(&self) -> (Option<String>, Option<String>) {
         (self.info.detail.clone(), self.info.hint.clone())
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        failure.info.into()
     }
 }
 

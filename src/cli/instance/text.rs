@@ -8,7 +8,7 @@ use multidb_store::InstanceName;
 
 use crate::cli::output::printable;
 use crate::cli::table::{Align, ago, count, fields, fitted, moment, or_none, size, until};
-use crate::control::model::{InstanceView, LogsView};
+use crate::control::model::{HappeningView, InstanceView, LogsView};
 
 /// The columns that a narrow terminal lacks first.
 const SPARE: [&str; 6] = [
@@ -21,6 +21,8 @@ const SPARE: [&str; 6] = [
 ];
 /// The characters of a commit that a narrow terminal has.
 const SHORT_COMMIT: usize = 12;
+/// The happenings that are shown of an instance; its JSON has all that are kept.
+const HISTORY_LINES: usize = 10;
 
 /// The number of sessions that a command ended, as an addition to its result.
 pub(super) fn ended(sessions: Option<usize>) -> String {
@@ -255,7 +257,7 @@ pub(in crate::cli) fn one(instance: &InstanceView, now: Timestamp) -> String {
     let awake = instance.awake_because.as_ref();
     let awake = awake.filter(|because| !because.is_empty());
     let awake = awake.map(|because| because.join(", "));
-    fields([
+    let mut text = fields([
         ("name", instance.name.clone()),
         ("project", instance.project.clone()),
         ("state", state(instance)),
@@ -281,5 +283,22 @@ pub(in crate::cli) fn one(instance: &InstanceView, now: Timestamp) -> String {
         ("data", instance.data_dir.display().to_string()),
         ("uid", instance.uid.clone()),
         ("epoch", instance.epoch.to_string()),
-    ])
+    ]);
+    text.push_str(&history(instance, now));
+    text
+}
+
+/// The last that has happened to an instance.
+fn history(instance: &InstanceView, now: Timestamp) -> String {
+    let all = instance.history.as_deref().unwrap_or_default();
+    let last = all.iter().skip(all.len().saturating_sub(HISTORY_LINES));
+    let line = |one: &HappeningView| {
+        let (at, ago) = (moment(one.at), ago(one.at, now));
+        format!("  {at} ({ago} ago)  {}\n", printable(&one.text))
+    };
+    let lines: String = last.map(line).collect();
+    match lines.is_empty() {
+        true => lines,
+        false => format!("history:\n{lines}"),
+    }
 }

@@ -35,6 +35,7 @@ fn pressure_of_the_disk_is_a_finding_of_doctor() {
         (Some(85), None),
         (None, None),
     ];
-    let found = all.map(|(mark, pressure)| doctor::pressure::finding(87, mark, pressure.as_ref()));
+    let found =
+        all.map(|(mark, pressure)| crate::doctor::pressure::finding(87, mark, pressure.as_ref()));
     insta::assert_snapshot!("doctor_pressure", doctor::text(&found));
 }

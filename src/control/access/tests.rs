@@ -49,6 +49,7 @@ fn each_caller_has_the_rights_of_the_table() {
     // A letter for each caller above: + granted, - denied, . hidden.
     for (resource, view, change) in [
         (Resource::Daemon, "++++++", "++----"),
+        (Resource::Machine, "++----", "++----"),
         (Resource::Project(&shop), "++++++", "++----"),
         (Resource::Project(&wiki), "+++-++", "++----"),
         (snapshot(&shop), "++++++", "++----"),

@@ -26,33 +26,22 @@ async fn ask(
     control: Service,
 ) -> Answer {
     let (name, question) = path.into_inner();
-    if !["reset", "remove"].contains(&question.as_str()) {
-        return Err(Problem::no_such_page(request.path()));
-    }
+    let (verb, means, yes): (_, fn(&InstanceView) -> Markup, _) = match question.as_str() {
+        "reset" => ("Reset", reset_means, "Reset it"),
+        "remove" => ("Remove", remove_means, "Remove it"),
+        _ => return Err(Problem::no_such_page(request.path())),
+    };
     let name: InstanceName = parse(&name)?;
     let instance = control.show_instance(&visitor.caller, &name).await?;
-    let path = format!("/instances/{name}");
-    let action = format!("{path}/{question}");
-    let asked = if question == "reset" {
-        Question {
-            title: &format!("Reset instance {name}?"),
-            body: reset_means(&instance),
-            action: &action,
-            yes: "Reset it",
-            back: &path,
-        }
-        .answer(&request, Section::Instances, &visitor)
-    } else {
-        Question {
-            title: &format!("Remove instance {name}?"),
-            body: remove_means(&instance),
-            action: &action,
-            yes: "Remove it",
-            back: &path,
-        }
-        .answer(&request, Section::Instances, &visitor)
+    let asked = Question {
+        title: format!("{verb} instance {name}?"),
+        means: means(&instance),
+        of: &format!("/instances/{name}"),
+        command: &question,
+        yes,
+        back: None,
     };
-    Ok(asked)
+    Ok(asked.answer(&request, Section::Instances, &visitor))
 }
 
 fn reset_means(instance: &InstanceView) -> Markup {

@@ -20,10 +20,11 @@ fn adopted_instance_stops_when_idle() {
             epochs: Epochs::default(),
             leftovers: Leftovers::new(actors.runtime.clone(), actors.worker.clone()),
             metrics: actors.metrics.clone(),
+            history: History::default(),
         };
         let origin = Origin::Adopt(postgres, RunLeases::new(slot));
         let (addr, status) = launch(record("i", 1, Phase::Ready), origin, deps);
-        drop(addr.send(Attach).await.unwrap().unwrap());
+        drop(addr.send(Attach::default()).await.unwrap().unwrap());
         assert!(slots.try_acquire().is_none());
         status.until(|status| status.state == State::Stopped).await;
         assert!(slots.try_acquire().is_some());

@@ -80,7 +80,13 @@ fn client_that_comes_while_the_actor_is_rebuilt_waits_for_it() {
         let (acquired, started, pinned, ()) = tokio::join!(acquired, started, pinned, later);
         started.unwrap();
         pinned.unwrap().unwrap().unwrap();
-        acquired.unwrap().addr.send(Attach).await.unwrap().unwrap();
+        acquired
+            .unwrap()
+            .addr
+            .send(Attach::default())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(status(&world, "a").await.unwrap().record.pin, Pin::Forever);
     });
 }

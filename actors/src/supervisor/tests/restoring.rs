@@ -250,7 +250,12 @@ fn panicked_actor_is_rebuilt_and_adopts_its_postgres() {
     paused(async {
         let world = Harness::new(limits());
         let acquired = world.acquire("a", latest()).await.unwrap();
-        let lease = acquired.addr.send(Attach).await.unwrap().unwrap();
+        let lease = acquired
+            .addr
+            .send(Attach::default())
+            .await
+            .unwrap()
+            .unwrap();
         assert!(acquired.addr.send(Panic).await.is_err());
         let again = attach(&world, "a").await.unwrap();
         assert_eq!(again.server, lease.server);
@@ -323,7 +328,12 @@ fn rebuilt_instance_keeps_its_slot_and_its_sessions() {
         let records = vec![record("a", 1, Phase::Ready), record("b", 2, Phase::Ready)];
         restore(&world, records, Vec::new(), Vec::new()).await;
         let held = attach(&world, "a").await.unwrap();
-        let other = world.acquire("b", None).await.unwrap().addr.send(Attach);
+        let other = world
+            .acquire("b", None)
+            .await
+            .unwrap()
+            .addr
+            .send(Attach::default());
         let other = tokio::spawn(other);
         tokio::task::yield_now().await;
         panics(&world, "a").await;

@@ -6,6 +6,7 @@ mod acting;
 mod forging;
 mod looking;
 mod many;
+mod working;
 
 use multidb_integration_tests::{Browser, HttpAnswer, HttpClient, Session};
 

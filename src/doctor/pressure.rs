@@ -1,21 +1,16 @@
 //! Whether the disk is above `limits.disk_high_water`, and what was done about it.
 
-use crate::cli::Invocation;
-use crate::cli::status::room;
-use crate::control::model::{PressureView, StatusView};
-
 use super::{Finding, Level};
+use crate::control::model::{PressureView, StatusView};
+use crate::text::size;
 
-/// Asks the daemon, where one answers.
-pub(super) async fn examine(invocation: &Invocation) -> Option<Finding> {
-    let client = invocation.client().ok()?;
-    let client = client.with_timeout(super::DAEMON_TIMEOUT);
-    let status: StatusView = client.get("/v1/status").await.ok()?;
+/// What its status says.
+pub(super) fn examine(status: &StatusView) -> Finding {
     let (mark, pressure) = (status.disk_high_water, status.disk_pressure.as_ref());
-    Some(finding(status.disk_used_percent, mark, pressure))
+    finding(status.disk_used_percent, mark, pressure)
 }
 
-pub(in crate::cli) fn finding(
+pub(crate) fn finding(
     used_percent: u8,
     mark: Option<u8>,
     pressure: Option<&PressureView>,
@@ -38,4 +33,17 @@ pub(in crate::cli) fn finding(
         }
         Some(_) | None => found(Level::Ok, message),
     }
+}
+
+/// What was done to make room, and whether more can be.
+pub(crate) fn room(pressure: &PressureView) -> String {
+    let steps = pressure.steps.iter();
+    let steps = steps.map(|step| format!("{} ({} freed)", step.what, size(step.bytes_freed)));
+    let mut parts: Vec<_> = steps.collect();
+    if pressure.nothing_left {
+        parts.push("nothing is left that may be deleted by itself".to_owned());
+    } else if parts.is_empty() {
+        parts.push("room is being made".to_owned());
+    }
+    parts.join(", ")
 }

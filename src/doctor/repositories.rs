@@ -19,7 +19,7 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
 }
 
 /// Checks the git program. Only remote repositories need it.
-pub(super) fn program(config: Option<&Config>) -> Finding {
+pub(crate) fn program(config: Option<&Config>) -> Finding {
     let projects = config.map(|config| config.projects.values());
     let needed = projects
         .into_iter()

@@ -4,29 +4,20 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cli::Invocation;
-use crate::cli::table::{ago, coarse};
-use crate::control::model::{RefreshView, StatusView};
-
 use super::{Finding, Level};
+use crate::control::model::{RefreshView, StatusView};
+use crate::text::{ago, coarse};
 
-/// Lists them, where a daemon answers.
-pub(super) async fn examine(invocation: &Invocation) -> Vec<Finding> {
-    let Ok(client) = invocation.client() else {
-        return Vec::new();
-    };
-    let client = client.with_timeout(super::DAEMON_TIMEOUT);
-    // Without one, another check has said so.
-    let status = client.get::<StatusView>("/v1/status").await;
-    let refreshes = status.map(|status| status.refresh).unwrap_or_default();
+/// Those of all projects.
+pub(super) fn examine(status: &StatusView) -> Vec<Finding> {
     let now = Timestamp::now();
-    let findings = refreshes.iter();
-    findings
+    let refreshes = status.refresh.iter();
+    refreshes
         .map(|(project, refresh)| finding(project, refresh, now))
         .collect()
 }
 
-pub(in crate::cli) fn finding(project: &str, refresh: &RefreshView, now: Timestamp) -> Finding {
+pub(crate) fn finding(project: &str, refresh: &RefreshView, now: Timestamp) -> Finding {
     let subject = format!("refresh of {project}");
     if let Some(error) = &refresh.last_error {
         let message = format!("the last one failed: {}", error.message);

@@ -8,10 +8,10 @@ use multidb_store::{DiskFault, Layout, SnapshotRecord, quarantine};
 
 use super::{Finding, Level};
 use crate::catalog;
-use crate::cli::table::{count, size};
 use crate::clone::{Method, probe, snapshot_extents};
 use crate::config::Config;
 use crate::daemon::convert;
+use crate::text::{count, size};
 
 /// The hint for a missing permission.
 const AS_DAEMON: &str = "Run this command as root or as the daemon's user.";

@@ -1,23 +1,9 @@
 //! Whether the targets of notifications take them.
 
-use crate::cli::Invocation;
-use crate::control::model::{NotifyView, StatusView};
-
 use super::{Finding, Level};
+use crate::control::model::NotifyView;
 
-/// Asks the daemon, where one answers.
-pub(super) async fn examine(invocation: &Invocation) -> Vec<Finding> {
-    let Ok(client) = invocation.client() else {
-        return Vec::new();
-    };
-    let client = client.with_timeout(super::DAEMON_TIMEOUT);
-    // Without one, another check has said so.
-    let status = client.get::<StatusView>("/v1/status").await;
-    let targets = status.map(|status| status.notify).unwrap_or_default();
-    targets.iter().map(finding).collect()
-}
-
-pub(in crate::cli) fn finding(target: &NotifyView) -> Finding {
+pub(crate) fn finding(target: &NotifyView) -> Finding {
     let found = |level, message| Finding::new(level, "notifications", message);
     let name = &target.target;
     let hint = "Repair the target, and try it by \"multidb notify test\".";

@@ -1,0 +1,229 @@
+//! The open connections, of which no address can hold all: at the limit a new one has the oldest closed of the address
+//! that has most of them, and one that nobody has authenticated on before one that somebody has.
+//!
+//! It is what [`AdmissionControl`](multidb_actors::connection::AdmissionControl) is to the wire, where a connection
+//! authenticates once; here each request does. actix-web accepts by itself, so a connection is known from the end of its
+//! TLS handshake, which has a limit of its own, and is closed from outside, by its socket.
+
+use std::any::Any;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::dev::{Extensions, ServiceRequest};
+use actix_web::rt::net::TcpStream;
+use multidb_actors::auth::address_of;
+use rustix::net::Shutdown;
+use tokio::time::Instant;
+
+/// The most connections that are open at the same time, but for those that are being closed, or are in their TLS
+/// handshake.
+const OPEN_MAX: usize = 768;
+/// The least time between two warnings, so that a flood does not fill the log.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The open connections. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Connections(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By address, then by the order in which they came.
+    by_address: HashMap<Arc<str>, BTreeMap<u64, Open>>,
+    count: usize,
+    next: u64,
+    warned_at: Option<Instant>,
+    /// Closed since the last warning.
+    closed: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// A duplicate, by which the connection is closed.
+    socket: OwnedFd,
+    /// Whether somebody has authenticated on it.
+    authenticated: bool,
+}
+
+/// One connection, which is open until this is dropped.
+#[derive(Debug)]
+pub(super) struct Connection {
+    all: Connections,
+    address: Arc<str>,
+    number: u64,
+}
+
+impl Connections {
+    /// Notes a connection as it begins, in what its requests know of it.
+    pub(super) fn begin(&self, io: &dyn Any, known: &mut Extensions) {
+        let tls = io.downcast_ref::<TlsStream<TcpStream>>();
+        let stream = tls.map(|stream| stream.get_ref().0);
+        let Some(stream) = stream.or_else(|| io.downcast_ref()) else {
+            tracing::error!("a connection over neither TCP nor TLS");
+            return;
+        };
+        let peer = stream.peer_addr().map(|peer| peer.to_string());
+        match stream.as_fd().try_clone_to_owned() {
+            Ok(socket) => {
+                known.insert(self.add(&address_of(&peer.unwrap_or_default()), socket));
+            }
+            // Without a descriptor it could not be closed later.
+            Err(_) => close(stream),
+        }
+    }
+
+    fn add(&self, address: &str, socket: OwnedFd) -> Connection {
+        let mut table = self.lock();
+        if table.count >= OPEN_MAX {
+            table.close_one();
+        }
+        let address: Arc<str> = address.into();
+        let number = table.next;
+        table.next += 1;
+        table.count += 1;
+        let of_address = table.by_address.entry(address.clone()).or_default();
+        let open = Open {
+            socket,
+            authenticated: false,
+        };
+        of_address.insert(number, open);
+        Connection {
+            all: self.clone(),
+            address,
+            number,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn close_one(&mut self) {
+        let share = |of_address: &BTreeMap<u64, Open>| {
+            let oldest = of_address.first_key_value().map(|(number, _)| *number);
+            (of_address.len(), Reverse(oldest))
+        };
+        let addresses = self.by_address.iter();
+        let most = addresses.max_by_key(|(_, of_address)| share(of_address));
+        let chosen = most.and_then(|(address, of_address)| {
+            let oldest = of_address
+                .iter()
+                .min_by_key(|(number, open)| (open.authenticated, **number));
+            Some((address.clone(), *oldest?.0))
+        });
+        if let Some((address, number)) = chosen
+            && let Some(open) = self.remove(&address, number)
+        {
+            close(&open.socket);
+            self.warn(&address);
+        }
+    }
+
+    /// Removes a connection, unless it was closed for another one.
+    fn remove(&mut self, address: &str, number: u64) -> Option<Open> {
+        let of_address = self.by_address.get_mut(address)?;
+        let removed = of_address.remove(&number)?;
+        if of_address.is_empty() {
+            self.by_address.remove(address);
+        }
+        self.count -= 1;
+        Some(removed)
+    }
+
+    fn warn(&mut self, address: &str) {
+        self.closed += 1;
+        let now = Instant::now();
+        if self.warned_at.is_none_or(|at| now - at >= WARNING_INTERVAL) {
+            let connections = std::mem::take(&mut self.closed);
+            tracing::warn!(
+                connections,
+                address,
+                "too many connections to the API and the web page, the oldest of the address with most are closed"
+            );
+            self.warned_at = Some(now);
+        }
+    }
+}
+
+fn close(socket: impl AsFd) {
+    // One that is closed already is as well.
+    let _closed = rustix::net::shutdown(socket, Shutdown::Both);
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.address, self.number);
+    }
+}
+
+/// Notes that somebody has authenticated on the connection of this request.
+pub(crate) fn authenticated(request: &ServiceRequest) {
+    if let Some(connection) = request.request().conn_data::<Connection>() {
+        let mut table = connection.all.lock();
+        let of_address = table.by_address.get_mut(&connection.address);
+        if let Some(open) = of_address.and_then(|open| open.get_mut(&connection.number)) {
+            open.authenticated = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn open(connections: &Connections, address: &str) -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (connections.add(address, ours.into()), theirs)
+    }
+
+    fn is_closed((_, theirs): &(Connection, UnixStream)) -> bool {
+        matches!((&mut &*theirs).read(&mut [0]), Ok(0))
+    }
+
+    #[tokio::test]
+    async fn new_connection_closes_the_oldest_of_the_address_with_most() {
+        let connections = Connections::default();
+        let other = open(&connections, "192.0.2.2");
+        let mut flood: Vec<_> = (1..OPEN_MAX)
+            .map(|_| open(&connections, "192.0.2.1"))
+            .collect();
+        assert!(!flood.iter().any(is_closed));
+        let number = flood[0].0.number;
+        let mut table = connections.lock();
+        let of_flood = table.by_address.get_mut("192.0.2.1").unwrap();
+        of_flood.get_mut(&number).unwrap().authenticated = true;
+        drop(table);
+        let third = open(&connections, "192.0.2.3");
+        assert!(is_closed(&flood[1]));
+        assert!(!is_closed(&flood[0]) && !is_closed(&other) && !is_closed(&third));
+        // One that ends by itself makes room, and one that was closed is not counted again.
+        drop(flood.swap_remove(1));
+        drop(flood.pop());
+        assert_eq!(connections.lock().count, OPEN_MAX - 1);
+        drop((flood, other, third));
+        assert_eq!(connections.lock().count, 0);
+        assert!(connections.lock().by_address.is_empty());
+    }
+
+    #[tokio::test]
+    async fn authenticated_connections_of_one_address_do_not_hold_everything_either() {
+        let connections = Connections::default();
+        let all: Vec<_> = (0..OPEN_MAX)
+            .map(|_| open(&connections, "192.0.2.1"))
+            .collect();
+        for open in connections.lock().by_address.values_mut().flatten() {
+            open.1.authenticated = true;
+        }
+        let other = open(&connections, "192.0.2.2");
+        assert!(is_closed(&all[0]) && !is_closed(&all[1]) && !is_closed(&other));
+    }
+}
