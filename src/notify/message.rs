@@ -261,8 +261,7 @@ pub(super) fn printable(text: &str, chars_max: usize) -> String {
 /// A short hash of the keys.
 fn id(keys: &[String]) -> String {
     let hash = Sha256::digest(keys.join("\n").as_bytes());
-    let bytes = hash.iter().take(ID_BYTES);
-    bytes.map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hash[..ID_BYTES])
 }
 
 fn encode(body: &Body<'_>) -> Bytes {

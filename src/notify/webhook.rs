@@ -104,8 +104,7 @@ fn signature(key: &str, time: i64, body: &[u8]) -> String {
     };
     mac.update(format!("{time}.").as_bytes());
     mac.update(body);
-    let bytes = mac.finalize().into_bytes();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(mac.finalize().into_bytes())
 }
 
 /// TLS with the authorities that the machine trusts, read each time so that they can change.

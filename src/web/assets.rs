@@ -39,11 +39,7 @@ pub(super) struct Asset {
 impl Asset {
     fn new(extension: &str, content_type: &'static str, text: &'static str) -> Self {
         let hash = Sha256::digest(text);
-        let hash: String = hash
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash = hex::encode(&hash[..8]);
         Self {
             path: format!("/assets/{hash}.{extension}"),
             content_type,

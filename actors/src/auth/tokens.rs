@@ -103,7 +103,7 @@ impl BearerToken {
     pub fn random() -> Self {
         let id: [u8; ID_BYTES] = rand::random();
         Self {
-            id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            id: hex::encode(id),
             secret: rand::random(),
         }
     }
@@ -173,7 +173,7 @@ impl SecretHash {
 
 impl fmt::Display for SecretHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -187,15 +187,9 @@ impl FromStr for SecretHash {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let malformed = "is not the SHA-256 of a token, in 64 hexadecimal digits";
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(malformed);
-        }
         let mut bytes = [0; 32];
-        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let digits = std::str::from_utf8(digits).map_err(|_| malformed)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| malformed)?;
-        }
+        hex::decode_to_slice(text, &mut bytes)
+            .map_err(|_| "is not the SHA-256 of a token, in 64 hexadecimal digits")?;
         Ok(Self(bytes))
     }
 }

@@ -31,10 +31,7 @@ fn bytes(text: &str) -> Vec<u8> {
             continue;
         }
         let digits: Vec<u8> = part.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        for pair in digits.chunks(2) {
-            let pair = std::str::from_utf8(pair).expect("digits are ASCII");
-            bytes.push(u8::from_str_radix(pair, 16).expect("a pair of digits"));
-        }
+        bytes.extend(hex::decode(digits).expect("pairs of digits"));
     }
     bytes
 }

@@ -30,7 +30,7 @@ pub(super) fn read_sql(path: &Path) -> Result<Vec<u8>, String> {
 
 /// The hash of the bytes.
 pub(super) fn hash_of(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// The hash of a command line: of its words, each with a NUL, and of the content of each file that it names. Blocks.
@@ -57,7 +57,7 @@ pub(super) fn hash_of_command(command: &[String]) -> io::Result<String> {
             }
         }
     }
-    Ok(hexadecimal(&hash.finalize()))
+    Ok(hex::encode(hash.finalize()))
 }
 
 fn update(hash: &mut Sha256, mut file: File) -> io::Result<()> {
@@ -70,10 +70,6 @@ fn update(hash: &mut Sha256, mut file: File) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

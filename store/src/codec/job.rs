@@ -188,7 +188,7 @@ pub fn decode_job(bytes: &[u8]) -> Result<JobRecord, CodecError> {
 pub(crate) mod tests {
     use proptest::prelude::*;
 
-    use super::super::tests::{any_time, hex, unhex};
+    use super::super::tests::{any_time, unhex};
     use super::*;
 
     pub(crate) fn example_job() -> JobRecord {
@@ -233,7 +233,7 @@ pub(crate) mod tests {
             ..example_job()
         };
         let golden: String = GOLDEN_V3.split_whitespace().collect();
-        assert_eq!(hex(&encode_job(&job).unwrap()), golden);
+        assert_eq!(hex::encode(encode_job(&job).unwrap()), golden);
         assert_eq!(decode_job(&unhex(GOLDEN_V3)).unwrap(), job);
     }
 
