@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
-use tokio::process::{ChildStderr, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::Instant;
 
 use crate::config::without_secret;
@@ -211,7 +211,7 @@ struct Ended {
     message: String,
 }
 
-impl ProcessGroup {
+impl ProcessGroup<Child> {
     /// Waits for its exit.
     async fn wait(&mut self, progress: Option<&Progress>) -> std::io::Result<Ended> {
         let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());

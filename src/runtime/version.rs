@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::Instant;
+
+use crate::process_group::ProcessGroup;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const VERSION_BYTES_MAX: usize = 4096;
@@ -49,8 +50,8 @@ fn output_within(mut command: Command, timeout: Duration, bytes_max: usize) -> i
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()?;
-    let mut running = Running(child);
-    let read = read(&mut running.0, Instant::now() + timeout, bytes_max)?;
+    let mut group = ProcessGroup(child);
+    let read = read(&mut group.0, Instant::now() + timeout, bytes_max)?;
     Ok(String::from_utf8_lossy(&read).trim().to_owned())
 }
 
@@ -77,24 +78,6 @@ fn read(child: &mut Child, deadline: Instant, bytes_max: usize) -> io::Result<Ve
     }
     kept.truncate(bytes_max);
     Ok(kept)
-}
-
-/// A program and its descendants. Dropping it kills all of them.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It is not reaped yet, so the number is its own.
-        let leader = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
-        if let Some(leader) = leader
-            && let Err(error) = kill_process_group(leader, Signal::KILL)
-        {
-            tracing::debug!(%error, "a program has ended by itself");
-        }
-        if let Err(error) = self.0.wait() {
-            tracing::debug!(%error, "cannot wait for a program");
-        }
-    }
 }
 
 #[cfg(test)]

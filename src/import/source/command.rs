@@ -6,11 +6,12 @@ use std::process::{Command, Stdio};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use nix::unistd::{Uid, User};
-use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::ChildStdout;
 
 use crate::import::error::ImportError;
+use crate::process_group::ProcessGroup;
 use crate::runtime::log_tail::Tail;
 
 /// The lines of its error output that are shown.
@@ -41,18 +42,6 @@ impl DumpCommand {
     }
 }
 
-/// Kills the command and its descendants, unless it has ended.
-struct Group(Option<Pid>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(pid) = self.0 {
-            // It may have ended just now.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
-}
-
 /// Starts it as the user of Postgres, and returns its output and its end. Dropping the latter kills it.
 pub(super) fn start(
     source: &DumpCommand,
@@ -79,22 +68,23 @@ pub(super) fn start(
     }
     let path = Path::new(&program);
     let failed = |source| ImportError::io("run", path, source);
-    let mut child = tokio::process::Command::from(command)
+    let child = tokio::process::Command::from(command)
         .spawn()
         .map_err(failed)?;
-    let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    let group = Group(pid);
+    let mut group = ProcessGroup(child);
     let closed = || failed(std::io::ErrorKind::BrokenPipe.into());
-    let stdout = child.stdout.take().ok_or_else(closed)?;
-    let stderr = child.stderr.take().ok_or_else(closed)?;
+    let stdout = group.0.stdout.take().ok_or_else(closed)?;
+    let stderr = group.0.stderr.take().ok_or_else(closed)?;
     let name = source.name.clone();
     let ended = async move {
         // Of this future, so that its drop kills the command.
         let mut group = group;
-        let (lines, status) = tokio::join!(last_lines(stderr), child.wait());
+        let lines = last_lines(stderr).await;
+        // Not before the end of its error output, which descendants may hold open: once the leader is reaped, the group
+        // cannot be killed.
+        let status = group.0.wait().await;
         let status =
             status.map_err(|source| ImportError::io("wait for", Path::new(&program), source))?;
-        group.0 = None;
         if status.success() {
             return Ok(());
         }
