@@ -47,7 +47,7 @@ pub fn plan(wanted: &[Wanted], ready: &[PrewarmedClone], has_room: bool) -> Plan
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use multidb_store::{PassedErrors, SnapshotPin};
+    use multidb_actors::testing;
     use proptest::prelude::*;
 
     use super::*;
@@ -55,22 +55,9 @@ mod tests {
     /// The snapshot of this project that was imported at this time, under one id.
     fn snapshot(project: u8, imported_at: i64) -> Arc<SnapshotRecord> {
         Arc::new(SnapshotRecord {
-            id: format!("s{project}").parse().unwrap(),
             project: format!("p{project}").parse().unwrap(),
-            taken_at: Timestamp::UNIX_EPOCH,
             imported_at: Timestamp::from_second(imported_at).unwrap(),
-            postgres_major: 15,
-            superuser: "postgres".to_owned(),
-            bytes: 0,
-            files: 0,
-            migrations: Vec::new(),
-            source: String::new(),
-            taken_at_origin: Default::default(),
-            passed_errors: PassedErrors::default(),
-            prepared_by: Vec::new(),
-            pin: SnapshotPin::None,
-            from_instance: None,
-            extensions: Vec::new(),
+            ..testing::snapshot(&format!("s{project}"), 0, &[])
         })
     }
 

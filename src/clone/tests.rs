@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
+use multidb_actors::testing;
 use multidb_store::SnapshotRecord;
 use multidb_store::clones::ClonesOnDisk;
 use multidb_store::recovery::FoundManifest;
@@ -60,22 +61,8 @@ impl Root {
     /// Creates a snapshot of this many files that looks like a cluster.
     fn snapshot(&self, cloner: &TreeCloner, files: u64) -> SnapshotRecord {
         let record = SnapshotRecord {
-            id: "monday".parse().unwrap(),
-            project: "p".parse().unwrap(),
-            taken_at: jiff::Timestamp::UNIX_EPOCH,
-            imported_at: jiff::Timestamp::UNIX_EPOCH,
-            postgres_major: 15,
-            superuser: "postgres".to_owned(),
-            bytes: 0,
             files,
-            migrations: Vec::new(),
-            source: String::new(),
-            taken_at_origin: Default::default(),
-            passed_errors: multidb_store::PassedErrors::default(),
-            prepared_by: Vec::new(),
-            pin: multidb_store::SnapshotPin::None,
-            from_instance: None,
-            extensions: Vec::new(),
+            ..testing::snapshot("monday", 0, &[])
         };
         let data = self.layout.snapshot_data(&record.id);
         fs::create_dir(self.layout.snapshot(&record.id)).unwrap();

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use multidb_actors::testing;
 use multidb_store::SnapshotId;
 use proptest::prelude::*;
 
@@ -48,22 +49,10 @@ impl Root {
         let day = 86_400 * self.snapshots.len() as i64;
         let taken_at = jiff::Timestamp::from_second(1_700_000_000 + day).unwrap();
         let record = SnapshotRecord {
-            id: id.clone(),
             project: "polls".parse().unwrap(),
-            taken_at,
             imported_at: taken_at,
-            postgres_major: 15,
-            superuser: "postgres".to_owned(),
-            bytes: 0,
             files: files.len() as u64,
-            migrations: Vec::new(),
-            source: String::new(),
-            taken_at_origin: Default::default(),
-            passed_errors: Default::default(),
-            prepared_by: Vec::new(),
-            pin: multidb_store::SnapshotPin::None,
-            from_instance: None,
-            extensions: Vec::new(),
+            ..testing::snapshot(name, taken_at.as_second(), &[])
         };
         self.snapshots.push(Arc::new(record));
         id

@@ -242,6 +242,7 @@ fn fragmentation(layout: &Layout, snapshot: &SnapshotRecord) -> Option<Finding> 
 
 #[cfg(test)]
 mod tests {
+    use multidb_actors::testing;
     use multidb_store::manifest;
 
     use super::*;
@@ -314,22 +315,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(root.path());
         let record = SnapshotRecord {
-            id: "monday".parse().unwrap(),
             project: "gone".parse().unwrap(),
-            taken_at: jiff::Timestamp::UNIX_EPOCH,
-            imported_at: jiff::Timestamp::UNIX_EPOCH,
-            postgres_major: 15,
-            superuser: "postgres".to_owned(),
-            bytes: 0,
-            files: 0,
-            migrations: Vec::new(),
-            source: String::new(),
-            taken_at_origin: Default::default(),
-            passed_errors: multidb_store::PassedErrors::default(),
-            prepared_by: Vec::new(),
-            pin: multidb_store::SnapshotPin::None,
-            from_instance: None,
-            extensions: Vec::new(),
+            ..testing::snapshot("monday", 0, &[])
         };
         for name in ["monday", "renamed"] {
             fs::create_dir_all(layout.snapshots().join(name).join("data")).unwrap();

@@ -164,26 +164,14 @@ async fn missing_extensions(binaries: &Binaries, snapshots: &[SnapshotRecord]) -
 
 #[cfg(test)]
 mod tests {
+    use multidb_actors::testing;
+
     use super::*;
 
     fn snapshot(id: &str, postgres_major: u16) -> SnapshotRecord {
         SnapshotRecord {
-            id: id.parse().unwrap(),
-            project: "p".parse().unwrap(),
-            taken_at: jiff::Timestamp::UNIX_EPOCH,
-            imported_at: jiff::Timestamp::UNIX_EPOCH,
             postgres_major,
-            superuser: "postgres".to_owned(),
-            bytes: 0,
-            files: 0,
-            migrations: Vec::new(),
-            source: String::new(),
-            taken_at_origin: Default::default(),
-            passed_errors: multidb_store::PassedErrors::default(),
-            prepared_by: Vec::new(),
-            pin: multidb_store::SnapshotPin::None,
-            from_instance: None,
-            extensions: Vec::new(),
+            ..testing::snapshot(id, 0, &[])
         }
     }
 

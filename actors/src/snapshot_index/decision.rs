@@ -140,30 +140,13 @@ impl Verdict {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing;
 
     fn snapshot(id: &str, taken: i64, migrations: &[&str]) -> Arc<SnapshotRecord> {
-        Arc::new(SnapshotRecord {
-            id: id.parse().unwrap(),
-            project: "p".parse().unwrap(),
-            taken_at: Timestamp::from_second(taken).unwrap(),
-            imported_at: Timestamp::UNIX_EPOCH,
-            postgres_major: 15,
-            superuser: "postgres".to_owned(),
-            bytes: 0,
-            files: 0,
-            migrations: migrations.iter().map(|m| (*m).to_owned()).collect(),
-            source: String::new(),
-            taken_at_origin: Default::default(),
-            passed_errors: multidb_store::PassedErrors::default(),
-            prepared_by: Vec::new(),
-            pin: multidb_store::SnapshotPin::None,
-            from_instance: None,
-            extensions: Vec::new(),
-        })
+        Arc::new(testing::snapshot(id, taken, migrations))
     }
 
     fn defined(migrations: &[&str]) -> HashSet<String> {

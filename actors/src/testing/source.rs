@@ -23,8 +23,8 @@ pub struct FakeSource {
 }
 
 impl FakeSource {
-    /// One in which `main` defines `a.1` and `a.2`, `old` and `also-old` only `a.1`, `empty` nothing.
-    pub(super) fn filled() -> Self {
+    /// A repository in which `main` defines `a.1` and `a.2`, `old` and `also-old` only `a.1`, `empty` nothing.
+    pub fn filled() -> Self {
         let source = Self::default();
         for (gitref, listing, defined) in [
             ("main", "l2", &["a.1", "a.2"][..]),

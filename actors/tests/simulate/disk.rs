@@ -7,10 +7,9 @@ use std::time::Duration;
 use multidb_actors::ports::{
     CloneError, CloneReport, CloneSource, ClonedFrom, Cloner, SnapshotCatalog,
 };
+use multidb_actors::testing;
 use multidb_store::quarantine::Quarantined;
-use multidb_store::{
-    InstanceName, InstanceRecord, InstanceUid, PassedErrors, SnapshotId, SnapshotRecord,
-};
+use multidb_store::{InstanceName, InstanceRecord, InstanceUid, SnapshotId, SnapshotRecord};
 
 use crate::ports::Ports;
 use crate::world::World;
@@ -91,22 +90,8 @@ impl Disk {
 /// The snapshots: `s1` has the migration `a.1`; `s2`, taken later, has `a.1` and `a.2`.
 pub fn snapshots() -> Vec<SnapshotRecord> {
     let snapshot = |id: &str, second, migrations: &[&str]| SnapshotRecord {
-        id: id.parse().expect("it is a name"),
-        project: "p".parse().expect("it is a name"),
-        taken_at: jiff::Timestamp::constant(second, 0),
-        imported_at: jiff::Timestamp::UNIX_EPOCH,
-        postgres_major: 15,
-        superuser: "postgres".to_owned(),
-        bytes: 0,
         files: 1,
-        migrations: migrations.iter().map(|name| (*name).to_owned()).collect(),
-        source: String::new(),
-        taken_at_origin: Default::default(),
-        passed_errors: PassedErrors::default(),
-        prepared_by: Vec::new(),
-        pin: multidb_store::SnapshotPin::None,
-        from_instance: None,
-        extensions: Vec::new(),
+        ..testing::snapshot(id, second, migrations)
     };
     vec![
         snapshot("s1", 100, &["a.1"]),

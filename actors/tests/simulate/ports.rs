@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use multidb_actors::awake::AwakeReason;
 use multidb_actors::ports::{
     BackendActivity, Clock, Freshness, ProbeError, Revision, RevisionError, RevisionSource,
-    RuntimeError, ServerProbe, SuperuserAccess, WhyUnknown,
+    RuntimeError, ServerProbe, SuperuserAccess,
 };
 use multidb_store::ProjectName;
 
@@ -95,7 +95,7 @@ impl Clock for Ports {
 impl RevisionSource for Ports {
     async fn resolve(
         &self,
-        _: &ProjectName,
+        project: &ProjectName,
         gitref: &str,
         freshness: Freshness,
     ) -> Result<Revision, RevisionError> {
@@ -109,29 +109,12 @@ impl RevisionSource for Ports {
         if fails {
             return Err(unreadable());
         }
-        let listing = match gitref {
-            "main" => "l2",
-            "old" => "l1",
-            _ => {
-                return Err(RevisionError::Unknown {
-                    gitref: gitref.to_owned(),
-                    why: WhyUnknown::NoSuch,
-                });
-            }
-        };
-        let commit = "0123456789".repeat(4);
-        let listing = listing.to_owned();
-        Ok(Revision {
-            commit,
-            listing,
-            unconfirmed: None,
-            fetch: None,
-        })
+        self.world.source.resolve(project, gitref, freshness).await
     }
 
     async fn defined_migrations(
         &self,
-        _: &ProjectName,
+        project: &ProjectName,
         listing: &str,
     ) -> Result<HashSet<String>, RevisionError> {
         self.may_panic_anywhere();
@@ -139,12 +122,7 @@ impl RevisionSource for Ports {
         if self.world.fails(self.world.settings.faults.git) {
             return Err(unreadable());
         }
-        let defined: &[&str] = if listing == "l2" {
-            &["a.1", "a.2"]
-        } else {
-            &["a.1"]
-        };
-        Ok(defined.iter().map(|name| (*name).to_owned()).collect())
+        self.world.source.defined_migrations(project, listing).await
     }
 }
 

@@ -13,6 +13,7 @@ use actix::prelude::*;
 use jiff::{SignedDuration, Timestamp};
 use multidb_actors::connection::DetachedSocket;
 use multidb_actors::supervisor::Supervisor;
+use multidb_actors::testing::FakeSource;
 use multidb_store::RuntimeKind;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -31,6 +32,8 @@ const START: Timestamp = Timestamp::constant(1_768_000_000, 0);
 
 pub struct World {
     pub settings: Settings,
+    /// The repository of each project.
+    pub source: FakeSource,
     /// Where the root is.
     root: Mutex<Root>,
     chance: Mutex<Chance>,
@@ -129,6 +132,7 @@ impl World {
         };
         Arc::new(Self {
             settings,
+            source: FakeSource::filled(),
             root: Mutex::new(Root {
                 moves: 0,
                 runtime: RuntimeKind::Docker,

@@ -11,6 +11,10 @@ fn rename(name: &str, new_name: &str) -> RenameInstance {
     }
 }
 
+async fn carry_out(world: &Harness, rename: RenameInstance) {
+    world.supervisor.send(rename).await.unwrap().unwrap();
+}
+
 #[test]
 fn actor_that_panics_during_a_rename_keeps_its_name_its_run_and_its_sessions() {
     paused(async {
@@ -30,12 +34,7 @@ fn actor_that_panics_during_a_rename_keeps_its_name_its_run_and_its_sessions() {
         assert_eq!(world.runtime.started.lock().unwrap().len(), 1);
 
         // The next rename is like any other.
-        world
-            .supervisor
-            .send(rename("a", "b"))
-            .await
-            .unwrap()
-            .unwrap();
+        carry_out(&world, rename("a", "b")).await;
         assert!(status(&world, "a").await.is_none());
         assert_eq!(status(&world, "b").await.unwrap().sessions, 2);
     });
@@ -56,12 +55,7 @@ fn clones_of_a_renamed_instance_know_its_new_name_when_it_is_told() {
             leftovers: Vec::new(),
         };
         world.supervisor.send(restore).await.unwrap();
-        world
-            .supervisor
-            .send(rename("a", "b"))
-            .await
-            .unwrap()
-            .unwrap();
+        carry_out(&world, rename("a", "b")).await;
         let told = status(&world, "child").await.unwrap().record.parent.clone();
         assert_eq!(told, Some("b".parse().unwrap()));
     });
