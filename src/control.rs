@@ -24,6 +24,7 @@ use multidb_actors::history::History;
 use multidb_actors::instance::OverLimit;
 use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::{Memory, ServerProbe};
+use multidb_actors::project::choose_project;
 use multidb_actors::sessions::SessionTable;
 use multidb_actors::snapshot_index::SnapshotIndex;
 use multidb_actors::supervisor::Supervisor;
@@ -166,51 +167,6 @@ impl Control {
 
     /// The project of this name; without a name, the only one.
     fn project(&self, name: Option<&ProjectName>) -> Result<ProjectName, ControlError> {
-        let known = self.deps.config.projects.keys().cloned().collect();
-        choose_project(known, name)
-    }
-}
-
-fn choose_project(
-    known: Vec<ProjectName>,
-    name: Option<&ProjectName>,
-) -> Result<ProjectName, ControlError> {
-    match (name, known.as_slice()) {
-        (_, []) => Err(ControlError::NoProject),
-        (Some(name), known) if known.contains(name) => Ok(name.clone()),
-        (Some(name), _) => Err(ControlError::NoSuchProject {
-            project: name.clone(),
-            known,
-        }),
-        (None, [only]) => Ok(only.clone()),
-        (None, _) => Err(ControlError::ProjectNeeded { known }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn project_is_named_or_the_only_one() {
-        let names = |text: &str| -> Vec<ProjectName> {
-            text.split_whitespace()
-                .map(|name| name.parse().unwrap())
-                .collect()
-        };
-        for (known, name, expected) in [
-            ("", None, Err("no_project")),
-            ("", Some("shop"), Err("no_project")),
-            ("shop", None, Ok("shop")),
-            ("shop wiki", None, Err("project_needed")),
-            ("shop wiki", Some("wiki"), Ok("wiki")),
-            ("shop", Some("wiki"), Err("no_such_project")),
-        ] {
-            let name: Option<ProjectName> = name.map(|name: &str| name.parse().unwrap());
-            let chosen = choose_project(names(known), name.as_ref());
-            let chosen = chosen.as_ref().map(ProjectName::as_str);
-            let chosen = chosen.map_err(ControlError::code);
-            assert_eq!(chosen, expected, "{known} {name:?}");
-        }
+        Ok(choose_project(self.deps.config.projects.keys(), name)?)
     }
 }

@@ -13,6 +13,7 @@
 //! | [`leftovers`] | the clones that bear an instance's name and are not its data |
 //! | [`metrics`] | what the actors count and time |
 //! | [`sessions`], [`slots`], [`limits`] | shared by the actors: open sessions, places to run, settings |
+//! | [`project`] | the choice of a project for a request |
 //! | [`request`] | the overloaded user name |
 //! | [`auth`] | authentication, and the rights of users |
 //! | [`wire`] | the part of Postgres' protocol that a proxy must speak |
@@ -37,6 +38,7 @@ pub mod limits;
 pub mod metrics;
 pub mod observed_clock;
 pub mod ports;
+pub mod project;
 pub mod request;
 pub mod sessions;
 pub mod slots;

@@ -30,6 +30,7 @@ use crate::limits::{IdleTimeouts, Limits};
 use crate::metrics::Metrics;
 use crate::observed_clock::ObservedClock;
 use crate::ports::{Freshness, Memory, Runtime, ServerProbe};
+use crate::project::{ProjectError, choose_project};
 use crate::request::{ConnectRequest, Source};
 use crate::slots::Slots;
 use crate::snapshot_index::{Choice, Choose, ChooseError, SnapshotIndex};
@@ -245,32 +246,8 @@ impl Supervisor {
     }
 
     /// The project that the request names, or the only one.
-    fn project_of(&self, request: &ConnectRequest) -> Result<ProjectName, AcquireError> {
-        let projects = &self.deps.projects;
-        if let Some(project) = &request.project
-            && projects.contains_key(project)
-        {
-            return Ok(project.clone());
-        }
-        let mut names = projects.keys();
-        let error = match (&request.project, names.next(), names.next()) {
-            (_, None, _) => AcquireError::NoProject,
-            (None, Some(only), None) => return Ok(only.clone()),
-            (None, Some(_), Some(_)) => AcquireError::ProjectNeeded {
-                known: self.project_names(),
-            },
-            (Some(project), Some(_), _) => AcquireError::NoSuchProject {
-                project: project.clone(),
-                known: self.project_names(),
-            },
-        };
-        Err(error)
-    }
-
-    fn project_names(&self) -> Vec<ProjectName> {
-        let mut names: Vec<_> = self.deps.projects.keys().cloned().collect();
-        names.sort();
-        names
+    fn project_of(&self, request: &ConnectRequest) -> Result<ProjectName, ProjectError> {
+        choose_project(self.deps.projects.keys(), request.project.as_ref())
     }
 
     /// The settings of the record's project. A project that was taken out of the configuration

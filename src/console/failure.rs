@@ -1,6 +1,6 @@
 //! The errors of [`Control`](crate::control::Control) as those of the console.
 //!
-//! Those that no statement of the console can meet are told by their message alone.
+//! Those that no statement of the console can meet are internal errors.
 
 use multidb_actors::console::ConsoleError;
 use multidb_store::{InstanceName, error_chain};
@@ -11,11 +11,7 @@ use crate::control::ControlError;
 pub(super) fn of(error: ControlError, instance: Option<InstanceName>) -> ConsoleError {
     match (error, instance) {
         (ControlError::NoSuchInstance(instance), _) => ConsoleError::NoSuchInstance { instance },
-        (ControlError::NoSuchProject { project, known }, _) => {
-            ConsoleError::NoSuchProject { project, known }
-        }
-        (ControlError::NoProject, _) => ConsoleError::NoProject,
-        (ControlError::ProjectNeeded { known }, _) => ConsoleError::ProjectNeeded { known },
+        (ControlError::Project(error), _) => ConsoleError::Project(error),
         (error @ ControlError::Denied { .. }, _) => ConsoleError::Denied {
             message: error.to_string(),
         },
@@ -25,7 +21,29 @@ pub(super) fn of(error: ControlError, instance: Option<InstanceName>) -> Console
         (ControlError::Choose(error), _) => ConsoleError::Choose(error),
         (ControlError::Storage(error), _) => ConsoleError::Storage(error),
         (ControlError::ActorEnded, _) => ConsoleError::Internal,
-        (error, _) => {
+        // Listed, so that a new error is given a place.
+        (
+            error @ (ControlError::Instance(_)
+            | ControlError::NoSuchSnapshot(_)
+            | ControlError::NoSuchJob(_)
+            | ControlError::NoSuchConnection(_)
+            | ControlError::SnapshotInUse { .. }
+            | ControlError::SnapshotExists(_)
+            | ControlError::DumpUnreadable { .. }
+            | ControlError::NoDumpExpected(_)
+            | ControlError::DumpIncomplete(_)
+            | ControlError::NoRefreshSource(_)
+            | ControlError::Job(_)
+            | ControlError::InvalidArgument(_)
+            | ControlError::Recover(_)
+            | ControlError::Rename(_)
+            | ControlError::InstanceExists(_)
+            | ControlError::Acquire(_)
+            | ControlError::Runtime(_)
+            | ControlError::Diff(_)
+            | ControlError::Users(_)),
+            _,
+        ) => {
             tracing::error!(
                 code = error.code(),
                 error = error_chain(&error),

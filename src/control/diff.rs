@@ -7,6 +7,7 @@ use actix::Addr;
 use multidb_actors::instance::lifecycle::State;
 use multidb_actors::instance::{Attach, InstanceActor, Lease, SlotWanted};
 use multidb_actors::ports::SuperuserAccess;
+use multidb_actors::project::ProjectError;
 use multidb_actors::request::ConnectRequest;
 use multidb_actors::supervisor::Acquire;
 use multidb_store::{InstanceName, InstanceRecord};
@@ -188,7 +189,7 @@ impl Control {
     ) -> Result<Side, ControlError> {
         let projects = &self.deps.config.projects;
         let project = projects.get(&record.project);
-        let project = project.ok_or_else(|| ControlError::NoSuchProject {
+        let project = project.ok_or_else(|| ProjectError::NoSuchProject {
             project: record.project.clone(),
             known: projects.keys().cloned().collect(),
         })?;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use actix::MailboxError;
 use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::{CloneError, RuntimeError};
+use multidb_actors::project::ProjectError;
 use multidb_actors::sessions::ConnectionId;
 use multidb_actors::snapshot_index::ChooseError;
 use multidb_actors::supervisor::{AcquireError, RecoverError, RemoveSnapshotError, RenameError};
@@ -33,23 +34,9 @@ pub enum ControlError {
     /// There is no session of this number, or the caller may not know of it.
     #[error("connection {0} does not exist")]
     NoSuchConnection(ConnectionId),
-    /// The configuration has other projects, but not this one.
-    #[error("project \"{project}\" does not exist")]
-    NoSuchProject {
-        /// The project of the request.
-        project: ProjectName,
-        /// The configured projects.
-        known: Vec<ProjectName>,
-    },
-    /// The configuration has no project.
-    #[error("no project is configured")]
-    NoProject,
-    /// The configuration has several projects, and the request names none.
-    #[error("several projects are configured and none is named")]
-    ProjectNeeded {
-        /// The configured projects.
-        known: Vec<ProjectName>,
-    },
+    /// No project was chosen.
+    #[error(transparent)]
+    Project(#[from] ProjectError),
     /// Instances were cloned from the snapshot and need it for a reset.
     #[error("snapshot \"{snapshot}\" is in use")]
     SnapshotInUse {
@@ -200,9 +187,7 @@ impl ControlError {
             Self::NoSuchSnapshot(_) => "no_such_snapshot",
             Self::NoSuchJob(_) | Self::Job(JobError::NotFound { .. }) => "no_such_job",
             Self::NoSuchConnection(_) => "no_such_connection",
-            Self::NoSuchProject { .. } => "no_such_project",
-            Self::NoProject => "no_project",
-            Self::ProjectNeeded { .. } => "project_needed",
+            Self::Project(error) => error.code(),
             Self::SnapshotInUse { .. } => "snapshot_in_use",
             Self::SnapshotExists(_) => "snapshot_exists",
             Self::DumpUnreadable { .. } => "dump_unreadable",

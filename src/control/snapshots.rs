@@ -5,6 +5,7 @@ use std::sync::Arc;
 use multidb_actors::client_error::ClientError;
 use multidb_actors::clone_worker::DeleteSnapshot;
 use multidb_actors::instance_table::InstanceCounts;
+use multidb_actors::project::ProjectError;
 use multidb_actors::snapshot_index::decision::Verdict;
 use multidb_actors::snapshot_index::{ChooseError, Explain, ListSnapshots};
 use multidb_actors::supervisor::{CountInstances, RemoveSnapshot};
@@ -120,7 +121,7 @@ impl Control {
         let resource = Resource::Project(&name);
         authorize(caller, Action::Change, resource, "import snapshots")?;
         let Some(project) = self.deps.config.projects.get(&name) else {
-            return Err(ControlError::NoProject);
+            return Err(ProjectError::NoProject.into());
         };
         if order.id.as_str() == LATEST {
             return Err(ControlError::InvalidArgument(format!(

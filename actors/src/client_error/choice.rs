@@ -1,10 +1,11 @@
 //! Errors of finding or creating an instance. Only authenticated clients see them, so they name what
 //! exists.
 
-use multidb_store::{InstanceName, ProjectName};
+use multidb_store::InstanceName;
 
 use super::ClientError;
 use crate::ports::RevisionError;
+use crate::project::ProjectError;
 use crate::snapshot_index::ChooseError;
 use crate::snapshot_index::cause::Cause;
 use crate::snapshot_index::decision::NearestMiss;
@@ -25,16 +26,6 @@ impl From<&AcquireError> for ClientError {
                 Self::new(sqlstate::INVALID_PARAMETER_VALUE, message)
                     .hint("Use another instance name, or leave the project out.")
             }
-            AcquireError::NoProject => Self::new(sqlstate::INVALID_CATALOG_NAME, message)
-                .hint("Add a [project.NAME] section to multidb's configuration."),
-            AcquireError::NoSuchProject { known, .. } => {
-                Self::new(sqlstate::INVALID_CATALOG_NAME, message).detail(projects(known))
-            }
-            AcquireError::ProjectNeeded { known } => {
-                Self::new(sqlstate::INVALID_PARAMETER_VALUE, message)
-                    .detail(projects(known))
-                    .hint("Add \"project:NAME\" to the user name.")
-            }
             AcquireError::Unavailable { unavailable, .. } => {
                 Self::of_unavailable(message, unavailable)
             }
@@ -48,6 +39,9 @@ impl From<&AcquireError> for ClientError {
                 .hint("List instances with \"multidb instance ls\"."),
             AcquireError::Parent { parent, error, .. } => Self::of_instance(parent, error),
             AcquireError::Unanswered => Self::internal(),
+            AcquireError::Project(error) => {
+                Self::of_project(error, "Add \"project:NAME\" to the user name.")
+            }
             AcquireError::Denied(reason) => reason.into(),
             AcquireError::Choose(error) => error.into(),
         }
@@ -60,8 +54,24 @@ fn creation_hint(instance: &InstanceName) -> String {
     )
 }
 
-fn projects(known: &[ProjectName]) -> String {
-    format!("Configured projects: {}.", text::list(known))
+impl ClientError {
+    /// The error of a request without a project. The hint says how to name one.
+    pub(super) fn of_project(error: &ProjectError, how_to_name: &str) -> Self {
+        let message = error.to_string();
+        let projects = |known| format!("Configured projects: {}.", text::list(known));
+        match error {
+            ProjectError::NoProject => Self::new(sqlstate::INVALID_CATALOG_NAME, message)
+                .hint("Add a [project.NAME] section to multidb's configuration."),
+            ProjectError::NoSuchProject { known, .. } => {
+                Self::new(sqlstate::INVALID_CATALOG_NAME, message).detail(projects(known))
+            }
+            ProjectError::ProjectNeeded { known } => {
+                Self::new(sqlstate::INVALID_PARAMETER_VALUE, message)
+                    .detail(projects(known))
+                    .hint(how_to_name)
+            }
+        }
+    }
 }
 
 impl From<&ChooseError> for ClientError {

@@ -6,7 +6,6 @@ use super::ClientError;
 use crate::console::ConsoleError;
 use crate::instance::InstanceError;
 use crate::ports::CloneError;
-use crate::text;
 use crate::wire::sqlstate;
 
 /// The hint of a text that is no statement.
@@ -66,16 +65,8 @@ impl From<&ConsoleError> for ClientError {
                 Self::new(sqlstate::INVALID_CATALOG_NAME, message)
                     .hint("SHOW INSTANCES lists those that you may see.")
             }
-            ConsoleError::NoSuchProject { known, .. } => {
-                Self::new(sqlstate::INVALID_CATALOG_NAME, message)
-                    .detail(format!("Configured projects: {}.", text::list(known)))
-            }
-            ConsoleError::NoProject => Self::new(sqlstate::INVALID_CATALOG_NAME, message)
-                .hint("Add a [project.NAME] section to multidb's configuration."),
-            ConsoleError::ProjectNeeded { known } => {
-                Self::new(sqlstate::INVALID_PARAMETER_VALUE, message)
-                    .detail(format!("Configured projects: {}.", text::list(known)))
-                    .hint("Name one: EXPLAIN GITREF 'ref' PROJECT name.")
+            ConsoleError::Project(error) => {
+                Self::of_project(error, "Name one: EXPLAIN GITREF 'ref' PROJECT name.")
             }
             ConsoleError::Denied { .. } => {
                 Self::new(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION, message)

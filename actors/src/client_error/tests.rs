@@ -11,6 +11,7 @@ use crate::auth::{AuthenticationError, DenyReason, ScramError};
 use crate::connection::{RefusalReason, TerminationReason};
 use crate::instance::{Beginning, InstanceError};
 use crate::ports::{CloneError, DiskError, RuntimeError, StartError, Unavailable, Unconfirmed};
+use crate::project::ProjectError;
 use crate::request::{self, Source};
 use crate::sessions::{EndingCommand, InstanceThen};
 use crate::supervisor::AcquireError;
@@ -171,11 +172,12 @@ fn acquisitions() -> Vec<AcquireError> {
             project: project("shop"),
             requested: project("blog"),
         },
-        AcquireError::NoProject,
-        AcquireError::NoSuchProject {
+        ProjectError::NoProject.into(),
+        ProjectError::NoSuchProject {
             project: project("shpo"),
             known: known(),
-        },
+        }
+        .into(),
         AcquireError::TtlTooLong {
             ttl: Duration::from_secs(40 * 86_400),
             retention: Duration::from_secs(30 * 86_400),
@@ -189,7 +191,7 @@ fn acquisitions() -> Vec<AcquireError> {
             parent: "live".parse().unwrap(),
             error: Box::new(InstanceError::Stopped),
         },
-        AcquireError::ProjectNeeded { known: known() },
+        ProjectError::ProjectNeeded { known: known() }.into(),
         AcquireError::Unavailable {
             instance: instance(),
             unavailable: away(),

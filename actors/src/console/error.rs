@@ -1,9 +1,10 @@
 //! Why the console does not carry out a statement.
 
-use multidb_store::{InstanceName, ProjectName};
+use multidb_store::InstanceName;
 
 use crate::instance::InstanceError;
 use crate::ports::CloneError;
+use crate::project::ProjectError;
 use crate::request::RequestError;
 use crate::snapshot_index::ChooseError;
 use crate::text::quoted;
@@ -130,23 +131,9 @@ pub enum ConsoleError {
         /// The instance.
         instance: InstanceName,
     },
-    /// The configuration has other projects.
-    #[error("project \"{project}\" does not exist")]
-    NoSuchProject {
-        /// The project.
-        project: ProjectName,
-        /// The configured ones.
-        known: Vec<ProjectName>,
-    },
-    /// The configuration has no project.
-    #[error("no project is configured")]
-    NoProject,
-    /// The configuration has several projects, and none is named.
-    #[error("several projects are configured and none is named")]
-    ProjectNeeded {
-        /// The configured ones.
-        known: Vec<ProjectName>,
-    },
+    /// No project was chosen.
+    #[error(transparent)]
+    Project(#[from] ProjectError),
     /// The user has no right to do this.
     #[error("{message}")]
     Denied {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::auth::DenyReason;
 use crate::instance::InstanceError;
 use crate::ports::Unavailable;
+use crate::project::ProjectError;
 use crate::snapshot_index::ChooseError;
 use crate::text;
 
@@ -39,23 +40,6 @@ pub enum AcquireError {
         project: ProjectName,
         /// The requested project.
         requested: ProjectName,
-    },
-    /// No project is configured, so nothing can be created.
-    #[error("no project is configured")]
-    NoProject,
-    /// No project of this name is configured.
-    #[error("project \"{project}\" does not exist")]
-    NoSuchProject {
-        /// The requested project.
-        project: ProjectName,
-        /// The configured projects, sorted.
-        known: Vec<ProjectName>,
-    },
-    /// Several projects are configured, and the request names none.
-    #[error("several projects are configured and none is named")]
-    ProjectNeeded {
-        /// The configured projects, sorted.
-        known: Vec<ProjectName>,
     },
     /// The time to live of a new instance is longer than the retention time.
     #[error("a ttl of {} is longer than the retention time", text::duration(*ttl))]
@@ -93,6 +77,10 @@ pub enum AcquireError {
     /// The Supervisor dropped the request unanswered: a defect.
     #[error("the supervisor did not answer")]
     Unanswered,
+    /// No project was found to create it in.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Project(#[from] ProjectError),
     /// The user's rights or limits forbid it.
     #[error(transparent)]
     #[serde(untagged)]
@@ -123,9 +111,7 @@ impl AcquireError {
             Self::NoSuchInstance { .. } => "no_such_instance",
             Self::GivenUp { .. } => "given_up",
             Self::InstanceOfOtherProject { .. } => "instance_of_other_project",
-            Self::NoProject => "no_project",
-            Self::NoSuchProject { .. } => "no_such_project",
-            Self::ProjectNeeded { .. } => "project_needed",
+            Self::Project(error) => error.code(),
             Self::Unavailable { unavailable, .. } => unavailable.code(),
             Self::TtlTooLong { .. } => "ttl_too_long",
             Self::NoSuchParent { .. } => "no_such_parent",

@@ -42,7 +42,7 @@ impl Supervisor {
         source: &CreationSource,
     ) -> Result<ProjectName, AcquireError> {
         let CreationSource::Parent(parent) = source else {
-            return self.project_of(request);
+            return Ok(self.project_of(request)?);
         };
         let status = self.table.get(parent);
         let status = status.ok_or_else(|| AcquireError::NoSuchParent {

@@ -161,16 +161,16 @@ fn project_is_chosen_by_name_or_as_the_only_one() {
         };
         for requested in [None, Some(name("q"))] {
             let error = refused(acquire(&[], requested).await);
-            assert_eq!(error, AcquireError::NoProject);
+            assert_eq!(error, ProjectError::NoProject.into());
         }
         let known = vec![name("o"), name("p")];
         let error = refused(acquire(&known, None).await);
         let known = || known.clone();
-        assert_eq!(error, AcquireError::ProjectNeeded { known: known() });
+        assert_eq!(error, ProjectError::ProjectNeeded { known: known() }.into());
         let error = refused(acquire(&known(), Some(name("q"))).await);
         let project = name("q");
         let known = known();
-        assert_eq!(error, AcquireError::NoSuchProject { project, known });
+        assert_eq!(error, ProjectError::NoSuchProject { project, known }.into());
         let acquired = acquire(&[name("o"), name("p")], Some(name("p"))).await;
         assert_eq!(acquired.unwrap().record.project, name("p"));
     });

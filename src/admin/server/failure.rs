@@ -11,6 +11,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::{CloneError, DiskError, RevisionError, StartError};
+use multidb_actors::project::ProjectError;
 use multidb_actors::snapshot_index::ChooseError;
 use multidb_actors::supervisor::{AcquireError, RecoverError, RenameError};
 use multidb_store::{DiskFault, error_chain};
@@ -137,7 +138,8 @@ fn message(error: &ControlError) -> String {
 
 fn detail(error: &ControlError) -> Option<String> {
     match error {
-        ControlError::NoSuchProject { known, .. } | ControlError::ProjectNeeded { known } => {
+        ControlError::Project(error) => {
+            let known = error.known()?;
             Some(format!("The projects are {}.", list(known)))
         }
         ControlError::SnapshotInUse {
@@ -210,8 +212,10 @@ fn hint(error: &ControlError) -> Option<String> {
             "Add a section [project.NAME.refresh] with a source to the configuration."
         }
         ControlError::NoSuchConnection(_) => "\"multidb connection ls\" lists the connections.",
-        ControlError::NoProject => "Add a [project.NAME] section to the configuration.",
-        ControlError::ProjectNeeded { .. } => "Name one with --project.",
+        ControlError::Project(ProjectError::NoProject) => {
+            "Add a [project.NAME] section to the configuration."
+        }
+        ControlError::Project(ProjectError::ProjectNeeded { .. }) => "Name one with --project.",
         ControlError::SnapshotInUse { .. } => {
             "With --force it is deleted nevertheless; the instances keep their data, but cannot be \
              reset."

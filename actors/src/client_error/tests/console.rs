@@ -50,14 +50,16 @@ pub(super) fn errors() -> Vec<ConsoleError> {
         ConsoleError::NoSuchInstance {
             instance: instance(),
         },
-        ConsoleError::NoSuchProject {
+        ProjectError::NoSuchProject {
             project: project("shop"),
             known: vec![project("wiki")],
-        },
-        ConsoleError::NoProject,
-        ConsoleError::ProjectNeeded {
+        }
+        .into(),
+        ProjectError::NoProject.into(),
+        ProjectError::ProjectNeeded {
             known: vec![project("shop"), project("wiki")],
-        },
+        }
+        .into(),
         ConsoleError::Denied {
             message: "user \"bob\" may not use this project".to_owned(),
         },

@@ -6,6 +6,7 @@ use actix_web::http::StatusCode;
 use multidb_actors::auth::DenyReason;
 use multidb_actors::instance::InstanceError;
 use multidb_actors::ports::RevisionError;
+use multidb_actors::project::ProjectError;
 use multidb_actors::snapshot_index::ChooseError;
 use multidb_actors::supervisor::{AcquireError, RecoverError, RenameError};
 
@@ -20,16 +21,13 @@ pub(super) fn status(error: &ControlError) -> StatusCode {
         | ControlError::NoSuchSnapshot(_)
         | ControlError::NoSuchJob(_)
         | ControlError::NoSuchConnection(_)
-        | ControlError::NoSuchProject { .. }
         | ControlError::Job(JobError::NotFound { .. })
         | ControlError::Recover(RecoverError::NothingToRecover { .. })
         | ControlError::Instance(InstanceError::Deleted) => StatusCode::NOT_FOUND,
-        ControlError::ProjectNeeded { .. }
-        | ControlError::InvalidArgument(_)
+        ControlError::InvalidArgument(_)
         | ControlError::DumpUnreadable { .. }
         | ControlError::DumpIncomplete(_) => StatusCode::BAD_REQUEST,
-        ControlError::NoProject
-        | ControlError::SnapshotInUse { .. }
+        ControlError::SnapshotInUse { .. }
         | ControlError::SnapshotExists(_)
         | ControlError::InstanceExists(_)
         | ControlError::Rename(
@@ -64,6 +62,7 @@ pub(super) fn status(error: &ControlError) -> StatusCode {
         ) => StatusCode::SERVICE_UNAVAILABLE,
         ControlError::Choose(error) => choose_status(error),
         ControlError::Acquire(error) => acquire_status(error),
+        ControlError::Project(error) => project_status(error),
         ControlError::Rename(RenameError::NoSuchInstance { .. }) => StatusCode::NOT_FOUND,
         ControlError::Instance(_)
         | ControlError::Rename(RenameError::Storage(_))
@@ -79,15 +78,12 @@ pub(super) fn status(error: &ControlError) -> StatusCode {
 
 fn acquire_status(error: &AcquireError) -> StatusCode {
     match error {
-        AcquireError::NoSuchParent { .. }
-        | AcquireError::NoSuchInstance { .. }
-        | AcquireError::NoSuchProject { .. } => StatusCode::NOT_FOUND,
-        AcquireError::TtlTooLong { .. } | AcquireError::ProjectNeeded { .. } => {
-            StatusCode::BAD_REQUEST
+        AcquireError::NoSuchParent { .. } | AcquireError::NoSuchInstance { .. } => {
+            StatusCode::NOT_FOUND
         }
-        AcquireError::InstanceOfOtherProject { .. } | AcquireError::NoProject => {
-            StatusCode::CONFLICT
-        }
+        AcquireError::TtlTooLong { .. } => StatusCode::BAD_REQUEST,
+        AcquireError::InstanceOfOtherProject { .. } => StatusCode::CONFLICT,
+        AcquireError::Project(error) => project_status(error),
         AcquireError::Denied(DenyReason::TooManyCreations { .. }) => StatusCode::TOO_MANY_REQUESTS,
         AcquireError::Denied(_) => StatusCode::FORBIDDEN,
         AcquireError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
@@ -96,6 +92,14 @@ fn acquire_status(error: &AcquireError) -> StatusCode {
         | AcquireError::Parent { .. }
         | AcquireError::Unavailable { .. }
         | AcquireError::Unanswered => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn project_status(error: &ProjectError) -> StatusCode {
+    match error {
+        ProjectError::NoSuchProject { .. } => StatusCode::NOT_FOUND,
+        ProjectError::ProjectNeeded { .. } => StatusCode::BAD_REQUEST,
+        ProjectError::NoProject => StatusCode::CONFLICT,
     }
 }
 
