@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use multidb_actors::critical::CriticalParts;
 use tokio::task::JoinHandle;
 
@@ -10,6 +11,8 @@ use crate::control::Control;
 /// A snapshot may have been freed by the end of a pin or of an instance.
 const KEEP_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
+type Task = LocalBoxFuture<'static, ()>;
+
 /// The tasks. Each is a part without which the daemon would only seem to work.
 #[must_use]
 pub(super) struct PeriodicTasks(Vec<JoinHandle<()>>);
@@ -17,42 +20,40 @@ pub(super) struct PeriodicTasks(Vec<JoinHandle<()>>);
 impl PeriodicTasks {
     /// Starts them. The instances are known by now.
     pub(super) fn start(control: &Control, critical: &CriticalParts) -> Self {
-        let control = || control.clone();
+        let critical = |part, task: Task| actix_rt::spawn(critical.watch(part, task));
         Self(vec![
-            begin(critical, "the schedules of refreshes", {
-                let control = control();
-                async move { control.run_schedules().await }
-            }),
-            begin(critical, "the publishing of instances", {
-                let control = control();
-                async move { control.run_publishing().await }
-            }),
-            begin(critical, "the deletion of snapshots beyond keep", {
-                let control = control();
-                async move { keep_daily(&control).await }
-            }),
-            begin(critical, "the room on the disk", {
-                let control = control();
-                async move { control.relieve_pressure().await }
-            }),
-            begin(critical, "the clones that are kept ready", {
-                let control = control();
-                async move { control.run_prewarming().await }
-            }),
-            begin(critical, "the limits of growth", {
-                let control = control();
-                async move { control.limit_growth().await }
-            }),
+            critical(
+                "the schedules of refreshes",
+                task(control, async |control| control.run_schedules().await),
+            ),
+            critical(
+                "the publishing of instances",
+                task(control, async |control| control.run_publishing().await),
+            ),
+            critical(
+                "the deletion of snapshots beyond keep",
+                task(control, async |control| keep_daily(&control).await),
+            ),
+            critical(
+                "the room on the disk",
+                task(control, async |control| control.relieve_pressure().await),
+            ),
+            critical(
+                "the clones that are kept ready",
+                task(control, async |control| control.run_prewarming().await),
+            ),
+            critical(
+                "the limits of growth",
+                task(control, async |control| control.limit_growth().await),
+            ),
             // Nothing depends on it, so that a defect in it ends nothing.
-            actix_rt::spawn({
-                let control = control();
-                async move { control.run_notifications().await }
-            }),
+            actix_rt::spawn(task(control, async |control| {
+                control.run_notifications().await;
+            })),
             // Once.
-            actix_rt::spawn({
-                let control = control();
-                async move { control.warn_of_missing_extensions().await }
-            }),
+            actix_rt::spawn(task(control, async |control| {
+                control.warn_of_missing_extensions().await;
+            })),
         ])
     }
 
@@ -62,12 +63,10 @@ impl PeriodicTasks {
     }
 }
 
-fn begin(
-    critical: &CriticalParts,
-    part: &'static str,
-    task: impl Future<Output = ()> + 'static,
-) -> JoinHandle<()> {
-    actix_rt::spawn(critical.watch(part, task))
+/// A task that has the control for itself.
+fn task(control: &Control, run: impl AsyncFnOnce(Control) + 'static) -> Task {
+    let control = control.clone();
+    Box::pin(async move { run(control).await })
 }
 
 /// Deletes the snapshots beyond keep at start and each day.
