@@ -13,6 +13,8 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/command.sh
+source "$repo/scripts/lib/command.sh"
 # shellcheck source=scripts/lib/packages.sh
 source "$repo/scripts/lib/packages.sh"
 
@@ -20,22 +22,14 @@ profile=release
 options=()
 output=$repo/target/debian
 
-usage() {
-    sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
-}
-
 parse() {
     while [ $# -gt 0 ]; do
         case $1 in
             --debug) profile=dev ;;
             --version) options+=(--deb-version "${2:?--version needs a version}") && shift ;;
             --output) output=${2:?--output needs a directory} && shift ;;
-            --help | -h) usage && exit 0 ;;
-            *)
-                echo "deb: unknown argument: $1" >&2
-                usage >&2
-                exit 2
-                ;;
+            --help | -h) multidb_usage && exit 0 ;;
+            *) multidb_usage_error "unknown argument: $1" ;;
         esac
         shift
     done

@@ -13,6 +13,8 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/command.sh
+source "$repo/scripts/lib/command.sh"
 # shellcheck source=scripts/lib/packages.sh
 source "$repo/scripts/lib/packages.sh"
 
@@ -23,21 +25,13 @@ deb_options=()
 work=
 root=
 
-usage() {
-    sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
-}
-
 parse() {
     while [ $# -gt 0 ]; do
         case $1 in
             --debug) deb_options+=(--debug) ;;
-            --help | -h) usage && exit 0 ;;
+            --help | -h) multidb_usage && exit 0 ;;
             bookworm | trixie) suites+=("$1") ;;
-            *)
-                echo "test-deb: unknown argument: $1" >&2
-                usage >&2
-                exit 2
-                ;;
+            *) multidb_usage_error "unknown argument: $1" ;;
         esac
         shift
     done

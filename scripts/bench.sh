@@ -33,6 +33,8 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/command.sh
+source "$repo/scripts/lib/command.sh"
 # shellcheck source=scripts/lib/packages.sh
 source "$repo/scripts/lib/packages.sh"
 # shellcheck source=scripts/lib/reflink.sh
@@ -49,24 +51,14 @@ dir=${TMPDIR:-/var/tmp}
 arguments=()
 work=
 
-usage() {
-    sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
-}
-
-usage_error() {
-    echo "bench: $1" >&2
-    usage >&2
-    exit 2
-}
-
 parse() {
     while [ $# -gt 0 ]; do
         case $1 in
-            --help | -h) usage && exit 0 ;;
+            --help | -h) multidb_usage && exit 0 ;;
             --gib | --runs | --method | --runtime | --only | --sleepers | --pgbench-seconds | --json | --dir | --before) ;;
-            *) usage_error "unknown argument: $1" ;;
+            *) multidb_usage_error "unknown argument: $1" ;;
         esac
-        [ $# -ge 2 ] || usage_error "$1 needs a value"
+        [ $# -ge 2 ] || multidb_usage_error "$1 needs a value"
         case $1 in
             --gib) gib=$2 ;;
             --method) method=$2 ;;
@@ -76,24 +68,17 @@ parse() {
         esac
         shift 2
     done
-    [[ $gib =~ ^[1-9][0-9]*$ ]] || usage_error "--gib is a number above 0"
-    case $method in xfs | btrfs | all) ;; *) usage_error "--method is xfs, btrfs or all" ;; esac
-    case $runtime in process | docker | all) ;; *) usage_error "--runtime is process, docker or all" ;; esac
-    [ -d "$dir" ] || usage_error "there is no directory $dir"
+    [[ $gib =~ ^[1-9][0-9]*$ ]] || multidb_usage_error "--gib is a number above 0"
+    case $method in xfs | btrfs | all) ;; *) multidb_usage_error "--method is xfs, btrfs or all" ;; esac
+    case $runtime in process | docker | all) ;; *) multidb_usage_error "--runtime is process, docker or all" ;; esac
+    [ -d "$dir" ] || multidb_usage_error "there is no directory $dir"
 }
 
 main() {
     parse "$@"
     # It gives files to Postgres' user, starts servers as that user, and mounts file systems.
-    if [ "$(id --user)" -ne 0 ]; then
-        multidb_find_cargo
-        multidb_as_root env "PATH=$PATH" "HOME=$HOME" "CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$repo/target-root}" \
-            "${BASH_SOURCE[0]}" "$@"
-        return
-    fi
-    trap finish EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    multidb_needs_root "$@"
+    multidb_finish_by finish
     prepare
     # Where the bench is told to write the JSON is where its caller stands.
     "$target/release/bench" --multidb "$target/release/multidb" --gib "$gib" \

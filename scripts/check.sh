@@ -9,6 +9,8 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/command.sh
+source "$repo/scripts/lib/command.sh"
 # shellcheck source=scripts/lib/packages.sh
 source "$repo/scripts/lib/packages.sh"
 
@@ -44,7 +46,7 @@ dependencies() {
 
 main() {
     if [ $# -gt 0 ]; then
-        sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+        multidb_usage
         case $1 in --help | -h) exit 0 ;; *) exit 2 ;; esac
     fi
     cd "$repo"

@@ -14,19 +14,17 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/command.sh
+source "$repo/scripts/lib/command.sh"
 # shellcheck source=scripts/lib/packages.sh
 source "$repo/scripts/lib/packages.sh"
 
 seconds=60
 targets=(startup user_name options scram idle console)
 
-usage() {
-    sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
-}
-
 parse() {
     case ${1:-} in
-        --help | -h) usage && exit 0 ;;
+        --help | -h) multidb_usage && exit 0 ;;
         '' | *[!0-9]*) ;;
         *) seconds=$1 && shift ;;
     esac
@@ -36,9 +34,7 @@ parse() {
     local target
     for target in "${targets[@]}"; do
         if [ ! -f "$repo/fuzz/fuzz_targets/$target.rs" ]; then
-            echo "fuzz: no such target: $target" >&2
-            usage >&2
-            exit 2
+            multidb_usage_error "no such target: $target"
         fi
     done
 }

@@ -15,6 +15,8 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/command.sh
+source "$repo/scripts/lib/command.sh"
 # shellcheck source=scripts/lib/packages.sh
 source "$repo/scripts/lib/packages.sh"
 # shellcheck source=scripts/lib/reflink.sh
@@ -30,39 +32,27 @@ tests=()
 work=
 daemon_pid=
 
-usage() {
-    sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
-}
-
-usage_error() {
-    echo "pg-regress: $1" >&2
-    usage >&2
-    exit 2
-}
-
 parse() {
     while [ $# -gt 0 ]; do
         case $1 in
-            --help | -h) usage && exit 0 ;;
+            --help | -h) multidb_usage && exit 0 ;;
             --dir | --keep)
-                [ $# -ge 2 ] || usage_error "$1 needs a value"
+                [ $# -ge 2 ] || multidb_usage_error "$1 needs a value"
                 if [ "$1" = --dir ]; then dir=$2; else keep=$2; fi
                 shift
                 ;;
-            -*) usage_error "unknown argument: $1" ;;
+            -*) multidb_usage_error "unknown argument: $1" ;;
             *) tests+=("$1") ;;
         esac
         shift
     done
-    [ -d "$dir" ] || usage_error "there is no directory $dir"
-    [ "$(id --user)" -eq 0 ] || usage_error "run it as root: it mounts a file system and runs servers as postgres"
+    [ -d "$dir" ] || multidb_usage_error "there is no directory $dir"
+    [ "$(id --user)" -eq 0 ] || multidb_usage_error "run it as root: it mounts a file system and runs servers as postgres"
 }
 
 main() {
     parse "$@"
-    trap finish EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    multidb_finish_by finish
     multidb_find_cargo
     multidb_install_packages build git postgres xfs source
     bin=$(multidb_postgres_bin)

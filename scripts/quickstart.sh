@@ -16,6 +16,8 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/command.sh
+source "$repo/scripts/lib/command.sh"
 # shellcheck source=scripts/lib/packages.sh
 source "$repo/scripts/lib/packages.sh"
 # shellcheck source=scripts/lib/reflink.sh
@@ -30,19 +32,13 @@ port=${MULTIDB_DEMO_PORT:-6432}
 mode=foreground
 daemon_pid=
 
-usage() {
-    sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
-}
-
 main() {
     parse "$@"
     if [ "$mode" = remove ]; then
         remove
         return
     fi
-    trap finish EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    multidb_finish_by finish
     step "Checking what this machine has"
     multidb_find_cargo
     multidb_install_packages build git postgres xfs
@@ -69,26 +65,20 @@ parse() {
     while [ $# -gt 0 ]; do
         case $1 in
             --dir | --port)
-                [ $# -ge 2 ] || usage_error "$1 needs a value"
+                [ $# -ge 2 ] || multidb_usage_error "$1 needs a value"
                 if [ "$1" = --dir ]; then dir=$2; else port=$2; fi
                 shift 2
                 ;;
             --check) mode=check && shift ;;
             --remove) mode=remove && shift ;;
-            --help | -h) usage && exit 0 ;;
-            *) usage_error "unknown argument: $1" ;;
+            --help | -h) multidb_usage && exit 0 ;;
+            *) multidb_usage_error "unknown argument: $1" ;;
         esac
     done
     case $dir in
         /*) ;;
         *) dir=$PWD/$dir ;;
     esac
-}
-
-usage_error() {
-    echo "quickstart: $1" >&2
-    usage >&2
-    exit 2
 }
 
 step() {

@@ -11,6 +11,8 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/command.sh
+source "$repo/scripts/lib/command.sh"
 # shellcheck source=scripts/lib/packages.sh
 source "$repo/scripts/lib/packages.sh"
 # shellcheck source=scripts/lib/reflink.sh
@@ -18,32 +20,21 @@ source "$repo/scripts/lib/reflink.sh"
 
 work=
 
-usage() {
-    sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
-}
-
 main() {
     local to=$repo/docs/images arguments=()
     case ${1-} in
         '') ;;
-        --help | -h) usage && exit 0 ;;
+        --help | -h) multidb_usage && exit 0 ;;
         --all)
-            [ $# -eq 2 ] || { usage >&2 && exit 2; }
+            [ $# -eq 2 ] || { multidb_usage >&2 && exit 2; }
             to=$(realpath "$2")
             arguments=(all)
             ;;
-        *) usage >&2 && exit 2 ;;
+        *) multidb_usage >&2 && exit 2 ;;
     esac
-    if [ "$(id --user)" -ne 0 ]; then
-        multidb_find_cargo
-        multidb_as_root env "PATH=$PATH" "HOME=$HOME" "CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$repo/target-root}" \
-            "${BASH_SOURCE[0]}" "$@"
-        return
-    fi
+    multidb_needs_root "$@"
     cd "$repo"
-    trap finish EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    multidb_finish_by finish
     multidb_find_cargo
     multidb_install_packages build git postgres xfs browser
     cargo build --workspace --locked

@@ -15,6 +15,8 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/command.sh
+source "$repo/scripts/lib/command.sh"
 # shellcheck source=scripts/lib/packages.sh
 source "$repo/scripts/lib/packages.sh"
 
@@ -23,10 +25,6 @@ first=
 seconds=
 lines=200
 profile=simulate
-
-usage() {
-    sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
-}
 
 number() {
     case $2 in
@@ -46,12 +44,8 @@ parse() {
             --seconds) seconds=$(number "$1" "${2:-}") && shift ;;
             --lines) lines=$(number "$1" "${2:-}") && shift ;;
             --dev) profile=dev ;;
-            --help | -h) usage && exit 0 ;;
-            *)
-                echo "simulate: unknown argument: $1" >&2
-                usage >&2
-                exit 2
-                ;;
+            --help | -h) multidb_usage && exit 0 ;;
+            *) multidb_usage_error "unknown argument: $1" ;;
         esac
         shift
     done

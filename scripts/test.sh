@@ -19,6 +19,8 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/command.sh
+source "$repo/scripts/lib/command.sh"
 # shellcheck source=scripts/lib/packages.sh
 source "$repo/scripts/lib/packages.sh"
 # shellcheck source=scripts/lib/reflink.sh
@@ -34,20 +36,12 @@ quickstart=yes
 filters=()
 work=
 
-usage() {
-    sed --quiet '2,/^set -/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
-}
-
 parse() {
     while [ $# -gt 0 ]; do
         case $1 in
             --no-quickstart) quickstart=no ;;
-            --help | -h) usage && exit 0 ;;
-            -*)
-                echo "test: unknown argument: $1" >&2
-                usage >&2
-                exit 2
-                ;;
+            --help | -h) multidb_usage && exit 0 ;;
+            -*) multidb_usage_error "unknown argument: $1" ;;
             *) filters+=("$1") && quickstart=no ;;
         esac
         shift
@@ -57,16 +51,9 @@ parse() {
 main() {
     parse "$@"
     # The tests give files to Postgres' user, start servers as that user, and mount file systems.
-    if [ "$(id --user)" -ne 0 ]; then
-        multidb_find_cargo
-        multidb_as_root env "PATH=$PATH" "HOME=$HOME" "CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$repo/target-root}" \
-            "${BASH_SOURCE[0]}" "$@"
-        return
-    fi
+    multidb_needs_root "$@"
     cd "$repo"
-    trap finish EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    multidb_finish_by finish
     multidb_find_cargo
     multidb_install_packages build git postgres xfs btrfs docker tools drivers frameworks api majors browser
     multidb_start_docker
