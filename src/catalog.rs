@@ -11,7 +11,7 @@ use multidb_store::{
     DiskFault, FileError, Layout, SnapshotId, SnapshotRecord, error_chain, manifest,
 };
 
-use crate::clone::{TreeCloner, failed};
+use crate::clone::{TreeCloner, failed, foreign};
 use crate::import::release_programs;
 
 /// The prefix of the directories in which imports prepare snapshots.
@@ -178,18 +178,14 @@ impl SnapshotCatalog for DiskCatalog {
             Ok(snapshot) => format!("its manifest names the snapshot {}", snapshot.id),
             Err(error) => error_chain(&error),
         };
-        Err(CloneError::Failed {
-            message: format!(
-                "{} was not created by multidb and is not touched: {problem}; inspect it and move \
-                 it away",
-                directory.display()
-            ),
-        })
+        Err(foreign(&directory, &problem))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use multidb_actors::testing;
+
     use super::*;
     use crate::clone::Method;
 
@@ -202,24 +198,7 @@ mod tests {
     }
 
     fn snapshot(layout: &Layout, directory: &str, id: &str) -> SnapshotRecord {
-        let record = SnapshotRecord {
-            id: id.parse().unwrap(),
-            project: "p".parse().unwrap(),
-            taken_at: jiff::Timestamp::UNIX_EPOCH,
-            imported_at: jiff::Timestamp::UNIX_EPOCH,
-            postgres_major: 15,
-            superuser: "postgres".to_owned(),
-            bytes: 0,
-            files: 0,
-            migrations: Vec::new(),
-            source: String::new(),
-            taken_at_origin: Default::default(),
-            passed_errors: multidb_store::PassedErrors::default(),
-            prepared_by: Vec::new(),
-            pin: multidb_store::SnapshotPin::None,
-            from_instance: None,
-            extensions: Vec::new(),
-        };
+        let record = testing::snapshot(id, 0, &[]);
         let directory = layout.snapshots().join(directory);
         fs::create_dir_all(directory.join("data")).unwrap();
         manifest::write(&directory, &record).unwrap();

@@ -38,7 +38,7 @@ pub use self::probe::{DiskUsage, Findings};
 pub use self::tree::TreeSize;
 
 use self::copy::{Activity, FileCopy};
-pub(crate) use self::error::failed;
+pub(crate) use self::error::{failed, foreign};
 use self::prewarmed::Prewarmed;
 use crate::fsutil::beneath::{Directory, TreeError};
 use crate::fsutil::btrfs;

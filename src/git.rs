@@ -30,6 +30,7 @@ mod program;
 
 use self::defined::defined_by;
 use self::mirror::{FetchError, Mirror, Wanted};
+pub(crate) use self::names::is_full_id;
 use self::objects::Found;
 use self::program::Run;
 

@@ -74,4 +74,5 @@ pub mod sql;
 mod text;
 pub mod tls;
 pub mod users;
+mod wal_segment;
 mod web;

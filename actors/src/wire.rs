@@ -65,6 +65,7 @@ mod reply;
 mod sasl;
 pub mod sqlstate;
 mod startup;
+mod tag;
 mod tail;
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ use multidb_store::{
 };
 
 use super::copy::{self, Activity, FileCopy};
-use super::error::failed;
+use super::error::{failed, foreign};
 use super::{Method, TreeCloner, probe, root, tree};
 use crate::fsutil::beneath::Directory;
 use crate::fsutil::btrfs;
@@ -331,13 +331,7 @@ impl TreeCloner {
             }
             Err(error) => error_chain(&error),
         };
-        Err(CloneError::Failed {
-            message: format!(
-                "{} was not created by multidb and is not touched: {problem}; inspect it and move \
-                 it away",
-                directory.display()
-            ),
-        })
+        Err(foreign(directory, &problem))
     }
 
     pub(super) fn remove_failed(&self, directory: &Path) {

@@ -65,3 +65,13 @@ pub(crate) fn failed(action: &str, path: &Path, error: &io::Error) -> CloneError
         },
     }
 }
+
+/// The refusal of a directory that multidb did not create, by what is wrong with it.
+pub(crate) fn foreign(directory: &Path, problem: &str) -> CloneError {
+    CloneError::Failed {
+        message: format!(
+            "{} was not created by multidb and is not touched: {problem}; inspect it and move it away",
+            directory.display()
+        ),
+    }
+}

@@ -24,6 +24,7 @@ use crate::fsutil::beneath::{self, Directory, TreeError};
 use crate::fsutil::btrfs;
 use crate::probe;
 use crate::sql::{AnswerLimits, Session, SqlError, one_line};
+use crate::wal_segment::is_segment;
 
 /// The limit of each step of the server's: its checkpoint writes what other sessions have dirtied.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -120,10 +121,6 @@ impl Label {
     fn needs(&self, name: &str) -> bool {
         is_segment(name) && (self.first.as_str()..=self.last.as_str()).contains(&name)
     }
-}
-
-fn is_segment(name: &str) -> bool {
-    name.len() == 24 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 impl TreeCloner {

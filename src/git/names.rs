@@ -33,7 +33,7 @@ pub(super) fn is_id(gitref: &str) -> bool {
 }
 
 /// Whether it may be a complete id.
-pub(super) fn is_full_id(gitref: &str) -> bool {
+pub(crate) fn is_full_id(gitref: &str) -> bool {
     is_id(gitref) && ID_LENGTHS.contains(&gitref.len())
 }
 

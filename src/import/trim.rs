@@ -10,6 +10,7 @@ use super::prepare::{Kept, remove_leftovers};
 use super::tree::is_excluded;
 use crate::fsutil::beneath::{Directory, Kind, TreeError, Walk};
 use crate::runtime::conf_file::{self, Entry};
+use crate::wal_segment::is_segment;
 
 /// An upper bound for the WAL record of a checkpoint, with its page headers.
 const CHECKPOINT_RECORD_BYTES_MAX: u64 = 8192;
@@ -155,11 +156,6 @@ pub(super) fn may_be_needed(name: &OsStr, control: &Control) -> bool {
 /// Whether the checkpoint's record can reach into the next file.
 fn reaches_over(control: &Control) -> bool {
     control.wal_segment_bytes - control.redo_offset < CHECKPOINT_RECORD_BYTES_MAX
-}
-
-fn is_segment(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    name.len() == 24 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Empties `postgresql.auto.conf` and returns the names of its settings.

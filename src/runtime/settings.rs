@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::{ServerSpec, carried, conf_file};
 use crate::fsutil::beneath::Directory;
+use crate::wal_segment::is_segment;
 
 /// The port in the name of the Unix socket; nothing listens on it.
 pub const PORT: u16 = 5432;
@@ -140,12 +141,11 @@ fn wal_segment_bytes(data_dir: &Path) -> u64 {
     const LARGEST: u64 = 1 << 30;
     /// The segments that are looked at.
     const SEGMENTS_MAX: usize = 1000;
-    let is_segment = |name: &str| name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
     let wal = Directory::open(data_dir).and_then(|data_dir| data_dir.directory("pg_wal"));
     let Ok(wal) = wal else { return USUAL };
     let names = wal.names().into_iter().flatten().flatten();
     names
-        .filter(|name| name.to_str().is_some_and(is_segment))
+        .filter(|name| is_segment(name))
         .take(SEGMENTS_MAX)
         .filter_map(|name| wal.find(name).ok().flatten())
         .map(|stat| stat.st_size as u64)

@@ -6,24 +6,12 @@ use super::error::WireError;
 use super::error_response::ErrorFields;
 use super::frame::{decode_frame, encode_frame};
 use super::startup::{ProtocolVersion, encode_startup};
+use super::tag;
 
 /// The fewest bytes of a value in a row: its length.
 const VALUE_LENGTH_MIN: usize = 4;
 /// The length of a null.
 const NULL: i32 = -1;
-
-/// Specification: <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
-mod tag {
-    pub(super) const COMMAND_COMPLETE: u8 = b'C';
-    pub(super) const DATA_ROW: u8 = b'D';
-    pub(super) const EMPTY_QUERY_RESPONSE: u8 = b'I';
-    pub(super) const ERROR_RESPONSE: u8 = b'E';
-    pub(super) const NOTICE_RESPONSE: u8 = b'N';
-    pub(super) const NOTIFICATION_RESPONSE: u8 = b'A';
-    pub(super) const PARAMETER_STATUS: u8 = b'S';
-    pub(super) const READY_FOR_QUERY: u8 = b'Z';
-    pub(super) const ROW_DESCRIPTION: u8 = b'T';
-}
 
 /// A message of a backend that answers a simple query.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,21 +6,11 @@ use super::error::WireError;
 use super::error_response::ErrorFields;
 use super::frame::{Frame, decode_frame};
 use super::startup::{CANCEL_KEY_LENGTH_MAX, CANCEL_KEY_LENGTH_MIN, ProtocolVersion, take_string};
+use super::tag;
 
 /// The most bytes in a message of the login. The longest are errors and notices; libpq accepts
 /// at most 30,000 at this stage.
 const LOGIN_BODY_LENGTH_MAX: u32 = 65_536;
-
-/// Specification: <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
-mod tag {
-    pub(super) const AUTHENTICATION: u8 = b'R';
-    pub(super) const BACKEND_KEY_DATA: u8 = b'K';
-    pub(super) const ERROR_RESPONSE: u8 = b'E';
-    pub(super) const NEGOTIATE_PROTOCOL_VERSION: u8 = b'v';
-    pub(super) const NOTICE_RESPONSE: u8 = b'N';
-    pub(super) const PARAMETER_STATUS: u8 = b'S';
-    pub(super) const READY_FOR_QUERY: u8 = b'Z';
-}
 
 /// A message with its original bytes, to pass on.
 #[derive(Debug, Clone, PartialEq, Eq)]

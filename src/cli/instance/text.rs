@@ -9,6 +9,7 @@ use multidb_store::InstanceName;
 use crate::cli::output::printable;
 use crate::cli::table::{Align, ago, count, fields, fitted, moment, or_none, size, until};
 use crate::control::model::{HappeningView, InstanceView, LogsView};
+use crate::git::is_full_id;
 
 /// The columns that a narrow terminal lacks first.
 const SPARE: [&str; 6] = [
@@ -156,10 +157,8 @@ pub(in crate::cli) fn list(
 
 /// A commit in the length by which people name it, where the width is limited.
 fn short(gitref: &str, width: Option<usize>) -> &str {
-    let is_commit =
-        matches!(gitref.len(), 40 | 64) && gitref.bytes().all(|byte| byte.is_ascii_hexdigit());
     match width {
-        Some(_) if is_commit => gitref.get(..SHORT_COMMIT).unwrap_or(gitref),
+        Some(_) if is_full_id(gitref) => gitref.get(..SHORT_COMMIT).unwrap_or(gitref),
         _ => gitref,
     }
 }

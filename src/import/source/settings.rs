@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use super::configuration::Configuration;
+use crate::config::OWNED_SETTINGS;
 use crate::import::cluster::CATALOG_LIMITS;
 use crate::import::error::ImportError;
 use crate::import::server::server_error;
@@ -99,21 +100,13 @@ const LIMITS: [(&str, u64); 4] = [
     ("max_prepared_transactions", 0),
 ];
 
-/// The settings that are not even named: multidb always has its own, or they are for the machine, and initdb or a
-/// distribution has written them.
-const OF_THE_MACHINE: [&str; 13] = [
+/// The settings that are not even named, beside multidb's own: they are for the machine, and initdb or a distribution
+/// has written them.
+const OF_THE_MACHINE: [&str; 5] = [
     "bonjour",
     "cluster_name",
-    "config_file",
-    "data_directory",
-    "dynamic_shared_memory_type",
-    "external_pid_file",
-    "hba_file",
-    "ident_file",
-    "listen_addresses",
     "max_wal_size",
     "min_wal_size",
-    "port",
     "stats_temp_directory",
 ];
 
@@ -142,7 +135,10 @@ impl Treatment {
             Self::Carried
         } else if let Some((_, default)) = LIMITS.iter().find(|(limit, _)| *limit == name) {
             Self::Limit(*default)
-        } else if OF_THE_MACHINE.contains(&name) || starts(&OF_THE_MACHINE_PREFIXES) {
+        } else if OWNED_SETTINGS.contains(&name)
+            || OF_THE_MACHINE.contains(&name)
+            || starts(&OF_THE_MACHINE_PREFIXES)
+        {
             Self::OfTheMachine
         } else {
             Self::LeftOut
@@ -274,6 +270,7 @@ mod tests {
             ("default_text_search_config", Treatment::CarriedUntried),
             ("app.tenant", Treatment::CarriedUntried),
             ("max_connections", Treatment::Limit(100)),
+            ("port", Treatment::OfTheMachine),
             ("log_timezone", Treatment::OfTheMachine),
             ("ssl_cert_file", Treatment::OfTheMachine),
             ("archive_command", Treatment::LeftOut),
