@@ -55,6 +55,8 @@ struct Measured {
     snapshots: HashMap<SnapshotId, OfSnapshot>,
     /// What de-duplication has freed.
     deduplicated: u64,
+    /// Counts the changes of what the sizes of all trees depend on.
+    generation: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +106,36 @@ impl Costs {
         })
     }
 
+    /// Measures an instance, of whose snapshot a full copy would take so many bytes. Returns the bytes exclusive to it;
+    /// `None` if it cannot be measured now.
+    pub(crate) async fn measure_instance(
+        &self,
+        layout: &Layout,
+        status: &InstanceStatus,
+        full_bytes: Option<u64>,
+        priority: Priority,
+    ) -> Option<u64> {
+        let uid = status.record.uid;
+        if !has_data(status) {
+            return None;
+        }
+        let generation = self.lock().generation;
+        let layout = layout.clone();
+        let bytes = measure(priority, move || instance_bytes(&layout, uid)).await?;
+        let mut measured = self.lock();
+        let known = measured.instances.get(&uid).map(|known| known.full_bytes);
+        let instance = OfInstance {
+            bytes,
+            full_bytes: full_bytes.or(known).unwrap_or(0),
+            last_used_at: status.record.last_used_at,
+            was_stopped: is_stopped(status),
+            generation,
+            at: Instant::now(),
+        };
+        measured.instances.insert(uid, instance);
+        Some(bytes)
+    }
+
     /// Each change is one call, so a panic leaves the maps consistent.
     fn lock(&self) -> MutexGuard<'_, Measured> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -125,6 +157,19 @@ impl OfInstance {
 
 fn is_stopped(status: &InstanceStatus) -> bool {
     matches!(status.state, State::Stopped | State::Failed)
+}
+
+/// Whether it has data that is complete.
+fn has_data(status: &InstanceStatus) -> bool {
+    match status.state {
+        State::Cloning { .. } | State::Deleting { .. } | State::Gone => false,
+        State::Stopped
+        | State::Starting { .. }
+        | State::Running { .. }
+        | State::Stopping { .. }
+        | State::Failed
+        | State::Unavailable { .. } => true,
+    }
 }
 
 /// Measures.
@@ -159,15 +204,14 @@ impl CostProbe {
 
     /// Measures until the actors have ended.
     async fn run(self) {
-        let mut generation = 0;
         let mut known = None;
         while let Ok(snapshots) = self.index.send(ListSnapshots).await {
             let sharing = self.sharing(&snapshots).await;
             if known.as_ref() != Some(&sharing) {
                 known = Some(sharing);
-                generation += 1;
+                self.costs.lock().generation += 1;
             }
-            if self.round(&snapshots, generation).await.is_err() {
+            if self.round(&snapshots).await.is_err() {
                 return;
             }
             tokio::time::sleep(INTERVAL).await;
@@ -197,11 +241,7 @@ impl CostProbe {
     }
 
     /// Measures what is due, and forgets what is gone.
-    async fn round(
-        &self,
-        snapshots: &[Arc<SnapshotRecord>],
-        generation: u64,
-    ) -> Result<(), MailboxError> {
+    async fn round(&self, snapshots: &[Arc<SnapshotRecord>]) -> Result<(), MailboxError> {
         let bytes: HashMap<_, _> = snapshots.iter().map(|one| (&one.id, one.bytes)).collect();
         let mut present = HashSet::new();
         let mut pages = Pages::new(&self.supervisor, InstanceFilter::default());
@@ -209,13 +249,13 @@ impl CostProbe {
             for status in &page {
                 present.insert(status.record.uid);
                 let full_bytes = bytes.get(&status.record.snapshot).copied();
-                self.instance(status, full_bytes, generation).await;
+                self.instance(status, full_bytes).await;
             }
         }
         let counts = self.supervisor.send(CountInstances).await?;
         for snapshot in snapshots {
             let has_instances = counts.by_snapshot.contains_key(&snapshot.id);
-            self.snapshot(&snapshot.id, has_instances, generation).await;
+            self.snapshot(&snapshot.id, has_instances).await;
         }
         let mut measured = self.costs.lock();
         measured.instances.retain(|uid, _| present.contains(uid));
@@ -223,41 +263,24 @@ impl CostProbe {
         Ok(())
     }
 
-    async fn instance(&self, status: &InstanceStatus, full_bytes: Option<u64>, generation: u64) {
-        let uid = status.record.uid;
-        match status.state {
-            State::Cloning { .. } | State::Deleting { .. } | State::Gone => return,
-            State::Stopped
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::Stopping { .. }
-            | State::Failed
-            | State::Unavailable { .. } => {}
-        }
-        let known = self.costs.lock().instances.get(&uid).copied();
-        if known.is_some_and(|known| !known.is_due(status, generation)) {
-            return;
-        }
-        let layout = self.layout.clone();
-        let measured = measure(move || instance_bytes(&layout, uid));
-        let Some(bytes) = measured.await else {
-            return;
+    async fn instance(&self, status: &InstanceStatus, full_bytes: Option<u64>) {
+        let is_due = {
+            let measured = self.costs.lock();
+            let known = measured.instances.get(&status.record.uid);
+            known.is_none_or(|known| known.is_due(status, measured.generation))
         };
-        let measured = OfInstance {
-            bytes,
-            full_bytes: full_bytes
-                .or(known.map(|known| known.full_bytes))
-                .unwrap_or(0),
-            last_used_at: status.record.last_used_at,
-            was_stopped: is_stopped(status),
-            generation,
-            at: Instant::now(),
-        };
-        self.costs.lock().instances.insert(uid, measured);
+        if is_due {
+            let (costs, layout) = (&self.costs, &self.layout);
+            let measured = costs.measure_instance(layout, status, full_bytes, Priority::Lowest);
+            measured.await;
+        }
     }
 
-    async fn snapshot(&self, id: &SnapshotId, has_instances: bool, generation: u64) {
-        let known = self.costs.lock().snapshots.get(id).copied();
+    async fn snapshot(&self, id: &SnapshotId, has_instances: bool) {
+        let (generation, known) = {
+            let measured = self.costs.lock();
+            (measured.generation, measured.snapshots.get(id).copied())
+        };
         let is_current = |known: OfSnapshot| {
             known.generation == generation && known.had_instances == has_instances
         };
@@ -265,7 +288,7 @@ impl CostProbe {
             return;
         }
         let data = self.layout.snapshot_data(id);
-        let measured = measure(move || exclusive_bytes(&data));
+        let measured = measure(Priority::Lowest, move || exclusive_bytes(&data));
         let Some(bytes) = measured.await else {
             return;
         };
@@ -278,11 +301,16 @@ impl CostProbe {
     }
 }
 
-/// Measures one tree, and lets the disk rest.
-async fn measure(measure: impl FnOnce() -> Result<u64, TreeError> + Send + 'static) -> Option<u64> {
+/// Measures one tree, and lets the disk rest if that has the lowest priority.
+async fn measure(
+    priority: Priority,
+    measure: impl FnOnce() -> Result<u64, TreeError> + Send + 'static,
+) -> Option<u64> {
     let began = Instant::now();
-    let measured = on_thread(Priority::Lowest, measure).await?;
-    tokio::time::sleep(began.elapsed() * REST_FACTOR).await;
+    let measured = on_thread(priority, measure).await?;
+    if priority == Priority::Lowest {
+        tokio::time::sleep(began.elapsed() * REST_FACTOR).await;
+    }
     match measured {
         Ok(bytes) => Some(bytes),
         // Files come and go under a running Postgres. The next round tries again.

@@ -9,6 +9,8 @@
 //! One step is taken at a time, and the disk measured after it, so no more goes than is needed. An instance goes only by
 //! [`may_make_room`], not while it is in use, and not if too few bytes are its own to be worth it. Neither snapshots nor
 //! instances go where even all of them together would not be enough: then something else fills the disk.
+//!
+//! Where either depends on an instance that was not measured yet, it is measured first.
 
 use std::sync::Arc;
 
@@ -19,6 +21,9 @@ use multidb_store::{InstanceName, InstanceRecord, InstanceUid};
 
 /// An instance with fewer bytes of its own is left alone.
 pub const GAIN_BYTES_MIN: u64 = 1 << 20;
+
+/// So many instances are measured before it is decided again.
+const MEASURED_AT_ONCE: usize = 16;
 
 /// What the next step depends on.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +36,7 @@ pub struct Situation {
     pub has_trash: bool,
     /// The de-duplication of snapshots.
     pub dedup: Dedup,
-    /// The most bytes that all snapshots and instances can take together.
+    /// The most bytes that all snapshots and measured instances can take together.
     pub bytes_taken_max: u64,
     /// The number of snapshots beyond keep.
     pub unkept: usize,
@@ -58,7 +63,7 @@ pub struct Candidate {
     pub record: Arc<InstanceRecord>,
     /// Whether it has sessions or waiting clients, or something is done to it.
     pub is_busy: bool,
-    /// The bytes that are its own, if they are known.
+    /// The bytes that are its own; `None` until it was measured.
     pub exclusive_bytes: Option<u64>,
 }
 
@@ -75,12 +80,23 @@ pub enum Step {
     AwaitDedup,
     /// The snapshots beyond keep are deleted.
     DeleteSnapshots,
+    /// These instances are measured: something depends on them.
+    Measure(Vec<Unmeasured>),
     /// An instance is deleted.
     DeleteInstance(Choice),
     /// There is nothing that may go.
     NothingLeft,
     /// Something else fills the disk.
     FilledByOthers,
+}
+
+/// An instance that is to be measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmeasured {
+    /// Its name.
+    pub name: InstanceName,
+    /// Its clone.
+    pub uid: InstanceUid,
 }
 
 /// An instance that is to be deleted.
@@ -110,39 +126,50 @@ pub fn next(facts: &Situation, limits: &Limits, now: Moment) -> Step {
         Dedup::Running | Dedup::Done => {}
     }
     if facts.bytes_taken_max < facts.bytes_above {
-        return Step::FilledByOthers;
+        return measure(facts.instances.iter()).unwrap_or(Step::FilledByOthers);
     }
     if facts.unkept > 0 {
         return Step::DeleteSnapshots;
     }
     let choices = facts.instances.iter();
-    let choices = choices.filter_map(|candidate| choice(candidate, limits, now));
+    let choices = choices.filter(|candidate| may_go(candidate, limits, now));
+    let mut choices: Vec<_> = choices.collect();
     // Marked ones first.
-    let next = choices.min_by_key(|(last_used, choice)| (!choice.is_marked, *last_used));
-    next.map_or(Step::NothingLeft, |(_, choice)| {
-        Step::DeleteInstance(choice)
-    })
+    choices.sort_by_key(|candidate| {
+        let record = &candidate.record;
+        (record.marked.is_none(), record.last_used_observed)
+    });
+    let Some(first) = choices.first() else {
+        return Step::NothingLeft;
+    };
+    match first.exclusive_bytes {
+        Some(exclusive_bytes) => Step::DeleteInstance(Choice {
+            name: first.record.name.clone(),
+            uid: first.record.uid,
+            exclusive_bytes,
+            is_marked: first.record.marked.is_some(),
+        }),
+        None => measure(choices.into_iter()).unwrap_or(Step::NothingLeft),
+    }
 }
 
-/// The choice of this instance, and its last use; `None` if it may not go.
-fn choice(
-    candidate: &Candidate,
-    limits: &Limits,
-    now: Moment,
-) -> Option<(multidb_store::ObservedTime, Choice)> {
-    let record = &candidate.record;
-    let exclusive_bytes = candidate.exclusive_bytes?;
-    if candidate.is_busy || exclusive_bytes < GAIN_BYTES_MIN || !may_make_room(record, limits, now)
-    {
-        return None;
-    }
-    let choice = Choice {
-        name: record.name.clone(),
-        uid: record.uid,
-        exclusive_bytes,
-        is_marked: record.marked.is_some(),
-    };
-    Some((record.last_used_observed, choice))
+/// Measures the first ones of these that were not measured; `None` if all were.
+fn measure<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Option<Step> {
+    let unmeasured = candidates.filter(|candidate| candidate.exclusive_bytes.is_none());
+    let unmeasured = unmeasured.map(|candidate| Unmeasured {
+        name: candidate.record.name.clone(),
+        uid: candidate.record.uid,
+    });
+    let unmeasured: Vec<_> = unmeasured.take(MEASURED_AT_ONCE).collect();
+    (!unmeasured.is_empty()).then_some(Step::Measure(unmeasured))
+}
+
+/// Whether this instance may be deleted, and would make room as far as it was measured.
+fn may_go(candidate: &Candidate, limits: &Limits, now: Moment) -> bool {
+    let bytes = candidate.exclusive_bytes;
+    !candidate.is_busy
+        && bytes.is_none_or(|bytes| bytes >= GAIN_BYTES_MIN)
+        && may_make_room(&candidate.record, limits, now)
 }
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use super::model::{PressureStepView, PressureView};
 use super::{Control, ControlError};
 use crate::clone::{DiskUsage, exclusive_bytes};
+use crate::costs::Priority;
 use crate::instances::{Followed, IsWanted};
-use crate::pressure::{self, Candidate, Choice, Dedup, Situation, Step};
+use crate::pressure::{self, Candidate, Choice, Dedup, Situation, Step, Unmeasured};
 
 /// How often the disk is looked at.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -124,6 +125,7 @@ impl Control {
                 };
                 self.note_step(what, before, unkept_bytes).await;
             }
+            Step::Measure(unmeasured) => self.measure_for_room(unmeasured, tried).await?,
             Step::DeleteInstance(choice) => {
                 tried.instances.insert(choice.uid);
                 if self.delete_for_room(&choice, bytes_above).await? {
@@ -211,6 +213,30 @@ impl Control {
             }
         });
         Ok(candidates.collect())
+    }
+
+    /// Measures instances that were not measured yet. One that cannot be is passed over for a while.
+    async fn measure_for_room(
+        &self,
+        unmeasured: Vec<Unmeasured>,
+        tried: &mut Tried,
+    ) -> Result<(), ControlError> {
+        let deps = &self.deps;
+        for Unmeasured { name, uid } in unmeasured {
+            let status = deps.supervisor.send(GetInstance(name)).await?;
+            let Some(status) = status.filter(|status| status.record.uid == uid) else {
+                continue;
+            };
+            let snapshot = self.snapshot(&status.record.snapshot).await.ok();
+            let full_bytes = snapshot.map(|snapshot| snapshot.bytes);
+            let costs = &deps.costs;
+            let measured =
+                costs.measure_instance(&deps.layout, &status, full_bytes, Priority::Normal);
+            if measured.await.is_none() {
+                tried.instances.insert(uid);
+            }
+        }
+        Ok(())
     }
 
     /// Deletes an instance and waits for that. Returns whether it is gone.

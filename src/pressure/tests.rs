@@ -55,7 +55,8 @@ fn marked(record: InstanceRecord) -> InstanceRecord {
     }
 }
 
-/// The names of the instances that go, and the steps before, if each step has its effect.
+/// The names of the instances that go, and the steps before, if each step has its effect. All that are measured have
+/// five times the least gain.
 fn order(mut facts: Situation) -> Vec<String> {
     let mut steps = Vec::new();
     loop {
@@ -64,6 +65,16 @@ fn order(mut facts: Situation) -> Vec<String> {
             Step::Deduplicate => facts.dedup = Dedup::Running,
             Step::AwaitDedup => facts.dedup = Dedup::Done,
             Step::DeleteSnapshots => facts.unkept = 0,
+            Step::Measure(unmeasured) => {
+                for Unmeasured { name, uid } in unmeasured {
+                    let mut all = facts.instances.iter_mut();
+                    let measured = all.find(|one| one.record.uid == uid).unwrap();
+                    measured.exclusive_bytes = Some(5 * GAIN_BYTES_MIN);
+                    facts.bytes_taken_max += 5 * GAIN_BYTES_MIN;
+                    steps.push(format!("measure {name}"));
+                }
+                continue;
+            }
             Step::DeleteInstance(Choice {
                 name,
                 uid,
@@ -137,6 +148,41 @@ fn nothing_but_trash_goes_where_something_else_fills_the_disk() {
     assert_eq!(order(facts), ["Done", "Done", "i1", "NothingLeft"]);
 }
 
+#[test]
+fn instance_that_was_not_measured_is_measured_where_something_depends_on_it() {
+    let unmeasured = |record| Candidate {
+        exclusive_bytes: None,
+        ..candidate(record)
+    };
+    let mut facts = Situation {
+        bytes_above: 4 * GAIN_BYTES_MIN,
+        bytes_taken_max: 100 * GAIN_BYTES_MIN,
+        instances: vec![
+            candidate(unused(1, 3 * DAY)),
+            unmeasured(unused(2, 4 * DAY)),
+            unmeasured(unused(3, 2 * DAY)),
+            unmeasured(unused(4, HOUR)),
+        ],
+        ..Situation::default()
+    };
+    let expected = ["measure i2", "measure i3", "i2", "Rest"];
+    assert_eq!(order(facts.clone()), expected);
+    // A younger one waits until it is asked for.
+    facts.instances[1] = candidate(unused(2, 4 * DAY));
+    assert_eq!(order(facts.clone()), ["i2", "Rest"]);
+    // Any one may have what is missing, also one that may not go.
+    facts.bytes_above = 20 * GAIN_BYTES_MIN;
+    facts.bytes_taken_max = 11 * GAIN_BYTES_MIN;
+    let measured = ["measure i3", "measure i4"];
+    let mut expected = measured.to_vec();
+    expected.extend(["i2", "i1", "i3", "NothingLeft"]);
+    assert_eq!(order(facts.clone()), expected);
+    facts.bytes_taken_max = 9 * GAIN_BYTES_MIN;
+    let mut expected = measured.to_vec();
+    expected.push("FilledByOthers");
+    assert_eq!(order(facts), expected);
+}
+
 fn pins() -> impl Strategy<Value = Pin> {
     let until = (-40 * DAY.cast_signed()..40 * DAY.cast_signed())
         .prop_map(|seconds| Pin::Until(now(0).wall + SignedDuration::from_secs(seconds)));
@@ -180,6 +226,12 @@ proptest! {
         };
         let step = next(&facts, &limits(), now(ahead));
         prop_assert_eq!(bytes_above == 0, step == Step::Rest);
+        if let Step::Measure(unmeasured) = &step {
+            prop_assert!(!unmeasured.is_empty() && unmeasured.len() <= MEASURED_AT_ONCE);
+            let is_unknown = |one: &&Candidate| one.exclusive_bytes.is_none();
+            let unknown: Vec<_> = instances.iter().filter(is_unknown).map(|one| one.record.uid).collect();
+            prop_assert!(unmeasured.iter().all(|one| unknown.contains(&one.uid)));
+        }
         let Step::DeleteInstance(choice) = step else { return Ok(()) };
         let of = |one: &&Candidate| one.record.uid == choice.uid
             && one.exclusive_bytes == Some(choice.exclusive_bytes)
