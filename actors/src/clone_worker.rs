@@ -23,7 +23,7 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, OptionFuture, join};
 use multidb_store::quarantine::Quarantined;
 use multidb_store::{
     InstanceName, InstanceRecord, InstanceUid, ObservedTime, Phase, SnapshotId, StoredTime,
@@ -397,18 +397,19 @@ impl Handler<Persist> for CloneWorker {
     type Result = ResponseFuture<Result<(), CloneError>>;
 
     fn handle(&mut self, Persist(record, copies): Persist, _: &mut Self::Context) -> Self::Result {
-        let written = self.records.write(RecordChange::put(&record));
-        let deps = self.deps.clone();
+        let stored = self.records.write(RecordChange::put(&record));
+        let cloner = self.deps.cloner.clone();
+        let manifest = match copies {
+            Copies::Database => None,
+            Copies::DatabaseAndManifest => Some(
+                self.deps
+                    .run(Lane::Manifests, move || cloner.write_manifest(&record)),
+            ),
+        };
         Box::pin(async move {
-            written.await?;
-            match copies {
-                Copies::Database => Ok(()),
-                Copies::DatabaseAndManifest => {
-                    let cloner = deps.cloner.clone();
-                    let written = deps.run(Lane::Manifests, move || cloner.write_manifest(&record));
-                    written.await
-                }
-            }
+            // At once, since each waits for the disk. A start takes the newer one if only one is written.
+            let (stored, manifest) = join(stored, OptionFuture::from(manifest)).await;
+            stored.and(manifest.unwrap_or(Ok(())))
         })
     }
 }

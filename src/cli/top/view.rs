@@ -10,9 +10,10 @@ use ratatui::widgets::{Paragraph, Row, Table};
 use super::rows::{self, Column};
 use super::state::{Answers, App, Tab};
 use crate::cli::output::printable;
-use crate::cli::status::{room, waits};
 use crate::cli::table::{ago, count, size};
 use crate::control::model::{JobView, StatusView};
+use crate::doctor::daemon::waits;
+use crate::doctor::pressure::room;
 
 /// The running jobs that are shown below the instances.
 const JOBS_SHOWN: usize = 3;
