@@ -106,9 +106,13 @@ fn prepared(disk: Disk) -> Daemon {
     daemon.reconfigure("disk_high_water = \"none\"", &mark);
     daemon.reconfigure("enabled = false", "enabled = true");
     daemon.start();
-    let job = daemon.json(&["job", "ls"])[0].clone();
-    assert_eq!(job["kind"], "dedup", "{job}");
-    let id = job["id"].to_string();
+    // The daemon answers before it begins what the one before has not completed.
+    let id = poll("the de-duplication begins", TIMEOUT, || {
+        let jobs = daemon.json(&["job", "ls"]);
+        let all = jobs.as_array().into_iter().flatten();
+        let mut dedups = all.filter(|job| job["kind"] == "dedup");
+        dedups.next().map(|job| job["id"].to_string()).ok_or(jobs)
+    });
     daemon.cli(&["job", "cancel", id.trim_matches('"')]).ok();
     daemon
 }

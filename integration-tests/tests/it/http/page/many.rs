@@ -7,18 +7,14 @@ use std::time::Duration;
 
 use multidb_integration_tests::{Browser, eventually};
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::http::Served;
 
 /// The instances beside the one that they are copies of.
 const COPIES: usize = 999;
-/// Ten times what the page takes of a debug build on an idle machine.
-const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 #[test]
-#[expect(clippy::print_stdout, reason = "figures of the test's report")]
-fn page_of_a_thousand_instances_is_answered_soon_searched_and_kept_up_to_date() {
+fn page_of_a_thousand_instances_is_searched_and_kept_up_to_date() {
     let served = Served::secured(|daemon| daemon);
     drop(served.session("alice", "copied,gitref:main", "test"));
     served.daemon.cli(&["instance", "stop", "copied"]).ok();
@@ -30,23 +26,11 @@ fn page_of_a_thousand_instances_is_answered_soon_searched_and_kept_up_to_date() 
     served.daemon.start();
 
     let client = served.logged_in("alice");
-    let answers = (0..10).map(|_| {
-        let begin = Instant::now();
-        let answer = client.get("/instances");
-        assert_eq!(answer.body.matches("<tr id=").count(), COPIES + 1);
-        begin.elapsed()
-    });
-    let least = answers.min().unwrap_or_default();
-    println!("the page of {} instances took {least:?}", COPIES + 1);
-    assert!(least < ANSWER_MAX, "{least:?}");
+    let answer = client.get("/instances");
+    assert_eq!(answer.body.matches("<tr id=").count(), COPIES + 1);
 
     let browser = Browser::start();
     served.log_in(&browser, "alice");
-    let loaded = browser.script(
-        "const [page] = performance.getEntriesByType('navigation');
-         return Math.round(page.domContentLoadedEventEnd)",
-    );
-    println!("Chromium had it after {loaded} ms");
     browser.wait_text("#count", "1000 instances");
     served.daemon.cli(&["instance", "pin", "copy0500"]).ok();
     eventually("the pin is shown", Duration::from_secs(60), || {
