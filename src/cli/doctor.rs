@@ -1,6 +1,6 @@
 //! `multidb doctor`: checks this machine for problems and suggests fixes.
 //!
-//! The checks are those of [`doctor`](crate::doctor), which work without the daemon, since a problem may keep it from
+//! The checks are those of [`crate::doctor`], which work without the daemon, since a problem may keep it from
 //! starting. What only a command can check is here: the configuration file as it is now, and whether a daemon answers
 //! at its socket.
 
