@@ -19,6 +19,8 @@ fn schemathesis_finds_nothing() {
     let served = Served::secured(|daemon| daemon);
     // Requests that nothing can carry out, such as a refresh without a source, end as jobs that fail.
     served.daemon.expect_log("the job failed");
+    // It sees that each operation refuses a wrong password.
+    served.daemon.expect_log("too many failed logins");
     let token = served.token("root", &["--scope", "admin"]);
     let token = token["token"].as_str().expect("it is a text");
     let directory = tempfile::tempdir().expect("there is room for a directory");
