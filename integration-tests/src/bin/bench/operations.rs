@@ -59,6 +59,7 @@ impl Web {
             .set_raw("http", "listen", &listen)
             .set("http", "cert", &own.cert.display().to_string())
             .set("http", "key", &own.key.display().to_string())
+            .set_raw("[notify]", "on", "[\"job_failed\", \"instance_failed\"]")
             .set_raw("[notify]", "command", &command)
     }
 
