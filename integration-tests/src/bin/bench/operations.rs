@@ -128,7 +128,7 @@ fn many_instances(environment: &Environment, web: &Web, report: &mut Report) {
     environment.daemon().stop();
     copy_instances(environment, COPIED, INSTANCES);
     // The first start takes the copies into the records.
-    environment.daemon().restart();
+    environment.daemon().start();
     let section = format!("{INSTANCES} instances, over TLS ({})", environment.name());
     let client = web.client();
     for (what, path, word, aim) in [
