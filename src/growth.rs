@@ -3,7 +3,7 @@
 //! An instance is stopped when it has more bytes of its own than `limits.max_instance_bytes`. Its write-ahead log and the
 //! state that its resets go back to are part of them, since they take the disk as its tables do.
 //!
-//! When the disk would come below `limits.disk_reserve` within the next looks at its present rate, those that have grown
+//! When the disk would come below `limits.disk_reserve` within the next seconds at its present rate, those that have grown
 //! most lately are stopped, one after the other, until the rest would not. A reserve that is a constant early warning would
 //! be too late for a fast writer, and too early for a slow one. Instances that grow little go on, and so do all of them
 //! where something else fills the disk: their stop would save nothing.
@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use multidb_actors::instance::OverLimit;
 
-/// The reserve must last for so many looks at the present rate.
-const LOOKS_AHEAD: u64 = 3;
+/// The reserve must last for so many seconds at the present rate: a look to see it, one to see which instances grow, and
+/// the stop of a server that still writes.
+const SECONDS_AHEAD: u64 = 4;
 /// Likewise, before instances are measured so as to know which ones grow.
-const LOOKS_NEAR: u64 = 20;
+const SECONDS_NEAR: u64 = 20;
 /// An instance that grew by less than one part in so many of the one that grew most goes on.
 const SHARE_MIN: u64 = 8;
 /// Unless they take at least one part in so many of what the disk loses, something else fills it.
@@ -41,8 +42,17 @@ pub struct GrowthLimits {
 pub struct Disk {
     /// Its free bytes.
     pub free_bytes: u64,
-    /// The most free bytes that it lost from one look to the next lately.
+    /// The bytes that it lost in a second, at most, between two of the last looks.
     pub rate: u64,
+}
+
+impl Disk {
+    /// The disk as those leave it that have this part in all that grew.
+    pub fn of_part(self, grown: u64, all: u64) -> Self {
+        let rate = u128::from(self.rate) * u128::from(grown) / u128::from(all.max(1));
+        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        Self { rate, ..self }
+    }
 }
 
 /// A run that was measured.
@@ -59,13 +69,13 @@ pub struct Measurement {
 impl GrowthLimits {
     /// Whether the disk may come to its reserve soon, so that it has to be known which instances grow.
     pub fn is_near(&self, disk: Disk) -> bool {
-        let ahead = disk.rate.saturating_mul(LOOKS_NEAR);
+        let ahead = disk.rate.saturating_mul(SECONDS_NEAR);
         disk.free_bytes < self.reserve_bytes.saturating_mul(2).saturating_add(ahead)
     }
 
-    /// Whether it would come below its reserve within the next looks.
+    /// Whether it would come below its reserve within the next seconds.
     pub fn is_critical(&self, disk: Disk) -> bool {
-        disk.rate > 0 && self.spare(disk.free_bytes) < disk.rate.saturating_mul(LOOKS_AHEAD)
+        disk.rate > 0 && self.spare(disk.free_bytes) < disk.rate.saturating_mul(SECONDS_AHEAD)
     }
 
     /// Whether a run is to be measured for `max_instance_bytes`: it never was, or it may have come half the way to its
@@ -90,7 +100,7 @@ impl GrowthLimits {
     }
 
     /// The places of those that are stopped on a critical disk, the one that grew most first. `grown` has the bytes by
-    /// which each run grew lately, while the disk lost `lost_bytes`. What it lost in one look before that counts, too.
+    /// which each run grew lately, while the disk lost `lost_bytes`. What it lost in a second before that counts, too.
     pub fn over_reserve(&self, disk: Disk, grown: &[u64], lost_bytes: u64) -> Vec<usize> {
         let all: u64 = grown.iter().sum();
         let most = grown.iter().copied().max().unwrap_or(0);
@@ -102,12 +112,9 @@ impl GrowthLimits {
         order.retain(|place| grown[*place] >= most.div_ceil(SHARE_MIN));
         let mut left = all;
         let rest = order.into_iter().take_while(|place| {
-            // The rate of those that go on.
-            let rate = u128::from(disk.rate) * u128::from(left) / u128::from(all);
-            let rate = u64::try_from(rate).unwrap_or(u64::MAX);
-            let free_bytes = disk.free_bytes;
+            let rest = disk.of_part(left, all);
             left -= grown[*place];
-            self.is_critical(Disk { free_bytes, rate })
+            self.is_critical(rest)
         });
         rest.collect()
     }
@@ -170,9 +177,9 @@ mod tests {
         for (disk, grown, lost, expected) in [
             // The reserve lasts.
             (disk(10_000, 100), &[100, 50, 1][..], 151, &[][..]),
-            (disk(800, 100), &[100, 50, 1], 151, &[]),
+            (disk(900, 100), &[100, 50, 1], 151, &[]),
             // The others alone would leave it.
-            (disk(799, 100), &[50, 100, 1], 151, &[1]),
+            (disk(899, 100), &[50, 100, 1], 151, &[1]),
             (disk(590, 100), &[50, 100, 1], 151, &[1, 0]),
             // Below it, those go that have a part in it.
             (disk(400, 100), &[50, 100, 1], 151, &[1, 0]),

@@ -9,12 +9,14 @@ use multidb_actors::instance::{InstanceStatus, OverLimit};
 use multidb_actors::instance_table::InstanceFilter;
 use multidb_actors::supervisor::ListInstances;
 use multidb_store::{InstanceName, InstanceUid, error_chain};
+use tokio::time::MissedTickBehavior;
 
 use super::{Control, ControlError};
 use crate::costs::{Priority, on_thread};
 use crate::growth::{Disk, GrowthLimits};
 
 mod look;
+mod losses;
 mod watch;
 
 use self::look::Look;
@@ -27,8 +29,10 @@ impl Control {
     /// Keeps instances below their limits and the reserve free, until it is dropped.
     pub async fn limit_growth(&self) {
         let mut watch = Watch::default();
+        let mut looks = tokio::time::interval(INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::time::sleep(INTERVAL).await;
+            looks.tick().await;
             if let Err(error) = self.look_at_growth(&mut watch).await {
                 let error = error_chain(&error);
                 tracing::warn!(error, "cannot tell how much instances grow");
@@ -45,8 +49,7 @@ impl Control {
 
     async fn look_at_growth(&self, watch: &mut Watch) -> Result<(), ControlError> {
         let limits = self.growth_limits();
-        let (free_bytes, unplaced_bytes) = self.free_bytes(watch, &limits).await?;
-        let disk = watch.see(free_bytes);
+        let disk = self.look_at_disk(watch, &limits).await?;
         let measures = limits.max_instance_bytes.is_some() || limits.is_near(disk);
         let mut running = Vec::new();
         if measures {
@@ -58,8 +61,6 @@ impl Control {
             watch,
             limits,
             disk,
-            // What has no place yet may belong to an instance.
-            seen_bytes: free_bytes.saturating_sub(unplaced_bytes),
             running: &running,
         };
         if measures {
@@ -76,27 +77,24 @@ impl Control {
         look.look_at_held().await
     }
 
-    /// The free bytes, and at most so many of them that were written and are not counted yet. Where they might be what
-    /// the reserve needs, they are written to the disk first.
-    async fn free_bytes(
+    /// What was written and is not counted yet may belong to an instance, so it counts as used. Where it might be what the
+    /// reserve needs, it is written to the disk first.
+    async fn look_at_disk(
         &self,
-        watch: &Watch,
+        watch: &mut Watch,
         limits: &GrowthLimits,
-    ) -> Result<(u64, u64), ControlError> {
+    ) -> Result<Disk, ControlError> {
         let deps = &self.deps;
         let free = deps.cloner.disk_usage()?.free_bytes;
         let unplaced = deps.cloner.unplaced_bytes();
-        let without = Disk {
-            free_bytes: free.saturating_sub(unplaced),
-            rate: watch.rate(),
-        };
-        if unplaced == 0 || !limits.is_near(without) {
-            return Ok((free, unplaced));
+        let placed = free.saturating_sub(unplaced);
+        if unplaced == 0 || !limits.is_near(watch.losses.disk_with(placed)) {
+            return Ok(watch.losses.see(placed));
         }
         let (cloner, root) = (deps.cloner.clone(), deps.layout.root().to_owned());
         let synced = tokio::task::spawn_blocking(move || cloner.sync(&root));
         synced.await.map_err(|_| ControlError::ActorEnded)??;
-        Ok((deps.cloner.disk_usage()?.free_bytes, 0))
+        Ok(watch.losses.see(deps.cloner.disk_usage()?.free_bytes))
     }
 
     /// The instances that run; at most `limits.max_running`.

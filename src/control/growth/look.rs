@@ -16,8 +16,6 @@ use crate::growth::{Disk, GrowthLimits};
 
 /// What grew before this time does not count on a disk that comes to its reserve.
 const WINDOW: Duration = Duration::from_secs(30);
-/// An instance that is stopped for the reserve has so long to end before another one is.
-const SETTLING: Duration = Duration::from_millis(1500);
 /// Instances that were stopped are looked at again after this time.
 const HELD_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -28,8 +26,6 @@ pub(super) struct Look<'a> {
     pub(super) watch: &'a mut Watch,
     pub(super) limits: GrowthLimits,
     pub(super) disk: Disk,
-    /// The free bytes that measurements of instances are compared with.
-    pub(super) seen_bytes: u64,
     /// The running instances that were not stopped before; none where none are measured.
     pub(super) running: &'a [InstanceStatus],
 }
@@ -58,7 +54,7 @@ impl Look<'_> {
             is_critical
                 || has_ended
                 || (is_near && is_unknown)
-                || self.limits.is_due(last, self.seen_bytes)
+                || self.limits.is_due(last, self.disk.free_bytes)
         });
         let due: Vec<_> = due.collect();
         self.measure(due).await;
@@ -77,12 +73,12 @@ impl Look<'_> {
             (uid, std::mem::take(&mut run.tree))
         });
         let taken: Vec<_> = taken.collect();
-        let measured = self.control.measure_trees(taken, self.is_critical());
+        let measured = self.control.measure_trees(taken, self.is_near());
         for (uid, tree, bytes) in measured.await {
             if let Some(run) = self.watch.runs.get_mut(&uid) {
                 run.tree = tree;
                 if let Some(bytes) = bytes {
-                    run.note(bytes, self.seen_bytes);
+                    run.note(bytes, self.disk.free_bytes);
                 }
             }
         }
@@ -105,10 +101,6 @@ impl Look<'_> {
         if !self.is_critical() {
             return Ok(());
         }
-        let stopped_for = self.watch.stopped_at.map(|at| at.elapsed());
-        if stopped_for.is_some_and(|time| time < SETTLING) {
-            return Ok(());
-        }
         let (free_bytes, reserve_bytes) = (self.disk.free_bytes, self.limits.reserve_bytes);
         let Some(window) = self.watch.window else {
             // The next look knows what has grown since this one.
@@ -122,7 +114,8 @@ impl Look<'_> {
         let grown: Vec<u64> = grown.collect();
         let lost_bytes = window.free_bytes.saturating_sub(free_bytes);
         let stopped = self.limits.over_reserve(self.disk, &grown, lost_bytes);
-        let is_late = stopped_for.is_none_or(|time| time >= WINDOW);
+        let stopped_at = self.watch.stopped_at;
+        let is_late = stopped_at.is_none_or(|at| at.elapsed() >= WINDOW);
         let is_below = free_bytes < reserve_bytes;
         if stopped.is_empty() && is_below && is_late && !self.watch.told_of_others {
             self.watch.told_of_others = true;
@@ -143,7 +136,10 @@ impl Look<'_> {
             self.end_growth(&self.running[place], over).await?;
         }
         if !stopped.is_empty() {
-            self.watch.note_stop(free_bytes);
+            let all: u64 = grown.iter().sum();
+            let ended: u64 = stopped.iter().map(|&place| grown[place]).sum();
+            let rest = self.disk.of_part(all - ended, all);
+            self.watch.note_stop(rest);
         }
         Ok(())
     }

@@ -6,20 +6,15 @@ use multidb_actors::instance::{InstanceStatus, OverLimit};
 use multidb_store::{InstanceName, InstanceUid, Layout};
 use tokio::time::Instant;
 
+use super::losses::Losses;
 use crate::clone::GrowingTree;
 use crate::fsutil::beneath::TreeError;
 use crate::growth::{Disk, Measurement};
 
-/// The looks of which the one that lost most counts as the rate, since servers write in bursts.
-const LOOKS: usize = 3;
-
 /// What the looks before have seen.
 #[derive(Default)]
 pub(super) struct Watch {
-    /// The free bytes at the last look, and what was lost at each of the last ones.
-    pub(super) free_bytes: Option<u64>,
-    pub(super) lost: [u64; LOOKS],
-    pub(super) looks: usize,
+    pub(super) losses: Losses,
     pub(super) window: Option<Window>,
     pub(super) runs: HashMap<InstanceUid, Run>,
     pub(super) held: BTreeMap<InstanceName, Held>,
@@ -77,24 +72,12 @@ impl Trees {
 }
 
 impl Watch {
-    /// Instances were stopped for the reserve. What they took does not count for the others.
-    pub(super) fn note_stop(&mut self, free_bytes: u64) {
+    /// Instances were stopped for the reserve; `rest` is the disk as the others leave it. What was lost before does not
+    /// count for them.
+    pub(super) fn note_stop(&mut self, rest: Disk) {
         self.stopped_at = Some(Instant::now());
-        self.lost = [0; LOOKS];
-        self.begin_window(free_bytes);
-    }
-
-    /// Notes the free bytes of a look.
-    pub(super) fn see(&mut self, free_bytes: u64) -> Disk {
-        let before = self.free_bytes.replace(free_bytes).unwrap_or(free_bytes);
-        self.lost[self.looks % LOOKS] = before.saturating_sub(free_bytes);
-        self.looks += 1;
-        let rate = self.rate();
-        Disk { free_bytes, rate }
-    }
-
-    pub(super) fn rate(&self) -> u64 {
-        self.lost.into_iter().max().unwrap_or(0)
+        self.losses.replace(rest.rate);
+        self.begin_window(rest.free_bytes);
     }
 
     /// Whether the instance was stopped, and may run for a moment yet.
