@@ -20,14 +20,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use actix_web::http::header::ContentType;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpResponse, HttpServer, get, web};
 use rustls::ServerConfig;
-use utoipa::openapi::OpenApi;
 
 use crate::admin::server as api;
 use crate::admin::server::document::{Methods, Paths, document};
@@ -67,8 +67,8 @@ const PASSWORDS_AT_ONCE: usize = 2;
 /// The connections that the system queues.
 const BACKLOG: u32 = 1024;
 
-/// The description of the API.
-static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| document(open_paths));
+/// The description of the API, as it is sent.
+struct Described(web::Bytes);
 
 /// TLS, as clients of the API see it.
 pub struct Tls {
@@ -96,7 +96,16 @@ pub fn serve(
         Hosts::Any
     };
     let hosts = web::Data::new(hosts);
-    let methods = web::Data::new(Methods::of(&DOCUMENT));
+    let (methods, described) = {
+        // As values it takes megabytes.
+        let document = document(open_paths);
+        let text = serde_json::to_vec(&document)?;
+        (
+            Methods::of(&document),
+            web::Data::new(Described(text.into())),
+        )
+    };
+    let methods = web::Data::new(methods);
     let answers = web::Data::new(Answers::default());
     let hooks = Hooks::new(configured.hooks.clone(), authenticator.method().clone());
     let hooks = web::Data::new(hooks);
@@ -112,6 +121,7 @@ pub fn serve(
             .app_data(hosts.clone())
             .app_data(answers.clone())
             .app_data(hooks.clone())
+            .app_data(described.clone())
             .app_data(methods.clone())
             .app_data(control.clone())
             .configure(|paths| open_paths(&mut Paths::new(paths)))
@@ -192,6 +202,8 @@ async fn healthz() -> HttpResponse {
     responses((status = 200, body = Object, description = "The description, by OpenAPI 3.1."))
 )]
 #[get("/v1/openapi.json")]
-async fn openapi() -> HttpResponse {
-    HttpResponse::Ok().json(&*DOCUMENT)
+async fn openapi(described: web::Data<Described>) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(ContentType::json())
+        .body(described.0.clone())
 }

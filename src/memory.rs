@@ -1,4 +1,4 @@
-//! How much of the machine's memory is used: the actors' port [`Memory`].
+//! How much of the machine's memory is used: the actors' port [`Memory`]. And how the daemon gives back its own.
 //!
 //! A machine's memory is used where it is not available (`MemAvailable` of proc_meminfo(5)), so that what the page cache
 //! could give back counts as free. Each cgroup above the daemon that has a limit may be fuller than the machine. Servers
@@ -47,6 +47,16 @@ impl Memory for MachineMemory {
             .into_iter()
             .chain(cgroups)
             .max_by_key(|usage| usage.percent())
+    }
+}
+
+/// Gives the pages that hold nothing any more back to the system. An allocator that only shortens its heaps keeps what one
+/// long answer needed for as long as anything behind it lives (malloc_trim(3)).
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer, and frees nothing that is allocated.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

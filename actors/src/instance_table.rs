@@ -103,7 +103,7 @@ impl InstanceTable {
 
     /// Adds an instance that does not run and has no actor.
     pub fn insert_stopped(&self, record: InstanceRecord) {
-        self.insert(record, State::Stopped, None);
+        self.publish(InstanceStatus::unused(record, State::Stopped));
     }
 
     /// Adds an instance of which nobody can tell whether it runs, and which has no actor.
@@ -113,19 +113,9 @@ impl InstanceTable {
             look: Look::Later,
             then: AfterStop::Stopped,
         };
-        self.insert(record, state, Some(why));
-    }
-
-    fn insert(&self, record: InstanceRecord, state: State, failure: Option<InstanceError>) {
         self.publish(InstanceStatus {
-            record: Arc::new(record),
-            state,
-            sessions: 0,
-            unused: true,
-            endpoint: None,
-            failure,
-            waits_for_slot: false,
-            resident_until: None,
+            failure: Some(why),
+            ..InstanceStatus::unused(record, state)
         });
     }
 

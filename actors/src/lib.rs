@@ -24,6 +24,7 @@
 
 pub mod auth;
 pub mod awake;
+pub mod by_address;
 pub mod client_error;
 pub mod clone_worker;
 pub mod connection;

@@ -7,9 +7,12 @@ use multidb_actors::critical::CriticalParts;
 use tokio::task::JoinHandle;
 
 use crate::control::Control;
+use crate::memory;
 
 /// A snapshot may have been freed by the end of a pin or of an instance.
 const KEEP_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+/// What a start or a long answer took is not held for longer.
+const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(60);
 
 type Task = LocalBoxFuture<'static, ()>;
 
@@ -50,6 +53,7 @@ impl PeriodicTasks {
             actix_rt::spawn(task(control, async |control| {
                 control.run_notifications().await;
             })),
+            actix_rt::spawn(give_memory_back()),
             // Once.
             actix_rt::spawn(task(control, async |control| {
                 control.warn_of_missing_extensions().await;
@@ -67,6 +71,15 @@ impl PeriodicTasks {
 fn task(control: &Control, run: impl AsyncFnOnce(Control) + 'static) -> Task {
     let control = control.clone();
     Box::pin(async move { run(control).await })
+}
+
+async fn give_memory_back() {
+    let mut minutes = tokio::time::interval(GIVE_BACK_INTERVAL);
+    loop {
+        minutes.tick().await;
+        // It holds the allocator's locks for milliseconds where there is much.
+        let _panicked = tokio::task::spawn_blocking(memory::give_back).await;
+    }
 }
 
 /// Deletes the snapshots beyond keep at start and each day.

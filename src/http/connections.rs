@@ -6,39 +6,23 @@
 //! TLS handshake, which has a limit of its own, and is closed from outside, by its socket.
 
 use std::any::Any;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::{Extensions, ServiceRequest};
 use actix_web::rt::net::TcpStream;
 use multidb_actors::auth::address_of;
+use multidb_actors::by_address::ByAddress;
 use rustix::net::Shutdown;
-use tokio::time::Instant;
 
 /// The most connections that are open at the same time, but for those that are being closed, or are in their TLS
 /// handshake.
 const OPEN_MAX: usize = 768;
-/// The least time between two warnings, so that a flood does not fill the log.
-const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The open connections. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Connections(Arc<Mutex<Table>>);
-
-#[derive(Debug, Default)]
-struct Table {
-    /// By address, then by the order in which they came.
-    by_address: HashMap<Arc<str>, BTreeMap<u64, Open>>,
-    count: usize,
-    next: u64,
-    warned_at: Option<Instant>,
-    /// Closed since the last warning.
-    closed: u64,
-}
+pub(super) struct Connections(Arc<Mutex<ByAddress<Open>>>);
 
 #[derive(Debug)]
 struct Open {
@@ -77,19 +61,15 @@ impl Connections {
 
     fn add(&self, address: &str, socket: OwnedFd) -> Connection {
         let mut table = self.lock();
-        if table.count >= OPEN_MAX {
-            table.close_one();
+        if table.count() >= OPEN_MAX {
+            close_one(&mut table);
         }
         let address: Arc<str> = address.into();
-        let number = table.next;
-        table.next += 1;
-        table.count += 1;
-        let of_address = table.by_address.entry(address.clone()).or_default();
         let open = Open {
             socket,
             authenticated: false,
         };
-        of_address.insert(number, open);
+        let number = table.add(&address, open);
         Connection {
             all: self.clone(),
             address,
@@ -97,55 +77,20 @@ impl Connections {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, ByAddress<Open>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
-    fn close_one(&mut self) {
-        let share = |of_address: &BTreeMap<u64, Open>| {
-            let oldest = of_address.first_key_value().map(|(number, _)| *number);
-            (of_address.len(), Reverse(oldest))
-        };
-        let addresses = self.by_address.iter();
-        let most = addresses.max_by_key(|(_, of_address)| share(of_address));
-        let chosen = most.and_then(|(address, of_address)| {
-            let oldest = of_address
-                .iter()
-                .min_by_key(|(number, open)| (open.authenticated, **number));
-            Some((address.clone(), *oldest?.0))
-        });
-        if let Some((address, number)) = chosen
-            && let Some(open) = self.remove(&address, number)
-        {
-            close(&open.socket);
-            self.warn(&address);
-        }
-    }
-
-    /// Removes a connection, unless it was closed for another one.
-    fn remove(&mut self, address: &str, number: u64) -> Option<Open> {
-        let of_address = self.by_address.get_mut(address)?;
-        let removed = of_address.remove(&number)?;
-        if of_address.is_empty() {
-            self.by_address.remove(address);
-        }
-        self.count -= 1;
-        Some(removed)
-    }
-
-    fn warn(&mut self, address: &str) {
-        self.closed += 1;
-        let now = Instant::now();
-        if self.warned_at.is_none_or(|at| now - at >= WARNING_INTERVAL) {
-            let connections = std::mem::take(&mut self.closed);
+fn close_one(table: &mut ByAddress<Open>) {
+    if let Some(evicted) = table.evict(|open| open.authenticated) {
+        close(&evicted.connection.socket);
+        if let Some(connections) = evicted.warn_of {
             tracing::warn!(
                 connections,
-                address,
+                address = &*evicted.address,
                 "too many connections to the API and the web page, the oldest of the address with most are closed"
             );
-            self.warned_at = Some(now);
         }
     }
 }
@@ -165,8 +110,7 @@ impl Drop for Connection {
 pub(crate) fn authenticated(request: &ServiceRequest) {
     if let Some(connection) = request.request().conn_data::<Connection>() {
         let mut table = connection.all.lock();
-        let of_address = table.by_address.get_mut(&connection.address);
-        if let Some(open) = of_address.and_then(|open| open.get_mut(&connection.number)) {
+        if let Some(open) = table.get_mut(&connection.address, connection.number) {
             open.authenticated = true;
         }
     }
@@ -199,8 +143,8 @@ mod tests {
         assert!(!flood.iter().any(is_closed));
         let number = flood[0].0.number;
         let mut table = connections.lock();
-        let of_flood = table.by_address.get_mut("192.0.2.1").unwrap();
-        of_flood.get_mut(&number).unwrap().authenticated = true;
+        let first = table.get_mut("192.0.2.1", number).unwrap();
+        first.authenticated = true;
         drop(table);
         let third = open(&connections, "192.0.2.3");
         assert!(is_closed(&flood[1]));
@@ -208,10 +152,9 @@ mod tests {
         // One that ends by itself makes room, and one that was closed is not counted again.
         drop(flood.swap_remove(1));
         drop(flood.pop());
-        assert_eq!(connections.lock().count, OPEN_MAX - 1);
+        assert_eq!(connections.lock().count(), OPEN_MAX - 1);
         drop((flood, other, third));
-        assert_eq!(connections.lock().count, 0);
-        assert!(connections.lock().by_address.is_empty());
+        assert_eq!(connections.lock().count(), 0);
     }
 
     #[tokio::test]
@@ -220,8 +163,10 @@ mod tests {
         let all: Vec<_> = (0..OPEN_MAX)
             .map(|_| open(&connections, "192.0.2.1"))
             .collect();
-        for open in connections.lock().by_address.values_mut().flatten() {
-            open.1.authenticated = true;
+        for (connection, _) in &all {
+            let mut table = connections.lock();
+            let open = table.get_mut("192.0.2.1", connection.number);
+            open.unwrap().authenticated = true;
         }
         let other = open(&connections, "192.0.2.2");
         assert!(is_closed(&all[0]) && !is_closed(&all[1]) && !is_closed(&other));

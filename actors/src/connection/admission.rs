@@ -6,16 +6,13 @@
 //! when a client has authenticated.
 
 use std::cell::Cell;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 
 use super::RefusalReason;
+use crate::by_address::ByAddress;
 use crate::limits::Limits;
 use crate::supervisor::AcquireError;
 
@@ -23,15 +20,13 @@ use crate::supervisor::AcquireError;
 /// kernel's listen backlog.
 const EVICTED_MAX: usize = 100;
 
-/// The least time between two warnings about evictions, so that a flood does not fill the log.
-const WARNING_INTERVAL: Duration = Duration::from_secs(60);
-
 /// Counts all connections and issues their permits.
 #[derive(Debug)]
 pub struct AdmissionControl {
     unauthenticated_max: usize,
     sessions_max: usize,
-    unauthenticated: Mutex<Unauthenticated>,
+    /// The unauthenticated connections, each with what tells it that it is refused.
+    unauthenticated: Mutex<ByAddress<Arc<Notify>>>,
     counts: watch::Sender<Counts>,
     shuts_down: AtomicBool,
 }
@@ -42,18 +37,6 @@ struct Counts {
     open: usize,
     /// Those that have authenticated.
     sessions: usize,
-}
-
-/// The unauthenticated connections.
-#[derive(Debug, Default)]
-struct Unauthenticated {
-    /// By address, then by the order of admission.
-    by_address: HashMap<Arc<str>, BTreeMap<u64, Arc<Notify>>>,
-    count: usize,
-    next: u64,
-    warned_at: Option<Instant>,
-    /// Evictions since the last warning.
-    evicted: u64,
 }
 
 /// One connection's permit, returned by dropping it. It is for an unauthenticated connection until its
@@ -101,12 +84,12 @@ impl AdmissionControl {
             self.until(|counts| counts.open < open_max).await;
         }
         let mut unauthenticated = self.unauthenticated();
-        if unauthenticated.count >= self.unauthenticated_max {
-            unauthenticated.evict_one();
+        if unauthenticated.count() >= self.unauthenticated_max {
+            evict_one(&mut unauthenticated);
         }
         let address: Arc<str> = address.into();
         let refused = Arc::new(Notify::new());
-        let number = unauthenticated.add(&address, &refused);
+        let number = unauthenticated.add(&address, refused.clone());
         Permit {
             control: self.clone(),
             address,
@@ -118,7 +101,7 @@ impl AdmissionControl {
 
     /// The number of unauthenticated connections now.
     pub fn unauthenticated_now(&self) -> usize {
-        self.unauthenticated().count
+        self.unauthenticated().count()
     }
 
     /// Resolves when no connection is a session, or is about to become one.
@@ -134,7 +117,9 @@ impl AdmissionControl {
     /// Refuses the unauthenticated connections, as the daemon stops.
     pub fn shut_down(&self) {
         self.shuts_down.store(true, Ordering::SeqCst);
-        self.unauthenticated().refuse_all();
+        for refused in self.unauthenticated().iter() {
+            refused.notify_one();
+        }
     }
 
     async fn until(&self, is_met: impl Fn(&Counts) -> bool) {
@@ -142,72 +127,22 @@ impl AdmissionControl {
         let _ = self.counts.subscribe().wait_for(is_met).await;
     }
 
-    fn unauthenticated(&self) -> MutexGuard<'_, Unauthenticated> {
+    fn unauthenticated(&self) -> MutexGuard<'_, ByAddress<Arc<Notify>>> {
         self.unauthenticated
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Unauthenticated {
-    fn add(&mut self, address: &Arc<str>, refused: &Arc<Notify>) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        self.count += 1;
-        let of_address = self.by_address.entry(address.clone()).or_default();
-        of_address.insert(number, refused.clone());
-        number
-    }
-
-    /// Evicts the oldest connection of the address that has the most.
-    fn evict_one(&mut self) {
-        let share = |of_address: &BTreeMap<u64, _>| {
-            let oldest = of_address.first_key_value().map(|(number, _)| *number);
-            (of_address.len(), Reverse(oldest))
-        };
-        let most = self
-            .by_address
-            .iter()
-            .max_by_key(|(_, of_address)| share(of_address));
-        let oldest = most.and_then(|(address, of_address)| {
-            let number = *of_address.keys().next()?;
-            Some((address.clone(), number))
-        });
-        if let Some((address, number)) = oldest
-            && let Some(refused) = self.remove(&address, number)
-        {
-            refused.notify_one();
-            self.warn();
-        }
-    }
-
-    fn refuse_all(&self) {
-        for refused in self.by_address.values().flat_map(BTreeMap::values) {
-            refused.notify_one();
-        }
-    }
-
-    /// Removes a connection, unless it was evicted.
-    fn remove(&mut self, address: &str, number: u64) -> Option<Arc<Notify>> {
-        let of_address = self.by_address.get_mut(address)?;
-        let removed = of_address.remove(&number)?;
-        if of_address.is_empty() {
-            self.by_address.remove(address);
-        }
-        self.count -= 1;
-        Some(removed)
-    }
-
-    fn warn(&mut self) {
-        self.evicted += 1;
-        let now = Instant::now();
-        if self.warned_at.is_none_or(|at| now - at >= WARNING_INTERVAL) {
-            let connections = std::mem::take(&mut self.evicted);
+/// Evicts the oldest connection of the address that has the most.
+fn evict_one(unauthenticated: &mut ByAddress<Arc<Notify>>) {
+    if let Some(evicted) = unauthenticated.evict(|_| ()) {
+        evicted.connection.notify_one();
+        if let Some(connections) = evicted.warn_of {
             tracing::warn!(
                 connections,
                 "too many unauthenticated connections, the oldest are evicted"
             );
-            self.warned_at = Some(now);
         }
     }
 }
@@ -308,7 +243,7 @@ mod tests {
         let evicted = flood.iter().filter(|permit| is_evicted(permit));
         assert_eq!(evicted.count(), 7);
         drop(flood);
-        assert_eq!(control.unauthenticated().count, 1);
+        assert_eq!(control.unauthenticated_now(), 1);
     }
 
     #[test]
@@ -334,8 +269,7 @@ mod tests {
         assert!(next.now_or_never().is_some());
         drop(permits);
         control.all_closed().now_or_never().unwrap();
-        let unauthenticated = control.unauthenticated();
-        assert!(unauthenticated.by_address.is_empty() && unauthenticated.count == 0);
+        assert_eq!(control.unauthenticated_now(), 0);
     }
 
     #[test]

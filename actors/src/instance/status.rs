@@ -32,6 +32,22 @@ pub struct InstanceStatus {
     pub resident_until: Option<Instant>,
 }
 
+impl InstanceStatus {
+    /// An instance in this state that nobody uses.
+    pub fn unused(record: impl Into<Arc<InstanceRecord>>, state: State) -> Self {
+        Self {
+            record: record.into(),
+            state,
+            sessions: 0,
+            unused: true,
+            endpoint: None,
+            failure: None,
+            waits_for_slot: false,
+            resident_until: None,
+        }
+    }
+}
+
 /// The reason why an instance did not serve a client or carry out a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "code", rename_all = "snake_case")]

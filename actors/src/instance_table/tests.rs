@@ -88,14 +88,10 @@ fn any_status() -> impl Strategy<Value = InstanceStatus> {
         });
         record.pin = pin;
         InstanceStatus {
-            record: Arc::new(record),
-            state,
-            sessions: 0,
             unused,
-            endpoint: None,
             failure: stop_failed.then(stop_failure),
-            waits_for_slot: false,
             resident_until,
+            ..InstanceStatus::unused(record, state)
         }
     })
 }
@@ -278,16 +274,7 @@ fn end_of_an_actor_is_sent_and_its_row_stays() {
     let (sender, mut ended) = mpsc::unbounded_channel();
     let record = record("i1", 1, Phase::Ready);
     let mut publisher = table.publisher(name(1), sender);
-    let status = |record| InstanceStatus {
-        record,
-        state: State::Failed,
-        sessions: 0,
-        unused: true,
-        endpoint: None,
-        failure: None,
-        waits_for_slot: false,
-        resident_until: None,
-    };
+    let status = |record| InstanceStatus::unused(record, State::Failed);
     publisher.publish(&record, status);
     let first = table.get(&name(1)).unwrap().record;
     publisher.publish(&record, status);
@@ -298,15 +285,10 @@ fn end_of_an_actor_is_sent_and_its_row_stays() {
 }
 
 fn status(number: u8, state: State, failure: Option<InstanceError>) -> InstanceStatus {
+    let record = record(name(number).as_str(), 1, Phase::Ready);
     InstanceStatus {
-        record: Arc::new(record(name(number).as_str(), 1, Phase::Ready)),
-        state,
-        sessions: 0,
-        unused: true,
-        endpoint: None,
         failure,
-        waits_for_slot: false,
-        resident_until: None,
+        ..InstanceStatus::unused(record, state)
     }
 }
 

@@ -208,26 +208,13 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    fn status(record: InstanceRecord, state: State) -> InstanceStatus {
-        InstanceStatus {
-            record: Arc::new(record),
-            state,
-            sessions: 0,
-            unused: true,
-            endpoint: None,
-            failure: None,
-            waits_for_slot: false,
-            resident_until: None,
-        }
-    }
-
     #[test]
     fn actor_is_rebuilt_from_what_was_written_last() {
         let old = testing::record("i", 1, Phase::Ready);
         let mut reset = testing::record("i", 2, Phase::Ready);
         reset.epoch = 2;
         let written = Some(Written::Record(Box::new(reset.clone())));
-        let stopped = || status(old.clone(), State::Stopped);
+        let stopped = || InstanceStatus::unused(old.clone(), State::Stopped);
         assert_eq!(newest_record(stopped(), None), Some((old.clone(), None)));
         assert_eq!(newest_record(stopped(), Some(Written::Deleted)), None);
         assert_eq!(newest_record(stopped(), written), Some((reset, Some(old))));

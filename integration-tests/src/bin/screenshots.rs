@@ -10,7 +10,7 @@ use std::path::Path;
 use multidb_integration_tests::{Browser, Daemon, DaemonBuilder, Disk, Engine, Port, Session};
 
 /// The pages with the names of their pictures, and whether the documents show them.
-const PAGES: [(&str, &str, bool); 10] = [
+const PAGES: [(&str, &str, bool); 11] = [
     ("instances", "/instances", true),
     ("instance", "/instances/pr-1207", false),
     ("remove", "/instances/pr-1207/remove", false),
@@ -20,6 +20,7 @@ const PAGES: [(&str, &str, bool); 10] = [
     ("jobs", "/jobs", false),
     ("sessions", "/sessions", false),
     ("system", "/system", false),
+    ("doctor", "/system/doctor", false),
     ("missing", "/instances/missing", false),
 ];
 

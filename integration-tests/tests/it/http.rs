@@ -1,6 +1,7 @@
 //! The API over the network, as its clients see it.
 
 mod describing;
+mod following;
 mod guarding;
 mod holding;
 mod hooks;

@@ -1,4 +1,4 @@
-//! Connections that hold on: slow heads, slow bodies, silence, and streams by one address do not keep another one out.
+//! Connections that hold on: slow heads, slow bodies, and silence of one address do not keep another one out.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use super::Served;
 
 /// As of `http/connections.rs`.
 const OPEN_MAX: usize = 768;
-const CLOSED: &str = "too many connections to the API and the web page";
+pub(super) const CLOSED: &str = "too many connections to the API and the web page";
 const SLOW_HEAD: &[u8] = b"GET /v1/status HTTP/1.1\r\nHost: ";
 const SLOW_BODY: &[u8] =
     b"POST /v1/instances HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -22,7 +22,7 @@ const SLOW_FORM: &[u8] = b"POST /login HTTP/1.1\r\nHost: localhost\r\n\
 const KEPT_ALIVE: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Connections from another address than that of [`HttpClient`].
-fn hold(port: u16, count: usize, sent: &[u8]) -> Vec<TcpStream> {
+pub(super) fn hold(port: u16, count: usize, sent: &[u8]) -> Vec<TcpStream> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -48,7 +48,7 @@ fn hold(port: u16, count: usize, sent: &[u8]) -> Vec<TcpStream> {
 }
 
 /// The longest that an answer takes now.
-fn longest(client: &HttpClient, path: &str) -> Duration {
+pub(super) fn longest(client: &HttpClient, path: &str) -> Duration {
     let waited = (0..5).map(|_| {
         let asked = Instant::now();
         client.get(path).expect(200);

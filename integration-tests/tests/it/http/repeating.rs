@@ -1,11 +1,10 @@
-//! Requests that are sent again, lists in pages, and streams of events.
+//! Requests that are sent again, and lists in pages.
 
-use std::io::{Read, Write};
+use std::io::Write as _;
 use std::net::TcpStream;
-use std::process::Stdio;
 use std::time::Duration;
 
-use multidb_integration_tests::{Daemon, poll};
+use multidb_integration_tests::poll;
 use serde_json::json;
 
 use super::Served;
@@ -110,71 +109,4 @@ fn lists_have_pages() {
     }
     let refused = alice.get("/v1/jobs?after=7&limit=1");
     assert_eq!(refused.status, 400, "{refused:?}");
-}
-
-#[test]
-fn events_are_streamed_to_so_many_clients_and_one_that_leaves_is_noticed() {
-    /// As of `admin/server/events.rs`.
-    const STREAMS_MAX: usize = 16;
-    let served = Served::trusting(|daemon| daemon);
-    let daemon = &served.daemon;
-    // It waits for the rest of its dump.
-    let mut import = daemon.cli_command(&Daemon::import_args("x", &["--dump", "-"]));
-    import
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut import = import.spawn().expect("multidb can be run");
-    let limit = Duration::from_secs(60);
-    let id = poll("the import has begun", limit, || {
-        let jobs = daemon.json(&["job", "ls"]);
-        let id = jobs[0]["id"].as_u64();
-        id.ok_or(jobs)
-    });
-    let path = format!("/v1/jobs/{id}/events");
-    let open = || {
-        let port = served.port.number();
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it accepts");
-        let limit = Some(Duration::from_secs(30));
-        stream
-            .set_read_timeout(limit)
-            .expect("a timeout can be set");
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("it reads");
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\n\n\r\n") && !answer.ends_with(b"}") {
-            let mut bytes = [0; 4096];
-            let read = stream.read(&mut bytes).expect("it answers");
-            answer.extend_from_slice(&bytes[..read]);
-        }
-        (stream, String::from_utf8(answer).expect("it is a text"))
-    };
-    let mut streams: Vec<_> = (0..STREAMS_MAX).map(|_| open()).collect();
-    for (_, answer) in &streams {
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        assert!(
-            answer.contains("content-type: text/event-stream"),
-            "{answer}"
-        );
-        assert!(answer.contains("event: job\ndata: {\"id\":"), "{answer}");
-    }
-    let (_, refused) = open();
-    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
-    assert!(refused.contains("retry-after: 1"), "{refused}");
-    streams.pop();
-    poll("there is a stream more", Duration::from_secs(30), || {
-        let (stream, answer) = open();
-        if answer.starts_with("HTTP/1.1 200") {
-            Ok(stream)
-        } else {
-            Err(answer)
-        }
-    });
-    daemon.cli(&["job", "cancel", &id.to_string()]).ok();
-    let (mut first, _) = streams.swap_remove(0);
-    let mut rest = String::new();
-    first.read_to_string(&mut rest).ok();
-    assert!(rest.contains("event: end\n"), "{rest}");
-    import.wait().expect("it ends");
 }
