@@ -25,13 +25,13 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(600);
 /// The longest wait for the end of a deletion.
 const DELETION_TIMEOUT: Duration = Duration::from_secs(300);
-/// For so long the file system gives out nothing more of what a deletion freed before the next step is taken.
+/// For so long the file system gives out nothing more of the room that a deletion freed before the next step is taken.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The steps that the status shows.
 const STEPS_MAX: usize = 20;
 
-/// What was tried since the disk went above its mark.
+/// The steps that were tried since the disk went above its mark.
 struct Tried {
     since: Instant,
     trash: bool,
@@ -287,7 +287,7 @@ impl Control {
         Ok(false)
     }
 
-    /// Waits until the file system has given out most of these bytes, and notes what was freed.
+    /// Waits until the file system has given out most of these bytes, and notes the freed bytes.
     async fn note_step(&self, what: String, before: DiskUsage, expected: u64) {
         let (mut most, mut grew_at) = (0, Instant::now());
         let freed = loop {
@@ -383,7 +383,7 @@ impl Control {
         }
     }
 
-    /// What was done since the disk was last above its mark; `None` if it never was.
+    /// The steps taken since the disk was last above its mark; `None` if it never was.
     pub(super) fn last_pressure(&self) -> Option<PressureView> {
         self.pressure().clone()
     }

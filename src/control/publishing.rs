@@ -146,7 +146,7 @@ impl Control {
                 commit: record.commit.clone(),
                 derived: true,
             },
-            // Its data is as old as that, but for what the instance did: it never makes fresher data look old.
+            // Its data is as old as that, but for the changes by the instance: it never makes fresher data look old.
             taken_at: base.taken_at,
         };
         let id = derived_id(&record.project, self.deps.clock.now().wall);

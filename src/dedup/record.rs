@@ -1,4 +1,4 @@
-//! What is known of a snapshot's de-duplication: a small file beside its manifest.
+//! The record of a snapshot's de-duplication: a small file beside its manifest.
 
 use std::io;
 use std::path::{Path, PathBuf};
