@@ -295,7 +295,7 @@ impl<'a> ScriptRunner<'a> {
             if savepoint {
                 self.run(b"ROLLBACK TO SAVEPOINT multidb_statement").await?;
             }
-            // What it leaves out is among the errors that were passed over.
+            // The part that it leaves out is among the errors that were passed over.
             if let Some(other) = &run.alternative
                 && self.run(other).await? != Ended::Done
                 && savepoint
@@ -328,7 +328,7 @@ impl<'a> ScriptRunner<'a> {
         Ok(ServerMessage::of_multidb(message))
     }
 
-    /// Runs one of the restore's own statements, or one that was adapted.
+    /// Runs one of the restore's own statements, or an adapted one.
     pub(super) async fn run(&mut self, text: &[u8]) -> Result<Ended, ImportError> {
         let ended = self.session.run(text, None).await;
         self.ended(ended).await

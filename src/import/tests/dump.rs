@@ -307,7 +307,7 @@ const UPDATED: &str = "
     INSERT INTO child (more, id) SELECT 'm', g FROM generate_series(300, 1, -1) AS g;
     CREATE TABLE generated (a int, id int GENERATED ALWAYS AS (a * 2) STORED PRIMARY KEY);
     INSERT INTO generated VALUES (2), (1)";
-/// What a day changes: few rows, anywhere.
+/// The changes of a day: few rows, anywhere.
 const DAY: &str = "
     UPDATE fixed SET a = a + 1 WHERE id % 2000 = 7;
     UPDATE composite SET rest = repeat('z', 50) WHERE md5(a) < '008';

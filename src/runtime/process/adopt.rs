@@ -34,7 +34,7 @@ impl ProcessHost {
                 continue;
             }
             let _lock = self.locks.lock(uid).await;
-            // One that cannot be read is the error of the next step.
+            // A file that cannot be read is the error of the next step.
             let file = ServerFile::read(&self.layout, uid).ok().flatten();
             let purpose = file.as_ref().map_or(Purpose::Instance, |file| file.purpose);
             let data_dir = match file {
@@ -71,7 +71,7 @@ impl ProcessHost {
         Ok(found)
     }
 
-    /// Stops the server of one instance or import, whoever started it.
+    /// Stops the server of one instance or import, regardless of the daemon that started it.
     pub(super) async fn stop_found(
         &self,
         uid: InstanceUid,
