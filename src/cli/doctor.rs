@@ -1,6 +1,6 @@
 //! `multidb doctor`: checks this machine for problems and suggests fixes.
 //!
-//! The checks are in [`crate::doctor`], which work without the daemon, since a problem may keep it from starting. The
+//! The checks of [`crate::doctor`] work without the daemon, since a problem may keep it from starting. The
 //! checks that only a command can do are here: the configuration file as it is now, and whether a daemon answers at its
 //! socket.
 

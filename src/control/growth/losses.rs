@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::growth::Disk;
 
-/// The looks of which the fastest loss counts as the rate, since servers write in bursts.
+/// The number of looks whose fastest loss counts as the rate, since servers write in bursts.
 const LOOKS: usize = 3;
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -156,7 +156,7 @@ pub(in crate::import) async fn find_superuser(
             let database = database.to_owned();
             let mut session = match log_in(server, candidate, &database).await {
                 Ok(session) => session,
-                // The role is missing or may not log in, in any database.
+                // The role is missing or may not log in, regardless of the database.
                 Err(error) if error.has_state(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION) => {
                     break;
                 }

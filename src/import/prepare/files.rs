@@ -48,7 +48,8 @@ pub(super) fn hash_of_command(command: &[String]) -> io::Result<String> {
         }
         hash.update(metadata.len().to_be_bytes());
         if metadata.len() <= FILE_BYTES_MAX {
-            // A file that only another user may read counts by its size. Trusted path: as above.
+            // A file that only another user may read counts by its size.
+            // Trusted path: as above.
             match File::open(&path) {
                 Ok(file) => update(&mut hash, file)?,
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}

@@ -93,7 +93,7 @@ impl Confinement {
         self.namespaces != Namespaces::None
     }
 
-    /// The attacks that a missing mechanism leaves to a superuser of an instance, or to a dump.
+    /// The attacks by a superuser of an instance, or by a dump, that a missing mechanism permits.
     pub fn gaps(&self) -> Vec<&'static str> {
         /// TCP came with the fourth version, signals and abstract sockets with the sixth.
         const TCP: u32 = 4;

@@ -38,7 +38,7 @@ impl Process {
         let Some(pid) = child_id(pid) else {
             return Err(io::Error::last_os_error());
         };
-        // SAFETY: the kernel has just opened it for this process, which no other owner has.
+        // SAFETY: the kernel has just opened it for this process, and nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self { pid, fd: Some(fd) })
     }
