@@ -274,7 +274,7 @@ impl TreeCloner {
         trash::count(&trash).map_err(|error| failed("list", &trash, &error))
     }
 
-    /// Deletes the trees in the trash that nothing else deletes now, and logs those that it cannot delete. Can take
+    /// Deletes the trees in the trash that nothing else deletes now, and logs the ones that it cannot delete. Can take
     /// long, so it runs on a thread of its own.
     ///
     /// # Errors

@@ -170,7 +170,8 @@ impl Deduplicator {
         DedupRecord::read(&self.layout, &snapshot.id)
     }
 
-    /// Lets the older of two snapshots have the blocks of the newer one. One that is removed meanwhile is no error.
+    /// Lets the older of two snapshots have the blocks of the newer one. A snapshot that is removed meanwhile is no
+    /// error.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 //! its remedy.
 //!
 //! Each check is a function that returns findings. The checks of the machine work without a daemon, since a problem may
-//! keep it from starting; the others judge what a daemon has [`Told`]. The command, which also checks the
+//! keep it from starting; the others judge the answers of a daemon in [`Told`]. The command, which also checks the
 //! configuration file and whether a daemon answers, and `control` run the same checks.
 
 use multidb_store::ProjectName;

@@ -19,7 +19,7 @@ use multidb_actors::instance::OverLimit;
 const SECONDS_AHEAD: u64 = 4;
 /// Likewise, before instances are measured so as to know which ones grow.
 const SECONDS_NEAR: u64 = 20;
-/// An instance that grew by less than one part in so many of the one that grew most goes on.
+/// An instance that grew by less than one part in `SHARE_MIN` of the largest growth goes on.
 const SHARE_MIN: u64 = 8;
 /// Unless instances take at least one part in so many of the bytes that the disk loses, something else fills it.
 const PART_OF_LOSS: u64 = 2;

@@ -392,7 +392,7 @@ mod tests {
             let taken_at = Timestamp::from_second(taken).unwrap();
             more.push(Candidate { taken_at, imported_at: taken_at, held: None, derived: false, migrations: 0 });
             let gone = kept(&more, &rule, &TimeZone::UTC).into_iter().filter(|kept| !kept).count();
-            // And the derived one that has its migrations.
+            // And the derived snapshot with its migrations.
             prop_assert!(gone <= 6, "{gone} of {}", more.len());
         }
 

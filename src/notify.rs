@@ -1,9 +1,9 @@
 //! Tells people and programs of events: `[[notify]]`.
 //!
-//! [`ledger`] is pure: it knows the occurrences that were told, and chooses from the present ones those that are to be
-//! told. `control/notifying.rs` looks for these every few seconds, in the records and the tables that there are anyway,
-//! so that no actor sends or waits for anything. A [`Notifier`] has a bounded queue and a task for each target, which
-//! is a [`command`] or a [`webhook`]. A message that no target has taken yet is told again after a restart.
+//! [`ledger`] is pure: it knows the occurrences that were told, and chooses the ones that are to be told from the
+//! present ones. `control/notifying.rs` looks for these every few seconds, in the records and the tables that there are
+//! anyway, so that no actor sends or waits for anything. A [`Notifier`] has a bounded queue and a task for each target,
+//! which is a [`command`] or a [`webhook`]. A message that no target has taken yet is told again after a restart.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -156,7 +156,7 @@ impl TlsFiles {
     }
 }
 
-/// A client certificate is optional. One that is presented must be valid.
+/// A client certificate is optional. A presented certificate must be valid.
 fn client_verifier(
     path: &Path,
     provider: Arc<rustls::crypto::CryptoProvider>,

@@ -60,7 +60,7 @@ fn begin(trash: &Path, path: &Path) -> io::Result<Option<Deletion>> {
     }
 }
 
-/// Moves a tree to the trash, durably, and deletes it there. A missing tree is no error. Nor is one that cannot be
+/// Moves a tree to the trash, durably, and deletes it there. A missing tree is no error. Nor is a tree that cannot be
 /// deleted in the trash: it is gone from its place, and the next start of multidb tries again.
 pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
     let Some(deletion) = begin(trash, path)? else {

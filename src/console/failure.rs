@@ -1,4 +1,4 @@
-//! The errors of [`Control`](crate::control::Control) as those of the console.
+//! The errors of [`Control`](crate::control::Control) as errors of the console.
 //!
 //! Errors that no statement of the console can meet are internal errors.
 

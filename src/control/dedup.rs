@@ -113,7 +113,7 @@ impl Control {
         .await
     }
 
-    /// The job of a project; the one that is under way looks for new snapshots itself.
+    /// The job of a project; a job that has not ended looks for new snapshots itself.
     async fn start_dedup(&self, project: ProjectName) -> Result<JobView, ControlError> {
         let jobs = self.deps.jobs.list();
         let is_same = |job: &&multidb_store::JobRecord| {

@@ -129,7 +129,7 @@ impl Control {
             Step::DeleteInstance(choice) => {
                 tried.instances.insert(choice.uid);
                 if self.delete_for_room(&choice, bytes_above).await? {
-                    // It may have been the last one that needed its snapshot.
+                    // It may have been the last instance that needed its snapshot.
                     tried.snapshots = false;
                     let (name, bytes) = (&choice.name, choice.exclusive_bytes);
                     let what = match choice.is_marked {
@@ -215,7 +215,7 @@ impl Control {
         Ok(candidates.collect())
     }
 
-    /// Measures instances that were not measured yet. One that cannot be is passed over for a while.
+    /// Measures instances that were not measured yet. An instance that cannot be measured is passed over for a while.
     async fn measure_for_room(
         &self,
         unmeasured: Vec<Unmeasured>,
@@ -246,7 +246,7 @@ impl Control {
         bytes_above: u64,
     ) -> Result<bool, ControlError> {
         let began = Instant::now();
-        // One that runs is stopped first.
+        // A running instance is stopped first.
         for _ in 0..2 {
             let delete = DeleteForRoom {
                 name: choice.name.clone(),

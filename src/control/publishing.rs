@@ -92,7 +92,7 @@ impl Control {
             .for_each(|status| stopped.put_back(status));
     }
 
-    /// Makes a derived snapshot of a stopped instance, if its migrations are beyond those of its snapshot and no other
+    /// Makes a derived snapshot of a stopped instance, if its migrations are beyond its snapshot's and no other
     /// snapshot has them.
     async fn publish(&self, record: &Arc<InstanceRecord>) -> Result<(), ControlError> {
         let instance = &record.name;

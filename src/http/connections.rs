@@ -149,7 +149,7 @@ mod tests {
         let third = open(&connections, "192.0.2.3");
         assert!(is_closed(&flood[1]));
         assert!(!is_closed(&flood[0]) && !is_closed(&other) && !is_closed(&third));
-        // One that ends by itself makes room, and one that was closed is not counted again.
+        // A connection that ends by itself makes room, and a closed one is not counted again.
         drop(flood.swap_remove(1));
         drop(flood.pop());
         assert_eq!(connections.lock().count(), OPEN_MAX - 1);

@@ -200,7 +200,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// The job does not exist or has ended. One that ends by itself meanwhile has ended, too.
+    /// The job does not exist or has ended. A job that ends by itself meanwhile has ended, too.
     pub async fn cancel(&self, id: JobId) -> Result<JobRecord, JobError> {
         let status = {
             let jobs = self.shared.lock();

@@ -1,4 +1,4 @@
-//! Years of a project's snapshots, day by day: refreshes, also those that fail, imports of old data, instances, pins,
+//! Years of a project's snapshots, day by day: refreshes, also failing ones, imports of old data, instances, pins,
 //! removals by hand, and a wall clock that stands in another year for some days.
 
 use jiff::{SignedDuration, Timestamp};

@@ -181,7 +181,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Lets instances start again that are below their limits, and forgets those that are gone or have fresh data.
+    /// Lets instances below their limits start again, and forgets instances that are gone or have fresh data.
     pub(super) async fn look_at_held(&mut self) -> Result<(), ControlError> {
         let control = self.control;
         let due = self.watch.held.iter();

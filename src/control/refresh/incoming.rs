@@ -79,7 +79,7 @@ impl Control {
         Ok(())
     }
 
-    /// Whether the entry that was begun is still being imported. One that has ended is put away.
+    /// Whether the entry that was begun is still being imported. An entry whose import has ended is put away.
     async fn is_importing(&self, project: &ProjectName, folder: &mut Folder) -> bool {
         let Some((id, entry)) = &folder.importing else {
             return false;

@@ -82,7 +82,7 @@ struct Deletion<'a> {
     top: &'a Path,
     /// When it is given up, on the monotonic clock.
     deadline: Duration,
-    /// How deep the directory is whose entries are removed; 0 for the one that the top is in.
+    /// How deep the directory is whose entries are removed; 0 for the parent of the top.
     depth: usize,
     /// The entries that were removed.
     entries: u64,
@@ -279,7 +279,7 @@ fn now() -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }
 
-/// Opens a directory; one that its owner has closed for itself is opened for it again.
+/// Opens a directory; a directory without rights for its owner gets them first.
 fn open(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
     match openat2(parent, name, DIRECTORY, Mode::empty(), BENEATH) {
         Err(Errno::ACCESS) => {}

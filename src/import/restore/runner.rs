@@ -378,7 +378,7 @@ impl<'a> ScriptRunner<'a> {
         }
     }
 
-    /// The error of a session that has ended, with what it was doing.
+    /// The error of a session that has ended, with the object that it was restoring.
     pub(super) fn session_error(&self, error: &SqlError) -> ImportError {
         let object = self.entry.object.as_deref().unwrap_or("its statements");
         let message = format!("restore {object} (line {})", self.splitter.line());

@@ -17,7 +17,7 @@ use super::CHUNK_BYTES;
 use super::row_order::{Prefix, compare, is_whole, prefix};
 use crate::import::script::nameless_file;
 
-/// The memory of one run. Two are in memory at once: one that is filled, and one that is sorted and written.
+/// The memory of one run. Two are in memory at once: one is filled while the other is sorted and written.
 pub(super) const RUN_BYTES_MAX: usize = 128 << 20;
 /// The chunks that are queued before they are sent.
 const CHUNKS_MAX: usize = 8;
@@ -250,7 +250,7 @@ impl Source<'_> {
     }
 }
 
-/// The next row of a run. The one that comes first is the greatest.
+/// The next row of a run. The row that comes first is the greatest.
 struct Next<'a> {
     prefix: Prefix,
     row: Vec<u8>,

@@ -82,8 +82,8 @@ impl Adapter {
         (name != self.target.database.as_bytes()).then_some(name)
     }
 
-    /// The database that was taken for the project's though it has another name, and the one that this statement creates
-    /// beside it. Which of the two is meant is not known.
+    /// The database that was taken for the project's though it has another name, and the database that this statement
+    /// creates beside it. Which of the two is meant is not known.
     pub(in crate::import) fn second_database(&self, text: &[u8]) -> Option<(Name, Name)> {
         let first = self.target.source_database.as_ref()?;
         if first == self.target.database.as_bytes() {
@@ -93,7 +93,7 @@ impl Adapter {
         (second != *first).then(|| (first.clone(), second))
     }
 
-    /// Notes that the script creates or connects to this database, and refuses one that would have the name of another.
+    /// Notes that the script creates or connects to this database, and refuses it if it would have the name of another.
     pub(in crate::import) fn meet_database(&mut self, name: &[u8]) -> Result<(), SameName> {
         if is_template(name) {
             return Ok(());

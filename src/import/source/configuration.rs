@@ -74,7 +74,7 @@ pub(super) fn read(root: &Path, data_owner: (u32, u32)) -> Result<Configuration,
     Ok(reading.configuration)
 }
 
-/// The group of a user. The group of its files may be another one, which may read what the user may not.
+/// The group of a user. The group of its files may be another one, which may read files that the user may not.
 fn group_of(uid: u32) -> u32 {
     const NOBODY: u32 = 65534;
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();

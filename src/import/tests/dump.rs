@@ -48,7 +48,7 @@ async fn check(fixture: &Fixture, source_text: &str, id: &str, path: &Path) {
     );
     let copy = fixture.start_copy(&snapshot, "copy").await;
     let text = fixture.dump_text(&copy, "proj").await;
-    // Rows of archives are sorted, and those that were inserted one by one are stored in free space in any order.
+    // Rows of archives are sorted, and rows that were inserted one by one are stored in free space in any order.
     let keeps_order =
         id.starts_with("plain") || id.ends_with("create") || id.starts_with("session");
     let in_order = |text: &str| {

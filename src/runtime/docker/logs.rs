@@ -113,7 +113,7 @@ impl Inner {
     }
 }
 
-/// Opens a log to append to, and returns its length. One that has reached its limit is renamed first.
+/// Opens a log to append to, and returns its length. A log that has reached its limit is renamed first.
 async fn open_log(log: &Path) -> std::io::Result<(tokio::fs::File, u64)> {
     let path = log.to_owned();
     let opened = tokio::task::spawn_blocking(move || log_tail::open(&path)).await;

@@ -1,8 +1,8 @@
 //! Finds the servers that an earlier daemon left running.
 //!
-//! Each is found by the daemon's file about it. A server without a socket cannot be reached, one that does
-//! not accept connections never had a client, and one that an earlier version of multidb started runs
-//! without a sandbox. All of these are stopped.
+//! Each is found by the daemon's file about it. A server without a socket cannot be reached, a server that does not
+//! accept connections never had a client, and a server that an earlier version of multidb started runs without a
+//! sandbox. All of these are stopped.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -4,7 +4,7 @@
 //!
 //! - **Landlock** rules: files by path, no TCP, no signals and abstract sockets out of the sandbox, no
 //!   look into other processes.
-//! - **Namespaces** for what Landlock does not cover: of mounts, so that the paths of other sockets are
+//! - **Namespaces** for the resources that Landlock does not cover: of mounts, so that the paths of other sockets are
 //!   not there; of process ids, so that no descendant outlives the first process; of System V's shared
 //!   memory. The daemon of an ordinary user also makes a user namespace, which gives it the right to.
 
