@@ -115,7 +115,7 @@ fn first_file(path: &str) -> &str {
     &path[..name_at + of_fork.unwrap_or(name).len()]
 }
 
-/// Removes the files that the cluster does not have. Returns the paths that the operator may miss. Blocks.
+/// Removes the files that the cluster does not have. Returns the removed entries at the top. Blocks.
 pub(in crate::import) fn remove_leftovers(
     data_dir: &Path,
     kept: &Kept,
