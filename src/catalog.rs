@@ -48,8 +48,8 @@ impl DiskCatalog {
         Ok(staging)
     }
 
-    /// Deletes the staging directory of an interrupted import, on which nothing runs. One that cannot be deleted is
-    /// logged, and blocks only imports of the same id.
+    /// Deletes the staging directory of an interrupted import, on which nothing runs. A directory that cannot be
+    /// deleted is logged, and blocks only imports of the same id.
     pub fn remove_staging(&self, path: &Path) {
         release_programs(path);
         match self.cloner.remove_tree(path) {

@@ -111,7 +111,7 @@ pub struct TreeCloner {
     /// The method that the probe chose: never `Auto`. Not known while the disk refuses the probe.
     chosen: OnceLock<Method>,
     reserve_bytes: u64,
-    /// What would be freed by deletions, as it was measured last.
+    /// The bytes that deletions would free, as they were measured last.
     taken: Mutex<Option<Taken>>,
     /// The clones that are kept ready.
     prewarmed: Prewarmed,
@@ -239,7 +239,7 @@ impl TreeCloner {
         trash::remove(&self.layout.trash(), path).map_err(|error| failed("delete", path, &error))
     }
 
-    /// Notes what deletions would free, for the errors of a full disk.
+    /// Notes the bytes that deletions would free, for the errors of a full disk.
     pub fn note_taken(&self, taken: Taken) {
         *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
     }
@@ -274,8 +274,8 @@ impl TreeCloner {
         trash::count(&trash).map_err(|error| failed("list", &trash, &error))
     }
 
-    /// Deletes what is left in the trash and nothing deletes now, and logs what it cannot delete. Can take long, so it
-    /// runs on a thread of its own.
+    /// Deletes the trees in the trash that nothing else deletes now, and logs the ones that it cannot delete. Can take
+    /// long, so it runs on a thread of its own.
     ///
     /// # Errors
     ///
@@ -298,7 +298,7 @@ impl TreeCloner {
         tree::size(path).map_err(|error| self.tree_failed(error, None))
     }
 
-    /// Whether there is something at a path whose directory only multidb can write.
+    /// Whether a path exists whose directory only multidb can write.
     fn exists(&self, path: &Path) -> Result<bool, CloneError> {
         let exists = path.try_exists();
         exists.map_err(|error| self.io_failed("read", path, &error))
@@ -317,7 +317,7 @@ impl TreeCloner {
 
 /// With less room than this, records may not be writable.
 const ROOM_BYTES_MIN: u64 = 16 << 20;
-/// The longest time until a file system gives out the room of what was deleted.
+/// The longest time until a file system gives out the room of deleted files.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 const ROOM_INTERVAL: Duration = Duration::from_millis(20);
 

@@ -4,8 +4,8 @@
 //! together, each with its key. `limits`, `runtime`, `project` and so on own one section each;
 //! `section` reads keys and records the origin of each effective value.
 //!
-//! A leaf: it imports no other module of this crate. `daemon/convert.rs` turns its types into those of
-//! the parts.
+//! A leaf: it imports no other module of this crate. `daemon/convert.rs` converts its types into the
+//! types of the parts.
 
 mod cron;
 mod dedup;

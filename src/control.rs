@@ -7,7 +7,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`access`] | the rights of callers |
-//! | [`advice`] | what to do about an instance's failure |
+//! | [`advice`] | remedies for an instance's failure |
 //! | [`model`] | requests and answers |
 //! | [`error`] | errors |
 //! | `status`, `doctor`, `instances`, `creation`, `diff`, `snapshots`, `jobs`, `refresh`, `dedup`, `keep`, `pressure`, `growth`, `notifying`, `prewarming`, `uploads`, `from_instance`, `gauges`, `publishing`, `connections`, `projects`, `users` | the requests, by noun |
@@ -90,9 +90,9 @@ pub struct Control {
     keeping: Arc<tokio::sync::Mutex<()>>,
     /// Held by each comparison of instances.
     comparing: Arc<tokio::sync::Semaphore>,
-    /// What the doctor found last.
+    /// The last findings of the doctor.
     examination: Arc<tokio::sync::Mutex<LastExamination>>,
-    /// What was done while the disk was last above its mark.
+    /// The steps taken while the disk was last above its mark.
     pressure: Arc<std::sync::Mutex<Option<model::PressureView>>>,
     /// The instances that may not take more of the disk.
     held_back: Arc<std::sync::Mutex<BTreeMap<InstanceName, OverLimit>>>,
@@ -136,15 +136,15 @@ pub struct ControlDeps {
     pub attempts: Attempts,
     /// How much of the memory is used.
     pub memory: Arc<dyn Memory>,
-    /// Who is told of what has happened.
+    /// The targets of `[[notify]]`.
     pub notifier: Notifier,
     /// The root's clock.
     pub clock: ObservedClock,
     /// Bounds the connections.
     pub admission: Arc<AdmissionControl>,
-    /// What is counted.
+    /// The counters and timings of the daemon.
     pub metrics: Arc<DaemonMetrics>,
-    /// What happens to instances.
+    /// The events of each instance.
     pub history: History,
     /// When the daemon started.
     pub started_at: Timestamp,

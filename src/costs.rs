@@ -5,7 +5,7 @@
 //!
 //! One tree is measured at a time, with the lowest priority for the disk, in at most a fifth of the time: a new one
 //! soon, an instance again after it has stopped and now and then while it runs, and all of them after the snapshots or
-//! what they share have changed.
+//! their shared blocks have changed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ use crate::dedup::{Deduplicator, yield_to_others};
 use crate::fsutil::beneath::TreeError;
 use crate::instances::Pages;
 
-/// The delay between two looks for what is to be measured.
+/// The delay between two looks for trees that are to be measured.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A running instance is measured again after this time. Its files are written to the disk for it.
 const RUNNING_INTERVAL: Duration = Duration::from_secs(600);
@@ -38,14 +38,14 @@ const REST_FACTOR: u32 = 4;
 #[derive(Debug, Default)]
 pub struct Costs(Mutex<Measured>);
 
-/// What the measured instances and snapshots take.
+/// The disk space of the measured instances and snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     /// The bytes that are exclusive to one of them.
     pub exclusive_bytes: u64,
-    /// The bytes of those that are exclusive to instances.
+    /// The part of `exclusive_bytes` that is exclusive to instances.
     pub instances_bytes: u64,
-    /// The bytes that full copies would take beyond what is used.
+    /// The bytes that full copies would take beyond the used bytes.
     pub saved_bytes: u64,
 }
 
@@ -53,9 +53,9 @@ pub struct Totals {
 struct Measured {
     instances: HashMap<InstanceUid, OfInstance>,
     snapshots: HashMap<SnapshotId, OfSnapshot>,
-    /// What de-duplication has freed.
+    /// The bytes that de-duplication has freed.
     deduplicated: u64,
-    /// Counts the changes of what the sizes of all trees depend on.
+    /// Counts the changes of the inputs on which the sizes of all trees depend.
     generation: u64,
 }
 
@@ -178,7 +178,7 @@ pub struct CostProbe {
     layout: Layout,
     supervisor: Addr<Supervisor>,
     index: Addr<SnapshotIndex>,
-    /// Knows what snapshots share.
+    /// Knows the blocks that snapshots share.
     deduplicator: Arc<Deduplicator>,
 }
 
@@ -218,7 +218,8 @@ impl CostProbe {
         }
     }
 
-    /// What the sizes of all trees depend on: the snapshots, and when each one came to share the blocks of another.
+    /// The inputs on which the sizes of all trees depend: the snapshots, and when each one came to share the blocks of
+    /// another.
     async fn sharing(
         &self,
         snapshots: &[Arc<SnapshotRecord>],
@@ -240,7 +241,7 @@ impl CostProbe {
         sharing
     }
 
-    /// Measures what is due, and forgets what is gone.
+    /// Measures the trees that are due, and forgets the deleted ones.
     async fn round(&self, snapshots: &[Arc<SnapshotRecord>]) -> Result<(), MailboxError> {
         let bytes: HashMap<_, _> = snapshots.iter().map(|one| (&one.id, one.bytes)).collect();
         let mut present = HashSet::new();
@@ -326,7 +327,7 @@ async fn measure(
 pub(crate) enum Priority {
     /// That of the daemon.
     Normal,
-    /// Whatever else uses the disk or a processor comes first.
+    /// All other work on the disk or a processor comes first.
     Lowest,
 }
 

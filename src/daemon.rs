@@ -92,7 +92,7 @@ pub fn serve(loaded: Loaded) -> anyhow::Result<()> {
     ended.map_err(with_disk_hint)
 }
 
-/// An error that a fault of the disk caused, with what to do about that.
+/// An error that a fault of the disk caused, with its remedy.
 fn with_disk_hint(error: anyhow::Error) -> anyhow::Error {
     let message = format!("{error:#}");
     match DiskFault::in_text(&message) {
@@ -181,7 +181,7 @@ async fn run(
     let accepting = actix_rt::spawn(accepting);
     ready(&config, &services);
     watchdog::start(actors.supervisor.clone());
-    // What the daemon before has not completed.
+    // De-duplication that the daemon before has not completed.
     control.dedup_in_background().await;
     let periodic = PeriodicTasks::start(&control, critical);
 
@@ -204,7 +204,7 @@ async fn run(
     Ok(())
 }
 
-/// Ends what nobody needs any more who is served.
+/// Closes the parts that no client needs any more.
 async fn close(services: &Services, actors: &Actors, arbiters: impl Iterator<Item = Arbiter>) {
     services.host.close().await;
     actors.history.flush().await;
@@ -422,7 +422,7 @@ struct Actors {
 }
 
 impl Actors {
-    /// Measures what is an instance's or a snapshot's alone, in the background.
+    /// Measures the disk space exclusive to each instance and snapshot, in the background.
     fn measure_costs(&self, layout: &Layout, deduplicator: &Arc<Deduplicator>) -> Arc<Costs> {
         CostProbe::start(layout, &self.supervisor, &self.index, deduplicator)
     }

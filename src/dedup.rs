@@ -41,7 +41,7 @@ use crate::fsutil::beneath::TreeError;
 const EXTENTS_MAX: u64 = 20_000;
 const NICE: i32 = 19;
 
-/// Why a de-duplication ended early. What was shared until then stays so.
+/// Why a de-duplication ended early. Blocks shared until then stay shared.
 #[derive(Debug, thiserror::Error)]
 pub enum DedupError {
     /// It was cancelled, or the daemon stops.
@@ -59,7 +59,7 @@ pub enum DedupError {
     /// The file system failed.
     #[error("cannot {action} a file of a snapshot")]
     Io {
-        /// What failed.
+        /// The operation that failed.
         action: &'static str,
         /// Why.
         source: io::Error,
@@ -165,12 +165,13 @@ impl Deduplicator {
         Ok(())
     }
 
-    /// What is known of a snapshot's de-duplication; none before the first one.
+    /// The record of a snapshot's de-duplication; none before the first one.
     pub fn record(&self, snapshot: &SnapshotRecord) -> Option<DedupRecord> {
         DedupRecord::read(&self.layout, &snapshot.id)
     }
 
-    /// Lets the older of two snapshots have the blocks of the newer one. One that is removed meanwhile is no error.
+    /// Lets the older of two snapshots have the blocks of the newer one. A snapshot that is removed meanwhile is no
+    /// error.
     ///
     /// # Errors
     ///

@@ -118,12 +118,12 @@ pub enum DiffError {
     Unread {
         /// The side, for people.
         of: String,
-        /// What was attempted.
+        /// The attempted operation.
         action: &'static str,
         /// The cause.
         message: String,
     },
-    /// Its statements are longer than what is compared.
+    /// Its statements exceed the limit for a comparison.
     #[error("the schema of {of} is too long to be compared")]
     TooLong {
         /// The side, for people.
@@ -165,7 +165,7 @@ impl DiffError {
 /// A database that is compared, on a running server.
 #[derive(Debug, Clone)]
 pub struct Side {
-    /// What it is of, for people.
+    /// The instance or snapshot that it belongs to, for people.
     pub of: String,
     /// Its server.
     pub server: SuperuserAccess,
@@ -177,7 +177,7 @@ pub struct Side {
     pub migrations: String,
 }
 
-/// What is compared of a database.
+/// The migrations, the schema and the rows of a database.
 #[derive(Debug, Default)]
 pub struct State {
     migrations: BTreeSet<String>,
@@ -185,8 +185,8 @@ pub struct State {
     tables: BTreeMap<String, Rows>,
 }
 
-/// Reads what is compared of a database. Its schema is read by the pg_dump of this major, which is its own or a newer
-/// one, and its tables are counted for so long.
+/// Reads the migrations, the schema and the rows of a database. Its schema is read by the pg_dump of this major, which
+/// is its own or a newer one, and its tables are counted for so long.
 ///
 /// # Errors
 ///

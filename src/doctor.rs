@@ -1,8 +1,8 @@
-//! The checks of `multidb doctor` and of the page "System": problems of the machine and of the installation, with what
-//! to do about each.
+//! The checks of `multidb doctor` and of the page "System": problems of the machine and of the installation, each with
+//! its remedy.
 //!
-//! Each check is a function that returns findings. Those of the machine work without a daemon, since a problem may
-//! keep it from starting; the others judge what a daemon has [`Told`]. The command, which also checks the
+//! Each check is a function that returns findings. The checks of the machine work without a daemon, since a problem may
+//! keep it from starting; the others judge the answers of a daemon in [`Told`]. The command, which also checks the
 //! configuration file and whether a daemon answers, and `control` run the same checks.
 
 use multidb_store::ProjectName;
@@ -72,7 +72,7 @@ impl Finding {
     }
 }
 
-/// What a daemon has told of itself; nothing where none answers.
+/// The answers of a daemon about itself; empty where none answers.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     /// Its status.
@@ -92,7 +92,7 @@ pub(crate) async fn examine_daemon(config: &Config, told: &Told) -> Vec<Finding>
     findings
 }
 
-/// Checks the machine by the configuration, and what a daemon has told.
+/// Checks the machine by the configuration, and the answers of a daemon.
 pub(crate) async fn examine(config: &Config, told: &Told) -> Vec<Finding> {
     let mut findings = repositories::examine(config).await;
     findings.extend(default_branch::examine(config, &told.branches));

@@ -4,12 +4,12 @@
 //! | --- | --- |
 //! | [`access`] | whether another user can reach a directory, and work with that user's rights |
 //! | [`atomic_file`] | replacing small files in one step, durably |
-//! | [`beneath`] | all work in trees that somebody else can write |
+//! | [`beneath`] | all work in trees that another user can write |
 //! | [`btrfs`] | subvolumes |
 //! | [`dedupe_range`] | equal ranges of two files that share their blocks |
 //! | [`directory`] | creating directories, and renaming complete ones into place |
 //! | [`fiemap`] | the extents of a file |
-//! | [`socket`] | Unix sockets, in place of those of a dead daemon |
+//! | [`socket`] | Unix sockets, in place of the sockets of a dead daemon |
 
 pub mod access;
 pub mod beneath;

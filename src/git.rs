@@ -60,8 +60,8 @@ pub enum Condition {
     Answers,
 }
 
-/// What is wrong with the form of a repository on this machine, and what can be done; `None` for one that is read, or
-/// that is elsewhere and was not found to be a partial clone by a fetch into `mirror`.
+/// The defect of a repository's form on this machine, and its remedy; `None` for one that is read, or that is elsewhere
+/// and was not found to be a partial clone by a fetch into `mirror`.
 pub fn refused_form(git: &GitRemote, mirror: &Path) -> Option<RepositoryForm> {
     match git {
         GitRemote::Local(path) => objects::form(path),

@@ -3,10 +3,10 @@
 //! An instance is stopped when it has more bytes of its own than `limits.max_instance_bytes`. Its write-ahead log and the
 //! state that its resets go back to are part of them, since they take the disk as its tables do.
 //!
-//! When the disk would come below `limits.disk_reserve` within the next seconds at its present rate, those that have grown
-//! most lately are stopped, one after the other, until the rest would not. A reserve that is a constant early warning would
-//! be too late for a fast writer, and too early for a slow one. Instances that grow little go on, and so do all of them
-//! where something else fills the disk: their stop would save nothing.
+//! When the disk would come below `limits.disk_reserve` within the next seconds at its present rate, the instances that
+//! have grown most lately are stopped, one after the other, until the rest would not. A reserve that is a constant
+//! early warning would be too late for a fast writer, and too early for a slow one. Instances that grow little go on,
+//! and so do all of them where something else fills the disk: their stop would save nothing.
 //!
 //! A stop frees nothing, so such an instance starts again only once there is more room than at its stop.
 
@@ -19,9 +19,9 @@ use multidb_actors::instance::OverLimit;
 const SECONDS_AHEAD: u64 = 4;
 /// Likewise, before instances are measured so as to know which ones grow.
 const SECONDS_NEAR: u64 = 20;
-/// An instance that grew by less than one part in so many of the one that grew most goes on.
+/// An instance that grew by less than one part in `SHARE_MIN` of the largest growth goes on.
 const SHARE_MIN: u64 = 8;
-/// Unless they take at least one part in so many of what the disk loses, something else fills it.
+/// Unless instances take at least one part in so many of the bytes that the disk loses, something else fills it.
 const PART_OF_LOSS: u64 = 2;
 /// A run is measured again at the latest after this time, since the deletion of one may hide the growth of another.
 const INTERVAL_MAX: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// The disk as those leave it that have this part in all that grew.
+    /// The disk if only runs that grew by `grown` of `all` bytes go on.
     pub fn of_part(self, grown: u64, all: u64) -> Self {
         let rate = u128::from(self.rate) * u128::from(grown) / u128::from(all.max(1));
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
@@ -99,8 +99,9 @@ impl GrowthLimits {
         })
     }
 
-    /// The places of those that are stopped on a critical disk, the one that grew most first. `grown` has the bytes by
-    /// which each run grew lately, while the disk lost `lost_bytes`. What it lost in a second before that counts, too.
+    /// The indexes in `grown` of the runs that are stopped on a critical disk, the one that grew most first. `grown`
+    /// has the bytes by which each run grew lately, while the disk lost `lost_bytes`. Its loss in a second before that
+    /// counts, too.
     pub fn over_reserve(&self, disk: Disk, grown: &[u64], lost_bytes: u64) -> Vec<usize> {
         let all: u64 = grown.iter().sum();
         let most = grown.iter().copied().max().unwrap_or(0);
@@ -181,7 +182,7 @@ mod tests {
             // The others alone would leave it.
             (disk(899, 100), &[50, 100, 1], 151, &[1]),
             (disk(590, 100), &[50, 100, 1], 151, &[1, 0]),
-            // Below it, those go that have a part in it.
+            // Below it, the instances that have a part in the growth are stopped.
             (disk(400, 100), &[50, 100, 1], 151, &[1, 0]),
             // Nothing grows any more, or something else does.
             (disk(400, 0), &[50, 100, 1], 151, &[]),
@@ -210,7 +211,7 @@ mod tests {
     }
 
     proptest! {
-        /// Each look the disk loses what the running ones write.
+        /// At each look the disk has lost the bytes that the running instances wrote.
         #[test]
         fn the_reserve_is_not_touched_by_steady_writers(
             rates in prop::collection::vec(0_u64..200, 1..20),

@@ -1,8 +1,8 @@
-//! Keeps what has happened to each instance: a small file for each, `state/history/<name>.jsonl`, with a line for each
+//! Keeps the events of each instance: a small file for each, `state/history/<name>.jsonl`, with a line for each
 //! happening.
 //!
-//! A thread of its own writes them, so nobody waits for the disk, and nothing is made durable by force: after a power cut
-//! the last lines may be missing. A line that cannot be read is left out.
+//! A thread of its own writes them, so no actor waits for the disk, and nothing is made durable by force: after a power
+//! cut the last lines may be missing. A line that cannot be read is left out.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::fsutil::directory;
 
-/// What is kept of each instance.
+/// The most events that are kept of an instance.
 const HAPPENINGS_MAX: usize = 50;
 /// A longer file is shortened to [`HAPPENINGS_MAX`].
 const FILE_BYTES_MAX: u64 = 16 << 10;

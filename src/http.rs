@@ -1,18 +1,18 @@
-//! The API over the network: what the admin socket serves, for authenticated users.
+//! The API over the network: the API of the admin socket, for authenticated users.
 //!
 //! | path | serves |
 //! | --- | --- |
-//! | `/healthz` | whether the daemon answers, to anybody |
-//! | `/v1/openapi.json` | the description of the API, to anybody: it tells nothing of this daemon |
+//! | `/healthz` | whether the daemon answers, without authentication |
+//! | `/v1/openapi.json` | the description of the API, without authentication: it tells nothing of this daemon |
 //! | `/v1/hooks/github`, `/v1/hooks/gitlab` | webhooks, which prove themselves by a secret |
 //! | `/v1/` | the API of [`admin`](crate::admin), with the rights of the user |
 //! | everything else | the web page, see [`web`](crate::web) |
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `authenticate` | who the author of a request is |
+//! | `authenticate` | the authentication of requests |
 //! | `bodies` | the reading of bodies |
-//! | `browsers` | what other origins' pages cannot make a browser do |
+//! | `browsers` | the refusal of requests from pages of other origins |
 //! | `connections` | the open connections, of which no address holds all |
 //! | `hooks` | the webhooks |
 //! | `idempotency` | requests that are carried out once |
@@ -56,8 +56,8 @@ pub(crate) use self::connections::authenticated;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without a request is closed after this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// The most connections at the same time, with those in their TLS handshake, and those that are being closed for
-/// others. More wait in the system's queue.
+/// The most connections at the same time, with connections in their TLS handshake, and connections that are being
+/// closed for others. More wait in the system's queue.
 const CONNECTIONS_MAX: usize = 1024;
 /// A client that has not completed its TLS handshake by then is disconnected. All connections may be in it at once: one
 /// thread computes, so that more do not compute more, and so clients that are silent cannot hold others up for longer.

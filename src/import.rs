@@ -15,7 +15,7 @@
 //! | `script` | the parts of a script, and the adaptation of its statements |
 //! | `server` | the server of an import |
 //! | `cluster` | superuser, databases and their names, migrations and vacuum of the cluster on it |
-//! | `prepare` | the preparations, and the rewriting of what they changed |
+//! | `prepare` | the preparations, and the rewriting of the changed cluster |
 //! | `control`, `tree`, `copy`, `trim` | `pg_controldata`, and the files of data directories |
 //! | `program` | the errors of Postgres' programs |
 //!
@@ -84,7 +84,7 @@ pub struct ImportRequest {
     pub taken_at: Option<Timestamp>,
     /// The Postgres major that restores a dump; by default that of its server.
     pub postgres_major: Option<u16>,
-    /// What is done at an error of a dump's statement.
+    /// The policy for an error of a dump's statement.
     pub errors: ErrorPolicy,
     /// The settings of that project.
     pub settings: ProjectImport,
@@ -103,7 +103,7 @@ pub struct ProjectImport {
     pub encoding: Option<String>,
     /// The locale of the database, where a dump does not say, or says one that is not available.
     pub locale: Option<String>,
-    /// What is run on the data before it becomes a snapshot, in this order.
+    /// The preparations, in the order in which they run on the data before it becomes a snapshot.
     #[serde(default)]
     pub prepare: Vec<Preparation>,
     /// The databases that get another name, and that name.
@@ -112,12 +112,12 @@ pub struct ProjectImport {
 }
 
 impl ProjectImport {
-    /// Leaves out what was done before the data was an instance's.
+    /// Leaves out the steps that were done before the data was an instance's.
     pub fn of_instance(&mut self, is_prepared: bool) {
         // Its databases have their new names already.
         self.rename_database.clear();
         if is_prepared {
-            // Its users have worked on what they left.
+            // Its users have changed the prepared data since.
             self.prepare.clear();
         }
     }
@@ -206,7 +206,7 @@ impl Importer {
     ///
     /// The source cannot be imported, or a step failed.
     pub async fn migrations_of(&self, request: ImportRequest) -> Result<Vec<String>, ImportError> {
-        // Nobody follows its progress.
+        // No client follows its progress.
         let (sender, _) = ProgressSender::channel();
         let cancel = CancellationToken::new();
         let _cancel_on_drop = cancel.clone().drop_guard();

@@ -1,4 +1,4 @@
-//! A folder in which dumps and data directories appear: what of it is complete, and where it goes afterwards.
+//! A folder in which dumps and data directories appear: which entries are complete, and where they go afterwards.
 //!
 //! An entry is complete when its size, its number of files and their times have rested for a while, or when an empty file
 //! `NAME.done` is beside it. Links, pipes and names that mark something unfinished are left alone.
@@ -16,16 +16,16 @@ use crate::fsutil::beneath::{Directory, TreeError};
 
 /// How long an entry rests until it counts as complete.
 const REST: Duration = Duration::from_secs(30);
-/// What says that an entry is complete, behind its name.
+/// The suffix of the empty file that marks an entry as complete.
 const MARK: &str = ".done";
-/// What says that an entry is not, behind its name.
+/// The suffixes of the names of incomplete entries.
 const UNFINISHED: [&str; 4] = [".part", ".partial", ".tmp", ".filepart"];
 /// The deepest directory of a dump or a data directory that is looked at.
 const DEPTH_MAX: usize = 8;
 /// The most names that are tried for an entry whose own is taken.
 const NAMES_MAX: u32 = 1000;
 
-/// What an entry was imported as.
+/// The result of an entry's import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It became a snapshot.
@@ -136,7 +136,7 @@ fn is_entry(name: &OsStr) -> bool {
     !(name.starts_with('.') || name.ends_with(MARK) || is_folder || is_unfinished)
 }
 
-/// What was seen of a folder so far.
+/// The entries of a folder, as the looks so far found them.
 #[derive(Debug, Default)]
 pub struct Watch {
     /// The entries as they are, and since when, by the boot-time clock.

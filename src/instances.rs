@@ -1,4 +1,5 @@
-//! All instances, a page at a time, so that clients do not wait behind a long list; or those that change.
+//! All instances, a page at a time, so that clients do not wait behind a long list; or as a stream of the ones that
+//! change.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// Those of all instances that the filter lets through.
+    /// The pages of the instances that match the filter.
     pub(crate) fn new(supervisor: &Addr<Supervisor>, filter: InstanceFilter) -> Self {
         Self {
             supervisor: supervisor.clone(),
@@ -54,7 +55,7 @@ impl Pages {
 /// Tells which instances are wanted.
 pub(crate) type IsWanted = fn(&InstanceStatus) -> bool;
 
-/// The instances that are wanted, by name, kept up to date by what changes.
+/// The instances that are wanted, by name, kept up to date by the stream of changes.
 pub(crate) struct Followed<Wanted> {
     changes: InstanceChanges,
     wanted: Wanted,
@@ -62,7 +63,7 @@ pub(crate) struct Followed<Wanted> {
 }
 
 impl<Wanted: Fn(&InstanceStatus) -> bool> Followed<Wanted> {
-    /// Follows those of which `wanted` says so.
+    /// Follows the instances for which `wanted` returns true.
     ///
     /// # Errors
     ///
@@ -92,7 +93,7 @@ impl<Wanted: Fn(&InstanceStatus) -> bool> Followed<Wanted> {
         failures
     }
 
-    /// Those that are wanted, by name, as of the last update.
+    /// The wanted instances, by name, as of the last update.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = &InstanceStatus> {
         self.by_name.values()
     }

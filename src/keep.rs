@@ -1,7 +1,7 @@
 //! Which snapshots of a project are kept: `keep = { last, daily, weekly, monthly }`.
 //!
 //! A rule counts snapshots, days, weeks and months by the snapshots' own times, in the project's time zone. The present time
-//! has no part in it: a clock that jumps deletes nothing, and a project whose refreshes fail keeps what it has.
+//! has no part in it: a clock that jumps deletes nothing, and a project whose refreshes fail keeps its snapshots.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -45,15 +45,15 @@ pub struct Candidate {
     pub taken_at: Timestamp,
     /// When its import ended.
     pub imported_at: Timestamp,
-    /// Why it stays whatever the rule says.
+    /// Why it stays regardless of the rule.
     pub held: Option<Held>,
     /// Whether it is derived from an instance.
     pub derived: bool,
-    /// Equal for those that have the same migrations.
+    /// Equal for snapshots with the same migrations.
     pub migrations: usize,
 }
 
-/// Why a snapshot stays whatever the rule says.
+/// Why a snapshot stays regardless of the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
     /// So many instances are reset to it.
@@ -67,7 +67,7 @@ pub enum Held {
 /// Why a snapshot is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// Whatever the rule says.
+    /// Regardless of the rule.
     Held(Held),
     /// It is the newest one of its project.
     Newest,
@@ -392,7 +392,7 @@ mod tests {
             let taken_at = Timestamp::from_second(taken).unwrap();
             more.push(Candidate { taken_at, imported_at: taken_at, held: None, derived: false, migrations: 0 });
             let gone = kept(&more, &rule, &TimeZone::UTC).into_iter().filter(|kept| !kept).count();
-            // And the derived one that has its migrations.
+            // And the derived snapshot with its migrations.
             prop_assert!(gone <= 6, "{gone} of {}", more.len());
         }
 

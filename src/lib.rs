@@ -19,15 +19,15 @@
 //! | [`mock_secret`] | the SCRAM challenge for unknown users |
 //! | [`fsutil`] | file-system idioms: replacing files and sockets, creating directories |
 //! | [`clock`], [`memory`] | the machine's date and time, and its memory |
-//! | [`metrics`] | what is counted and timed, for Prometheus |
+//! | [`metrics`] | counters, gauges and timings, for Prometheus |
 //! | [`logging`] | format and destination of log lines |
 //! | [`keep`] | which snapshots of a project are kept |
 //! | [`pressure`] | in which order room is made on a full disk |
-//! | `history` | what has happened to each instance |
+//! | `history` | the events of each instance |
 //! | [`growth`] | which running instances are stopped before they fill it |
 //! | [`jobs`] | long work that outlives the command that began it |
 //! | [`import`] | making snapshots from dumps and data directories |
-//! | [`notify`] | who is told of what has happened |
+//! | [`notify`] | notifications: programs and webhooks that are told of events |
 //! | [`diff`] | the difference of two databases |
 //! | [`doctor`] | the checks of the machine and of the installation |
 //! | `text` | times, counts and sizes, for people |

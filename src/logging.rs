@@ -94,7 +94,7 @@ fn directive(text: &str) -> Option<String> {
     text.parse().ok().map(of_our_crates)
 }
 
-/// A level for the crates of multidb. Those that it uses warn at most, and not of requests over HTTP that are none: anybody
+/// A level for the crates of multidb. Crates that it uses warn at most, and not of malformed HTTP requests: any client
 /// can send them, and the answer has the reason.
 fn of_our_crates(level: LevelFilter) -> String {
     let others = level.min(LevelFilter::WARN);

@@ -1,9 +1,9 @@
 //! How much of the machine's memory is used: the actors' port [`Memory`]. And how the daemon gives back its own.
 //!
-//! A machine's memory is used where it is not available (`MemAvailable` of proc_meminfo(5)), so that what the page cache
-//! could give back counts as free. Each cgroup above the daemon that has a limit may be fuller than the machine. Servers
-//! of the process runtime are in the daemon's own; those of containers are not, but in the machine. `sysinfo` reads only
-//! the limit of the topmost cgroup, and `procfs` none, so the few files are read here.
+//! A machine's memory is used where it is not available (`MemAvailable` of proc_meminfo(5)), so that pages that the
+//! page cache could give back count as free. Each cgroup above the daemon that has a limit may be fuller than the
+//! machine. Servers of the process runtime are in the daemon's own; servers in containers are not, but in the machine.
+//! `sysinfo` reads only the limit of the topmost cgroup, and `procfs` none, so the few files are read here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,8 +50,8 @@ impl Memory for MachineMemory {
     }
 }
 
-/// Gives the pages that hold nothing any more back to the system. An allocator that only shortens its heaps keeps what one
-/// long answer needed for as long as anything behind it lives (malloc_trim(3)).
+/// Gives the pages that hold nothing any more back to the system. An allocator that only shortens its heaps keeps the
+/// memory that one long answer needed for as long as anything behind it lives (malloc_trim(3)).
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes no pointer, and frees nothing that is allocated.
@@ -76,7 +76,7 @@ fn of_machine(meminfo: &str) -> Option<MemoryUsage> {
     })
 }
 
-/// The cgroup of version 2 that this text of `/proc/self/cgroup` names, and those above it.
+/// The cgroup of version 2 that this text of `/proc/self/cgroup` names, and the cgroups above it.
 fn cgroups(own: &str, mount: &Path) -> Vec<PathBuf> {
     let path = own.lines().find_map(|line| line.strip_prefix("0::/"));
     let path = path.map(|path| mount.join(path));
@@ -87,7 +87,7 @@ fn cgroups(own: &str, mount: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The usage of a cgroup that has a limit, without what its page cache could give back
+/// The usage of a cgroup that has a limit, without the pages that its page cache could give back
 /// (Documentation/admin-guide/cgroup-v2.rst, "Memory Interface Files").
 fn of_cgroup(cgroup: &Path) -> Option<MemoryUsage> {
     let read = |name| fs::read_to_string(cgroup.join(name)).ok();

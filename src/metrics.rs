@@ -1,8 +1,8 @@
 //! The metrics of the daemon, in the text formats of Prometheus and OpenMetrics.
 //!
-//! What happens is counted where it happens: by the actors ([`multidb_actors::metrics`]), the jobs and the fetches. What
-//! is, such as the instances by state, is asked of [`Control`] at a scrape ([`gauges`]); that reads what the daemon knows
-//! and measures nothing, so that a scrape costs the same with many instances.
+//! Events are counted where they happen: by the actors ([`multidb_actors::metrics`]), the jobs and the fetches. The
+//! present state, such as the instances by state, is asked of [`Control`] at a scrape ([`gauges`]); that reads known
+//! values and measures nothing, so that a scrape costs the same with many instances.
 //!
 //! [`routes`] is the whole service: each face that has [`Control`] mounts it.
 

@@ -1,9 +1,9 @@
-//! Tells people and programs what has happened: `[[notify]]`.
+//! Tells people and programs of events: `[[notify]]`.
 //!
-//! [`ledger`] is pure: it knows what was told and what is to be told, by what is the case now. `control/notifying.rs`
-//! looks for that every few seconds, in the records and the tables that there are anyway, so that no actor sends or
-//! waits for anything. A [`Notifier`] has a bounded queue and a task for each target, which is a [`command`] or a
-//! [`webhook`]. What no target has taken yet is told again after a restart.
+//! [`ledger`] is pure: it knows the occurrences that were told, and chooses the ones that are to be told from the
+//! present ones. `control/notifying.rs` looks for these every few seconds, in the records and the tables that there are
+//! anyway, so that no actor sends or waits for anything. A [`Notifier`] has a bounded queue and a task for each target,
+//! which is a [`command`] or a [`webhook`]. A message that no target has taken yet is told again after a restart.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,7 +51,7 @@ struct TargetState {
     counts: TargetCounts,
 }
 
-/// What became of the messages to a target since the daemon started.
+/// The results of the messages to a target since the daemon started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TargetCounts {
     /// The messages that it took.
@@ -75,7 +75,7 @@ pub struct TargetStatus {
     pub on: Vec<&'static str>,
     /// The messages that wait.
     pub queued: usize,
-    /// What became of the others.
+    /// The results of the other messages.
     pub counts: TargetCounts,
 }
 
@@ -96,7 +96,7 @@ impl AttemptError {
         }
     }
 
-    /// A failure that stays until somebody changes something.
+    /// A failure that stays until the operator changes something.
     fn lasting(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -118,7 +118,7 @@ impl Notifier {
         }
     }
 
-    /// Whether nobody is to be told anything.
+    /// Whether there are no targets.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
     }
@@ -136,13 +136,13 @@ impl Notifier {
         }
     }
 
-    /// Delivers what is queued, for as long as it is polled.
+    /// Delivers the queued messages, for as long as it is polled.
     pub async fn run(&self) {
         join_all(self.targets.iter().map(Target::run)).await;
     }
 
-    /// Delivers a message to every target once, whatever its events are, past the queues. Returns the error of each
-    /// target that did not take it, in the order of the configuration.
+    /// Delivers a message to every target once, regardless of the events that the target wants, past the queues.
+    /// Returns the error of each target that did not take it, in the order of the configuration.
     pub async fn deliver_to_all(&self, message: &Message) -> Vec<(String, Option<String>)> {
         let attempts = self.targets.iter().map(|target| async {
             let attempt = target.attempt(message).await;

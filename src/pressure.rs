@@ -25,7 +25,7 @@ pub const GAIN_BYTES_MIN: u64 = 1 << 20;
 /// So many instances are measured before it is decided again.
 const MEASURED_AT_ONCE: usize = 16;
 
-/// What the next step depends on.
+/// The facts on which the next step depends.
 #[derive(Debug, Clone, Default)]
 pub struct Situation {
     /// The bytes that are used above the mark.

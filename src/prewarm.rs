@@ -16,16 +16,16 @@ pub struct Wanted {
     pub count: usize,
 }
 
-/// What is to be done.
+/// The next steps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The clones that nobody wants any more.
+    /// The clones that no project wants any more.
     pub discarded: Vec<PrewarmedClone>,
     /// The snapshot of which one is to be made next.
     pub made: Option<Arc<SnapshotRecord>>,
 }
 
-/// What is to be done about the clones that are ready.
+/// The next steps for the clones that are ready.
 pub fn plan(wanted: &[Wanted], ready: &[PrewarmedClone], has_room: bool) -> Plan {
     let wanted = if has_room { wanted } else { &[] };
     let mut missing: Vec<_> = wanted.iter().map(|one| one.count).collect();
@@ -72,7 +72,7 @@ mod tests {
     }
 
     proptest! {
-        /// From whatever is ready, the plans lead to what is wanted, and never delete what they make.
+        /// From any ready clones, the plans lead to the wanted ones, and never delete a clone that they make.
         #[test]
         fn what_is_ready_comes_to_be_what_is_wanted(
             counts in prop::collection::vec(0_usize..4, 0..4),

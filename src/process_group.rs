@@ -38,11 +38,11 @@ impl Leader for tokio::process::Child {
         self.id()
     }
 
-    /// Tokio reaps what it drops.
+    /// Tokio reaps a child that it drops.
     fn reap(&mut self) {}
 }
 
-/// One that nobody waits for before the drop.
+/// A child that is not waited for before the drop.
 impl Leader for std::process::Child {
     fn unreaped_id(&self) -> Option<u32> {
         Some(self.id())

@@ -1,6 +1,6 @@
 //! When the next refresh of a project is due, and after how many failures.
 //!
-//! Pure: what has happened is read from the records of jobs and snapshots, and the time is given. A refresh that was missed,
+//! Pure: the history is read from the records of jobs and snapshots, and the time is given. A refresh that was missed,
 //! by a daemon that was off or by a clock that jumped ahead, is due once; a clock that is set back does not postpone the next
 //! one by more than a period, since a time in the future counts as now.
 
@@ -20,7 +20,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(60);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
 /// The characters of a project's name that the id of a snapshot begins with; a time follows.
 const NAME_CHARS_MAX: usize = 40;
-/// Likewise of a derived one, whose id has a word more.
+/// Likewise for a derived snapshot, whose id has a word more.
 const DERIVED_CHARS_MAX: usize = 38;
 /// The time in the id of a snapshot, UTC.
 const ID_TIME: &str = "%Y%m%d-%H%M%S";
@@ -55,7 +55,7 @@ fn short(project: &ProjectName) -> String {
     project.as_str().chars().take(NAME_CHARS_MAX).collect()
 }
 
-/// What has happened to a project so far.
+/// The refreshes of a project so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     /// Whether a refresh runs or is queued.
@@ -64,15 +64,15 @@ pub struct History {
     pub success_begun: Option<Timestamp>,
     /// When it ended.
     pub success_ended: Option<Timestamp>,
-    /// When the last one began that somebody cancelled, if none has ended well since.
+    /// When the last cancelled one began, if none has ended well since.
     pub cancelled_begun: Option<Timestamp>,
-    /// Those that failed since, newest first.
+    /// The refreshes that failed since, newest first.
     pub failed: Vec<JobRecord>,
 }
 
 impl History {
-    /// The history by the records of jobs, in the order of their numbers, and by the snapshots, whose records outlive those
-    /// of the jobs.
+    /// The history by the records of jobs, in the order of their numbers, and by the snapshots, whose records outlive
+    /// the records of the jobs.
     pub fn of(project: &ProjectName, jobs: &[JobRecord], snapshots: &[SnapshotId]) -> Self {
         let mut history = Self::default();
         let is_own = |job: &&JobRecord| job.kind == JobKind::Refresh && job.project == *project;
@@ -132,7 +132,7 @@ pub struct Plan {
     known: Option<Timestamp>,
     /// The last failure that was seen.
     seen: Option<JobId>,
-    /// Attempts that did not become a job, since the last one that did.
+    /// Attempts that did not become a job, since the last attempt that did.
     not_begun: usize,
     /// When the next attempt is due, by the boot-time clock.
     retry_at: Option<Duration>,

@@ -19,7 +19,7 @@ const MODE: u32 = 0o644;
 pub struct Relations(BTreeMap<String, PathBuf>);
 
 impl Relations {
-    /// Adds a relation. Those in `global` are the same in each database.
+    /// Adds a relation. Relations in `global` are the same in each database.
     pub fn add(&mut self, database: &str, name: &str, path: &str) {
         let database = if path.starts_with("global/") {
             ""
@@ -29,7 +29,8 @@ impl Relations {
         self.0.insert(format!("{database}.{name}"), path.into());
     }
 
-    /// Those of a snapshot, in its directory; `None` if they are not known, as those of earlier versions.
+    /// The relations of a snapshot, from its directory; `None` if they are not known, as in snapshots of earlier
+    /// versions.
     pub fn read(snapshot: &Path) -> Option<Self> {
         let text = std::fs::read(snapshot.join(FILE)).ok()?;
         serde_json::from_slice(&text).ok()

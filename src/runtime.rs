@@ -76,22 +76,22 @@ pub struct ProgramRun {
     pub program: &'static str,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Environment variables beyond those of every program.
+    /// Environment variables beyond the ones that every program gets.
     pub env: Vec<(String, String)>,
     /// The files of the host that a container sees, each at the path that it has on the host.
     pub binds: Vec<PathBuf>,
-    /// What it reaches by TCP.
+    /// The hosts that it reaches by TCP.
     pub network: ProgramNetwork,
-    /// The time that it has; `None` for one that takes as long as its input, which its caller ends.
+    /// The time that it has; `None` for a program that takes as long as its input, which its caller ends.
     pub timeout: Option<Duration>,
 }
 
-/// What a program reaches by TCP.
+/// The hosts that a program reaches by TCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgramNetwork {
     /// Nothing.
     None,
-    /// What the daemon's machine reaches: of the clients of a source's server.
+    /// All hosts that the daemon's machine reaches: for the client programs of a source's server.
     Host,
 }
 
@@ -176,18 +176,18 @@ pub trait PostgresHost: Send + Sync + 'static {
         postgres_major: u16,
     ) -> Result<Option<BTreeSet<String>>, RuntimeError>;
 
-    /// Releases what the servers share. Called after the last of them has stopped.
+    /// Releases the resources that the servers share. Called after the last of them has stopped.
     async fn close(&self);
 }
 
 /// The servers under a root.
 #[derive(Default)]
 pub struct RunningServers {
-    /// Those that accept connections.
+    /// The servers that accept connections.
     pub found: Vec<(Purpose, FoundPostgres)>,
     /// The data directories of the imports' servers among them.
     pub import_data: HashMap<InstanceUid, PathBuf>,
-    /// Those of which the host cannot tell whether they run.
+    /// The servers of which the host cannot tell whether they run.
     pub undecided: Vec<UndecidedServer>,
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Nothing is believed of the other side: a superuser of an instance may have replaced a catalog view, an
 //! operator or the whole program, and may have changed the settings of roles and databases. So a session
-//! sets for itself what such settings could change, every await has a limit, every answer a bound, and a
-//! value of another form is an error. General drivers look up types at the server and read messages of any
-//! length.
+//! sets for itself every value that such settings could change, every await has a limit, every answer a
+//! bound, and a value of another form is an error. General drivers look up types at the server and read
+//! messages of any length.
 
 mod error;
 mod login;

@@ -156,7 +156,7 @@ impl TlsFiles {
     }
 }
 
-/// A client certificate is optional. One that is presented must be valid.
+/// A client certificate is optional. A presented certificate must be valid.
 fn client_verifier(
     path: &Path,
     provider: Arc<rustls::crypto::CryptoProvider>,
@@ -204,7 +204,7 @@ fn fault(path: &Path, message: impl Into<String>) -> TlsError {
 pub struct LiveCertificate(watch::Receiver<Arc<CertifiedKey>>);
 
 impl LiveCertificate {
-    /// The one that is read by [`TlsFiles::load_certificate`] and reloaded by [`keep_fresh`].
+    /// The certificate that is read by [`TlsFiles::load_certificate`] and reloaded by [`keep_fresh`].
     pub fn new(certificate: watch::Receiver<Arc<CertifiedKey>>) -> Self {
         Self(certificate)
     }
@@ -308,7 +308,7 @@ mod tests {
         run("pkey -in good.key -outform der -out der.key");
     }
 
-    /// Certificate, key, and what is said of them.
+    /// Certificate, key, and the error about them.
     const PAIRS: [(&str, &str, Option<&str>); 16] = [
         ("good.crt", "good.key", None),
         ("p256.crt", "p256.key", None),

@@ -39,7 +39,7 @@ pub fn load(auth: &Auth) -> Result<Users, ConfigFaults> {
     Ok(users)
 }
 
-/// The users of a running daemon: those of the configuration and of the last valid file.
+/// The users of a running daemon: from the configuration and the last valid file.
 pub struct LiveUsers {
     auth: Auth,
     sender: watch::Sender<Users>,
@@ -118,7 +118,7 @@ impl NewUser {
     ///
     /// # Errors
     ///
-    /// Names those that are not.
+    /// Names the first project that is not configured.
     pub fn check_projects<'a>(
         &self,
         configured: impl Iterator<Item = &'a ProjectName>,

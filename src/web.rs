@@ -1,7 +1,8 @@
-//! The web page: what the instances are, why they are so, and what can be done about it, for people with a browser.
+//! The web page: the state of the instances, the reasons for it, and the actions on them, for people with a browser.
 //!
-//! Every page is a request to [`Control`] with the rights of who is logged in, written as HTML: nothing is decided
-//! here. Pages can be read, and every action be done, without script; the script refreshes what is on the screen.
+//! Every page is a request to [`Control`] with the rights of the user who is logged in, written as HTML: nothing is
+//! decided here. Pages can be read, and every action be done, without script; the script refreshes what is on the
+//! screen.
 //!
 //! | path | page |
 //! | --- | --- |
@@ -10,14 +11,14 @@
 //! | `/explain` | why a revision gets its snapshot |
 //! | `/jobs`, `/jobs/{id}` | the jobs; one of them |
 //! | `/sessions` | the open sessions of Postgres clients |
-//! | `/system`, `/system/doctor` | disk, memory, limits, refreshes, waiting logins; what the doctor finds |
+//! | `/system`, `/system/doctor` | disk, memory, limits, refreshes, waiting logins; the doctor's findings |
 //! | `/login`, `/logout` | the way in, and out |
 //! | `/assets/` | the stylesheet, the script and the icon |
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `sessions` | who is logged in |
-//! | `guard` | what each request must pass: login, token against forged requests, headers |
+//! | `sessions` | the sessions of logged-in users |
+//! | `guard` | the checks of each request: login, token against forged requests, headers |
 //! | `layout` | the frame of each page, errors, questions |
 //! | `text` | times, sizes and counts, for people |
 

@@ -24,7 +24,7 @@
 //! | `GET /v1/jobs/{id}/events` | a line of JSON for each change, at least each second, until the job has ended: [`JobView`] |
 //! | `POST /v1/jobs/{id}/cancel` | [`JobView`] after the job was cleaned up |
 //! | `GET /v1/dedup` | [`DedupView`] |
-//! | `POST /v1/dedup/run` | list of [`JobView`]: the jobs for what is to be done, with status 202 |
+//! | `POST /v1/dedup/run` | list of [`JobView`]: the jobs that were started, with status 202 |
 //! | `POST /v1/dedup/{pause,resume}` | [`DedupView`] |
 //! | `GET /v1/connections?after=&limit=` | list of [`ConnectionView`] |
 //! | `DELETE /v1/connections/{id}` | nothing |

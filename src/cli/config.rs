@@ -156,7 +156,7 @@ fn users_of(config: &Config) -> Vec<Fault> {
     let Err(read) = LiveUsers::open(config.auth.clone()) else {
         return Vec::new();
     };
-    // They are those of another file, which the message has to name.
+    // They are in another file, which the message has to name.
     let faults = read.faults.iter();
     let message = |one: &Fault| format!("{}: {one}", config.auth.users_file.display());
     faults
@@ -176,7 +176,7 @@ fn repositories(config: &Config) -> (Vec<Fault>, Vec<Fault>) {
         let found = fault(format!("project.{name}.git"), message);
         match form {
             RepositoryForm::Reftable => refused.push(found),
-            // Those of its commits that are complete are read.
+            // Its complete commits are read.
             RepositoryForm::Partial => questionable.push(found),
         }
     }

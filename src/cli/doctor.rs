@@ -1,8 +1,8 @@
 //! `multidb doctor`: checks this machine for problems and suggests fixes.
 //!
-//! The checks are those of [`crate::doctor`], which work without the daemon, since a problem may keep it from
-//! starting. What only a command can check is here: the configuration file as it is now, and whether a daemon answers
-//! at its socket.
+//! The checks of [`crate::doctor`] work without the daemon, since a problem may keep it from starting. The
+//! checks that only a command can do are here: the configuration file as it is now, and whether a daemon answers at its
+//! socket.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `multidb generate`: what is made from the program itself: man pages, completions, the package's configuration file
+//! `multidb generate`: makes files from the program itself: man pages, completions, the package's configuration file
 //! and pages of the documentation.
 
 use std::fmt::Write as _;

@@ -276,7 +276,7 @@ async fn finish(
     tokio::select! {
         followed = &mut follow => followed,
         sent = &mut send => {
-            // The job knows best, except for what was wrong here.
+            // The job has the best error, except for a failure to read the dump here.
             let followed = follow.await;
             match sent {
                 Err(error @ AdminError::Dump(_)) => Err(error).with_context(failed),

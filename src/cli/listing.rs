@@ -1,4 +1,4 @@
-//! `multidb listing`: prints what a revision of a project defines, from its code and without a database.
+//! `multidb listing`: prints the migrations that a revision of a project defines, from its code and without a database.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
-//! `multidb top`: what the admin socket tells, live on a terminal.
+//! `multidb top`: the state of the daemon, from the admin socket, live on a terminal.
 //!
-//! [`state`] has what is shown and what the keys do, [`view`] draws it. Both know neither terminal nor socket, so that they are
-//! tested without one. The loop here brings them together: facts at most each second, keys at once.
+//! [`state`] has the displayed state and the actions of the keys, [`view`] draws it. Both know neither terminal nor
+//! socket, so that they are tested without one. The loop here brings them together: facts at most each second, keys at
+//! once.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

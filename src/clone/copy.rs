@@ -287,7 +287,7 @@ impl Copier {
             }
             self.sharing = Sharing::Copied;
         }
-        // No more than it had, should somebody write to it.
+        // No more than its bytes at the start, should a process write to it.
         match io::copy(&mut source.take(bytes), target) {
             Ok(_) => Ok(()),
             Err(error) => Err(("copy", error)),

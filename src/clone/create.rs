@@ -199,7 +199,7 @@ impl TreeCloner {
         Ok(size.files)
     }
 
-    /// Makes a base, which is kept for resets, in the place of one that a crash left.
+    /// Makes a base, which is kept for resets, in the place of a base that a crash left.
     fn with_base(
         &self,
         record: &InstanceRecord,

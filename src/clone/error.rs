@@ -1,4 +1,4 @@
-//! Errors of file systems and manifests as those of the actors' port.
+//! Errors of file systems and manifests as errors of the actors' port.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::{TreeCloner, probe};
 use crate::fsutil::beneath::TreeError;
 
 impl TreeCloner {
-    /// The error of a walk; `snapshot` is the one that is walked, if any.
+    /// The error of a walk; `snapshot` is the snapshot that is walked, if any.
     pub(super) fn tree_failed(&self, error: TreeError, snapshot: Option<&str>) -> CloneError {
         match (error, snapshot) {
             (
@@ -66,7 +66,7 @@ pub(crate) fn failed(action: &str, path: &Path, error: &io::Error) -> CloneError
     }
 }
 
-/// The refusal of a directory that multidb did not create, by what is wrong with it.
+/// The refusal of a directory that multidb did not create, with its problem.
 pub(crate) fn foreign(directory: &Path, problem: &str) -> CloneError {
     CloneError::Failed {
         message: format!(

@@ -12,7 +12,7 @@ use super::tree;
 use crate::fsutil::beneath::TreeError;
 use crate::fsutil::fiemap::{self, Pending};
 
-/// A tree that grows. A measurement looks at each file's inode, and maps only the extents of those that have changed
+/// A tree that grows. A measurement looks at each file's inode, and maps only the extents of files that have changed
 /// since the last one. Nothing is written to the disk for it.
 #[derive(Debug, Default)]
 pub struct GrowingTree {
@@ -28,7 +28,7 @@ struct Measured {
 }
 
 /// Changes with each write to a file, but for several ones within a tick of the kernel's clock. The number of blocks
-/// tells most of those.
+/// tells most of these writes apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version {
     changed_at: (i64, u64),
@@ -36,8 +36,8 @@ struct Version {
 }
 
 impl GrowingTree {
-    /// The bytes that no other file shares, with those that are only in memory yet, and without those that the file system
-    /// holds ready behind the end of a file that grows. A tree that is not there has none.
+    /// The bytes that no other file shares, with bytes that are only in memory yet, and without bytes that the file
+    /// system holds ready behind the end of a file that grows. A tree that is not there has none.
     ///
     /// Blocks that other files come to share, or share no more, count only once their file changes.
     ///
@@ -89,7 +89,8 @@ impl Version {
 }
 
 /// The extents that the file has on the disk and that no other shares, and the blocks that are promised to it and have no
-/// extent yet: `st_blocks` counts those, too (`xfs_vn_getattr` in fs/xfs/xfs_iops.c, `btrfs_getattr` in fs/btrfs/inode.c).
+/// extent yet: `st_blocks` counts these blocks, too (`xfs_vn_getattr` in fs/xfs/xfs_iops.c, `btrfs_getattr` in
+/// fs/btrfs/inode.c).
 fn exclusive_bytes(file: &std::fs::File, stat: &Stat) -> Result<u64, Errno> {
     let blocks = stat.st_blocks as u64 * BLOCK_BYTES;
     let end = (stat.st_size as u64).next_multiple_of(stat.st_blksize as u64);

@@ -1,8 +1,8 @@
-//! Clones of snapshots that are made before anybody asks for them: `prewarm` in `[project.X]`.
+//! Clones of snapshots that are made before a client asks for them: `prewarm` in `[project.X]`.
 //!
 //! Each is a data directory in `instances/` under a hidden name and without a manifest, so it is no instance's, and a start
 //! takes no notice of it. One rename makes it the data of a new instance, in the place of the rename of `data.partial`.
-//! Which ones there are is known in memory alone: those of an earlier daemon go to the trash.
+//! Which ones there are is known in memory alone: the clones of an earlier daemon go to the trash.
 
 use std::fs::{self, File};
 use std::io;
@@ -134,7 +134,7 @@ impl TreeCloner {
         }
     }
 
-    /// Deletes those of a snapshot.
+    /// Deletes the clones of a snapshot.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl TreeCloner {
         // Trusted path: only multidb can write either directory.
         match fs::rename(&clone.path, data) {
             Ok(()) => {}
-            // Somebody deleted it by hand.
+            // The operator deleted it by hand.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => {
                 self.remove_failed(&clone.path);

@@ -32,7 +32,7 @@ pub(super) fn prepare(layout: &Layout, (_, gid): (u32, u32)) -> Result<(), (Path
     Ok(())
 }
 
-/// Creates a directory, or sets the mode of an existing one, whatever the umask.
+/// Creates a directory, or sets the mode of an existing one, regardless of the umask.
 pub(super) fn make(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),

@@ -26,7 +26,7 @@ use crate::probe;
 use crate::sql::{AnswerLimits, Session, SqlError, one_line};
 use crate::wal_segment::is_segment;
 
-/// The limit of each step of the server's: its checkpoint writes what other sessions have dirtied.
+/// The limit of each step of the server's: its checkpoint writes the pages that other sessions have dirtied.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most bytes of a backup label. Postgres' own have some hundred.
 const LABEL_BYTES_MAX: usize = 8 << 10;
@@ -43,7 +43,7 @@ struct Backup {
     postgres_major: u16,
 }
 
-/// What a finished backup needs to recover.
+/// The `backup_label` and the WAL that a finished backup needs to recover.
 #[derive(Debug, PartialEq, Eq)]
 struct Label {
     /// The contents of `backup_label`.
@@ -208,8 +208,8 @@ impl TreeCloner {
     }
 }
 
-/// Makes a snapshot of the subvolume of a running server, in one moment of its backup mode, and takes away what a copy does not
-/// have. Returns the number of its files.
+/// Makes a snapshot of the subvolume of a running server, in one moment of its backup mode, and takes away the files
+/// that a copy does not have. Returns the number of its files.
 pub(super) fn snapshot_running(from: &Path, to: &Path) -> Result<u64, TreeError> {
     let failed = |source| TreeError::Io {
         action: "clone",

@@ -60,7 +60,7 @@ fn begin(trash: &Path, path: &Path) -> io::Result<Option<Deletion>> {
     }
 }
 
-/// Moves a tree to the trash, durably, and deletes it there. A missing tree is no error. Nor is one that cannot be
+/// Moves a tree to the trash, durably, and deletes it there. A missing tree is no error. Nor is a tree that cannot be
 /// deleted in the trash: it is gone from its place, and the next start of multidb tries again.
 pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
     let Some(deletion) = begin(trash, path)? else {
@@ -79,12 +79,13 @@ pub(super) fn remove(trash: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The number of trees in the trash that nothing deletes now: those of earlier processes, and those whose deletion failed.
+/// The number of trees in the trash that nothing deletes now: trees of earlier processes, and trees whose deletion
+/// failed.
 pub(super) fn count(trash: &Path) -> io::Result<usize> {
     Ok(claim(trash)?.len())
 }
 
-/// Deletes these leftovers, and returns those that it could not delete.
+/// Deletes these leftovers, and returns the ones that it could not delete.
 pub(super) fn sweep(trash: &Path) -> io::Result<Vec<(PathBuf, io::Error)>> {
     let mut left = Vec::new();
     for deletion in claim(trash)? {

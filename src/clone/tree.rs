@@ -9,8 +9,8 @@ use crate::fsutil::beneath::{Directory, Kind, PERMISSIONS, TreeError, Walk};
 /// The files at the top of a data directory that a running server leaves. Neither cloned nor counted.
 const EXCLUDED: [&str; 2] = ["postmaster.pid", "postmaster.opts"];
 
-/// The directories whose contents are the running server's own: those that a base backup leaves empty
-/// (Postgres' documentation, "Streaming Replication Protocol", BASE_BACKUP), and the WAL, which is copied afterwards.
+/// The directories whose contents are the running server's own: the ones that a base backup leaves empty (Postgres'
+/// documentation, "Streaming Replication Protocol", BASE_BACKUP), and the WAL, which is copied afterwards.
 const EMPTIED: [&str; 8] = [
     "pg_dynshmem",
     "pg_notify",
@@ -68,8 +68,8 @@ pub(super) fn count(root: &Path) -> Result<u64, TreeError> {
     Ok(files)
 }
 
-/// Takes away what a copy of a running server's data directory does not have: from a snapshot of it, on which nothing runs.
-/// Returns the number of the files that stay.
+/// Takes away the files that a copy of a running server's data directory does not have: from a snapshot of it, on which
+/// nothing runs. Returns the number of the files that stay.
 pub(super) fn prune(root: &Path) -> Result<u64, TreeError> {
     let mut files = 0;
     let mut walk = Walk::new(Directory::open(root)?)?;

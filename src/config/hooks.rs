@@ -1,4 +1,4 @@
-//! `[http.hooks.PROJECT]`: what happens in a project's repository removes its instances.
+//! `[http.hooks.PROJECT]`: events in a project's repository remove its instances.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `[[notify]]`: who is told of which events.
+//! `[[notify]]`: the targets, and the events that each is told of.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `[[project.*.prepare]]`: what is run on restored data before it becomes a snapshot.
+//! `[[project.*.prepare]]`: the preparations that run on restored data before it becomes a snapshot.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;

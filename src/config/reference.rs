@@ -1,5 +1,4 @@
-//! What each setting is: the one table behind `docs/reference/settings.md` and the package's
-//! `multidb.toml`.
+//! The description of each setting: the one table behind `docs/reference/settings.md` and the package's `multidb.toml`.
 //!
 //! The parser gives the defaults, so that they are written once. A test holds the table against the
 //! parser: each key that it accepts is here, and no other.

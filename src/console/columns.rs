@@ -1,6 +1,6 @@
 //! The columns of a type that is serialized as a JSON object, and its rows.
 //!
-//! A struct tells its deserializer the names of its fields, and each field what it is. [`Probe`] is a deserializer that
+//! A struct tells its deserializer the names of its fields, and each field its kind. [`Probe`] is a deserializer that
 //! notes both and answers with a value of that kind, so there is no table of columns that could differ from the types.
 
 use std::cell::RefCell;

@@ -1,6 +1,6 @@
-//! The errors of [`Control`](crate::control::Control) as those of the console.
+//! The errors of [`Control`](crate::control::Control) as errors of the console.
 //!
-//! Those that no statement of the console can meet are internal errors.
+//! Errors that no statement of the console can meet are internal errors.
 
 use multidb_actors::console::ConsoleError;
 use multidb_store::{InstanceName, error_chain};

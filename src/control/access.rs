@@ -15,7 +15,7 @@
 //! The administrator, and users with `admin`, may do everything. Instances, snapshots, jobs and
 //! connections that a user may not view are reported as missing.
 //!
-//! A token's scope takes rights away: `read` and `use` those of `admin`, and `read` also all changes.
+//! A token's scope takes rights away: `read` and `use` the rights of `admin`, and `read` also all changes.
 
 use std::fmt;
 
@@ -63,7 +63,7 @@ pub enum Action {
 pub enum Resource<'a> {
     /// The daemon itself: its status, its users.
     Daemon,
-    /// The machine: what the doctor finds.
+    /// The machine: the doctor's findings.
     Machine,
     /// A project: its decisions, its imports.
     Project(&'a ProjectName),
@@ -171,8 +171,8 @@ impl CallingUser {
 }
 
 impl Control {
-    /// An authenticated client as a caller. Where all clients are trusted, the configuration has the rights of those that
-    /// it names.
+    /// An authenticated client as a caller. Where all clients are trusted, the configuration has the rights of the
+    /// users that it names.
     pub fn caller(&self, identity: &Identity) -> Caller {
         let configured = self.deps.config.auth.users.get(&identity.name);
         let user: Option<&User> = identity.user.as_deref().or(configured.map(|user| &**user));
@@ -206,7 +206,7 @@ impl Caller {
         permission(self, Action::View, resource.into()) == Permission::Granted
     }
 
-    /// The only user whose instances this caller may see; none if it may see those of all users.
+    /// The only user whose instances this caller may see; none if it may see the instances of all users.
     pub(super) fn sees_instances_of(&self) -> Option<&str> {
         match self {
             Self::User(user) if !user.admin => Some(&user.name),
@@ -225,7 +225,7 @@ pub fn permission(caller: &Caller, action: Action, resource: Resource<'_>) -> Pe
     }
 }
 
-/// The rule, whatever the caller was authenticated by.
+/// The rule, regardless of how the caller was authenticated.
 fn permission_of_user(caller: &Caller, action: Action, resource: Resource<'_>) -> Permission {
     let user = match caller {
         Caller::User(user) if !user.admin => user,

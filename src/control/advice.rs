@@ -4,7 +4,7 @@ use multidb_actors::instance::{InstanceError, OverLimit};
 use multidb_actors::ports::{CloneError, StartError};
 use multidb_store::DiskFault;
 
-/// What to do about the failure of this instance; `None` where it passes by itself, or the error says it.
+/// The remedy for the failure of this instance; `None` where it passes by itself, or the error says it.
 pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
     let advice = match failure {
         InstanceError::GivenUp => format!(
@@ -71,7 +71,7 @@ pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
     Some(advice)
 }
 
-/// What to do about an instance that may not take more of the disk.
+/// The remedy for an instance that may not take more of the disk.
 pub fn over_limit(instance: &str, over: &OverLimit) -> String {
     let reset = format!("\"multidb instance reset {instance}\" gives it a fresh clone.");
     match over {

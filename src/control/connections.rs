@@ -72,7 +72,7 @@ fn view(session: &Session, activity: Option<BackendActivity>) -> ConnectionView 
 }
 
 /// The activities of the sessions that are active by their bytes. Each Postgres is asked once; the
-/// sessions of one that does not answer are left out, and count as active.
+/// sessions of a Postgres that does not answer are left out, and count as active.
 async fn activities_of_active(
     sessions: &[Session],
     probe: &dyn ServerProbe,

@@ -12,7 +12,7 @@ use super::access::{Action, Caller, Resource, authorize};
 use super::model::InstanceView;
 use super::{Control, ControlError};
 
-/// What an instance is created from.
+/// The source of a new instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CreationSource {
     /// The snapshot that is chosen by this.
@@ -28,7 +28,7 @@ pub struct CreationOrder {
     pub name: InstanceName,
     /// Its project; needed only if several are configured.
     pub project: Option<ProjectName>,
-    /// What it is created from.
+    /// The source of its data.
     pub source: CreationSource,
     /// The time without use after which it expires.
     pub ttl: Option<Duration>,
@@ -89,8 +89,8 @@ impl Control {
         self.show_instance(caller, &name).await
     }
 
-    /// Whose rights and limits apply to the caller's creations. The administrator has no limits, and creates for the
-    /// default user.
+    /// The identity whose rights and limits apply to the caller's creations. The administrator has no limits, and
+    /// creates for the default user.
     pub(super) fn identity(&self, caller: &Caller) -> Result<Identity, ControlError> {
         let auth = &self.deps.config.auth;
         match caller {

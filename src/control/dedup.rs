@@ -33,7 +33,8 @@ impl Control {
         Ok(self.dedup_view(views))
     }
 
-    /// Begins what is to be done, whether `dedup.enabled` is set or not, and returns the jobs for it.
+    /// Begins the pending de-duplication, whether `dedup.enabled` is set or not, and returns the jobs
+    /// for it.
     pub async fn run_dedup(&self, caller: &Caller) -> Result<Vec<JobView>, ControlError> {
         authorize(
             caller,
@@ -71,7 +72,8 @@ impl Control {
         self.dedup_status(caller).await
     }
 
-    /// Begins what is to be done, if the configuration wants it and clones share their blocks at all.
+    /// Begins the pending de-duplication, if the configuration wants it and clones share their blocks at
+    /// all.
     pub async fn dedup_in_background(&self) {
         if !self.dedup_is_automatic() {
             return;
@@ -111,7 +113,7 @@ impl Control {
         .await
     }
 
-    /// The job of a project; the one that is under way looks for new snapshots itself.
+    /// The job of a project; a job that has not ended looks for new snapshots itself.
     async fn start_dedup(&self, project: ProjectName) -> Result<JobView, ControlError> {
         let jobs = self.deps.jobs.list();
         let is_same = |job: &&multidb_store::JobRecord| {
@@ -128,7 +130,7 @@ impl Control {
         let (deduplicator, index) = (self.deps.deduplicator.clone(), self.deps.index.clone());
         let work = move |context: JobContext| async move {
             let mut tried = Vec::new();
-            // Whatever is imported or removed meanwhile.
+            // Snapshots may be imported or removed meanwhile.
             loop {
                 let Ok(snapshots) = index.send(ListSnapshots).await else {
                     return Err(WorkError::Cancelled);
@@ -185,7 +187,7 @@ impl Control {
     }
 }
 
-/// Runs what waits for the disk on a thread of its own.
+/// Runs work that waits for the disk on a thread of its own.
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JoinError> {

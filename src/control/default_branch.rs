@@ -1,5 +1,5 @@
-//! The newest snapshot of a project against its default branch: who imports one learns that it fits no client before the
-//! first client does. `multidb doctor` says the same.
+//! The newest snapshot of a project against its default branch: the operator who imports a snapshot learns that it fits
+//! no client before the first client does. `multidb doctor` says the same.
 
 use actix::Addr;
 use multidb_actors::ports::RevisionError;
@@ -15,13 +15,13 @@ pub(crate) const DEFAULT_BRANCH: &str = "HEAD";
 /// A snapshot that does not fit the default branch of its project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Misfit {
-    /// What the branch does not define.
+    /// The error, which names the migrations that the branch does not define.
     pub(crate) message: String,
-    /// What can be done, as a sentence.
+    /// The remedy, as a sentence.
     pub(crate) hint: Option<String>,
 }
 
-/// What does not fit of the newest snapshot.
+/// The error of a newest snapshot that does not fit the default branch.
 pub(crate) fn misfit(newest: &VerdictView) -> Option<Misfit> {
     if newest.compatible {
         return None;

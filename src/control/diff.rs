@@ -1,4 +1,4 @@
-//! Two instances, or an instance and what it was cloned from, compared.
+//! The comparison of two instances, or of an instance with the data that it was cloned from.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) const AT_ONCE: usize = 2;
 const STOP_ATTEMPTS: usize = 20;
 const STOP_DELAY: Duration = Duration::from_millis(50);
 
-/// What an instance is compared with.
+/// The other side of a comparison.
 enum Other {
     Instance(InstanceName),
     /// The data that it was cloned from, which is a base or its snapshot.
@@ -43,8 +43,8 @@ struct Awake {
 }
 
 impl Control {
-    /// Compares an instance with another one, or with what it was cloned from. Counts as a use of both: whoever compares
-    /// an instance wants it, as one who starts it does.
+    /// Compares an instance with another one, or with the data that it was cloned from. Counts as a use of both: a user
+    /// who compares an instance wants it, like a user who starts it.
     pub async fn diff_instances(
         &self,
         caller: &Caller,
@@ -79,7 +79,7 @@ impl Control {
         })
     }
 
-    /// What a reset would give the instance: its base where that is kept, else its snapshot.
+    /// The data that a reset would give the instance: its base where that is kept, else its snapshot.
     async fn origin(
         &self,
         caller: &Caller,
@@ -162,7 +162,7 @@ impl Control {
     ) -> Result<DiffView, ControlError> {
         let b = b?;
         let a_side = self.side(&a.record, a.lease.server.clone(), of_instance(a))?;
-        // One pg_dump for both, so that they differ by what is in them alone.
+        // One pg_dump for both, so that they differ by their contents alone.
         let tools_major = a_side.server.postgres_major.max(b.server.postgres_major);
         let host = self.deps.host.as_ref();
         let read = async |side: &Side| -> Result<diff::State, ControlError> {
@@ -230,7 +230,7 @@ impl Control {
         })
     }
 
-    /// Lets an instance go, and stops it if it was woken for this alone and nobody has come meanwhile.
+    /// Releases an instance, and stops it if it was woken for this alone and no client has connected meanwhile.
     async fn release(&self, awake: Awake) {
         let Awake {
             addr,

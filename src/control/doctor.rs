@@ -1,4 +1,4 @@
-//! The checks of [`doctor`](crate::doctor), for who administers the daemon.
+//! The checks of [`doctor`](crate::doctor), for the administrators of the daemon.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl Control {
         authorize(caller, Action::View, Resource::Machine, "run the doctor")?;
         let asked_at = Instant::now();
         let mut last = Arc::clone(&self.examination).lock_owned().await;
-        // Those who asked during one examination share the next.
+        // Callers who asked during one examination share the next.
         if let LastExamination(Some((began_at, findings))) = &*last
             && *began_at >= asked_at
         {
@@ -37,7 +37,7 @@ impl Control {
         let told = self.tell_doctor(caller, refusal).await?;
         let config = Arc::clone(&self.deps.config);
         let (answer, answered) = oneshot::channel();
-        // Many checks block for as long as the disk or a program takes. The thread keeps the lock, even if whoever asked
+        // Many checks block for as long as the disk or a program takes. The thread keeps the lock, even if the caller
         // goes away.
         let work = move || {
             let runtime = tokio::runtime::Builder::new_current_thread()

@@ -15,7 +15,7 @@ use super::access::Caller;
 const NOTICE_PERIOD: Duration = Duration::from_millis(500);
 
 impl Control {
-    /// Tells the sessions of an instance why they end. Returns those that were told.
+    /// Tells the sessions of an instance why they end. Returns the sessions that were told.
     pub(super) fn tell_sessions(
         &self,
         status: &InstanceStatus,
@@ -69,7 +69,7 @@ impl Control {
         if tokio::time::timeout(NOTICE_PERIOD, ended).await.is_err() {
             tracing::debug!(instance = %status.record.name, "sessions do not take their last message");
         }
-        // Those of clients that have come back meanwhile.
+        // Sessions of clients that have come back meanwhile.
         self.tell_sessions(status, &reason);
     }
 }

@@ -1,4 +1,4 @@
-//! What snapshots need and Postgres lacks.
+//! The extensions that snapshots need and Postgres lacks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl Control {
             .map(|one| one.postgres_major)
             .collect();
         for postgres_major in majors {
-            // One that is not installed has errors of its own.
+            // A major that is not installed has errors of its own.
             let Ok(Some(installed)) = self.deps.host.extensions(postgres_major).await else {
                 continue;
             };

@@ -1,4 +1,5 @@
-//! What a scrape asks of the daemon: nothing that is measured for it, and nothing of a single instance.
+//! The values that a scrape asks of the daemon: none is measured for it, and none is of a single
+//! instance.
 
 use jiff::Timestamp;
 use multidb_actors::snapshot_index::ListSnapshots;
@@ -11,7 +12,7 @@ use crate::metrics::gauges::{Disk, Refresh};
 use crate::metrics::{DaemonMetrics, Gauges, Process};
 
 impl Control {
-    /// What is counted, and how it is shown.
+    /// The counters, and how they are shown.
     pub fn metrics(&self) -> &DaemonMetrics {
         &self.deps.metrics
     }

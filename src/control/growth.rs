@@ -77,8 +77,8 @@ impl Control {
         look.look_at_held().await
     }
 
-    /// What was written and is not counted yet may belong to an instance, so it counts as used. Where it might be what the
-    /// reserve needs, it is written to the disk first.
+    /// Data that was written and has no place on the disk yet may belong to an instance, so it counts as used. Where
+    /// the disk would be near its reserve with it, it is written to the disk first.
     async fn look_at_disk(
         &self,
         watch: &mut Watch,

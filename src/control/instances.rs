@@ -21,12 +21,12 @@ use super::model::{DeletedView, HappeningView, InstanceFilter, InstanceView, Log
 use super::{Control, ControlError};
 use crate::runtime::altered;
 
-/// What becomes of the settings that ALTER SYSTEM made in an instance.
+/// The treatment of the settings that ALTER SYSTEM made in an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlterSystem {
     /// They stay.
     Kept,
-    /// Those of the snapshot take their place.
+    /// The settings of the snapshot take their place.
     LeftOut,
 }
 
@@ -88,7 +88,8 @@ impl Control {
         Ok(self.instance_view(&self.instance(name).await?))
     }
 
-    /// Stops an instance, and gives it the settings of its snapshot in the place of those of ALTER SYSTEM.
+    /// Stops an instance, and gives it the settings of its snapshot in the place of the settings of
+    /// ALTER SYSTEM.
     async fn leave_out_altered(
         &self,
         caller: &Caller,
@@ -131,7 +132,7 @@ impl Control {
         Ok(shown)
     }
 
-    /// What a reset gives a clone of another instance.
+    /// The data that a reset gives a clone of another instance: its base or its snapshot.
     pub(super) async fn resets_to(
         &self,
         record: &InstanceRecord,

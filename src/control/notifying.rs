@@ -1,5 +1,5 @@
-//! What the targets of `[[notify]]` are told of: a look at everything that is the case, every few seconds. Of the
-//! instances it looks at what has changed, so that those of which there is nothing to tell cost nothing.
+//! The occurrences that the targets of `[[notify]]` are told of: a look at the present state, every few seconds. Of the
+//! instances it looks at the changed ones, so that instances with nothing to tell cost nothing.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -29,7 +29,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The delay after a defect.
 const DEFECT_DELAY: Duration = Duration::from_secs(60);
 
-/// `state/notified.json`: what was told and needs not be told again.
+/// `state/notified.json`: the keys of occurrences that were told and need not be told again.
 #[derive(Debug, Serialize, Deserialize)]
 struct Notified {
     keys: BTreeSet<String>,
@@ -118,7 +118,7 @@ impl Control {
             take_settled(&mut ledger, &mut receiver);
             if written.as_ref() != Some(ledger.settled()) {
                 self.write_notified(ledger.settled().clone()).await;
-                // One that failed is tried again with the next change.
+                // A write that failed is tried again with the next change.
                 written = Some(ledger.settled().clone());
             }
         }
@@ -141,7 +141,7 @@ impl Control {
         Ok(())
     }
 
-    /// The jobs that ended before anybody wanted to be told.
+    /// Skips the jobs that ended before the daemon's start, on the first run with targets.
     fn skip_ended_jobs(&self, ledger: &mut Ledger) {
         let now = Instant::now();
         for job in self.deps.jobs.list() {
@@ -191,7 +191,7 @@ impl Control {
         }
     }
 
-    /// Without targets nobody keeps it up to date, and old news would be told to a later one.
+    /// Without targets the file is not kept up to date, and old news would be told to a later one.
     fn forget_notified(&self) {
         match std::fs::remove_file(self.notified()) {
             Ok(()) => {}

@@ -25,13 +25,13 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(600);
 /// The longest wait for the end of a deletion.
 const DELETION_TIMEOUT: Duration = Duration::from_secs(300);
-/// For so long the file system gives out nothing more of what a deletion freed before the next step is taken.
+/// For so long the file system gives out nothing more of the room that a deletion freed before the next step is taken.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The steps that the status shows.
 const STEPS_MAX: usize = 20;
 
-/// What was tried since the disk went above its mark.
+/// The steps that were tried since the disk went above its mark.
 struct Tried {
     since: Instant,
     trash: bool,
@@ -129,7 +129,7 @@ impl Control {
             Step::DeleteInstance(choice) => {
                 tried.instances.insert(choice.uid);
                 if self.delete_for_room(&choice, bytes_above).await? {
-                    // It may have been the last one that needed its snapshot.
+                    // It may have been the last instance that needed its snapshot.
                     tried.snapshots = false;
                     let (name, bytes) = (&choice.name, choice.exclusive_bytes);
                     let what = match choice.is_marked {
@@ -215,7 +215,7 @@ impl Control {
         Ok(candidates.collect())
     }
 
-    /// Measures instances that were not measured yet. One that cannot be is passed over for a while.
+    /// Measures instances that were not measured yet. An instance that cannot be measured is passed over for a while.
     async fn measure_for_room(
         &self,
         unmeasured: Vec<Unmeasured>,
@@ -246,7 +246,7 @@ impl Control {
         bytes_above: u64,
     ) -> Result<bool, ControlError> {
         let began = Instant::now();
-        // One that runs is stopped first.
+        // A running instance is stopped first.
         for _ in 0..2 {
             let delete = DeleteForRoom {
                 name: choice.name.clone(),
@@ -287,7 +287,7 @@ impl Control {
         Ok(false)
     }
 
-    /// Waits until the file system has given out most of these bytes, and notes what was freed.
+    /// Waits until the file system has given out most of these bytes, and notes the freed bytes.
     async fn note_step(&self, what: String, before: DiskUsage, expected: u64) {
         let (mut most, mut grew_at) = (0, Instant::now());
         let freed = loop {
@@ -383,7 +383,7 @@ impl Control {
         }
     }
 
-    /// What was done since the disk was last above its mark; `None` if it never was.
+    /// The steps taken since the disk was last above its mark; `None` if it never was.
     pub(super) fn last_pressure(&self) -> Option<PressureView> {
         self.pressure().clone()
     }

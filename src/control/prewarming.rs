@@ -58,7 +58,8 @@ impl Control {
         projects.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Deletes what is not wanted, makes one clone, and returns whether to look at once for the next one.
+    /// Deletes the clones that are not wanted, makes one clone, and returns whether to look at once for
+    /// the next one.
     async fn prewarm_once(&self, projects: &[(ProjectName, usize)]) -> Result<bool, ControlError> {
         let deps = &self.deps;
         let mut wanted = Vec::new();

@@ -92,7 +92,7 @@ impl Control {
             .for_each(|status| stopped.put_back(status));
     }
 
-    /// Makes a derived snapshot of a stopped instance, if its migrations are beyond those of its snapshot and no other
+    /// Makes a derived snapshot of a stopped instance, if its migrations are beyond its snapshot's and no other
     /// snapshot has them.
     async fn publish(&self, record: &Arc<InstanceRecord>) -> Result<(), ControlError> {
         let instance = &record.name;
@@ -146,7 +146,7 @@ impl Control {
                 commit: record.commit.clone(),
                 derived: true,
             },
-            // Its data is as old as that, but for what the instance did: it never makes fresher data look old.
+            // Its data is as old as that, but for the changes by the instance: it never makes fresher data look old.
             taken_at: base.taken_at,
         };
         let id = derived_id(&record.project, self.deps.clock.now().wall);

@@ -57,7 +57,7 @@ impl Control {
         Ok(shown)
     }
 
-    /// Deletes a snapshot; one that instances need for a reset only with `force`.
+    /// Deletes a snapshot; needs `force` if instances are reset to it.
     pub async fn remove_snapshot(
         &self,
         caller: &Caller,

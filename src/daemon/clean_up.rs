@@ -1,7 +1,7 @@
 //! Removes the staging directories of imports that an earlier daemon did not finish.
 //!
-//! The server of such an import is stopped first. Where nobody can tell whether it runs, its directory stays, and is
-//! looked at again later; meanwhile only imports of the same id are refused.
+//! The server of such an import is stopped first. Where the host cannot tell whether it runs, its directory stays, and
+//! is looked at again later; meanwhile only imports of the same id are refused.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::runtime::{PostgresHost, Purpose, server_processes};
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// Removes the staging directories that are there now, before the first import begins. Those that have to stay are
-/// removed in the background, once that is possible.
+/// Removes the staging directories that are there now, before the first import begins. Directories that have to stay
+/// are removed in the background, once that is possible.
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ pub(super) async fn remove_staging(
     Ok(())
 }
 
-/// Removes those directories on which nothing runs any more, and takes them out of the list.
+/// Removes the directories on which no server runs any more, and takes them out of the list.
 async fn remove_stopped(
     host: &dyn PostgresHost,
     catalog: &Arc<DiskCatalog>,

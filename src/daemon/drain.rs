@@ -1,8 +1,8 @@
-//! The end: no new clients, then the sessions, then the instances, then what is still connected.
+//! The end: no new clients, then the sessions, then the instances, then the remaining connections.
 //!
 //! Idle sessions end at once, with an error. Running queries and transactions get the grace period;
 //! the remaining ones are then ended by Postgres' fast shutdown, with 57P01. A second signal ends the
-//! grace period. Whoever was accepted gets an answer: the process ends when the last connection has closed.
+//! grace period. Every accepted client gets an answer: the process ends when the last connection has closed.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal as listen};
 
 use super::Actors;
 
-/// How long clients that log in have to learn that it is in vain. Those that have not authenticated by then are
+/// How long clients that log in have to learn that it is in vain. Clients that have not authenticated by then are
 /// refused.
 const LOGIN_GRACE: Duration = Duration::from_secs(1);
 /// The limit for the last errors to reach clients, which may not read.

@@ -1,8 +1,8 @@
 //! Chooses and builds the runtime.
 //!
 //! The kind of a root is decided once and kept in the root, so that an engine that is slow at one start does not make
-//! containers into processes. The configuration may name another kind: that one runs new instances, and those of the
-//! earlier kind are unavailable.
+//! containers into processes. The configuration may name another kind: that one runs new instances, and the instances
+//! of the earlier kind are unavailable.
 
 use std::fs;
 use std::io;
@@ -23,7 +23,7 @@ use crate::runtime::process::{self, ProcessHost};
 /// The kinds of runtimes of a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kinds {
-    /// The one that the daemon uses, and that runs new instances.
+    /// The kind that the daemon uses, and that runs new instances.
     pub used: RuntimeKind,
     /// The root's own, which also runs the instances whose records do not tell.
     pub of_root: RuntimeKind,
@@ -60,7 +60,8 @@ async fn detect() -> RuntimeKind {
     }
 }
 
-/// What runs an instance whose record, of the first version, does not tell: what serves it now, else the root's kind.
+/// The kind that runs an instance whose record, of the first version, does not name it: the kind of the server that
+/// runs now, else the root's.
 pub(super) fn kind_of(
     record: &InstanceRecord,
     found: &FoundServers,

@@ -1,4 +1,4 @@
-//! What the daemon does by itself from time to time.
+//! The periodic tasks of the daemon.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::memory;
 
 /// A snapshot may have been freed by the end of a pin or of an instance.
 const KEEP_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
-/// What a start or a long answer took is not held for longer.
+/// Memory freed after a start or a long answer is not held for longer.
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(60);
 
 type Task = LocalBoxFuture<'static, ()>;

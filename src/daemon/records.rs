@@ -1,4 +1,4 @@
-//! Opens the records, and tells what the start found.
+//! Opens the records, and logs the findings of the start.
 
 use multidb_store::recovery::{Plan, RecordOrigin};
 use multidb_store::store::{Opened, Recovery};

@@ -19,7 +19,7 @@ const MODE: u32 = 0o711;
 /// A process that was just killed can have left the lock with a child for some milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The root that this process has made, until it is ready: what a start that fails must not leave behind.
+/// The root that this process has made, until it is ready: a start that fails must not leave it behind.
 #[derive(Debug, Default)]
 pub(super) struct NewRoot(Option<PathBuf>);
 

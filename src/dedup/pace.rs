@@ -20,7 +20,7 @@ pub(super) struct Pace {
     pub(super) bandwidth: u64,
     pub(super) paused: watch::Receiver<bool>,
     pub(super) cancelled: CancellationToken,
-    /// When what was read so far may have been read.
+    /// When the bytes read so far may have been read, at the allowed rate.
     pub(super) due: Instant,
 }
 

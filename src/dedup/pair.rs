@@ -14,7 +14,7 @@ use crate::fsutil::fiemap::{self, Extent, Pending};
 
 /// The unit of sharing: the block size of the file systems.
 const BLOCK: u64 = 4096;
-/// What is read of each file at once.
+/// The bytes of each file that are read at once.
 const WINDOW: u64 = 1 << 20;
 
 /// The result for one file, or the sum of many.
@@ -22,7 +22,7 @@ const WINDOW: u64 = 1 << 20;
 pub(super) struct Sharing {
     /// The bytes that were compared.
     pub(super) examined: u64,
-    /// The bytes whose blocks are now those of the newer file.
+    /// The bytes whose blocks are now the newer file's.
     pub(super) shared: u64,
     /// The bytes of them whose blocks no other file had: they are free now.
     pub(super) saved: u64,
@@ -70,7 +70,7 @@ pub(super) fn share(
     for range in ranges {
         added += pair.share_range(range, budget, added, pace)?;
     }
-    // What is in the page cache of a snapshot nobody reads.
+    // Nothing reads a snapshot's files from the page cache.
     for file in [newer, older] {
         fadvise(file, 0, None, Advice::DontNeed).map_err(DedupError::io("read"))?;
     }
@@ -138,7 +138,7 @@ impl Pair<'_> {
         Ok(())
     }
 
-    /// Whether both have the same bytes in a block of what was read.
+    /// Whether both have the same bytes in a block of the read window.
     fn is_equal(&self, window: &Range<u64>, block: &Range<u64>) -> bool {
         let within = (block.start - window.start) as usize..(block.end - window.start) as usize;
         let (newer, older) = &self.buffers;

@@ -17,7 +17,7 @@ use crate::relations::{Counterparts, Relations};
 /// The time between two writes of how far it is.
 const RECORD_INTERVAL: Duration = Duration::from_secs(5);
 
-/// An older snapshot, and the one whose blocks it is to have.
+/// An older snapshot, and the newer one whose blocks it is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshots {
     /// Its blocks are given up where the other one has the same bytes.
@@ -36,7 +36,8 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Compares what an earlier pass onto the same snapshot has not, and shares what is equal.
+    /// Compares the files that an earlier pass onto the same snapshot has not, and shares their equal
+    /// blocks.
     pub(super) fn run(mut self) -> Result<(), DedupError> {
         // Cancelled or paused before the first byte.
         self.pace.take(0)?;

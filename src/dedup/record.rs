@@ -1,4 +1,4 @@
-//! What is known of a snapshot's de-duplication: a small file beside its manifest.
+//! The record of a snapshot's de-duplication: a small file beside its manifest.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ impl DedupRecord {
         self.bytes_saved += sharing.saved;
     }
 
-    /// The record of a snapshot; none before the first de-duplication. One that cannot be read counts as none, which
+    /// The record of a snapshot; none before the first de-duplication. An unreadable record counts as none, which
     /// costs another comparison.
     pub(super) fn read(layout: &Layout, id: &SnapshotId) -> Option<Self> {
         let text = std::fs::read(path(layout, id)).ok()?;

@@ -86,7 +86,7 @@ fn runtime() -> tokio::runtime::Runtime {
     runtime.enable_all().build().unwrap()
 }
 
-/// Blocks that differ from each other and from those of another seed.
+/// Blocks that differ from each other and from the blocks of another seed.
 fn blocks(seed: u8, numbers: impl IntoIterator<Item = usize>) -> Vec<u8> {
     let numbers = numbers.into_iter();
     numbers
@@ -174,7 +174,7 @@ async fn relation_whose_file_has_another_name_shares_its_blocks() {
     assert_eq!(root.read(&old, "base/5/2_fsm"), other);
 }
 
-/// The oldest one is compared with each newer one; what it has in common with both costs no more reading.
+/// The oldest one is compared with each newer one; blocks in common with both are not read again.
 #[tokio::test]
 async fn shared_blocks_are_not_read_again() {
     for variable in VARIABLES {
@@ -291,7 +291,7 @@ fn snapshot_stays_below_its_limit_of_extents() {
     assert!(record.bytes_shared > fifth, "{record:?}");
 }
 
-/// What two files have at one block.
+/// The contents of two files at one block.
 #[derive(Debug, Clone, Copy)]
 enum Block {
     Equal,

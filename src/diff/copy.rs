@@ -1,6 +1,6 @@
 //! A server on a throw-away copy of a snapshot's data, which itself is never served.
 //!
-//! The copy is a staging directory as an import's, so that the next start removes what a daemon that dies leaves.
+//! The copy is a staging directory as an import's, so that the next start removes the leftovers of a daemon that died.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,18 +30,18 @@ const SETTINGS: [(&str, &str); 8] = [
     ("cron.launch_active_jobs", "off"),
 ];
 
-/// A copy of a snapshot's data. Whoever makes one removes it.
+/// A copy of a snapshot's data. Its maker removes it.
 pub struct Copy {
     host: Arc<dyn PostgresHost>,
     cloner: Arc<TreeCloner>,
     uid: InstanceUid,
     path: PathBuf,
-    /// What it is a copy of, for people.
+    /// The snapshot or base that it is a copy of, for people.
     of: String,
 }
 
 impl Copy {
-    /// One that is not there yet.
+    /// A copy that is not made yet.
     pub fn new(
         host: Arc<dyn PostgresHost>,
         cloner: Arc<TreeCloner>,
@@ -105,7 +105,7 @@ impl Copy {
         Ok(SuperuserAccess::new(running.endpoint, record))
     }
 
-    /// Stops the server and removes the copy, as far as they are there. The next start removes what is left.
+    /// Stops the server and removes the copy, as far as they are there. The next start removes the leftovers.
     pub async fn remove(self) {
         if let Err(error) = self.host.stop_server(self.uid, STOP_TIMEOUT).await {
             tracing::error!(error = error_chain(&error), uid = %self.uid, "cannot stop the server of a copy");

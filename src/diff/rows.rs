@@ -11,7 +11,7 @@ use crate::sql::{AnswerLimits, Row, SearchPath, Session, SqlError, identifier};
 
 /// The longest time for the counts of one database.
 pub const COUNT_TIME_MAX: Duration = Duration::from_secs(300);
-/// The longest wait for one that changes a table.
+/// The longest wait for a session that changes a table.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '1s'";
 /// How much later than the server's own limit an answer may come.
 const GRACE: Duration = Duration::from_secs(2);

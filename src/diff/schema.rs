@@ -8,7 +8,7 @@ use super::ObjectDiff;
 const HEADER: &str = "-- Name: ";
 /// Begins the last line.
 const END: &str = "-- PostgreSQL database dump complete";
-/// What pg_dump says between objects, by their order, and so not of one of them.
+/// Lines that pg_dump writes between objects, by their order, and so not of one of them.
 const BETWEEN: [&str; 5] = [
     "SET default_tablespace",
     "SET default_table_access_method",
@@ -17,7 +17,7 @@ const BETWEEN: [&str; 5] = [
     "\\unrestrict ",
 ];
 
-/// The statements of a dump by object. Those before the first one are left out.
+/// The statements of a dump by object. Statements before the first object are left out.
 pub(super) fn objects(dump: &str) -> BTreeMap<String, String> {
     let mut objects: BTreeMap<String, String> = BTreeMap::new();
     let mut current: Option<String> = None;
@@ -80,7 +80,7 @@ pub(super) fn compare(
         .keys()
         .chain(b.keys().filter(|key| !a.contains_key(*key)))
         .collect();
-    // By name, so that what belongs to a table stands beside it.
+    // By name, so that the objects of a table stand beside it.
     all.sort_by_key(|object| {
         object
             .rsplit(' ')

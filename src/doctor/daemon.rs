@@ -6,7 +6,7 @@ use super::{Finding, Level};
 use crate::control::model::{StatusView, WaitingLoginView};
 use crate::text::coarse;
 
-/// What its status says.
+/// The finding about a running daemon, by its status.
 pub(crate) fn finding(status: &StatusView) -> Finding {
     let finding = |level, message: String| Finding::new(level, "daemon", message);
     if let Some(fault) = status.disk_fault {
@@ -28,7 +28,7 @@ pub(crate) fn finding(status: &StatusView) -> Finding {
     finding(Level::Ok, format!("running, version {}", status.version))
 }
 
-/// Who has to wait after failed logins, where, and for how long.
+/// The user that has to wait after failed logins, where, and for how long.
 pub(crate) fn waits(waiting: &WaitingLoginView) -> String {
     let who = match &waiting.user {
         Some(user) => user,

@@ -19,7 +19,7 @@ pub(crate) struct Refusal {
     pub(crate) hint: Option<String>,
 }
 
-/// Judges what a daemon has told of each project's default branch.
+/// Judges a daemon's answers about each project's default branch.
 pub(super) fn examine(
     config: &Config,
     told: &[(ProjectName, Result<ExplainView, Refusal>)],

@@ -1,4 +1,4 @@
-//! The instances that did not start, or that let nobody in.
+//! The instances that did not start, or that refuse logins.
 
 use super::{Finding, Level};
 use crate::control::model::InstanceView;

@@ -1,10 +1,10 @@
-//! Whether the disk is above `limits.disk_high_water`, and what was done about it.
+//! Whether the disk is above `limits.disk_high_water`, and the steps taken to make room.
 
 use super::{Finding, Level};
 use crate::control::model::{PressureView, StatusView};
 use crate::text::size;
 
-/// What its status says.
+/// The finding about the disk, by the daemon's status.
 pub(super) fn examine(status: &StatusView) -> Finding {
     let (mark, pressure) = (status.disk_high_water, status.disk_pressure.as_ref());
     finding(status.disk_used_percent, mark, pressure)
@@ -35,7 +35,7 @@ pub(crate) fn finding(
     }
 }
 
-/// What was done to make room, and whether more can be.
+/// The steps taken to make room, and whether there are more.
 pub(crate) fn room(pressure: &PressureView) -> String {
     let steps = pressure.steps.iter();
     let steps = steps.map(|step| format!("{} ({} freed)", step.what, size(step.bytes_freed)));

@@ -8,7 +8,7 @@ use super::{Finding, Level};
 use crate::control::model::{RefreshView, StatusView};
 use crate::text::{ago, coarse};
 
-/// Those of all projects.
+/// Checks the refreshes of all projects.
 pub(super) fn examine(status: &StatusView) -> Vec<Finding> {
     let now = Timestamp::now();
     let refreshes = status.refresh.iter();

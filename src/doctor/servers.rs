@@ -70,7 +70,7 @@ async fn engine() -> Finding {
     }
 }
 
-/// What the sandbox of the servers lacks on this machine.
+/// The protections that the sandbox of the servers lacks on this machine.
 fn sandbox(gaps: &[&str]) -> Vec<Finding> {
     const HINT: &str = "Use a kernel of 6.12 or later with Landlock, and allow the daemon to make namespaces \
         (as root, or by kernel.unprivileged_userns_clone), or run Docker.";
@@ -142,7 +142,8 @@ fn programs(installed: &[u16], snapshots: &[SnapshotRecord]) -> Vec<Finding> {
     findings
 }
 
-/// The extensions of snapshots that the local programs lack. Those of images are told by the daemon at its start.
+/// The extensions of snapshots that the local programs lack. The daemon warns of the extensions that images lack at its
+/// start.
 async fn missing_extensions(binaries: &Binaries, snapshots: &[SnapshotRecord]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for major in needed_majors(snapshots).into_keys() {

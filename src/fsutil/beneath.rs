@@ -1,12 +1,12 @@
-//! Work in trees that somebody else can write: a data directory, a run directory, a directory given for
+//! Work in trees that another user can write: a data directory, a run directory, a directory given for
 //! an import.
 //!
-//! A superuser of an instance, or whoever wrote a dump, can put links, FIFOs, devices, mount points,
+//! A superuser of an instance, or the author of a dump, can put links, FIFOs, devices, mount points,
 //! endless files and thousands of nested directories there, and can exchange them at any moment. So all
 //! work goes by descriptors: the top of the tree is opened by its path, whose parents only multidb can
 //! write, and everything in it by `openat2` beneath an open directory, without links and without
-//! leaving the mount. Only regular files are opened, with a bound on what is read. No function recurses,
-//! and none keeps a descriptor for each level of a tree without a limit.
+//! leaving the mount. Only regular files are opened, with a bound on the bytes read. No function
+//! recurses, and none keeps a descriptor for each level of a tree without a limit.
 //!
 //! | function | deep nesting |
 //! | --- | --- |
@@ -37,7 +37,7 @@ pub use self::walk::{DEPTH_MAX, Kind, Walk};
 /// The bits of a mode that files of Postgres have: never setuid, setgid or sticky.
 pub const PERMISSIONS: u32 = 0o777;
 
-/// No path leaves the directory that it starts at, by whatever is in its place.
+/// No path leaves the directory that it starts at, by links or by mounts.
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
@@ -55,7 +55,7 @@ const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
-/// An open directory of a tree that somebody else can write.
+/// An open directory of a tree that another user can write.
 #[derive(Debug)]
 pub struct Directory {
     fd: OwnedFd,
@@ -106,8 +106,8 @@ impl Directory {
         }
     }
 
-    /// What the path beneath this directory leads to, without following a link. `None` if nothing is
-    /// there.
+    /// The file that the path beneath this directory leads to, without following a link. `None` if
+    /// nothing is there.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl Directory {
         }))
     }
 
-    /// Creates a directory with this mode, whatever the umask, and opens it.
+    /// Creates a directory with this mode, regardless of the umask, and opens it.
     ///
     /// # Errors
     ///
@@ -185,7 +185,7 @@ impl Directory {
         Ok(made)
     }
 
-    /// Creates a file with this mode, whatever the umask, and opens it for writing.
+    /// Creates a file with this mode, regardless of the umask, and opens it for writing.
     ///
     /// # Errors
     ///
@@ -269,7 +269,7 @@ impl Directory {
         rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()).map_err(self.failed("remove", name))
     }
 
-    /// Deletes whatever has this name, with everything in it. A missing name is no error.
+    /// Deletes the file or tree of this name. A missing name is no error.
     ///
     /// # Errors
     ///
@@ -282,7 +282,7 @@ impl Directory {
         give(file, owner).map_err(self.failed("set the owner of", name))
     }
 
-    /// A descriptor that only tells what is there.
+    /// A descriptor of the located file that neither reads nor writes it (`O_PATH`).
     fn locate(&self, relative: &Path) -> Result<OwnedFd, TreeError> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat2(&self.fd, relative, flags, Mode::empty(), BENEATH)
@@ -324,8 +324,8 @@ impl AsFd for Directory {
     }
 }
 
-/// Opens a regular file by its path. Only multidb can write its parents; what is in the file's own
-/// place may be anything.
+/// Opens a regular file by its path. Only multidb can write its parents; the file itself may have been
+/// replaced by anything.
 ///
 /// # Errors
 ///
@@ -374,7 +374,7 @@ fn open_located(located: &OwnedFd, path: &Path) -> Result<(File, Stat), TreeErro
         FileType::RegularFile => {}
         other => return Err(TreeError::foreign(path, other)),
     }
-    // The located file itself, whatever is in its place by now.
+    // The located file itself, regardless of the file in its place by now.
     let link = format!("/proc/self/fd/{}", located.as_raw_fd());
     let flags = FILE.difference(OFlags::NOFOLLOW);
     let file = rustix::fs::openat(CWD, link, flags, Mode::empty()).map_err(failed("open"))?;

@@ -96,7 +96,7 @@ pub fn delete_subvolume(parent: impl AsFd, name: &OsStr) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// It is no subvolume, or belongs to somebody else.
+/// It is no subvolume, or belongs to another user.
 pub fn make_writable(subvolume: impl AsFd) -> io::Result<()> {
     // SAFETY: the opcode takes 64 bits of flags.
     Ok(unsafe { ioctl(subvolume, Setter::<SUBVOL_SETFLAGS, _>::new(0_u64)) }?)

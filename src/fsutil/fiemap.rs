@@ -78,12 +78,12 @@ struct Fiemap {
 const HEADER_BYTES: usize = size_of::<Fiemap>() - size_of::<[Extent; BATCH]>();
 const FS_IOC_FIEMAP: Opcode = opcode::read_write::<[u8; HEADER_BYTES]>(b'f', 11);
 
-/// What becomes of data that is not on the disk yet.
+/// The treatment of data that is not on the disk yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pending {
     /// It is written first, so that the extents are all there will be.
     Written,
-    /// It stays where it is, which costs no writes. What has no place on the disk yet may be missing.
+    /// It stays where it is, which costs no writes. Data without a place on the disk may be missing.
     Left,
 }
 

@@ -1,4 +1,4 @@
-//! Listens on Unix sockets, in place of those of a dead daemon.
+//! Listens on Unix sockets, in place of the sockets of a dead daemon.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};

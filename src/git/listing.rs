@@ -21,14 +21,14 @@ const LFS_POINTER: &str = "version https://git-lfs.github.com/spec/";
 /// The name of a file of Alembic's by another template than the default one.
 const DATED: &str = "a file whose name does not begin with its revision: let the listing be its directory, which is read";
 
-/// A listing that does not say what it defines.
+/// A listing with a line that cannot be read as a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NotUnderstood {
     /// The number of the first such line, from 1.
     pub(super) line: usize,
     /// Its text.
     pub(super) text: String,
-    /// What it is, where that is known.
+    /// The kind of the line or file, where that is known.
     pub(super) reason: Option<&'static str>,
 }
 
@@ -113,7 +113,7 @@ pub(super) fn of_path(tool: Preset, path: &str) -> Option<String> {
     Some(migration.to_owned())
 }
 
-/// What was read so far.
+/// The migrations that were read so far.
 struct Reader {
     tool: Option<Preset>,
     /// The app that Django's `showmigrations` lists at the moment.
@@ -272,7 +272,7 @@ fn flyway_version(name: &str) -> Option<String> {
     numbers.into_iter().all(are_numbers).then_some(version)
 }
 
-/// Diesel takes what precedes the first `_` of the directory's name, without `-`.
+/// Diesel takes the part before the first `_` of the directory's name, without `-`.
 fn diesel_version(directory: &str) -> String {
     let version = directory
         .split_once('_')

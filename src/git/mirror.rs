@@ -28,7 +28,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 const EXCHANGES_MAX: usize = 1000;
 const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 
-/// What is fetched.
+/// The references or commits that are fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Wanted {
     /// All branches and tags.
@@ -50,7 +50,7 @@ pub(super) enum FetchError {
     TooMany,
     /// The remote does not give a commit by its id alone.
     NotById,
-    /// The remote is a partial clone, which lacks what it should send. Without secrets.
+    /// The remote is a partial clone, which lacks objects that it should send. Without secrets.
     Partial(String),
     /// The whole repository is being fetched, which takes longer than the timeout of a client.
     Underway,
@@ -127,8 +127,8 @@ impl Mirror {
         self.wait(fetched).await
     }
 
-    /// Waits for an exchange, which has limits of its own; for one that fetches the whole repository no longer than the
-    /// timeout.
+    /// Waits for an exchange, which has limits of its own; for an exchange that fetches the whole repository no longer
+    /// than the timeout.
     async fn wait(
         &self,
         mut exchange: JoinHandle<Result<(), FetchError>>,
@@ -208,7 +208,7 @@ impl Mirror {
                 let refspec = format!("+{name}:{here}");
                 let fetched = self.git(&["--no-tags", &self.url, &refspec]).await;
                 if fetched == Err(FetchError::Absent) && self.exists() {
-                    // That of a proposal which is closed: nobody shall find it here.
+                    // The reference of a closed proposal: no client shall find it here.
                     let deleted = self.run().git(&["update-ref", "-d", here]).await;
                     deleted.map_err(FetchError::Failed)?;
                 }
@@ -228,7 +228,7 @@ impl Mirror {
         self.run_in(Some(&self.path))
     }
 
-    /// A run that asks the remote, whatever the state of the mirror.
+    /// A run that asks the remote, regardless of the state of the mirror.
     fn run_anywhere(&self) -> Run<'_> {
         self.run_in(None)
     }

@@ -37,8 +37,8 @@ pub(crate) fn is_full_id(gitref: &str) -> bool {
     is_id(gitref) && ID_LENGTHS.contains(&gitref.len())
 }
 
-/// The references that a name may mean, in the order in which they are tried: what is called exactly so, then what
-/// the name is an address of.
+/// The references that a name may mean, in the order in which they are tried: the references of exactly this name, then
+/// the ones that it is an address of.
 pub(super) fn references(gitref: &str) -> Vec<String> {
     if gitref == "HEAD" {
         return vec![gitref.to_owned()];
@@ -81,7 +81,7 @@ pub(super) fn references(gitref: &str) -> Vec<String> {
     references
 }
 
-/// Whether a mirror always has this reference, rather than only when somebody asked for it.
+/// Whether a mirror always has this reference, rather than only when a client asked for it.
 pub(super) fn is_mirrored(reference: &str) -> bool {
     reference.starts_with("refs/heads/") || reference.starts_with("refs/tags/")
 }

@@ -17,7 +17,7 @@ use crate::process_group::ProcessGroup;
 
 /// The part of git's messages that is kept: their end, which has the error.
 const MESSAGE_BYTES_MAX: usize = 2000;
-/// The most that is read of what git prints. A million references take less.
+/// The most bytes that are read of git's output. A million references take less.
 const OUTPUT_BYTES_MAX: u64 = 128 << 20;
 /// The start of the error of a run that took too long.
 pub(super) const TIMED_OUT: &str = "the remote did not answer within";
@@ -105,7 +105,7 @@ impl Run<'_> {
         self.run(self.command(arguments)).await.map(drop)
     }
 
-    /// Runs git and returns what it prints, [`OUTPUT_BYTES_MAX`] at most.
+    /// Runs git and returns its output, [`OUTPUT_BYTES_MAX`] at most.
     ///
     /// # Errors
     ///
@@ -169,7 +169,8 @@ impl Run<'_> {
             // A power cut could leave empty objects, into which git can never fetch again.
             .args(["-c", "core.fsync=all"])
             .args(["-c", "protocol.ext.allow=never"])
-            // The version in which a server sends only what is asked for, and any commit that it has.
+            // The version in which a server sends only the objects that are asked for, and any commit
+            // that it has.
             .args(["-c", "protocol.version=2"])
             .args(["-c", "init.defaultRefFormat=files"])
             // Hooks of the user's configuration are none of a mirror's.
@@ -205,7 +206,7 @@ impl Run<'_> {
 /// The end of a run.
 struct Ended {
     status: ExitStatus,
-    /// What it printed, if that was asked for.
+    /// Its output, if that was asked for.
     output: String,
     /// The end of its messages, in one line.
     message: String,

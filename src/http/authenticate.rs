@@ -1,4 +1,5 @@
-//! Who the author of a request is: by a name and a password (Basic authentication, RFC 7617), or by a token (RFC 6750).
+//! Authentication of the author of a request: by a name and a password (Basic authentication, RFC 7617), or by a token
+//! (RFC 6750).
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -16,14 +17,14 @@ use super::connections;
 use crate::admin::server::{caller, failure::Failure};
 use crate::control::Control;
 
-/// What browsers show when they ask for a password.
+/// The challenge by which browsers ask for a password.
 const CHALLENGE: HeaderValue =
     HeaderValue::from_static(r#"Basic realm="multidb", charset="UTF-8""#);
 
 /// Knows the users, as the proxy's connections do.
 pub struct Authenticator {
     method: Method,
-    /// Who a client without a name is, where all are trusted.
+    /// The user that a client without a name counts as, where all are trusted.
     default_user: String,
 }
 
@@ -41,18 +42,18 @@ impl Authenticator {
         matches!(self.method, Method::Trust)
     }
 
-    /// How clients prove who they are.
+    /// The method by which clients authenticate.
     pub(crate) fn method(&self) -> &Method {
         &self.method
     }
 
-    /// Who a client without a name is, where all are trusted.
+    /// The user that a client without a name counts as, where all are trusted.
     pub(crate) fn default_user(&self) -> &str {
         &self.default_user
     }
 }
 
-/// Middleware that says who the caller of a request is, or answers with 401.
+/// Middleware that authenticates the caller of a request, or answers with 401.
 pub(super) async fn authenticate(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -115,7 +116,7 @@ fn bearer_token(request: &ServiceRequest) -> Option<&str> {
 
 fn check_token(method: &Method, token: &str) -> Result<(Identity, Scope), Failure> {
     let checked = match method {
-        // Nobody has tokens.
+        // No user has tokens.
         Method::Trust => Err(TokenError::Unknown),
         Method::Scram { users, .. } => tokens::check(&users.borrow(), token, Timestamp::now()),
     };

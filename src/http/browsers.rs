@@ -1,4 +1,4 @@
-//! What the pages of other origins cannot make a browser do here.
+//! Refuses requests that pages of other origins make a browser send.
 //!
 //! A browser sends the requests of any page with the password that it remembers, and where all clients are trusted
 //! there is none. It does not let that page read the answer, unless the page's name leads here (DNS rebinding).
@@ -22,9 +22,9 @@ const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// The names under which clients may ask for this daemon.
 pub(super) enum Hosts {
-    /// Any: who asks has to know a password, which a browser sends to the name that it was typed for.
+    /// Any: the client has to know a password, which a browser sends to the name that it was typed for.
     Any,
-    /// Addresses, `localhost` and those of the certificate: no other name can be made to lead here.
+    /// Addresses, `localhost` and the names of the certificate: no other name can be made to lead here.
     Own(Option<Arc<LiveCertificate>>),
 }
 
@@ -42,7 +42,7 @@ impl Hosts {
     }
 }
 
-/// Middleware that refuses what another origin's page asks for.
+/// Middleware that refuses the requests of another origin's page.
 pub(super) async fn refuse_foreign(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

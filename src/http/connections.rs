@@ -1,9 +1,9 @@
 //! The open connections, of which no address can hold all: at the limit a new one has the oldest closed of the address
-//! that has most of them, and one that nobody has authenticated on before one that somebody has.
+//! that has most of them, and an unauthenticated one before an authenticated one.
 //!
-//! It is what [`AdmissionControl`](multidb_actors::connection::AdmissionControl) is to the wire, where a connection
-//! authenticates once; here each request does. actix-web accepts by itself, so a connection is known from the end of its
-//! TLS handshake, which has a limit of its own, and is closed from outside, by its socket.
+//! It does for HTTP the work of [`AdmissionControl`](multidb_actors::connection::AdmissionControl) on the wire, where a
+//! connection authenticates once; here each request does. actix-web accepts by itself, so a connection is known from
+//! the end of its TLS handshake, which has a limit of its own, and is closed from outside, by its socket.
 
 use std::any::Any;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,7 +16,7 @@ use multidb_actors::auth::address_of;
 use multidb_actors::by_address::ByAddress;
 use rustix::net::Shutdown;
 
-/// The most connections that are open at the same time, but for those that are being closed, or are in their TLS
+/// The most connections that are open at the same time, but for connections that are being closed, or are in their TLS
 /// handshake.
 const OPEN_MAX: usize = 768;
 
@@ -28,7 +28,7 @@ pub(super) struct Connections(Arc<Mutex<ByAddress<Open>>>);
 struct Open {
     /// A duplicate, by which the connection is closed.
     socket: OwnedFd,
-    /// Whether somebody has authenticated on it.
+    /// Whether a user has authenticated on it.
     authenticated: bool,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Connection {
 }
 
 impl Connections {
-    /// Notes a connection as it begins, in what its requests know of it.
+    /// Notes a connection as it begins, also in the data that its requests share.
     pub(super) fn begin(&self, io: &dyn Any, known: &mut Extensions) {
         let tls = io.downcast_ref::<TlsStream<TcpStream>>();
         let stream = tls.map(|stream| stream.get_ref().0);
@@ -96,7 +96,7 @@ fn close_one(table: &mut ByAddress<Open>) {
 }
 
 fn close(socket: impl AsFd) {
-    // One that is closed already is as well.
+    // The error of a socket that is closed already does not matter.
     let _closed = rustix::net::shutdown(socket, Shutdown::Both);
 }
 
@@ -106,7 +106,7 @@ impl Drop for Connection {
     }
 }
 
-/// Notes that somebody has authenticated on the connection of this request.
+/// Notes that a user has authenticated on the connection of this request.
 pub(crate) fn authenticated(request: &ServiceRequest) {
     if let Some(connection) = request.request().conn_data::<Connection>() {
         let mut table = connection.all.lock();
@@ -149,7 +149,7 @@ mod tests {
         let third = open(&connections, "192.0.2.3");
         assert!(is_closed(&flood[1]));
         assert!(!is_closed(&flood[0]) && !is_closed(&other) && !is_closed(&third));
-        // One that ends by itself makes room, and one that was closed is not counted again.
+        // A connection that ends by itself makes room, and a closed one is not counted again.
         drop(flood.swap_remove(1));
         drop(flood.pop());
         assert_eq!(connections.lock().count(), OPEN_MAX - 1);

@@ -28,13 +28,13 @@ use crate::config::HookConfig;
 use crate::control::model::InstanceFilter;
 use crate::control::{Caller, Control};
 
-/// The longest body. Those of pull requests have some ten kilobytes.
+/// The longest body. Bodies about pull requests have some ten kilobytes.
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// The deliveries that are remembered.
 const DELIVERIES_MAX: usize = 4096;
 /// An older event is refused: the deliveries that were carried out may be forgotten, as by a restart.
 const EVENT_AGE_MAX: SignedDuration = SignedDuration::from_hours(24);
-/// The configured webhooks, and what they have done.
+/// The configured webhooks, and the deliveries that were carried out.
 pub(super) struct Hooks {
     configured: Vec<HookConfig>,
     method: Method,
@@ -165,7 +165,7 @@ impl Hooks {
         Ok(control.caller(&identity).limited_to(Scope::Use))
     }
 
-    /// Takes a delivery: reads it, and does what it says if a hook's secret `proves` its body.
+    /// Takes a delivery: reads it, and carries out its event if a hook's secret `proves` its body.
     async fn take(
         &self,
         control: &Control,

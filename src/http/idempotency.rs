@@ -1,4 +1,4 @@
-//! Requests that are carried out once, however often they are sent: those with an `Idempotency-Key`
+//! Requests that are carried out once, however often they are sent: requests with an `Idempotency-Key`
 //! (draft-ietf-httpapi-idempotency-key-header).
 //!
 //! The answer to the first one is given to the others. The answers are in memory, so a restart forgets them; a
@@ -74,7 +74,7 @@ struct RememberedAnswer {
     body: Bytes,
 }
 
-/// What becomes of a request.
+/// The decision about a request.
 #[derive(Debug)]
 enum Admission {
     /// It is carried out.
@@ -100,7 +100,7 @@ pub(super) async fn once(
     match admit(&mut request).await {
         Err(failure) => Ok(request.into_response(HttpResponse::from_error(failure))),
         Ok((Admission::Repeated(answer), _)) => Ok(request.into_response(answer.response())),
-        // It goes on when its client leaves, who may come back for the answer.
+        // It goes on when its client disconnects, since the client may come back for the answer.
         Ok((Admission::First, unanswered)) => {
             let answering = actix_rt::spawn(answer(request, next, unanswered));
             answering
@@ -110,7 +110,7 @@ pub(super) async fn once(
     }
 }
 
-/// Whether it may change something. One that its path does not have is refused whatever its key.
+/// Whether it may change something. A method that its path does not have is refused regardless of its key.
 fn has_effect(request: &ServiceRequest) -> bool {
     let method = request.method();
     let methods = request.app_data::<web::Data<Methods>>();
@@ -180,7 +180,7 @@ async fn answer(
     let answered = next.call(request).await?;
     let status = answered.status();
     let error = answered.response().extensions().get::<ErrorInfo>().cloned();
-    // What may go better the next time is tried again.
+    // A request whose error may pass is tried again.
     let is_final = !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS;
     let (request, response) = answered.into_parts();
     let (head, body) = response.into_parts();

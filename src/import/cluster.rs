@@ -45,11 +45,11 @@ pub(super) struct Cluster {
 /// The names of a cluster's databases.
 #[derive(Debug, Default)]
 pub(super) struct Databases {
-    /// Those that accept connections.
+    /// The databases that accept connections.
     pub(super) open: Vec<String>,
-    /// Those that do not, such as `template0`.
+    /// The databases that do not, such as `template0`.
     pub(super) closed: Vec<String>,
-    /// Those whose DROP DATABASE was interrupted.
+    /// The databases whose DROP DATABASE was interrupted.
     pub(super) broken: Vec<String>,
 }
 

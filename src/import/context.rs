@@ -97,7 +97,7 @@ impl Context {
             .await
     }
 
-    /// Copies what is needed of a data directory into a new one.
+    /// Copies the needed files of a data directory into a new one.
     pub(super) async fn copy_needed(
         &self,
         root: PathBuf,
@@ -155,7 +155,7 @@ impl Context {
         let host = self.importer.host.clone();
         let id = &self.request.id;
         let mut settings = vec![("max_prepared_transactions", prepared.to_string())];
-        // Those of a dump's extensions may have to be preloaded; a data directory's would act by themselves.
+        // The libraries of a dump's extensions may have to be preloaded; a data directory's would act by themselves.
         if self.request.source.is_physical() {
             settings.push(("shared_preload_libraries", String::new()));
         }

@@ -33,7 +33,7 @@ pub(super) struct Control {
     pub(super) catalog_version: String,
     /// The most prepared transactions that its server could have.
     pub(super) prepared_max: u32,
-    /// What `pg_controldata` finds wrong with the file.
+    /// The damage that `pg_controldata` finds in the file.
     pub(super) damage: Option<String>,
 }
 
@@ -49,7 +49,7 @@ impl Control {
     }
 
     /// Reads the control file of a data directory, by `pg_controldata` on a copy in the staging directory:
-    /// the user of the servers may not be able to enter the data directory, and what is in the file's
+    /// the user of the servers may not be able to enter the data directory, and a FIFO in the file's
     /// place may block the program.
     pub(super) async fn read(
         context: &Context,
@@ -137,7 +137,7 @@ fn damage(text: &str) -> Option<String> {
     Some(words.join(" "))
 }
 
-/// Copies a control file to where Postgres' user can read it and nobody else can change it.
+/// Copies a control file to where Postgres' user can read it and no other user can change it.
 fn copy_control(from: &Path, to: &Path) -> Result<(), TreeError> {
     let path = Path::new("global/pg_control");
     let from = Directory::open(from)?;

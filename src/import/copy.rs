@@ -54,7 +54,7 @@ impl CopyState {
 
 /// Copies a tree into an empty directory, without the files that clones do not need. Links are refused. Each
 /// file is copied by reflink where the file system can, else byte by byte; it belongs to `owner` from the
-/// start, and has the mode of Postgres' own files, whatever the source's is.
+/// start, and has the mode of Postgres' own files, whichever mode the source has.
 pub(super) fn copy_data(
     from: &Path,
     to: &Path,
@@ -69,8 +69,8 @@ pub(super) fn copy_data(
     })
 }
 
-/// Copies those parts of a data directory that are needed into an empty one, like [`copy_data`], and makes the empty
-/// directories that it lacks. What a link of data leads to takes the link's place.
+/// Copies the needed parts of a data directory into an empty one, like [`copy_data`], and makes the empty directories
+/// that it lacks. The target of a link of data takes the link's place.
 pub(super) fn copy_parts(
     root: &Path,
     parts: &[Part],
@@ -163,7 +163,7 @@ impl<'a> Copier<'a> {
         };
         let is_included =
             |relative: &Path| part.includes(relative) && is_needed(&part.place.join(relative));
-        // Those of data are parts themselves.
+        // Links of data are parts themselves.
         self.copy_tree(&part.from, target, &is_included, &|_| Ok(()))
     }
 
@@ -256,7 +256,7 @@ impl<'a> Copier<'a> {
             // Another file system, or one without reflinks.
             self.reflinks = false;
         }
-        // No more than it had, should somebody write to it.
+        // No more than its bytes at the start, should a process write to it.
         let mut source = source.take(like.st_size as u64);
         loop {
             self.state.check_cancelled()?;

@@ -175,7 +175,8 @@ impl Dump {
     }
 }
 
-/// The error of reading a dump. Whatever a decoder makes of it, one that was cut off is told as such.
+/// The error of reading a dump. A dump that was cut off is told as such, regardless of the decoder's
+/// error.
 fn read_error(path: &Path, upload: Option<&Upload>, error: io::Error) -> ImportError {
     if upload.is_some_and(Upload::is_cut_off) {
         return ImportError::CutOff {

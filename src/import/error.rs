@@ -83,7 +83,7 @@ pub enum ImportError {
     Preparation {
         /// Its place in the order, from 1.
         number: usize,
-        /// What it runs: `sql /etc/multidb/mask.sql`.
+        /// The command or script that it runs: `sql /etc/multidb/mask.sql`.
         name: String,
         /// The reason.
         problem: String,
@@ -142,9 +142,9 @@ pub struct StatementError {
     pub place: String,
     /// Its beginning, on one line.
     pub statement: String,
-    /// What Postgres says.
+    /// The message of Postgres.
     pub message: String,
-    /// More of that.
+    /// The detail of that message.
     pub detail: Option<String>,
     /// The SQLSTATE.
     pub sqlstate: String,
@@ -282,8 +282,8 @@ impl ImportError {
     }
 }
 
-/// The error of a tree that somebody else can write; `source` is what is imported, `root` the top of the
-/// tree.
+/// The error of a tree that another user can write; `source` is the import's source, `root` the top of
+/// the tree.
 pub(super) fn tree_error(source: &Path, root: &Path, error: TreeError) -> ImportError {
     if let TreeError::Io {
         action,

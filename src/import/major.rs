@@ -7,7 +7,7 @@ use super::error::ImportError;
 use crate::runtime::binaries::{MAJORS, major_in};
 use crate::runtime::{PROGRAM_TIMEOUT, ProgramNetwork, ProgramRun};
 
-/// The requested major; else that of the dump's server; else the newest installed one that is
+/// The requested major; else the major of the dump's server; else the newest installed one that is
 /// newer than the dump's server.
 pub(super) async fn choose_major(
     context: &Context,

@@ -1,7 +1,8 @@
-//! The preparations of a snapshot: what the operator runs on restored data before anybody can see it.
+//! The preparations of a snapshot: the scripts and commands that the operator runs on restored data before a client can
+//! see it.
 //!
 //! Masking is of use only if the masked values are gone from the files too. So once all preparations have run,
-//! [`mod@rewrite`] writes everything anew, and [`leftovers`] removes what the cluster does not have.
+//! [`mod@rewrite`] writes everything anew, and [`leftovers`] removes the files that the cluster does not have.
 
 mod command;
 mod files;
@@ -41,7 +42,7 @@ pub enum PreparationRun {
 }
 
 impl Preparation {
-    /// What it runs, for people.
+    /// The command or script that it runs, for people.
     fn name(&self) -> String {
         match &self.run {
             PreparationRun::Sql(path) => format!("sql {}", path.display()),
@@ -116,8 +117,8 @@ pub(super) async fn prepare(
     Ok(prepared)
 }
 
-/// Writes the whole cluster anew, so that nothing of what the preparations changed is left in its files. Returns
-/// which files it has then.
+/// Writes the whole cluster anew, so that no data that the preparations changed is left in its files. Returns the files
+/// that it has then.
 ///
 /// # Errors
 ///

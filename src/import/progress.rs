@@ -29,7 +29,7 @@ pub enum Step {
     Restore,
     /// The preparations are run.
     Prepare,
-    /// Everything is written anew, so that nothing of what the preparations removed is left.
+    /// Everything is written anew, so that no data that the preparations removed is left.
     Rewrite,
     /// The applied migrations are read.
     Migrations,
@@ -76,7 +76,7 @@ pub enum Progress {
         number: usize,
         /// The number of all.
         count: usize,
-        /// What it runs.
+        /// The command or script that it runs.
         name: String,
     },
     /// A warning for the user.

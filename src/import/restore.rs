@@ -6,7 +6,7 @@
 //! ```
 //!
 //! multidb runs the statements itself, and not psql: so it knows of each error which statement of the dump it
-//! concerns, goes on past those that concern neither data nor structure, and nothing in a dump can run a program
+//! concerns, goes on past errors that concern neither data nor structure, and nothing in a dump can run a program
 //! on the client's side.
 
 mod copy;
@@ -48,7 +48,7 @@ pub(super) struct RestoreTarget<'a> {
     pub(super) tools_major: u16,
     /// The directory for the FIFOs and for long statements.
     pub(super) staging: &'a Path,
-    /// What is done at an error.
+    /// The policy for errors.
     pub(super) errors: ErrorPolicy,
     /// For warnings.
     pub(super) progress: &'a ProgressSender,

@@ -1,7 +1,7 @@
-//! SQL scripts: what they consist of, and how they are adapted to the cluster that multidb has prepared.
+//! SQL scripts: their parts, and the adaptation to the cluster that multidb has prepared.
 //!
-//! [`Splitter`] tells statements, psql commands, comments and rows apart; [`Adapter`] says what is done for each
-//! statement; [`Entry`] remembers what the comments of pg_dump say of it. A long statement is in memory only
+//! [`Splitter`] tells statements, psql commands, comments and rows apart; [`Adapter`] plans the run of each
+//! statement; [`Entry`] remembers the facts about it in the comments of pg_dump. A long statement is in memory only
 //! with its beginning, and rows are not kept at all.
 
 use std::collections::BTreeMap;
@@ -26,11 +26,12 @@ pub(super) use self::entry::Entry;
 pub(super) use self::splitter::{Piece, Splitter};
 pub(super) use self::statement_text::{StatementText, nameless_file};
 
-/// The most of a statement that is kept in memory and looked at. Those of pg_dump that need to be are shorter.
+/// The most of a statement that is kept in memory and looked at. The statements of pg_dump that have to be looked at
+/// are shorter.
 const HEAD_BYTES_MAX: usize = 1 << 20;
 /// The longest psql command and tag of a dollar quote.
 const TOKEN_BYTES_MAX: usize = 64 << 10;
-/// What is kept of a comment.
+/// The most bytes that are kept of a comment.
 const COMMENT_BYTES_MAX: usize = 8 << 10;
 
 /// The properties of the restore that the adapter needs.

@@ -59,7 +59,7 @@ pub enum ImportSource {
 }
 
 impl ImportSource {
-    /// Its path, or what stands for it in messages.
+    /// Its path; for a source without a path, its name in messages.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::DataDir(path) | Self::Dump(path) => path,

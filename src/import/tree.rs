@@ -14,7 +14,7 @@ pub(super) struct TreeSize {
     pub(super) files: u64,
 }
 
-/// The error of a link where there is to be none: what it leads to would be shared by all clones.
+/// The error of a link where there is to be none: its target would be shared by all clones.
 pub(super) fn refuse_link(root: &Path, link: &Path) -> ImportError {
     if link.starts_with("pg_tblspc") {
         return refused(
@@ -71,7 +71,7 @@ pub(super) fn is_excluded(relative: &Path) -> bool {
 }
 
 /// Checks a data directory that becomes a snapshot, takes setuid, setgid and sticky bits away, and returns
-/// its size. `source` is what was imported: a statement of a dump can have put anything there.
+/// its size. `source` is the import's source: a statement of a dump can have put anything there.
 pub(super) fn check_snapshot(root: &Path, source: &Path) -> Result<TreeSize, ImportError> {
     let failed = |error| tree_error(source, root, error);
     let mut size = TreeSize::default();

@@ -72,7 +72,7 @@ pub(super) async fn trim(
     drop_alter_system(context).await
 }
 
-/// Drops the settings that ALTER SYSTEM made, with a warning: they would override those of multidb.
+/// Drops the settings that ALTER SYSTEM made, with a warning: they would override the settings of multidb.
 async fn drop_alter_system(context: &Context) -> Result<(), ImportError> {
     let mut dropped = clear_alter_system(context).await?;
     if !dropped.is_empty() {

@@ -55,8 +55,8 @@ enum Piece {
 }
 
 impl Upload {
-    /// A dump to be sent. `name` is its path at the client, or `-` for the standard input; the size and the time
-    /// are those of a file.
+    /// A dump to be sent. `name` is its path at the client, or `-` for the standard input; the size and the time are a
+    /// file's.
     pub fn new(
         name: PathBuf,
         bytes: Option<u64>,

@@ -194,7 +194,7 @@ async fn make_ready(context: &Context, cluster: &mut Cluster) -> Result<Ready, I
     }
     let prepared_by = prepare(context, cluster).await?;
     if !prepared_by.is_empty() {
-        // A preparation can have dropped what the project needs.
+        // A preparation can have dropped databases and extensions.
         databases = cluster.databases().await?;
         cluster
             .check_project(&databases, project, context.source_path())

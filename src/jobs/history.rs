@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use multidb_store::store::StoredJobs;
 use multidb_store::{JobFailure, JobRecord, JobState, SnapshotId, Store, StoreError, error_chain};
 
-/// All jobs. Those that had not ended have failed: their work ended with the last daemon.
-/// Nothing here is an error, since the daemon serves its clients without a history as well.
+/// All jobs. Jobs that had not ended have failed: their work ended with the last daemon. Nothing here is
+/// an error, since the daemon serves its clients without a history as well.
 ///
 /// An import whose snapshot is there was done: it published the snapshot and was killed before its record
 /// was written. No job starts for the id of an existing snapshot.

@@ -37,7 +37,7 @@ pub struct Registry {
 /// A job to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {
-    /// What kind of work it is; no two refreshes of a project run at once.
+    /// The kind of work; no two refreshes of a project run at once.
     pub kind: JobKind,
     /// The project that it works for.
     pub project: ProjectName,
@@ -149,7 +149,7 @@ impl Registry {
         answer.await.unwrap_or(Err(JobError::Stopping))
     }
 
-    /// All jobs, by their numbers: those of the history, the running ones and the queue.
+    /// All jobs, by their numbers: the history, the running ones and the queue.
     pub fn list(&self) -> Vec<JobRecord> {
         let jobs = self.shared.lock();
         jobs.all.values().map(Job::record).collect()
@@ -200,7 +200,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// The job does not exist or has ended. One that ends by itself meanwhile has ended, too.
+    /// The job does not exist or has ended. A job that ends by itself meanwhile has ended, too.
     pub async fn cancel(&self, id: JobId) -> Result<JobRecord, JobError> {
         let status = {
             let jobs = self.shared.lock();
@@ -276,7 +276,7 @@ impl Shared {
         self.lock().all.remove(&id);
     }
 
-    /// Removes jobs from the database. What fails here is removed at the next start.
+    /// Removes jobs from the database. A record that cannot be removed here is removed at the next start.
     pub(super) fn remove(&self, forgotten: &[JobId]) {
         if forgotten.is_empty() {
             return;
@@ -339,8 +339,8 @@ impl Jobs {
         run
     }
 
-    /// Forgets ended jobs beyond the limit, those first that ended first. The newest number stays,
-    /// since the next daemon counts on from it.
+    /// Forgets ended jobs beyond the limit, in the order of their ends. The newest number stays, since the next daemon
+    /// counts on from it.
     fn forget_oldest(&mut self) -> Vec<JobId> {
         let newest = self.all.last_key_value().map(|(id, _)| *id);
         let mut ended: Vec<_> = self

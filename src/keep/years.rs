@@ -1,4 +1,4 @@
-//! Years of a project's snapshots, day by day: refreshes, also those that fail, imports of old data, instances, pins,
+//! Years of a project's snapshots, day by day: refreshes, also failing ones, imports of old data, instances, pins,
 //! removals by hand, and a wall clock that stands in another year for some days.
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,7 +11,7 @@ use super::{Candidate, Held, KeepRule, reasons};
 const DAY_SECONDS: i64 = 86_400;
 const FIRST_DAY: i64 = 1_767_225_600;
 
-/// What happens on a day.
+/// An event of a day.
 #[derive(Debug, Clone)]
 enum Event {
     /// Nothing: the source is away.
@@ -143,7 +143,7 @@ impl Project {
         }
     }
 
-    /// Applies the rule, and returns what it deleted.
+    /// Applies the rule, and returns the deleted snapshots.
     fn keep(&mut self) -> Vec<Snapshot> {
         let reasons = reasons(&self.candidates(), &self.rule, &jiff::tz::TimeZone::UTC);
         let all = std::mem::take(&mut self.snapshots).into_iter().zip(reasons);

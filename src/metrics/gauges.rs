@@ -1,4 +1,4 @@
-//! What is, as it was asked for a scrape.
+//! The present state of the daemon, as it was asked for a scrape.
 
 use std::fmt;
 

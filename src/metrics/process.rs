@@ -1,4 +1,4 @@
-//! What the system knows of this process, by proc(5). `prometheus-client` has no collector for it, and `procfs` is much for
+//! The resources of this process, by proc(5). `prometheus-client` has no collector for it, and `procfs` is much for
 //! four numbers.
 
 use std::fs;

@@ -54,7 +54,7 @@ async fn write(stdin: Option<ChildStdin>, message: &Message) {
     }
 }
 
-/// The end of what it says, in one line.
+/// The end of its standard error, in one line.
 async fn tail(stderr: Option<ChildStderr>) -> String {
     let Some(mut stderr) = stderr else {
         return String::new();

@@ -1,11 +1,11 @@
-//! What was told, and what is to be told now: pure.
+//! The occurrences that were told, and the ones that are to be told now: pure.
 //!
 //! It is shown everything that is the case, again and again. An occurrence is told when it is first seen, and not again
 //! before it was away for [`REST`]: a disk at its mark, or an instance that each client starts in vain, comes and goes.
 //! Many of one kind are told together, once no more come.
 //!
-//! An occurrence is *settled* once no target waits for it any more. Only these are kept across a restart, so that what a
-//! daemon could not deliver is told by the next one.
+//! An occurrence is *settled* once no target waits for it any more. Only these are kept across a restart, so that an
+//! occurrence that a daemon could not deliver is told by the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,7 +22,7 @@ const SINGLE_MAX: usize = 3;
 /// The longest time for which more of a kind are awaited.
 const GATHERING_MAX: Duration = Duration::from_secs(30);
 
-/// What was told.
+/// The occurrences that were told.
 #[derive(Debug)]
 pub struct Ledger {
     /// When each occurrence was last seen, by its key.
@@ -54,7 +54,7 @@ impl Ledger {
         self.told.insert(key, now);
     }
 
-    /// Takes everything that is the case now. Returns what is to be told, as one message each.
+    /// Takes everything that is the case now. Returns the occurrences that are to be told, grouped by message.
     pub fn look(&mut self, current: Vec<Occurrence>, now: Instant) -> Vec<Vec<Occurrence>> {
         let mut fresh: BTreeMap<NotifyEvent, Vec<Occurrence>> = BTreeMap::new();
         for occurrence in current {
@@ -110,7 +110,7 @@ impl Ledger {
         self.settled.extend(told);
     }
 
-    /// What was told and settled.
+    /// The keys of the settled occurrences.
     pub fn settled(&self) -> &BTreeSet<String> {
         &self.settled
     }
@@ -162,13 +162,13 @@ mod tests {
         assert!(ledger.look(all(event, 0..400), at(10)).is_empty());
         assert_eq!(lengths(&ledger.look(all(event, 0..400), at(15))), [397]);
         assert!(ledger.look(all(event, 0..400), at(20)).is_empty());
-        // Those that never end are told from time to time.
+        // Occurrences that never stop coming are told from time to time.
         for n in 0..6 {
             let messages = ledger.look(all(event, 400..410 + n), at(25 + 5 * n as u64));
             assert!(messages.is_empty(), "{n}");
         }
         assert_eq!(lengths(&ledger.look(all(event, 400..420), at(55))), [20]);
-        // Those of other kinds do not wait.
+        // Occurrences of other kinds do not wait.
         let mut both = all(event, 500..600);
         both.extend(all(NotifyEvent::JobFailed, 0..1));
         assert_eq!(lengths(&ledger.look(both, at(60))), [1]);
@@ -191,7 +191,7 @@ mod tests {
         assert!(messages.is_empty());
         let messages = next.look(all(event, 0..8), start);
         assert_eq!(lengths(&messages), [6]);
-        // What is no more the case is forgotten.
+        // An occurrence that is away for long enough is forgotten.
         let later = start + REST;
         next.look(Vec::new(), later);
         assert!(next.settled().is_empty());

@@ -1,4 +1,4 @@
-//! What is told: an occurrence, or many of one kind together, as JSON.
+//! The message: an occurrence, or many of one kind together, as JSON.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use crate::config::NotifyEvent;
 const TEST: &str = "test";
 /// The names in a message about many.
 const NAMES_MAX: usize = 10;
-/// The longest text, in characters. An error may bring what a dump has.
+/// The longest text, in characters. An error may quote text of a dump.
 const TEXT_CHARS_MAX: usize = 2000;
 /// The bytes of a hash that make an id.
 const ID_BYTES: usize = 12;
@@ -25,15 +25,15 @@ pub struct Occurrence {
     pub key: String,
     /// Its kind.
     pub event: NotifyEvent,
-    /// What it happened to.
+    /// The project, instance, snapshot or job that it concerns.
     pub subject: Subject,
-    /// What has happened, in a sentence.
+    /// The event, in a sentence.
     pub message: String,
-    /// What to do, in sentences.
+    /// The remedy, in sentences.
     pub action: String,
 }
 
-/// What an event is about. The others are null in its JSON.
+/// The subject of an event. The others are null in its JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Subject {
     /// The project.
@@ -174,7 +174,7 @@ impl Drop for Message {
 }
 
 impl Subject {
-    /// What stands for it in a list.
+    /// Its name in a list.
     fn name(&self) -> String {
         if let Some(instance) = &self.instance {
             return instance.to_string();
@@ -188,7 +188,7 @@ impl Subject {
     }
 }
 
-/// What all of them have in common.
+/// The subject that all occurrences have in common.
 fn common(occurrences: &[Occurrence]) -> Subject {
     let projects = occurrences.iter().map(|one| &one.subject.project);
     let mut distinct: Vec<_> = projects.collect();
@@ -241,7 +241,7 @@ fn common_action(event: NotifyEvent) -> &'static str {
     }
 }
 
-/// Both in one, for chats. What would be a mention or a link of a chat's markup is none, since an error may have any text.
+/// Both in one, for chats. Mentions and links of a chat's markup are disabled, since an error may have any text.
 fn text(message: &str, action: &str) -> String {
     let text = printable(&format!("multidb: {message} {action}"), TEXT_CHARS_MAX);
     let text = text.replace('<', "\u{2039}").replace('>', "\u{203a}");

@@ -25,7 +25,7 @@ use super::AttemptError;
 use super::message::{Message, printable};
 use crate::config::{NotifySecret, WebhookUrl};
 
-/// What is read of the answer of a target that refuses a message, for its error.
+/// The bytes that are read of the answer of a target that refuses a message, for the error.
 const ANSWER_BYTES_MAX: usize = 4 << 10;
 /// The characters of it that are told.
 const ANSWER_CHARS_MAX: usize = 200;
@@ -96,7 +96,7 @@ fn request(
 }
 
 /// The HMAC of the time, a dot and the body, in hexadecimal digits. The time is in it so that a message cannot be sent
-/// again later by somebody who saw it.
+/// again later by an eavesdropper.
 fn signature(key: &str, time: i64, body: &[u8]) -> String {
     // HMAC takes keys of any length (RFC 2104).
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.as_bytes()) else {
@@ -177,7 +177,7 @@ async fn accepted(answer: Response<Incoming>) -> Result<(), AttemptError> {
     Err(AttemptError { message, passes })
 }
 
-/// What comes first of a body, as far as it comes.
+/// The beginning of a body, as far as it arrives.
 async fn beginning(mut body: Incoming) -> Vec<u8> {
     let mut read = Vec::new();
     while read.len() < ANSWER_BYTES_MAX {

@@ -170,7 +170,7 @@ fn instance_that_was_not_measured_is_measured_where_something_depends_on_it() {
     // A younger one waits until it is asked for.
     facts.instances[1] = candidate(unused(2, 4 * DAY));
     assert_eq!(order(facts.clone()), ["i2", "Rest"]);
-    // Any one may have what is missing, also one that may not go.
+    // Any instance may have the missing bytes, also one that may not be deleted.
     facts.bytes_above = 20 * GAIN_BYTES_MIN;
     facts.bytes_taken_max = 11 * GAIN_BYTES_MIN;
     let measured = ["measure i3", "measure i4"];

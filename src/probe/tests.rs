@@ -190,7 +190,7 @@ async fn replaced_catalog_views_are_an_error_and_bounded() {
         session.batch_execute(&replaced).await.unwrap();
         let asked = PgProbe.backend_activities(&server, &[pid, 1]).await;
         assert!(asked.is_err(), "{view}: {asked:?}");
-        // Whatever they say, at most a hundred of a bounded length.
+        // At most a hundred reasons of a bounded length, regardless of the views.
         if let Ok(reasons) = PgProbe.awake_reasons(&server).await {
             assert!(reasons.len() <= 100, "{view}");
             assert!(reasons.iter().all(|reason| reason.to_string().len() < 2000));

@@ -62,8 +62,8 @@ impl HandedOver {
         Some(self.0.swap_remove(index).listener)
     }
 
-    /// Refuses a socket that no listener has taken: who may connect without a password depends on `listen`, and its
-    /// clients would wait for ever.
+    /// Refuses a socket that no listener has taken: `listen` decides which clients may connect without a
+    /// password, and clients of this socket would wait for ever.
     pub(super) fn refuse_others(&self) -> anyhow::Result<()> {
         if self.0.is_empty() {
             return Ok(());

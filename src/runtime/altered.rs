@@ -7,13 +7,13 @@ use std::path::Path;
 use crate::fsutil::beneath::{Directory, TreeError};
 
 const FILE: &str = "postgresql.auto.conf";
-/// What the file had before its settings were left out.
+/// The file as it was before its settings were left out.
 const SAVED: &str = "postgresql.auto.conf.left-out";
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The most settings that an error names.
 const SHOWN_MAX: usize = 10;
 
-/// The settings that this data has over those of its snapshot, with the numbers of their lines.
+/// The settings that this data has beyond its snapshot's, with the numbers of their lines.
 ///
 /// # Errors
 ///
@@ -30,7 +30,7 @@ pub fn altered(data: &Path, snapshot: &Path) -> Result<Vec<String>, TreeError> {
     Ok(altered.take(SHOWN_MAX).collect())
 }
 
-/// Gives the data the settings of its snapshot, or none where that is gone, and keeps what it had in a file beside it.
+/// Gives the data the settings of its snapshot, or none where that is gone, and keeps its own in a file beside it.
 ///
 /// # Errors
 ///

@@ -47,8 +47,8 @@ impl Installation {
         }
     }
 
-    /// The directories that the programs read: their installation, with its libraries and data, and those of other
-    /// libraries.
+    /// The directories that the programs read: their installation, with its libraries and data, and the directories of
+    /// other libraries.
     pub fn trees(&self) -> Vec<PathBuf> {
         let prefix = self.directory.parent().unwrap_or(&self.directory);
         let mut trees = vec![prefix.to_owned()];
@@ -170,7 +170,7 @@ fn major_of(directory: &Path) -> Option<u16> {
     major_in(&version_of(&directory.join("postgres")).ok()?)
 }
 
-/// The major version in what `postgres --version` says, such as "postgres (PostgreSQL) 15.14 (Debian 15.14-1)".
+/// The major version in the output of `postgres --version`, such as "postgres (PostgreSQL) 15.14 (Debian 15.14-1)".
 pub fn major_in(version: &str) -> Option<u16> {
     let mut words = version.split_whitespace();
     let number = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;

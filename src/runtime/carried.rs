@@ -46,8 +46,8 @@ pub fn write(
     })
 }
 
-/// Reads the file. A superuser in an instance can put anything in its place; what is no setting is left out, so that
-/// it keeps no server from starting.
+/// Reads the file. A superuser in an instance can put anything in its place; a line that is no setting is left out, so
+/// that it keeps no server from starting.
 pub fn read(data_dir: &Path) -> Vec<(String, String)> {
     let read = Directory::open(data_dir).and_then(|opened| opened.read(FILE, FILE_BYTES_MAX));
     let text = read.unwrap_or_else(|error| {

@@ -124,7 +124,7 @@ fn parse_string(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// What an escape means, and the length of its part after the backslash.
+/// The byte that an escape stands for, and the length of its part after the backslash.
 fn unescape(escaped: u8, rest: &[u8]) -> (u8, usize) {
     match escaped {
         b'b' => (8, 1),

@@ -106,7 +106,7 @@ struct Inner {
     locks: Locks,
     /// Whether the engine was found to have no init for containers.
     lacks_init: AtomicBool,
-    /// Labels the programs of this daemon, against those of a killed one.
+    /// Labels the programs of this daemon, to tell them from the programs of a killed one.
     daemon: String,
     /// The users that a container knows: `initdb` refuses to run as a user without a name.
     passwd: PathBuf,

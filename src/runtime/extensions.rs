@@ -9,10 +9,10 @@ use multidb_store::SnapshotRecord;
 /// It comes with Postgres, so a directory without it is none of extensions.
 pub const BUILT_IN: &str = "plpgsql";
 
-/// What to do about a missing one.
+/// The remedy for a missing one.
 pub const HINT: &str = "Install it where Postgres runs (a package, or an image that has it as runtime.image); until then what uses its library fails.";
 
-/// The extensions whose control files are among these. `None` if they are not of a directory of extensions.
+/// The extensions whose control files are among these. `None` if the files are not of a directory of extensions.
 pub fn of_files<'a>(files: impl Iterator<Item = &'a str>) -> Option<BTreeSet<String>> {
     let names = files.filter_map(|file| file.strip_suffix(".control"));
     let names: BTreeSet<String> = names.map(str::to_owned).collect();

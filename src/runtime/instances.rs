@@ -1,7 +1,7 @@
 //! The actors' port to the runtime: the instances on the configured host.
 //!
-//! The host answers for the servers of its own kind alone. Those of another kind are unavailable, and so are all of them
-//! while the host does not answer.
+//! The host answers for the servers of its own kind alone. Servers of another kind are unavailable, and so are all of
+//! them while the host does not answer.
 
 use std::io;
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl InstanceRuntime {
         }
     }
 
-    /// Brings the data of a scratch instance that has stopped to the disk. Nobody waits for it.
+    /// Brings the data of a scratch instance that has stopped to the disk. No client waits for it.
     fn end_scratch(&self, uid: InstanceUid) {
         let scratch = self.scratch.clone();
         tokio::task::spawn_blocking(move || {

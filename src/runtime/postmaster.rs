@@ -30,8 +30,8 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Reads that of a data directory; `None` if there is none. Whoever can write the directory can have put anything
-    /// there.
+    /// Reads the file of a data directory; `None` if there is none. A user who can write the directory can have put
+    /// anything there.
     ///
     /// # Errors
     ///
@@ -86,7 +86,7 @@ impl Postmaster {
         Self { pid, fd }
     }
 
-    /// Sends it a signal. One that has exited needs none.
+    /// Sends it a signal. A server that has exited needs none.
     pub(super) fn signal(&self, signal: Signal) {
         if let Err(error) = pidfd_send_signal(&self.fd, signal) {
             tracing::debug!(pid = %self.pid.as_raw_nonzero(), %error, "signal was not sent");
@@ -132,7 +132,8 @@ impl Postmaster {
     }
 }
 
-/// A directory, whatever its path, also in another mount namespace or after a rename; until the machine is restarted.
+/// A directory, regardless of its path, also in another mount namespace or after a rename; until the machine is
+/// restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DirectoryId {
     device: u64,
@@ -160,7 +161,7 @@ pub(super) fn has_pid_file(data_dir: &Path) -> bool {
     found.is_ok_and(|found| found.is_some())
 }
 
-/// Removes an empty `postmaster.pid`, if that is what is there. A postmaster leaves one that is killed, or loses power,
+/// Removes `postmaster.pid` if it is empty. A postmaster leaves an empty one if it is killed, or loses power,
 /// before it has written it, and no later one goes past it ("lock file is empty", `CreateLockFile` in miscinit.c). The
 /// caller knows that no server runs on the directory.
 pub(super) fn remove_empty_pid_file(data_dir: &Path) {
@@ -180,12 +181,12 @@ pub(super) fn remove_empty_pid_file(data_dir: &Path) {
             "removed the empty postmaster.pid of a server that was killed"
         ),
         Ok(false) => {}
-        // Postgres says what it thinks of the file.
+        // Postgres reports the problem of the file.
         Err(error) => tracing::debug!(%error, "postmaster.pid was not read"),
     }
 }
 
-/// Whether this is the program of a server. The kernel marks one that an upgrade has replaced.
+/// Whether this is the program of a server. The kernel marks a program that an upgrade has replaced.
 fn is_postgres(program: &Path) -> bool {
     let name = program.file_name().map(|name| name.to_string_lossy());
     name.is_some_and(|name| name.trim_end_matches(" (deleted)") == "postgres")

@@ -2,8 +2,8 @@
 //!
 //! A server is started under its own user and in its own process group, so that a signal to the
 //! daemon's group does not reach it. It outlives the daemon: a restarted one finds it again by
-//! `state/servers/<uid>.json`. Servers and programs run in a [`sandbox`], since whoever is a superuser of
-//! an instance, or wrote a dump, runs code in them.
+//! `state/servers/<uid>.json`. Servers and programs run in a [`sandbox`], since a superuser of an instance, or the
+//! author of a dump, runs code in them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -77,7 +77,7 @@ impl ProcessHost {
         }
     }
 
-    /// What confines the servers.
+    /// The mechanisms that confine the servers.
     pub fn confinement(&self) -> Confinement {
         self.confinement
     }
@@ -120,7 +120,7 @@ impl PostgresHost for ProcessHost {
 
     async fn start_server(&self, spec: &ServerSpec) -> Result<RunningPostgres, StartError> {
         let lock = self.locks.lock(spec.uid).await;
-        // Whatever ran here before was looked for when it ended, so the search is left out of most starts.
+        // A server that ran here before was looked for when it ended, so the search is left out of most starts.
         if postmaster::has_pid_file(&spec.data_dir) {
             orphans::end(&spec.data_dir).await?;
             postmaster::remove_empty_pid_file(&spec.data_dir);

@@ -65,7 +65,7 @@ pub(super) enum LastEnd {
 }
 
 impl Scratch {
-    /// Those under this root.
+    /// The scratch instances under this root.
     pub(super) fn new(layout: Layout) -> Self {
         Self {
             layout,
@@ -122,7 +122,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// Whether `pg_control` says that the cluster was shut down. One that cannot be read says no.
+    /// Whether `pg_control` says that the cluster was shut down. An unreadable file counts as no.
     fn is_shut_down(&self, uid: InstanceUid) -> bool {
         let data = Directory::open(&self.layout.instance_data(uid));
         let control = data.and_then(|data| data.read("global/pg_control", CONTROL_BYTES_MAX));

@@ -1,5 +1,5 @@
-//! The processes of servers, found by their working directory: it is the data directory, in whatever pid namespace, and
-//! whatever a superuser has made of the files in it.
+//! The processes of servers, found by their working directory: it is the data directory, in any pid namespace, and
+//! regardless of a superuser's changes to the files in it.
 
 use std::collections::BTreeSet;
 use std::fs;

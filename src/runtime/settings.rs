@@ -77,8 +77,8 @@ pub fn arguments(data_dir: &Path, run_dir: &Path) -> Vec<String> {
     arguments
 }
 
-/// Writes the configuration files of one start: multidb's defaults, then what the data carries, the configured settings
-/// and those of the server. The last value of a name wins.
+/// Writes the configuration files of one start: multidb's defaults, then the settings that the data carries, the
+/// configured ones and the server's. The last value of a name wins.
 ///
 /// # Errors
 ///
@@ -103,8 +103,8 @@ pub fn write_files(
     write_new(run_dir, "pg_ident.conf", b"")
 }
 
-/// Writes a new file that only the owner of the directory can read, whatever the umask. The owner of
-/// the directory is not trusted: a link in the file's place is not followed.
+/// Writes a new file that only the owner of the directory can read, regardless of the umask. The owner of the directory
+/// is not trusted: a link in the file's place is not followed.
 ///
 /// # Errors
 ///

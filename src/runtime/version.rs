@@ -1,4 +1,4 @@
-//! What programs print of themselves, in bounded time and size: whatever has such a name in PATH is run.
+//! The versions that programs print, in bounded time and size: any program with such a name in PATH is run.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;

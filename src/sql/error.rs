@@ -81,7 +81,7 @@ impl ServerMessage {
         }
     }
 
-    /// What multidb itself says of a statement.
+    /// An error by multidb itself about a statement.
     pub fn of_multidb(message: &str) -> Self {
         Self {
             sqlstate: String::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use multidb_actors::ports::Endpoint;
 
-/// The settings that change what a query means, or whether it runs.
+/// The settings that change the meaning of a query, or whether it runs.
 const FOR_EVERY_ROLE: [(&str, &str); 12] = [
     ("application_name", "multidb"),
     ("client_encoding", "UTF8"),
@@ -45,7 +45,7 @@ pub struct Login<'a> {
     pub statement_timeout: Option<Duration>,
 }
 
-/// Whether a login may set what only a superuser may.
+/// Whether a login may set the parameters that only a superuser may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privileges {
     /// A superuser.
@@ -57,9 +57,9 @@ pub enum Privileges {
 /// The schemas in which names are looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SearchPath {
-    /// `pg_catalog` alone, where nobody but a superuser who allows it to himself can add an operator.
+    /// `pg_catalog` alone, where only a superuser who allows it to himself can add an operator.
     Catalog,
-    /// Those that the role and the database have, for a query of the user's.
+    /// The schemas that the role and the database have, for a query of the user's.
     Configured,
 }
 

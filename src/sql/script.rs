@@ -1,7 +1,7 @@
-//! Statements of somebody's script: bytes in the encoding of the script, answers that nobody looks at, and rows for
+//! Statements of a user's script: bytes in the encoding of the script, answers that are discarded, and rows for
 //! `COPY … FROM stdin`.
 //!
-//! What a server sends is passed over without being kept, whatever its length; an error is kept up to a bound.
+//! The answer of a server is skipped without being kept, at any length; an error is kept up to a bound.
 
 use std::io::{self, Read};
 
@@ -36,7 +36,7 @@ pub(super) struct Answer {
     /// The bytes of a message that are still to be passed over.
     skipped: usize,
     failure: Option<ServerMessage>,
-    /// The session is in a transaction, or in one that failed.
+    /// The session is in a transaction, or in a failed one.
     transaction: Option<u8>,
 }
 
@@ -48,14 +48,14 @@ enum TheEnd {
     IsLeft,
 }
 
-/// What a message says.
+/// The meaning of a message.
 enum Event {
     WantsRows,
     Ready,
 }
 
 impl Answer {
-    /// Takes complete messages off the buffer, up to one that matters. The end of the answer stays there unless it is
+    /// Takes complete messages off the buffer, up to the next event. The end of the answer stays there unless it is
     /// waited for.
     fn advance(&mut self, buffer: &mut BytesMut, end: TheEnd) -> Result<Option<Event>, SqlError> {
         loop {
@@ -100,7 +100,7 @@ impl Answer {
                     self.failure.get_or_insert_with(ServerMessage::too_long);
                 }
                 b'G' => return Ok(Some(Event::WantsRows)),
-                // Rows and their end, notices, settings, and what a COPY TO prints.
+                // Rows and their end, notices, settings, and the output of a COPY TO.
                 b'A' | b'C' | b'D' | b'H' | b'I' | b'N' | b'S' | b'T' | b'c' | b'd' => {}
                 _ => return Err(unexpected(tag)),
             }
@@ -127,7 +127,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The session has ended, or what is left of the statement cannot be read.
+    /// The session has ended, or the rest of the statement cannot be read.
     pub async fn run(
         &mut self,
         head: &[u8],

@@ -1,7 +1,7 @@
 //! Why a certificate or a key cannot be used, in plain words.
 //!
-//! ring signs by RSA of 2048 bits or more, by ECDSA on P-256 or P-384, and by Ed25519. What it cannot use it refuses
-//! as malformed, and all TLS clients refuse what is told here.
+//! ring signs by RSA of 2048 bits or more, by ECDSA on P-256 or P-384, and by Ed25519. It refuses other keys as
+//! malformed, and all TLS clients refuse certificates with the faults that are named here.
 
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
@@ -22,7 +22,7 @@ const NAMES: [(&str, &str); 7] = [
 ];
 const ED25519: &str = "1.3.101.112";
 
-/// What a file that should have a certificate in PEM has instead.
+/// The error about a file that has something else than a certificate in PEM.
 pub(super) fn no_certificate(file: &[u8]) -> String {
     if contains(file, "PRIVATE KEY-----") {
         "contains a private key instead of a certificate; are cert and key swapped?".to_owned()
@@ -34,7 +34,7 @@ pub(super) fn no_certificate(file: &[u8]) -> String {
     }
 }
 
-/// What a file that should have a private key in PEM has instead.
+/// The error about a file that has something else than a private key in PEM.
 pub(super) fn no_key(file: &[u8], error: &dyn std::fmt::Display) -> String {
     if contains(file, "ENCRYPTED") {
         "the private key is encrypted, and a daemon has nobody who enters its passphrase; decrypt it by \
@@ -84,7 +84,7 @@ pub(super) fn unusable_certificate(der: &[u8]) -> Option<String> {
     ))
 }
 
-/// What is said of a key that ring does not read.
+/// The error about a key that ring does not read.
 pub(super) fn unusable_key() -> String {
     format!("the private key is of a kind that cannot be used; take {KINDS}")
 }

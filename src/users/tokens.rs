@@ -14,13 +14,13 @@ const TABLE: &str = "tokens";
 /// A new token.
 #[derive(Debug, Clone)]
 pub struct NewToken {
-    /// What its bearer may do.
+    /// The rights of its bearer.
     pub scope: Scope,
     /// When it is made.
     pub created_at: Timestamp,
     /// When it ends; none for never.
     pub expires_at: Option<Timestamp>,
-    /// What it is for, for people.
+    /// Its purpose, for people.
     pub label: Option<String>,
 }
 

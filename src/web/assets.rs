@@ -1,4 +1,4 @@
-//! The stylesheet, the script and the icon, which are in the program. Their paths have the hash of what is in them, so
+//! The stylesheet, the script and the icon, which are in the program. Their paths have the hash of their contents, so
 //! browsers keep them until they change.
 
 use std::sync::LazyLock;

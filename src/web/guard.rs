@@ -1,5 +1,5 @@
-//! What each request to the page passes: it is of somebody, its form is of a page of ours, and its answer carries the
-//! headers that keep others out of it.
+//! The checks of each request to the page: it is of a logged-in user, its form is of a page of ours, and its answer
+//! carries the headers that keep other origins out of it.
 
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};

@@ -1,10 +1,10 @@
-//! One instance: its facts, its life, how to connect to it, who is in it, its log, and what can be done to it.
+//! One instance: its facts, its life, how to connect to it, its sessions, its log, and the actions on it.
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `actions` | what a form does to it, and the questions before |
+//! | `actions` | the actions of forms on it, and the questions before |
 //! | `connect` | connection strings |
-//! | `comparison` | its difference from another instance, or from what it was cloned from |
+//! | `comparison` | its difference from another instance, or from the data that it was cloned from |
 
 use actix_web::{HttpRequest, get, web};
 use jiff::Timestamp;

@@ -167,7 +167,7 @@ fn begin(
     next: Option<&str>,
 ) -> HttpResponse {
     let mut response = see(next.and_then(local_path).unwrap_or("/instances"));
-    // Those who are trusted need no session.
+    // Trusted clients need no session.
     if let Some(user) = &identity.user {
         tracing::info!(user = identity.name, "logged in to the web page");
         let is_secure = request.app_config().secure();

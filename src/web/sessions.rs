@@ -1,4 +1,4 @@
-//! Who is logged in to the web page. In memory: a restart of the daemon ends all these sessions.
+//! The sessions of users who are logged in to the web page. In memory: a restart of the daemon ends all these sessions.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

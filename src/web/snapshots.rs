@@ -1,4 +1,4 @@
-//! The snapshots, by project and time: why each is kept, and who uses it.
+//! The snapshots, by project and time: why each is kept, and the instances that use it.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The daemon and its machine: disk, memory, limits and what has reached them, refreshes, waiting logins.
+//! The daemon and its machine: disk, memory, limits, reached limits, refreshes, waiting logins.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What has happened to something, and what will, in the order of time.
+//! Past and future events, in the order of time.
 
 use jiff::Timestamp;
 use maud::{Markup, html};

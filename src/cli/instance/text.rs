@@ -202,7 +202,7 @@ fn tree(instances: &[InstanceView]) -> Vec<(usize, &InstanceView)> {
         rows.push((depth, instance));
         push(&mut next, depth + 1, Some(instance.name.as_str()));
     }
-    // A name may have been given again, to a descendant of what is now its child.
+    // A name may have been given again, to a descendant of its present child.
     rows.extend(children.into_values().flatten().map(|one| (0, one)));
     rows
 }

@@ -1,4 +1,4 @@
-//! What is shown of a disk that is above its mark.
+//! The output about a disk above its mark.
 
 use super::*;
 use crate::control::model::{PressureStepView, PressureView};

@@ -1,4 +1,4 @@
-//! What is shown, and what the keys do.
+//! The displayed state, and the actions of the keys.
 
 use jiff::Timestamp;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};

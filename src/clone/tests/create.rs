@@ -375,7 +375,7 @@ fn clone_begins_anew_with_a_base_of_its_own() {
     });
 }
 
-/// A snapshot of a running server's subvolume has what a copy of it has.
+/// A snapshot of a running server's subvolume has the same files as a copy of it.
 #[test]
 fn both_ways_to_copy_a_running_server_copy_the_same() {
     let root = root(BTRFS);

@@ -13,7 +13,7 @@ fn write(file: &mut File, at: usize, bytes: usize) {
     file.write_all(&vec![7; bytes]).unwrap();
 }
 
-/// Whether so many bytes were measured, but for what a file system rounds.
+/// Whether so many bytes were measured, but for the rounding of the file system.
 fn assert_measured(tree: &mut GrowingTree, path: &Path, mib: usize) {
     let measured = tree.measure(path).unwrap();
     let expected = (mib * MIB) as u64;

@@ -122,7 +122,7 @@ fn each_default_is_the_parsers() {
                 !is_default || !defaults.toml(section, row).is_empty(),
                 "{key} has none"
             );
-            // What depends on the machine or on other settings is said in words.
+            // Defaults that depend on the machine or on other settings are described in words.
             let in_words = ["admin_socket", "runtime.kind", "auth.method"];
             let is_known = defaults.0.contains_key(&key) && !in_words.contains(&key.as_str());
             assert!(is_default || !is_known, "{key} has one");

@@ -1,4 +1,4 @@
-//! One look at the disk and the running instances, and what follows from it.
+//! One look at the disk and the running instances, and the stops that follow from it.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::control::advice::over_limit;
 use crate::control::{Control, ControlError};
 use crate::growth::{Disk, GrowthLimits};
 
-/// What grew before this time does not count on a disk that comes to its reserve.
+/// Growth that is older than this does not count on a disk that comes to its reserve.
 const WINDOW: Duration = Duration::from_secs(30);
 /// Instances that were stopped are looked at again after this time.
 const HELD_INTERVAL: Duration = Duration::from_secs(5);
@@ -103,7 +103,7 @@ impl Look<'_> {
         }
         let (free_bytes, reserve_bytes) = (self.disk.free_bytes, self.limits.reserve_bytes);
         let Some(window) = self.watch.window else {
-            // The next look knows what has grown since this one.
+            // The next look knows the growth since this one.
             self.watch.begin_window(free_bytes);
             return Ok(());
         };
@@ -181,7 +181,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Lets instances start again that are below their limits, and forgets those that are gone or have fresh data.
+    /// Lets instances below their limits start again, and forgets instances that are gone or have fresh data.
     pub(super) async fn look_at_held(&mut self) -> Result<(), ControlError> {
         let control = self.control;
         let due = self.watch.held.iter();

@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use crate::growth::Disk;
 
-/// The looks of which the one that lost most counts as the rate, since servers write in bursts.
+/// The number of looks whose fastest loss counts as the rate, since servers write in bursts.
 const LOOKS: usize = 3;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What was lost at each of the last looks.
+/// The bytes lost at each of the last looks.
 #[derive(Default)]
 pub(super) struct Losses {
     last: Option<(Instant, u64)>,
@@ -37,7 +37,7 @@ impl Losses {
         self.disk_with(free_bytes)
     }
 
-    /// Forgets what was lost before; from now on it is this rate.
+    /// Forgets the losses before; from now on the rate is this one.
     pub(super) fn replace(&mut self, rate: u64) {
         self.rates = [0; LOOKS];
         self.rates[self.looks % LOOKS] = rate;
@@ -70,7 +70,7 @@ mod tests {
             (1000, 9050, 200),
             (1000, 9000, 200),
             (1000, 8950, 50),
-            // One that was soon.
+            // A look that was early.
             (100, 8890, 60),
             // Something was deleted.
             (1000, 9500, 60),

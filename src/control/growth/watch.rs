@@ -1,4 +1,4 @@
-//! What the looks at growing instances have seen so far.
+//! The results of the looks at growing instances so far.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +11,7 @@ use crate::clone::GrowingTree;
 use crate::fsutil::beneath::TreeError;
 use crate::growth::{Disk, Measurement};
 
-/// What the looks before have seen.
+/// The results of the looks before.
 #[derive(Default)]
 pub(super) struct Watch {
     pub(super) losses: Losses,
@@ -72,7 +72,7 @@ impl Trees {
 }
 
 impl Watch {
-    /// Instances were stopped for the reserve; `rest` is the disk as the others leave it. What was lost before does not
+    /// Instances were stopped for the reserve; `rest` is the disk as the others leave it. Losses before that do not
     /// count for them.
     pub(super) fn note_stop(&mut self, rest: Disk) {
         self.stopped_at = Some(Instant::now());

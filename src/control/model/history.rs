@@ -1,4 +1,4 @@
-//! What has happened to an instance.
+//! The history of an instance.
 
 use jiff::Timestamp;
 use multidb_actors::history::{Cause, Happening, What};

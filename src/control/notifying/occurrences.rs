@@ -1,4 +1,4 @@
-//! What is the case now, as [`Occurrence`]s with stable keys.
+//! The present state, as [`Occurrence`]s with stable keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,11 +25,11 @@ const PIN_NOTICE: SignedDuration = SignedDuration::from_hours(24);
 /// A snapshot that is older than so many periods of the schedule is late.
 const PERIODS_MAX: u32 = 2;
 
-/// What is known of the instances between two looks.
+/// The facts about instances that are kept between two looks.
 pub(super) struct Watched {
-    /// Those of which there is something to tell, now or later.
+    /// The instances of which there is something to tell, now or later.
     instances: Followed<IsWanted>,
-    /// The failures that were not told yet, by key: also those that are over.
+    /// The failures that were not told yet, by key: also failures that are over.
     failures: BTreeMap<String, Occurrence>,
     pins: Pins,
 }
@@ -58,13 +58,13 @@ fn is_watched(status: &InstanceStatus) -> bool {
         || matches!(status.state, State::Failed)
 }
 
-/// The pins that end later than they are told. One that was never among them was made for a short time, and whoever made
-/// it knows.
+/// The pins that end later than they are told. A pin that was never among them was made for a short time, and its user
+/// knows its end.
 #[derive(Debug, Default)]
 pub(super) struct Pins {
     far: BTreeSet<String>,
     short: BTreeSet<String>,
-    /// The first look sees those that came near while no daemon ran.
+    /// The first look sees pins whose end came near while no daemon ran.
     has_looked: bool,
 }
 
@@ -321,7 +321,7 @@ fn instance_pin(
     })
 }
 
-/// The end of a job. Nobody asked for a de-duplication that is done.
+/// The end of a job. A completed de-duplication needs no notice.
 fn job(record: &JobRecord) -> Option<Occurrence> {
     let JobRecord {
         id, kind, project, ..

@@ -27,7 +27,7 @@ struct Folder {
     logged: Option<String>,
 }
 
-/// What became of a complete entry.
+/// The result of beginning a complete entry.
 enum Begun {
     /// It is imported by this job.
     Job(JobId),
@@ -38,7 +38,7 @@ enum Begun {
 }
 
 impl Control {
-    /// Puts away what was imported, and begins to import what is complete: one entry of a project at a time.
+    /// Puts away the imported entries, and begins to import complete ones: one entry of a project at a time.
     pub(super) async fn look_at_folders(&self, folders: &mut Folders) -> Result<(), ControlError> {
         for (project, settings) in &self.deps.config.projects {
             let refresh = settings.refresh.as_ref();
@@ -79,7 +79,7 @@ impl Control {
         Ok(())
     }
 
-    /// Whether the entry that was begun is still being imported. One that has ended is put away.
+    /// Whether the entry that was begun is still being imported. An entry whose import has ended is put away.
     async fn is_importing(&self, project: &ProjectName, folder: &mut Folder) -> bool {
         let Some((id, entry)) = &folder.importing else {
             return false;

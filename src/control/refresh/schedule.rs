@@ -1,4 +1,4 @@
-//! Refreshes by schedule: a look every few seconds at what is due, and their status.
+//! Refreshes by schedule: a look every few seconds at the due ones, and their status.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -35,7 +35,7 @@ struct Planned {
 }
 
 impl Planned {
-    /// What is due now, by the project's history.
+    /// Whether a refresh is due now, by the project's history.
     fn look(&mut self, project: &ProjectName, history: &History, now: Moment) -> Due {
         let due = self.plan.look(history, now);
         self.next_at = match due {

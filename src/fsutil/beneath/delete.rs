@@ -1,9 +1,9 @@
-//! Deletion of a tree that somebody else could write. It always ends: it neither recurses nor keeps more
+//! Deletion of a tree that another user could write. It always ends: it neither recurses nor keeps more
 //! than two descriptors, however deep the tree is.
 //!
 //! A directory that is not empty is entered; an empty one is left through `..`, and the walk goes on only
 //! if that is the directory which it came from. Each directory is first taken from its owner, so that a
-//! process which still has it open can add nothing. What another process of the same user adds is
+//! process which still has it open can add nothing. Files that another process of the same user adds are
 //! deleted up to a limit.
 
 use std::ffi::OsStr;
@@ -19,14 +19,14 @@ use super::walk::{is_dot, os_str};
 use super::{BENEATH, DIRECTORY, Directory, TreeError, give};
 use crate::fsutil::btrfs;
 
-/// How often a deletion may find that the tree was changed by somebody else.
+/// How often a deletion may find that the tree was changed by another process.
 const RETRIES_MAX: u32 = 1000;
-/// The time that one deletion takes at most, enough for ten million files. A tree that somebody fills all
-/// the time would take for ever.
+/// The time that one deletion takes at most, enough for ten million files. A tree that another process
+/// fills all the time would take for ever.
 const TIME_MAX: Duration = Duration::from_secs(300);
 
-/// Deletes whatever is at this path, with everything in it. A missing path is no error. Only multidb can
-/// write the directories above it.
+/// Deletes the file or tree at this path. A missing path is no error. Only multidb can write the
+/// directories above it.
 ///
 /// # Errors
 ///
@@ -47,7 +47,7 @@ fn is_missing(parent: BorrowedFd<'_>, name: &OsStr) -> bool {
     found.err() == Some(Errno::NOENT)
 }
 
-/// Deletes whatever has this name in an open directory; `path` is for messages.
+/// Deletes the file or tree of this name in an open directory; `path` is for messages.
 pub(super) fn remove_at(
     parent: BorrowedFd<'_>,
     name: &OsStr,
@@ -82,17 +82,17 @@ struct Deletion<'a> {
     top: &'a Path,
     /// When it is given up, on the monotonic clock.
     deadline: Duration,
-    /// How deep the directory is whose entries are removed; 0 for the one that the top is in.
+    /// How deep the directory is whose entries are removed; 0 for the parent of the top.
     depth: usize,
     /// The entries that were removed.
     entries: u64,
     /// As they were when a directory was left, which is then removed itself.
     entries_at_last_leave: Option<u64>,
-    /// How often the tree was changed by somebody else.
+    /// How often the tree was changed by another process.
     retries: u32,
 }
 
-/// What became of an entry.
+/// The result of an entry's removal.
 enum Removal {
     /// It is gone.
     Done,
@@ -117,7 +117,7 @@ impl Id {
 }
 
 impl Deletion<'_> {
-    /// Deletes the entries of a directory, and those of all directories in it.
+    /// Deletes the entries of a directory, and the entries of all directories in it.
     fn empty(&mut self, parent: BorrowedFd<'_>, directory: Opened) -> Result<(), TreeError> {
         let parent_stat = fstat(parent).map_err(|error| self.failed("stat", "", error))?;
         // The directories that the current one is in, the top's parent first.
@@ -142,7 +142,7 @@ impl Deletion<'_> {
                     listing: Dir::new(outer).map_err(|error| self.failed("list", "", error))?,
                     id,
                 },
-                // Somebody moved it, so the way back is lost: from the top again.
+                // Another process moved it, so the way back is lost: from the top again.
                 _ => {
                     self.depth = 0;
                     return self.retry();
@@ -172,7 +172,7 @@ impl Deletion<'_> {
     fn remove_entries(&mut self, directory: &mut Opened) -> Result<Option<Opened>, TreeError> {
         while let Some(entry) = directory.listing.read() {
             let entry = match entry {
-                // Somebody has removed the directory itself.
+                // Another process has removed the directory itself.
                 Err(Errno::NOENT) => break,
                 entry => entry.map_err(|error| self.failed("list", "", error))?,
             };
@@ -201,7 +201,7 @@ impl Deletion<'_> {
                 Err(error) => return Err(self.failed("remove", name, error)),
             }
             match self.remove_directory(parent, name) {
-                // Somebody has put something else in its place.
+                // Another process has put another file in its place.
                 Err(Errno::NOTDIR | Errno::LOOP) => self.retry()?,
                 Err(Errno::NOENT) => return self.removed(),
                 Err(Errno::BUSY | Errno::XDEV) => {
@@ -279,7 +279,7 @@ fn now() -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }
 
-/// Opens a directory; one that its owner has closed for itself is opened for it again.
+/// Opens a directory; a directory without rights for its owner gets them first.
 fn open(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
     match openat2(parent, name, DIRECTORY, Mode::empty(), BENEATH) {
         Err(Errno::ACCESS) => {}

@@ -1,4 +1,4 @@
-//! The errors of work in a tree that somebody else can write.
+//! The errors of work in a tree that another user can write.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-/// The error of work in a tree that somebody else can write.
+/// The error of work in a tree that another user can write.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
     /// Something else than a file or a directory.

@@ -35,7 +35,7 @@ pub struct Walk {
     top: PathBuf,
     /// The device of all its directories. Each Btrfs subvolume is one of its own.
     device: u64,
-    /// The open directories, from the top to the one that is listed.
+    /// The open directories, from the top to the listed one.
     levels: Vec<Dir>,
     /// The last entry; `None` before the first and after the end of a directory.
     entry: Option<DirEntry>,
@@ -111,7 +111,7 @@ impl Walk {
         }
     }
 
-    /// Enters the directory that the walk is at, and returns what it is.
+    /// Enters the directory that the walk is at, and returns its properties.
     ///
     /// # Errors
     ///
@@ -146,7 +146,7 @@ impl Walk {
         }
     }
 
-    /// The properties of the entry that the walk is at; those of a link itself.
+    /// The properties of the entry that the walk is at; for a link, its own.
     ///
     /// # Errors
     ///

@@ -25,7 +25,7 @@ pub(super) struct VolArgsV2 {
 }
 
 impl VolArgsV2 {
-    /// With a descriptor, or 0, and the name of what is made.
+    /// With a descriptor, or 0, and the name of the new subvolume.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The migrations among the files of a directory: by their names, and by their contents where those say more.
+//! The migrations among the files of a directory: by their names, and by their contents where these say more.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use crate::config::{FilePattern, Preset};
 /// The assignment of its id in a revision of Alembic, such as `revision: str = "27c6a30d7c24"`.
 static REVISION: LazyLock<Regex> =
     LazyLock::new(|| regex(r#"(?m)^revision\s*(?::[^=\n]+)?=\s*["']([^"'\n]+)["']"#));
-/// The list of what a migration of Django replaces.
+/// The list of the migrations that a migration of Django replaces.
 static REPLACES: LazyLock<Regex> =
     LazyLock::new(|| regex(r"(?m)^\s+replaces\s*(?::[^=\n]+)?=\s*[\[(]([^\]]*)"));
 /// An app and a name in it.
@@ -80,7 +80,7 @@ impl<E, R: FnMut(usize) -> Result<String, E>> Directory<'_, R> {
         Ok(())
     }
 
-    /// What a squashed migration replaces is in its file, and the label of an app may be in `apps.py`.
+    /// The migrations that a squashed one replaces are in its file, and the label of an app may be in `apps.py`.
     fn read_django(&mut self, defined: &mut HashSet<String>) -> Result<(), E> {
         let labels = self.django_labels()?;
         for (number, file) in self.files.iter().enumerate() {

@@ -18,8 +18,8 @@ const REFSPECS: [&str; 5] = [
 ];
 
 impl Mirror {
-    /// Fetches the references whose newest commit has this abbreviation; if there is none, those in whose histories
-    /// it may be.
+    /// Fetches the references whose newest commit has this abbreviation; if there is none, the references in whose
+    /// histories it may be.
     pub(super) async fn fetch_abbreviation(&self, digits: &str) -> Result<(), FetchError> {
         let listed = self
             .run_anywhere()

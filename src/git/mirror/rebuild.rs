@@ -1,5 +1,5 @@
-//! Mirrors are made in a form that is named whole, whatever the user's configuration says, and made again where they are
-//! broken: a mirror has nothing that the remote has not.
+//! Mirrors are made in a form that is named whole, regardless of the user's configuration, and made again where they
+//! are broken: a mirror has nothing that the remote has not.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ impl Mirror {
     }
 
     /// Whether a fetch failed because the mirror is broken, which is then made again: where the remote answers, and
-    /// neither the disk nor somebody's lock is the cause.
+    /// neither the disk nor the lock of another process is the cause.
     pub(super) async fn is_broken(&self, state: &mut State, failure: &str) -> bool {
         let is_known = failure.contains(".lock")
             || failure.contains(program::TIMED_OUT)

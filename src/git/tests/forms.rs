@@ -139,7 +139,7 @@ fn overwrite(path: &Path, contents: &str) {
 /// Breaks the mirror at this path.
 type Damage = fn(&Path);
 
-/// What may happen to a mirror.
+/// Damages that a mirror may have.
 const DAMAGES: [(&str, Damage); 6] = [
     ("no HEAD", |mirror| {
         fs::remove_file(mirror.join("HEAD")).unwrap()

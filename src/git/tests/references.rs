@@ -1,4 +1,4 @@
-//! Tests of the names of references, and of what a remote is asked for.
+//! Tests of the names of references, and of the requests to a remote.
 
 use super::*;
 

@@ -38,7 +38,7 @@ pub(in crate::import) async fn create_database(
         .map_err(|error| server_error("create the project's database", &error))
 }
 
-/// The statement that creates the project's database. Without a locale or an encoding, it has those of the template.
+/// The statement that creates the project's database. Without a locale or an encoding, it has the template's.
 fn project_database(
     project: &ProjectImport,
     encoding: Option<&str>,
@@ -89,8 +89,8 @@ pub(in crate::import) enum Search {
 }
 
 impl Search {
-    /// Whether it ends alike where more databases can be tried. Every database is vacuumed, so one that no session at
-    /// all can enter ends an import in any case.
+    /// Whether it ends alike where more databases can be tried. Every database is vacuumed, so a database that no
+    /// session can enter ends an import in any case.
     pub(in crate::import) fn is_final(&self) -> bool {
         match self {
             Self::Found(_) | Self::NoSuperuser(_) => true,
@@ -156,12 +156,12 @@ pub(in crate::import) async fn find_superuser(
             let database = database.to_owned();
             let mut session = match log_in(server, candidate, &database).await {
                 Ok(session) => session,
-                // The role is missing or may not log in, in whatever database.
+                // The role is missing or may not log in, regardless of the database.
                 Err(error) if error.has_state(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION) => {
                     break;
                 }
                 Err(error) => {
-                    // A missing database says less than one that refuses.
+                    // The error of a missing database says less than a refusal.
                     let says_more =
                         refusal
                             .as_ref()

@@ -1,4 +1,5 @@
-//! What came with the data and would act by itself in each clone, or holds what a clone cannot end.
+//! Subscriptions, which came with the data and would act by themselves in each clone, and prepared transactions, whose
+//! locks a clone cannot end.
 //!
 //! A subscription makes each clone attach to the slot of the real subscriber, which then lacks the rows, and
 //! its DROP drops that slot. Replication slots are not copied, and the settings of the source's
@@ -16,7 +17,7 @@ use crate::sql::{Row, Session, SqlError, identifier, literal};
 const NAMES_MAX: usize = 20;
 
 impl Cluster {
-    /// Disables subscriptions and ends prepared transactions. Returns what to warn of.
+    /// Disables subscriptions and ends prepared transactions. Returns the warnings.
     pub(in crate::import) async fn cut_off(
         &self,
         databases: &Databases,
@@ -42,7 +43,7 @@ impl Cluster {
     }
 
     /// As ALTER SUBSCRIPTION … DISABLE and SET (slot_name = NONE) do, by one statement also for the
-    /// databases that let nobody in.
+    /// databases that refuse connections.
     async fn disable_subscriptions(
         &self,
         session: &mut Session,
@@ -73,7 +74,7 @@ impl Cluster {
             .collect())
     }
 
-    /// Nobody in a clone can know of them, and they keep their locks for ever.
+    /// No client of a clone can know of them, and they keep their locks for ever.
     async fn end_prepared(
         &self,
         session: &mut Session,

@@ -1,4 +1,4 @@
-//! The extensions of a cluster, and those that the programs of its server lack.
+//! The extensions of a cluster, and the ones that the programs of its server lack.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ const NAMES_MAX: usize = 20;
 pub(in crate::import) struct Extensions {
     /// Their names.
     pub(in crate::import) names: BTreeSet<String>,
-    /// Those for which there are no files where Postgres runs here, each with its database, for people.
+    /// The extensions for which there are no files where Postgres runs here, each with its database, for people.
     missing: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The names of the databases of a cluster: those of its source give way to those of the configuration.
+//! The names of the databases of a cluster: the names of its source give way to the configured ones.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The compression of a dump, known by its first bytes.
 //!
-//! What the tools write is read to its end: several members or frames in a row, frames to be skipped, padding.
+//! The output of the tools is read to its end: several members or frames in a row, frames to be skipped, padding.
 //! A stream that ends early, or is followed by anything else, is an error.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
@@ -26,7 +26,7 @@ const XZ_MEMORY_KIB_MAX: u32 = 2 << 20;
 /// The compressed bytes.
 pub(super) type Compressed = BufReader<Box<dyn Read + Send>>;
 
-/// The reader of what the bytes contain.
+/// The reader of the decompressed bytes.
 pub(super) fn decompress(mut input: Compressed) -> io::Result<Box<dyn Read + Send>> {
     skip_frames(&mut input)?;
     let head = input.fill_buf()?;

@@ -1,4 +1,4 @@
-//! What a dump in one file is, by the head of its content.
+//! The format of a dump in one file, by the head of its content.
 
 use std::path::Path;
 
@@ -103,7 +103,7 @@ fn damage_by_text(head: &[u8], was_utf16: bool) -> Option<&'static str> {
     if was_utf16 {
         return Some("it was converted to UTF-16");
     }
-    // The numbers in an archive are no UTF-8, but what a conversion of text has made of them is.
+    // The numbers in an archive are no UTF-8, but after a conversion of text they are.
     let is_text = match str::from_utf8(head) {
         Ok(_) => true,
         Err(error) => error.error_len().is_none(),

@@ -1,4 +1,4 @@
-//! What a dump is, is told by its contents.
+//! The format of a dump is detected by its contents.
 
 use std::io::Write;
 use std::sync::atomic::Ordering;

@@ -12,7 +12,8 @@ use crate::runtime::process::{CommandEnd, CommandRun, run_command};
 /// The last lines of its standard error that an error has.
 const LINES_MAX: usize = 10;
 
-/// Runs a program with an environment in which libpq reaches the project's database. Returns the hash of what ran.
+/// Runs a program with an environment in which libpq reaches the project's database. Returns the hash of the files that
+/// ran.
 pub(super) async fn run(
     context: &Context,
     cluster: &Cluster,

@@ -1,4 +1,4 @@
-//! The SHA-256 of what a preparation runs.
+//! The SHA-256 of the files that a preparation runs.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -48,7 +48,7 @@ pub(super) fn hash_of_command(command: &[String]) -> io::Result<String> {
         }
         hash.update(metadata.len().to_be_bytes());
         if metadata.len() <= FILE_BYTES_MAX {
-            // One that only another user may read counts by its size.
+            // A file that only another user may read counts by its size.
             // Trusted path: as above.
             match File::open(&path) {
                 Ok(file) => update(&mut hash, file)?,

@@ -1,4 +1,4 @@
-//! Files of a prepared data directory that its cluster does not have: they may hold what a preparation removed.
+//! Files of a prepared data directory that its cluster does not have: they may hold data that a preparation removed.
 //!
 //! A crash of the source's server leaves files of relations that were never committed, or were dropped; operators
 //! leave logs and dumps beside the data; extensions keep the texts of queries.
@@ -10,7 +10,8 @@ use crate::fsutil::beneath::{Directory, Kind, TreeError, Walk};
 use crate::import::source::MAY_BE_EMPTY;
 use crate::runtime::carried;
 
-/// What Postgres itself has at the top, beside the directories of [`MAY_BE_EMPTY`], and multidb's settings.
+/// The files and directories of Postgres itself at the top, beside the directories of [`MAY_BE_EMPTY`], and multidb's
+/// settings.
 const AT_TOP: [&str; 11] = [
     "PG_VERSION",
     "base",
@@ -47,12 +48,12 @@ pub(in crate::import) struct Kept {
     pub(super) directories: HashSet<String>,
 }
 
-/// What is done with an entry.
+/// The treatment of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Stays,
     Goes,
-    /// It goes, and somebody may miss it.
+    /// It goes, and the operator may miss it.
     GoesWithWarning,
 }
 
@@ -78,7 +79,7 @@ impl Kept {
             return Fate::Stays;
         }
         if parent == Path::new("pg_wal") {
-            // A file that an archive command has not taken is `….partial`, one that is being made `xlogtemp.…`.
+            // A file that an archive command has not taken is `….partial`, a file that is being made `xlogtemp.…`.
             let is_segment = path.len() == "pg_wal/".len() + 24 && !path.contains('.');
             return goes(!is_segment && !path.ends_with(".history"));
         }
@@ -114,7 +115,7 @@ fn first_file(path: &str) -> &str {
     &path[..name_at + of_fork.unwrap_or(name).len()]
 }
 
-/// Removes what the cluster does not have. Returns what was at the top. Blocks.
+/// Removes the files that the cluster does not have. Returns the removed entries at the top. Blocks.
 pub(in crate::import) fn remove_leftovers(
     data_dir: &Path,
     kept: &Kept,

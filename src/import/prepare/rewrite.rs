@@ -4,12 +4,12 @@
 //! VACUUM frees space without overwriting it. So each table is written to a new file, with its TOAST table and its
 //! indexes, by VACUUM FULL, which takes over rows that are visible and nothing else. In this order:
 //!
-//! 1. The statistics are deleted: ANALYZE leaves those of a table that is empty now, with values that it had.
+//! 1. The statistics are deleted: ANALYZE leaves the statistics of a table that is empty now, with values that it had.
 //! 2. All tables are rewritten, large objects and the catalogs included.
 //! 3. All are analyzed.
 //! 4. The catalogs are rewritten again: rewriting a table updated its rows in them, and a default for old rows of
 //!    a column that was added (`pg_attribute.attmissingval`) only goes when its table is rewritten.
-//! 5. WAL goes on in a new file, so that the one that stays with the snapshot has nothing of all this.
+//! 5. WAL goes on in a new file, so that the file that stays with the snapshot has none of these changes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -33,7 +33,7 @@ const RELATIONS: &str = "SELECT oid::pg_catalog.text, pg_catalog.pg_relation_fil
     FROM pg_catalog.pg_class WHERE pg_catalog.pg_relation_filepath(oid) IS NOT NULL \
     AND relkind <> 'S' AND pg_catalog.pg_relation_size(oid) > 0";
 
-/// The files of all relations, those of sequences and empty tables included.
+/// The files of all relations, with sequences and empty tables.
 const FILES: &str = "SELECT pg_catalog.pg_relation_filepath(oid) FROM pg_catalog.pg_class \
     WHERE pg_catalog.pg_relation_filepath(oid) IS NOT NULL";
 
@@ -41,11 +41,11 @@ const FILES: &str = "SELECT pg_catalog.pg_relation_filepath(oid) FROM pg_catalog
 const CATALOGS: &str = "SELECT oid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_class \
     WHERE relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND relkind = 'r' ORDER BY oid";
 
-/// The databases, and whether they are one that nobody has been in, which keeps its files.
+/// The OIDs and names of the databases.
 const DATABASES: &str = "SELECT oid::pg_catalog.text, datname::pg_catalog.text \
     FROM pg_catalog.pg_database ORDER BY oid";
 
-/// The database that initdb makes, and that nobody can enter.
+/// The database that initdb makes, and that refuses connections; it keeps its files.
 const UNTOUCHED: &str = "template0";
 
 /// Writes the cluster anew, with its statistics. Returns the files that it has then.

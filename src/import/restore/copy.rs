@@ -23,14 +23,14 @@ enum How {
     Sorted(Box<RowSorter>, TableData),
 }
 
-/// What a COPY runs in.
+/// The transaction in which a COPY runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Within {
     /// A transaction of its own, which ends with it.
     OwnTransaction,
     /// A savepoint in the script's transaction.
     Savepoint,
-    /// What the script has.
+    /// The transaction of the script, if there is one.
     Script,
 }
 
@@ -165,7 +165,7 @@ impl ScriptRunner<'_> {
         }
     }
 
-    /// Ends the transaction of the rows. Those that still come after a failure are dropped.
+    /// Ends the transaction of the rows. Rows that still come after a failure are dropped.
     async fn rows_ended(&mut self, mut failure: Option<ServerMessage>) -> Result<(), ImportError> {
         let Some(Rows {
             copy,

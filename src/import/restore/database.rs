@@ -171,8 +171,8 @@ impl ScriptRunner<'_> {
         ))
     }
 
-    /// Has the server look for locales again, once in a database: the template cluster knows those that there were when
-    /// it was made. Returns whether it has.
+    /// Has the server look for locales again, once in a database: the template cluster knows the locales that there
+    /// were when it was made. Returns whether it has.
     pub(super) async fn find_collations(&mut self) -> Result<bool, ImportError> {
         const FIND: &[u8] = b"SELECT pg_catalog.pg_import_system_collations('pg_catalog')";
         if self.session.in_transaction() || !self.collations_found.insert(self.database.clone()) {
@@ -181,7 +181,7 @@ impl ScriptRunner<'_> {
         Ok(self.run(FIND).await? == Ended::Done)
     }
 
-    /// Says what the database is like if the dump does not.
+    /// Tells the encoding and the locale of the database if the dump does not.
     pub(super) async fn tell_of_default_database(&mut self) -> Result<(), ImportError> {
         const QUERY: &str = "SELECT pg_catalog.pg_encoding_to_char(encoding)::pg_catalog.text, \
             datcollate::pg_catalog.text FROM pg_catalog.pg_database WHERE datname = ";
@@ -245,7 +245,7 @@ fn values_of(text: &[u8], options: &[&str]) -> Vec<String> {
     values
 }
 
-/// Whether a CREATE DATABASE says whose the database is.
+/// Whether a CREATE DATABASE names the owner of the database.
 fn place_names_owner(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text).to_ascii_uppercase();
     text.split(|c: char| c.is_whitespace() || c == '=')

@@ -1,4 +1,4 @@
-//! The errors of a script's statements: which end the restore, and the record of those that do not.
+//! The errors of a script's statements: which end the restore, and the record of the passed ones.
 
 use multidb_store::{PassedError, PassedErrors};
 use serde::{Deserialize, Serialize};

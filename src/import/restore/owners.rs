@@ -1,4 +1,4 @@
-//! The owner of what a dump without owners contains: the project's role, so that it can use and migrate it.
+//! The owner of the objects of a dump without owners: the project's role, so that it can use and migrate it.
 
 use multidb_actors::wire::sqlstate;
 
@@ -7,16 +7,16 @@ use crate::import::error::ImportError;
 use crate::import::server::{SUPERUSER, server_error};
 use crate::sql::{AnswerLimits, SearchPath, identifier};
 
-/// As many objects as anybody has.
+/// As many objects as a large database has.
 const LIMITS: AnswerLimits = AnswerLimits {
     time: None,
     rows: 1_000_000,
     bytes: 256 << 20,
 };
 
-/// The statements that give the superuser's objects to a role, before its name. Not those of extensions, those whose
-/// owner is always a superuser (event triggers, foreign data wrappers), and those that follow another one: sequences of
-/// columns, row types, indexes.
+/// The statements that give the superuser's objects to a role, before its name. Not the objects of extensions, objects
+/// whose owner is always a superuser (event triggers, foreign data wrappers), and objects that follow another one:
+/// sequences of columns, row types, indexes.
 const QUERY: &str = "\
     WITH objects (class, id, owner) AS (
         SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, nspowner FROM pg_catalog.pg_namespace

@@ -1,7 +1,7 @@
 //! pg_restore, which converts an archive to a script.
 //!
-//! It creates the database too, so that the script says what its encoding, its locale and its settings are, and is
-//! verbose, so that the script has the numbers of the archive's entries.
+//! It creates the database too, so that the script has its encoding, its locale and its settings, and is verbose, so
+//! that the script has the numbers of the archive's entries.
 
 use std::path::Path;
 
@@ -75,8 +75,8 @@ async fn run_to_end(host: &dyn PostgresHost, run: &ProgramRun) -> Result<(), Imp
     Err(failure("pg_restore", &output))
 }
 
-/// Waits for the program, and for the end of its input: what follows the archive is of no use to it, but
-/// tells whether the dump is complete.
+/// Waits for the program, and for the end of its input: the bytes behind the archive are of no use to it, but tell
+/// whether the dump is complete.
 async fn until_program_ends(
     program: impl Future<Output = Result<(), ImportError>>,
     input: impl Future<Output = Result<(), ImportError>>,
@@ -112,7 +112,7 @@ async fn until_program_has_read(
 /// An archive, whose beginning is read twice.
 struct Archive<'a> {
     dump: &'a mut Dump,
-    /// Those of one in a file.
+    /// The chunks of an archive in one file.
     chunks: Option<Chunks>,
     /// The chunks that pg_restore was given for the primary keys.
     beginning: Vec<Vec<u8>>,
@@ -148,8 +148,8 @@ impl<'a> Archive<'a> {
         Ok(Some(chunk))
     }
 
-    /// Writes the beginning to pg_restore, until that has read what it needs. It takes as much memory as
-    /// pg_restore's own table of contents.
+    /// Writes the beginning to pg_restore, until that has read enough. It takes as much memory as pg_restore's own
+    /// table of contents.
     async fn feed_beginning(&mut self, fifo: &Path) -> Result<(), ImportError> {
         if self.chunks.is_none() {
             return Ok(());
@@ -183,7 +183,7 @@ impl<'a> Archive<'a> {
             if let Some(open) = &mut writer
                 && open.write_all(&chunk).await.is_err()
             {
-                // pg_restore has read all that it needs, or reports itself what is wrong.
+                // pg_restore has read all that it needs, or reports the error itself.
                 writer = None;
             }
         }

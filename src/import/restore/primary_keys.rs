@@ -18,8 +18,8 @@ impl PrimaryKeys {
         }
     }
 
-    /// The places of the key's columns among those of a COPY, in the order of the key. `None` without a
-    /// key, and if one of its columns is not among them.
+    /// The places of the key's columns among the columns of a COPY, in the order of the key. `None`
+    /// without a key, and if one of its columns is not among them.
     pub(super) fn places(&self, table: &[u8], columns: &[u8]) -> Option<Vec<usize>> {
         let key = self.0.get(table)?;
         let columns = names(columns.strip_prefix(b"(")?.strip_suffix(b")")?);

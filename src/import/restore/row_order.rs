@@ -18,14 +18,14 @@ pub(super) fn is_whole(row: &[u8]) -> bool {
     backslashes % 2 == 0
 }
 
-/// The bytes by which rows are ordered: those of the key's columns.
+/// The bytes by which rows are ordered: the values of the key's columns.
 fn key<'a>(row: &'a [u8], columns: &'a [usize]) -> impl Iterator<Item = u8> + 'a {
     columns
         .iter()
         .flat_map(|column| value_key(field(row, *column)))
 }
 
-/// The text of a column. That of one that the row lacks is empty.
+/// The text of a column. Empty for a column that the row lacks.
 fn field(row: &[u8], column: usize) -> &[u8] {
     let mut rest = row.strip_suffix(b"\n").unwrap_or(row);
     for _ in 0..column {

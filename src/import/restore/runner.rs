@@ -295,7 +295,7 @@ impl<'a> ScriptRunner<'a> {
             if savepoint {
                 self.run(b"ROLLBACK TO SAVEPOINT multidb_statement").await?;
             }
-            // What it leaves out is among the errors that were passed over.
+            // The part that it leaves out is among the errors that were passed over.
             if let Some(other) = &run.alternative
                 && self.run(other).await? != Ended::Done
                 && savepoint
@@ -328,7 +328,7 @@ impl<'a> ScriptRunner<'a> {
         Ok(ServerMessage::of_multidb(message))
     }
 
-    /// Runs one of the restore's own statements, or one that was adapted.
+    /// Runs one of the restore's own statements, or an adapted one.
     pub(super) async fn run(&mut self, text: &[u8]) -> Result<Ended, ImportError> {
         let ended = self.session.run(text, None).await;
         self.ended(ended).await
@@ -378,7 +378,7 @@ impl<'a> ScriptRunner<'a> {
         }
     }
 
-    /// The error of a session that has ended, with what it was doing.
+    /// The error of a session that has ended, with the object that it was restoring.
     pub(super) fn session_error(&self, error: &SqlError) -> ImportError {
         let object = self.entry.object.as_deref().unwrap_or("its statements");
         let message = format!("restore {object} (line {})", self.splitter.line());

@@ -1,7 +1,7 @@
-//! The rows of a table in the order of its primary key, so that two dumps of it share blocks whatever was updated
+//! The rows of a table in the order of its primary key, so that two dumps of it share blocks regardless of the updates
 //! between them.
 //!
-//! What does not fit into memory is kept in sorted runs, in files without a name.
+//! Rows that do not fit into memory are kept in sorted runs, in files without a name.
 
 use std::collections::BinaryHeap;
 use std::fs::File;
@@ -17,7 +17,7 @@ use super::CHUNK_BYTES;
 use super::row_order::{Prefix, compare, is_whole, prefix};
 use crate::import::script::nameless_file;
 
-/// The memory of one run. Two are in memory at once: one that is filled, and one that is sorted and written.
+/// The memory of one run. Two are in memory at once: one is filled while the other is sorted and written.
 pub(super) const RUN_BYTES_MAX: usize = 128 << 20;
 /// The chunks that are queued before they are sent.
 const CHUNKS_MAX: usize = 8;
@@ -43,7 +43,7 @@ pub(super) struct RowSorter {
     written: Vec<File>,
 }
 
-/// What became of rows that were pushed.
+/// The result of pushing rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushed {
     /// They will be sorted.
@@ -113,7 +113,7 @@ impl RowSorter {
         Ok(())
     }
 
-    /// All rows in their order, and behind them what is no complete row.
+    /// All rows in their order, and behind them the rest that is no complete row.
     pub(super) async fn finish(mut self) -> io::Result<SortedRows> {
         self.end_writing().await?;
         let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
@@ -250,7 +250,7 @@ impl Source<'_> {
     }
 }
 
-/// The next row of a run. The one that comes first is the greatest.
+/// The next row of a run. The row that comes first is the greatest.
 struct Next<'a> {
     prefix: Prefix,
     row: Vec<u8>,
@@ -329,7 +329,7 @@ impl Chunks {
     fn push(&mut self, row: &[u8]) -> io::Result<()> {
         if !self.chunk.is_empty() && self.chunk.len() + row.len() > CHUNK_BYTES {
             let full = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
-            // Nobody takes them once the import has failed.
+            // The receiver is gone once the import has failed.
             self.sender
                 .blocking_send(Ok(full))
                 .map_err(|_| io::ErrorKind::BrokenPipe)?;
@@ -349,7 +349,8 @@ mod tests {
 
     use super::*;
 
-    /// What comes out of these pieces of rows with so much memory for a run.
+    /// The sorted rows of these pieces with so much memory for a run, and the index of a piece with a row that is too
+    /// long.
     fn sort(pieces: &[&[u8]], columns: &[usize], run_bytes_max: usize) -> (Vec<u8>, Option<usize>) {
         let directory = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()

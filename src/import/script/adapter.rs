@@ -1,10 +1,10 @@
 //! The adaptation of a script's statements to the cluster that multidb has prepared.
 //!
-//! - The roles that a statement names are created before it, and those that exist are not created again.
+//! - The roles that a statement names are created before it, and existing ones are not created again.
 //! - The superuser by which the restore runs stays one.
 //! - Everything is in the default tablespace.
 //! - The database of a dump of one alone is the project's.
-//! - The options of a database are those that this major has.
+//! - The options of a database are the ones that this major has.
 //! - An object that a statement drops may be absent.
 //! - Statistics are gathered by the import itself.
 
@@ -34,7 +34,7 @@ pub(in crate::import) struct Adapter {
     session_authorization: Option<Vec<u8>>,
     /// The script has named an owner.
     names_owners: bool,
-    /// The databases that the script creates or connects to: their names here, and those in the script.
+    /// The databases that the script creates or connects to: their names here, and their names in the script.
     databases: BTreeMap<Name, Name>,
 }
 
@@ -60,7 +60,7 @@ impl Adapter {
         }
     }
 
-    /// Whether the script has said whose an object is.
+    /// Whether the script has named the owner of an object.
     pub(in crate::import) fn names_owners(&self) -> bool {
         self.names_owners
     }
@@ -71,8 +71,8 @@ impl Adapter {
         self.database(name)
     }
 
-    /// Takes the database that this statement creates, if it is the first, for the one that is to be the project's.
-    /// Returns its name, if it is another.
+    /// Takes the database that this statement creates, if it is the first, for the project's. Returns its name, if it
+    /// is another.
     pub(in crate::import) fn adopt_database(&mut self, text: &[u8]) -> Option<Name> {
         if self.target.source_database.is_some() {
             return None;
@@ -82,8 +82,8 @@ impl Adapter {
         (name != self.target.database.as_bytes()).then_some(name)
     }
 
-    /// The database that was taken for the project's though it has another name, and the one that this statement creates
-    /// beside it. Which of the two is meant is not known.
+    /// The database that was taken for the project's though it has another name, and the database that this statement
+    /// creates beside it. Which of the two is meant is not known.
     pub(in crate::import) fn second_database(&self, text: &[u8]) -> Option<(Name, Name)> {
         let first = self.target.source_database.as_ref()?;
         if first == self.target.database.as_bytes() {
@@ -93,7 +93,7 @@ impl Adapter {
         (second != *first).then(|| (first.clone(), second))
     }
 
-    /// Notes that the script creates or connects to this database, and refuses one that would have the name of another.
+    /// Notes that the script creates or connects to this database, and refuses it if it would have the name of another.
     pub(in crate::import) fn meet_database(&mut self, name: &[u8]) -> Result<(), SameName> {
         if is_template(name) {
             return Ok(());
@@ -136,7 +136,7 @@ impl Adapter {
         renamed.map_or(name, String::as_bytes).to_vec()
     }
 
-    /// What to do for a statement, or for a long one that begins so.
+    /// The plan for a statement, or for a long one that begins so.
     pub(in crate::import) fn plan(&mut self, text: &[u8], is_whole: bool) -> Plan {
         if restores_statistics(text) {
             return Plan::Leave(None);
@@ -248,7 +248,7 @@ impl Adapter {
         Ok(run)
     }
 
-    /// Says so if the statement would take from the superuser what the restore and the snapshot need.
+    /// The warning for a statement that would take from the superuser a right that the restore and the snapshot need.
     fn keeps_superuser(&self, tokens: &[Token]) -> Option<String> {
         const TAKES: [&str; 5] = ["nosuperuser", "nologin", "connection", "valid", "rename"];
         let is_role = tokens[0].is("alter") && tokens[1].is_any(&["role", "user"]);

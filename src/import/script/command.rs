@@ -14,7 +14,7 @@ pub(in crate::import) enum Command {
     Set(Vec<u8>, Vec<u8>),
     /// `\unset`
     Unset(Vec<u8>),
-    /// One that matters to psql alone, such as `\restrict`, which keeps it from running others.
+    /// A command that matters to psql alone, such as `\restrict`, which keeps it from running others.
     Nothing,
 }
 
@@ -72,7 +72,8 @@ impl Command {
 
 /// A `\set`, if its value is constant and psql would not run the script otherwise because of it.
 fn set(argument: &[u8], line: u64, variables: &Variables) -> Result<Option<Command>, ScriptError> {
-    // Those with which psql itself would do otherwise than multidb, unless they are as without the command.
+    // Variables with which psql would act otherwise than multidb, unless they are as without the
+    // command.
     const BEHAVIOUR: [(&[u8], &[&[u8]]); 3] = [
         (b"AUTOCOMMIT", &[b"", b"on", b"true", b"1"]),
         (b"SINGLELINE", &[b"off", b"false", b"0"]),

@@ -1,4 +1,4 @@
-//! What the words of a statement say about its end.
+//! Finds the end of a statement by its words.
 
 /// Whether a word can begin with this byte.
 pub(super) fn is_word_start(byte: u8) -> bool {

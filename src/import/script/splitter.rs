@@ -36,7 +36,7 @@ pub(in crate::import) enum Piece<'a> {
     EndOfRows,
 }
 
-/// What the splitter is in.
+/// The lexical state of the splitter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Mode {
     /// Statements, or between them.
@@ -288,7 +288,7 @@ impl Splitter {
         (mode, Step::Next)
     }
 
-    /// After a dash or a slash. What it begins is of no statement, if nothing has come before.
+    /// After a dash or a slash. A comment that it begins is of no statement, if nothing has come before.
     fn may_be_comment(&mut self, mode: &Mode, byte: u8) -> (Mode, Step) {
         let comment = match (mode, byte) {
             (Mode::Dash, b'-') => Mode::LineComment(b"--".to_vec()),
@@ -469,7 +469,7 @@ fn dollar(tag: Vec<u8>, matched: usize, byte: u8) -> Mode {
     Mode::Dollar(tag, matched)
 }
 
-/// What follows a byte.
+/// The next step after a byte.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     /// The same byte is looked at again, in another mode.

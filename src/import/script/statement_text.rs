@@ -66,7 +66,7 @@ impl StatementText {
         Ok(())
     }
 
-    /// Appends bytes. Those of a long statement go into a file of this directory.
+    /// Appends bytes. The bytes of a long statement go into a file of this directory.
     pub(super) fn push(&mut self, bytes: &[u8], directory: &Path) -> Result<(), ScriptError> {
         let room = match self.rest {
             Some(_) => 0,

@@ -298,7 +298,7 @@ proptest! {
     }
 }
 
-/// Statements that are longer than what is kept of them, with a token across each cut.
+/// Statements that are longer than their part in memory, with a token across each cut.
 #[test]
 fn long_statements_are_kept_in_files_and_rows_not_at_all() {
     let value = "it''s E''\\n'' -- ; ".repeat(20 << 10);

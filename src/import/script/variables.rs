@@ -21,7 +21,7 @@ pub(super) enum Form {
     Test,
 }
 
-/// What mentions of variables begin with, if they ask whether one is set.
+/// The beginning of a mention that asks whether a variable is set.
 pub(super) const TEST: &[u8] = b":{?";
 
 /// The variables that psql itself sets at its start, by the source of psql 18 (`startup.c`, `command.c`).
@@ -66,7 +66,8 @@ const OF_PSQL: [&[u8]; 38] = [
     b"WATCH_INTERVAL",
 ];
 
-/// Whether psql itself sets a variable of this name, whose value is of a session that there is not here.
+/// Whether psql itself sets a variable of this name, whose value belongs to a session of psql, which does not exist
+/// here.
 pub(super) fn is_of_psql(name: &[u8]) -> bool {
     OF_PSQL.contains(&name)
 }
@@ -86,7 +87,7 @@ impl Form {
         }
     }
 
-    /// What ends it.
+    /// The byte that ends it.
     pub(super) fn end(self) -> Option<u8> {
         match self {
             Self::Plain => None,
@@ -226,7 +227,7 @@ impl Variables {
     }
 }
 
-/// Appends a text in single quotes, and returns what follows it.
+/// Appends a text in single quotes, and returns the rest behind it.
 fn quoted<'a>(text: &'a [u8], value: &mut Vec<u8>) -> Option<&'a [u8]> {
     let mut rest = text;
     loop {

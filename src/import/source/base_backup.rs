@@ -1,6 +1,6 @@
 //! A physical copy of a running server: a base backup with all the WAL that it needs, recovered and stopped cleanly.
 //!
-//! What follows is the import of a data directory, with the same checks and the same choice of settings.
+//! The next steps are the import of a data directory, with the same checks and the same choice of settings.
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -27,7 +27,7 @@ const DIRECTORY: &str = "backup";
 const DATA: &str = "data";
 /// They would make the copy follow the source, or recover to another moment than that of the backup.
 const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
-/// Settings of the source by ALTER SYSTEM, which a server reads whatever its configuration is.
+/// Settings of the source by ALTER SYSTEM, which a server reads regardless of its configuration file.
 const AUTO_CONF: &str = "postgresql.auto.conf";
 /// The command line of the last server.
 const OPTIONS: &str = "postmaster.opts";
@@ -35,12 +35,12 @@ const OPTIONS: &str = "postmaster.opts";
 const AUTO_CONF_BYTES_MAX: u64 = 16 << 20;
 /// How often a copy that grows is measured.
 const GROWTH_INTERVAL: Duration = Duration::from_secs(1);
-/// The size of the source; 0 where its role may not know those of all databases.
+/// The size of the source; 0 where its role may not know the sizes of all databases.
 const SIZE: &str = "SELECT CASE WHEN pg_catalog.bool_and(known) THEN pg_catalog.sum(bytes) ELSE 0 END FROM (\
                     SELECT known, CASE WHEN known THEN pg_catalog.pg_database_size(oid) END AS bytes FROM (\
                     SELECT oid, pg_catalog.has_database_privilege(oid, 'CONNECT') AS known FROM pg_catalog.pg_database\
                     ) AS databases) AS sizes";
-/// Where the source's tablespaces are, but for those inside its data directory.
+/// Where the source's tablespaces are, but for the ones inside its data directory.
 const TABLESPACES: &str = "SELECT pg_catalog.pg_tablespace_location(oid) FROM pg_catalog.pg_tablespace \
                            WHERE pg_catalog.pg_tablespace_location(oid) LIKE '/%' ORDER BY oid";
 
@@ -156,7 +156,7 @@ fn bytes_in(path: &Path) -> Result<u64, TreeError> {
     Ok(bytes)
 }
 
-/// What the source says of its files.
+/// The size and the tablespaces of the source, by its own account.
 #[derive(Default)]
 struct Extent {
     /// About how many bytes there are, if its role may know.
@@ -219,8 +219,8 @@ fn arguments(
     args
 }
 
-/// Replays the WAL of the backup by a server that then stops cleanly. What the source's settings would make it do is
-/// out of its way meanwhile.
+/// Replays the WAL of the backup by a server that then stops cleanly. The signals of the source are removed before, and
+/// its settings by ALTER SYSTEM are not in force meanwhile.
 pub(super) async fn recover(
     context: &Context,
     data: &Path,

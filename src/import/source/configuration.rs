@@ -1,8 +1,8 @@
 //! The settings of the server that ran on a data directory, from its configuration files and its last command line.
 //!
-//! Whoever wrote the data directory chose what its files include and where its links lead. So a file outside of it is
-//! read only where it is named like a configuration file, and with the rights of the user that owns the data directory; and no
-//! message has a text of a file, only the numbers of lines.
+//! The author of the data directory chose the includes of its files and the targets of its links. So a file outside of
+//! it is read only where it is named like a configuration file, and with the rights of the user that owns the data
+//! directory; and no message has a text of a file, only the numbers of lines.
 
 mod options;
 
@@ -47,8 +47,8 @@ pub(super) struct Configuration {
     pub(super) problems: Vec<String>,
 }
 
-/// Reads the configuration of the data directory at `root`, a path without links. Where root owns it, and anybody may have
-/// packed it, files outside are read as the user `data_owner`. Blocks.
+/// Reads the configuration of the data directory at `root`, a path without links. Where root owns it, and any user may
+/// have packed it, files outside are read as the user `data_owner`. Blocks.
 pub(super) fn read(root: &Path, data_owner: (u32, u32)) -> Result<Configuration, ImportError> {
     let failed = |error| tree_error(root, root, error);
     let directory = Directory::open(root).map_err(failed)?;
@@ -74,7 +74,7 @@ pub(super) fn read(root: &Path, data_owner: (u32, u32)) -> Result<Configuration,
     Ok(reading.configuration)
 }
 
-/// The group of a user. That of its files may be another one, which may read what the user may not.
+/// The group of a user. The group of its files may be another one, which may read files that the user may not.
 fn group_of(uid: u32) -> u32 {
     const NOBODY: u32 = 65534;
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
@@ -84,7 +84,7 @@ fn group_of(uid: u32) -> u32 {
 struct Reading<'a> {
     root: &'a Path,
     directory: Directory,
-    /// Who reads what is outside.
+    /// The user and the group that read files outside.
     reader: (u32, u32),
     /// The number of files that were read.
     files: usize,
@@ -100,7 +100,7 @@ enum IfMissing {
 impl Reading<'_> {
     /// Reads the file that the server was started with.
     fn read_main(&mut self, options: &Options) {
-        // Of an instance's data: the settings that it carries, not those of its server.
+        // For an instance's data: the settings that it carries, not the settings of its server.
         if matches!(self.directory.find(carried::FILE), Ok(Some(_))) {
             return self.read_file(&self.root.join(carried::FILE), IfMissing::Told, 0);
         }
@@ -124,7 +124,8 @@ impl Reading<'_> {
         self.read_file(&main, IfMissing::Ignored, 0);
     }
 
-    /// Reads a file and what it includes. Postgres would not start with a line that is no setting, so all others count.
+    /// Reads a file and the files that it includes. Postgres would not start with a line that is no setting, so all
+    /// others count.
     fn read_file(&mut self, path: &Path, if_missing: IfMissing, depth: usize) {
         let shown = self.shown(path);
         if depth > DEPTH_MAX || (depth > 0 && self.files >= FILES_MAX) {
@@ -167,7 +168,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The text of a file; `None` if it is missing. The error is what a sentence about the file ends with.
+    /// The text of a file; `None` if it is missing. The error is the end of a sentence about the file.
     fn text(&self, path: &Path) -> Result<Option<Vec<u8>>, String> {
         if let Ok(relative) = path.strip_prefix(self.root) {
             match self.text_inside(relative) {
@@ -194,7 +195,7 @@ impl Reading<'_> {
 
     fn text_outside(&self, path: &Path) -> Result<Option<Vec<u8>>, String> {
         let read = as_user(self.reader, || {
-            // Trusted path: it may lead anywhere, and is read with the rights of whoever made it.
+            // Trusted path: it may lead anywhere, and is read with the rights of its author.
             let path = match fs::canonicalize(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(None)),
                 found => found?,
@@ -216,7 +217,7 @@ impl Reading<'_> {
         });
         let names = match inside {
             Ok(Err(TreeError::Foreign { .. })) | Err(_) => as_user(self.reader, || {
-                // Trusted path: it is listed with the rights of whoever made it.
+                // Trusted path: it is listed with the rights of its author.
                 let entries = fs::read_dir(path)?.take(FILES_MAX);
                 entries.map(|entry| Ok(entry?.file_name())).collect()
             })

@@ -1,9 +1,9 @@
-//! What of a data directory is imported: its files, and what the links of data in it lead to.
+//! The contents of a data directory that are imported: its files, and the targets of the links of data in it.
 //!
-//! A link of data (`pg_wal`, a tablespace, a moved database or file) is replaced by what it leads to,
-//! so that a clone has all of its data for itself. Links of configuration, certificates and logs are left out.
-//! Whoever wrote the data directory made the links, so of what lies outside of it only files are taken that
-//! have a name of Postgres' data and belong to the owner of the data directory.
+//! A link of data (`pg_wal`, a tablespace, a moved database or file) is replaced by its target, so that a clone has all
+//! of its data for itself. Links of configuration, certificates and logs are left out. The author of the data directory
+//! made the links, so outside of it only files are taken that have a name of Postgres' data and belong to the owner of
+//! the data directory.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -51,13 +51,12 @@ pub(in crate::import) const MAY_BE_EMPTY: [&str; 15] = [
 /// The most links of data.
 const PARTS_MAX: usize = 10_000;
 
-/// What of a data directory is imported.
+/// The contents of a data directory that are imported.
 #[derive(Debug, Clone, Default)]
 pub(in crate::import) struct Contents {
     /// The size of its parts.
     pub(in crate::import) size: TreeSize,
-    /// The directory itself, and what the links and mount points in it lead to; each after that in which
-    /// it is.
+    /// The directory itself, and the targets of the links and mount points in it; each after the part in which it is.
     pub(in crate::import) parts: Vec<Part>,
     /// The sizes of the databases, by the names of their directories in `base`.
     pub(in crate::import) databases: BTreeMap<OsString, u64>,
@@ -112,7 +111,7 @@ impl Part {
         is_chosen && (self.owner.is_none() || is_data_name(name))
     }
 
-    /// Refuses a file of somebody else, which is perhaps a secret.
+    /// Refuses a file of another user, which is perhaps a secret.
     pub(in crate::import) fn check_owner(
         &self,
         root: &Path,
@@ -135,7 +134,7 @@ impl Part {
     }
 }
 
-/// Looks at all of a data directory, and at what the links in it lead to. Blocks.
+/// Looks at all of a data directory, and at the targets of the links in it. Blocks.
 pub(super) fn inspect(
     root: &Path,
     postgres_major: u16,
@@ -227,19 +226,19 @@ impl Inspection<'_> {
         Ok(())
     }
 
-    /// Adds what a link leads to, if it is one of data.
+    /// Adds the target of a link, if it is a link of data.
     fn follow(&mut self, place: PathBuf, link: &Path) -> Result<(), ImportError> {
         if !is_of_data(&place) {
             self.contents.left_out.push(place);
             return Ok(());
         }
-        // Trusted path: it may lead anywhere, and what is there is checked, and opened by its descriptor.
+        // Trusted path: it may lead anywhere, and its target is checked, and opened by its descriptor.
         let target = match fs::canonicalize(link) {
             Ok(target) => target,
             Err(error) if is_missing_target(&error) => return Err(self.dangling(&place, link)),
             Err(error) => return Err(ImportError::io("follow", link, error)),
         };
-        // Trusted path: without links now. What is there is looked at like the data directory.
+        // Trusted path: without links now. The target is inspected like the data directory.
         let found = fs::symlink_metadata(&target);
         let found = found.map_err(|error| ImportError::io("read", &target, error))?;
         if found.is_dir() {
@@ -318,8 +317,8 @@ fn is_missing_target(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(LOOP)
 }
 
-/// Whether this is data, not configuration or another file that somebody put beside it. The contents of
-/// `pg_stat_tmp` and `pg_replslot` are excluded, so links in their places lead to nothing that is needed.
+/// Whether this is data, not configuration or another file that a user put beside it. The contents of `pg_stat_tmp` and
+/// `pg_replslot` are excluded, so links in their places lead to nothing that is needed.
 fn is_of_data(place: &Path) -> bool {
     // The directories that initdb makes: all data is in them.
     let mut known = NEEDED.iter().chain(&MAY_BE_EMPTY).map(Path::new);

@@ -33,7 +33,7 @@ const LINKS_MAX: usize = 20;
 /// The settings that a warning names.
 const SETTINGS_MAX: usize = 100;
 
-/// What is known of the data directory that a copy was made of.
+/// The facts about the data directory that a copy was made of.
 pub(super) struct Original {
     pub(super) configuration: Configuration,
     pub(super) contents: Contents,
@@ -165,7 +165,7 @@ impl DataDir {
     }
 }
 
-/// Refuses a source whose control file is another one than before its copy.
+/// Refuses a source whose control file differs from the one before its copy.
 pub(super) async fn check_unchanged(
     context: &Context,
     postgres_major: u16,
@@ -259,7 +259,7 @@ pub(super) fn refuse_damage(control: &Control, path: &Path) -> Result<(), Import
     ))
 }
 
-/// Reads the control file of a data directory, and refuses one that is damaged or was not shut down cleanly.
+/// Reads the control file of a data directory, and refuses a damaged one, or a cluster that was not shut down cleanly.
 pub(super) async fn read_control(
     context: &Context,
     postgres_major: u16,

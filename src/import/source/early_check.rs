@@ -1,5 +1,5 @@
 //! The checks of a data directory that need a server, before all of it is copied: a small copy has the roles, the list of
-//! databases and what a start needs.
+//! databases and the files for a start.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -21,7 +21,7 @@ const DATABASE_BYTES_MAX: u64 = 256 << 20;
 
 impl DataDir {
     /// Refuses a cluster that cannot be imported, and chooses the settings that its snapshot carries. `None` where
-    /// the databases of the small copy let nobody in, so that the whole copy has to be asked.
+    /// the databases of the small copy refuse connections, so that the whole copy has to be asked.
     pub(super) async fn check_early(
         &self,
         context: &Context,

@@ -1,6 +1,6 @@
 //! An instance as the source: its files, copied while its sessions go on, then recovered and stopped cleanly.
 //!
-//! What follows is the import of a data directory, which knows that of an instance by the settings that it carries.
+//! The next steps are the import of a data directory, which knows an instance's by the settings that it carries.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -55,9 +55,9 @@ pub struct StoppedInstance {
     pub data: PathBuf,
     /// The major version of Postgres that it needs.
     pub postgres_major: u16,
-    /// What it is a clone of.
+    /// The origin of its data.
     pub from: FromInstance,
-    /// When the data of that was taken.
+    /// When the data of its snapshot was taken.
     pub taken_at: Timestamp,
 }
 
@@ -70,7 +70,7 @@ pub type AttachInstance =
 pub struct AttachedInstance {
     /// Keeps it running.
     pub lease: Lease,
-    /// What it is a clone of.
+    /// The origin of its data.
     pub from: FromInstance,
 }
 
@@ -85,7 +85,7 @@ pub struct InstanceFault {
     pub hint: Option<String>,
 }
 
-/// What a snapshot has from the instance that it is made from.
+/// The properties that a snapshot takes over from the instance that it is made from.
 #[derive(Debug, Clone)]
 pub(in crate::import) struct Descent {
     pub(in crate::import) from: FromInstance,

@@ -1,10 +1,10 @@
-//! What the messages of libpq and of a source's server mean, and what to do about them.
+//! The causes of messages of libpq and of a source's server, and their remedies.
 
 use std::path::Path;
 
 use crate::import::error::ImportError;
 
-/// Parts of a message, what they mean, and the remedy. The first one that fits counts.
+/// Parts of a message, the cause, and the remedy. The first one that fits counts.
 const CAUSES: [(&[&str], &str, &str); 13] = [
     (
         &["No space left on device", "Disk quota exceeded"],

@@ -1,4 +1,4 @@
-//! A running server as the source: the client programs of Postgres that reach it, and what it says about itself.
+//! A running server as the source: the client programs of Postgres that reach it, and its own account of itself.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -57,7 +57,7 @@ const KEEPALIVES: [(&str, &str); 3] = [
 /// Seconds for each of the server's addresses, unless the URL has `connect_timeout`.
 const CONNECT_TIMEOUT: &str = "15";
 
-/// What a source's server says about itself.
+/// The facts that a source's server reports about itself.
 #[derive(Debug)]
 pub(super) struct ServerInfo {
     pub(super) major: u16,
@@ -142,13 +142,13 @@ impl<'a> Client<'a> {
         url.to_libpq()
     }
 
-    /// What the server says about itself in a replication connection, which needs the rights of a backup.
+    /// The server's facts, from a replication connection, which needs the rights of a backup.
     pub(super) async fn inspect_for_backup(&self) -> Result<ServerInfo, ImportError> {
         let url = self.url("replication", &[("replication", "true")]);
         self.inspect(&url).await
     }
 
-    /// What the server says about itself in a session in this database.
+    /// The server's facts, from a session in this database.
     pub(super) async fn inspect_database(&self, database: &str) -> Result<ServerInfo, ImportError> {
         self.inspect(&self.url(database, &[])).await
     }

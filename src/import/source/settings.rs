@@ -1,6 +1,6 @@
-//! Which settings of the source's server go into the snapshot: those that change what a statement answers, how it is
-//! planned, or what the data needs. The machine, the log, durability, replication and background work are multidb's
-//! affair, and the rest is named once.
+//! Which settings of the source's server go into the snapshot: the settings that change the answer of a statement or
+//! its plan, and the settings that the data needs. The machine, the log, durability, replication and background work
+//! are multidb's affair, and the rest is named once.
 
 use std::collections::HashMap;
 
@@ -149,7 +149,7 @@ impl Treatment {
 /// The settings of the source's server.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Chosen {
-    /// Those that the snapshot carries.
+    /// The settings that the snapshot carries.
     pub(super) carried: Vec<(String, String)>,
     /// The names of the others, some with the reason.
     pub(super) left_out: Vec<String>,
@@ -194,7 +194,7 @@ pub(super) async fn choose(
     Ok(chosen)
 }
 
-/// What a server knows of a setting.
+/// The properties of a setting at a server.
 #[derive(Debug)]
 struct Parameter {
     /// A session can set it.

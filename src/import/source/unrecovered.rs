@@ -24,7 +24,7 @@ use crate::import::progress::Step;
 const LABEL: &str = "backup_label";
 /// The most that is read of it: it has some lines.
 const LABEL_BYTES_MAX: u64 = 64 << 10;
-/// What servers of all majors say of a backup without all of its WAL (`xlogrecovery.c`, before 15 `xlog.c`).
+/// The errors of servers of all majors about a backup without all of its WAL (`xlogrecovery.c`, before 15 `xlog.c`).
 const LACKS_WAL: [&str; 5] = [
     "could not locate required checkpoint record",
     "could not find redo location",

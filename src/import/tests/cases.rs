@@ -1,4 +1,4 @@
-//! What people have: stock psql and pg_restore, and an import, give the same contents, or the import says why not.
+//! Dumps from practice: stock psql and pg_restore, and an import, give the same contents, or the import says why not.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use multidb_store::SnapshotRecord;
 use super::fixture::{Fixture, Server};
 use crate::import::{ErrorPolicy, ImportError, ImportSource, Progress};
 
-/// The cases whose contents are those of a stock restore, and what the import says of each.
+/// The cases whose contents equal those of a stock restore, and the passed errors that the import tells of each.
 const SAME: [(&str, &str); 20] = [
     ("42-atomic.sql", ""),
     (
@@ -39,10 +39,10 @@ const SAME: [(&str, &str); 20] = [
     ("49-two-databases.sql", ""),
 ];
 
-/// Such cases of what psql's scanner reads.
+/// Such cases for the scanner of psql.
 const SAME_AS_READ: [(&str, &str); 2] = [("47-literals.sql", ""), ("48-variables.sql", "")];
 
-/// The cases that are refused: what the error says, and its hint.
+/// The cases that are refused: the error, and its hint.
 const REFUSED: [(&str, &str, &str); 5] = [
     (
         "11-one-error.dump",
@@ -76,7 +76,7 @@ fn case(name: &str) -> Vec<u8> {
     fs::read(format!("{directory}/{name}")).unwrap()
 }
 
-/// The contents of the project's database, without those of its privileges and owners that a cluster cannot have.
+/// The contents of the project's database, without the privileges and owners that a cluster cannot have.
 async fn contents(fixture: &Fixture, server: &Server) -> String {
     let args = server.args(&[
         "--no-owner",
@@ -129,7 +129,7 @@ async fn stock(fixture: &Fixture, server: &Server, name: &str) -> String {
         let args = server.args(&["--create", "--dbname=postgres", &path]);
         fixture.program("pg_restore", &args).await;
     } else {
-        // By another superuser than that whom a script may demote.
+        // By another superuser than the one that a script may demote.
         let restoring = [
             "--username=restorer",
             "--dbname=proj",

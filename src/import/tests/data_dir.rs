@@ -148,7 +148,7 @@ async fn link_that_leads_to_no_data_is_refused_before_anything_is_copied() {
         refused(&fixture, data.clone(), words).await;
         fs::remove_file(&relation).unwrap();
     }
-    // A file with a name of data that is somebody else's.
+    // A file with a name of data that belongs to another user.
     if rustix::process::geteuid().is_root() {
         fs::write(fixture.path("1259"), "secret").unwrap();
         symlink(fixture.path("1259"), &relation).unwrap();

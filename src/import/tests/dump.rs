@@ -48,7 +48,7 @@ async fn check(fixture: &Fixture, source_text: &str, id: &str, path: &Path) {
     );
     let copy = fixture.start_copy(&snapshot, "copy").await;
     let text = fixture.dump_text(&copy, "proj").await;
-    // Rows of archives are sorted, and those that were inserted one by one are stored in free space in any order.
+    // Rows of archives are sorted, and rows that were inserted one by one are stored in free space in any order.
     let keeps_order =
         id.starts_with("plain") || id.ends_with("create") || id.starts_with("session");
     let in_order = |text: &str| {
@@ -307,7 +307,7 @@ const UPDATED: &str = "
     INSERT INTO child (more, id) SELECT 'm', g FROM generate_series(300, 1, -1) AS g;
     CREATE TABLE generated (a int, id int GENERATED ALWAYS AS (a * 2) STORED PRIMARY KEY);
     INSERT INTO generated VALUES (2), (1)";
-/// What a day changes: few rows, anywhere.
+/// The changes of a day: few rows, anywhere.
 const DAY: &str = "
     UPDATE fixed SET a = a + 1 WHERE id % 2000 = 7;
     UPDATE composite SET rest = repeat('z', 50) WHERE md5(a) < '008';

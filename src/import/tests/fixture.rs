@@ -71,7 +71,7 @@ fn importer(host: &Arc<ProcessHost>, layout: &Layout, reserve_bytes: u64) -> Imp
 }
 
 impl Fixture {
-    /// Replaces the importer by one that leaves this many bytes free.
+    /// Replaces the importer by an importer that leaves this many bytes free.
     pub(super) fn with_reserve(mut self, bytes: u64) -> Self {
         self.importer = importer(&self.host, &self.layout, bytes);
         self
@@ -341,7 +341,7 @@ impl Server {
         row.get(0)
     }
 
-    /// Arguments of a program, after those for the connection.
+    /// Arguments of a program, after the arguments for the connection.
     pub(super) fn args(&self, more: &[&str]) -> Vec<String> {
         let multidb_actors::ports::Endpoint::Unix(socket) = &self.running.endpoint else {
             panic!("no socket");

@@ -1,4 +1,4 @@
-//! Dumps and data directories of somebody who wants the daemon to reach out of them, or to hang.
+//! Dumps and data directories of an attacker who wants the daemon to reach out of them, or to hang.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -21,7 +21,7 @@ async fn import_after(fixture: &Fixture, program: &str) -> Result<(), String> {
         .map_err(|error| multidb_store::error_chain(&error))
 }
 
-/// A directory outside, whose files everybody can write.
+/// A directory outside, whose files all users can write.
 fn outside(fixture: &Fixture) -> PathBuf {
     let outside = fixture.path("outside");
     fs::create_dir(&outside).unwrap();

@@ -1,4 +1,4 @@
-//! The configuration of a data directory's server: what its instances have of it.
+//! The configuration of a data directory's server: the part of it that instances take over.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -74,7 +74,7 @@ async fn an_instance_answers_as_the_server_of_its_data_did() {
         ("SELECT current_setting('max_connections')", "300"),
         ("SELECT current_setting('enable_hashjoin')", "off"),
         ("SELECT current_setting('max_locks_per_transaction')", "128"),
-        // The server's own go over what the data carries.
+        // The server's own settings override the ones that the data carries.
         ("SELECT current_setting('max_prepared_transactions')", "2"),
         ("SELECT current_setting('work_mem')", "4MB"),
         ("SELECT count(*)::text FROM django_migrations", "3"),

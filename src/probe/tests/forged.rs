@@ -1,4 +1,4 @@
-//! A program in the place of Postgres, which answers what it likes.
+//! A program in the place of Postgres, which sends arbitrary answers.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ struct Forger {
     _directory: tempfile::TempDir,
 }
 
-/// What a server sends.
+/// The bytes that a server sends.
 #[derive(Clone, Copy)]
 enum Bytes {
     Once(&'static [u8]),

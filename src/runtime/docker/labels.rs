@@ -73,7 +73,7 @@ impl Labels {
         format!("multidb-{uid}-{}", &self.root_name()[..ROOT_DIGITS])
     }
 
-    /// Whether a container with these labels has this data directory, whatever root it belongs to.
+    /// Whether a container with these labels has this data directory, regardless of its root.
     pub(super) fn name_data(labels: &HashMap<String, String>, data_dir: &Path) -> bool {
         let data = labels.get(DATA);
         data.is_some_and(|data| is_same_directory(Path::new(data), data_dir))

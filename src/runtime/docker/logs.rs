@@ -47,8 +47,8 @@ impl Engine {
         Ok(last_lines(&text, lines))
     }
 
-    /// Appends the output of a container to `log`. The log is renamed each time that it has reached its limit, so what
-    /// a container can write at all takes no more than two files.
+    /// Appends the output of a container to `log`. The log is renamed each time that it has reached its limit, so all
+    /// output of a container takes no more than two files.
     pub(super) async fn save_log(&self, name: &str, log: &Path) -> Result<(), RuntimeError> {
         let failed = |error: std::io::Error| RuntimeError {
             for_clients: false,
@@ -81,7 +81,7 @@ impl Engine {
 }
 
 impl Inner {
-    /// The last lines over all starts: the saved ones, then those of the container, if there is one.
+    /// The last lines over all starts: the saved ones, then the lines of the container, if there is one.
     pub(super) async fn server_logs(
         &self,
         uid: InstanceUid,
@@ -113,7 +113,7 @@ impl Inner {
     }
 }
 
-/// Opens a log to append to, and returns its length. One that has reached its limit is renamed first.
+/// Opens a log to append to, and returns its length. A log that has reached its limit is renamed first.
 async fn open_log(log: &Path) -> std::io::Result<(tokio::fs::File, u64)> {
     let path = log.to_owned();
     let opened = tokio::task::spawn_blocking(move || log_tail::open(&path)).await;

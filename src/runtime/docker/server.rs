@@ -46,7 +46,7 @@ const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The delay before the engine is asked again whether a server runs, after it did not answer.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A server's container, with what its removal needs.
+/// A server's container, with the facts for its removal.
 #[derive(Debug, Clone)]
 pub(super) struct ContainerRef {
     pub(super) uid: InstanceUid,
@@ -67,7 +67,7 @@ pub(super) struct Started {
     postgres: Option<RunningPostgres>,
     inner: Arc<Inner>,
     container: ContainerRef,
-    /// Held until the server is kept or gone, so that nobody finds it in between.
+    /// Held until the server is kept or gone, so that no other start or stop finds it in between.
     lock: Option<OwnedMutexGuard<()>>,
 }
 
@@ -108,7 +108,7 @@ impl Inner {
             () = given_up.cancelled() => return Err(abandoned().into()),
             image = self.image(spec.postgres_major) => image?,
         };
-        // Whatever ran here before was looked for when it ended, so the search is left out of most starts.
+        // A server that ran here before was looked for when it ended, so the search is left out of most starts.
         if postmaster::has_pid_file(&spec.data_dir) {
             self.refuse_other_server(spec.uid, &spec.data_dir).await?;
             postmaster::remove_empty_pid_file(&spec.data_dir);

@@ -1,8 +1,8 @@
 //! Finds the servers that an earlier daemon left running.
 //!
-//! Each is found by the daemon's file about it. A server without a socket cannot be reached, one that does
-//! not accept connections never had a client, and one that an earlier version of multidb started runs
-//! without a sandbox. All of these are stopped.
+//! Each is found by the daemon's file about it. A server without a socket cannot be reached, a server that does not
+//! accept connections never had a client, and a server that an earlier version of multidb started runs without a
+//! sandbox. All of these are stopped.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,7 +34,7 @@ impl ProcessHost {
                 continue;
             }
             let _lock = self.locks.lock(uid).await;
-            // One that cannot be read is the error of the next step.
+            // A file that cannot be read is the error of the next step.
             let file = ServerFile::read(&self.layout, uid).ok().flatten();
             let purpose = file.as_ref().map_or(Purpose::Instance, |file| file.purpose);
             let data_dir = match file {
@@ -71,7 +71,7 @@ impl ProcessHost {
         Ok(found)
     }
 
-    /// Stops the server of one instance or import, whoever started it.
+    /// Stops the server of one instance or import, regardless of the daemon that started it.
     pub(super) async fn stop_found(
         &self,
         uid: InstanceUid,

@@ -1,8 +1,8 @@
 //! Runs a command of the operator's beside a server, with the rights of Postgres' user.
 //!
 //! It serves both runtimes: the socket of a server in a container is in its run directory too. The command runs in
-//! the sandbox of Postgres' programs. Of the root it sees the run directory of that server alone, beyond it what
-//! all programs see, `/etc`, and the files that its own command line names.
+//! the sandbox of Postgres' programs. Of the root it sees the run directory of that server alone, beyond it the files
+//! that all programs see, `/etc`, and the files that its own command line names.
 
 use std::ffi::OsStr;
 use std::io;
@@ -19,8 +19,8 @@ use super::spawn::{Lifetime, Spawn};
 use crate::runtime::settings::PORT;
 use crate::runtime::{ProgramNetwork, ProgramOutput};
 
-/// Where the configuration of programs is: of interpreters, clients and certificates. What the Postgres user may not
-/// read there stays unreadable.
+/// Where the configuration of programs is: of interpreters, clients and certificates. Files that the Postgres user may
+/// not read there stay unreadable.
 const CONFIGURATION: &str = "/etc";
 
 /// A command to run beside a server.
@@ -49,7 +49,7 @@ pub enum CommandEnd {
     TimedOut,
 }
 
-/// The files that a command line names: those that exist, by absolute paths.
+/// The files that a command line names: the existing ones, by absolute paths.
 pub fn named_files(command: &[String]) -> Vec<PathBuf> {
     let paths = command.iter().map(PathBuf::from);
     paths
@@ -124,7 +124,8 @@ fn start(
     Ok((Running::new(spawned.spawn()?.release()?), stdout, stderr))
 }
 
-/// The files, and what their links lead to, without those that hold the root or a part of it, with the data of others.
+/// The files, and the targets of their links, without paths that hold the root or a part of it, with the data of
+/// others.
 fn visible(files: Vec<PathBuf>, root: &Path) -> Vec<PathBuf> {
     let targets: Vec<PathBuf> = files
         .iter()
@@ -135,7 +136,7 @@ fn visible(files: Vec<PathBuf>, root: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What libpq, and so every client of Postgres, reads.
+/// The variables that libpq, and so every client of Postgres, reads.
 fn environment(run_dir: &Path, run: &CommandRun) -> Vec<(String, String)> {
     let host: &OsStr = run_dir.as_os_str();
     [

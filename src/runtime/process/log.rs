@@ -15,9 +15,9 @@ use rustix::fs::OFlags;
 
 /// A larger log is emptied.
 const BYTES_MAX: u64 = 8 << 20;
-/// What is kept of it.
+/// The bytes that are kept of it.
 const KEPT_BYTES: u64 = 4 << 20;
-/// How often a log is looked at. In that time a statement can write what the disk takes.
+/// How often a log is looked at. In that time a statement can write as much as the disk takes.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps the log small until the server has ended.
@@ -59,7 +59,7 @@ fn rotate(path: &Path) -> io::Result<()> {
         .mode(0o600)
         .open(&kept)
         .and_then(|mut kept| io::copy(&mut (&log).take(KEPT_BYTES), &mut kept));
-    // Also where there is no room for a copy: this is what makes room.
+    // Also where there is no room for a copy: this makes the room.
     log.set_len(0)?;
     copied.map(drop)
 }

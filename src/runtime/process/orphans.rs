@@ -2,7 +2,7 @@
 //!
 //! They hold the shared memory, and a new postmaster refuses to start beside them ("pre-existing
 //! shared memory block is still in use"). Most end by themselves, since they watch their
-//! postmaster whenever they wait; one that computes does not wait. Each has a session of its own
+//! postmaster whenever they wait; a backend that computes does not wait. Each has a session of its own
 //! (`InitPostmasterChild` in miscinit.c), so no process group leads to them. Their working directory
 //! does: it is the data directory.
 

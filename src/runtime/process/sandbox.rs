@@ -4,7 +4,7 @@
 //!
 //! - **Landlock** rules: files by path, no TCP, no signals and abstract sockets out of the sandbox, no
 //!   look into other processes.
-//! - **Namespaces** for what Landlock does not cover: of mounts, so that the paths of other sockets are
+//! - **Namespaces** for the resources that Landlock does not cover: of mounts, so that the paths of other sockets are
 //!   not there; of process ids, so that no descendant outlives the first process; of System V's shared
 //!   memory. The daemon of an ordinary user also makes a user namespace, which gives it the right to.
 
@@ -32,8 +32,8 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    /// With these directories to write, those to read, and those of Postgres' programs and their libraries. Of the
-    /// rest below `root` nothing is there. TCP is as `network` says.
+    /// A sandbox with these directories to write, these to read, and the directories of Postgres' programs and their
+    /// libraries. Of the rest below `root` nothing is there. TCP is as `network` says.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Sandbox {
         self.namespaces
     }
 
-    /// What it sees of the file system, if it has a mount namespace.
+    /// The file system that it sees, if it has a mount namespace.
     pub(super) fn mounts(&self) -> io::Result<Option<Mounts>> {
         match self.namespaces {
             Namespaces::None => Ok(None),

@@ -66,7 +66,7 @@ impl ServerFile {
     ///
     /// # Errors
     ///
-    /// The disk failed, so that nobody can tell whether there is a server.
+    /// The disk failed, so that it is unknown whether there is a server.
     pub(super) fn read(layout: &Layout, uid: InstanceUid) -> Result<Option<Self>, RuntimeError> {
         let path = layout.server_file(uid);
         match Self::try_read(&path) {

@@ -41,7 +41,7 @@ pub(super) struct Spawn<'a> {
     pub(super) program: &'a Path,
     /// Its arguments.
     pub(super) args: &'a [String],
-    /// Environment variables beyond those of every program.
+    /// Environment variables beyond the ones that every program gets.
     pub(super) env: &'a [(String, String)],
     /// Its standard output.
     pub(super) stdout: OwnedFd,

@@ -32,7 +32,7 @@ pub(super) struct Launch {
     pub(super) layout: Layout,
     /// The programs of its major.
     pub(super) installation: Installation,
-    /// What confines the server.
+    /// The mechanisms that confine the server.
     pub(super) confinement: Confinement,
     /// The server.
     pub(super) spec: ServerSpec,

@@ -1,4 +1,4 @@
-//! What a form does to an instance. Those that lose data are asked about before.
+//! The actions of forms on an instance. The ones that lose data are confirmed before.
 
 use std::time::Duration;
 

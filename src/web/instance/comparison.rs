@@ -1,4 +1,4 @@
-//! The difference of an instance from another one, or from what it was cloned from.
+//! The difference of an instance from another one, or from the data that it was cloned from.
 
 use std::time::Duration;
 

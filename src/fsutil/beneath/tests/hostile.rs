@@ -23,7 +23,7 @@ enum Node {
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
-    // Any bytes but those that no name has, so mostly no UTF-8.
+    // Any bytes except the two that no name has, so mostly no UTF-8.
     let byte = any::<u8>().prop_map(|byte| if matches!(byte, 0 | b'/') { b'x' } else { byte });
     prop::collection::vec(byte, 1..12).prop_map(|name| {
         if matches!(&name[..], b"." | b"..") {
@@ -94,7 +94,7 @@ proptest! {
                     prop_assert_eq!(kind == Kind::File, metadata.is_file());
                 }
             }
-            // A top that is no directory, and one that its owner closed for itself.
+            // A top that is no directory, or a directory that its owner closed for itself.
             Err(TreeError::Io { .. } | TreeError::Foreign { .. }) => {}
             Err(error) => prop_assert!(false, "{}", error),
         }

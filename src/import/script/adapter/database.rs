@@ -58,8 +58,8 @@ pub(in crate::import) fn with_locale(text: &[u8], locale: &str, encoding: Option
     edits.apply(text).unwrap_or_default()
 }
 
-/// Leaves out the options that an older major does not know, where another one means the same. Returns what is
-/// otherwise then.
+/// Leaves out the options that an older major does not know, where another one means the same. Returns the difference
+/// for a warning.
 pub(super) fn older_options(
     placed: &[Placed],
     postgres_major: u16,

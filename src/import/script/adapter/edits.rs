@@ -76,7 +76,7 @@ pub(super) fn default_tablespace(placed: &[Placed], edits: &mut Edits) {
     }
 }
 
-/// Leaves out of a GRANT or REVOKE what an older major does not know, and who has granted it.
+/// Leaves out of a GRANT or REVOKE the clauses that an older major does not know, and the grantor.
 pub(super) fn older_privileges(placed: &[Placed], postgres_major: u16, edits: &mut Edits) {
     let position = |first: &str, second: &[&str]| {
         placed
@@ -118,7 +118,7 @@ fn is_admin_option_alone(options: &[Placed]) -> bool {
         && options.get(3).is_none_or(|next| next.token != COMMA)
 }
 
-/// Removes a privilege from a list, with a comma. One that is alone stays.
+/// Removes a privilege from a list, with a comma. A privilege that is alone stays.
 fn remove_from_list(placed: &[Placed], privilege: &str, edits: &mut Edits) {
     const COMMA: Token = Token::Symbol(b',');
     let on = placed.iter().position(|one| one.token.is("on"));

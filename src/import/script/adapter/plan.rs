@@ -1,8 +1,8 @@
-//! What is done for a statement, and of which kind it is.
+//! The plan for a statement, and its kind.
 
 use crate::import::script::statement::Token;
 
-/// What to do for a statement.
+/// The plan for a statement.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::import) enum Plan {
     /// Nothing, since the prepared cluster has it, or with a warning.
@@ -27,7 +27,7 @@ pub(in crate::import) struct Run {
     pub(in crate::import) text: Option<Vec<u8>>,
     /// Another text, for a statement that fails.
     pub(in crate::import) alternative: Option<Vec<u8>>,
-    /// What is otherwise than in the dump.
+    /// The difference from the dump.
     pub(in crate::import) warning: Option<String>,
 }
 
@@ -43,7 +43,7 @@ impl Run {
     }
 }
 
-/// What a statement is about.
+/// The subject of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::import) enum Kind {
     /// A GRANT or REVOKE.

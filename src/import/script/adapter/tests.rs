@@ -15,7 +15,7 @@ fn target() -> ScriptTarget {
     }
 }
 
-/// What is run for a statement; nothing if it is left out.
+/// The statements that are run for a statement; none if it is left out.
 fn adapted(adapter: &mut Adapter, statement: &str) -> Vec<String> {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     match adapter.plan(statement.as_bytes(), true) {

@@ -2,7 +2,7 @@
 
 use super::{Mode, Splitter, Step};
 
-/// What came after the quote at the end of a literal.
+/// The bytes since the quote at the end of a literal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gap {
     /// Nothing: another quote is part of the literal.
@@ -17,7 +17,7 @@ pub(super) enum Gap {
     Comment,
 }
 
-/// What a byte after a literal is.
+/// The meaning of a byte after a literal.
 #[derive(Debug, PartialEq, Eq)]
 enum After {
     /// The literal goes on.

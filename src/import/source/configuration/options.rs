@@ -17,8 +17,8 @@ pub(super) struct Options {
 const WITH_VALUE: &str = "BCDNSWcdfhkprt-";
 
 impl Options {
-    /// Parses what a postmaster writes: the program, and each argument in quotes. Short options are as getopt has them: several
-    /// in one argument, and a value behind its option or in the next argument.
+    /// Parses the `postmaster.opts` of a postmaster: the program, and each argument in quotes. Short options are as
+    /// getopt has them: several in one argument, and a value behind its option or in the next argument.
     pub(super) fn parse(text: &str) -> Self {
         let mut options = Self::default();
         let line = text.lines().next().unwrap_or_default();
@@ -165,7 +165,7 @@ mod tests {
                 &["-c", "Time-Zone=UTC", "-cx=a b", "--y-z=1=2"],
                 &["time_zone=UTC", "x=a b", "y_z=1=2"],
             ),
-            // A value is no option, whatever it begins with.
+            // A value is no option, regardless of its first bytes.
             (&["-d", "-N", "-r", "-c", "-N", "7"], &["max_connections=7"]),
             (
                 &["-c", "config_file=/etc/x.conf", "-N"],

@@ -95,7 +95,7 @@ fn configuration_in_a_directory_of_its_own_is_found_by_the_command_line() {
     assert_eq!(value(&read, "datestyle"), Some("ISO, DMY"));
     assert_eq!(value(&read, "timezone"), Some("UTC"));
 
-    // Copied from somewhere: what is there now may be of another cluster.
+    // Copied from another place: the cluster there now may be another one.
     files.write(
         "data/postmaster.opts",
         &options(Path::new("/var/lib/postgresql/15/main")),

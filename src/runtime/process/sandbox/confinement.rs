@@ -1,4 +1,4 @@
-//! What this kernel can, and what the daemon may.
+//! The mechanisms of this kernel, and the rights of the daemon to use them.
 
 use std::io;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub(in crate::runtime::process) enum Namespaces {
     None,
     /// Of mounts, process ids and System V's shared memory, by the rights of root.
     OfRoot,
-    /// The same, by those of a user namespace.
+    /// The same, by the rights of a user namespace.
     OfUser,
 }
 
@@ -93,7 +93,7 @@ impl Confinement {
         self.namespaces != Namespaces::None
     }
 
-    /// What a superuser of an instance, or a dump, can do since a mechanism is missing.
+    /// The attacks by a superuser of an instance, or by a dump, that a missing mechanism permits.
     pub fn gaps(&self) -> Vec<&'static str> {
         /// TCP came with the fourth version, signals and abstract sockets with the sixth.
         const TCP: u32 = 4;

@@ -12,7 +12,7 @@ use landlock::{
 
 use crate::runtime::ProgramNetwork;
 
-/// The newest version of the interface whose rights are asked for; older kernels give what they have.
+/// The newest version of the interface whose rights are asked for; older kernels give the rights that they have.
 const NEWEST: ABI = ABI::V9;
 
 /// Programs, libraries and their data: everything there is for all users.
@@ -29,7 +29,7 @@ const PROGRAMS: [&str; 10] = [
     "/gnu/store",
 ];
 
-/// What Postgres and the C library read besides: users, time zone, names of hosts, dictionaries, processors.
+/// The files that Postgres and the C library read besides: users, time zone, names of hosts, dictionaries, processors.
 pub(super) const READABLE: [&str; 17] = [
     "/etc/group",
     "/etc/gai.conf",
@@ -106,7 +106,7 @@ struct Rules(RulesetCreated);
 
 impl Rules {
     fn new(network: ProgramNetwork) -> Result<Self, RulesetError> {
-        // No rule follows for what is handled of TCP, so none of it is allowed.
+        // No rule follows for the handled rights of TCP, so none of them is allowed.
         let tcp = match network {
             ProgramNetwork::None => AccessNet::BindTcp | AccessNet::ConnectTcp,
             ProgramNetwork::Host => AccessNet::BindTcp.into(),

@@ -12,7 +12,7 @@ use libc::{c_char, c_int, c_uint};
 
 use crate::runtime::process::spawn::c_path;
 
-/// What is not covered: programs, their data, and devices, which Landlock guards.
+/// The entries of `/` that are not covered: programs, their data, and devices, which Landlock guards.
 const KEPT: [&str; 13] = [
     "bin", "dev", "etc", "gnu", "lib", "lib32", "lib64", "libx32", "nix", "proc", "sbin", "sys",
     "usr",
@@ -37,7 +37,7 @@ pub(in crate::runtime::process) struct Mounts {
 }
 
 impl Mounts {
-    /// Covers the directories of `/`, and `hidden`, except what is visible.
+    /// Covers the directories of `/`, and `hidden`, except the visible paths.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Mounts {
         if hidden.parent().is_some() && !is_covered(&covered, hidden) {
             covered.push(hidden.to_owned());
         }
-        // Sorted, so that a directory comes before those in it.
+        // Sorted, so that a directory comes before the paths in it.
         let visible: BTreeSet<&PathBuf> = visible
             .iter()
             .filter(|path| is_covered(&covered, path) && path.exists())
@@ -134,7 +134,7 @@ impl Mounts {
             if self.temporary && !mount_empty(TEMPORARY, c"mode=1777,size=256m") {
                 return false;
             }
-            // Postgres' user passes through these, whatever the daemon's umask.
+            // Postgres' user passes through these, regardless of the daemon's umask.
             let umask = libc::umask(0o022);
             for (path, is_dir) in &self.skeleton {
                 let made = if *is_dir {

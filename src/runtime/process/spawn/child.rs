@@ -1,4 +1,4 @@
-//! What a child does between the clone and the exec.
+//! The steps of a child between the clone and the exec.
 //!
 //! It is a copy of one thread of the daemon, while the others' locks are in any state. So it makes
 //! system calls only, on memory that was prepared before: no allocation, no lock, no panic.
@@ -32,13 +32,14 @@ pub(super) struct Child {
     pub(super) identity: Option<(u32, u32)>,
     /// The Landlock rules.
     pub(super) ruleset: Option<c_int>,
-    /// What it sees of the file system.
+    /// The file system that it sees.
     pub(super) mounts: Option<Mounts>,
-    /// What the rules allow in the directory of temporary files, once it is mounted.
+    /// The rights that the rules give in the directory of temporary files, once it is mounted.
     pub(super) temporary_rights: u64,
     /// Whether it is killed with the thread that starts it.
     pub(super) lifetime: Lifetime,
-    /// Whether the program gets a first process of its pid namespace beside it, and what that gives back.
+    /// Whether the program gets a first process of its pid namespace beside it, and the memory that the first process
+    /// gives back.
     pub(super) init: Option<Unneeded>,
 }
 
@@ -206,7 +207,7 @@ impl Child {
         }
     }
 
-    /// Undoes what concerns the daemon alone.
+    /// Undoes the settings that concern the daemon alone.
     unsafe fn reset_process(&self) -> bool {
         // SAFETY: the signal set is initialized by sigemptyset.
         unsafe {

@@ -143,7 +143,7 @@ unsafe fn reap(program: c_int) {
             if libc::WIFEXITED(status) {
                 libc::_exit(libc::WEXITSTATUS(status));
             }
-            // The first process of a namespace cannot end itself by a signal. This is what a shell says.
+            // The first process of a namespace cannot end itself by a signal. A shell exits with the same status.
             libc::_exit(128 + libc::WTERMSIG(status));
         }
     }

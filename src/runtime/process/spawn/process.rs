@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::child::Child;
 
-/// A child. Whoever drops it leaves it running; it is reaped when it ends.
+/// A child. A drop leaves it running; it is reaped when it ends.
 #[derive(Debug)]
 pub(in crate::runtime::process) struct Process {
     pid: Pid,
@@ -38,7 +38,7 @@ impl Process {
         let Some(pid) = child_id(pid) else {
             return Err(io::Error::last_os_error());
         };
-        // SAFETY: the kernel has just opened it for this process, which nobody else knows.
+        // SAFETY: the kernel has just opened it for this process, and nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self { pid, fd: Some(fd) })
     }
@@ -48,7 +48,7 @@ impl Process {
         self.pid
     }
 
-    /// Sends it a signal. One that has ended needs none.
+    /// Sends it a signal. A child that has ended needs none.
     pub(in crate::runtime::process) fn signal(&self, signal: Signal) {
         let Some(fd) = &self.fd else { return };
         if let Err(error) = pidfd_send_signal(fd, signal) {

@@ -45,7 +45,7 @@ fn newest_major(host: &ProcessHost) -> u16 {
 impl Fixture {
     /// With a copy of one cluster that all tests share.
     pub(crate) async fn new() -> Self {
-        // The last one that uses it removes it.
+        // The last test that uses it removes it.
         static TEMPLATE: Mutex<Weak<Fixture>> = Mutex::const_new(Weak::new());
         let mut shared = TEMPLATE.lock().await;
         let template = match shared.upgrade() {
