@@ -55,7 +55,7 @@ pub struct CloneWorkerDeps {
     pub records: Arc<dyn Records>,
     /// Runs the steps that block.
     pub executor: Arc<dyn Executor>,
-    /// What is counted.
+    /// The metrics of all actors.
     pub metrics: Arc<Metrics>,
 }
 
@@ -132,7 +132,7 @@ pub struct MakeClone {
     pub record: InstanceRecord,
     /// Whether the name has a record already, which must be kept until the new clone is complete.
     pub replaces: bool,
-    /// What it is cloned from.
+    /// The source of the clone.
     pub source: CloneSource,
 }
 

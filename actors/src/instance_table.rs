@@ -32,13 +32,13 @@ pub type Timed = (ObservedTime, InstanceName);
 /// Which instances a list has. The default is all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InstanceFilter {
-    /// Those of this project.
+    /// Only instances of this project.
     pub project: Option<ProjectName>,
-    /// Those in this state.
+    /// Only instances in this state.
     pub state: Option<StateName>,
-    /// Those that this multidb user created.
+    /// Only instances that this multidb user created.
     pub created_by: Option<String>,
-    /// Those whose names come after this one.
+    /// Only instances whose names come after this one.
     pub after: Option<InstanceName>,
     /// At most this number of them, the first ones by name.
     pub limit: Option<usize>,
@@ -77,8 +77,8 @@ struct Rows {
     evictable: BTreeSet<Timed>,
     /// The number of instances that stop, without those whose stop failed.
     releasing: usize,
-    /// The instances that expire if they stay as they are, by the time of the next step: those that are to be marked,
-    /// and the marked ones that are to be deleted.
+    /// The instances that expire if they stay as they are, by the time of the next step: unmarked ones to be marked,
+    /// and marked ones to be deleted.
     to_mark: BTreeSet<Timed>,
     to_delete: BTreeSet<Timed>,
     /// The number of records with a mark.
@@ -139,7 +139,7 @@ impl InstanceTable {
         }
     }
 
-    /// All instances now, and from now on those that change.
+    /// All instances now, and from now on the changed ones.
     pub fn changes(&self) -> InstanceChanges {
         let mut rows = self.rows();
         let Rows {

@@ -25,7 +25,7 @@ pub struct ObservedClock {
     looks: Arc<Mutex<Looks>>,
 }
 
-/// What was seen at the last look.
+/// The readings at the last look.
 #[derive(Debug)]
 struct Looks {
     /// The boot-time clock.

@@ -17,7 +17,7 @@ pub(super) fn is_health_check(message: &StartupMessage) -> bool {
         && message.get("options").is_none()
 }
 
-/// What such a check takes for health, then the end, since there is no session.
+/// The answer that such a check takes for health, then the end, since there is no session.
 pub(super) fn health_answer() -> BytesMut {
     let mut answer = BytesMut::new();
     encode_authentication_ok(&mut answer);

@@ -102,7 +102,7 @@ impl InstanceActor {
                 actor.keep(&error, ctx);
                 return ExpiryAnswer::Declined;
             }
-            // Somebody may have come while the manifest was read.
+            // A client may have come while the manifest was read.
             if actor.record.uid != uid || !is_right(actor) {
                 return ExpiryAnswer::Declined;
             }
@@ -139,9 +139,9 @@ impl InstanceActor {
         self.mark_may_be_stored = true;
     }
 
-    /// Takes over what the manifest knows better. The database may have been restored from before a pin was
-    /// acknowledged, and counts the changes since then by itself, so a pin in the manifest protects whatever the
-    /// sequence numbers say: each change of a pin is written to both.
+    /// Takes over a later use or pin of the manifest. The database may have been restored from before a pin was
+    /// acknowledged, and counts the changes since then by itself, so a pin in the manifest protects with any sequence
+    /// numbers: each change of a pin is written to both.
     fn consult(
         &mut self,
         manifest: Result<Option<InstanceRecord>, CloneError>,

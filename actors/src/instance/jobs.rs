@@ -99,7 +99,7 @@ impl InstanceActor {
         ctx.spawn(made);
     }
 
-    /// What a clone is made from. A clone of another instance begins anew with what it began with.
+    /// The source of a clone. A clone of another instance begins anew from its first state.
     fn clone_source(&self, why: CloneReason, parent: Option<&Lease>) -> CloneSource {
         match (why, parent) {
             (CloneReason::Create, Some(parent)) => CloneSource::Running {

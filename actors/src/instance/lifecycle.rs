@@ -34,7 +34,7 @@
 //!   fails with that is not carried out later.
 //! - **Deleting**, **Gone**: clients are sent back to the Supervisor, which may create the instance again.
 //!
-//! Data that had a server is deleted, or replaced by a reset, only after a stop, whatever the state: a stop looks for the
+//! Data that had a server is deleted, or replaced by a reset, only after a stop, in any state: a stop looks for the
 //! server in the world, while the state is only what this program believes.
 //!
 //! Each job (clone, start, stop, delete) and each idle period has a number. An event with an old number is stale and

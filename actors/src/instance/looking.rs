@@ -64,7 +64,7 @@ impl InstanceActor {
             let failure = match inspected.unwrap_or_else(|_| Err(worker_ended())) {
                 Ok(None) => {
                     actor.unusable = None;
-                    // Whoever brought the data back may have brought back another manifest.
+                    // The operator may have brought back another manifest with the data.
                     actor.step_writer(WriterEvent::Changed(Copies::DatabaseAndManifest), ctx);
                     actor.pending_commands.add(Command::Recover, reply);
                     return actor.apply(Event::Command(Command::Recover), ctx);

@@ -65,7 +65,7 @@ impl Handler<Control> for InstanceActor {
 }
 
 /// The login that the instance was made for can have no session, and holds this lease: the instance is deleted, unless
-/// somebody else has come meanwhile, or has pinned it. Answered when that is done, with whether it is gone.
+/// another client has come meanwhile, or it was pinned. Answered when that is done, with whether it is gone.
 #[derive(Message)]
 #[rtype(result = "bool")]
 pub struct NotWanted(pub Lease);

@@ -1,7 +1,7 @@
 //! Instances that may not take more of the disk. `multidb` measures and decides which one; the instance stops, tells its
 //! clients, and starts no more until it is told that it may.
 //!
-//! It is stopped by a fast shutdown, like an idle one: what was committed is kept, and the checkpoint at its end writes
+//! It is stopped by a fast shutdown, like an idle one: committed data is kept, and the checkpoint at its end writes
 //! at most the buffers of the server, while an immediate one would leave all its write-ahead log on the disk for a
 //! recovery that needs more. Only a shutdown that takes too long becomes an immediate one.
 

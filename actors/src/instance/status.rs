@@ -114,7 +114,7 @@ pub enum InstanceError {
     #[error("the instance's data cannot be used: {why}")]
     #[serde(rename = "data_unusable")]
     DataUnusable {
-        /// What is wrong with it.
+        /// The fault of the data.
         why: String,
     },
     /// It may not take more of the disk.

@@ -335,7 +335,7 @@ fn failure_that_is_over_is_not_missed() {
     }
     // Without a reason there is nothing to tell.
     table.publish(status(2, State::Failed, None));
-    // The failure of what stops or waits is not that of the instance.
+    // The failure of a stop is not that of the instance.
     table.publish(status(3, State::Stopped, Some(stop_failure())));
     table.remove(&name(1));
     let codes = |change: &InstanceChange| -> Vec<&str> {

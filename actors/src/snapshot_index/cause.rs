@@ -1,4 +1,4 @@
-//! Why a revision does not define what a snapshot has applied: a guess for the error's hint, from the names
+//! Why a revision does not define a snapshot's migrations: a guess for the error's hint, from the names
 //! alone. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};

@@ -17,9 +17,9 @@ pub(super) struct Entry {
 pub(super) enum ActorLife {
     /// It has.
     Alive,
-    /// It has ended and is being rebuilt. The drop wakes those who wait for it.
+    /// It has ended and is being rebuilt. The drop wakes the waiters.
     Rebuilding(Vec<oneshot::Sender<()>>),
-    /// It ends, since the instance gets another name. The drop wakes those who wait for that.
+    /// It ends, since the instance gets another name. The drop wakes the waiters.
     Renaming(Vec<oneshot::Sender<()>>),
     /// It kept ending by a defect, and is not rebuilt by itself any more.
     GivenUp,

@@ -117,7 +117,7 @@ impl Supervisor {
         }
     }
 
-    /// Writes the observed time now and then. What was not written is lost in a crash, and the clock is late by it.
+    /// Writes the observed time now and then. Time not written is lost in a crash, and the clock is late by it.
     fn store_time(&mut self, now: ObservedTime, ctx: &mut Context<Self>) {
         let interval = self.expiry.interval.max(STORE_INTERVAL_MIN);
         if now.since(self.expiry.stored) < interval {

@@ -50,7 +50,7 @@ pub enum RecoverError {
     ManifestUnusable {
         /// The clone.
         uid: InstanceUid,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// The quarantine could not be read, or the clone not be moved.
@@ -94,7 +94,7 @@ impl Handler<RecoverInstance> for Supervisor {
     }
 }
 
-/// What a recovery has to do.
+/// The task of a recovery.
 enum Recovery {
     /// Nothing: the instance is in order.
     Needless(InstanceName),
@@ -102,7 +102,7 @@ enum Recovery {
     Take(Box<InstanceRecord>),
 }
 
-/// What became of a recovery.
+/// The result of a recovery.
 enum Recovered {
     /// The instance is in order, as it was.
     Was(InstanceName),

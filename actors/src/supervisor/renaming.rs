@@ -170,7 +170,7 @@ impl Work {
                 return Renamed::Failed(RenameError::Unsettled { instance, state });
             }
         };
-        // What it has begun to write would come after what is written here.
+        // Writes that it has begun would come after the ones here.
         let _last = self.shared.writes().finished().await;
         // They would be served under the old name once it has no instance.
         if let Err(error) = self.leftovers.clear(&record).await {
@@ -259,7 +259,7 @@ impl Supervisor {
         let origin = origin(&record, found, run);
         self.launch(record, origin, shared, ctx);
         self.table.remove(old);
-        // Those who wait for the old name are woken by the drop.
+        // The drop wakes the waiters for the old name.
         self.actors.remove(old);
         Ok(self.rename_parent((old, uid), &name, ctx))
     }

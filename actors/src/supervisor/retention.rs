@@ -7,7 +7,7 @@
 //! ```
 //!
 //! An instance with a time to live expires after that in place of the retention time, with a grace no longer than that:
-//! whoever gives a short life expects it to end.
+//! a short life is meant to end.
 //!
 //! Both periods are observed time. A pin that ends holds for as long as it had left at the last use, in observed time,
 //! and also by the wall clock: whichever clock is wrong, the other one keeps the instance.
@@ -122,7 +122,7 @@ pub fn may_make_room(record: &InstanceRecord, limits: &Limits, now: Moment) -> b
 }
 
 /// When the instance is deleted if it stays unused and the daemon goes on running; `None` for one that never expires.
-/// Not in the past, whatever the clocks say.
+/// Not in the past, even if the clocks jump.
 pub fn expires_at(
     record: &InstanceRecord,
     periods: ExpiryPeriods,

@@ -8,7 +8,7 @@ use multidb_store::recovery::{
 
 use crate::ports::{Died, Ports};
 
-/// What the daemon starts with.
+/// The state from which the daemon starts.
 pub struct Recovered {
     pub plan: Plan,
     pub observed: ObservedTime,

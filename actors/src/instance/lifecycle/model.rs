@@ -204,7 +204,7 @@ pub enum ServerOutcome {
     Unknown,
 }
 
-/// What was found where Postgres was looked for.
+/// The result of a look for Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Looked {
     /// It runs, and was taken over under the number of the look.

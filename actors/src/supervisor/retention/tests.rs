@@ -108,7 +108,7 @@ enum Event {
     Pass(u64),
     /// The wall clock is set ahead of the truth, or behind it.
     SetWall(i64),
-    /// Somebody uses the instance.
+    /// A client uses the instance.
     Use,
     /// An administrator pins it for this time.
     PinFor(i64),

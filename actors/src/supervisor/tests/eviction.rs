@@ -1,4 +1,4 @@
-//! Slots past `max_running`: residency, the order of those that wait, and instances that give no slot.
+//! Slots past `max_running`: residency, the order of waiting instances, and instances that give no slot.
 
 use super::*;
 
@@ -176,7 +176,7 @@ fn client_that_waited_in_vain_for_memory_is_told_so() {
             };
             assert_eq!(error, expected);
         }
-        // Who runs is left alone.
+        // A running instance is left alone.
         attach(&world, "a").await.unwrap();
         world.memory.fill(10);
         attach(&world, "b").await.unwrap();
