@@ -1,4 +1,4 @@
-//! `quarantine/`: clones with complete data that no name can have, kept with their manifests until somebody
+//! `quarantine/`: clones with complete data that no name can have, kept with their manifests until an operator
 //! decides. Nothing in it is ever deleted by itself.
 
 use std::fmt;

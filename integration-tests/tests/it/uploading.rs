@@ -136,7 +136,7 @@ fn dump_that_only_the_client_can_read_is_sent_by_it() {
     let path = dump.display().to_string();
     run(&mut import(&daemon, "own", &path)).ok();
     assert_imported(&daemon, "own");
-    // One that the daemon can read is read by it.
+    // A dump that the daemon can read is read by it.
     let open = fixture().dump("tuesday.dump").display().to_string();
     run(&mut import(&daemon, "open", &open)).ok();
     let source = &daemon.json(&["snapshot", "show", "open"])["source"];

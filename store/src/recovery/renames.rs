@@ -13,7 +13,7 @@ use crate::records::InstanceRecord;
 pub(super) struct Renames(HashMap<InstanceName, InstanceName>);
 
 impl Renames {
-    /// Those of these records.
+    /// The renames of these records.
     pub(super) fn find<'a>(
         records: &'a [InstanceRecord],
         clones: impl Iterator<Item = &'a FoundClone>,

@@ -5,8 +5,8 @@
 //! | --- | --- |
 //! | `imports` | a refresh, a logical copy, a dump, a data directory |
 //! | `sharing` | de-duplication of copies and of dumps a day apart |
-//! | `branches` | an instance from an idle and from a busy instance, and that one's p99 |
-//! | `bytes` | what instances have for themselves |
+//! | `branches` | an instance from an idle and from a busy instance, and the p99 of the busy one |
+//! | `bytes` | the exclusive bytes of instances |
 //! | `prewarmed` | new instances that take a clone that is kept ready |
 //! | `lists` | lists of many instances and snapshots |
 
