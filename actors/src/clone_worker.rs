@@ -268,8 +268,8 @@ impl Handler<TakeFromQuarantine> for CloneWorker {
     }
 }
 
-/// Gives an instance the name in this record. The manifest comes first: once it is durable, a start finds the instance under the
-/// new name alone, whatever the records say.
+/// Gives an instance the name in this record. The manifest comes first: once it is durable, a start finds the instance
+/// under the new name alone, even if a record has the old one.
 #[derive(Message)]
 #[rtype(result = "Result<(), CloneError>")]
 pub struct Rename {

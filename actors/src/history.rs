@@ -65,7 +65,7 @@ pub enum What {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// Nobody used it for `instance_idle_timeout`.
+    /// It was unused for `instance_idle_timeout`.
     Idle,
     /// Another instance needed its slot.
     MakeRoom,
@@ -100,7 +100,7 @@ pub struct History {
 }
 
 impl History {
-    /// One with a keeper, who receives the notes.
+    /// A history with a keeper, which receives the notes.
     pub fn new() -> (Self, mpsc::Receiver<Note>) {
         let (keeper, notes) = mpsc::channel(WAITING_MAX);
         let history = Self {

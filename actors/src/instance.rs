@@ -101,7 +101,7 @@ pub struct InstanceActor {
     failure: Option<InstanceError>,
     /// The waiting clients.
     waiters: Vec<oneshot::Sender<Result<Lease, InstanceError>>>,
-    /// The user who was the first of them, if it is a login.
+    /// The user of the first of them, if it is a login.
     first_login: Option<Arc<str>>,
     /// The commands that are not carried out yet.
     pending_commands: PendingCommands,

@@ -75,7 +75,7 @@ struct Rows {
     by_creator: HashMap<String, usize>,
     /// The running instances that are unused, by last use in observed time.
     evictable: BTreeSet<Timed>,
-    /// The number of instances that stop, without those whose stop failed.
+    /// The number of instances that stop, without instances whose stop failed.
     releasing: usize,
     /// The instances that expire if they stay as they are, by the time of the next step: unmarked ones to be marked,
     /// and marked ones to be deleted.
@@ -106,7 +106,7 @@ impl InstanceTable {
         self.publish(InstanceStatus::unused(record, State::Stopped));
     }
 
-    /// Adds an instance of which nobody can tell whether it runs, and which has no actor.
+    /// Adds an instance without an actor, whose Postgres may run or not.
     pub fn insert_unavailable(&self, record: InstanceRecord, why: InstanceError) {
         let state = State::Unavailable {
             job: Job::default(),

@@ -233,7 +233,7 @@ impl SessionTable {
         all
     }
 
-    /// Whether an instance has a session other than this one that does more than listen.
+    /// Whether an instance has another session than this one that does more than listen.
     pub fn serves_others(&self, instance: &InstanceName, id: ConnectionId) -> bool {
         let tables = self.lock();
         let mut sessions = tables.sessions.values();
@@ -253,7 +253,7 @@ impl SessionTable {
         bytes
     }
 
-    /// The logins that nobody gets through.
+    /// The logins that Postgres refuses each time.
     pub fn login_faults(&self) -> &LoginFaults {
         &self.login_faults
     }

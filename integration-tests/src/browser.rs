@@ -168,8 +168,8 @@ impl Browser {
         done.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    /// The browser's complaints since it was last asked: refused scripts, styles and frames. A page with
-    /// the status of an error is none, since tests look at those too.
+    /// The browser's complaints since it was last asked: refused scripts, styles and frames. Complaints about the
+    /// status of a page are left out, since tests look at error pages too.
     #[track_caller]
     pub fn complaints(&self) -> Vec<String> {
         let path = format!("/session/{}/se/log", self.session);

@@ -34,7 +34,7 @@ pub struct Note {
 pub struct Quarantined {
     /// Its directory.
     pub directory: PathBuf,
-    /// Its uid, by the name of the directory; none for one that has another name.
+    /// Its uid, by the name of the directory; none if the name is no uid.
     pub uid: Option<InstanceUid>,
     /// Why and when it was quarantined; none where that was lost.
     pub note: Option<Note>,
@@ -84,7 +84,7 @@ fn read_note(directory: &Path) -> Option<Note> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Moves a clone from `instances/` to the quarantine. Durable when it returns. No server may run on it. One that is
+/// Moves a clone from `instances/` to the quarantine. Durable when it returns. No server may run on it. A clone that is
 /// there already stays there.
 ///
 /// # Errors

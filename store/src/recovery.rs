@@ -255,8 +255,8 @@ struct Planning<'a> {
 }
 
 impl Planning<'_> {
-    /// The record that each clone with data belongs to. Of two that name one clone, the one that its manifest
-    /// names has it.
+    /// The record that each clone with data belongs to. If two records name one clone, it belongs to the one that its
+    /// manifest names.
     fn claims(&self, records: &[InstanceRecord]) -> HashMap<InstanceUid, InstanceName> {
         let mut claims: HashMap<InstanceUid, InstanceName> = HashMap::new();
         for record in records {

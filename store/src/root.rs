@@ -172,8 +172,8 @@ pub fn inspect(layout: &Layout) -> Result<RootKind, RootError> {
     })
 }
 
-/// The identity of the root. Makes the marker of one that is new, of an earlier version or a copy whose marker was
-/// deleted; durable when it returns. The directory must exist.
+/// The identity of the root. Makes the marker of a new root, of a root of an earlier version, or of a copy whose marker
+/// was deleted; durable when it returns. The directory must exist.
 ///
 /// # Errors
 ///
@@ -261,7 +261,7 @@ fn list(directory: &Path) -> io::Result<Vec<String>> {
     entries.map(name).collect()
 }
 
-/// Whether there is a database of records, or one that was moved aside.
+/// Whether there is a database of records, or a database that was moved aside.
 fn has_records(layout: &Layout) -> bool {
     let Ok(names) = list(&layout.state()) else {
         return false;

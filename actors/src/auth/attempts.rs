@@ -18,7 +18,7 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 /// The most users and addresses in memory. Beyond that, expired entries are dropped, then entries with one failure,
 /// then all: memory stays bounded under a flood.
 const ENTRIES_MAX: usize = 10_000;
-/// The longest user name that is kept whole. A client may name one that does not exist.
+/// The longest user name that is kept whole. A client may name an unknown user.
 const USER_LENGTH_MAX: usize = 64;
 
 /// The failed attempts. Clones share them.
@@ -228,7 +228,7 @@ mod tests {
             assert!(counters.users.len() <= ENTRIES_MAX);
             assert!(counters.addresses.len() <= ENTRIES_MAX);
         }
-        // Names that do not exist take no failure of one that does away.
+        // Failures of unknown names do not evict a failure of a known one.
         assert_eq!(attempts.wait("192.0.2.1", "alice"), Some(WINDOW));
     }
 

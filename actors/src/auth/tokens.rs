@@ -140,7 +140,7 @@ impl BearerToken {
 
 /// Finds the user of a token, and the token's scope.
 ///
-/// Failures are not counted, as those of passwords are: no number of attempts finds a secret.
+/// Unlike failures of passwords, failures are not counted: no number of attempts finds a secret.
 ///
 /// # Errors
 ///

@@ -2,9 +2,9 @@
 //!
 //! A question needs a connection to Postgres. With a connection for each session, an instance full of
 //! sessions could never be asked. Where even the one is refused since all are in use, the session that was
-//! quiet for the longest time ends, if it is over its limit by its stream: one that waits for its client rather
-//! than one whose query is over `active_timeout`, which is cancelled. That frees a connection for the next question, which is asked at once, so that the others end by what
-//! Postgres knows of them.
+//! quiet for the longest time ends, if it is over its limit by its stream: a session that waits for its client rather
+//! than one whose query is over `active_timeout`, which is cancelled. That frees a connection for the next question,
+//! which is asked at once, so that the others end by Postgres' own knowledge of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -160,7 +160,7 @@ async fn remove_unwanted(attached: Attached) {
     }
 }
 
-/// Whose login to which database it is.
+/// The role and the database of a login.
 fn place(message: &StartupMessage, role: &str, attached: &Attached) -> LoginPlace {
     let default = &attached.acquired.settings.database;
     let database = message.database(role.as_bytes());

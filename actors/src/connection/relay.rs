@@ -99,9 +99,9 @@ impl RelayControl {
 /// The side that failed.
 #[derive(Debug)]
 enum CopyError {
-    /// The one that is read.
+    /// The side that is read.
     Read(io::Error),
-    /// The one that is written to.
+    /// The side that is written to.
     Write(io::Error),
 }
 

@@ -48,7 +48,7 @@ impl Handler<Expire> for InstanceActor {
 }
 
 /// Makes room on a disk that is above its mark: the instance is deleted before its expiry, unless it is in use, pinned or
-/// was used lately. One that still runs is stopped first, which is [`ExpiryAnswer::Begun`], too.
+/// was used lately. A running instance is stopped first, which is [`ExpiryAnswer::Begun`], too.
 #[derive(Message)]
 #[rtype(result = "ExpiryAnswer")]
 pub struct MakeRoom(pub InstanceUid);
@@ -173,7 +173,7 @@ impl InstanceActor {
         Ok(())
     }
 
-    /// Keeps the instance, since nobody can tell whether it is protected. If its grace is over, it begins again.
+    /// Keeps the instance, since it may be protected. If its grace is over, it begins again.
     fn keep(&mut self, error: &str, ctx: &mut Context<Self>) {
         tracing::error!(
             instance = %self.record.name,

@@ -64,7 +64,7 @@ pub struct Lifecycle {
     state: State,
     /// When the state began. A change of its data does not count.
     since: Instant,
-    /// The waiting clients, and those of them that have gone since.
+    /// The waiting clients, with the ones that have gone since.
     waiting: usize,
     /// The sessions of the current run.
     sessions: usize,
@@ -126,7 +126,7 @@ impl Lifecycle {
         self.note_idle(run)
     }
 
-    /// An instance of which nobody can tell whether it runs, and the first effect.
+    /// An instance whose Postgres may run or not, and the first effect.
     pub fn unavailable(then: AfterStop, now: Instant) -> (Self, Effect) {
         let mut unknown = Self::stopped(now);
         unknown.is_leftover = then == AfterStop::Delete;

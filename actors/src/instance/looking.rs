@@ -97,7 +97,7 @@ impl InstanceActor {
         }
     }
 
-    /// Notes that nobody can tell whether Postgres runs, once for each time that the runtime goes away.
+    /// Notes that Postgres may run or not, once for each time that the runtime goes away.
     pub(super) fn note_look_failure(&mut self, failure: InstanceError) {
         self.look_failures = self.look_failures.saturating_add(1);
         if self.failure.as_ref() != Some(&failure) {

@@ -88,7 +88,7 @@ pub(super) enum WriterEvent {
     Stopping,
     /// The pin changed, or the mark of an expiry was removed, and a caller waits until that is durable.
     PinSet,
-    /// Something changed that nobody waits for.
+    /// A change without a waiter.
     Changed(Copies),
     /// The write ended.
     Written(Outcome),

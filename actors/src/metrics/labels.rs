@@ -28,9 +28,9 @@ label! {
 label! {
     /// How an authentication ended.
     LoginOutcome as "outcome" {
-        /// The client is who it says.
+        /// The client has proved its identity.
         Succeeded = "succeeded",
-        /// It is not.
+        /// It has not.
         Failed = "failed",
         /// It must wait after too many failures.
         Delayed = "delayed",
@@ -185,7 +185,7 @@ impl From<&InstanceError> for StartOutcome {
 label! {
     /// Why a running Postgres ended.
     StopCause as "cause" {
-        /// Nobody used it for `instance_idle_timeout`.
+        /// It was unused for `instance_idle_timeout`.
         Idle = "idle",
         /// Another instance needed its slot.
         MakeRoom = "make_room",

@@ -40,8 +40,8 @@ impl SuperuserAccess {
 /// Queries a running Postgres about its state. Each answer is bounded in size and time.
 #[async_trait]
 pub trait ServerProbe: Send + Sync + 'static {
-    /// The activity of the backends with these process ids, by `pg_stat_activity`, except those that have
-    /// ended.
+    /// The activity of the backends with these process ids, by `pg_stat_activity`. Backends that have ended are left
+    /// out.
     async fn backend_activities(
         &self,
         server: &SuperuserAccess,

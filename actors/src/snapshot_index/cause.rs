@@ -23,7 +23,7 @@ pub enum Cause {
         /// The squashed migration, as the listing has it.
         squashed: String,
     },
-    /// All of the missing ones follow the last one that the listing has of their app.
+    /// All of the missing ones follow the listing's last migration of their app.
     Newer,
     /// None of these.
     Other,

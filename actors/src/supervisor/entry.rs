@@ -26,7 +26,7 @@ pub(super) enum ActorLife {
 }
 
 impl Supervisor {
-    /// The actor of an instance. One that was not used since the start gets its actor now.
+    /// The actor of an instance. An instance that was not used since the start gets its actor now.
     pub(super) fn actor_of(
         &mut self,
         record: &InstanceRecord,

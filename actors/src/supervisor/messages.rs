@@ -240,7 +240,7 @@ impl Handler<PinInstance> for Supervisor {
 pub struct RemoveSnapshot {
     /// The snapshot.
     pub id: SnapshotId,
-    /// Whether one that is in use is removed, too.
+    /// Whether a snapshot in use is removed, too.
     pub force: bool,
 }
 
@@ -311,7 +311,7 @@ impl Handler<StopAll> for Supervisor {
         Box::pin(async move {
             for stopped in futures_util::future::join_all(stops).await {
                 match stopped {
-                    // One that is deleted meanwhile has no server either.
+                    // A deleted instance has no server either.
                     Ok(Ok(_) | Err(InstanceError::Deleted)) | Err(_) => {}
                     Ok(Err(error)) => tracing::warn!(
                         error = multidb_store::error_chain(&error),

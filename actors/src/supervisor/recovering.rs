@@ -45,7 +45,7 @@ pub enum RecoverError {
         /// The clone, which stays in the quarantine.
         uid: InstanceUid,
     },
-    /// The manifest of the clone does not tell what it is.
+    /// The manifest of the clone cannot be used.
     #[error("the manifest of the quarantined clone {uid} cannot be used: {why}")]
     ManifestUnusable {
         /// The clone.

@@ -1,10 +1,11 @@
 //! `multidb instance rename`: another name for an instance, whose sessions go on.
 //!
-//! Its actor ends, as one that panics does, so its run, with its slot and its sessions, outlives it. The manifest of the clone
-//! with the new name and the next epoch is the commit: a start drops a record whose clone has another name and a higher epoch
-//! (`store/src/recovery.rs`). Then its record follows, and a new actor takes the run over under the new name. Clients of either
-//! name wait meanwhile; afterwards the old one is like any unknown name. Its clones are told the new name of their parent, and
-//! the record of the old name goes last, so that a start can complete all of that.
+//! Its actor ends, like an actor that panics, so its run, with its slot and its sessions, outlives it. The manifest of
+//! the clone with the new name and the next epoch is the commit: a start drops a record whose clone has another name
+//! and a higher epoch (`store/src/recovery.rs`). Then its record follows, and a new actor takes the run over under the
+//! new name. Clients of either name wait meanwhile; afterwards the old one is like any unknown name. Its clones are
+//! told the new name of their parent, and the record of the old name goes last, so that a start can complete all of
+//! that.
 
 use actix_rt::task::JoinHandle;
 
@@ -285,7 +286,7 @@ impl Supervisor {
         actix_rt::spawn(async move {
             for (child, told) in children.iter().zip(told) {
                 let told = told.await.unwrap_or(Err(InstanceError::Died));
-                // One that is deleted needs no parent.
+                // A deleted clone needs no parent.
                 if let Err(error) = told
                     && error != InstanceError::Deleted
                 {

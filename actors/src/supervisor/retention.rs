@@ -70,7 +70,7 @@ impl ExpiryPeriods {
     }
 }
 
-/// The next step of the instance's expiry if it stays unused; `None` for one that never expires.
+/// The next step of the instance's expiry if it stays unused; `None` if it never expires.
 pub fn due(record: &InstanceRecord, periods: ExpiryPeriods) -> Option<Due> {
     let periods = periods.of(record);
     let pinned = match record.pin {
@@ -121,7 +121,7 @@ pub fn may_make_room(record: &InstanceRecord, limits: &Limits, now: Moment) -> b
     unused >= protected.max(pinned)
 }
 
-/// When the instance is deleted if it stays unused and the daemon goes on running; `None` for one that never expires.
+/// When the instance is deleted if it stays unused and the daemon goes on running; `None` if it never expires.
 /// Not in the past, even if the clocks jump.
 pub fn expires_at(
     record: &InstanceRecord,

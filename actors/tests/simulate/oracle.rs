@@ -45,7 +45,7 @@ struct Promise {
     stops: u32,
     /// Whether its server may be stopped under its sessions.
     may_be_stopped: bool,
-    /// When such a command was last answered. One that failed is carried out later all the same.
+    /// When such a command was last answered. A failed command is carried out later all the same.
     stop_answered: Duration,
     /// Grows with each change of the promise.
     version: u64,

@@ -22,7 +22,7 @@ const COPIES_MAX: usize = 8;
 /// A database that is a log.
 #[derive(Default)]
 pub struct RecordLog {
-    /// The effect of the writes before those of the log.
+    /// The effect of the writes before the log's.
     base: Contents,
     log: VecDeque<Write>,
     /// The writes of the log that are flushed.

@@ -15,7 +15,7 @@ pub struct Recovered {
     pub last_expiry: ObservedTime,
 }
 
-/// The instances with which the daemon starts, and what it does with the other clones.
+/// The instances with which the daemon starts, and its plan for the other clones.
 pub fn recover(ports: &Ports) -> Result<Recovered, Died> {
     ports.step("start: begin")?;
     let contents = ports.world.records().contents();

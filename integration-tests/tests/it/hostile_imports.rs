@@ -1,4 +1,4 @@
-//! Hostile dumps and data directories, which make the daemon reach out of them or hang, with both runtimes.
+//! Hostile dumps and data directories, which try to make the daemon reach out of them or hang, with both runtimes.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use multidb_integration_tests::{Daemon, postmaster_pid, run};
 
 use crate::daemon;
 
-/// Replaces the present records by the earlier ones.
+/// Replaces the present records with the earlier ones.
 type Lose = fn(&Path, &Path);
 
 fn copy(from: &Path, to: &Path) {

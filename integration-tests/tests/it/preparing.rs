@@ -1,5 +1,5 @@
-//! Preparations: the operator's scripts run on restored data before any client can see it, and nothing of the data that
-//! they removed is left in the files of the snapshot.
+//! Preparations: the operator's SQL and commands run on restored data before any client can see it, and nothing of the
+//! data that they removed is left in the files of the snapshot.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -42,7 +42,7 @@ pub enum State {
     },
     /// The last start, or a deletion, failed.
     Failed,
-    /// Nobody can tell whether Postgres runs. It is looked for, and nothing is done to the data before it is known.
+    /// Postgres may run or not. It is looked for, and nothing is done to the data before it is known.
     Unavailable {
         /// The number of the look.
         job: Job,
@@ -216,7 +216,7 @@ pub enum Looked {
     Running,
     /// Nothing runs on the data.
     NotRunning,
-    /// Nobody can tell.
+    /// The runtime cannot tell.
     Unknown,
 }
 

@@ -69,7 +69,7 @@ fn waiting_instances_get_slots_in_the_order_in_which_they_began_to_wait() {
             let status = status(&world, name).await;
             status.is_some_and(|status| status.waits_for_slot)
         };
-        // Each begins when the one before it waits.
+        // Each begins when the instance before it waits.
         let wait = async |name: &'static str, before: &str| {
             while before != "holder" && !waits(before).await {
                 tokio::task::yield_now().await;
