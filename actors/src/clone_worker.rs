@@ -298,8 +298,8 @@ impl Handler<Rename> for CloneWorker {
     }
 }
 
-/// Removes the record under the name that this clone had before a rename. Until then a start tells the clones of the instance
-/// its new name. The record of another clone stays.
+/// Removes the record under the name that this clone had before a rename. Until then a start tells the clones of the
+/// instance its new name. The record of another clone stays.
 #[derive(Message)]
 #[rtype(result = "Result<(), CloneError>")]
 pub struct RemoveOldName {

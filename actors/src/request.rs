@@ -192,8 +192,8 @@ pub fn parse(
     Ok((values.into_request()?, rest))
 }
 
-/// As [`parse`], for a client that asks for this database: without an instance, [`console::DATABASE`](crate::console::DATABASE)
-/// is the console.
+/// As [`parse`], for a client that asks for this database: without an instance,
+/// [`console::DATABASE`](crate::console::DATABASE) is the console.
 ///
 /// # Errors
 ///

@@ -113,8 +113,8 @@ pub fn put(layout: &Layout, uid: InstanceUid, note: &Note) -> io::Result<()> {
 }
 
 /// Moves a quarantined clone back to `instances/`, with this record as its manifest. Durable when it returns. The
-/// manifest is first, so that a start after a crash finds the clone in the quarantine, or in its place under the name and
-/// the epoch of this record.
+/// manifest is first, so that a start after a crash finds the clone in the quarantine, or in its place under the name
+/// and the epoch of this record.
 ///
 /// # Errors
 ///

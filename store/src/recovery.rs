@@ -23,14 +23,14 @@
 //! | renamed | | of a lower epoch, or none | the record is removed, the others are quarantined |
 //! | none | | any | the one of the highest epoch is served |
 //!
-//! - A record is renamed where the manifest of its own clone, or another record of that clone, has another name and a higher
-//!   epoch: a rename takes the next epoch, and the manifest that it writes is its commit.
+//! - A record is renamed where the manifest of its own clone, or another record of that clone, has another name and a
+//!   higher epoch: a rename takes the next epoch, and the manifest that it writes is its commit.
 //! - A deletion moves the data to the trash before it is acknowledged, so complete data in place is of a deletion
 //!   that failed or was interrupted before it did anything.
 //! - A reset whose clone is complete is carried forward: its record would have been written next.
 //! - Of the copies of one record the one with the higher sequence number counts. The time of last use never goes back.
 //!   A change of a pin is acknowledged once both copies have it, so where they differ and the manifest is not the newer
-//!   one, the stronger pin counts: the record is of another time, or nobody was told.
+//!   one, the stronger pin counts: the record is of another time, or its change was not acknowledged.
 //! - Complete data whose manifest is damaged has no name: it is quarantined, unless a record names it.
 //! - A directory without a manifest that no record names is left alone, and so is an unreadable one, for now.
 

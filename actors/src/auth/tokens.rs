@@ -1,6 +1,6 @@
 //! Tokens: passwords of programs, each of which ends and may do less than its user.
 //!
-//! A token is `mdb_ID_SECRET`. Its secret has 256 random bits, so that nobody finds it from its SHA-256: the many
+//! A token is `mdb_ID_SECRET`. Its secret has 256 random bits, so it cannot be found from its SHA-256: the many
 //! rounds of a password's verifier are for passwords that people choose. A check takes microseconds.
 
 use std::fmt;

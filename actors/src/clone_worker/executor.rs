@@ -34,7 +34,7 @@ label! {
         RunningClones = "running_clones",
         /// Deletions, which take long and are waited for by administrators only.
         Deletions = "deletions",
-        /// Measurements, which nobody waits for.
+        /// Measurements, which have no waiter.
         Measurements = "measurements",
     }
 }

@@ -5,8 +5,8 @@ use bytes::BytesMut;
 use crate::client_error::ClientError;
 use crate::wire::{StartupMessage, encode_authentication_ok};
 
-/// The user name with which load balancers ask whether the daemon answers, such as by HAProxy's `pgsql-check`. It is none
-/// of an instance, which would have a key.
+/// The user name with which load balancers ask whether the daemon answers, such as by HAProxy's `pgsql-check`. It is
+/// none of an instance, which would have a key.
 const HEALTH_CHECK_USER: &[u8] = b"healthcheck";
 
 pub(super) fn is_health_check(message: &StartupMessage) -> bool {

@@ -47,8 +47,8 @@ impl Handler<Expire> for InstanceActor {
     }
 }
 
-/// Makes room on a disk that is above its mark: the instance is deleted before its expiry, unless it is in use, pinned or
-/// was used lately. A running instance is stopped first, which is [`ExpiryAnswer::Begun`], too.
+/// Makes room on a disk that is above its mark: the instance is deleted before its expiry, unless it is in use, pinned
+/// or was used lately. A running instance is stopped first, which is [`ExpiryAnswer::Begun`], too.
 #[derive(Message)]
 #[rtype(result = "ExpiryAnswer")]
 pub struct MakeRoom(pub InstanceUid);

@@ -385,7 +385,7 @@ impl Lifecycle {
                 self.redirect()
             }
             (State::Deleting { job }, Outcome::Failed) if job == done => {
-                // It may be used again, so its data is nobody's to delete.
+                // It may be used again, so its data may not be deleted by itself.
                 self.is_leftover = false;
                 self.state = State::Failed;
                 self.refuse_failed()

@@ -122,8 +122,8 @@ impl Handler<SetPin> for InstanceActor {
     }
 }
 
-/// Ends the actor of an instance that gets another name. Its data, its run and its sessions stay. Answered with the record, or
-/// with the state in which that cannot be done.
+/// Ends the actor of an instance that gets another name. Its data, its run and its sessions stay. Answered with the
+/// record, or with the state in which that cannot be done.
 #[derive(Message)]
 #[rtype(result = "Result<InstanceRecord, &'static str>")]
 pub struct Retire;

@@ -1,5 +1,5 @@
-//! Instances that may not take more of the disk. `multidb` measures and decides which one; the instance stops, tells its
-//! clients, and starts no more until it is told that it may.
+//! Instances that may not take more of the disk. `multidb` measures and decides which one; the instance stops, tells
+//! its clients, and starts no more until it is told that it may.
 //!
 //! It is stopped by a fast shutdown, like an idle one: committed data is kept, and the checkpoint at its end writes
 //! at most the buffers of the server, while an immediate one would leave all its write-ahead log on the disk for a

@@ -33,7 +33,7 @@ pub struct InstanceStatus {
 }
 
 impl InstanceStatus {
-    /// An instance in this state that nobody uses.
+    /// An unused instance in this state.
     pub fn unused(record: impl Into<Arc<InstanceRecord>>, state: State) -> Self {
         Self {
             record: record.into(),

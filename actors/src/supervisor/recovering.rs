@@ -1,8 +1,8 @@
 //! `multidb instance recover`: makes an instance usable again, or brings a quarantined clone back as one.
 //!
 //! An instance that has failed, or whose actor was given up, looks for its server again and changes nothing. A
-//! quarantined clone gets the next epoch, and the name that the administrator gave. Its new manifest is durable before it
-//! leaves the quarantine, and it leaves it by one rename: a crash at any moment leaves it in the quarantine, or in
+//! quarantined clone gets the next epoch, and the name that the administrator gave. Its new manifest is durable before
+//! it leaves the quarantine, and it leaves it by one rename: a crash at any moment leaves it in the quarantine, or in
 //! its place, where the rule of a start serves it under that name.
 
 use multidb_store::quarantine::Quarantined;

@@ -102,7 +102,7 @@ pub fn due_now(record: &InstanceRecord, periods: ExpiryPeriods, now: Moment) -> 
     (due.at <= now.observed && !is_pinned).then_some(due.step)
 }
 
-/// Whether the instance may be deleted before its expiry, where the disk is above its mark: nobody used it for a day of
+/// Whether the instance may be deleted before its expiry, where the disk is above its mark: it was unused for a day of
 /// observed time (for its whole retention where that is shorter), or for the idle time of an instance if it is scratch,
 /// and it is not pinned.
 pub fn may_make_room(record: &InstanceRecord, limits: &Limits, now: Moment) -> bool {

@@ -1,8 +1,8 @@
 //! The end of an instance's actor.
 //!
-//! After a deletion the instance is forgotten. After a panic, which ends that actor only, the actor is rebuilt, a bounded
-//! number of times: from the last write of the CloneWorker, after any job of it that is still in progress; from its
-//! last status; and from the running Postgres, whose sessions stay counted.
+//! After a deletion the instance is forgotten. After a panic, which ends that actor only, the actor is rebuilt, a
+//! bounded number of times: from the last write of the CloneWorker, after any job of it that is still in progress; from
+//! its last status; and from the running Postgres, whose sessions stay counted.
 //!
 //! Clients and commands that come meanwhile wait.
 //!
@@ -66,8 +66,8 @@ impl Supervisor {
         self.revive(status, ctx);
     }
 
-    /// Resolves when an actor that has ended was rebuilt, or its instance is gone; `None` where there is nothing to wait
-    /// for.
+    /// Resolves when an actor that has ended was rebuilt, or its instance is gone; `None` where there is nothing to
+    /// wait for.
     pub(super) fn rebuilt(&mut self, name: &InstanceName) -> Option<oneshot::Receiver<()>> {
         let entry = self.actors.get_mut(name)?;
         if matches!(entry.life, ActorLife::Alive) && !entry.addr.connected() && !self.draining {

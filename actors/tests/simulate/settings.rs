@@ -61,7 +61,7 @@ pub struct Faults {
     pub power_cuts: bool,
 }
 
-/// The pace of the people outside, and the times between restarts.
+/// The pace of clients and administrators, and the times between restarts.
 #[derive(Debug, Clone)]
 pub struct Pace {
     pub clients: u64,

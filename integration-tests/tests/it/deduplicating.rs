@@ -107,7 +107,7 @@ fn prepared_snapshots_share_the_blocks_of_relations_whose_files_have_other_names
     assert_ne!(first, second);
     let shown = wait_complete(&daemon, "first", "second");
     let number = |key: &str| shown[key].as_u64().expect("it is a number");
-    // The rest are blocks that one of the two has alone, and the WAL, which nobody compares.
+    // The rest are blocks that one of the two has alone, and the WAL, which is not compared.
     assert!(number("bytes_shared") > number("bytes") / 2, "{shown}");
 }
 

@@ -124,7 +124,7 @@ fn disk_that_fails_is_named_and_nothing_is_lost() {
     ] {
         daemon.expect_log(expected);
     }
-    // The snapshots of the fixture are copies that nobody has made durable.
+    // The snapshots of the fixture are copies that were not made durable.
     let mut sync = Command::new("sync");
     run(sync.arg("--file-system").arg(daemon.root())).ok();
     // Every access to the file system gives EIO from now on.

@@ -1,5 +1,6 @@
-//! Projects of frameworks as pip installs them: a new Wagtail site and one of an older Django, whose listing is made by `multidb listing`, with
-//! Django's own commands through multidb; and Alembic, whose revisions are read from their files.
+//! Projects of frameworks as pip installs them: a new Wagtail site and one of an older Django, whose listing is made by
+//! `multidb listing`, with Django's own commands through multidb; and Alembic, whose revisions are read from their
+//! files.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -82,7 +82,8 @@ fn steps(status: &Value) -> Vec<String> {
         .collect()
 }
 
-/// A daemon with an instance that is marked, a de-duplication that was cancelled, and a snapshot that only its pin keeps.
+/// A daemon with an instance that is marked, a de-duplication that was cancelled, and a snapshot that only its pin
+/// keeps.
 fn prepared(disk: Disk) -> Daemon {
     let daemon = daemon()
         .small_disk_of(disk, DISK_BYTES)

@@ -228,7 +228,7 @@ fn detached_import_returns_once_its_dump_is_sent() {
     let waited = daemon.cli(&["job", "wait", &id]);
     assert!(waited.ok().contains("done"), "{waited:?}");
     assert_imported(&daemon, "detached");
-    // Nobody can send it again.
+    // It cannot be sent again.
     let mut again = Command::new("curl");
     again.args(["--silent", "--upload-file", "/dev/null", "--unix-socket"]);
     again.arg(daemon.admin_socket());

@@ -217,7 +217,7 @@ proptest! {
             }
             history.play(event);
         }
-        // Nobody comes any more, and the wall clock is right again.
+        // No client comes any more, and the wall clock is right again.
         history.play(Event::SetWall(0));
         for _ in 0..200 {
             if !history.deleted {

@@ -1,5 +1,5 @@
-//! Snapshots: each way in beside the programs that do the same by hand, the blocks that are shared a day later, instances
-//! made from an instance at work, and lists.
+//! Snapshots: each way in beside the programs that do the same by hand, the blocks that are shared a day later,
+//! instances made from an instance at work, and lists.
 //!
 //! | module | shows |
 //! | --- | --- |

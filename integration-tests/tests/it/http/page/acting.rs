@@ -29,7 +29,7 @@ fn who_logs_in_commands_own_instances_and_logs_out() {
     pin_and_rename(&served, &browser);
     lose_data(&served, &browser);
 
-    // Nobody learns of the instances of others.
+    // A user does not learn of the instances of others.
     browser.open(&served.url("/instances/others"));
     browser.wait_text("main", "instance \"others\" does not exist");
     browser.open(&served.url("/instances"));
