@@ -282,8 +282,8 @@ pub enum RevisionError {
         #[serde(skip)]
         form: Option<RepositoryForm>,
     },
-    /// The whole repository is being fetched, for the first time or since its mirror was broken, which takes longer than
-    /// `fetch_timeout`.
+    /// The whole repository is being fetched, for the first time or since its mirror was broken, which takes longer
+    /// than `fetch_timeout`.
     #[error("the git repository is still being fetched for the first time")]
     BeingFetched,
     /// It was not fetched, since the disk of the mirror is full, read-only, or failed.

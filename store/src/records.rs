@@ -259,8 +259,8 @@ pub struct SnapshotRecord {
     /// The instance that it was made from, if it was made from one.
     #[serde(default)]
     pub from_instance: Option<FromInstance>,
-    /// The extensions in its databases, sorted, each once; without plpgsql, which comes with Postgres. None are known of
-    /// snapshots that earlier versions made.
+    /// The extensions in its databases, sorted, each once; without plpgsql, which comes with Postgres. None are known
+    /// of snapshots that earlier versions made.
     #[serde(default)]
     pub extensions: Vec<String>,
 }

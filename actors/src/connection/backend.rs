@@ -46,8 +46,8 @@ pub(super) enum BackendError {
 /// A login that the backend refused.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    /// The backend's messages for the client: unchanged, but for a hint where a library cannot be loaded, or where there is
-    /// no such database.
+    /// The backend's messages for the client: unchanged, but for a hint where a library cannot be loaded, or where
+    /// there is no such database.
     pub(super) messages: Bytes,
     /// The backend's message about a library that is loaded at each login, and cannot be.
     pub(super) library: Option<String>,

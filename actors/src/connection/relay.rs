@@ -72,9 +72,9 @@ impl RelayControl {
         self.changed.notify_one();
     }
 
-    /// Ends a session whose server stops in a moment, as soon as its backend's stream is between two messages: where the
-    /// stream ends in ReadyForQuery, also while a query runs that has sent nothing yet, since its answer may be this error.
-    /// Otherwise the client is told behind the last message of its backend.
+    /// Ends a session whose server stops in a moment, as soon as its backend's stream is between two messages: where
+    /// the stream ends in ReadyForQuery, also while a query runs that has sent nothing yet, since its answer may be
+    /// this error. Otherwise the client is told behind the last message of its backend.
     pub fn end_with_server(&self, reason: TerminationReason) {
         self.explanation.replace(Some(reason));
         self.changed.notify_one();

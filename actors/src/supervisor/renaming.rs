@@ -265,7 +265,8 @@ impl Supervisor {
         Ok(self.rename_parent((old, uid), &name, ctx))
     }
 
-    /// Tells the clones of an instance its new name, and removes the record of the old one once they know. Walks the table.
+    /// Tells the clones of an instance its new name, and removes the record of the old one once they know. Walks the
+    /// table.
     fn rename_parent(
         &mut self,
         (old, uid): (&InstanceName, InstanceUid),
