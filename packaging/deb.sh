@@ -7,8 +7,8 @@
 #   --version VERSION  in place of the one in Cargo.toml
 #   --output DIR       where the package goes; target/debian without it
 #
-# Needs Debian, a Rust toolchain and cargo-deb (`cargo install --locked cargo-deb`, some minutes). What the package
-# contains is in Cargo.toml, [package.metadata.deb]; its scripts are in packaging/debian. A package that is built on
+# Needs Debian, a Rust toolchain and cargo-deb (`cargo install --locked cargo-deb`, some minutes). The files of the
+# package are in Cargo.toml, [package.metadata.deb]; its scripts are in packaging/debian. A package that is built on
 # Debian 12 works on 13 too, not the other way round: it needs the C library that it was built with, or a newer one.
 set -euo pipefail
 

@@ -7,7 +7,7 @@
 #   SUITE     bookworm or trixie; both without one
 #
 # To be run before a release, as root, with network: it takes minutes, most of them for the packages of the roots. Needs
-# debootstrap, cargo-deb and what packaging/deb.sh needs. The packages come from the mirror of this machine's apt.
+# debootstrap, cargo-deb and the needs of packaging/deb.sh. The packages come from the mirror of this machine's apt.
 # There are two packages of the same program, the older one with a lower version number; so this shows that an upgrade
 # keeps files and records, not that the program reads records of an older version, which tests of the store do.
 set -euo pipefail
@@ -81,7 +81,7 @@ inside() {
         DEBIAN_FRONTEND=noninteractive "$@"
 }
 
-# Runs a noisy command in the root, and shows what it said if it fails.
+# Runs a noisy command in the root, and shows its output if it fails.
 quietly() {
     if ! inside "$@" >"$work/log" 2>&1; then
         tail --lines 40 "$work/log" >&2

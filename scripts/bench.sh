@@ -25,9 +25,9 @@
 #   --dir DIR            where the file systems' images go; default ${TMPDIR:-/var/tmp}. It needs three
 #                        times the snapshot's size and 12 GiB
 #
-# Needs Debian 12 with a Rust toolchain, and root or sudo. Installs what is missing (Postgres, HAProxy,
+# Needs Debian 12 with a Rust toolchain, and root or sudo. Installs missing packages (Postgres, HAProxy,
 # PgBouncer, Chromium, xfsprogs, btrfs-progs, docker.io, debootstrap, git, a C compiler), builds a release, starts
-# a Docker engine where none answers, mounts sparse file systems, and takes away whatever it made,
+# a Docker engine where none answers, mounts sparse file systems, and takes away all that it made,
 # however it ends. Throughput, handshakes and memory are measured in the first environment only: neither
 # the file system nor the runtime is in the way of a session's bytes.
 set -euo pipefail
@@ -104,7 +104,7 @@ prepare() {
     fi
     work=$(mktemp --directory --tmpdir="$dir" multidb-bench.XXXXXX)
     chmod 0755 "$work"
-    # The database, what its load and its vacuum write beside it, and the clones. Sparse.
+    # The database, the files of its load and its vacuum beside it, and the clones. Sparse.
     local size=$((gib * 4 + 12))G
     if [ "$method" != btrfs ]; then
         multidb_install_packages xfs

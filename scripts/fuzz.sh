@@ -9,8 +9,8 @@
 #
 # Needs rustup, installs a nightly toolchain through it where there is none, and cargo-fuzz where it
 # is missing. An input that fails is kept in fuzz/artifacts; when its fault is fixed it goes to
-# fuzz/corpus, which also runs with the normal tests, on the stable toolchain. What a run finds on
-# its way stays in fuzz/target.
+# fuzz/corpus, which also runs with the normal tests, on the stable toolchain. Inputs that a run finds on
+# its way stay in fuzz/target.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -9,9 +9,9 @@
 #   TEST        only these tests, one after the other, such as `boolean`; default is the whole parallel
 #               schedule. Most tests need `test_setup` before them
 #
-# Needs Debian 12 with a Rust toolchain, and root. Installs what is missing (Postgres, xfsprogs, git, a
+# Needs Debian 12 with a Rust toolchain, and root. Installs missing packages (Postgres, xfsprogs, git, a
 # C compiler, make, bzip2, perl), fetches Debian's source package of the installed Postgres, builds the
-# suite's own library from it, builds multidb, and takes away whatever it made, however it ends.
+# suite's own library from it, builds multidb, and takes away all that it made, however it ends.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -151,7 +151,7 @@ connect() {
 }
 
 # The server reads the suite and writes into its directory of output, and reaches nothing but its own data, so
-# both are there. What the tests say is compared, not whether they pass. The instance is named in the options, as the
+# both are there. The tests' output is compared, not whether they pass. The instance is named in the options, as the
 # tests log in as roles of their own.
 run_suite() {
     local name=$1 options=$2 own

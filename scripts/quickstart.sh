@@ -9,7 +9,7 @@
 #   --check       stop when all is shown, instead of leaving the daemon in the foreground
 #   --remove      delete the demo
 #
-# Needs Debian 12 and a Rust toolchain. Installs what else is missing (a C compiler, git, Postgres,
+# Needs Debian 12 and a Rust toolchain. Installs missing packages (a C compiler, git, Postgres,
 # xfsprogs) and says so; uses sudo where it is not run as root. Where DIR's file system cannot
 # reflink, it mounts a sparse XFS image there. Ctrl-C ends the daemon, and its Postgres servers with
 # it; the demo's databases are there again at the next run.

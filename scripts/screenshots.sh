@@ -6,7 +6,7 @@
 #   --all DIR   take each page at two widths, and dark, into DIR, to be looked at; without it, those of
 #               docs/images are made anew
 #
-# Needs Debian 12 with a Rust toolchain, and root or sudo. Installs what is missing (Chromium, Postgres,
+# Needs Debian 12 with a Rust toolchain, and root or sudo. Installs missing packages (Chromium, Postgres,
 # xfsprogs, git, a C compiler), mounts a sparse file system, and takes it away again, however it ends.
 set -euo pipefail
 

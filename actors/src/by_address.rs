@@ -1,5 +1,5 @@
-//! Connections by address, of which no address can hold all places: at a limit, the one that goes is of the address that
-//! has most of them.
+//! Connections by address. No address can hold the whole limit: at the limit, the evicted connection is of the address
+//! that has most of them.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -86,7 +86,7 @@ impl<T> ByAddress<T> {
         Some(removed)
     }
 
-    /// Removes the oldest connection of the address that has most, among those of the lowest rank.
+    /// Removes the oldest connection of the address that has most, among connections of the lowest rank.
     pub fn evict<R: Ord>(&mut self, rank: impl Fn(&T) -> R) -> Option<Evicted<T>> {
         let share = |of_address: &BTreeMap<u64, T>| {
             let oldest = of_address.first_key_value().map(|(number, _)| *number);

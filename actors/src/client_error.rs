@@ -46,8 +46,8 @@ const PREFIX: &str = "multidb: ";
 
 /// An error in the form that a client reads. Displays as psql prints it, without the severity.
 ///
-/// Errors are `FATAL`, since a client gets one instead of a session, or at a session's end; but for those of a statement
-/// of the console, after which its session goes on.
+/// Errors are `FATAL`, since a client gets one instead of a session, or at a session's end; except errors of a
+/// statement of the console, after which its session goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientError {
     sqlstate: SqlState,

@@ -55,7 +55,7 @@ pub struct CloneWorkerDeps {
     pub records: Arc<dyn Records>,
     /// Runs the steps that block.
     pub executor: Arc<dyn Executor>,
-    /// What is counted.
+    /// The metrics of all actors.
     pub metrics: Arc<Metrics>,
 }
 
@@ -132,7 +132,7 @@ pub struct MakeClone {
     pub record: InstanceRecord,
     /// Whether the name has a record already, which must be kept until the new clone is complete.
     pub replaces: bool,
-    /// What it is cloned from.
+    /// The source of the clone.
     pub source: CloneSource,
 }
 
@@ -268,8 +268,8 @@ impl Handler<TakeFromQuarantine> for CloneWorker {
     }
 }
 
-/// Gives an instance the name in this record. The manifest comes first: once it is durable, a start finds the instance under the
-/// new name alone, whatever the records say.
+/// Gives an instance the name in this record. The manifest comes first: once it is durable, a start finds the instance
+/// under the new name alone, even if a record has the old one.
 #[derive(Message)]
 #[rtype(result = "Result<(), CloneError>")]
 pub struct Rename {
@@ -298,8 +298,8 @@ impl Handler<Rename> for CloneWorker {
     }
 }
 
-/// Removes the record under the name that this clone had before a rename. Until then a start tells the clones of the instance
-/// its new name. The record of another clone stays.
+/// Removes the record under the name that this clone had before a rename. Until then a start tells the clones of the
+/// instance its new name. The record of another clone stays.
 #[derive(Message)]
 #[rtype(result = "Result<(), CloneError>")]
 pub struct RemoveOldName {

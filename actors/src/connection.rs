@@ -94,7 +94,7 @@ pub struct ConnectionDeps {
     pub default_user: String,
     /// The date and time.
     pub clock: Arc<dyn Clock>,
-    /// What is counted.
+    /// The metrics of all actors.
     pub metrics: Arc<Metrics>,
 }
 
@@ -311,7 +311,7 @@ async fn greet(
     Ok(tail)
 }
 
-/// What has become of a connection.
+/// The result of opening a connection.
 enum Opened {
     /// A session with an instance.
     Session(Box<(Client, EstablishedSession)>),
@@ -321,7 +321,7 @@ enum Opened {
     Closed(ConnectionOutcome),
 }
 
-/// What became of a connection.
+/// The outcome that the metrics count.
 fn outcome(opened: &io::Result<Opened>) -> ConnectionOutcome {
     match opened {
         Ok(Opened::Session(_)) => ConnectionOutcome::Session,

@@ -4,11 +4,11 @@
 //! | --- | --- |
 //! | `lexer` | the words of a text |
 //! | `parser` | the statements that they form |
-//! | `drivers` | what drivers ask at their start: settings, functions about the session |
+//! | `drivers` | the requests of drivers at their start: settings, functions about the session |
 //! | `value` | columns and values in the forms of the protocol |
 //! | `error` | why a statement is not carried out |
 //!
-//! What a statement says of instances, snapshots and so on comes through the port [`Console`](crate::ports::Console).
+//! The facts about instances, snapshots and so on come through the port [`Console`](crate::ports::Console).
 
 use std::borrow::Cow;
 
@@ -82,7 +82,7 @@ pub enum Listing {
     Limits,
 }
 
-/// What is done to an instance.
+/// A command of the console for an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstanceCommand {
     /// Its Postgres is started.
@@ -113,7 +113,7 @@ impl InstanceCommand {
         })
     }
 
-    /// What its client is told once it is done.
+    /// The command tag that its client gets once it is done.
     pub fn tag(self) -> &'static str {
         match self {
             Self::Start => "START INSTANCE",
@@ -145,7 +145,7 @@ pub enum ConsoleRequest {
 }
 
 impl ConsoleRequest {
-    /// Whether it changes anything. Once begun, such a request is completed whatever becomes of its client.
+    /// Whether it changes anything. Once begun, such a request is completed even if its client leaves.
     pub fn changes(&self) -> bool {
         matches!(self, Self::Command(..))
     }
@@ -192,7 +192,7 @@ pub enum Statement {
     Set(String, String),
     /// `DEALLOCATE` of one prepared statement, or of all.
     Deallocate(Option<String>),
-    /// A statement that leaves nothing to be done here, and what its client is told.
+    /// A statement that leaves nothing to be done here, and the command tag that its client gets.
     Nothing(&'static str),
 }
 
@@ -239,7 +239,7 @@ impl Statement {
         }))
     }
 
-    /// What a client is told at its end, after so many rows.
+    /// The command tag that a client gets at its end, after so many rows.
     pub fn tag(&self, rows: usize) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::List(_) | Self::ShowInstance(_) | Self::Help | Self::ShowSetting(_) => "SHOW",

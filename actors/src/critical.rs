@@ -39,7 +39,7 @@ impl CriticalParts {
         self.0.shutting_down.store(true, Ordering::Release);
     }
 
-    /// Watches whatever holds the guard.
+    /// Watches the holder of the guard.
     pub fn guard(&self, part: &'static str) -> CriticalGuard {
         CriticalGuard {
             part,

@@ -1,7 +1,7 @@
-//! What has happened to each instance, for people: when its Postgres started and stopped, and why.
+//! The history of each instance, for people: when its Postgres started and stopped, and why.
 //!
-//! An instance notes what happens without waiting, and whoever keeps the notes is not in the way of a login. So a note
-//! can be lost with the daemon or if there are too many at once: nothing is decided by them.
+//! An instance notes its events without waiting, so the keeper of the notes does not delay a login. A note can
+//! therefore be lost with the daemon or if there are too many at once: nothing is decided by them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,12 +22,12 @@ const WAITING_MAX: usize = 4096;
 pub struct Happening {
     /// When.
     pub at: Timestamp,
-    /// What.
+    /// The event.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// What has happened to an instance.
+/// An event in the history of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum What {
@@ -56,7 +56,7 @@ pub enum What {
         /// The name that it had.
         from: String,
     },
-    /// What a later version notes.
+    /// An event that a later version notes.
     #[serde(other)]
     Other,
 }
@@ -65,7 +65,7 @@ pub enum What {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// Nobody used it for `instance_idle_timeout`.
+    /// It was unused for `instance_idle_timeout`.
     Idle,
     /// Another instance needed its slot.
     MakeRoom,
@@ -77,18 +77,18 @@ pub enum Cause {
     Daemon,
 }
 
-/// A change of what is kept.
+/// A message to the keeper of the notes.
 #[derive(Debug)]
 pub enum Note {
-    /// Something has happened to an instance. [`What::Created`] begins its history.
+    /// An event of an instance. [`What::Created`] begins its history.
     Happened(InstanceName, Happening),
     /// An instance has another name.
     Renamed(InstanceName, InstanceName),
     /// An instance is deleted.
     Forget(InstanceName),
-    /// Somebody wants to know what has happened to an instance, earliest first.
+    /// Asks for the events of an instance, earliest first.
     Read(InstanceName, oneshot::Sender<Vec<Happening>>),
-    /// Somebody waits until all notes before are kept.
+    /// Asks for an answer once all notes before are kept.
     Flush(oneshot::Sender<()>),
 }
 
@@ -100,7 +100,7 @@ pub struct History {
 }
 
 impl History {
-    /// One with a keeper, who receives the notes.
+    /// A history with a keeper, which receives the notes.
     pub fn new() -> (Self, mpsc::Receiver<Note>) {
         let (keeper, notes) = mpsc::channel(WAITING_MAX);
         let history = Self {
@@ -151,7 +151,7 @@ impl History {
         self.send(Note::Happened(to.clone(), Happening { at, what }));
     }
 
-    /// What has happened to an instance, earliest first.
+    /// The events of an instance, earliest first.
     pub async fn of(&self, instance: &InstanceName) -> Vec<Happening> {
         let (reply, answer) = oneshot::channel();
         self.send(Note::Read(instance.clone(), reply));
@@ -175,7 +175,7 @@ impl History {
     }
 }
 
-/// What a change of state means, if people want to know of it.
+/// The event to note for a change of state; `None` if it is not noted.
 fn what(
     before: State,
     event: Event,
@@ -213,7 +213,7 @@ fn what(
         StopCause::OverLimit => Cause::OverLimit,
         StopCause::Command => Cause::Command,
         StopCause::Exited => return Some(What::Exited),
-        // What comes of these is told.
+        // The results of these are noted.
         StopCause::Reset | StopCause::Delete => return None,
     };
     Some(What::Stopped { cause })

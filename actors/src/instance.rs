@@ -77,9 +77,9 @@ pub struct InstanceDeps {
     pub epochs: Epochs,
     /// The clones that bear an instance's name and are not its data.
     pub leftovers: Leftovers,
-    /// What is counted.
+    /// The metrics of all actors.
     pub metrics: Arc<Metrics>,
-    /// What happens, for people.
+    /// Takes the events of the instance, for people.
     pub history: History,
 }
 
@@ -95,13 +95,13 @@ pub struct InstanceActor {
     parent: Option<Lease>,
     /// The running Postgres.
     run: Option<Run>,
-    /// What the next actor takes over if this one panics: the run, and the jobs of the CloneWorker.
+    /// State that the next actor takes over if this one panics: the run, and the jobs of the CloneWorker.
     shared: SharedState,
     /// The error of the last job, if it failed.
     failure: Option<InstanceError>,
     /// The waiting clients.
     waiters: Vec<oneshot::Sender<Result<Lease, InstanceError>>>,
-    /// The user who was the first of them, if it is a login.
+    /// The user of the first of them, if it is a login.
     first_login: Option<Arc<str>>,
     /// The commands that are not carried out yet.
     pending_commands: PendingCommands,
@@ -386,7 +386,7 @@ impl Actor for InstanceActor {
         let first = std::mem::take(&mut self.first);
         self.perform(first, ctx);
         if self.run.is_some() && self.record.marked.take().is_some() {
-            // Somebody used it after it was marked: the record was restored from before.
+            // It was used after it was marked: the record was restored from before.
             self.step_writer(WriterEvent::Changed(Copies::Database), ctx);
         }
         self.settle(ctx);

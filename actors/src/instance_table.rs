@@ -32,13 +32,13 @@ pub type Timed = (ObservedTime, InstanceName);
 /// Which instances a list has. The default is all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InstanceFilter {
-    /// Those of this project.
+    /// Only instances of this project.
     pub project: Option<ProjectName>,
-    /// Those in this state.
+    /// Only instances in this state.
     pub state: Option<StateName>,
-    /// Those that this multidb user created.
+    /// Only instances that this multidb user created.
     pub created_by: Option<String>,
-    /// Those whose names come after this one.
+    /// Only instances whose names come after this one.
     pub after: Option<InstanceName>,
     /// At most this number of them, the first ones by name.
     pub limit: Option<usize>,
@@ -75,10 +75,10 @@ struct Rows {
     by_creator: HashMap<String, usize>,
     /// The running instances that are unused, by last use in observed time.
     evictable: BTreeSet<Timed>,
-    /// The number of instances that stop, without those whose stop failed.
+    /// The number of instances that stop, without instances whose stop failed.
     releasing: usize,
-    /// The instances that expire if they stay as they are, by the time of the next step: those that are to be marked,
-    /// and the marked ones that are to be deleted.
+    /// The instances that expire if they stay as they are, by the time of the next step: unmarked ones to be marked,
+    /// and marked ones to be deleted.
     to_mark: BTreeSet<Timed>,
     to_delete: BTreeSet<Timed>,
     /// The number of records with a mark.
@@ -106,7 +106,7 @@ impl InstanceTable {
         self.publish(InstanceStatus::unused(record, State::Stopped));
     }
 
-    /// Adds an instance of which nobody can tell whether it runs, and which has no actor.
+    /// Adds an instance without an actor, whose Postgres may run or not.
     pub fn insert_unavailable(&self, record: InstanceRecord, why: InstanceError) {
         let state = State::Unavailable {
             job: Job::default(),
@@ -139,7 +139,7 @@ impl InstanceTable {
         }
     }
 
-    /// All instances now, and from now on those that change.
+    /// All instances now, and from now on the changed ones.
     pub fn changes(&self) -> InstanceChanges {
         let mut rows = self.rows();
         let Rows {

@@ -34,7 +34,7 @@ pub struct Leftovers {
     worker: Addr<CloneWorker>,
 }
 
-/// A leftover, and the turn of those who put it aside.
+/// A leftover, and the lock for putting it aside.
 struct Tracked {
     leftover: Leftover,
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -126,8 +126,8 @@ impl Leftovers {
         Ok(())
     }
 
-    /// Stops the server on a leftover, if there is one, and then deletes or quarantines it. Nothing is done to one that
-    /// somebody else has put aside meanwhile: an administrator may have made it an instance again.
+    /// Stops the server on a leftover, if there is one, and then deletes or quarantines it. Nothing is done to a
+    /// leftover that another task has put aside meanwhile: an administrator may have made it an instance again.
     async fn try_to_put_aside(&self, uid: InstanceUid) -> Result<(), String> {
         let Some(turn) = self.lock().get(&uid).map(|tracked| tracked.turn.clone()) else {
             return Ok(());

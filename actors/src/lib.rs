@@ -11,7 +11,7 @@
 //! | [`critical`] | the end of the process when a part dies that must not |
 //! | [`instance_table`] | the status of every instance, with counts and orders |
 //! | [`leftovers`] | the clones that bear an instance's name and are not its data |
-//! | [`metrics`] | what the actors count and time |
+//! | [`metrics`] | counters and timings of the actors |
 //! | [`sessions`], [`slots`], [`limits`] | shared by the actors: open sessions, places to run, settings |
 //! | [`project`] | the choice of a project for a request |
 //! | [`request`] | the overloaded user name |

@@ -1,4 +1,4 @@
-//! What the actors count and time. One [`Metrics`] is shared by all of them; the daemon serves it with its own
+//! Counters and timings of the actors. One [`Metrics`] is shared by all of them; the daemon serves it with its own
 //! (`src/metrics.rs`).
 //!
 //! Each event is counted where it is decided, once. The bytes of sessions are not counted here: the
@@ -35,7 +35,7 @@ const LOGIN_SECONDS: &[f64] = &[
 /// The metrics of the actors.
 #[derive(Debug)]
 pub struct Metrics {
-    /// What connections became.
+    /// Connections by their outcome.
     pub connections: Counters<ConnectionOutcome>,
     /// Authentications.
     pub logins: Counters<LoginOutcome>,
@@ -198,7 +198,7 @@ pub struct LoginTimes {
 }
 
 impl LoginTimes {
-    /// The phases that the login had. What is left of the total is waiting.
+    /// The phases that the login had. The rest of the total is waiting.
     pub fn phases(&self) -> impl Iterator<Item = (LoginPhase, Duration)> {
         let known = [
             (LoginPhase::Authenticate, Some(self.authenticate)),
@@ -214,7 +214,7 @@ impl LoginTimes {
         all.filter_map(|(phase, time)| Some((phase, time?)))
     }
 
-    /// What the instance needed for the login.
+    /// The path of the login: whether its instance was created, woken or running.
     pub fn path(&self) -> LoginPath {
         match (self.clone, self.choose, self.start) {
             (Some(_), ..) | (_, Some(_), _) => LoginPath::Created,

@@ -1,7 +1,7 @@
 //! The clock of one root: the wall clock for people, and observed time for decisions.
 //!
 //! Observed time advances with the boot-time clock while a daemon of this root runs and looks at it, and stands still
-//! otherwise: while no daemon runs, and while the machine sleeps, when nobody could have used an instance either.
+//! otherwise: while no daemon runs, and while the machine sleeps, when no client could have used an instance either.
 //! Nothing expires by the wall clock, which may be wrong and may jump.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,7 @@ pub struct ObservedClock {
     looks: Arc<Mutex<Looks>>,
 }
 
-/// What was seen at the last look.
+/// The readings at the last look.
 #[derive(Debug)]
 struct Looks {
     /// The boot-time clock.

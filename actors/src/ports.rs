@@ -175,7 +175,7 @@ pub enum RepositoryForm {
 }
 
 impl RepositoryForm {
-    /// What it is, as a sentence.
+    /// The DETAIL of its error, as a sentence.
     pub fn detail(self) -> &'static str {
         match self {
             Self::Reftable => "It keeps its references as reftables, which are not read in place.",
@@ -183,7 +183,7 @@ impl RepositoryForm {
         }
     }
 
-    /// What can be done, as a sentence.
+    /// Advice, as a sentence.
     pub fn hint(self) -> &'static str {
         match self {
             Self::Reftable => {
@@ -252,7 +252,7 @@ pub enum RevisionError {
         commit: String,
         /// The configured path.
         path: String,
-        /// What is there in its place, as a sentence.
+        /// The entry at that path instead, as a sentence.
         instead: Option<String>,
     },
     /// The listing has a line that is no migration.
@@ -268,7 +268,7 @@ pub enum RevisionError {
         line: usize,
         /// Its text.
         text: String,
-        /// What it is, where that is known.
+        /// The reason, where it is known.
         reason: Option<String>,
     },
     /// The repository cannot be read.
@@ -282,8 +282,8 @@ pub enum RevisionError {
         #[serde(skip)]
         form: Option<RepositoryForm>,
     },
-    /// The whole repository is being fetched, for the first time or since its mirror was broken, which takes longer than
-    /// `fetch_timeout`.
+    /// The whole repository is being fetched, for the first time or since its mirror was broken, which takes longer
+    /// than `fetch_timeout`.
     #[error("the git repository is still being fetched for the first time")]
     BeingFetched,
     /// It was not fetched, since the disk of the mirror is full, read-only, or failed.
@@ -338,7 +338,7 @@ impl RevisionError {
         }
     }
 
-    /// What can be done about the revision or its listing, as a sentence, whoever asks.
+    /// Advice about the revision or its listing, as a sentence for any caller.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Unknown { why, .. } => match why {

@@ -96,7 +96,7 @@ pub struct ConsoleLogin {
     pub idle: IdleTimeouts,
 }
 
-/// What a client asks for.
+/// The request of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
     /// A session with an instance.
@@ -178,8 +178,8 @@ impl fmt::Display for Source {
 
 /// Parses a user name and the `options` of the same startup packet.
 ///
-/// Returns the request, and the options for Postgres: those without multidb's settings byte for byte,
-/// or `None` if nothing is left.
+/// Returns the request, and the options for Postgres: the given ones without multidb's settings, byte for byte, or
+/// `None` if nothing is left.
 ///
 /// # Errors
 ///
@@ -192,8 +192,8 @@ pub fn parse(
     Ok((values.into_request()?, rest))
 }
 
-/// As [`parse`], for a client that asks for this database: without an instance, [`console::DATABASE`](crate::console::DATABASE)
-/// is the console.
+/// As [`parse`], for a client that asks for this database: without an instance,
+/// [`console::DATABASE`](crate::console::DATABASE) is the console.
 ///
 /// # Errors
 ///
@@ -216,7 +216,7 @@ pub fn parse_login(
     Ok((login, rest))
 }
 
-/// What a user name without pairs is meant for.
+/// The target of a user name without pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Instance,
@@ -326,7 +326,7 @@ impl Values {
         })
     }
 
-    /// The keys of the console are those that have a meaning there; any other one is that of an instance.
+    /// A login to the console has only keys that mean something there; with any other key it lacks its instance.
     fn into_console(self) -> Result<ConsoleLogin, RequestError> {
         let is_of_console =
             |key: &str| matches!(key, "user" | "project") || IdleTimeouts::KEYS.contains(&key);

@@ -46,7 +46,7 @@ pub struct Session {
     pub tls: Option<&'static str>,
     /// The multidb user.
     pub user: String,
-    /// What it is a session with.
+    /// The instance or console that it is with.
     pub target: SessionTarget,
     /// The database.
     pub database: String,
@@ -62,7 +62,7 @@ pub struct Session {
     pub addr: Recipient<EndConnection>,
 }
 
-/// What a session is with.
+/// The instance or console of a session.
 #[derive(Clone)]
 pub enum SessionTarget {
     /// An instance.
@@ -109,7 +109,7 @@ pub struct EndConnection(pub EndReason);
 /// Why a session is to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndReason {
-    /// An administrator ended it: at once, whatever its state.
+    /// An administrator ended it: at once, in any state.
     Killed,
     /// The daemon stops: as soon as the session is idle.
     Drained,
@@ -124,13 +124,13 @@ pub enum EndReason {
 pub struct EndingCommand {
     /// The instance.
     pub instance: InstanceName,
-    /// What becomes of it.
+    /// The instance's state afterwards.
     pub then: InstanceThen,
-    /// Who gave the command, as messages name it: `an administrator`, `user "staff"`.
+    /// The issuer of the command, as messages name it: `an administrator`, `user "staff"`.
     pub by: String,
 }
 
-/// What becomes of an instance whose sessions a command ends.
+/// The state of an instance after a command that ends its sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InstanceThen {
@@ -204,7 +204,7 @@ impl SessionTable {
         }
     }
 
-    /// Ends the sessions as they become idle, those too that begin later. Returns their number now.
+    /// Ends the sessions as they become idle, also sessions that begin later. Returns their number now.
     pub fn drain(&self) -> usize {
         let mut tables = self.lock();
         tables.drained = true;
@@ -233,7 +233,7 @@ impl SessionTable {
         all
     }
 
-    /// Whether an instance has a session other than this one that does more than listen.
+    /// Whether an instance has another session than this one that does more than listen.
     pub fn serves_others(&self, instance: &InstanceName, id: ConnectionId) -> bool {
         let tables = self.lock();
         let mut sessions = tables.sessions.values();
@@ -253,7 +253,7 @@ impl SessionTable {
         bytes
     }
 
-    /// The logins that nobody gets through.
+    /// The logins that Postgres refuses each time.
     pub fn login_faults(&self) -> &LoginFaults {
         &self.login_faults
     }

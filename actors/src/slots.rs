@@ -8,7 +8,7 @@
 //! residency: six busy instances in five slots otherwise start and stop most of the time.
 //!
 //! Above `memory_high_water` an instance that is to start waits likewise, also where slots are free: the least recently
-//! used one stops, and the memory is looked at again. What a start will need is not known, so those that are
+//! used one stops, and the memory is looked at again. The memory that a start will need is not known, so starts
 //! under way at the same time, two for each processor, may bring it above the mark together.
 
 use std::sync::Arc;
@@ -84,7 +84,7 @@ pub enum NoSlot {
 pub struct FreeSlot;
 
 impl Slots {
-    /// `max` free slots, whatever memory they take.
+    /// `max` free slots, without a look at the memory.
     pub fn new(max: usize) -> Self {
         Self {
             semaphore: Arc::new(Semaphore::new(max)),
@@ -129,7 +129,7 @@ impl Slots {
         }
     }
 
-    /// A slot for a start, or what is lacking after `limit`.
+    /// A slot for a start, or the reason that there is none after `limit`.
     pub async fn acquire(
         &self,
         limit: Duration,
@@ -166,7 +166,7 @@ impl Slots {
         permit.ok().map(Slot)
     }
 
-    /// What keeps instances from starting, if the memory does.
+    /// The error while the memory is above its mark; `None` if instances may start.
     fn lacking_memory(&self) -> Option<NoSlot> {
         let MemoryMark { memory, percent } = self.memory.as_ref()?;
         let used_percent = memory.usage()?.percent();

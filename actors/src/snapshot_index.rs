@@ -46,7 +46,7 @@ pub struct SnapshotIndex {
 }
 
 impl SnapshotIndex {
-    /// An index of these snapshots. `ignored` has what is not compared in each project.
+    /// An index of these snapshots. `ignored` has the migrations of each project that are not compared.
     pub fn new(
         snapshots: Vec<SnapshotRecord>,
         source: Arc<dyn RevisionSource>,

@@ -75,7 +75,7 @@ use self::removals::Removals;
 use self::retention::ExpiryPeriods;
 use self::waiter::Waiter;
 
-/// What a project means for its instances.
+/// The settings of a project for its instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectSettings {
     /// Its database, for clients that name none.
@@ -86,7 +86,7 @@ pub struct ProjectSettings {
     pub idle: IdleTimeouts,
 }
 
-/// What the Supervisor is made of.
+/// The dependencies of the Supervisor.
 #[derive(Clone)]
 pub struct SupervisorDeps {
     /// Runs Postgres.
@@ -109,9 +109,9 @@ pub struct SupervisorDeps {
     pub epochs: Epochs,
     /// The memory that instances share.
     pub memory: Arc<dyn Memory>,
-    /// What is counted.
+    /// The metrics of all actors.
     pub metrics: Arc<Metrics>,
-    /// What happens to instances, for people.
+    /// Takes the events of instances, for people.
     pub history: History,
 }
 
@@ -142,13 +142,13 @@ struct Creation {
     name: InstanceName,
     project: ProjectName,
     source: CreationSource,
-    /// What the first client asked for, and who it is.
+    /// The request and the identity of the first client.
     request: ConnectRequest,
     identity: Identity,
 }
 
 impl Supervisor {
-    /// A Supervisor without instances: [`Restore`] gives it those that are recorded.
+    /// A Supervisor without instances: [`Restore`] gives it the recorded ones.
     pub fn new(deps: SupervisorDeps) -> Self {
         let (ended, ended_events) = mpsc::unbounded_channel();
         Self {

@@ -324,7 +324,7 @@ pub struct Harness {
     pub index: Addr<SnapshotIndex>,
     /// The Supervisor.
     pub supervisor: Addr<Supervisor>,
-    /// What the actors have counted.
+    /// The metrics of the actors.
     pub metrics: Arc<Metrics>,
     _root: tempfile::TempDir,
 }

@@ -2,8 +2,8 @@
 //!
 //! Only the messages before a session are decoded: the startup packets of clients, and the messages
 //! of a backend up to its first ReadyForQuery. After that bytes are relayed unread, and [`Tail`]
-//! watches the last six of them. multidb's own queries are simple ones, and their answers are decoded. In a session with
-//! multidb itself, the console, `client` decodes what a client sends, and `reply` encodes the answers.
+//! watches the last six of them. multidb's own queries are simple ones, and their answers are decoded. In a session
+//! with multidb itself, the console, `client` decodes a client's messages, and `reply` encodes the answers.
 //!
 //! Every decoder is `fn(&mut BytesMut) -> Result<Option<T>, WireError>`. `None` means that more
 //! bytes are needed; nothing is consumed before a message is whole, so a decoder may be called

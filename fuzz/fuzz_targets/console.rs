@@ -1,4 +1,4 @@
-//! See `multidb_actors::testing::fuzz::console`, which says what must hold.
+//! See `multidb_actors::testing::fuzz::console`, which states the properties that must hold.
 
 #![no_main]
 

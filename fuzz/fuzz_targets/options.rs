@@ -1,4 +1,4 @@
-//! See `multidb_actors::testing::fuzz::options`, which says what must hold.
+//! See `multidb_actors::testing::fuzz::options`, which states the properties that must hold.
 
 #![no_main]
 

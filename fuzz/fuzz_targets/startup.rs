@@ -1,4 +1,4 @@
-//! See `multidb_actors::testing::fuzz::startup`, which says what must hold.
+//! See `multidb_actors::testing::fuzz::startup`, which states the properties that must hold.
 
 #![no_main]
 

@@ -111,7 +111,7 @@ impl Browser {
         clicked.unwrap_or_else(|error| panic!("{text}: {error}"));
     }
 
-    /// Types into a field, in the place of what it has.
+    /// Types into a field, in the place of its text.
     #[track_caller]
     pub fn fill(&self, selector: &str, text: &str) {
         let element = self.find(selector);
@@ -154,7 +154,7 @@ impl Browser {
         found.map(|all| all.len()).unwrap_or_default()
     }
 
-    /// Runs a script in the page, as its developer tools would, and gives what it returns.
+    /// Runs a script in the page, as its developer tools would, and returns its value.
     #[track_caller]
     pub fn script(&self, script: &str) -> Value {
         self.script_with(script, Vec::new())
@@ -168,8 +168,8 @@ impl Browser {
         done.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    /// What the browser has complained about since it was last asked: refused scripts, styles and frames. A page with
-    /// the status of an error is none, since tests look at those too.
+    /// The browser's complaints since it was last asked: refused scripts, styles and frames. Complaints about the
+    /// status of a page are left out, since tests look at error pages too.
     #[track_caller]
     pub fn complaints(&self) -> Vec<String> {
         let path = format!("/session/{}/se/log", self.session);

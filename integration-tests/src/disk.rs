@@ -75,7 +75,7 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         let umount = |options: &[&str]| run(Command::new("umount").args(options).arg(&self.dir));
         let unmounted = umount(&[]);
-        // A test may have mounted it a second time, and one that failed leaves it busy.
+        // A test may have mounted it a second time, and a failed test leaves it busy.
         while umount(&["--lazy"]).code == Some(0) {}
         if !std::thread::panicking() {
             unmounted.ok();

@@ -10,7 +10,7 @@ use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
 use crate::Daemon;
 
-/// The backlog that systemd gives its sockets: what the kernel permits.
+/// The backlog that systemd gives its sockets: the most that the kernel permits.
 const BACKLOG: i32 = 4096;
 
 /// Above the descriptors that a daemon gets them as.

@@ -104,7 +104,8 @@ pub fn kill_servers_of(data_dir: &str) {
     }
 }
 
-/// Sends SIGKILL to all processes whose command line or working directory is below `dir`, and waits until they are gone.
+/// Sends SIGKILL to all processes whose command line or working directory is below `dir`, and waits until they are
+/// gone.
 pub fn kill_all_using(dir: &Path) {
     for process in using(dir) {
         kill(process.pid);

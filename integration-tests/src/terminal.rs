@@ -52,7 +52,7 @@ pub struct Terminal {
     written: Arc<Mutex<Written>>,
 }
 
-/// What was written to a terminal.
+/// The output to a terminal.
 struct Written {
     bytes: Vec<u8>,
     screen: vt100::Parser,
@@ -102,12 +102,12 @@ impl Terminal {
         String::from_utf8_lossy(&self.lock().bytes).into_owned()
     }
 
-    /// What a person sees on it now.
+    /// The text on it now.
     pub fn shown(&self) -> String {
         self.lock().screen.screen().contents()
     }
 
-    /// Whether it is as a shell expects it: it echoes what is typed and hands it on by lines, and shows its first screen
+    /// Whether it is as a shell expects it: it echoes typed text and hands it on by lines, and shows its first screen
     /// and the cursor.
     pub fn is_restored(&self) -> bool {
         let modes = tcgetattr(&self.theirs).expect("a terminal has modes");
@@ -129,7 +129,7 @@ impl Terminal {
         self.wait_until(text, |shown| shown.contains(text));
     }
 
-    /// Waits until what is seen on it is as wanted.
+    /// Waits until its text is as wanted.
     #[track_caller]
     pub fn wait_until(&self, what: &str, is_wanted: impl Fn(&str) -> bool) {
         poll(what, TIMEOUT, || {

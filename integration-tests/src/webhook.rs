@@ -96,7 +96,7 @@ impl Webhook {
         });
     }
 
-    /// What it has received so far.
+    /// The requests so far.
     pub fn received(&self) -> Vec<Received> {
         all(&self.received).clone()
     }

@@ -5,7 +5,7 @@
 #
 #   multidb_build_image MAJOR   makes the image postgres:MAJOR unless the engine has it
 #
-# What multidb relies on is as in the official image: the server's programs in
+# These parts, on which multidb relies, are as in the official image: the server's programs in
 # /usr/lib/postgresql/MAJOR/bin and on the PATH, user and group postgres with the id 999, the
 # locales C.UTF-8 and en_US.UTF-8, the declared volume. The entrypoint only drops root: it makes no
 # cluster. (`docker import` cannot set the stop signal; multidb states it for each container.)

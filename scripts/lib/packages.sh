@@ -4,7 +4,7 @@
 #
 #   multidb_as_root COMMAND...      runs a command as root: directly, or by sudo
 #   multidb_install_packages SET... installs the missing packages of these sets:
-#       build      what `cargo build` needs beside Rust itself: a C compiler and C's headers
+#       build      the needs of `cargo build` beside Rust itself: a C compiler and C's headers
 #       git        the git client
 #       postgres   the Postgres server of this Debian, with no cluster and nothing that listens
 #       xfs btrfs  the programs that make these file systems
@@ -169,7 +169,7 @@ multidb_majors=/usr/local/share/multidb-tests/postgresql
 
 multidb_unpack_majors() {
     local work result=0
-    # The one that is made last.
+    # The major that is made last.
     [ ! -d "$multidb_majors/16" ] || return 0
     multidb_as_root mkdir --parents "$multidb_majors" || return 1
     work=$(mktemp --directory)

@@ -28,8 +28,8 @@ multidb_mount_image() {
         multidb_make_image "$kind" "$image" "$size" || return 1
     fi
     multidb_as_root mount --options loop,noatime "$image" "$dir" || return 1
-    # As systemd makes all mounts: what is unmounted below it also leaves the mount namespaces of servers, which
-    # otherwise keep it in use.
+    # As systemd makes all mounts: an unmount below it also reaches the mount namespaces of servers, which otherwise
+    # keep the mount in use.
     multidb_as_root mount --make-shared "$dir"
 }
 

@@ -22,9 +22,9 @@ const THREADS: usize = 4;
 /// All clones under a root.
 #[derive(Debug, Default)]
 pub struct ClonesOnDisk {
-    /// Those in `instances/`, by uid.
+    /// The clones in `instances/`, by uid.
     pub clones: Vec<FoundClone>,
-    /// The other directories in `instances/`, whose names are not those of clones.
+    /// The other directories in `instances/`, whose names are not uids.
     pub foreign: Vec<PathBuf>,
     /// The clones in the trash.
     pub trashed: Vec<InstanceUid>,
@@ -61,7 +61,7 @@ impl ClonesOnDisk {
     }
 }
 
-/// The uids of the directories, and the paths of those that have another name.
+/// The uids of the directories, and the paths of directories with another name.
 fn list(instances: &Path) -> Result<(Vec<InstanceUid>, Vec<PathBuf>), ManifestError> {
     let failed = FileError::at("list", instances);
     let (mut uids, mut foreign) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Creates directories whatever the umask, and renames complete ones into place.
+//! Creates directories regardless of the umask, and renames complete ones into place.
 
 use std::fs::{self, DirBuilder};
 use std::io;

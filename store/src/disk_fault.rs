@@ -1,4 +1,4 @@
-//! Faults of a disk and of its file system. They are no damage: what is on the disk may be as good as ever.
+//! Faults of a disk and of its file system. They are no damage: the data on the disk may be as good as ever.
 
 use std::fmt;
 use std::io;
@@ -77,7 +77,7 @@ impl DiskFault {
         }
     }
 
-    /// What to do.
+    /// Advice.
     pub fn hint(self) -> &'static str {
         match self {
             Self::Full => {

@@ -9,11 +9,11 @@
 //!   instances/<uid>/manifest.json, data/, postgres.log
 //!   run/<uid>/.s.PGSQL.5432                   the socket and settings of a running instance
 //!   state/db/                                 sled
-//!   state/notified.json                       what was notified and needs not be again
+//!   state/notified.json                       the notifications that need not be sent again
 //!   state/servers/<uid>.json                  a running server of the process runtime
 //!   state/git/<project>/                      mirrors of remote repositories
 //!   state/templates/<major>/                  one empty cluster per major, for imports
-//!   quarantine/<uid>/                         clones that no name can have, kept until somebody decides
+//!   quarantine/<uid>/                         clones that no name can have, kept until an operator decides
 //!   trash/                                    directories that are being deleted
 //! ```
 

@@ -16,7 +16,7 @@
 //! | [`codec`] | the encoding of a stored record, and its versions |
 //! | [`manifest`] | the JSON files beside the data, written atomically |
 //! | [`quarantine`] | clones that no name can have |
-//! | [`recovery`] | the rule of a start: what is served, kept and deleted |
+//! | [`recovery`] | the rule of a start: which clones are served, kept and deleted |
 //! | [`root`] | the identity of a root directory, and the daemon's lock |
 //! | [`store`] | the records in sled, and their recovery |
 

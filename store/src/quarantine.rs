@@ -1,4 +1,4 @@
-//! `quarantine/`: clones with complete data that no name can have, kept with their manifests until somebody
+//! `quarantine/`: clones with complete data that no name can have, kept with their manifests until an operator
 //! decides. Nothing in it is ever deleted by itself.
 
 use std::fmt;
@@ -34,7 +34,7 @@ pub struct Note {
 pub struct Quarantined {
     /// Its directory.
     pub directory: PathBuf,
-    /// Its uid, by the name of the directory; none for one that has another name.
+    /// Its uid, by the name of the directory; none if the name is no uid.
     pub uid: Option<InstanceUid>,
     /// Why and when it was quarantined; none where that was lost.
     pub note: Option<Note>,
@@ -84,7 +84,7 @@ fn read_note(directory: &Path) -> Option<Note> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Moves a clone from `instances/` to the quarantine. Durable when it returns. No server may run on it. One that is
+/// Moves a clone from `instances/` to the quarantine. Durable when it returns. No server may run on it. A clone that is
 /// there already stays there.
 ///
 /// # Errors
@@ -113,8 +113,8 @@ pub fn put(layout: &Layout, uid: InstanceUid, note: &Note) -> io::Result<()> {
 }
 
 /// Moves a quarantined clone back to `instances/`, with this record as its manifest. Durable when it returns. The
-/// manifest is first, so that a start after a crash finds the clone in the quarantine, or in its place under the name and
-/// the epoch of this record.
+/// manifest is first, so that a start after a crash finds the clone in the quarantine, or in its place under the name
+/// and the epoch of this record.
 ///
 /// # Errors
 ///

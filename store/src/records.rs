@@ -57,7 +57,7 @@ pub struct InstanceRecord {
     pub marked: Option<Mark>,
     /// Whether retention may delete it.
     pub pin: Pin,
-    /// What runs its Postgres. `None` in a record of the first version, until a start has decided it.
+    /// The runtime of its Postgres. `None` in a record of the first version, until a start has decided it.
     #[serde(default)]
     pub runtime: Option<RuntimeKind>,
     /// It expires after this time without use, if that is shorter than the retention time. Whole milliseconds.
@@ -127,7 +127,7 @@ impl std::fmt::Display for Class {
 }
 
 /// A moment in observed time: the time that daemons of this root have spent running, by the boot-time clock.
-/// It never jumps, whatever the wall clock does, and stands still while no daemon runs and while the
+/// It never jumps, even if the wall clock does, and stands still while no daemon runs and while the
 /// machine sleeps.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -171,7 +171,7 @@ pub struct Mark {
     pub observed: ObservedTime,
 }
 
-/// What runs an instance's Postgres.
+/// The way to run an instance's Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RuntimeKind {
@@ -259,8 +259,8 @@ pub struct SnapshotRecord {
     /// The instance that it was made from, if it was made from one.
     #[serde(default)]
     pub from_instance: Option<FromInstance>,
-    /// The extensions in its databases, sorted, each once; without plpgsql, which comes with Postgres. None are known of
-    /// snapshots that earlier versions made.
+    /// The extensions in its databases, sorted, each once; without plpgsql, which comes with Postgres. None are known
+    /// of snapshots that earlier versions made.
     #[serde(default)]
     pub extensions: Vec<String>,
 }
@@ -368,7 +368,7 @@ pub struct PassedError {
 }
 
 impl PassedErrors {
-    /// The same without what rows may have in them: a preparation may have removed it from the snapshot.
+    /// The same without the values of rows: a preparation may have removed them from the snapshot.
     #[must_use]
     pub fn without_rows(mut self) -> Self {
         for error in self.errors.iter_mut().filter(|error| error.kind == "data") {

@@ -4,8 +4,8 @@
 //! epoch. Everything else is kept, and shown.**
 //!
 //! Records can be older than the disk: restored from a copy, or without the end of their log, which sled loses
-//! silently where a page of it is damaged. So a record is a claim, the data is the truth, and the order of what
-//! happened is read from epochs (which clone is newer) and sequence numbers (which copy of one record is newer).
+//! silently where a page of it is damaged. So a record is a claim, the data is the truth, and the order of
+//! happened is read~events is read
 //!
 //! | record of the name | its clone | other complete clones of the name | result |
 //! | --- | --- | --- | --- |
@@ -23,16 +23,16 @@
 //! | renamed | | of a lower epoch, or none | the record is removed, the others are quarantined |
 //! | none | | any | the one of the highest epoch is served |
 //!
-//! - A record is renamed where the manifest of its own clone, or another record of that clone, has another name and a higher
-//!   epoch: a rename takes the next epoch, and the manifest that it writes is its commit.
+//! - A record is renamed where the manifest of its own clone, or another record of that clone, has another name and a
+//!   higher epoch: a rename takes the next epoch, and the manifest that it writes is its commit.
 //! - A deletion moves the data to the trash before it is acknowledged, so complete data in place is of a deletion
 //!   that failed or was interrupted before it did anything.
 //! - A reset whose clone is complete is carried forward: its record would have been written next.
 //! - Of the copies of one record the one with the higher sequence number counts. The time of last use never goes back.
 //!   A change of a pin is acknowledged once both copies have it, so where they differ and the manifest is not the newer
-//!   one, the stronger pin counts: the record is of another time, or nobody was told.
+//!   one, the stronger pin counts: the record is of another time, or its change was not acknowledged.
 //! - Complete data whose manifest is damaged has no name: it is quarantined, unless a record names it.
-//! - A directory without a manifest that no record names is left alone, and so is what cannot be read for now.
+//! - A directory without a manifest that no record names is left alone, and so is an unreadable one, for now.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -48,7 +48,7 @@ pub use self::copies::LastUse;
 use self::copies::{count_as_used, merge};
 use self::renames::Renames;
 
-/// What a start finds.
+/// The records and clones that a start finds.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
     /// The records of the database, at most one of each name.
@@ -83,7 +83,7 @@ pub enum FoundManifest {
     Damaged(String),
     /// It cannot be read for now: the device failed, or a newer multidb wrote it.
     Unreadable(String),
-    /// There is none, and nothing but what a crash leaves of the beginning of a clone.
+    /// There is none, and only the files of a clone that a crash cut off.
     Unfinished,
     /// There is none.
     Missing,
@@ -91,7 +91,7 @@ pub enum FoundManifest {
     Foreign(String),
 }
 
-/// What a start does.
+/// The decisions of a start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The instances, by name.
@@ -167,11 +167,11 @@ pub struct Leftover {
     pub name: Option<InstanceName>,
     /// The epoch in its manifest, or zero.
     pub epoch: u64,
-    /// What is done with it.
+    /// The action of the start.
     pub action: LeftoverAction,
 }
 
-/// What is done with a clone that is not of an instance.
+/// The action for a clone that is not of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeftoverAction {
     /// It is deleted: it has no complete data, or was superseded.
@@ -180,7 +180,7 @@ pub enum LeftoverAction {
     Quarantine(String),
 }
 
-/// Decides what a start does with what it finds.
+/// Decides about all that a start finds.
 pub fn plan(found: Found) -> Plan {
     let of_records = found.records.iter();
     let of_manifests = found.clones.iter().filter_map(FoundClone::record);
@@ -255,8 +255,8 @@ struct Planning<'a> {
 }
 
 impl Planning<'_> {
-    /// The record that each clone with data belongs to. Of two that name one clone, the one that its manifest
-    /// names has it.
+    /// The record that each clone with data belongs to. If two records name one clone, it belongs to the one that its
+    /// manifest names.
     fn claims(&self, records: &[InstanceRecord]) -> HashMap<InstanceUid, InstanceName> {
         let mut claims: HashMap<InstanceUid, InstanceName> = HashMap::new();
         for record in records {

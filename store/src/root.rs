@@ -2,7 +2,7 @@
 //!
 //! `root.json` has the root's UUID and the version of its format. It is made only in an empty or missing
 //! directory, or in a root of an earlier version, which is recognized by its records and manifests. Any other
-//! directory is refused: what is in it belongs to somebody else.
+//! directory is refused: its files belong to another program or user.
 //!
 //! A root that was moved, or is reached by another path, is the same root. A copy of it is not: servers that run
 //! on the clones of the one would be taken for those of the other. `root.json` also has the time at which
@@ -110,7 +110,7 @@ impl RootError {
     }
 }
 
-/// What a directory is to multidb.
+/// The state of a directory as a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RootKind {
     /// It is missing or empty.
@@ -131,7 +131,7 @@ struct Marker {
     instances_created_at: Option<Timestamp>,
 }
 
-/// Tells what the directory is, and changes nothing.
+/// The state of the directory as a root. Changes nothing.
 ///
 /// # Errors
 ///
@@ -172,8 +172,8 @@ pub fn inspect(layout: &Layout) -> Result<RootKind, RootError> {
     })
 }
 
-/// The identity of the root. Makes the marker of one that is new, of an earlier version or a copy whose marker was
-/// deleted; durable when it returns. The directory must exist.
+/// The identity of the root. Makes the marker of a new root, of a root of an earlier version, or of a copy whose marker
+/// was deleted; durable when it returns. The directory must exist.
 ///
 /// # Errors
 ///
@@ -261,7 +261,7 @@ fn list(directory: &Path) -> io::Result<Vec<String>> {
     entries.map(name).collect()
 }
 
-/// Whether there is a database of records, or one that was moved aside.
+/// Whether there is a database of records, or a database that was moved aside.
 fn has_records(layout: &Layout) -> bool {
     let Ok(names) = list(&layout.state()) else {
         return false;

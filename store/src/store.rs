@@ -53,11 +53,11 @@ pub struct Store {
 pub struct Opened {
     /// The store.
     pub store: Store,
-    /// The instances, and what is to be done with the clones that are not of one.
+    /// The instances, and the plan for clones that are not of one.
     pub plan: Plan,
     /// The directories in `instances/` that multidb did not create.
     pub foreign: Vec<PathBuf>,
-    /// What happened to the database.
+    /// The recovery of the database.
     pub recovery: Recovery,
     /// The observed time from which this root's clock goes on.
     pub observed: ObservedTime,
@@ -67,7 +67,7 @@ pub struct Opened {
     pub jobs: Result<StoredJobs, StoreError>,
 }
 
-/// What happened to the database before it was open.
+/// How the database was recovered when it was opened.
 #[derive(Debug)]
 pub enum Recovery {
     /// Nothing.

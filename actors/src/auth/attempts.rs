@@ -1,6 +1,6 @@
 //! The failed logins of each user at each address. Guessing a password takes many attempts, so after some failures a
 //! user has to wait there. An address has a higher limit of its own, since many people may share it: beyond it, a user
-//! who has not failed there still has one attempt, so that whoever knows the password gets in.
+//! who has not failed there still has one attempt, so that a client with the right password gets in.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -15,10 +15,10 @@ pub const FAILURES_MAX: usize = 20;
 pub const ADDRESS_FAILURES_MAX: usize = 200;
 /// How long failures count, from the first of them.
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// The most users and addresses in memory. Beyond that, expired ones are dropped, then those with one failure, then all:
-/// memory stays bounded under a flood.
+/// The most users and addresses in memory. Beyond that, expired entries are dropped, then entries with one failure,
+/// then all: memory stays bounded under a flood.
 const ENTRIES_MAX: usize = 10_000;
-/// The longest user name that is kept whole. A client may name one that does not exist.
+/// The longest user name that is kept whole. A client may name an unknown user.
 const USER_LENGTH_MAX: usize = 64;
 
 /// The failed attempts. Clones share them.
@@ -37,7 +37,7 @@ struct Counters {
 pub struct Waiting {
     /// The address.
     pub address: String,
-    /// The user; none for those who have failed at an address that is over its own limit.
+    /// The user; none for all users with failures at an address that is over its own limit.
     pub user: Option<String>,
     /// The remaining time.
     pub wait: Duration,
@@ -104,7 +104,7 @@ impl Attempts {
         }
     }
 
-    /// Who has to wait, in the order of the addresses.
+    /// The users and addresses that have to wait, in the order of the addresses.
     pub fn waiting(&self) -> Vec<Waiting> {
         let counters = self.lock();
         let users = counters.users.iter().filter_map(|((address, user), own)| {
@@ -228,7 +228,7 @@ mod tests {
             assert!(counters.users.len() <= ENTRIES_MAX);
             assert!(counters.addresses.len() <= ENTRIES_MAX);
         }
-        // Names that do not exist take no failure of one that does away.
+        // Failures of unknown names do not evict a failure of a known one.
         assert_eq!(attempts.wait("192.0.2.1", "alice"), Some(WINDOW));
     }
 

@@ -104,7 +104,7 @@ impl fmt::Debug for MockSecret {
 pub enum Account {
     /// A user's, with the user's verifier.
     User(Verifier),
-    /// One that does not exist, with a verifier of [`MockSecret::verifier`].
+    /// An unknown user's, with a verifier of [`MockSecret::verifier`].
     Mock(Verifier),
 }
 

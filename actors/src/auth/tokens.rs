@@ -1,7 +1,7 @@
 //! Tokens: passwords of programs, each of which ends and may do less than its user.
 //!
-//! A token is `mdb_ID_SECRET`. Its secret has 256 random bits, so that nobody finds it from its SHA-256: the many
-//! rounds of a password's verifier are for what people choose. A check takes microseconds.
+//! A token is `mdb_ID_SECRET`. Its secret has 256 random bits, so it cannot be found from its SHA-256: the many
+//! rounds of a password's verifier are for passwords that people choose. A check takes microseconds.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,17 +13,17 @@ use subtle::ConstantTimeEq;
 
 use super::users::{Identity, Users};
 
-/// What all tokens begin with, so that scanners for secrets can find them.
+/// The prefix of all tokens, by which scanners for secrets can find them.
 const PREFIX: &str = "mdb";
 const ID_BYTES: usize = 6;
 const SECRET_BYTES: usize = 32;
 
-/// What a token's bearer may do.
+/// The rights of a token's bearer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// See what an ordinary user may see.
+    /// See all that an ordinary user may see.
     Read,
-    /// See and change what an ordinary user may.
+    /// See and change all that an ordinary user may.
     Use,
     /// All that the token's user may, as with the password.
     #[default]
@@ -37,13 +37,13 @@ pub struct Token {
     pub id: String,
     /// The hash of its secret.
     pub hash: SecretHash,
-    /// What its bearer may do.
+    /// The rights of its bearer.
     pub scope: Scope,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ends; none for never.
     pub expires_at: Option<Timestamp>,
-    /// What it is for, for people.
+    /// The purpose, for people.
     pub label: Option<String>,
 }
 
@@ -113,18 +113,18 @@ impl BearerToken {
         &self.id
     }
 
-    /// What is stored of it.
+    /// The hash that is stored.
     pub fn hash(&self) -> SecretHash {
         SecretHash(Sha256::digest(self.secret).into())
     }
 
-    /// What its bearer is given.
+    /// The text for its bearer.
     pub fn reveal(&self) -> String {
         let secret = BASE64_URL_SAFE_NO_PAD.encode(self.secret);
         format!("{PREFIX}_{}_{secret}", self.id)
     }
 
-    /// Reads what a bearer sent.
+    /// Parses a bearer's text.
     fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text
             .strip_prefix(PREFIX)?
@@ -140,7 +140,7 @@ impl BearerToken {
 
 /// Finds the user of a token, and the token's scope.
 ///
-/// Failures are not counted, as those of passwords are: no number of attempts finds a secret.
+/// Unlike failures of passwords, failures are not counted: no number of attempts finds a secret.
 ///
 /// # Errors
 ///

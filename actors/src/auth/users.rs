@@ -31,7 +31,7 @@ pub struct User {
 /// All users by name.
 pub type Users = BTreeMap<String, Arc<User>>;
 
-/// An authenticated client, or one that is trusted without authentication.
+/// An authenticated client, or a client that is trusted without authentication.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The user's name.

@@ -1,4 +1,4 @@
-//! Errors of authentication, which do not reveal what exists; and of an authenticated user's rights.
+//! Errors of authentication, which do not reveal which users exist; and of an authenticated user's rights.
 
 use std::time::Duration;
 

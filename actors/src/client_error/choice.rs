@@ -1,5 +1,5 @@
-//! Errors of finding or creating an instance. Only authenticated clients see them, so they name what
-//! exists.
+//! Errors of finding or creating an instance. Only authenticated clients see them, so they name existing instances,
+//! snapshots and projects.
 
 use multidb_store::InstanceName;
 
@@ -106,7 +106,7 @@ fn missing_migrations(nearest: &NearestMiss) -> String {
     )
 }
 
-/// What can be done where migrations are missing for this cause.
+/// Advice where migrations are missing for this cause.
 fn cause_hint(cause: &Cause) -> String {
     const CHOOSE: &str = "choose a snapshot with \"snapshot:\" or \"asof:\"";
     match cause {

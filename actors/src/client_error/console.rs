@@ -80,8 +80,8 @@ impl From<&ConsoleError> for ClientError {
     }
 }
 
-/// The error of a command for an instance, which is that of a client that waits for it. Only the instance that was
-/// deleted meanwhile is told as one that does not exist.
+/// The error of a command for an instance, which is the error of a client that waits for it. Only an instance that was
+/// deleted meanwhile does not exist for the command.
 fn of_command(instance: &InstanceName, error: &InstanceError) -> ClientError {
     match error {
         InstanceError::Deleted => {

@@ -6,7 +6,7 @@ use crate::request::{KEYS, RequestError};
 use crate::text::{self, quoted};
 use crate::wire::{WireError, sqlstate};
 
-/// The way out where a library that is loaded at each login lets nobody in: options precede the settings of databases
+/// The workaround where Postgres refuses each login for want of a library: options precede the settings of databases
 /// and roles.
 pub const LIBRARY_HINT: &str = "If session_preload_libraries or local_preload_libraries of the database or the role has it, connect as a superuser with the options \"-c session_preload_libraries= -c local_preload_libraries=\" and reset the setting by ALTER DATABASE or ALTER ROLE.";
 

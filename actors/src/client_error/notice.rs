@@ -37,7 +37,7 @@ impl ClientNotice {
         }
     }
 
-    /// What a client of the console is told beside the answer to its statement.
+    /// A notice for a client of the console, beside the answer to its statement.
     pub fn of_console(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),

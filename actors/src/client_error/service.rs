@@ -16,7 +16,7 @@ const LOG_LINES_MAX: usize = 10;
 const LOG_LINE_LENGTH_MAX: usize = 300;
 
 impl ClientError {
-    /// Adds how Postgres exited, and what ALTER SYSTEM has to do with it.
+    /// Adds how Postgres exited, and the settings of ALTER SYSTEM that may be the cause.
     fn because_of_exit(
         self,
         instance: &InstanceName,
@@ -33,7 +33,7 @@ impl ClientError {
         ))
     }
 
-    /// Adds what is missing for any Postgres to start. Other errors of a runtime are for the log.
+    /// Adds the requirement that is missing for any Postgres to start. Other errors of a runtime are for the log.
     fn lacking(self, error: &RuntimeError) -> Self {
         if !error.for_clients {
             return self;

@@ -24,7 +24,7 @@ pub(super) type Work = Box<dyn FnOnce() + Send>;
 label! {
     /// A kind of work. No kind waits for another.
     Lane as "kind" {
-        /// Records, which somebody mostly waits for and which take a moment. One at a time, in order.
+        /// Records, which take a moment and mostly have a waiter. One at a time, in order.
         Records = "records",
         /// Manifests.
         Manifests = "manifests",
@@ -34,7 +34,7 @@ label! {
         RunningClones = "running_clones",
         /// Deletions, which take long and are waited for by administrators only.
         Deletions = "deletions",
-        /// Measurements, which nobody waits for.
+        /// Measurements, which have no waiter.
         Measurements = "measurements",
     }
 }

@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::metrics::labels::Outcome;
 use crate::ports::{CloneError, Cloner, DiskError, RecordChange, Records};
 
-/// A change and the reply to the one who waits for it.
+/// A change and the reply to its sender.
 struct Pending {
     change: RecordChange,
     reply: oneshot::Sender<Result<(), CloneError>>,

@@ -1,4 +1,4 @@
-//! What is kept of a session for its end: one line in the log, and its counts.
+//! The data of a session that is kept for its end: one line in the log, and its counts.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
-//! What the backends of sessions do: one question at a time to each Postgres, about all its sessions.
+//! The activity of the backends of sessions: one question at a time to each Postgres, about all its sessions.
 //!
 //! A question needs a connection to Postgres. With a connection for each session, an instance full of
 //! sessions could never be asked. Where even the one is refused since all are in use, the session that was
-//! quiet for the longest time ends, if it is over its limit by its stream: one that waits for its client rather
-//! than one whose query is over `active_timeout`, which is cancelled. That frees a connection for the next question, which is asked at once, so that the others end by what
-//! Postgres knows of them.
+//! quiet for the longest time ends, if it is over its limit by its stream: a session that waits for its client rather
+//! than one whose query is over `active_timeout`, which is cancelled. That frees a connection for the next question,
+//! which is asked at once, so that the others end by Postgres' own knowledge of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use crate::sessions::InstanceTarget;
 
 /// The time between two questions to one Postgres.
 pub(super) const INTERVAL: Duration = Duration::from_millis(250);
-/// The same where somebody waits for the end of a session.
+/// The same while a command or the shutdown waits for the end of a session.
 const URGENT_INTERVAL: Duration = Duration::from_millis(20);
 /// The time between two attempts while no connection is free.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
@@ -34,7 +34,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// The time between two warnings about one Postgres, and how long it is remembered.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is known of a backend.
+/// The result of a question about a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Its activity; `None` if it is gone.
@@ -53,11 +53,11 @@ pub(super) enum Answer {
 pub(super) enum Urgency {
     /// A check of the idle limits.
     Check,
-    /// Somebody waits for the end of the session.
+    /// A command or the shutdown waits for the end of the session.
     Now,
 }
 
-/// What a client loses by the end of its session.
+/// The loss of a client by the end of its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Loss {
     /// Nothing that a new session does not have.
@@ -71,7 +71,7 @@ pub(super) enum Loss {
 /// A session that may be ended by its bytes alone. The least ends first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Candidate {
-    /// What its client loses.
+    /// The loss of its client.
     pub(super) loss: Loss,
     /// When its last byte passed.
     pub(super) quiet_since: Instant,

@@ -25,7 +25,7 @@ const EVICTED_MAX: usize = 100;
 pub struct AdmissionControl {
     unauthenticated_max: usize,
     sessions_max: usize,
-    /// The unauthenticated connections, each with what tells it that it is refused.
+    /// The unauthenticated connections, each with the notification of its refusal.
     unauthenticated: Mutex<ByAddress<Arc<Notify>>>,
     counts: watch::Sender<Counts>,
     shuts_down: AtomicBool,
@@ -35,7 +35,7 @@ pub struct AdmissionControl {
 struct Counts {
     /// All connections, with the evicted ones that have not closed yet.
     open: usize,
-    /// Those that have authenticated.
+    /// The authenticated connections.
     sessions: usize,
 }
 

@@ -23,7 +23,7 @@ const NOTICE_TIMEOUT: Duration = Duration::from_millis(20);
 pub(super) struct Attached {
     pub(super) acquired: Acquired,
     pub(super) lease: Lease,
-    /// What the client is told about its instance.
+    /// The notices for the client about its instance.
     pub(super) notices: Vec<ClientNotice>,
 }
 

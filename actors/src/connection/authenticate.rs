@@ -36,9 +36,9 @@ pub enum Method {
 
 impl Method {
     /// Authenticates a client that discloses its password, such as one over HTTP; with [`Method::Trust`], any. The
-    /// failures of its address count as those of other clients.
+    /// failures of its address count like the failures of other clients.
     ///
-    /// It computes for milliseconds, so call it where that keeps nobody waiting.
+    /// It computes for milliseconds, so call it on a thread that may block.
     ///
     /// # Errors
     ///

@@ -46,10 +46,10 @@ pub(super) enum BackendError {
 /// A login that the backend refused.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    /// The backend's messages for the client: unchanged, but for a hint where a library cannot be loaded, or where there is
-    /// no such database.
+    /// The backend's messages for the client: unchanged, but for a hint where a library cannot be loaded, or where
+    /// there is no such database.
     pub(super) messages: Bytes,
-    /// What the backend says of a library that is loaded at each login, and cannot be.
+    /// The backend's message about a library that is loaded at each login, and cannot be.
     pub(super) library: Option<String>,
     /// The same login would be refused each time.
     pub(super) is_final: bool,

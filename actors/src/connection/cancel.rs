@@ -1,4 +1,5 @@
-//! Forwards cancel requests to the backends, or the sessions of the console, that they name. They start and create nothing.
+//! Forwards cancel requests to the backends, or the sessions of the console, that they name. They start and create
+//! nothing.
 
 use std::io;
 use std::time::Duration;

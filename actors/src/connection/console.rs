@@ -1,7 +1,7 @@
 //! A session of the console: the query protocol, spoken with multidb itself.
 //!
 //! The session waits for its client, for a statement, or for a client that does not read, and each wait ends with the
-//! session. What statements mean is in [`crate::console`], what they do behind the port [`Console`].
+//! session. The meaning of statements is in [`crate::console`], their work behind the port [`Console`].
 
 use std::io;
 use std::sync::Arc;
@@ -59,13 +59,13 @@ pub(super) struct ConsoleSession {
     /// The project of statements that name none.
     project: Option<ProjectName>,
     idle: IdleLimits,
-    /// What it tells of itself.
+    /// The facts that it reports about itself.
     info: console::Session,
     key: [u8; 4],
     signals: Arc<ConsoleSignals>,
     stats: Arc<SessionStats>,
     state: State,
-    /// What is to be sent.
+    /// The bytes to send.
     out: BytesMut,
     tail: Tail,
     /// Why multidb ends it, once it does.
@@ -94,7 +94,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What came while the session waited for its client.
+/// The input of a session that waits for its client.
 enum Received {
     Message(ClientMessage),
     /// The client has closed the connection.
@@ -149,7 +149,7 @@ impl ConsoleSession {
         }
     }
 
-    /// What it tells of itself.
+    /// The facts that it reports about itself.
     pub(super) fn info(&self) -> &console::Session {
         &self.info
     }
@@ -338,7 +338,7 @@ impl ConsoleSession {
         own::columns(statement).or_else(|| self.console.columns(statement))
     }
 
-    /// Appends a row, with each value in its form; in text where there is none for it. Sends what has gathered.
+    /// Appends a row, with each value in its form; in text where there is none for it. Flushes a long buffer.
     async fn send_row(&mut self, row: &[Value], formats: &[Format]) -> Result<(), Failure> {
         let formats = formats
             .iter()
@@ -371,7 +371,7 @@ impl ConsoleSession {
         Ok(answer.rows)
     }
 
-    /// Asks the service. A change that was begun goes on whatever becomes of the session.
+    /// Asks the service. A change that was begun goes on after the end of the session.
     async fn ask(&mut self, mut request: ConsoleRequest) -> Result<ConsoleAnswer, Failure> {
         if let ConsoleRequest::Explain { project, .. } = &mut request {
             *project = project.take().or_else(|| self.project.clone());
@@ -405,7 +405,7 @@ impl ConsoleSession {
         Err(failure)
     }
 
-    /// Sends what has gathered.
+    /// Sends the buffered bytes.
     async fn flush(&mut self) -> io::Result<()> {
         if self.out.is_empty() {
             return Ok(());
@@ -434,7 +434,7 @@ impl ConsoleSession {
     }
 }
 
-/// What a client is told at the end of its session.
+/// The reason that a client is told at the end of its session.
 fn termination(reason: EndReason) -> TerminationReason {
     match reason {
         EndReason::Killed => TerminationReason::Killed,

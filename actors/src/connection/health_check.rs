@@ -5,8 +5,8 @@ use bytes::BytesMut;
 use crate::client_error::ClientError;
 use crate::wire::{StartupMessage, encode_authentication_ok};
 
-/// The user name with which load balancers ask whether the daemon answers, such as by HAProxy's `pgsql-check`. It is none
-/// of an instance, which would have a key.
+/// The user name with which load balancers ask whether the daemon answers, such as by HAProxy's `pgsql-check`. It is
+/// none of an instance, which would have a key.
 const HEALTH_CHECK_USER: &[u8] = b"healthcheck";
 
 pub(super) fn is_health_check(message: &StartupMessage) -> bool {
@@ -17,7 +17,7 @@ pub(super) fn is_health_check(message: &StartupMessage) -> bool {
         && message.get("options").is_none()
 }
 
-/// What such a check takes for health, then the end, since there is no session.
+/// The answer that such a check takes for health, then the end, since there is no session.
 pub(super) fn health_answer() -> BytesMut {
     let mut answer = BytesMut::new();
     encode_authentication_ok(&mut answer);

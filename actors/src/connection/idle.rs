@@ -63,7 +63,7 @@ enum IdleEnd {
 }
 
 impl OpenSession {
-    /// The shortest limit that may apply to a session that is idle by its bytes, or to one that is not.
+    /// The shortest limit that may apply to a session that is idle by its bytes, or to an active one.
     fn shortest_limit(&self, idle: bool) -> Duration {
         let limits = self.idle;
         let of_idle = [limits.listen, None, None];

@@ -132,7 +132,7 @@ pub(super) async fn log_in(
     }
 }
 
-/// What a client that asks for a database that does not exist wants to know.
+/// The hint for a client that asks for a database that does not exist.
 fn database_hint(attached: &Attached) -> String {
     let Acquired {
         record, settings, ..
@@ -143,7 +143,8 @@ fn database_hint(attached: &Attached) -> String {
     )
 }
 
-/// Deletes the instance if it was made for this login, whose client asks for what is not in it: it would only be left behind.
+/// Deletes the instance if it was made for this login, which Postgres would always refuse: it would only be left
+/// behind.
 async fn remove_unwanted(attached: Attached) {
     let Attached {
         acquired, lease, ..
@@ -159,7 +160,7 @@ async fn remove_unwanted(attached: Attached) {
     }
 }
 
-/// Whose login to which database it is.
+/// The role and the database of a login.
 fn place(message: &StartupMessage, role: &str, attached: &Attached) -> LoginPlace {
     let default = &attached.acquired.settings.database;
     let database = message.database(role.as_bytes());

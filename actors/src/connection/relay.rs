@@ -47,10 +47,10 @@ pub enum End {
 /// Connects a session's actor to its relay. Both run on one thread.
 #[derive(Debug, Default)]
 pub struct RelayControl {
-    /// The cancel requests for the session, which hold back what its client sends next.
+    /// The cancel requests for the session, which hold back the client's next messages.
     pub cancels: Arc<PendingCancels>,
     request: RefCell<Option<EndRequest>>,
-    /// What the client is told as soon as its backend waits for it, or ends.
+    /// The message to the client, sent as soon as its backend waits for it, or ends.
     explanation: RefCell<Option<TerminationReason>>,
     changed: Notify,
 }
@@ -72,9 +72,9 @@ impl RelayControl {
         self.changed.notify_one();
     }
 
-    /// Ends a session whose server stops in a moment, as soon as its backend's stream is between two messages: where the
-    /// stream ends in ReadyForQuery, also while a query runs that has sent nothing yet, since its answer may be this error.
-    /// Otherwise the client is told behind the last message of its backend.
+    /// Ends a session whose server stops in a moment, as soon as its backend's stream is between two messages: where
+    /// the stream ends in ReadyForQuery, also while a query runs that has sent nothing yet, since its answer may be
+    /// this error. Otherwise the client is told behind the last message of its backend.
     pub fn end_with_server(&self, reason: TerminationReason) {
         self.explanation.replace(Some(reason));
         self.changed.notify_one();
@@ -99,9 +99,9 @@ impl RelayControl {
 /// The side that failed.
 #[derive(Debug)]
 enum CopyError {
-    /// The one that is read.
+    /// The side that is read.
     Read(io::Error),
-    /// The one that is written to.
+    /// The side that is written to.
     Write(io::Error),
 }
 
@@ -182,7 +182,7 @@ fn poll_write_some<T: AsyncWrite + Unpin>(
 enum Interruption {
     /// The client has closed its sending side.
     ClientClosed,
-    /// The backend reads no more. What it has sent, such as its last error, is still to be copied.
+    /// The backend reads no more. Bytes that it has sent, such as its last error, are still to be copied.
     BackendStoppedReading,
     /// The backend has closed, and the client has all of its bytes.
     BackendClosed,

@@ -1,12 +1,12 @@
-//! What drivers ask at their start: settings of the session, and functions about it. What else they ask of a database,
-//! such as its catalogs, the console has not.
+//! The requests of drivers at their start: settings of the session, and functions about it. The console has nothing
+//! else that they ask of a database, such as its catalogs.
 
 use super::{Column, ColumnType, ConsoleError, Value};
 
 /// The version that drivers read: that of a server whose settings the console reports, and multidb's own for people.
 pub const SERVER_VERSION: &str = concat!("14.0 (multidb ", env!("CARGO_PKG_VERSION"), ")");
 
-/// What a session tells of itself.
+/// The facts that a session reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     /// The multidb user.
@@ -23,7 +23,7 @@ pub struct Session {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionSetting(&'static str);
 
-/// The settings whose values no statement changes. Those in the upper part are reported to each client, under these
+/// The settings whose values no statement changes. The first [`REPORTED`] are reported to each client, under these
 /// names.
 const FIXED: [(&str, &str); 17] = [
     ("server_version", SERVER_VERSION),
@@ -48,7 +48,7 @@ const FIXED: [(&str, &str); 17] = [
 /// How many of [`FIXED`] are reported.
 const REPORTED: usize = 10;
 
-/// Those that depend on the session.
+/// The settings that depend on the session.
 const OWN: [&str; 3] = ["application_name", "is_superuser", "session_authorization"];
 
 /// The settings that are reported to a client at its start.

@@ -137,7 +137,7 @@ pub enum ConsoleError {
     /// The user has no right to do this.
     #[error("{message}")]
     Denied {
-        /// Who may not do what.
+        /// The user and the denied action.
         message: String,
     },
     /// The instance did not carry out its command.

@@ -136,7 +136,7 @@ impl Parser<'_> {
         }
     }
 
-    /// The statement, whatever follows its keyword.
+    /// The statement, with any words after its keyword.
     fn all_of(&mut self, statement: Statement) -> Statement {
         self.rest = &[];
         statement

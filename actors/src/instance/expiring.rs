@@ -47,8 +47,8 @@ impl Handler<Expire> for InstanceActor {
     }
 }
 
-/// Makes room on a disk that is above its mark: the instance is deleted before its expiry, unless it is in use, pinned or
-/// was used lately. One that still runs is stopped first, which is [`ExpiryAnswer::Begun`], too.
+/// Makes room on a disk that is above its mark: the instance is deleted before its expiry, unless it is in use, pinned
+/// or was used lately. A running instance is stopped first, which is [`ExpiryAnswer::Begun`], too.
 #[derive(Message)]
 #[rtype(result = "ExpiryAnswer")]
 pub struct MakeRoom(pub InstanceUid);
@@ -102,7 +102,7 @@ impl InstanceActor {
                 actor.keep(&error, ctx);
                 return ExpiryAnswer::Declined;
             }
-            // Somebody may have come while the manifest was read.
+            // A client may have come while the manifest was read.
             if actor.record.uid != uid || !is_right(actor) {
                 return ExpiryAnswer::Declined;
             }
@@ -139,9 +139,9 @@ impl InstanceActor {
         self.mark_may_be_stored = true;
     }
 
-    /// Takes over what the manifest knows better. The database may have been restored from before a pin was
-    /// acknowledged, and counts the changes since then by itself, so a pin in the manifest protects whatever the
-    /// sequence numbers say: each change of a pin is written to both.
+    /// Takes over a later use or pin of the manifest. The database may have been restored from before a pin was
+    /// acknowledged, and counts the changes since then by itself, so a pin in the manifest protects with any sequence
+    /// numbers: each change of a pin is written to both.
     fn consult(
         &mut self,
         manifest: Result<Option<InstanceRecord>, CloneError>,
@@ -173,7 +173,7 @@ impl InstanceActor {
         Ok(())
     }
 
-    /// Keeps the instance, since nobody can tell whether it is protected. If its grace is over, it begins again.
+    /// Keeps the instance, since it may be protected. If its grace is over, it begins again.
     fn keep(&mut self, error: &str, ctx: &mut Context<Self>) {
         tracing::error!(
             instance = %self.record.name,

@@ -99,7 +99,7 @@ impl InstanceActor {
         ctx.spawn(made);
     }
 
-    /// What a clone is made from. A clone of another instance begins anew with what it began with.
+    /// The source of a clone. A clone of another instance begins anew from its first state.
     fn clone_source(&self, why: CloneReason, parent: Option<&Lease>) -> CloneSource {
         match (why, parent) {
             (CloneReason::Create, Some(parent)) => CloneSource::Running {
@@ -136,7 +136,7 @@ impl InstanceActor {
         self.failure = None;
     }
 
-    /// Asks Postgres for work of its own, such as autovacuum. One that does not answer is treated as idle.
+    /// Asks Postgres for work of its own, such as autovacuum. A Postgres that does not answer is treated as idle.
     pub(super) fn ask(&mut self, idle: Job, ctx: &mut Context<Self>) {
         let endpoint = self.run.as_ref().map(|run| run.endpoint.clone());
         let server = endpoint.map(|endpoint| SuperuserAccess::new(endpoint, &self.record));
@@ -450,7 +450,7 @@ impl InstanceActor {
     }
 }
 
-/// The clone of this record, as one that is to be deleted.
+/// The clone of this record, as a leftover to delete.
 pub(crate) fn superseded(record: &InstanceRecord) -> Leftover {
     Leftover {
         uid: record.uid,

@@ -34,7 +34,7 @@
 //!   fails with that is not carried out later.
 //! - **Deleting**, **Gone**: clients are sent back to the Supervisor, which may create the instance again.
 //!
-//! Data that had a server is deleted, or replaced by a reset, only after a stop, whatever the state: a stop looks for the
+//! Data that had a server is deleted, or replaced by a reset, only after a stop, in any state: a stop looks for the
 //! server in the world, while the state is only what this program believes.
 //!
 //! Each job (clone, start, stop, delete) and each idle period has a number. An event with an old number is stale and
@@ -64,7 +64,7 @@ pub struct Lifecycle {
     state: State,
     /// When the state began. A change of its data does not count.
     since: Instant,
-    /// The waiting clients, and those of them that have gone since.
+    /// The waiting clients, with the ones that have gone since.
     waiting: usize,
     /// The sessions of the current run.
     sessions: usize,
@@ -126,7 +126,7 @@ impl Lifecycle {
         self.note_idle(run)
     }
 
-    /// An instance of which nobody can tell whether it runs, and the first effect.
+    /// An instance whose Postgres may run or not, and the first effect.
     pub fn unavailable(then: AfterStop, now: Instant) -> (Self, Effect) {
         let mut unknown = Self::stopped(now);
         unknown.is_leftover = then == AfterStop::Delete;
@@ -385,7 +385,7 @@ impl Lifecycle {
                 self.redirect()
             }
             (State::Deleting { job }, Outcome::Failed) if job == done => {
-                // It may be used again, so its data is nobody's to delete.
+                // It may be used again, so its data may not be deleted by itself.
                 self.is_leftover = false;
                 self.state = State::Failed;
                 self.refuse_failed()

@@ -64,7 +64,7 @@ impl InstanceActor {
             let failure = match inspected.unwrap_or_else(|_| Err(worker_ended())) {
                 Ok(None) => {
                     actor.unusable = None;
-                    // Whoever brought the data back may have brought back another manifest.
+                    // The operator may have brought back another manifest with the data.
                     actor.step_writer(WriterEvent::Changed(Copies::DatabaseAndManifest), ctx);
                     actor.pending_commands.add(Command::Recover, reply);
                     return actor.apply(Event::Command(Command::Recover), ctx);
@@ -97,7 +97,7 @@ impl InstanceActor {
         }
     }
 
-    /// Notes that nobody can tell whether Postgres runs, once for each time that the runtime goes away.
+    /// Notes that Postgres may run or not, once for each time that the runtime goes away.
     pub(super) fn note_look_failure(&mut self, failure: InstanceError) {
         self.look_failures = self.look_failures.saturating_add(1);
         if self.failure.as_ref() != Some(&failure) {

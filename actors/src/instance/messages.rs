@@ -65,7 +65,7 @@ impl Handler<Control> for InstanceActor {
 }
 
 /// The login that the instance was made for can have no session, and holds this lease: the instance is deleted, unless
-/// somebody else has come meanwhile, or has pinned it. Answered when that is done, with whether it is gone.
+/// another client has come meanwhile, or it was pinned. Answered when that is done, with whether it is gone.
 #[derive(Message)]
 #[rtype(result = "bool")]
 pub struct NotWanted(pub Lease);
@@ -122,8 +122,8 @@ impl Handler<SetPin> for InstanceActor {
     }
 }
 
-/// Ends the actor of an instance that gets another name. Its data, its run and its sessions stay. Answered with the record, or
-/// with the state in which that cannot be done.
+/// Ends the actor of an instance that gets another name. Its data, its run and its sessions stay. Answered with the
+/// record, or with the state in which that cannot be done.
 #[derive(Message)]
 #[rtype(result = "Result<InstanceRecord, &'static str>")]
 pub struct Retire;

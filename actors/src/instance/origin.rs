@@ -35,7 +35,7 @@ pub enum Origin {
     Adopt(RunningPostgres, RunLeases),
     /// Its Postgres runs, or may run, and has to stop.
     Stop(AfterStop),
-    /// Nobody can tell whether its Postgres runs.
+    /// Its Postgres may run or not.
     Unavailable(AfterStop, InstanceError),
 }
 

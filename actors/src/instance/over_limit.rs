@@ -1,7 +1,7 @@
-//! Instances that may not take more of the disk. `multidb` measures and decides which one; the instance stops, tells its
-//! clients, and starts no more until it is told that it may.
+//! Instances that may not take more of the disk. `multidb` measures and decides which one; the instance stops, tells
+//! its clients, and starts no more until it is told that it may.
 //!
-//! It is stopped by a fast shutdown, like an idle one: what was committed is kept, and the checkpoint at its end writes
+//! It is stopped by a fast shutdown, like an idle one: committed data is kept, and the checkpoint at its end writes
 //! at most the buffers of the server, while an immediate one would leave all its write-ahead log on the disk for a
 //! recovery that needs more. Only a shutdown that takes too long becomes an immediate one.
 
@@ -32,7 +32,7 @@ pub enum OverLimit {
         /// `limits.max_instance_bytes`.
         limit_bytes: u64,
     },
-    /// The disk has come to its reserve, and this instance was among those that grew most.
+    /// The disk has come to its reserve, and this instance was among the ones that grew most.
     #[error(
         "it grew by {} while the disk came down to {} free, and limits.disk_reserve is {}",
         crate::text::bytes(*.grown_bytes),
@@ -91,7 +91,7 @@ impl Handler<SetOverLimit> for InstanceActor {
 }
 
 impl InstanceActor {
-    /// Why a client is refused at once. One that comes while a reset makes fresh data waits for that.
+    /// Why a client is refused at once. A client that comes while a reset makes fresh data waits for that.
     pub(super) fn refusal(&self) -> Option<InstanceError> {
         let over = self.over_limit?;
         match self.life.state() {

@@ -31,8 +31,8 @@ impl PendingCommands {
         }
     }
 
-    /// Answers the commands to stop, since the server has stopped. A client that waited for that starts it again at once, so that no
-    /// later state tells.
+    /// Answers the commands to stop, since the server has stopped. A client that waited for that starts it again at
+    /// once, so that no later state tells.
     pub(super) fn stopped(&mut self) {
         for (_, reply) in self
             .0

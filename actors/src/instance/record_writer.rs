@@ -13,8 +13,9 @@
 //!   manifest is written by several threads. Changes during a write are written together by the next one.
 //! - A clone and a deletion write the record themselves. Each gets the write lock at the end of the write in
 //!   progress, and no write begins before the lock is released. After a deletion nothing is written.
-//! - A pin, and the removal of a mark, is acknowledged by the write that has it. A change of the last use is written at most once in
-//!   [`USE_INTERVAL`](super::persistence::USE_INTERVAL), since sessions begin and end a thousand times a second.
+//! - A pin, and the removal of a mark, is acknowledged by the write that has it. A change of the last use is written at
+//!   most once in [`USE_INTERVAL`](super::persistence::USE_INTERVAL), since sessions begin and end a thousand times a
+//!   second.
 //! - A failed write is reported to the callers that wait for it and retried: after a delay, or with the next pin.
 
 use crate::clone_worker::Copies;
@@ -88,7 +89,7 @@ pub(super) enum WriterEvent {
     Stopping,
     /// The pin changed, or the mark of an expiry was removed, and a caller waits until that is durable.
     PinSet,
-    /// Something changed that nobody waits for.
+    /// A change without a waiter.
     Changed(Copies),
     /// The write ended.
     Written(Outcome),

@@ -37,7 +37,7 @@ impl SharedState {
         }
     }
 
-    /// What the CloneWorker does for the instance.
+    /// The jobs of the CloneWorker for the instance.
     pub(crate) fn writes(&self) -> &Writes {
         &self.writes
     }
@@ -71,7 +71,7 @@ impl Default for Writes {
 }
 
 impl Writes {
-    /// Has the worker do a job, to its end even if the caller ends before. `written` tells what a success has written.
+    /// Has the worker do a job, to its end even if the caller ends before. `written` gives the write of a success.
     pub(super) fn run<M, T, W>(
         &self,
         worker: &Addr<CloneWorker>,
@@ -100,12 +100,12 @@ impl Writes {
         async move { answer.await.unwrap_or_else(|_| Err(worker_ended())) }
     }
 
-    /// Notes what somebody else has written, after the jobs in progress.
+    /// Notes a write of another component, after the jobs in progress.
     pub(crate) fn note(&self, written: Written) {
         *lock(&self.last) = Some(written);
     }
 
-    /// Waits for the jobs in progress, and returns what the last one has written, if there was any.
+    /// Waits for the jobs in progress, and returns the last write, if there was any.
     pub(crate) async fn finished(&self) -> Option<Written> {
         let mut count = self.count.subscribe();
         // The sender lives in `self`.

@@ -33,7 +33,7 @@ pub struct InstanceStatus {
 }
 
 impl InstanceStatus {
-    /// An instance in this state that nobody uses.
+    /// An unused instance in this state.
     pub fn unused(record: impl Into<Arc<InstanceRecord>>, state: State) -> Self {
         Self {
             record: record.into(),
@@ -114,7 +114,7 @@ pub enum InstanceError {
     #[error("the instance's data cannot be used: {why}")]
     #[serde(rename = "data_unusable")]
     DataUnusable {
-        /// What is wrong with it.
+        /// The fault of the data.
         why: String,
     },
     /// It may not take more of the disk.

@@ -1,6 +1,6 @@
-//! What has changed among the instances, for readers outside: each is told of every instance once, then of those that
+//! Changes among the instances, for readers outside: each is told of every instance once, then of the instances that
 //! changed since it last asked. So a reader that asks every few seconds walks no table, and costs nothing while nothing
-//! happens; and what an instance was only for a moment, a failed one, is not lost between two questions.
+//! happens; and a short state, such as a failure that is over, is not lost between two questions.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,11 +10,11 @@ use multidb_store::InstanceName;
 use crate::instance::InstanceStatus;
 use crate::instance::lifecycle::State;
 
-/// What one reader has not taken yet. The table stops to keep it when this is dropped.
+/// The changes that one reader has not taken yet. The table stops to keep them when this is dropped.
 #[derive(Debug)]
 pub struct InstanceChanges(Arc<Pending>);
 
-/// What became of the instance of one name.
+/// The change of the instance of one name.
 #[derive(Debug, Clone, Default)]
 pub struct InstanceChange {
     /// Its status now; none if it is gone.

@@ -314,7 +314,7 @@ fn reader_is_told_of_all_once_and_then_of_what_changes() {
         [(name(0), None), (name(2), Some(StateName::Running))]
     );
     assert!(changes.take().is_empty());
-    // Readers do not take from one another, and one that is gone costs nothing.
+    // Readers do not take from one another, and a dropped reader costs nothing.
     let mut other = table.changes();
     table.publish(status(1, State::Failed, None));
     assert_eq!(changes.take().len(), 1);
@@ -335,7 +335,7 @@ fn failure_that_is_over_is_not_missed() {
     }
     // Without a reason there is nothing to tell.
     table.publish(status(2, State::Failed, None));
-    // The failure of what stops or waits is not that of the instance.
+    // The failure of a stop is not that of the instance.
     table.publish(status(3, State::Stopped, Some(stop_failure())));
     table.remove(&name(1));
     let codes = |change: &InstanceChange| -> Vec<&str> {
@@ -347,7 +347,7 @@ fn failure_that_is_over_is_not_missed() {
     let told: Vec<_> = taken.values().map(codes).collect();
     assert_eq!(told, [vec!["actor_ended", "stop_failed"], vec![], vec![]]);
     assert!(taken[&name(1)].status.is_none());
-    // It is told once; one that stays is the status'.
+    // It is told once; a lasting failure is the status'.
     table.publish(failed(InstanceError::Died));
     assert_eq!(changes.take()[&name(1)].failures.len(), 1);
     table.publish(status(1, State::Stopped, None));

@@ -6,7 +6,7 @@ use crate::instance::InstanceError;
 use crate::instance::lifecycle::{CloneReason, Command, Event, State};
 
 label! {
-    /// What became of a connection.
+    /// The outcome of a connection.
     ConnectionOutcome as "outcome" {
         /// A session with an instance.
         Session = "session",
@@ -28,9 +28,9 @@ label! {
 label! {
     /// How an authentication ended.
     LoginOutcome as "outcome" {
-        /// The client is who it says.
+        /// The client has proved its identity.
         Succeeded = "succeeded",
-        /// It is not.
+        /// It has not.
         Failed = "failed",
         /// It must wait after too many failures.
         Delayed = "delayed",
@@ -81,7 +81,7 @@ impl From<&TerminationReason> for SessionEnd {
 }
 
 label! {
-    /// What a login needed of its instance.
+    /// The work of an instance for a login.
     LoginPath as "path" {
         /// It was created.
         Created = "created",
@@ -107,7 +107,7 @@ label! {
         Start = "start",
         /// The login to Postgres.
         Connect = "connect",
-        /// What is left: waiting for a thread, a slot or a record.
+        /// The rest: waiting for a thread, a slot or a record.
         Wait = "wait",
     }
 }
@@ -133,7 +133,7 @@ impl Outcome {
 }
 
 label! {
-    /// On what data Postgres starts.
+    /// The data that Postgres starts on.
     StartKind as "kind" {
         /// On the first clone of a new instance.
         Create = "create",
@@ -185,7 +185,7 @@ impl From<&InstanceError> for StartOutcome {
 label! {
     /// Why a running Postgres ended.
     StopCause as "cause" {
-        /// Nobody used it for `instance_idle_timeout`.
+        /// It was unused for `instance_idle_timeout`.
         Idle = "idle",
         /// Another instance needed its slot.
         MakeRoom = "make_room",
@@ -234,7 +234,7 @@ impl StopCause {
 }
 
 label! {
-    /// What became of an actor that panicked.
+    /// The outcome for an actor that panicked.
     Revival as "outcome" {
         /// It was rebuilt.
         Rebuilt = "rebuilt",
@@ -264,7 +264,7 @@ impl Reason {
 
 impl Label for Reason {
     const KEY: &'static str = "reason";
-    // Those of limits, and the most frequent one; the others appear with their first event.
+    // The codes of limits, and the most frequent one; the others appear with their first event.
     const ALL: &'static [Self] = &[
         Self::TOO_MANY_CONNECTIONS,
         Self::EVICTED,

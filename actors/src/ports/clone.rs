@@ -50,7 +50,7 @@ pub trait Cloner: Send + Sync + 'static {
     fn disk_free_bytes(&self) -> Result<u64, CloneError>;
 }
 
-/// What a clone is made from.
+/// The source of a clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloneSource {
     /// The record's snapshot.
@@ -66,7 +66,7 @@ pub enum CloneSource {
     Base(InstanceUid),
 }
 
-/// What a clone was made from in the end.
+/// The source that a clone was made from in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClonedFrom {
     /// The record's snapshot.
@@ -104,7 +104,7 @@ impl From<&CloneSource> for ClonedFrom {
 /// The cost of a clone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloneReport {
-    /// What it was made from in the end.
+    /// The source that it was made from in the end.
     pub source: ClonedFrom,
     /// The number of cloned files; 0 if the file system cloned the tree in one step.
     pub files: u64,
@@ -141,7 +141,7 @@ pub enum CloneError {
     /// The server of the instance that is cloned did not do its part.
     #[error("the instance that it is cloned from cannot be copied while it runs: {message}")]
     ParentFailed {
-        /// Why, and what can be done.
+        /// The cause, and advice.
         message: String,
     },
     /// The snapshot does not match its manifest.

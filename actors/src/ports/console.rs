@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use crate::auth::Identity;
 use crate::console::{Column, ConsoleError, ConsoleRequest, Statement, Value};
 
-/// What the service answers to a request.
+/// The service's answer to a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConsoleAnswer {
     /// The rows, each with a value for each column.
     pub rows: Vec<Vec<Value>>,
-    /// What the client is told beside them, one line each.
+    /// The notices for the client beside them, one line each.
     pub notices: Vec<String>,
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{message}")]
 pub struct DiskError {
-    /// What is wrong with it.
+    /// The kind of fault.
     #[serde(rename = "code")]
     pub fault: DiskFault,
     /// The error with its path and causes.

@@ -1,6 +1,6 @@
 //! Questions to a running Postgres about its state.
 //!
-//! The answers are those of a stranger: a superuser of an instance can replace its catalog views, and even
+//! The answers are untrusted: a superuser of an instance can replace its catalog views, and even
 //! the program behind its socket. An answer counts for that instance alone.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ pub struct SuperuserAccess {
     pub endpoint: Endpoint,
     /// A superuser role.
     pub superuser: Arc<str>,
-    /// The major version, which decides what can be set for the login.
+    /// The major version, which decides the settings that the login can have.
     pub postgres_major: u16,
     /// A database that accepts connections, for a server whose `postgres` and `template1` do not.
     pub database: Option<Arc<str>>,
@@ -40,8 +40,8 @@ impl SuperuserAccess {
 /// Queries a running Postgres about its state. Each answer is bounded in size and time.
 #[async_trait]
 pub trait ServerProbe: Send + Sync + 'static {
-    /// The activity of the backends with these process ids, by `pg_stat_activity`, except those that have
-    /// ended.
+    /// The activity of the backends with these process ids, by `pg_stat_activity`. Backends that have ended are left
+    /// out.
     async fn backend_activities(
         &self,
         server: &SuperuserAccess,
@@ -63,7 +63,7 @@ pub trait ServerProbe: Send + Sync + 'static {
 /// Why a Postgres did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
-    /// Its `max_connections` are in use, those reserved for superusers included.
+    /// Its `max_connections` are in use, with the ones reserved for superusers.
     #[error("postgres has no free connection")]
     NoFreeConnection,
     /// It was not reached, or its answer was not understood.

@@ -1,4 +1,4 @@
-//! What runs Postgres, as the actors see it.
+//! The runtimes of Postgres, as the actors see them.
 //!
 //! A runtime answers for the servers of its own kind alone, and only while it answers at all. So every question has
 //! three answers: the server runs, nothing runs, or nobody can tell. The last one is an error, after which nothing is
@@ -49,7 +49,7 @@ pub trait Runtime: Send + Sync + 'static {
 pub struct ServerId {
     /// The clone.
     pub uid: InstanceUid,
-    /// What runs it; `None` where no record tells: then no runtime may have a server on the data.
+    /// Its runtime; `None` where no record tells: then no runtime may have a server on the data.
     pub runtime: Option<RuntimeKind>,
 }
 
@@ -109,7 +109,7 @@ pub struct FoundServers {
 }
 
 impl FoundServers {
-    /// What was found of the record's server.
+    /// The result of the search for the record's server.
     pub fn take(&mut self, record: &InstanceRecord) -> Found {
         let position = self
             .running

@@ -1,4 +1,4 @@
-//! What reaches a session of the console from outside: cancel requests, and its end.
+//! Signals to a session of the console from outside: cancel requests, and its end.
 
 use tokio::sync::{Notify, watch};
 

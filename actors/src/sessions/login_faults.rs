@@ -1,4 +1,4 @@
-//! Logins that nobody gets through, since Postgres cannot load a library for them (`session_preload_libraries` of a
+//! Logins that Postgres refuses each time, since it cannot load a library for them (`session_preload_libraries` of a
 //! database or a role). Kept for `instance show` and `doctor`, until such a login succeeds.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use multidb_store::InstanceUid;
 /// The most that are kept. One more takes the place of another.
 const FAULTS_MAX: usize = 100;
 
-/// Whose login to which database of a clone.
+/// The database of a clone, and the role of a login to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LoginPlace {
     /// The clone.

@@ -1,4 +1,4 @@
-//! Why a revision does not define what a snapshot has applied: a guess for the error's hint, from the names
+//! Why a revision does not define a snapshot's migrations: a guess for the error's hint, from the names
 //! alone. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -23,7 +23,7 @@ pub enum Cause {
         /// The squashed migration, as the listing has it.
         squashed: String,
     },
-    /// All of the missing ones follow the last one that the listing has of their app.
+    /// All of the missing ones follow the listing's last migration of their app.
     Newer,
     /// None of these.
     Other,

@@ -17,11 +17,11 @@ const MISSING_SHOWN: usize = 5;
 pub struct Ignored(GlobSet);
 
 impl Ignored {
-    /// Those that one of the globs matches.
+    /// The migrations that match one of the globs.
     ///
     /// # Errors
     ///
-    /// One of them is malformed.
+    /// One of the globs is malformed.
     pub fn new(globs: &[String]) -> Result<Self, globset::Error> {
         let mut set = GlobSetBuilder::new();
         for glob in globs {
@@ -127,7 +127,7 @@ impl Decision {
 }
 
 impl Verdict {
-    /// What the listing lacks, if the snapshot is not compatible.
+    /// The migrations that the listing lacks, if the snapshot is not compatible.
     pub fn miss(&self) -> Option<NearestMiss> {
         Some(NearestMiss {
             snapshot: self.snapshot.id.clone(),

@@ -12,8 +12,8 @@ const SHARE: usize = 10;
 #[derive(Debug)]
 pub(super) struct DeletionRate {
     window: Duration,
-    /// When an earlier daemon last deleted one. How many it deleted is not stored, so for the rest of that hour it counts
-    /// as all that were permitted.
+    /// When an earlier daemon last deleted one. How many it deleted is not stored, so for the rest of that hour it
+    /// counts as all that were permitted.
     by_earlier_daemon: Option<ObservedTime>,
     deleted: VecDeque<ObservedTime>,
 }

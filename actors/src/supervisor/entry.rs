@@ -17,16 +17,16 @@ pub(super) struct Entry {
 pub(super) enum ActorLife {
     /// It has.
     Alive,
-    /// It has ended and is being rebuilt. The drop wakes those who wait for it.
+    /// It has ended and is being rebuilt. The drop wakes the waiters.
     Rebuilding(Vec<oneshot::Sender<()>>),
-    /// It ends, since the instance gets another name. The drop wakes those who wait for that.
+    /// It ends, since the instance gets another name. The drop wakes the waiters.
     Renaming(Vec<oneshot::Sender<()>>),
     /// It kept ending by a defect, and is not rebuilt by itself any more.
     GivenUp,
 }
 
 impl Supervisor {
-    /// The actor of an instance. One that was not used since the start gets its actor now.
+    /// The actor of an instance. An instance that was not used since the start gets its actor now.
     pub(super) fn actor_of(
         &mut self,
         record: &InstanceRecord,

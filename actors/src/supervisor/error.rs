@@ -57,7 +57,7 @@ pub enum AcquireError {
         /// The requested instance.
         #[serde(skip)]
         instance: InstanceName,
-        /// The one to clone.
+        /// The instance to clone.
         parent: InstanceName,
     },
     /// The instance to clone does not run.
@@ -67,7 +67,7 @@ pub enum AcquireError {
         /// The requested instance.
         #[serde(skip)]
         instance: InstanceName,
-        /// The one to clone.
+        /// The instance to clone.
         parent: InstanceName,
         /// Why.
         #[source]

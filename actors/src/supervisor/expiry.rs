@@ -1,8 +1,8 @@
-//! The sweep: marks the instances that were not used for the retention time, and deletes those whose grace is over.
+//! The sweep: marks instances that were not used for the retention time, and deletes marked ones after their grace.
 //!
 //! It only proposes: each InstanceActor decides by its own record, see [`Expire`]. It goes a few instances at a time,
-//! so that a client's new instance does not wait behind thousands of deletions, and [`DeletionRate`] bounds what an
-//! hour may take. While the clocks disagree, nothing expires.
+//! so that a client's new instance does not wait behind thousands of deletions, and [`DeletionRate`] bounds the
+//! deletions of an hour. While the clocks disagree, nothing expires.
 
 use multidb_store::{ObservedTime, StoredTime};
 
@@ -117,7 +117,7 @@ impl Supervisor {
         }
     }
 
-    /// Writes the observed time now and then. What was not written is lost in a crash, and the clock is late by it.
+    /// Writes the observed time now and then. Time not written is lost in a crash, and the clock is late by it.
     fn store_time(&mut self, now: ObservedTime, ctx: &mut Context<Self>) {
         let interval = self.expiry.interval.max(STORE_INTERVAL_MIN);
         if now.since(self.expiry.stored) < interval {
@@ -180,7 +180,7 @@ impl Supervisor {
         let after = self.expiry.deleted_to.take();
         let due = self.table.due(ExpiryStep::Delete, now, after.as_ref(), max);
         let Some(last) = due.last().cloned() else {
-            // The next sweep begins with the ones that could not be deleted.
+            // The next sweep begins with the instances that could not be deleted.
             return false;
         };
         self.expiry.deleted_to = Some(last);

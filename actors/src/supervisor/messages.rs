@@ -19,9 +19,9 @@ const INSTANCES_NAMED_MAX: usize = 20;
 #[derive(Message)]
 #[rtype(result = "Result<Acquired, AcquireError>")]
 pub struct Acquire {
-    /// What the client asked for.
+    /// The client's request.
     pub request: ConnectRequest,
-    /// Who asks.
+    /// The client's identity.
     pub identity: Identity,
 }
 
@@ -96,7 +96,7 @@ impl Handler<ListInstances> for Supervisor {
     }
 }
 
-/// All instances now, and from now on those that change.
+/// All instances now, and from now on the changed ones.
 #[derive(Debug, Message)]
 #[rtype(result = "InstanceChanges")]
 pub struct FollowInstances;
@@ -167,7 +167,7 @@ impl Handler<GetInstance> for Supervisor {
 pub struct ControlInstance {
     /// The instance.
     pub name: InstanceName,
-    /// What to do.
+    /// The command.
     pub command: Command,
 }
 
@@ -240,7 +240,7 @@ impl Handler<PinInstance> for Supervisor {
 pub struct RemoveSnapshot {
     /// The snapshot.
     pub id: SnapshotId,
-    /// Whether one that is in use is removed, too.
+    /// Whether a snapshot in use is removed, too.
     pub force: bool,
 }
 
@@ -284,7 +284,7 @@ pub struct StopAll {
     pub instances: StopInstances,
 }
 
-/// What [`StopAll`] does with the instances.
+/// Whether [`StopAll`] stops the instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopInstances {
     /// They go on running for their sessions.
@@ -311,7 +311,7 @@ impl Handler<StopAll> for Supervisor {
         Box::pin(async move {
             for stopped in futures_util::future::join_all(stops).await {
                 match stopped {
-                    // One that is deleted meanwhile has no server either.
+                    // A deleted instance has no server either.
                     Ok(Ok(_) | Err(InstanceError::Deleted)) | Err(_) => {}
                     Ok(Err(error)) => tracing::warn!(
                         error = multidb_store::error_chain(&error),

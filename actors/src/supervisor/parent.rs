@@ -4,7 +4,7 @@ use super::*;
 use crate::instance::{Attach, Lease};
 use crate::request::SnapshotSelector;
 
-/// What a new instance is made from.
+/// The source of a new instance.
 #[derive(Clone)]
 pub(super) enum CreationSource {
     /// The snapshot that is chosen by this.
@@ -13,7 +13,7 @@ pub(super) enum CreationSource {
     Parent(InstanceName),
 }
 
-/// What was found to make an instance from.
+/// The snapshot and parent found for a new instance.
 pub(super) struct Chosen {
     /// The snapshot; that of the parent for a clone of another instance.
     pub(super) choice: Choice,
@@ -24,7 +24,7 @@ pub(super) struct Chosen {
 }
 
 impl Supervisor {
-    /// What the client wants a new instance to be made from.
+    /// The source that the client names for a new instance.
     pub(super) fn source_of(request: &ConnectRequest) -> Result<CreationSource, AcquireError> {
         let snapshot = request.source.clone().map(CreationSource::Snapshot);
         let parent = request.from.clone().map(CreationSource::Parent);

@@ -1,8 +1,8 @@
 //! `multidb instance recover`: makes an instance usable again, or brings a quarantined clone back as one.
 //!
 //! An instance that has failed, or whose actor was given up, looks for its server again and changes nothing. A
-//! quarantined clone gets the next epoch, and the name that the administrator gave. Its new manifest is durable before it
-//! leaves the quarantine, and it leaves it by one rename: a crash at any moment leaves it in the quarantine, or in
+//! quarantined clone gets the next epoch, and the name that the administrator gave. Its new manifest is durable before
+//! it leaves the quarantine, and it leaves it by one rename: a crash at any moment leaves it in the quarantine, or in
 //! its place, where the rule of a start serves it under that name.
 
 use multidb_store::quarantine::Quarantined;
@@ -45,12 +45,12 @@ pub enum RecoverError {
         /// The clone, which stays in the quarantine.
         uid: InstanceUid,
     },
-    /// The manifest of the clone does not tell what it is.
+    /// The manifest of the clone cannot be used.
     #[error("the manifest of the quarantined clone {uid} cannot be used: {why}")]
     ManifestUnusable {
         /// The clone.
         uid: InstanceUid,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// The quarantine could not be read, or the clone not be moved.
@@ -94,7 +94,7 @@ impl Handler<RecoverInstance> for Supervisor {
     }
 }
 
-/// What a recovery has to do.
+/// The task of a recovery.
 enum Recovery {
     /// Nothing: the instance is in order.
     Needless(InstanceName),
@@ -102,7 +102,7 @@ enum Recovery {
     Take(Box<InstanceRecord>),
 }
 
-/// What became of a recovery.
+/// The result of a recovery.
 enum Recovered {
     /// The instance is in order, as it was.
     Was(InstanceName),

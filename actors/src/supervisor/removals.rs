@@ -1,7 +1,7 @@
 //! Snapshots that are being removed: a snapshot in use stays, and no instance is made from one that goes.
 //!
 //! The SnapshotIndex chooses, and its answer is under way while the Supervisor removes. So each choice has a
-//! number, and one that was begun before the index had confirmed a removal does not count where it chose the
+//! number, and a choice that was begun before the index had confirmed a removal does not count where it chose the
 //! removed snapshot: it is made again.
 
 use std::collections::HashMap;

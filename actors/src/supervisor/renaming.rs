@@ -1,10 +1,11 @@
 //! `multidb instance rename`: another name for an instance, whose sessions go on.
 //!
-//! Its actor ends, as one that panics does, so its run, with its slot and its sessions, outlives it. The manifest of the clone
-//! with the new name and the next epoch is the commit: a start drops a record whose clone has another name and a higher epoch
-//! (`store/src/recovery.rs`). Then its record follows, and a new actor takes the run over under the new name. Clients of either
-//! name wait meanwhile; afterwards the old one is like any unknown name. Its clones are told the new name of their parent, and
-//! the record of the old name goes last, so that a start can complete all of that.
+//! Its actor ends, like an actor that panics, so its run, with its slot and its sessions, outlives it. The manifest of
+//! the clone with the new name and the next epoch is the commit: a start drops a record whose clone has another name
+//! and a higher epoch (`store/src/recovery.rs`). Then its record follows, and a new actor takes the run over under the
+//! new name. Clients of either name wait meanwhile; afterwards the old one is like any unknown name. Its clones are
+//! told the new name of their parent, and the record of the old name goes last, so that a start can complete all of
+//! that.
 
 use actix_rt::task::JoinHandle;
 
@@ -170,7 +171,7 @@ impl Work {
                 return Renamed::Failed(RenameError::Unsettled { instance, state });
             }
         };
-        // What it has begun to write would come after what is written here.
+        // Writes that it has begun would come after the ones here.
         let _last = self.shared.writes().finished().await;
         // They would be served under the old name once it has no instance.
         if let Err(error) = self.leftovers.clear(&record).await {
@@ -259,12 +260,13 @@ impl Supervisor {
         let origin = origin(&record, found, run);
         self.launch(record, origin, shared, ctx);
         self.table.remove(old);
-        // Those who wait for the old name are woken by the drop.
+        // The drop wakes the waiters for the old name.
         self.actors.remove(old);
         Ok(self.rename_parent((old, uid), &name, ctx))
     }
 
-    /// Tells the clones of an instance its new name, and removes the record of the old one once they know. Walks the table.
+    /// Tells the clones of an instance its new name, and removes the record of the old one once they know. Walks the
+    /// table.
     fn rename_parent(
         &mut self,
         (old, uid): (&InstanceName, InstanceUid),
@@ -285,7 +287,7 @@ impl Supervisor {
         actix_rt::spawn(async move {
             for (child, told) in children.iter().zip(told) {
                 let told = told.await.unwrap_or(Err(InstanceError::Died));
-                // One that is deleted needs no parent.
+                // A deleted clone needs no parent.
                 if let Err(error) = told
                     && error != InstanceError::Deleted
                 {

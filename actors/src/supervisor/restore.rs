@@ -1,6 +1,6 @@
-//! The start: gives each instance its actor, by [`origin`], and carries out what `recovery::plan` says about the
-//! other clones. Before anything is done to the data of one, its server is looked for and stopped; where that cannot be
-//! known, it waits, as one of the [`Leftovers`].
+//! The start: gives each instance its actor, by [`origin`], and carries out the plan of `recovery::plan` for the other
+//! clones. Before anything is done to the data of such a clone, its server is looked for and stopped; where that cannot
+//! be known, the clone waits, as one of the [`Leftovers`].
 
 use std::collections::HashSet;
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! An instance with a time to live expires after that in place of the retention time, with a grace no longer than that:
-//! whoever gives a short life expects it to end.
+//! a short life is meant to end.
 //!
 //! Both periods are observed time. A pin that ends holds for as long as it had left at the last use, in observed time,
 //! and also by the wall clock: whichever clock is wrong, the other one keeps the instance.
@@ -70,7 +70,7 @@ impl ExpiryPeriods {
     }
 }
 
-/// The next step of the instance's expiry if it stays unused; `None` for one that never expires.
+/// The next step of the instance's expiry if it stays unused; `None` if it never expires.
 pub fn due(record: &InstanceRecord, periods: ExpiryPeriods) -> Option<Due> {
     let periods = periods.of(record);
     let pinned = match record.pin {
@@ -102,7 +102,7 @@ pub fn due_now(record: &InstanceRecord, periods: ExpiryPeriods, now: Moment) -> 
     (due.at <= now.observed && !is_pinned).then_some(due.step)
 }
 
-/// Whether the instance may be deleted before its expiry, where the disk is above its mark: nobody used it for a day of
+/// Whether the instance may be deleted before its expiry, where the disk is above its mark: it was unused for a day of
 /// observed time (for its whole retention where that is shorter), or for the idle time of an instance if it is scratch,
 /// and it is not pinned.
 pub fn may_make_room(record: &InstanceRecord, limits: &Limits, now: Moment) -> bool {
@@ -121,8 +121,8 @@ pub fn may_make_room(record: &InstanceRecord, limits: &Limits, now: Moment) -> b
     unused >= protected.max(pinned)
 }
 
-/// When the instance is deleted if it stays unused and the daemon goes on running; `None` for one that never expires.
-/// Not in the past, whatever the clocks say.
+/// When the instance is deleted if it stays unused and the daemon goes on running; `None` if it never expires.
+/// Not in the past, even if the clocks jump.
 pub fn expires_at(
     record: &InstanceRecord,
     periods: ExpiryPeriods,

@@ -1,8 +1,8 @@
 //! The end of an instance's actor.
 //!
-//! After a deletion the instance is forgotten. After a panic, which ends that actor only, the actor is rebuilt, a bounded
-//! number of times: from what the CloneWorker has written last, after any job of it that is still in progress; from its
-//! last status; and from the running Postgres, whose sessions stay counted.
+//! After a deletion the instance is forgotten. After a panic, which ends that actor only, the actor is rebuilt, a
+//! bounded number of times: from the last write of the CloneWorker, after any job of it that is still in progress; from
+//! its last status; and from the running Postgres, whose sessions stay counted.
 //!
 //! Clients and commands that come meanwhile wait.
 //!
@@ -34,7 +34,7 @@ impl Supervisor {
             return;
         };
         if matches!(entry.life, ActorLife::Renaming(_)) {
-            // The rename goes on with what it has left.
+            // The rename goes on with the actor's shared state.
             return;
         }
         if self.draining {
@@ -66,8 +66,8 @@ impl Supervisor {
         self.revive(status, ctx);
     }
 
-    /// Resolves when an actor that has ended was rebuilt, or its instance is gone; `None` where there is nothing to wait
-    /// for.
+    /// Resolves when an actor that has ended was rebuilt, or its instance is gone; `None` where there is nothing to
+    /// wait for.
     pub(super) fn rebuilt(&mut self, name: &InstanceName) -> Option<oneshot::Receiver<()>> {
         let entry = self.actors.get_mut(name)?;
         if matches!(entry.life, ActorLife::Alive) && !entry.addr.connected() && !self.draining {
@@ -149,7 +149,7 @@ impl Supervisor {
             entry.shared.run().or_else(slot)
         };
         let (shared, revivals) = (entry.shared.clone(), entry.revivals.clone());
-        // Those who wait are woken by the drop of the old entry.
+        // The drop of the old entry wakes the waiters.
         self.launch(record.clone(), origin(record, found, run), shared, ctx);
         if let Some(entry) = self.actors.get_mut(&record.name) {
             entry.revivals = revivals;

@@ -6,8 +6,8 @@ use multidb_store::InstanceUid;
 use super::*;
 use crate::instance::{ExpiryAnswer, MakeRoom, OverLimit, SetOverLimit};
 
-/// Deletes an instance before its expiry, or stops it first, unless it is in use, pinned or was used lately. Answered when
-/// that has begun. While the clocks disagree, nothing goes.
+/// Deletes an instance before its expiry, or stops it first, unless it is in use, pinned or was used lately. Answered
+/// when that has begun. While the clocks disagree, nothing goes.
 #[derive(Debug, Message)]
 #[rtype(result = "ExpiryAnswer")]
 pub struct DeleteForRoom {
@@ -39,8 +39,8 @@ impl Handler<DeleteForRoom> for Supervisor {
     }
 }
 
-/// Stops an instance that may not take more of the disk, or lets it start again. Answered with whether the clone is still
-/// the instance's.
+/// Stops an instance that may not take more of the disk, or lets it start again. Answered with whether the clone is
+/// still the instance's.
 #[derive(Debug, Message)]
 #[rtype(result = "bool")]
 pub struct LimitInstance {

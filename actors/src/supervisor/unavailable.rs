@@ -1,7 +1,7 @@
 //! Instances that came into memory while their runtime was away, and have no actor.
 //!
-//! All of them are looked for together as soon as the runtime answers again. One that a client or a command needs
-//! earlier gets an actor, which looks for itself.
+//! All of them are looked for together as soon as the runtime answers again. An instance that a client or a command
+//! needs earlier gets an actor, which looks for itself.
 
 use super::*;
 use crate::instance::{RunLeases, SharedState, origin};
@@ -11,7 +11,7 @@ const ASK_DELAY: Duration = Duration::from_secs(1);
 const ASK_DELAY_MAX: Duration = Duration::from_secs(15);
 
 impl Supervisor {
-    /// Looks for the servers of the unavailable instances once the runtime answers again. Those of a runtime that is
+    /// Looks for the servers of the unavailable instances once the runtime answers again. Servers of a runtime that is
     /// not configured wait for a restart.
     pub(super) fn await_runtime(&self, ctx: &mut Context<Self>) {
         let kind = self.deps.runtime.kind();

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::lock;
 use crate::ports::Clock;
 
-/// Begins at [`FakeClock::START`], and advances with tokio's clock, paused or not. A test lets time pass for both clocks
-/// without any timer, or sets the wall clock alone.
+/// Begins at [`FakeClock::START`], and advances with tokio's clock, paused or not. A test lets time pass for both
+/// clocks without any timer, or sets the wall clock alone.
 pub struct FakeClock {
     created: Instant,
     /// The time that passed without tokio's clock.
@@ -31,8 +31,8 @@ impl FakeClock {
         *passed = passed.saturating_add(time);
     }
 
-    /// From now on only [`FakeClock::pass`] lets time pass. Paused time runs ahead while a thread works, and a test that
-    /// counts hours must not depend on that.
+    /// From now on only [`FakeClock::pass`] lets time pass. Paused time runs ahead while a thread works, and a test
+    /// that counts hours must not depend on that.
     pub fn freeze(&self) {
         *lock(&self.frozen) = Some(self.created.elapsed());
     }

@@ -156,8 +156,8 @@ pub fn idle(bytes: &[u8]) {
     }
 }
 
-/// A client's messages in a session of the console: they decode the same wherever they are cut, and whatever a statement
-/// says has an answer.
+/// A client's messages in a session of the console: they decode the same wherever they are cut, and every statement has
+/// an answer.
 pub fn console(bytes: &[u8]) {
     let whole = messages(&mut BytesMut::from(bytes));
     let (mut buffer, mut pieces) = (BytesMut::new(), Vec::new());
@@ -192,7 +192,7 @@ fn messages(buffer: &mut BytesMut) -> Vec<Result<ClientMessage, WireError>> {
         .collect()
 }
 
-/// An error is a message that a client can read, whatever part of the input it quotes.
+/// An error is a message that a client can read, with any part of the input in it.
 fn check_error(error: &ClientError) {
     let mut out = BytesMut::new();
     error.encode(&mut out);

@@ -34,7 +34,7 @@ impl Format {
     }
 }
 
-/// What a Describe or a Close names.
+/// The object of a Describe or a Close.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Named {
     /// A prepared statement.
@@ -85,7 +85,7 @@ pub enum ClientMessage {
     },
     /// A statement or a portal to be forgotten.
     Close(Named),
-    /// What was asked for is to be sent.
+    /// The answers so far are to be sent.
     Flush,
     /// The end of a series of messages.
     Sync,

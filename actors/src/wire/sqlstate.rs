@@ -68,7 +68,7 @@ pub const QUERY_CANCELED: SqlState = SqlState("57014");
 pub const DUPLICATE_DATABASE: SqlState = SqlState("42P04");
 /// `duplicate_object`: the role to be created exists.
 pub const DUPLICATE_OBJECT: SqlState = SqlState("42710");
-/// `insufficient_privilege`: a session sets at its login what only a superuser may.
+/// `insufficient_privilege`: a session sets a superuser's setting at its login.
 pub const INSUFFICIENT_PRIVILEGE: SqlState = SqlState("42501");
 /// `undefined_table`: a query names a table that does not exist.
 pub const UNDEFINED_TABLE: SqlState = SqlState("42P01");

@@ -121,7 +121,7 @@ pub struct BackendStartup<'a> {
     pub user: &'a [u8],
     /// The database of clients that name none.
     pub default_database: &'a [u8],
-    /// The `options` without those of multidb; `None` drops the parameter.
+    /// The `options` without multidb's; `None` drops the parameter.
     pub options: Option<&'a [u8]>,
 }
 

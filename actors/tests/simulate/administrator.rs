@@ -1,4 +1,4 @@
-//! The administrators: they send commands, and learn what became of them or not.
+//! The administrators: they send commands, and learn the result or not.
 
 use std::sync::Arc;
 use std::time::Duration;

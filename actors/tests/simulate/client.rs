@@ -99,7 +99,7 @@ impl Client {
         }
     }
 
-    /// The next message. What a dead daemon has sent counts as lost, as it may be with a connection over TCP.
+    /// The next message. Bytes from a dead daemon count as lost, as they may be with a connection over TCP.
     async fn frame(&mut self) -> io::Result<Frame> {
         loop {
             let decoded = decode_frame(&mut self.unread, BODY_LENGTH_MAX);

@@ -1,4 +1,4 @@
-//! What happened in a simulation, for its report.
+//! Counts of the events in a simulation, for its report.
 
 use std::fmt;
 

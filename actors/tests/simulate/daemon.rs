@@ -63,7 +63,7 @@ impl Executor for Lanes {
     }
 }
 
-/// What a running daemon is reached by.
+/// The handles of a running daemon.
 pub struct Daemon {
     pub supervisor: Addr<Supervisor>,
     sessions: SessionTable,
@@ -245,7 +245,7 @@ async fn accept(mut incoming: mpsc::UnboundedReceiver<DetachedSocket>, deps: Con
     }
 }
 
-/// What was promised is there.
+/// Promised clones are there.
 async fn check_restored(world: &World, supervisor: &Addr<Supervisor>) {
     let held = world.oracle().held();
     for (name, _) in held {

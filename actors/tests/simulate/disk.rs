@@ -63,7 +63,7 @@ impl Disk {
         kept.map(|(uid, _)| *uid).collect()
     }
 
-    /// What a power cut leaves of what was not synced: the steps of a clone up to any of them.
+    /// A power cut leaves of an unsynced clone its steps up to any of them.
     pub fn lose_power(&mut self, mut kept: impl FnMut() -> u64) {
         self.instances.retain(|_, directory| {
             if directory.synced {

@@ -1,4 +1,4 @@
-//! The course of a simulation: lives of the daemon and what ends them, then a calm end at which everything has to
+//! The course of a simulation: lives of the daemon and their ends, then a calm end at which everything has to
 //! come to rest.
 
 use std::panic::AssertUnwindSafe;
@@ -31,7 +31,7 @@ const REST: Duration = Duration::from_secs(2 * 3600);
 /// A day in milliseconds.
 const DAY: u64 = 86_400_000;
 
-/// What a simulation came to.
+/// The result of a simulation.
 pub struct Report {
     pub failure: Option<String>,
     pub simulated: Duration,
@@ -158,7 +158,7 @@ async fn course(world: &Arc<World>) {
     }
 }
 
-/// What an administrator changes while no daemon runs.
+/// Changes of the configuration while no daemon runs.
 fn configure(world: &World) {
     let faults = &world.settings.faults;
     if faults.runtime_changes && world.chance().below(3) == 0 {
@@ -170,7 +170,7 @@ fn configure(world: &World) {
     }
 }
 
-/// What happens to the machine and the servers whether a daemon runs or not.
+/// Faults of the machine and the servers, whether a daemon runs or not.
 async fn weather(world: Arc<World>) {
     let most = world.settings.pace.life.1;
     loop {
@@ -254,7 +254,7 @@ async fn live(world: &Arc<World>, number: u64) {
     world.records().crash(&mut chance);
 }
 
-/// What happens to the records and the machine while no daemon runs.
+/// Faults of the records and the machine while no daemon runs.
 async fn between_lives(world: &Arc<World>) {
     let faults = &world.settings.faults;
     if faults.power_cuts && world.chance().below(3) == 0 {
@@ -338,7 +338,7 @@ async fn check_rest(world: &Arc<World>, supervisor: &Addr<Supervisor>) {
             world.violated(format_args!("{} has sessions at rest", status.record.name));
         }
     }
-    // A server of the other runtime keeps what it runs on.
+    // A server of the other runtime keeps its directory.
     if world.servers().by_uid.is_empty() {
         let directories: Vec<_> = world.disk().instances.keys().copied().collect();
         for uid in directories {

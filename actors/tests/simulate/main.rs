@@ -1,8 +1,8 @@
 //! A deterministic simulation of the daemon: all five actors on paused time in one thread, over a world in which
-//! everything fails, with people outside who remember what they were told.
+//! everything fails, with clients and administrators outside that remember their answers.
 //!
-//! One seed decides everything, so each run of a seed has the same trace. See [`entropy`] for how, [`oracle`] for
-//! what is promised, and [`settings`] for what fails. `scripts/simulate.sh` runs seeds.
+//! One seed decides everything, so each run of a seed has the same trace. See [`entropy`] for how, [`oracle`] for the
+//! promises, and [`settings`] for the faults. `scripts/simulate.sh` runs seeds.
 
 #![expect(
     clippy::print_stdout,
@@ -31,7 +31,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::driver::{Report, simulate};
 
-/// Seeds that once broke an invariant, one a line, with what they found.
+/// Seeds that once broke an invariant, one a line, with their finding.
 const KEPT: &str = include_str!("seeds.txt");
 
 fn number(variable: &str) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! What the people outside were told, and so may rely on.
+//! The answers to clients and administrators, and so the promises on which they may rely.
 //!
 //! A clone that a server served to a client under a name is promised: it stays the clone of that name until a
 //! deletion or a reset was asked for, or until it was unused for long enough. Such a *licence* ends where the
@@ -14,7 +14,7 @@ use multidb_store::{InstanceName, InstanceUid, Pin};
 use crate::counts::Counts;
 use crate::world::World;
 
-/// What the daemon counts as disuse may be longer than the real one by the last use that a crash forgot.
+/// The disuse that the daemon counts may be longer than the real one by the last use that a crash forgot.
 const LAST_USE_TOLERANCE: Duration = Duration::from_secs(120);
 
 #[derive(Default)]
@@ -45,7 +45,7 @@ struct Promise {
     stops: u32,
     /// Whether its server may be stopped under its sessions.
     may_be_stopped: bool,
-    /// When such a command was last answered. One that failed is carried out later all the same.
+    /// When such a command was last answered. A failed command is carried out later all the same.
     stop_answered: Duration,
     /// Grows with each change of the promise.
     version: u64,
@@ -69,14 +69,14 @@ struct PinPromise {
     acknowledged: bool,
 }
 
-/// A command, and what it may end.
+/// A command, and the clone that it may end.
 pub struct Asked {
     name: InstanceName,
     command: Command,
     clone: Option<InstanceUid>,
 }
 
-/// What is promised of a name at one time.
+/// The promise for a name at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expectation {
     version: u64,
@@ -97,7 +97,7 @@ impl Promise {
         self.version += 1;
     }
 
-    /// What has to be there.
+    /// The clone that has to be there.
     fn held(&self) -> Option<InstanceUid> {
         if self.licence { None } else { self.clone }
     }
@@ -114,7 +114,7 @@ impl Oracle {
         promise.is_none_or(|promise| promise.may_be_stopped)
     }
 
-    /// What a client that asks for this instance may expect.
+    /// The promise to a client that asks for this instance.
     pub fn expectation(&mut self, name: &InstanceName) -> Expectation {
         let promise = self.promise(name);
         Expectation {
@@ -209,7 +209,7 @@ impl Oracle {
         promise.changed();
     }
 
-    /// The records with the last uses may be lost. Then only the grace protects what is unused.
+    /// The records with the last uses may be lost. Then only the grace protects unused instances.
     pub fn uses_forgotten(&mut self) {
         self.last_expiry = None;
         self.records_were_lost = true;
@@ -380,7 +380,7 @@ impl World {
                 "{name}, {clone}, is destroyed {since_pin:?} after its pin was taken away"
             ));
         }
-        // What counts is when the daemon decides. A stop that fails delays what is recorded of it.
+        // The time of the daemon's decision counts. A stop that fails delays the record of it.
         if let Some(since) = since_expiry
             && since < limits.expiry_window() * 2 / 3
         {

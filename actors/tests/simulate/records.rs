@@ -22,7 +22,7 @@ const COPIES_MAX: usize = 8;
 /// A database that is a log.
 #[derive(Default)]
 pub struct RecordLog {
-    /// The effect of the writes before those of the log.
+    /// The effect of the writes before the log's.
     base: Contents,
     log: VecDeque<Write>,
     /// The writes of the log that are flushed.
@@ -31,7 +31,7 @@ pub struct RecordLog {
     copies: VecDeque<Contents>,
 }
 
-/// What the database holds.
+/// The contents of the database.
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
     pub instances: BTreeMap<InstanceName, InstanceRecord>,
@@ -100,7 +100,7 @@ impl RecordLog {
         }
     }
 
-    /// The daemon has died: some of what was not flushed is lost.
+    /// The daemon has died: some of the unflushed writes are lost.
     pub fn crash(&mut self, chance: &mut Chance) {
         let unflushed = self.log.len() - self.flushed;
         let kept = self.flushed + chance.below(unflushed as u64 + 1) as usize;

@@ -8,14 +8,14 @@ use multidb_store::recovery::{
 
 use crate::ports::{Died, Ports};
 
-/// What the daemon starts with.
+/// The state from which the daemon starts.
 pub struct Recovered {
     pub plan: Plan,
     pub observed: ObservedTime,
     pub last_expiry: ObservedTime,
 }
 
-/// The instances with which the daemon starts, and what it does with the other clones.
+/// The instances with which the daemon starts, and its plan for the other clones.
 pub fn recover(ports: &Ports) -> Result<Recovered, Died> {
     ports.step("start: begin")?;
     let contents = ports.world.records().contents();

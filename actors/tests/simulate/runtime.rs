@@ -1,5 +1,5 @@
-//! The runtimes: they start, stop and find the servers, and fail at it. As in the daemon, the configured one answers for the
-//! servers of its own kind alone.
+//! The runtimes: they start, stop and find the servers, and fail at it. As in the daemon, the configured one answers
+//! for the servers of its own kind alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl Ports {
         &self.world.settings.faults
     }
 
-    /// Waits until nobody else starts or stops this clone's server.
+    /// Waits until no other task starts or stops this clone's server.
     async fn lock_server(&self, uid: InstanceUid) -> OwnedMutexGuard<()> {
         let lock = self.world.servers().lock_of(uid);
         lock.lock_owned().await

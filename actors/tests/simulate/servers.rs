@@ -33,7 +33,7 @@ pub struct Servers {
 /// A server.
 pub struct Server {
     pub uid: InstanceUid,
-    /// What started it.
+    /// The runtime that started it.
     pub runtime: RuntimeKind,
     /// The name of its socket.
     number: u64,
@@ -43,7 +43,7 @@ pub struct Server {
     sessions: Mutex<BTreeMap<i32, Arc<Session>>>,
 }
 
-/// What a backend does.
+/// The state of a backend.
 struct Session {
     /// The instance that the client asked for, as its first query says.
     name: Mutex<Option<InstanceName>>,
@@ -211,7 +211,8 @@ impl Session {
         Ok(())
     }
 
-    /// What a query does is promised from here on: its client may see the answer at any time, also while its daemon dies.
+    /// The effect of a query is promised from here on: its client may see the answer at any time, even if its daemon
+    /// dies.
     async fn execute(&self, query: &str, world: &World, server: &Server) {
         let uid = server.uid;
         let (verb, argument) = query.split_once(' ').unwrap_or((query, ""));

@@ -1,5 +1,5 @@
-//! What a seed decides about a whole simulation: the daemon's limits, which kinds of faults there are, and the pace
-//! of the people outside. A few kinds at a time find more than all at once.
+//! The settings that a seed decides for a whole simulation: the daemon's limits, which kinds of faults there are, and
+//! the pace of clients and administrators. A few kinds at a time find more than all at once.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub struct Faults {
     pub start_hangs: Rate,
     pub stop_fails: Rate,
     pub stop_hangs: Rate,
-    /// The runtime cannot tell what runs.
+    /// The runtime cannot tell which servers run.
     pub find_fails: Rate,
     /// An answer of the runtime comes late.
     pub runtime_slow: Rate,
@@ -61,7 +61,7 @@ pub struct Faults {
     pub power_cuts: bool,
 }
 
-/// The pace of the people outside, and the times between restarts.
+/// The pace of clients and administrators, and the times between restarts.
 #[derive(Debug, Clone)]
 pub struct Pace {
     pub clients: u64,

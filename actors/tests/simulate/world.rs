@@ -1,5 +1,5 @@
 //! The world around the daemon, which goes on while the daemon is dead: time, chance, the disk, the records, the
-//! servers, and what the people outside were told.
+//! servers, and the answers to clients and administrators.
 //!
 //! Everything is on one thread. The locks only satisfy the ports' bounds, and none is held across an await.
 
@@ -54,7 +54,7 @@ pub struct World {
     panics: watch::Sender<u64>,
 }
 
-/// The root's place, and what its daemon is configured for.
+/// The root's place, and the runtime of its daemon.
 struct Root {
     moves: u64,
     runtime: RuntimeKind,
@@ -85,7 +85,7 @@ pub struct Reachable {
 
 /// One process of the daemon.
 pub struct Life {
-    /// Wakes those who wait in their order. A watch channel wakes them in one of tokio's own chance, which no seed decides.
+    /// Wakes waiters in their order. A watch channel wakes them in one of tokio's own chance, which no seed decides.
     died: CancellationToken,
     /// Whether it was told to stop.
     is_draining: AtomicBool,
@@ -296,7 +296,7 @@ impl World {
         clocks.ended = Some(clocks.began.elapsed());
     }
 
-    /// What the wall clock shows.
+    /// The time of the wall clock.
     pub fn wall(&self) -> Timestamp {
         let clocks = lock(&self.clocks);
         let elapsed = SignedDuration::try_from(clocks.began.elapsed());

@@ -1,7 +1,7 @@
 //! The pictures behind `scripts/screenshots.sh`: a daemon with some instances, its web page in Chromium, a PNG for each
 //! page, width and look.
 //!
-//! usage: `screenshots PROGRAM DIRECTORY [all]`. Without `all`, those that the documents show.
+//! usage: `screenshots PROGRAM DIRECTORY [all]`. Without `all`, only the pictures of the documents.
 
 #![expect(clippy::print_stderr, reason = "it is a program")]
 
@@ -24,7 +24,7 @@ const PAGES: [(&str, &str, bool); 11] = [
     ("missing", "/instances/missing", false),
 ];
 
-/// The instances: names, what they are made from, and the application that stays connected.
+/// The instances: names, sources, and the application that stays connected.
 const INSTANCES: [(&str, &str, Option<&str>); 9] = [
     ("pr-1207", "gitref:main", Some("gunicorn")),
     ("pr-1207-masked", "from:pr-1207", None),

@@ -107,7 +107,7 @@ impl DaemonBuilder {
         self
     }
 
-    /// Runs it as Postgres' user, an ordinary one, who owns its directory.
+    /// Runs it as Postgres' user, an ordinary one, which owns its directory.
     #[must_use]
     pub fn as_postgres(mut self) -> Self {
         self.as_postgres = true;

@@ -126,7 +126,7 @@ fn replication_slot_in_use_keeps_its_instance_awake_and_an_unused_one_does_not()
     assert_eq!(awake_because(&daemon, "a"), json!(["1 session"]));
 }
 
-/// After a restart pg_prewarm's worker reads again what was in the buffers, table by table in the order of
+/// After a restart pg_prewarm's worker reads the blocks of the buffers again, table by table in the order of
 /// their files, and waits for a locked table.
 #[test]
 fn background_worker_of_an_extension_keeps_its_instance_awake_until_it_ends() {

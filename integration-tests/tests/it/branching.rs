@@ -143,7 +143,7 @@ fn clone_of_what_cannot_be_cloned_is_refused_and_leaves_nothing() {
     );
 }
 
-/// What a directory has in it, but for what has a hidden name.
+/// The number of a directory's entries, without the hidden ones.
 fn count(directory: &Path) -> usize {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries

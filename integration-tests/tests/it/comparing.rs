@@ -1,4 +1,4 @@
-//! `instance diff`: what a migration changed, against the snapshot or between two instances.
+//! `instance diff`: the changes of a migration, against the snapshot or between two instances.
 
 use multidb_integration_tests::{Daemon, Disk, Engine};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The console: what psql and drivers see of the daemon, with the rights of their user.
+//! The console: the view of psql and drivers on the daemon, with the rights of their user.
 
 use multidb_integration_tests::{Daemon, PgFailure, ProgramOutput, Session, run};
 use serde_json::Value;
@@ -53,7 +53,7 @@ fn fields(object: &Value) -> Vec<(String, Option<String>)> {
         .collect()
 }
 
-/// Asserts that psql shows the fields that the JSON has, with its values but for those that change.
+/// Asserts that psql shows the fields that the JSON has, with its values except the changing ones.
 #[track_caller]
 fn assert_like(shown: &[(String, String)], json: &Value) {
     const CHANGING: [&str; 8] = [

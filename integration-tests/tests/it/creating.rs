@@ -27,7 +27,7 @@ fn wrong_database_is_told_the_right_one_and_leaves_no_instance_that_was_made_for
     assert_no_such_database(&daemon, "instance:x,gitref:main");
     assert_eq!(session.one("select 1"), "1");
     drop(session);
-    // It is somebody's now.
+    // Another client has used it.
     assert_no_such_database(&daemon, "instance:x");
     assert_eq!(daemon.json(&["instance", "ls"])[0]["name"], "x");
 }

@@ -19,7 +19,7 @@ fn import(daemon: &Daemon, id: &str, taken_at: &str) {
     daemon.cli(&args).ok();
 }
 
-/// What `dedup status` says of a snapshot.
+/// The row of a snapshot in `dedup status`.
 fn of_snapshot(daemon: &Daemon, id: &str) -> Value {
     let status = daemon.json(&["dedup", "status"]);
     let snapshots = status["snapshots"].as_array().cloned().unwrap_or_default();
@@ -107,7 +107,7 @@ fn prepared_snapshots_share_the_blocks_of_relations_whose_files_have_other_names
     assert_ne!(first, second);
     let shown = wait_complete(&daemon, "first", "second");
     let number = |key: &str| shown[key].as_u64().expect("it is a number");
-    // The rest are what one of the two has alone, and the WAL, which nobody compares.
+    // The rest are blocks that one of the two has alone, and the WAL, which is not compared.
     assert!(number("bytes_shared") > number("bytes") / 2, "{shown}");
 }
 

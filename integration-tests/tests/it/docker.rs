@@ -48,7 +48,7 @@ fn container_has_no_network_and_its_limits_and_is_removed_when_it_stops() {
     assert!(matches!(limits.get(2), None | Some(&"no")), "{limits:?}");
     let format = "{{.HostConfig.LogConfig.Type}} {{json .HostConfig.LogConfig.Config}}";
     let log = docker(&["inspect", "--format", format, container]);
-    // Whatever a superuser writes.
+    // The log is bounded for any output that a superuser causes.
     let bounds = r#"json-file {"max-file":"2","max-size":"10m"}"#;
     assert_eq!(log.ok(), bounds);
     assert_eq!(session.one("show listen_addresses"), "");

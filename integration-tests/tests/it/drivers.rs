@@ -1,4 +1,4 @@
-//! Drivers of other languages and Postgres' own programs, through TLS and SCRAM. Each does what it can:
+//! Drivers of other languages and Postgres' own programs, through TLS and SCRAM. Each runs all that it supports:
 //! prepared statements, COPY, LISTEN and NOTIFY, cancelling, large results. The scripts are in
 //! `integration-tests/drivers`.
 

@@ -9,7 +9,7 @@ use multidb_integration_tests::{Daemon, eventually, run};
 
 use crate::daemon;
 
-/// What keeps files of a daemon from being deleted, wherever they are moved, until it is dropped.
+/// Keeps files of a daemon from being deleted, wherever they are moved, until it is dropped.
 struct Obstacles {
     root: PathBuf,
 }

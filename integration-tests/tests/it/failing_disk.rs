@@ -39,7 +39,7 @@ fn remount(daemon: &Daemon, how: &str) {
     run(mount.arg(daemon.root())).ok();
 }
 
-/// What is wrong by `status`.
+/// The fault of the disk by `status`.
 fn fault(daemon: &Daemon) -> Value {
     daemon.json(&["status"])["disk_fault"].clone()
 }
@@ -57,7 +57,7 @@ fn moved_aside(daemon: &Daemon) -> Vec<PathBuf> {
 fn read_only_disk_is_served_told_of_and_written_again_without_a_restart() {
     let daemon = daemon_with_instances();
     daemon.kill9();
-    // The servers keep the mount, so a second one over it is what the daemon sees.
+    // The servers keep the mount, so the daemon sees a second one over it.
     let mut bind = Command::new("mount");
     run(bind.arg("--bind").arg(daemon.root()).arg(daemon.root())).ok();
     remount(&daemon, "ro");
@@ -124,7 +124,7 @@ fn disk_that_fails_is_named_and_nothing_is_lost() {
     ] {
         daemon.expect_log(expected);
     }
-    // The snapshots of the fixture are copies that nobody has made durable.
+    // The snapshots of the fixture are copies that were not made durable.
     let mut sync = Command::new("sync");
     run(sync.arg("--file-system").arg(daemon.root())).ok();
     // Every access to the file system gives EIO from now on.

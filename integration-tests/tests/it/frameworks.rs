@@ -1,5 +1,6 @@
-//! Projects of frameworks as pip installs them: a new Wagtail site and one of an older Django, whose listing is made by `multidb listing`, with
-//! Django's own commands through multidb; and Alembic, whose revisions are read from their files.
+//! Projects of frameworks as pip installs them: a new Wagtail site and one of an older Django, whose listing is made by
+//! `multidb listing`, with Django's own commands through multidb; and Alembic, whose revisions are read from their
+//! files.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +19,7 @@ const DJANGO_4_2: &str = "/usr/local/share/multidb-tests/django-4.2";
 struct Site<'a> {
     daemon: &'a Daemon,
     plain: &'a PlainPostgres,
-    /// Packages that go before those of [`PYTHON`].
+    /// Packages with precedence over the ones of [`PYTHON`].
     packages: &'static str,
 }
 
@@ -143,7 +144,7 @@ fn check(packages: &'static str, start: impl Fn(&Site<'_>)) {
     assert!(!imported.stderr.contains("warning"), "{imported:?}");
     let migrated = site.manage(Some("same"), &["migrate"]);
     assert!(migrated.contains("No migrations to apply"), "{migrated}");
-    // Django records what a squashed migration replaces, and the code has it no more.
+    // Django records the migrations that a squashed one replaces, and the code has them no more.
     assert_eq!(
         site.applied("same"),
         "0001_initial 0001_squashed_0002_closed 0002_closed"

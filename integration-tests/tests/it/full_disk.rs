@@ -26,8 +26,9 @@ fn fill(daemon: &Daemon) -> std::path::PathBuf {
 
 /// Writes a file until exactly so many bytes are free.
 ///
-/// XFS gives what it preallocated for other files back some seconds after they are closed, or at once when the disk is
-/// full (fs/xfs/xfs_icache.c, `xfs_blockgc_flush_all`), so that a difference of two measurements would not hold.
+/// XFS gives space that it preallocated for other files back some seconds after they are closed, or at once when the
+/// disk is full (fs/xfs/xfs_icache.c, `xfs_blockgc_flush_all`), so that a difference of two measurements would not
+/// hold.
 fn fill_except(daemon: &Daemon, free_bytes: u64) -> std::path::PathBuf {
     let path = fill(daemon);
     let file = File::options().write(true).open(&path);
@@ -166,7 +167,7 @@ fn daemon_starts_on_a_full_disk_and_a_deletion_makes_room() {
     assert_eq!(failure.sqlstate(), "53100", "{failure:?}");
     let failure = daemon.refused("instance:new,gitref:main");
     assert_eq!(failure.sqlstate(), "53100", "{failure:?}");
-    // What cannot be kept is not acknowledged.
+    // A pin that cannot be stored is not acknowledged.
     let pinned = daemon.cli(&["instance", "pin", "stopped"]);
     assert_eq!(pinned.code, Some(1), "{pinned:?}");
     assert!(pinned.stderr.contains("no disk space"), "{pinned:?}");

@@ -10,7 +10,7 @@ use crate::daemon;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
-/// What the log says of each instance that is stopped.
+/// The log's line for each instance that is stopped.
 const STOPPED: &str = "an instance may not take more disk space, it is stopped";
 
 fn create_table(session: &Session, kind: &str) {
@@ -40,7 +40,7 @@ fn rows(session: &Session) -> u64 {
     count.parse().expect("a count is a number")
 }
 
-/// The error has the limit and what to do.
+/// The error has the limit and advice.
 fn assert_explained(failure: &PgFailure, sqlstate: &str, limit: &str) {
     assert_eq!(failure.sqlstate(), sqlstate, "{failure:?}");
     let detail = failure.detail.as_deref().unwrap_or_default();
@@ -241,7 +241,7 @@ fn growing_instances_are_stopped_before_the_reserve_on(disk: Disk) {
     });
     let stopped: Vec<_> = stopped.collect();
     assert_disk_was_never_full(&daemon, INSTANCES);
-    // The daemon lets those go that were stopped early, where the disk has had room since.
+    // The daemon releases instances stopped early, where the disk has had room since.
     let held_back = daemon.json(&["status"])["over_limit"].take();
     for instance in held_back.as_array().into_iter().flatten() {
         let instance = instance.as_str().expect("it is a name");

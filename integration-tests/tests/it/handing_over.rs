@@ -9,7 +9,7 @@ use tokio_postgres::Config;
 
 use crate::daemon;
 
-/// Those that connect again and again during the restart.
+/// The clients that connect again and again during the restart.
 const CLIENTS: usize = 200;
 
 fn prepared() -> Daemon {

@@ -1,4 +1,4 @@
-//! Dumps and data directories of somebody who wants the daemon to reach out of them, or to hang, with both runtimes.
+//! Hostile dumps and data directories, which try to make the daemon reach out of them or hang, with both runtimes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::{daemon, daemon_on};
 
 const ENGINES: [Engine; 2] = [Engine::Process, Engine::Docker];
 
-/// What a dump does in the data directory, where `OUTSIDE` is another one, and the fault that is told.
+/// The command of a dump in the data directory, where `OUTSIDE` is another one, and the fault that is told.
 const HOSTILE: [(&str, &str); 5] = [
     (
         "rmdir pg_wal/archive_status; ln -s OUTSIDE pg_wal/archive_status",
@@ -96,7 +96,7 @@ fn process_that_a_dump_leaves_in_a_container_ends_with_its_import() {
     let daemon = daemon_on(Disk::Xfs, Engine::Docker)
         .without_snapshots()
         .start();
-    // It would write into what is published.
+    // It would write into the published snapshot.
     let program =
         "setsid sh -c \"while sleep 0.1; do echo altered >> altered; done\" >/dev/null 2>&1 &";
     import_after(&daemon, program).ok();

@@ -1,4 +1,4 @@
-//! What a superuser puts into the directories of an instance stops neither its removal nor the daemon.
+//! Files that a superuser puts into the directories of an instance stop neither its removal nor the daemon.
 
 use std::fs;
 use std::path::Path;

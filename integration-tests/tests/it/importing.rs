@@ -1,4 +1,4 @@
-//! Snapshots come from data directories and dumps; what fails leaves nothing.
+//! Snapshots come from data directories and dumps; a failed import leaves nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ use crate::daemon;
 /// How long an import or its clean-up may take, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What a dump waits for, in the data directory that it is restored into: its server sees no other.
+/// The file that a dump waits for, in the data directory that it is restored into: its server sees no other.
 const GATE: &str = "gate";
 
 /// A daemon without snapshots, and a dump whose restore waits until it is let through.
@@ -223,7 +223,7 @@ fn detached_import_is_waited_for() {
         harness.daemon.json(&["snapshot", "show", "slow"])["migrations"],
         3
     );
-    // One that has ended is not waited for.
+    // A job that has ended is not waited for.
     harness.wait(1).ok();
 }
 

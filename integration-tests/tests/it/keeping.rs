@@ -1,4 +1,4 @@
-//! `keep`: old snapshots are deleted by the rule of their project, and none that somebody needs.
+//! `keep`: old snapshots are deleted by the rule of their project, and none that is in use.
 
 use std::fs;
 use std::path::Path;

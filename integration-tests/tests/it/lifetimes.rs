@@ -85,7 +85,7 @@ fn instance_is_created_by_command() {
     drop(daemon.connect("instance:c"));
 }
 
-/// What the client of a scratch instance is told after an unclean end.
+/// The notice for the client of a scratch instance after an unclean end.
 const RENEWED: &str = "ended uncleanly and was cloned afresh from snapshot";
 
 fn told(session: &Session) -> String {

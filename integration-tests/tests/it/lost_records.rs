@@ -9,7 +9,7 @@ use multidb_integration_tests::{Daemon, postmaster_pid, run};
 
 use crate::daemon;
 
-/// Makes the present records those of before.
+/// Replaces the present records with the earlier ones.
 type Lose = fn(&Path, &Path);
 
 fn copy(from: &Path, to: &Path) {
@@ -22,7 +22,7 @@ fn restore(records: &Path, before: &Path) {
     copy(before, records);
 }
 
-/// What was written since the copy was made is zeros, as after a crash of a disk that had not written it.
+/// Bytes written since the copy was made are zeros, as after a crash of a disk that had not written them.
 fn cut_tail(records: &Path, before: &Path) {
     let log = records.join("db");
     let mut bytes = fs::read(&log).expect("there is a log");
@@ -91,7 +91,7 @@ fn older_records_take_nothing_from_newer_instances() {
         let doctor = daemon.cli(&["doctor"]);
         let told = uid.to_str().is_some_and(|uid| doctor.stdout.contains(uid));
         assert!(told, "{doctor:?}");
-        // The old record is shown, with what is wrong, until somebody removes it.
+        // The old record is shown, with its fault, until an operator removes it.
         assert_eq!(daemon.state("removed"), "failed");
         daemon.cli(&["instance", "rm", "--yes", "removed"]).ok();
         create(&daemon, "removed", 7);

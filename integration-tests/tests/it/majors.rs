@@ -30,7 +30,7 @@ const DATA: &str = "
 const CONFIGURATION: &str = "datestyle = 'SQL, DMY'\nsearch_path = 'polls, public'\nenable_hashjoin = off\n\
                              max_locks_per_transaction = 128\nwork_mem = 32MB\n";
 
-/// What these answers are.
+/// The query for these answers.
 const ANSWERS: &str = "select '01/02/2026'::date, extract(month from '01/02/2026'::date), \
                        current_setting('search_path'), current_setting('enable_hashjoin'), \
                        current_setting('max_locks_per_transaction'), current_setting('work_mem')";

@@ -1,4 +1,4 @@
-//! What happens is counted, and `/metrics` on the admin socket tells it.
+//! Events are counted, and `/metrics` on the admin socket has the counts.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -1,5 +1,5 @@
-//! Migration tools that docs/listings.md has a query and a pattern for: a project that the tool itself makes fits its revisions by
-//! what is documented, before and after the tool has migrated an instance.
+//! Migration tools that docs/listings.md has a query and a pattern for: a project that the tool itself makes fits its
+//! revisions by the documented ones, before and after the tool has migrated an instance.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use multidb_integration_tests::{Daemon, PlainPostgres, run};
 use crate::daemon;
 use crate::frameworks::PYTHON;
 
-/// Where scripts/lib/packages.sh installs those of npm.
+/// The directory where scripts/lib/packages.sh installs packages of npm.
 const NODE_MODULES: &str = "/usr/local/share/multidb-tests/frameworks-node/node_modules";
-/// What the source's database is reached by, and what an instance is.
+/// The parameters of a connection to the source's database, and to an instance.
 const AT_SOURCE: &str = "postgres";
 const IN_INSTANCE: &str = "instance=a,gitref=main";
 
@@ -203,7 +203,7 @@ fn check(tool: &Tool) {
     );
     project.add(tool, "third");
     project.migrate(tool, IN_INSTANCE);
-    // An instance has what its tool then recorded.
+    // An instance has the migrations that its tool then recorded.
     let import = Daemon::import_args("three", &["--from-instance", "a"]);
     let imported = daemon.cli(&import);
     imported.ok();

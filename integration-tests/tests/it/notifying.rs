@@ -50,7 +50,7 @@ fn is_event(event: &str) -> impl Fn(&Value) -> bool {
     move |message| message["event"] == event
 }
 
-/// What the documentation's receiver says of a request.
+/// The verdict of the documentation's receiver on a request.
 fn is_genuine(request: &Received, key: &str) -> bool {
     let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/notifications.md");
     let docs = fs::read_to_string(docs).expect("it is documented");

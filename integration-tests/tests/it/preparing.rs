@@ -1,5 +1,5 @@
-//! Preparations: what the operator runs on restored data before anybody can see it, and that nothing of what they
-//! removed is left in the files of the snapshot.
+//! Preparations: the operator's SQL and commands run on restored data before any client can see it, and nothing of the
+//! data that they removed is left in the files of the snapshot.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ use crate::hostile_imports::assert_nothing_left;
 /// How long an import or its clean-up may take, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What every planted secret has in it.
+/// The text that every planted secret has in it.
 const SECRET: &str = "PLANTED";
 
 /// The data of a source with a secret wherever Postgres keeps values.
@@ -42,7 +42,7 @@ const PLANTED: &str = "
     select lo_from_bytea(4711, 'PLANTED-large-object');
     analyze;";
 
-/// What became of it later in its source: old rows, and a table of a transaction that crashed.
+/// Later changes in its source: old rows, and a table of a transaction that crashed.
 const LATER: &str = "
     insert into people (email) select 'PLANTED-gone-' || n from generate_series(1, 2000) n;
     delete from people where email like 'PLANTED-gone-%';
@@ -253,7 +253,7 @@ fn command_runs_as_the_user_of_postgres_and_sees_no_other_data() {
     }
 }
 
-/// A preparation that fails: its section, the content of its file, and what the error says.
+/// A preparation that fails: its section, the content of its file, and the text of the error.
 const FAILING: [(&str, &str, &str); 7] = [
     (
         "sql = FILE",
@@ -332,7 +332,7 @@ fn cancelled_preparation_is_killed_and_leaves_nothing() {
     let daemon = &prepared.daemon;
     daemon.expect_log("import failed");
     let followed = prepared.file("followed", "", 0o644);
-    // The harness finds whatever is left with a file of its directory in its command line.
+    // The harness finds processes that are left by a file of its directory in their command line.
     let script = "#!/bin/sh\ntail -f \"$1\" &\ntail -f \"$1\"\n";
     prepared.command("hangs", script, &format!(", {followed:?}"));
     daemon.start();

@@ -1,4 +1,4 @@
-//! Room is made on a disk that is above `disk_high_water`, in a fixed order, and never at the cost of what is needed.
+//! Room is made on a disk that is above `disk_high_water`, in a fixed order, and never at the cost of data in use.
 
 use std::fs;
 use std::process::Command;
@@ -14,7 +14,7 @@ const MIB: u64 = 1 << 20;
 const DISK_BYTES: u64 = 1024 * MIB;
 /// The mark, in percent.
 const MARK: u64 = 60;
-/// What an instance has of its own, at least, for each part of its data.
+/// The least bytes that an instance has of its own for each part of its data.
 const PART_BYTES: u64 = 18 * MIB;
 
 /// Writes so many parts of data.
@@ -38,7 +38,7 @@ fn usage(daemon: &Daemon) -> (u64, u64) {
 
 /// Takes so many bytes that the disk is above the mark by this.
 fn fill_above_mark(daemon: &Daemon, bytes: u64) {
-    // What a file system counts depends on how full it is.
+    // The overhead of a file system depends on how full it is.
     for (name, above, below) in [("near", 0, 20 * MIB), ("above", bytes, 0)] {
         let (used, free) = usage(daemon);
         let target = (used + free) * MARK / 100 + above - below;
@@ -82,7 +82,8 @@ fn steps(status: &Value) -> Vec<String> {
         .collect()
 }
 
-/// A daemon with an instance that is marked, a de-duplication that was cancelled, and a snapshot that only its pin keeps.
+/// A daemon with an instance that is marked, a de-duplication that was cancelled, and a snapshot that only its pin
+/// keeps.
 fn prepared(disk: Disk) -> Daemon {
     let daemon = daemon()
         .small_disk_of(disk, DISK_BYTES)
@@ -106,7 +107,7 @@ fn prepared(disk: Disk) -> Daemon {
     daemon.reconfigure("disk_high_water = \"none\"", &mark);
     daemon.reconfigure("enabled = false", "enabled = true");
     daemon.start();
-    // The daemon answers before it begins what the one before has not completed.
+    // The daemon answers before it begins the job that the last one has not completed.
     let id = poll("the de-duplication begins", TIMEOUT, || {
         let jobs = daemon.json(&["job", "ls"]);
         let all = jobs.as_array().into_iter().flatten();

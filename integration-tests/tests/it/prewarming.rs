@@ -22,7 +22,7 @@ fn wait_ready(daemon: &Daemon, count: u64, snapshot: &str) {
     });
 }
 
-/// The directories in `instances/`: those of instances, and of clones that are kept ready.
+/// The directories in `instances/`: the ones of instances, and of clones that are kept ready.
 fn directories(daemon: &Daemon) -> (Vec<String>, Vec<String>) {
     let entries = std::fs::read_dir(daemon.root().join("instances")).expect("it can be listed");
     let names = entries.map(|entry| entry.expect("it can be listed").file_name());

@@ -110,7 +110,7 @@ fn stopped_and_scratch_instances_become_snapshots() {
         let copy = daemon.connect(&copy);
         assert_eq!(copy.one("select string_agg(n::text, ' ') from t"), "7");
         assert_eq!(copy.one("select count(*) from pg_prepared_xacts"), "0");
-        // What was cut off in the snapshot is there in the instance.
+        // The transaction that was cut off in the snapshot is there in the instance.
         let session = daemon.connect(&format!("instance:{class}"));
         execute(&session, "commit prepared 'left'");
     }

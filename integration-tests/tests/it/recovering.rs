@@ -12,7 +12,7 @@ use crate::daemon;
 /// The uid of the copy in these scenarios.
 const COPY: &str = "00000000c0de";
 
-/// Stops the daemon and copies the clone of an instance, as somebody does who restores a backup beside it, and starts
+/// Stops the daemon and copies the clone of an instance, as an operator who restores a backup beside it, and starts
 /// the daemon, which cannot tell which is newer.
 fn quarantine_a_copy(daemon: &Daemon, name: &str) {
     let clone = clone_dir(daemon, name);
@@ -75,7 +75,7 @@ fn quarantined_clone_of_a_taken_name_comes_back_under_another_one() {
         (&"b".into(), &COPY.into(), &"stopped".into())
     );
     assert!(!quarantined(&daemon).exists());
-    // Nothing but its name differs from what it was.
+    // Only its name differs from the instance it is a copy of.
     let before = daemon.instance("a");
     for field in ["project", "snapshot", "created_at", "created_by", "runtime"] {
         assert_eq!(recovered[field], before[field], "{field}");

@@ -59,7 +59,7 @@ fn import<'a>(id: &'a str, url: &'a str) -> Vec<&'a str> {
     Daemon::import_args(id, &["--from-url", url])
 }
 
-/// What a new instance of this snapshot answers.
+/// The answer of a new instance of this snapshot.
 fn answer(daemon: &Daemon, snapshot: &str, sql: &str) -> String {
     let user = format!("instance:of-{snapshot},snapshot:{snapshot}");
     daemon.psql(&user, sql).ok().to_owned()

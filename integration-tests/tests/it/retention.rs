@@ -133,7 +133,7 @@ fn crowd_of_expired_instances_goes_a_tenth_at_a_time() {
             .map_or(0, Vec::len)
     };
     daemon.wait_log("more instances have expired than a tenth of all");
-    // The one that is permitted may still be on its way.
+    // The one permitted deletion may still be on its way.
     eventually("one is gone", Duration::from_secs(10), || count() < 3);
     assert_eq!(count(), 2);
 }

@@ -138,7 +138,7 @@ fn daemon_that_is_killed_while_it_starts_servers_can_be_started_at_once() {
         let config = daemon.config(&format!("instance:i{round},snapshot:monday"));
         std::thread::scope(|scope| {
             let client = scope.spawn(|| Session::connect(&config));
-            // A delay is what is tested: somewhere between it forks the server.
+            // The delay is the tested variable: somewhere between its limits the daemon forks the server.
             std::thread::sleep(delays.milliseconds(0, 80));
             daemon.kill9();
             daemon.start();

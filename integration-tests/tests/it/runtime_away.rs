@@ -1,5 +1,6 @@
-//! A runtime that is away: an engine that is slow at the start or goes, a kind that was changed by hand, a root that was
-//! moved. Nothing is started by another runtime, and no data is touched before it is known whether a server runs on it.
+//! A runtime that is away: an engine that is slow at the start or goes, a kind that was changed by hand, a root that
+//! was moved. Nothing is started by another runtime, and no data is touched before it is known whether a server runs on
+//! it.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `multidb top` on a terminal: it shows what is, survives the daemon, and leaves the terminal as it was.
+//! `multidb top` on a terminal: it shows the present state, survives the daemon, and leaves the terminal as it was.
 
 use multidb_integration_tests::Terminal;
 use rustix::process::Signal;

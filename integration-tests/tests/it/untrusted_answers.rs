@@ -1,4 +1,4 @@
-//! What a superuser makes of his Postgres' answers, and an instance without a connection left for a question.
+//! Answers of Postgres that its superuser has altered, and an instance without a connection left for a question.
 
 use std::io::Write;
 use std::os::unix::net::UnixListener;

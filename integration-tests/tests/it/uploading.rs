@@ -136,7 +136,7 @@ fn dump_that_only_the_client_can_read_is_sent_by_it() {
     let path = dump.display().to_string();
     run(&mut import(&daemon, "own", &path)).ok();
     assert_imported(&daemon, "own");
-    // One that the daemon can read is read by it.
+    // A dump that the daemon can read is read by it.
     let open = fixture().dump("tuesday.dump").display().to_string();
     run(&mut import(&daemon, "open", &open)).ok();
     let source = &daemon.json(&["snapshot", "show", "open"])["source"];
@@ -228,7 +228,7 @@ fn detached_import_returns_once_its_dump_is_sent() {
     let waited = daemon.cli(&["job", "wait", &id]);
     assert!(waited.ok().contains("done"), "{waited:?}");
     assert_imported(&daemon, "detached");
-    // Nobody can send it again.
+    // It cannot be sent again.
     let mut again = Command::new("curl");
     again.args(["--silent", "--upload-file", "/dev/null", "--unix-socket"]);
     again.arg(daemon.admin_socket());

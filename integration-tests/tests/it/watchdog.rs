@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::daemon;
 
-/// What systemd has of a service of `Type=notify`: its messages, which a thread reads all the time.
+/// The service manager's side of a service of `Type=notify`: its messages, which a thread reads all the time.
 struct ServiceManager(Receiver<String>);
 
 impl ServiceManager {

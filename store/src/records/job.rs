@@ -14,7 +14,7 @@ const WARNINGS_MAX: usize = 8;
 pub struct JobRecord {
     /// Its number.
     pub id: JobId,
-    /// What kind of work it is.
+    /// The kind of work.
     pub kind: JobKind,
     /// The project that it works for.
     pub project: ProjectName,
@@ -73,7 +73,7 @@ pub struct JobFailure {
     pub message: String,
     /// More about it.
     pub detail: Option<String>,
-    /// What to do.
+    /// Advice.
     pub hint: Option<String>,
 }
 
@@ -146,7 +146,7 @@ impl JobRecord {
         self.bytes_total = None;
     }
 
-    /// Adds a warning; those beyond the limit are dropped.
+    /// Adds a warning; warnings beyond the limit are dropped.
     pub fn add_warning(&mut self, warning: &str) {
         if self.warnings.len() < WARNINGS_MAX {
             self.warnings.push(limited(warning.to_owned()));

@@ -53,7 +53,7 @@ fn stronger(a: Pin, b: Pin) -> Pin {
     }
 }
 
-/// Takes a record for one that was used at that moment, which clears its mark.
+/// Counts the instance as used at that moment, which clears its mark.
 pub(super) fn count_as_used(record: &mut InstanceRecord, last_use: LastUse) {
     record.last_used_at = record.last_used_at.max(last_use.at);
     record.last_used_observed = record.last_used_observed.max(last_use.observed);

@@ -13,7 +13,7 @@ use crate::records::InstanceRecord;
 pub(super) struct Renames(HashMap<InstanceName, InstanceName>);
 
 impl Renames {
-    /// Those of these records.
+    /// The renames of these records.
     pub(super) fn find<'a>(
         records: &'a [InstanceRecord],
         clones: impl Iterator<Item = &'a FoundClone>,
@@ -38,8 +38,8 @@ impl Renames {
         self.0.contains_key(name)
     }
 
-    /// Completes the renames: says so of the instances that got the names, and tells their clones, which are told after the
-    /// instance itself. The old record goes last, so it is there as long as a clone may not know.
+    /// Completes the renames: says so of the instances that got the names, and tells their clones, which are told after
+    /// the instance itself. The old record goes last, so it is there as long as a clone may not know.
     pub(super) fn complete(&self, plan: &mut Plan) {
         for one in &mut plan.instances {
             let is_new = self.0.values().any(|name| *name == one.record.name);

@@ -50,7 +50,7 @@ impl RootLock {
         }
     }
 
-    /// Keeps the lock until the process ends, whatever ends before it.
+    /// Keeps the lock until the process ends, after the end of all else in it.
     pub fn hold_for_life(self) {
         std::mem::forget(self.file);
     }

@@ -22,7 +22,7 @@ pub struct StoredJobs {
 pub struct DamagedJob {
     /// Its key.
     key: Vec<u8>,
-    /// What is wrong with it.
+    /// The fault.
     pub error: StoreError,
 }
 

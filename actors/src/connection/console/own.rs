@@ -7,7 +7,7 @@ use crate::console::{Column, ColumnType, Statement};
 use crate::ports::ConsoleAnswer;
 use crate::wire::encode_parameter_status;
 
-/// What a client is told whose ROLLBACK comes after changes.
+/// The warning to a client whose ROLLBACK comes after changes.
 const NOTHING_UNDONE: &str =
     "statements of the console take effect at once, so ROLLBACK has undone nothing";
 

@@ -1,4 +1,4 @@
-//! What a session of the console remembers: prepared statements, portals, and its transaction.
+//! The state of a session of the console: prepared statements, portals, and its transaction.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ const STATEMENTS_MAX: usize = 1000;
 /// The most portals of a session, which may keep rows.
 const PORTALS_MAX: usize = 16;
 
-/// What a session remembers.
+/// The state that a session keeps between messages.
 #[derive(Default)]
 pub(super) struct State {
     /// Whether messages are skipped up to the next Sync, after an error.

@@ -304,7 +304,7 @@ impl AsyncWrite for EndedBackend {
     }
 }
 
-/// What a client that sends a query receives until its session ends.
+/// The bytes that a client with one query receives until its session ends.
 async fn received_from(mut backend: impl AsyncRead + AsyncWrite + Unpin) -> Vec<u8> {
     let (mut client, mut near_client) = tokio::io::duplex(PIPE_BYTES);
     let query = b"a query that nobody reads";

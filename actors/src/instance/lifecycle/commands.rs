@@ -80,7 +80,7 @@ impl Lifecycle {
         }
     }
 
-    /// Stops like a command, but leaves alone what is under way: a reset or a deletion gives the disk back.
+    /// Stops like a command, but leaves a job in progress alone: a reset or a deletion gives the disk back.
     pub(super) fn over_limit(&mut self) -> Vec<Effect> {
         match self.state {
             State::Running { .. } | State::Starting { .. } => self.command_stop(),

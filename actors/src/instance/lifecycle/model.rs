@@ -42,7 +42,7 @@ pub enum State {
     },
     /// The last start, or a deletion, failed.
     Failed,
-    /// Nobody can tell whether Postgres runs. It is looked for, and nothing is done to the data before it is known.
+    /// Postgres may run or not. It is looked for, and nothing is done to the data before it is known.
     Unavailable {
         /// The number of the look.
         job: Job,
@@ -204,7 +204,7 @@ pub enum ServerOutcome {
     Unknown,
 }
 
-/// What was found where Postgres was looked for.
+/// The result of a look for Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Looked {
     /// It runs, and was taken over under the number of the look.
@@ -216,7 +216,7 @@ pub enum Looked {
     Running,
     /// Nothing runs on the data.
     NotRunning,
-    /// Nobody can tell.
+    /// The runtime cannot tell.
     Unknown,
 }
 

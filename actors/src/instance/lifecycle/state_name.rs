@@ -23,7 +23,7 @@ pub enum StateName {
     Stopping,
     /// The last start, or a deletion, failed.
     Failed,
-    /// Its runtime is away, so nobody can tell whether Postgres runs.
+    /// Its runtime is away, so Postgres may run or not.
     Unavailable,
     /// The data is being deleted.
     Deleting,

@@ -198,7 +198,7 @@ impl Model {
         );
     }
 
-    /// Ends the write and the job in progress and those that follow, without any timer.
+    /// Ends the write and the job in progress and all that follow, without any timer.
     fn finish(&mut self) {
         while self.writing.is_some() || self.job.is_some() {
             self.play(Step::WriteEnds(Outcome::Done));

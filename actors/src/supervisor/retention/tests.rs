@@ -108,7 +108,7 @@ enum Event {
     Pass(u64),
     /// The wall clock is set ahead of the truth, or behind it.
     SetWall(i64),
-    /// Somebody uses the instance.
+    /// A client uses the instance.
     Use,
     /// An administrator pins it for this time.
     PinFor(i64),
@@ -217,7 +217,7 @@ proptest! {
             }
             history.play(event);
         }
-        // Nobody comes any more, and the wall clock is right again.
+        // No client comes any more, and the wall clock is right again.
         history.play(Event::SetWall(0));
         for _ in 0..200 {
             if !history.deleted {

@@ -1,4 +1,4 @@
-//! Slots past `max_running`: residency, the order of those that wait, and instances that give no slot.
+//! Slots past `max_running`: residency, the order of waiting instances, and instances that give no slot.
 
 use super::*;
 
@@ -69,7 +69,7 @@ fn waiting_instances_get_slots_in_the_order_in_which_they_began_to_wait() {
             let status = status(&world, name).await;
             status.is_some_and(|status| status.waits_for_slot)
         };
-        // Each begins when the one before it waits.
+        // Each begins when the instance before it waits.
         let wait = async |name: &'static str, before: &str| {
             while before != "holder" && !waits(before).await {
                 tokio::task::yield_now().await;
@@ -176,7 +176,7 @@ fn client_that_waited_in_vain_for_memory_is_told_so() {
             };
             assert_eq!(error, expected);
         }
-        // Who runs is left alone.
+        // A running instance is left alone.
         attach(&world, "a").await.unwrap();
         world.memory.fill(10);
         attach(&world, "b").await.unwrap();

@@ -107,7 +107,7 @@ fn failed_instance_is_recovered_without_a_change_of_its_data() {
         let recovered = status(&world, "a").await.unwrap();
         assert_eq!(recovered.state, State::Stopped);
         assert_eq!((recovered.failure, recovered.record.uid), (None, uid));
-        // What cannot be told is looked for again.
+        // An instance whose server cannot be looked for is looked for again.
         *world.cloner.delete_failure.lock().unwrap() = None;
         *world.runtime.away.lock().unwrap() = true;
         control(&world, "a", Command::Start).await.unwrap_err();

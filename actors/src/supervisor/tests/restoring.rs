@@ -111,7 +111,7 @@ fn start_looks_for_what_may_run_before_anything_is_done_to_its_data() {
         assert!(world.cloner.deleted.lock().unwrap().is_empty());
         drop(gate);
         restored.await.unwrap().unwrap();
-        // It goes on running, since nobody asked for its end.
+        // It goes on running, since no command asked for its end.
         let _lease = attach(&world, "kept").await.unwrap();
         until_gone(&world, "deleting").await;
         assert_eq!(world.runtime.running_now(), [uid(1)].into());

@@ -154,7 +154,7 @@ fn reset_of_an_instance_over_a_limit_lets_it_start_again() {
         assert!(limit(&world, "a", 1, Some(OVER)).await);
         let over = InstanceError::OverLimit(OVER);
         assert_eq!(attach(&world, "a").await.unwrap_err(), over);
-        // Who comes while it is reset waits for that.
+        // A client that comes during the reset waits for it.
         let (reset, attached) = tokio::join!(command(&world, "a", Command::Reset), async {
             while status(&world, "a").await.unwrap().state == State::Stopped {
                 tokio::task::yield_now().await;

@@ -6,7 +6,7 @@ use super::*;
 const SPARE_FACTOR: usize = 2;
 
 /// Feeds a stream of messages up to each byte, then the rest. The messages equal those of the whole,
-/// and the buffer's capacity is bounded by the input, whatever length a message claims.
+/// and the buffer's capacity is bounded by the input, for any length that a message claims.
 fn check_every_cut<T: Debug + PartialEq>(decoder: Decoder<T>, stream: &[u8]) {
     let whole = decode_all(decoder, &[stream]);
     for at in 0..=stream.len() {

@@ -58,7 +58,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Who logs in where a password is asked for,
+/// The user where a password is asked for,
 pub(crate) const USER: &str = "bench";
 /// with this one,
 pub(crate) const PASSWORD: &str = "bench";
@@ -67,7 +67,7 @@ pub(crate) const PASSWORD: &str = "bench";
 pub(crate) const VERIFIER: &str = "SCRAM-SHA-256$1:MDEyMzQ1Njc4OWFiY2RlZg==$\
     UvlNqpZ56RXtc2iwhCyxAU+BObxIUN3hBFFQ3kWLmxY=:YmyHKP6l1tn+R9iUy+mfiOWjWGaeAbxPsLy89oJQDRo=";
 
-/// Who logs in, and how.
+/// The user of a login, and the credentials.
 #[derive(Clone)]
 pub(crate) struct Login {
     pub(crate) user: String,

@@ -17,7 +17,7 @@ const LOWER_BOUND_AIM: f64 = 1.25;
 /// The most disk that a new instance may take, in MiB.
 const DISK_MIB_AIM: f64 = 3.0;
 
-/// What one run of multidb took.
+/// The times and sizes of one run of multidb.
 struct Run {
     new: Duration,
     running: Duration,

@@ -41,7 +41,7 @@ impl Access {
             .unwrap_or_else(|failure| panic!("{name}: {failure}"))
     }
 
-    /// What the daemon says of an instance.
+    /// The daemon's facts about an instance.
     pub(crate) fn instance(&self, name: &str) -> Value {
         self.admin
             .request("GET", &format!("/v1/instances/{name}"), None)
@@ -119,7 +119,7 @@ impl Environment {
         environment
     }
 
-    /// What the table calls this environment.
+    /// The environment's name in the table.
     pub(crate) fn name(&self) -> String {
         let disk = match self.disk {
             Disk::Xfs => "xfs",
@@ -149,7 +149,7 @@ impl Environment {
         self.daemon.dir()
     }
 
-    /// What the daemon says of the snapshot.
+    /// The daemon's facts about the snapshot.
     pub(crate) fn snapshot(&self) -> Value {
         let path = format!("/v1/snapshots/{SNAPSHOT}");
         self.access.admin.request("GET", &path, None)
@@ -201,7 +201,7 @@ impl Environment {
         self.access.remove(name);
     }
 
-    /// What the daemon says of an instance.
+    /// The daemon's facts about an instance.
     pub(crate) fn instance(&self, name: &str) -> Value {
         self.access.instance(name)
     }

@@ -32,7 +32,7 @@ const LOGINS: u32 = 1_000;
 /// The clients that log in at a time.
 const CLIENTS: u32 = 8;
 
-/// What a first row behind TLS and SCRAM may take, in times of a direct one.
+/// The most time that a first row behind TLS and SCRAM may take, in times of a direct one.
 const FIRST_ROW_AIM: f64 = 2.0;
 
 const INSTANCE: &str = "handshakes";

@@ -1,4 +1,4 @@
-//! What a daemon does under load. With an older program beside the one under test, both are measured by turns.
+//! The daemon under load. With an older program beside the one under test, both are measured by turns.
 //!
 //! | module | shows |
 //! | --- | --- |

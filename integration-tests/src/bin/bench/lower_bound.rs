@@ -17,7 +17,7 @@ use crate::environment::Environment;
 use clone::Tree;
 use server::{Recipe, Server};
 
-/// What one run of the lower bound took.
+/// The times of one run of the lower bound.
 pub(crate) struct Run {
     /// The clone alone.
     pub(crate) clone: Duration,

@@ -1,4 +1,4 @@
-//! What this machine is: a figure without it means nothing.
+//! The facts of this machine: a figure without them means nothing.
 
 use std::fs;
 use std::process::Command;

@@ -14,7 +14,7 @@
 //! | `memory` | the memory of idle sessions |
 //! | `load` | commands, logins, idle sessions and sessions at work under load, before and after |
 //! | `snapshots` | imports beside the programs of Postgres, shared blocks, instances of instances, lists |
-//! | `operations` | lists, the page and a scrape over the network; what all that costs the daemon |
+//! | `operations` | lists, the page and a scrape over the network; the daemon's memory and processor time for them |
 //! | `sleepers` | start, memory, connections and creations with many stopped instances |
 //! | `proxies` | HAProxy, PgBouncer and multidb before one Postgres |
 //! | `throughput` | pgbench and COPY through each of these |
@@ -23,7 +23,7 @@
 //! | `client`, `http` | the two protocols, with nothing between the clock and the socket |
 //! | `report` | samples, the table, the JSON |
 //!
-//! What fails ends the run by a panic, as in the scenarios: half a table would be read as a whole one.
+//! A failure ends the run by a panic, as in the scenarios: half a table would be read as a whole one.
 
 #![expect(
     clippy::print_stdout,

@@ -1,4 +1,4 @@
-//! What an open, idle session costs the daemon.
+//! The daemon's memory for an open, idle session.
 
 use std::fs;
 use std::time::Duration;
@@ -16,10 +16,10 @@ const SESSIONS: u32 = 200;
 /// As many, or as many as this machine lets a process open.
 const CONCURRENT: u32 = 10_000;
 
-/// What a process has open besides its sessions.
+/// The files that a process has open besides its sessions.
 const OTHER_FILES: usize = 300;
 
-/// What a session may cost, in KiB.
+/// The most memory that a session may take, in KiB.
 const SESSION_KIB_AIM: f64 = 16.0;
 
 /// The COPY of each session before the last round: enough for the largest buffers.
@@ -29,7 +29,7 @@ const BUSY_SQL: &str = "copy (select repeat('x', 1000) from generate_series(1, 4
 #[derive(Debug, Clone, Copy)]
 struct Memory {
     resident: u32,
-    /// What no other process shares.
+    /// The memory that no other process shares.
     private: u32,
 }
 

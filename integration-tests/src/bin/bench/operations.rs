@@ -53,7 +53,7 @@ impl Web {
         }
     }
 
-    /// Nobody is asked for a password: what is measured is the service behind it.
+    /// No client is asked for a password: the measured part is the service behind it.
     fn configure(&self, daemon: DaemonBuilder) -> DaemonBuilder {
         let own = self.authority.issue("localhost", &["localhost"]);
         let listen = format!("[\"127.0.0.1:{}\"]", self.port.number());

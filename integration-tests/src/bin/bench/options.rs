@@ -27,7 +27,7 @@ pub(crate) enum Section {
     Operations,
 }
 
-/// What to measure, and where.
+/// The sections to measure, and the environments.
 #[derive(Debug)]
 pub(crate) struct Options {
     /// The program under test.
@@ -44,7 +44,7 @@ pub(crate) struct Options {
     pub(crate) pgbench_seconds: u32,
     /// The file systems.
     pub(crate) disks: Vec<Disk>,
-    /// What runs Postgres.
+    /// The runtimes of Postgres.
     pub(crate) engines: Vec<Engine>,
     /// The parts.
     pub(crate) sections: Vec<Section>,

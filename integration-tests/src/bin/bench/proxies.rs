@@ -14,7 +14,7 @@ use crate::environment::Environment;
 
 /// A way to the Postgres.
 pub(crate) struct Route {
-    /// What the table calls it.
+    /// Its name in the table.
     pub(crate) name: &'static str,
     /// Where a client connects.
     pub(crate) endpoint: Endpoint,
@@ -144,7 +144,7 @@ fn haproxy(dir: &Path, run_dir: &Path, port: u16) -> Command {
     command
 }
 
-/// What PgBouncer is told beside the Postgres and its own port.
+/// The settings of PgBouncer beside the Postgres and its own port.
 pub(crate) const TRUST: &str = "auth_type = trust\n";
 
 /// Its pool's sessions are all the superuser's, as multidb's are its clients' roles'. It refuses to run

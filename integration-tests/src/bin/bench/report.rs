@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// What a sample is.
+/// The unit of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     Milliseconds,
@@ -34,7 +34,7 @@ impl Unit {
     }
 }
 
-/// What a ratio should be.
+/// The limit that a ratio should keep.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Aim {
     AtMost(f64),
@@ -148,7 +148,7 @@ impl Report {
         }
     }
 
-    /// What the snapshot is; the same in all environments.
+    /// The size of the snapshot; the same in all environments.
     pub(crate) fn snapshot(&mut self, shown: Value) {
         self.snapshot = json!({"bytes": shown["bytes"], "files": shown["files"]});
     }

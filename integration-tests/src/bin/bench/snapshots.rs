@@ -1,12 +1,12 @@
-//! Snapshots: each way in beside the programs that do the same by hand, the blocks that are shared a day later, instances
-//! made from an instance at work, and lists.
+//! Snapshots: each way in beside the programs that do the same by hand, the blocks that are shared a day later,
+//! instances made from an instance at work, and lists.
 //!
 //! | module | shows |
 //! | --- | --- |
 //! | `imports` | a refresh, a logical copy, a dump, a data directory |
 //! | `sharing` | de-duplication of copies and of dumps a day apart |
-//! | `branches` | an instance from an idle and from a busy instance, and that one's p99 |
-//! | `bytes` | what instances have for themselves |
+//! | `branches` | an instance from an idle and from a busy instance, and the p99 of the busy one |
+//! | `bytes` | the exclusive bytes of instances |
 //! | `prewarmed` | new instances that take a clone that is kept ready |
 //! | `lists` | lists of many instances and snapshots |
 

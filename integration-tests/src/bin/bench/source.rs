@@ -14,7 +14,7 @@ use crate::say;
 pub(crate) const SCALE_OF_GIB: u32 = 68;
 
 /// Nothing of the source has to survive a crash, and nothing may come between the writes of a load.
-/// What is written in the transaction that made the table needs no WAL at `minimal`.
+/// Rows written in the transaction that made the table need no WAL at `minimal`.
 const SETTINGS: [&str; 9] = [
     "listen_addresses=",
     "fsync=off",
@@ -88,7 +88,7 @@ impl Source {
         source
     }
 
-    /// What is imported.
+    /// The data directory to import.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
     }

@@ -51,7 +51,7 @@ impl Transactions {
         ends.max().unwrap_or_default()
     }
 
-    /// Those that ended within this time.
+    /// The transactions that ended within this time.
     pub(crate) fn part(&self, from: Duration, to: Duration) -> Part {
         let within = self.0.iter().filter(|(end, _)| (from..to).contains(end));
         let times = Samples::new(within.map(|(_, time)| *time).collect());

@@ -50,7 +50,7 @@ pub(super) const TOLD: Expect = Expect::Differs {
     why: "a client whose parameters are too long is told so, where Postgres only closes",
 };
 
-/// 3.2 differs from 3.0 only in what Postgres itself sends.
+/// 3.2 differs from 3.0 only in messages of Postgres itself.
 pub(super) const fn speaks_3_2(ours: &'static str) -> Expect {
     Expect::SameSince {
         major: 18,

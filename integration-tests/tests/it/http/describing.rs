@@ -1,4 +1,4 @@
-//! The description of the API, and whether its answers are those that it describes.
+//! The description of the API, and whether the answers are as described.
 
 use std::path::Path;
 use std::process::Command;

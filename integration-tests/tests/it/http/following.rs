@@ -36,7 +36,7 @@ impl Job {
         Self { id, import }
     }
 
-    /// What a browser sends that follows it. A refusal leaves the connection open if it is to be kept.
+    /// The request of a browser that follows it. A refusal leaves the connection open if it is to be kept.
     fn request(&self, connection: &str) -> String {
         let id = self.id;
         format!(

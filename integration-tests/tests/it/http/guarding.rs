@@ -1,4 +1,4 @@
-//! Who is let in, and whose requests are carried out.
+//! The clients that are let in, and the requests that are carried out.
 
 use std::time::Duration;
 

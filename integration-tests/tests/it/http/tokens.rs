@@ -64,7 +64,7 @@ fn token_has_its_scope_until_it_is_removed() {
     let revoked = client(&of_alice).get("/v1/instances");
     assert_eq!(revoked.status, 401, "{revoked:?}");
     assert!(revoked.body.contains("unknown_token"), "{revoked:?}");
-    // Those of others stay, until their user is removed.
+    // Tokens of other users stay, until their user is removed.
     client(&using).get("/v1/instances").expect(200);
     daemon.cli(&["user", "rm", "root"]).ok();
     assert_eq!(client(&using).get("/v1/instances").status, 401);

@@ -268,7 +268,7 @@ fn processes_that_a_dump_leaves_end_with_its_import() {
         let seconds = format!("4712.{}", daemon.pid());
         let from = Fixture::of(Disk::Xfs, Path::new(crate::PROGRAM)).dump("tuesday.sql");
         let dump = fs::read_to_string(from).expect("the fixture's dump can be read");
-        // It would wait for the end, and write into what is published then.
+        // It would wait for the end, and write into the snapshot that is published then.
         let (header, rest) = dump.split_once("SET statement_timeout").expect("a header");
         let program = daemonized(&seconds);
         let path = daemon.dir().join("left.sql");

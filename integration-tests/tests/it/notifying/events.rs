@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::{TIMEOUT, daemon_telling, script};
 use crate::daemon;
 
-/// What a target was told, as a script writes it to a file.
+/// The messages to a target, as a script writes them to a file.
 struct Told {
     dir: TempDir,
 }
@@ -104,7 +104,7 @@ fn pin_that_ends_within_a_day_is_told_unless_it_is_shorter() {
     let snapshot = messages.iter().find(|one| one["instance"].is_null());
     let snapshot = snapshot.unwrap_or_else(|| panic!("{messages:?}"));
     assert_eq!(snapshot["snapshot"], "tuesday");
-    // Whoever makes a pin for a short time knows.
+    // A pin for a short time is not notified: its user knows.
     pin("instance", "short", "2h");
     told.wait_look(&daemon, "second");
     assert_eq!(told.all("event", "pin_ending").len(), 2);
@@ -213,7 +213,7 @@ fn disk_at_its_mark_and_at_its_reserve_is_told_once() {
     assert_eq!(told.all("event", "disk_high").len(), 2);
 }
 
-/// Lets an instance's next start fail, and returns what mends it.
+/// Lets an instance's next start fail, and returns the repair.
 fn break_data(daemon: &Daemon, name: &str) -> impl FnOnce() {
     let control = daemon.data_dir(name).join("global/pg_control");
     let away = control.with_extension("away");

@@ -13,7 +13,7 @@ use super::{COUNT, SECTION, answer, daemon, import, script, source, url};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Runs an import that fails, and returns the code of its error and what its command said.
+/// Runs an import that fails, and returns the code of its error and the output of its command.
 #[track_caller]
 fn failure(daemon: &Daemon, args: &[&str]) -> (String, String) {
     let failed = daemon.cli(args);

@@ -1,4 +1,4 @@
-//! A physical copy of which a part has come: its progress, and what is left when the daemon dies or the disk is full.
+//! A physical copy of which a part has come: its progress, and its leftovers when the daemon dies or the disk is full.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use super::faults::assert_nothing_left;
 use super::{COUNT, SECTION, answer, daemon, source};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// What comes of a copy, which has some tens of megabytes.
+/// The bytes that come of a copy, which has some tens of megabytes.
 const HALF_BYTES: u64 = 8 << 20;
 
 /// A way to a server on which a copy comes to a halt half-way, until it is released.

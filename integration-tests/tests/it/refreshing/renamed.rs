@@ -1,4 +1,4 @@
-//! Databases that get another name on the way, whatever the source is.
+//! Databases that get another name on the way, from each kind of source.
 
 use std::fs;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn no_copy_carries_the_name_of_its_source() {
     let physical = refreshed["id"].as_str().expect("it has an id");
     assert_eq!(databases(&daemon, physical), "app other postgres");
 
-    // The database of the source is the one that becomes the project's.
+    // The database of the source becomes the project's.
     let mut logical = import("logical", &url);
     logical.push("--logical");
     daemon.cli(&logical).ok();

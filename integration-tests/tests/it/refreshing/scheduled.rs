@@ -1,4 +1,4 @@
-//! Refreshes by schedule: when they begin, also after the daemon was off, and what is told of them.
+//! Refreshes by schedule: when they begin, also after the daemon was off, and their notifications.
 
 use std::fs;
 use std::time::Duration;

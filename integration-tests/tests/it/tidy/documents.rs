@@ -31,7 +31,7 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
     ends.filter_map(|rest| rest.split_once(')').map(|(target, _)| target))
 }
 
-/// The file of the repository that a link leads to; none for one that leads elsewhere.
+/// The file of the repository that a link leads to; none for a link to elsewhere.
 fn target(document: &Path, link: &str) -> Option<PathBuf> {
     let (path, _) = link.split_once('#').unwrap_or((link, ""));
     let is_elsewhere = path.is_empty() || path.contains("://");

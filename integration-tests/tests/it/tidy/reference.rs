@@ -1,4 +1,4 @@
-//! The generated pages of the documentation are those that the program writes now.
+//! The generated pages of the documentation are as the program writes them now.
 
 use std::process::Command;
 

@@ -1,8 +1,8 @@
-//! The rule for work in trees that somebody else can write.
+//! The rule for work in trees that other users or programs can write.
 
 use super::{assert_none, files, repository};
 
-/// The modules that work in data directories, run directories and what is imported.
+/// The modules that work in data directories, run directories and imported files.
 const MODULES: [&str; 10] = [
     "src/clone/copy.rs",
     "src/clone/create.rs",
@@ -16,7 +16,7 @@ const MODULES: [&str; 10] = [
     "src/runtime/settings.rs",
 ];
 
-/// Calls that look a path up from the root, and follow whatever somebody has put there.
+/// Calls that look a path up from the root, and follow a symbolic link in it.
 const CALLS: [&str; 21] = [
     "fs::read(",
     "fs::read_to_string(",

@@ -307,8 +307,9 @@ fn check_clones(found: &Found, plan: &Plan) {
     }
 }
 
-/// What a client was told of is served as it was told, or a cut-off reset of it. It is served under its old name or kept where the manifest is damaged
-/// and no record names the clone, and where the records remember the deletion of a newer clone.
+/// An acknowledged clone is served as its client was told, or a cut-off reset of it. It is served under its old name or
+/// kept where the manifest is damaged and no record names the clone, and where the records remember the deletion of a
+/// newer clone.
 fn check_acknowledged(root: &Root, found: &Found, plan: &Plan) {
     for (name, told) in &root.acknowledged {
         let clone = &found.clones.iter().find(|clone| clone.uid == told.uid);

@@ -202,7 +202,7 @@ impl Environment {
                     self.stopped_last || !self.was_started,
                     "deleted without a look for its postgres"
                 );
-                // Where there is no data, there is nothing left to use whatever fails.
+                // Without data nothing is left to use, even if the deletion fails.
                 let outcome = if self.data { outcome } else { Outcome::Done };
                 self.data &= outcome == Outcome::Failed;
                 self.event(Event::DeleteDone { job, outcome });
@@ -225,7 +225,7 @@ impl Environment {
         self.starters += more;
     }
 
-    /// The runtime does not answer, so what a start or a stop has done remains unknown.
+    /// The runtime does not answer, so the result of a start or a stop remains unknown.
     fn job_unknown(&mut self) {
         let Some(job) = self.jobs.first().copied() else {
             return;
@@ -246,7 +246,7 @@ impl Environment {
         assert_eq!(self.life.state().name(), "unavailable");
     }
 
-    /// What a look finds. A postgres that is taken over keeps its sessions.
+    /// The result of a look. A postgres that is taken over keeps its sessions.
     fn look(&mut self, job: Job) -> Looked {
         let Some(run) = self.running else {
             return Looked::NotRunning;

@@ -84,7 +84,7 @@ fn beside_creations(environment: &Environment, round: usize, times: &mut Times) 
     });
 }
 
-/// Makes an instance while those of the round are deleted.
+/// Makes an instance while the instances of the round are deleted.
 fn beside_deletions(environment: &Environment, round: usize, times: &mut Times) {
     let alone = format!("alone{round}");
     environment.settle();

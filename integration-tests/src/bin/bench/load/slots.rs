@@ -73,7 +73,7 @@ pub(super) fn measure(programs: &Programs<'_>, report: &mut Report) {
 
 /// A client for each instance logs in, reads a row and leaves, again and again.
 fn log_in(environment: &Environment, names: &[String]) -> Logins {
-    // The instances that run are those of the last round.
+    // The instances of the last round still run.
     thread::sleep(Duration::from_secs(1));
     let (endpoint, begin) = (environment.endpoint(), Instant::now());
     let counts = at_once(names, |name| {

@@ -1,4 +1,4 @@
-//! A new and a woken instance on an idle daemon, in each program by turns: what a start costs now.
+//! A new and a woken instance on an idle daemon, in each program by turns: the time of a start now.
 
 use std::time::Duration;
 

@@ -28,7 +28,7 @@ const STATUS_LINE: usize = 7;
 /// Nothing starts or stops more slowly.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What it takes to start a server.
+/// The command line or container of a server, and its files.
 pub(super) struct Recipe {
     how: How,
     run_dir: PathBuf,
@@ -193,7 +193,8 @@ impl Server {
     }
 }
 
-/// What creates a container like this one. Its labels are others: multidb must not think it is its own.
+/// The request body that creates a container like this one. Its labels are others: multidb must not think it is its
+/// own.
 fn container_body(inspected: &Value, dir: &Path) -> Value {
     let mut body = json!({
         "Labels": {"multidb.root": dir},

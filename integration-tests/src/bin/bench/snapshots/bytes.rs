@@ -1,4 +1,4 @@
-//! What instances have for themselves.
+//! The exclusive bytes of instances.
 
 use std::thread;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::environment::Environment;
 use crate::report::{Aim, Report, Samples, Unit};
 use crate::say;
 
-/// The limits in MiB: of one that nobody changed, and of one that was used.
+/// The limits in MiB: of an unchanged instance, and of a used one.
 const FRESH_MIB_AIM: f64 = 0.5;
 const USED_MIB_AIM: f64 = 1.0;
-/// The limit of one whose rows were changed to a hundredth, as a part of its data.
+/// The limit of an instance with a hundredth of its rows changed, as a part of its data.
 const UPDATED_AIM: f64 = 0.02;
 const UPDATE: &str = "update pgbench_accounts set abalance = abalance + 1 \
     where aid <= (select max(aid) from pgbench_accounts) / 100; checkpoint";

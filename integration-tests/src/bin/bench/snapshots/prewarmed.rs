@@ -1,4 +1,4 @@
-//! New instances that take a clone that is kept ready, beside those that are cloned when they are asked for.
+//! New instances that take a clone that is kept ready, beside instances that are cloned on demand.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub(super) fn measure(
     }
 }
 
-/// The milliseconds of the clone of a new instance, and those to its first row.
+/// The milliseconds of the clone of a new instance, and the milliseconds to its first row.
 fn run(environment: &Environment, name: &str) -> (f64, f64) {
     environment.settle();
     let (client, first_row) = environment.first_row(name);

@@ -23,8 +23,8 @@ const DAY: &str = "
 /// The clones of each snapshot, whose best time is told.
 const CLONES: usize = 5;
 
-/// Measures copies of files, then archives, whose rows are sorted by their primary keys, then scripts, whose rows stay as
-/// they are.
+/// Measures copies of files, then archives, whose rows are sorted by their primary keys, then scripts, whose rows stay
+/// as they are.
 pub(super) fn measure(environment: &Environment, server: &PlainPostgres, report: &mut Report) {
     let url = url(server);
     let script = environment.dir().join("dump.sql");

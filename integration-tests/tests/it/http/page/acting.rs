@@ -13,7 +13,7 @@ fn who_logs_in_commands_own_instances_and_logs_out() {
     drop(served.session("bob", "others,gitref:main", "test"));
     let browser = Browser::start();
 
-    // What was asked for comes after the login.
+    // The requested page comes after the login.
     browser.open(&served.url("/instances/mine"));
     browser.wait_path("/login?next=%2Finstances%2Fmine");
     browser.fill("#user", "alice");
@@ -29,7 +29,7 @@ fn who_logs_in_commands_own_instances_and_logs_out() {
     pin_and_rename(&served, &browser);
     lose_data(&served, &browser);
 
-    // Nobody learns of the instances of others.
+    // A user does not learn of the instances of others.
     browser.open(&served.url("/instances/others"));
     browser.wait_text("main", "instance \"others\" does not exist");
     browser.open(&served.url("/instances"));
@@ -114,7 +114,7 @@ fn administrator_pins_and_removes_snapshots_and_ends_sessions() {
     browser.wait_path("/snapshots");
     assert_eq!(browser.count("tr[id^=s-]"), 1);
 
-    // One that is needed goes only when that is said.
+    // A snapshot in use is removed only when the form says so.
     browser.open(&served.url("/snapshots/tuesday/remove"));
     browser.press("Remove it");
     browser.wait_text("main", "snapshot \"tuesday\" is in use");

@@ -1,4 +1,4 @@
-//! What other sites, other users and markup cannot do.
+//! Things that other sites, other users and markup cannot do.
 
 use multidb_integration_tests::{Browser, HttpClient};
 
@@ -89,7 +89,7 @@ fn pages_are_for_their_own_origin() {
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(answer.header("cache-control"), "no-store", "{path}");
     }
-    // A page that is older than its files still finds none, and nothing says what else there is.
+    // A page that is older than its files still finds none, and no answer names the others.
     assert_eq!(served.client().get("/nothing").status, 303);
 
     // A login that was made without the form's cookie is that of another site.
@@ -145,7 +145,7 @@ fn markup_is_shown_as_text_and_run_nowhere() {
             "{path} {title}"
         );
     }
-    // As a query, and in what the script puts into the page.
+    // As a query, and in the text that the script puts into the page.
     let query = "%3C%2Ftd%3E%3Cscript%3Edocument.title%3D1%3C%2Fscript%3E%22%27";
     for path in [
         "/instances?q=",

@@ -1,4 +1,4 @@
-//! What is on the screen: live, searched, sorted, and fit for a phone.
+//! The screen: live, searched, sorted, and fit for a phone.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn page_keeps_itself_up_to_date_and_leaves_what_is_typed_and_open() {
     served.daemon.cli(&["instance", "stop", "second"]).ok();
     browser.wait_text("tbody", "stopped");
 
-    // An open menu stays open, and its field keeps what was typed.
+    // An open menu stays open, and its field keeps the typed text.
     browser.open(&served.url("/instances/first"));
     browser.press("Rename …");
     browser.fill("#rename input[name=new_name]", "typed");

@@ -1,4 +1,4 @@
-//! What takes its time: jobs, comparisons, the doctor; and the life of an instance.
+//! Work that takes its time: jobs, comparisons, the doctor; and the life of an instance.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn refresh_is_begun_and_cancelled_by_buttons() {
     let browser = Browser::start();
     served.log_in(&browser, "alice");
     browser.open(&served.url("/jobs"));
-    // Who may not has no button.
+    // A user without the right has no button.
     assert_eq!(browser.count("main form button"), 0);
     browser.press("Log out");
     served.log_in(&browser, "root");
