@@ -89,25 +89,27 @@ fn read_note(directory: &Path) -> Option<Note> {
 ///
 /// # Errors
 ///
-/// A step failed. The clone is then still in its place.
+/// A step failed. The clone is then in one of the two places, and a second call completes the move.
 pub fn put(layout: &Layout, uid: InstanceUid, note: &Note) -> io::Result<()> {
     let (from, to) = (
         layout.instance(uid),
         layout.quarantine().join(uid.to_string()),
     );
-    if !from.exists() && to.exists() {
-        return Ok(());
-    }
-    match fs::create_dir(layout.quarantine()) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        made => {
-            made?;
-            set_mode(&layout.quarantine())?;
+    let is_moved = !from.exists() && to.exists();
+    if !is_moved {
+        match fs::create_dir(layout.quarantine()) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            made => {
+                made?;
+                set_mode(&layout.quarantine())?;
+            }
         }
+        let text = serde_json::to_vec_pretty(note).map_err(io::Error::other)?;
+        atomic_file::replace(&from.join(NOTE), &text, NOTE_MODE, |_| Ok(()))?;
+        fs::rename(&from, to)?;
     }
-    let text = serde_json::to_vec_pretty(note).map_err(io::Error::other)?;
-    atomic_file::replace(&from.join(NOTE), &text, NOTE_MODE, |_| Ok(()))?;
-    fs::rename(&from, to)?;
+    // Also after a call that moved it and failed at one of these.
+    atomic_file::sync_directory(layout.root())?;
     atomic_file::sync_directory(&layout.quarantine())?;
     atomic_file::sync_directory(&layout.instances())
 }
@@ -118,7 +120,8 @@ pub fn put(layout: &Layout, uid: InstanceUid, note: &Note) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// It is not there, its data is missing, or a step failed. It is then as it was.
+/// It is not there, its data is missing, or a step failed. It is then in the quarantine as it was, unless the disk failed
+/// once it was in its place: the next start of the daemon finds it there, as after a crash.
 pub fn take(layout: &Layout, record: &InstanceRecord) -> io::Result<()> {
     let from = layout.quarantine().join(record.uid.to_string());
     let to = layout.instance(record.uid);
