@@ -96,16 +96,7 @@ pub fn serve(
         Hosts::Any
     };
     let hosts = web::Data::new(hosts);
-    let (methods, described) = {
-        // As values it takes megabytes.
-        let document = document(open_paths);
-        let text = serde_json::to_vec(&document)?;
-        (
-            Methods::of(&document),
-            web::Data::new(Described(text.into())),
-        )
-    };
-    let methods = web::Data::new(methods);
+    let (methods, described) = describe()?;
     let answers = web::Data::new(Answers::default());
     let hooks = Hooks::new(configured.hooks.clone(), authenticator.method().clone());
     let hooks = web::Data::new(hooks);
@@ -163,6 +154,16 @@ pub fn serve(
     let handle = server.handle();
     actix_rt::spawn(server);
     Ok(handle)
+}
+
+/// The methods of each path, and the description of all. The document itself takes megabytes, and ends here.
+fn describe() -> io::Result<(web::Data<Methods>, web::Data<Described>)> {
+    let document = document(open_paths);
+    let text = serde_json::to_vec(&document)?;
+    Ok((
+        web::Data::new(Methods::of(&document)),
+        web::Data::new(Described(text.into())),
+    ))
 }
 
 /// A listener whose error names the address.
