@@ -18,6 +18,7 @@ use super::{Invocation, job, progress};
 use crate::admin::api::{ErrorPolicy, ImportBody, ImportSource, RefreshBody, ServerInfo};
 use crate::admin::client::{AdminClient, AdminError, escaped};
 use crate::control::model::{JobView, SnapshotView};
+use crate::text::count;
 
 /// Starts an import.
 const IMPORT: &str = "/v1/snapshots/import";
@@ -323,11 +324,11 @@ impl Interrupts {
 
 pub(super) fn summary(snapshot: &SnapshotView) -> String {
     format!(
-        "snapshot {} imported: taken at {}, Postgres {}, {}, {} migrations",
+        "snapshot {} imported: taken at {}, Postgres {}, {}, {}",
         snapshot.id,
         moment(snapshot.taken_at),
         snapshot.postgres_major,
         size(snapshot.bytes),
-        snapshot.migrations
+        count(snapshot.migrations, "migration")
     )
 }

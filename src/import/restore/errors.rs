@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::import::error::{ImportError, StatementError};
 use crate::import::script::{Entry, Kind};
 use crate::sql::{ServerMessage, one_line};
+use crate::text::count;
 
 /// What a restore does at an error of a statement.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -145,8 +146,8 @@ pub(super) fn warning(passed: &PassedErrors) -> Option<String> {
         .map(|(kind, count)| format!("{kind}: {count}"))
         .collect();
     Some(format!(
-        "{} statements failed and were passed over ({}), the first at {}: {}; `multidb snapshot show` lists them",
-        passed.count,
+        "passed over {} ({}), the first at {}: {}; `multidb snapshot show` lists them",
+        count(passed.count, "failed statement"),
         kinds.join(", "),
         first.place,
         first.error

@@ -259,7 +259,7 @@ async fn errors_are_passed_over_as_the_user_wants() {
         passed.errors[0].statement,
         "REFRESH MATERIALIZED VIEW public.words"
     );
-    assert!(warnings(&fixture).contains("1 statements failed"));
+    assert!(warnings(&fixture).contains("passed over 1 failed statement"));
     remove(&fixture, &snapshot);
     // The rows of a table that does not exist are no statements.
     let sql = b"COPY no_such FROM stdin;\nDROP TABLE django_migrations;\n\\N\n\\.\n\
