@@ -12,10 +12,8 @@ use anyhow::{Context as _, anyhow};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use multidb_actors::clone_worker::{CloneWorker, CloneWorkerDeps, WorkerThreads};
-use multidb_actors::connection::{Activities, AdmissionControl, ConnectionDeps, Method, Tls};
+use multidb_actors::connection::AdmissionControl;
 use multidb_actors::critical::CriticalParts;
-use multidb_actors::history::History;
-use multidb_actors::metrics::Metrics;
 use multidb_actors::observed_clock::ObservedClock;
 use multidb_actors::ports::{RevisionSource, Runtime, SnapshotCatalog};
 use multidb_actors::sessions::SessionTable;
@@ -31,31 +29,29 @@ use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::admin::server as admin;
 use crate::catalog::DiskCatalog;
 use crate::clock::SystemClock;
 use crate::clone::TreeCloner;
 use crate::config::{Config, Loaded, Setting};
-use crate::console::ConsoleService;
 use crate::control::{Control, ControlDeps};
-use crate::costs::{CostProbe, Costs};
 use crate::dedup::Deduplicator;
 use crate::git::GitSource;
+use crate::handed_over::HandedOver;
 use crate::history;
-use crate::http::{self, Authenticator};
 use crate::import::Importer;
 use crate::jobs::Registry;
 use crate::memory::MachineMemory;
 use crate::metrics::DaemonMetrics;
 use crate::notify::Notifier;
 use crate::probe::PgProbe;
-use crate::proxy::{Acceptors, HandedOver, Proxy};
 use crate::runtime::{InstanceRuntime, PostgresHost, data_owner};
 
+mod actors;
 mod clean_up;
 pub mod convert;
 mod drain;
 pub mod host;
+mod listening;
 mod open_files;
 mod periodic;
 mod readiness;
@@ -64,11 +60,13 @@ pub mod root;
 mod security;
 mod watchdog;
 
+use self::actors::Actors;
 use self::host::Kinds;
+use self::listening::Listening;
 use self::periodic::PeriodicTasks;
 use self::readiness::{notify, ready};
 use self::root::NewRoot;
-use self::security::{authentication, handle_hangups, secure, secure_http};
+use self::security::{authentication, handle_hangups};
 
 /// Runs the daemon until a signal stops it.
 ///
@@ -168,12 +166,18 @@ async fn run(
         history: actors.history.clone(),
         started_at: Timestamp::now(),
     });
-    let proxy = Proxy::bind(&config.listen, handed_over)?;
-    let tls = secure(&config, critical)?;
-    let admin = admin::serve(&config.admin_socket, control.clone())
-        .with_context(|| format!("cannot listen on {}", config.admin_socket.display()))?;
-    let authenticator = Authenticator::new(auth.method.clone(), config.auth.default_user.clone());
-    let http = serve_http(&config, &control, authenticator, critical)?;
+    let Listening {
+        proxy,
+        tls,
+        servers,
+    } = Listening::begin(
+        &config,
+        &services,
+        &control,
+        &auth.method,
+        critical,
+        handed_over,
+    )?;
     new_root.keep();
     handle_hangups()?;
     let (arbiters, acceptors) = actors.acceptors(&config, tls, auth.method, &control, critical);
@@ -192,20 +196,21 @@ async fn run(
     periodic.stop();
     let drained = drain::drain(&actors, config.limits.shutdown_grace);
     tokio::join!(jobs.stop(), drained);
-    for server in http.iter().chain([&admin]) {
-        server.stop(false).await;
-    }
-    close(
-        &services,
-        &actors,
-        arbiters.into_iter().chain([job_runtime]),
-    )
-    .await;
+    let arbiters = arbiters.into_iter().chain([job_runtime]);
+    close(&services, &actors, &servers, arbiters).await;
     Ok(())
 }
 
 /// Closes the parts that no client needs any more.
-async fn close(services: &Services, actors: &Actors, arbiters: impl Iterator<Item = Arbiter>) {
+async fn close(
+    services: &Services,
+    actors: &Actors,
+    servers: &[ServerHandle],
+    arbiters: impl Iterator<Item = Arbiter>,
+) {
+    for server in servers {
+        server.stop(false).await;
+    }
     services.host.close().await;
     actors.history.flush().await;
     services.store_observed_time();
@@ -408,73 +413,6 @@ fn start_arbiter(part: &'static str, critical: &CriticalParts) -> Arbiter {
     let arbiter = Arbiter::new();
     arbiter.spawn(critical.guard(part).hold());
     arbiter
-}
-
-/// The actors and their shared table.
-struct Actors {
-    supervisor: Addr<Supervisor>,
-    index: Addr<SnapshotIndex>,
-    worker: Addr<CloneWorker>,
-    sessions: SessionTable,
-    admission: Arc<AdmissionControl>,
-    metrics: Arc<Metrics>,
-    history: History,
-}
-
-impl Actors {
-    /// Measures the disk space exclusive to each instance and snapshot, in the background.
-    fn measure_costs(&self, layout: &Layout, deduplicator: &Arc<Deduplicator>) -> Arc<Costs> {
-        CostProbe::start(layout, &self.supervisor, &self.index, deduplicator)
-    }
-
-    /// An arbiter for each two processors, and the acceptors that spread connections over them.
-    /// Postgres needs the other processors, and sessions on one thread share its wake-ups.
-    fn acceptors(
-        &self,
-        config: &Config,
-        tls: Option<Tls>,
-        method: Method,
-        control: &Control,
-        critical: &CriticalParts,
-    ) -> (Vec<Arbiter>, Arc<Acceptors>) {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let arbiters: Vec<Arbiter> = (0..processors.div_ceil(2))
-            .map(|_| start_arbiter("a thread of connections", critical))
-            .collect();
-        let handles = arbiters.iter().map(Arbiter::handle).collect();
-        let deps = ConnectionDeps {
-            supervisor: self.supervisor.clone(),
-            index: self.index.clone(),
-            probe: Arc::new(PgProbe),
-            activities: Activities::new(Arc::new(PgProbe)),
-            sessions: self.sessions.clone(),
-            limits: Arc::new(config.limits.clone()),
-            admission: self.admission.clone(),
-            console: Arc::new(ConsoleService::new(control.clone())),
-            method,
-            tls,
-            default_user: config.auth.default_user.clone(),
-            clock: Arc::new(SystemClock),
-            metrics: self.metrics.clone(),
-        };
-        (arbiters, Acceptors::new(handles, deps))
-    }
-}
-
-/// Listens for the API over the network, if the configuration says so.
-fn serve_http(
-    config: &Config,
-    control: &Control,
-    authenticator: Authenticator,
-    critical: &CriticalParts,
-) -> anyhow::Result<Option<ServerHandle>> {
-    let Some(configured) = &config.http else {
-        return Ok(None);
-    };
-    let certificate = configured.certificate.as_ref();
-    let tls = certificate.map(|certificate| secure_http(certificate, critical));
-    let served = http::serve(configured, tls.transpose()?, control.clone(), authenticator);
-    Ok(Some(served.context("cannot listen for the API")?))
 }
 
 fn deduplicator(config: &Config, services: &Services) -> Arc<Deduplicator> {

@@ -33,6 +33,7 @@ use crate::admin::server as api;
 use crate::admin::server::document::{Methods, Paths, document};
 use crate::config::HttpConfig;
 use crate::control::Control;
+use crate::handed_over::HandedOver;
 use crate::tls::LiveCertificate;
 use crate::web as page;
 
@@ -47,10 +48,10 @@ mod problem;
 use self::browsers::Hosts;
 use self::connections::Connections;
 use self::hooks::Hooks;
-use self::idempotency::Answers;
 
 pub use self::authenticate::Authenticator;
 pub(crate) use self::connections::authenticated;
+pub use self::idempotency::KeyedRequests;
 
 /// A client that has not sent its request's head by then is disconnected.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,7 +79,7 @@ pub struct Tls {
     pub certificate: Arc<LiveCertificate>,
 }
 
-/// Serves the API on the configured addresses, until the handle is told to stop. Without TLS it is HTTP, which the
+/// Serves the API on the configured addresses, which systemd may hand over, until the handle is told to stop. Without TLS it is HTTP, which the
 /// configuration allows on loopback alone.
 ///
 /// # Errors
@@ -89,6 +90,8 @@ pub fn serve(
     tls: Option<Tls>,
     control: Control,
     authenticator: Authenticator,
+    requests: KeyedRequests,
+    handed_over: &mut HandedOver,
 ) -> io::Result<ServerHandle> {
     let hosts = if authenticator.trusts() {
         Hosts::Own(tls.as_ref().map(|tls| Arc::clone(&tls.certificate)))
@@ -97,7 +100,7 @@ pub fn serve(
     };
     let hosts = web::Data::new(hosts);
     let (methods, described) = describe()?;
-    let answers = web::Data::new(Answers::default());
+    let requests = web::Data::new(requests);
     let hooks = Hooks::new(configured.hooks.clone(), authenticator.method().clone());
     let hooks = web::Data::new(hooks);
     let control = web::Data::new(control);
@@ -110,7 +113,7 @@ pub fn serve(
             .wrap(from_fn(problem::as_problems))
             .app_data(authenticator.clone())
             .app_data(hosts.clone())
-            .app_data(answers.clone())
+            .app_data(requests.clone())
             .app_data(hooks.clone())
             .app_data(described.clone())
             .app_data(methods.clone())
@@ -144,7 +147,11 @@ pub fn serve(
     .keep_alive(KEEP_ALIVE)
     .disable_signals();
     for address in &configured.listen {
-        let listener = listen(*address)?;
+        let listener = match handed_over.tcp_listener(*address) {
+            Some(listener) => listener,
+            None => bind(*address)?,
+        };
+        listener.set_nonblocking(true)?;
         server = match &tls {
             Some(tls) => server.listen_rustls_0_23(listener, tls.config.clone())?,
             None => server.listen(listener)?,
@@ -167,11 +174,9 @@ fn describe() -> io::Result<(web::Data<Methods>, web::Data<Described>)> {
 }
 
 /// A listener whose error names the address.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)
-        .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address)
+        .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
 }
 
 /// The paths that need no user.

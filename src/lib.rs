@@ -49,6 +49,7 @@ pub mod doctor;
 pub mod fsutil;
 pub mod git;
 pub mod growth;
+mod handed_over;
 mod history;
 pub mod http;
 pub mod import;

@@ -4,8 +4,6 @@
 //! [admission control](multidb_actors::connection::AdmissionControl) first, so that a flood costs
 //! neither memory nor the open sessions.
 
-mod handed_over;
-
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,9 +19,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::ListenAddress;
 use crate::fsutil::socket;
-
-use self::handed_over::HandedListener;
-pub use self::handed_over::HandedOver;
+use crate::handed_over::{HandedListener, HandedOver};
 
 /// The delay before the next attempt when the process has no file descriptor left for a connection.
 const EXHAUSTED_DELAY: Duration = Duration::from_millis(50);
@@ -92,18 +88,15 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// An address cannot be bound, or systemd hands over another one.
-    pub fn bind(addresses: &[ListenAddress], mut handed_over: HandedOver) -> anyhow::Result<Self> {
+    /// An address cannot be bound.
+    pub fn bind(addresses: &[ListenAddress], handed_over: &mut HandedOver) -> anyhow::Result<Self> {
         let mut proxy = Self {
             listeners: Vec::new(),
             sockets: Vec::new(),
         };
         for address in addresses {
             let listener = match (handed_over.listener(address), address) {
-                (Some(listener), _) => {
-                    tracing::info!(%address, "systemd hands over this listener");
-                    adopt(listener)
-                }
+                (Some(listener), _) => adopt(listener),
                 (None, ListenAddress::Tcp(address)) => bind_tcp(*address).map(Listener::Tcp),
                 (None, ListenAddress::Unix(path)) => bind_unix(path).map(|listener| {
                     proxy.sockets.push(UnixSocketFile(path.clone()));
@@ -113,7 +106,6 @@ impl Proxy {
             let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
             proxy.listeners.push(listener);
         }
-        handed_over.refuse_others()?;
         Ok(proxy)
     }
 

@@ -93,22 +93,49 @@ impl Browser {
         });
     }
 
-    /// Clicks the element of this CSS selector.
+    /// Clicks the element of this CSS selector, and waits for the page to which it leads.
     #[track_caller]
     pub fn click(&self, selector: &str) {
-        let element = self.find(selector);
-        let clicked = self.runtime.block_on(element.click());
-        clicked.unwrap_or_else(|error| panic!("{selector}: {error}"));
+        self.activate(&self.find(selector), selector);
     }
 
-    /// Clicks the button or the link with this text.
+    /// Clicks the button or the link with this text, and waits for the page to which it leads.
     #[track_caller]
     pub fn press(&self, text: &str) {
         let locator =
             format!("//*[self::button or self::a or self::summary][normalize-space()={text:?}]");
-        let found = self.wait_for(Locator::XPath(&locator));
-        let clicked = self.runtime.block_on(found.click());
-        clicked.unwrap_or_else(|error| panic!("{text}: {error}"));
+        self.activate(&self.wait_for(Locator::XPath(&locator)), text);
+    }
+
+    /// A click returns when the next page is asked for. Until that is there, the old one answers, whose elements are about
+    /// to go. So it is marked, and the mark has to go first.
+    #[track_caller]
+    fn activate(&self, element: &Element, name: &str) {
+        let mark = "const element = arguments[0];
+            const leads = element.matches('a[href]')
+                || (element.type === 'submit' && element.form?.checkValidity() === true);
+            if (leads) window.isLeft = true;
+            return leads;";
+        let argument = serde_json::to_value(element).expect("an element has an id");
+        let leads = self.script_with(mark, vec![argument]);
+        let clicked = self.runtime.block_on(element.click());
+        clicked.unwrap_or_else(|error| panic!("{name}: {error}"));
+        if leads == json!(true) {
+            self.wait_loaded(name);
+        }
+    }
+
+    /// Waits until a page without the mark is complete.
+    #[track_caller]
+    fn wait_loaded(&self, name: &str) {
+        let script = "return window.isLeft !== true && document.readyState === 'complete'";
+        poll(&format!("{name} leads to a page"), TIMEOUT, || {
+            let asked = self.client.execute(script, Vec::new());
+            match self.runtime.block_on(asked) {
+                Ok(loaded) if loaded == json!(true) => Ok(()),
+                other => Err(other),
+            }
+        });
     }
 
     /// Types into a field, in the place of its text.

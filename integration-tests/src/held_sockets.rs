@@ -16,31 +16,36 @@ const BACKLOG: i32 = 4096;
 /// Above the descriptors that a daemon gets them as.
 const DESCRIPTOR_MIN: i32 = 10;
 
-/// The sockets of a daemon's `listen`.
-pub struct HeldSockets {
-    tcp: OwnedFd,
-    unix: OwnedFd,
-}
+/// The sockets of a daemon's `listen`, and others.
+pub struct HeldSockets(Vec<OwnedFd>);
 
 impl HeldSockets {
     /// Listens in place of a daemon that does not run.
     pub fn of(daemon: &Daemon) -> Self {
-        let tcp = TcpListener::bind(("127.0.0.1", daemon.port())).expect("the port is free");
         let unix = UnixListener::bind(daemon.unix_listener()).expect("the path is free");
-        Self {
-            tcp: held(tcp.into()),
-            unix: held(unix.into()),
-        }
+        Self(vec![held(unix.into())]).and(daemon.port())
+    }
+
+    /// Listens on this port also.
+    #[must_use]
+    pub fn and(mut self, port: u16) -> Self {
+        let tcp = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+        self.0.push(held(tcp.into()));
+        self
     }
 
     /// A command that runs this program with the sockets, as sd_listen_fds(3) has it.
     pub(crate) fn hand_over_to(&self, program: &Path) -> Command {
-        let script =
-            "exec 3<&\"$0\" 4<&\"$1\"; shift; export LISTEN_PID=$$ LISTEN_FDS=2; exec \"$@\"";
+        let numbered = (3..).zip(&self.0);
+        let redirections: String = numbered
+            .map(|(number, socket)| format!(" {number}<&{}", socket.as_raw_fd()))
+            .collect();
+        let count = self.0.len();
+        let script = format!(
+            "exec{redirections}; export LISTEN_PID=$$ LISTEN_FDS={count}; exec \"$0\" \"$@\""
+        );
         let mut command = Command::new("bash");
-        command.args(["-c", script]);
-        command.arg(self.tcp.as_raw_fd().to_string());
-        command.arg(self.unix.as_raw_fd().to_string());
+        command.args(["-c", &script]);
         command.arg(program);
         command
     }

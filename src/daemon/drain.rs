@@ -11,7 +11,7 @@ use multidb_actors::connection::AdmissionControl;
 use multidb_actors::supervisor::{StopAll, StopInstances, Supervisor};
 use tokio::signal::unix::{SignalKind, signal as listen};
 
-use super::Actors;
+use super::actors::Actors;
 
 /// How long clients that log in have to learn that it is in vain. Clients that have not authenticated by then are
 /// refused.

@@ -1,23 +1,25 @@
 //! Requests that are carried out once, however often they are sent: requests with an `Idempotency-Key`
 //! (draft-ietf-httpapi-idempotency-key-header).
 //!
-//! The answer to the first one is given to the others. The answers are in memory, so a restart forgets them; a
-//! creation that is repeated afterwards finds that its instance exists.
+//! The answer to the first one is given to the others. It is durable before it is sent, so a client that comes back after a
+//! restart has it. A request that the end of the daemon interrupted has no answer, and is carried out when it is sent again.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `answers` | the remembered answers, and their bounds |
+//! | `files` | the answers on disk |
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use actix_web::body::{MessageBody, to_bytes_limited};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::http::header::CONTENT_TYPE;
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpResponse, web};
-use bytes::Bytes;
+use multidb_actors::observed_clock::ObservedClock;
+use multidb_store::{Layout, error_chain};
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
 use super::bodies;
 use crate::admin::api::ErrorInfo;
@@ -26,66 +28,33 @@ use crate::admin::server::document::Methods;
 use crate::admin::server::failure::Failure;
 use crate::control::Caller;
 
+mod answers;
+mod files;
+
+use self::answers::{Admission, Answer, Answers, Fingerprint, Key};
+use self::files::Files;
+
 /// The header.
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The longest key.
 const KEY_LENGTH_MAX: usize = 255;
-/// How long an answer is remembered.
-const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-/// The answers that are remembered for one user. Beyond that, the oldest one goes.
-const ANSWERS_OF_USER_MAX: usize = 256;
-/// The bytes of all answers. Beyond that, the oldest ones go.
-const ANSWER_BYTES_MAX: usize = 8 << 20;
-/// A longer answer is not remembered.
-const ONE_ANSWER_BYTES_MAX: usize = 256 << 10;
 /// The longest answer, as of the commands.
 const COLLECTED_BYTES_MAX: usize = 64 << 20;
-/// The requests with a key that are carried out for one user at a time: they go on when their clients leave.
-const IN_PROGRESS_MAX: usize = 32;
 
-/// The remembered answers. Clones share them.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Answers(Arc<Mutex<HashMap<Key, Remembered>>>);
+/// The requests with a key, and their answers. Clones share them.
+#[derive(Clone)]
+pub struct KeyedRequests(Arc<Inner>);
 
-/// A user's key.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    user: String,
-    key: String,
-}
-
-/// The method, path, query and body of a request, and the rights of its caller, hashed.
-type Fingerprint = [u8; 32];
-
-#[derive(Debug)]
-struct Remembered {
-    fingerprint: Fingerprint,
-    since: Instant,
-    /// None while the request is carried out.
-    answer: Option<RememberedAnswer>,
-}
-
-#[derive(Debug, Clone)]
-struct RememberedAnswer {
-    status: StatusCode,
-    content_type: Option<HeaderValue>,
-    /// For the form that errors have here.
-    error: Option<ErrorInfo>,
-    body: Bytes,
-}
-
-/// The decision about a request.
-#[derive(Debug)]
-enum Admission {
-    /// It is carried out.
-    First,
-    /// Its answer is known.
-    Repeated(RememberedAnswer),
+struct Inner {
+    answers: Mutex<Answers>,
+    /// None where they cannot be kept on disk.
+    files: Option<Files>,
+    clock: ObservedClock,
 }
 
 /// Forgets a key whose request got no answer that is remembered.
 struct Unanswered {
-    answers: Answers,
+    requests: KeyedRequests,
     key: Option<Key>,
 }
 
@@ -120,9 +89,8 @@ fn has_effect(request: &ServiceRequest) -> bool {
 
 async fn admit(request: &mut ServiceRequest) -> Result<(Admission, Unanswered), Failure> {
     let caller = request.extensions().get::<Caller>().cloned();
-    let (Some(Caller::User(user)), Some(answers)) =
-        (caller, request.app_data::<web::Data<Answers>>().cloned())
-    else {
+    let requests = request.app_data::<web::Data<KeyedRequests>>().cloned();
+    let (Some(Caller::User(user)), Some(requests)) = (caller, requests) else {
         return Err(invalid_key("is for authenticated users"));
     };
     let key = key(request)?;
@@ -143,10 +111,10 @@ async fn admit(request: &mut ServiceRequest) -> Result<(Admission, Unanswered), 
         user: user.name,
         key,
     };
-    let admission = answers.admit(&key, hash.finalize().into())?;
+    let admission = requests.admit(&key, hash.finalize().into())?;
     let is_first = matches!(admission, Admission::First);
     let unanswered = Unanswered {
-        answers: answers.as_ref().clone(),
+        requests: requests.as_ref().clone(),
         key: is_first.then_some(key),
     };
     Ok((admission, unanswered))
@@ -192,96 +160,77 @@ async fn answer(
             ));
         }
     };
-    let answer = RememberedAnswer {
-        status,
-        content_type: head.headers().get(CONTENT_TYPE).cloned(),
-        error,
-        body: body.clone(),
-    };
-    if is_final && body.len() <= ONE_ANSWER_BYTES_MAX {
-        unanswered.remember(answer);
+    let content_type = head.headers().get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    if let (true, Ok(text)) = (is_final, std::str::from_utf8(&body)) {
+        let answer = Answer {
+            status: status.as_u16(),
+            content_type: content_type.map(ToOwned::to_owned),
+            error,
+            body: text.to_owned(),
+        };
+        unanswered.remember(answer).await;
     }
     let response = head.set_body(body).map_into_boxed_body();
     Ok(ServiceResponse::new(request, response))
 }
 
-impl Answers {
-    fn admit(&self, key: &Key, fingerprint: Fingerprint) -> Result<Admission, Failure> {
-        let mut answers = self.lock();
-        answers.retain(|_, remembered| {
-            remembered.answer.is_none() || remembered.since.elapsed() < REMEMBERED_FOR
-        });
-        let of_user = answers.iter().filter(|(other, _)| other.user == key.user);
-        let in_progress = of_user.filter(|(_, one)| one.answer.is_none()).count();
-        match answers.entry(key.clone()) {
-            Entry::Occupied(entry) if entry.get().fingerprint != fingerprint => Err(Failure::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "this Idempotency-Key was used for another request",
-            )),
-            Entry::Occupied(entry) => match &entry.get().answer {
-                Some(answer) => Ok(Admission::Repeated(answer.clone())),
-                None => Err(Failure::new(
-                    StatusCode::CONFLICT,
-                    "request_in_progress",
-                    "the first request with this Idempotency-Key is being carried out",
-                )
-                .retry_after(Duration::from_secs(1))),
-            },
-            Entry::Vacant(_) if in_progress >= IN_PROGRESS_MAX => Err(Failure::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many_requests",
-                format!("{IN_PROGRESS_MAX} requests are being carried out for this user"),
-            )
-            .retry_after(Duration::from_secs(1))),
-            Entry::Vacant(entry) => {
-                entry.insert(Remembered {
-                    fingerprint,
-                    since: Instant::now(),
-                    answer: None,
-                });
-                Ok(Admission::First)
+impl KeyedRequests {
+    /// Takes up the answers of the daemon before.
+    pub fn open(layout: &Layout, clock: ObservedClock) -> Self {
+        let mut answers = Answers::default();
+        let files = match Files::open(layout) {
+            Ok((files, read)) => {
+                files.forget(answers.take_up(clock.now().observed, read));
+                Some(files)
             }
-        }
-    }
-
-    fn remember(&self, key: &Key, answer: RememberedAnswer) {
-        let mut answers = self.lock();
-        if let Some(remembered) = answers.get_mut(key) {
-            remembered.answer = Some(answer);
-        }
-        let of_user = answers
-            .keys()
-            .filter(|other| other.user == key.user)
-            .count();
-        if of_user > ANSWERS_OF_USER_MAX {
-            forget_oldest(&mut answers, |other| other.user == key.user);
-        }
-        let bytes = |answers: &HashMap<Key, Remembered>| -> usize {
-            let bodies = answers.values().filter_map(|one| one.answer.as_ref());
-            bodies.map(|answer| answer.body.len()).sum()
+            Err(error) => {
+                let error = error_chain(&error);
+                tracing::warn!(
+                    error,
+                    "answers to requests with an Idempotency-Key are not kept over a restart"
+                );
+                None
+            }
         };
-        while bytes(&answers) > ANSWER_BYTES_MAX && forget_oldest(&mut answers, |_| true) {}
+        Self(Arc::new(Inner {
+            answers: Mutex::new(answers),
+            files,
+            clock,
+        }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Remembered>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn admit(&self, key: &Key, fingerprint: Fingerprint) -> Result<Admission, Failure> {
+        let now = self.0.clock.now().observed;
+        let mut answers = self.lock();
+        let forgotten = answers.forget_old(now);
+        if let Some(files) = &self.0.files {
+            files.forget(forgotten);
+        }
+        answers.admit(now, key, fingerprint)
+    }
+
+    async fn remember(&self, key: &Key, answer: Answer) {
+        let (answered, forgotten) = self.lock().remember(key, answer);
+        let Some(files) = &self.0.files else {
+            return;
+        };
+        match answered {
+            Some(answered) => files.write(answered, forgotten).await,
+            None => files.forget(forgotten),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Answers> {
+        let answers = self.0.answers.lock();
+        answers.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether there was one.
-fn forget_oldest(answers: &mut HashMap<Key, Remembered>, which: impl Fn(&Key) -> bool) -> bool {
-    let answered = answers
-        .iter()
-        .filter(|(key, one)| which(key) && one.answer.is_some());
-    let oldest = answered.min_by_key(|(_, one)| one.since);
-    let oldest = oldest.map(|(key, _)| key.clone());
-    oldest.is_some_and(|key| answers.remove(&key).is_some())
-}
-
-impl RememberedAnswer {
+impl Answer {
     fn response(self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.status);
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::OK);
+        let mut response = HttpResponse::build(status);
         response.insert_header(("idempotency-replayed", "true"));
         if let Some(content_type) = self.content_type {
             response.insert_header((CONTENT_TYPE, content_type));
@@ -295,9 +244,9 @@ impl RememberedAnswer {
 }
 
 impl Unanswered {
-    fn remember(mut self, answer: RememberedAnswer) {
+    async fn remember(mut self, answer: Answer) {
         if let Some(key) = self.key.take() {
-            self.answers.remember(&key, answer);
+            self.requests.remember(&key, answer).await;
         }
     }
 }
@@ -305,90 +254,7 @@ impl Unanswered {
 impl Drop for Unanswered {
     fn drop(&mut self) {
         if let Some(key) = &self.key {
-            self.answers.lock().remove(key);
+            self.requests.lock().forget(key);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(user: &str, key: &str) -> Key {
-        Key {
-            user: user.to_owned(),
-            key: key.to_owned(),
-        }
-    }
-
-    fn answer(bytes: usize) -> RememberedAnswer {
-        RememberedAnswer {
-            status: StatusCode::OK,
-            content_type: None,
-            error: None,
-            body: vec![0; bytes].into(),
-        }
-    }
-
-    fn code(admission: Result<Admission, Failure>) -> String {
-        match admission {
-            Ok(Admission::First) => "first".to_owned(),
-            Ok(Admission::Repeated(_)) => "repeated".to_owned(),
-            Err(failure) => failure.code().to_owned(),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn key_stands_for_one_request_of_one_user_for_a_day() {
-        let answers = Answers::default();
-        let (alice, bob) = (key("alice", "k"), key("bob", "k"));
-        assert_eq!(code(answers.admit(&alice, [1; 32])), "first");
-        assert_eq!(code(answers.admit(&alice, [1; 32])), "request_in_progress");
-        assert_eq!(code(answers.admit(&bob, [1; 32])), "first");
-        answers.remember(&alice, answer(1));
-        assert_eq!(code(answers.admit(&alice, [1; 32])), "repeated");
-        assert_eq!(
-            code(answers.admit(&alice, [2; 32])),
-            "idempotency_key_reused"
-        );
-        drop(Unanswered {
-            answers: answers.clone(),
-            key: Some(bob.clone()),
-        });
-        assert_eq!(code(answers.admit(&bob, [2; 32])), "first");
-        tokio::time::advance(REMEMBERED_FOR).await;
-        assert_eq!(code(answers.admit(&alice, [2; 32])), "first");
-        for number in 1..IN_PROGRESS_MAX {
-            let key = key("alice", &number.to_string());
-            assert_eq!(code(answers.admit(&key, [0; 32])), "first");
-        }
-        let more = answers.admit(&key("alice", "more"), [0; 32]);
-        assert_eq!(code(more), "too_many_requests");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn memory_is_bounded_and_a_user_forgets_its_own_answers_first() {
-        let answers = Answers::default();
-        let kept = key("bob", "k");
-        assert_eq!(code(answers.admit(&kept, [0; 32])), "first");
-        answers.remember(&kept, answer(1));
-        for number in 0..2 * ANSWERS_OF_USER_MAX {
-            tokio::time::advance(Duration::from_millis(1)).await;
-            let key = key("alice", &number.to_string());
-            assert_eq!(code(answers.admit(&key, [0; 32])), "first");
-            answers.remember(&key, answer(1024));
-        }
-        assert_eq!(answers.lock().len(), ANSWERS_OF_USER_MAX + 1);
-        assert_eq!(code(answers.admit(&kept, [0; 32])), "repeated");
-        for number in 0..100 {
-            tokio::time::advance(Duration::from_millis(1)).await;
-            let key = key(&number.to_string(), "k");
-            assert_eq!(code(answers.admit(&key, [0; 32])), "first");
-            answers.remember(&key, answer(ONE_ANSWER_BYTES_MAX));
-        }
-        let all = answers.lock();
-        let bodies = all.values().filter_map(|one| one.answer.as_ref());
-        let bytes: usize = bodies.map(|answer| answer.body.len()).sum();
-        assert!(bytes <= ANSWER_BYTES_MAX, "{bytes}");
     }
 }

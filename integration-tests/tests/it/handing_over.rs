@@ -117,5 +117,5 @@ fn sockets_that_listen_does_not_name_are_refused() {
     daemon.launch_with_sockets(&sockets);
     assert_eq!(daemon.wait_exit().code(), Some(1));
     let log = daemon.log();
-    assert!(log.contains("which `listen` does not name"), "{log}");
+    assert!(log.contains("which no `listen` names"), "{log}");
 }

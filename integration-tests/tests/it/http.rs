@@ -9,6 +9,7 @@ mod limits;
 mod page;
 mod repeating;
 mod tokens;
+mod waiting;
 
 use std::path::Path;
 

@@ -48,6 +48,42 @@ fn request_with_a_key_is_carried_out_once() {
 }
 
 #[test]
+fn request_that_was_answered_is_not_carried_out_again_after_a_restart() {
+    let served = Served::secured(|daemon| daemon);
+    let alice = |key: &str| served.of("alice").header("Idempotency-Key", key);
+    let body = json!({"name": "a", "gitref": "main"});
+    let created = alice("one").post("/v1/instances", &body).expect(200);
+    let refused = alice("two").post("/v1/instances", &body);
+    assert_eq!(refused.expect(409)["code"], "instance_exists");
+    let deleted = alice("three").delete("/v1/instances/a").expect(200);
+    // A client that was told has its answer from any daemon after it.
+    for kill in [true, false] {
+        if kill {
+            served.daemon.kill9();
+        } else {
+            assert!(served.daemon.stop().success());
+        }
+        served.daemon.start();
+        let again = alice("three").delete("/v1/instances/a");
+        assert_eq!(again.header("idempotency-replayed"), "true");
+        assert_eq!(again.expect(200), deleted);
+        assert_eq!(
+            alice("one").post("/v1/instances", &body).expect(200),
+            created
+        );
+        let refused_again = alice("two").post("/v1/instances", &body);
+        assert_eq!(
+            refused_again.header("content-type"),
+            refused.header("content-type")
+        );
+        assert_eq!(refused_again.expect(409), refused.expect(409));
+        assert_eq!(served.daemon.state("a"), "", "it is not made again");
+        let reused = alice("one").post("/v1/instances", &json!({"name": "b", "gitref": "main"}));
+        assert_eq!(reused.expect(422)["code"], "idempotency_key_reused");
+    }
+}
+
+#[test]
 fn request_goes_on_when_its_client_leaves_and_has_its_answer_later() {
     let served = Served::trusting(|daemon| daemon);
     let body = json!({"name": "a", "gitref": "main"}).to_string();

@@ -2,7 +2,7 @@
 //! wait in the listen backlog while no daemon runs.
 
 use std::fmt;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ struct Socket {
 
 /// A listening socket of systemd. Its address, and a Unix socket's file, stay when it is closed here.
 #[derive(Debug)]
-pub(super) enum HandedListener {
+pub(crate) enum HandedListener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -54,23 +54,33 @@ impl HandedOver {
     }
 
     /// The socket with this address.
-    pub(super) fn listener(&mut self, address: &ListenAddress) -> Option<HandedListener> {
+    pub(crate) fn listener(&mut self, address: &ListenAddress) -> Option<HandedListener> {
         let index = self
             .0
             .iter()
             .position(|socket| socket.address == *address)?;
+        tracing::info!(%address, "systemd hands over this listener");
         Some(self.0.swap_remove(index).listener)
+    }
+
+    /// The socket with this address of TCP.
+    pub(crate) fn tcp_listener(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        match self.listener(&ListenAddress::Tcp(address))? {
+            HandedListener::Tcp(listener) => Some(listener),
+            HandedListener::Unix(_) => None,
+        }
     }
 
     /// Refuses a socket that no listener has taken: `listen` decides which clients may connect without a
     /// password, and clients of this socket would wait for ever.
-    pub(super) fn refuse_others(&self) -> anyhow::Result<()> {
+    pub(crate) fn refuse_others(&self) -> anyhow::Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }
         bail!(
-            "systemd hands over {self}, which `listen` does not name\n\
-             hint: `listen` in the configuration and ListenStream= in multidb.socket have to name the same addresses; \
+            "systemd hands over {self}, which no `listen` names\n\
+             hint: `listen` in the configuration, or `listen` of `[http]`, and ListenStream= in multidb.socket have to name \
+             the same addresses; \
              `systemctl edit --full multidb.socket` changes the latter"
         )
     }
@@ -133,7 +143,7 @@ mod tests {
         assert!(matches!(taken, Some(HandedListener::Unix(_))), "{taken:?}");
         let error = handed.refuse_others().unwrap_err().to_string();
         assert!(
-            error.contains(&format!("{address}, which `listen`")),
+            error.contains(&format!("{address}, which no `listen`")),
             "{error}"
         );
         let taken = handed.listener(&address);
