@@ -120,7 +120,7 @@ impl Browser {
         let leads = self.script_with(mark, vec![argument]);
         let clicked = self.runtime.block_on(element.click());
         clicked.unwrap_or_else(|error| panic!("{name}: {error}"));
-        if leads == json!(true) {
+        if leads == Value::Bool(true) {
             self.wait_loaded(name);
         }
     }
@@ -132,7 +132,7 @@ impl Browser {
         poll(&format!("{name} leads to a page"), TIMEOUT, || {
             let asked = self.client.execute(script, Vec::new());
             match self.runtime.block_on(asked) {
-                Ok(loaded) if loaded == json!(true) => Ok(()),
+                Ok(Value::Bool(true)) => Ok(()),
                 other => Err(other),
             }
         });
