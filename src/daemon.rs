@@ -35,6 +35,7 @@ use crate::clone::TreeCloner;
 use crate::config::{Config, Loaded, Setting};
 use crate::control::{Control, ControlDeps};
 use crate::dedup::Deduplicator;
+use crate::fsutil::beneath;
 use crate::git::GitSource;
 use crate::handed_over::HandedOver;
 use crate::history;
@@ -76,6 +77,7 @@ use self::security::{authentication, handle_hangups};
 pub fn serve(loaded: Loaded) -> anyhow::Result<()> {
     // Before a program is started that would inherit them.
     let handed_over = HandedOver::take()?;
+    beneath::require_openat2()?;
     let critical = CriticalParts::new(watchdog::end_process);
     let system = System::new();
     let mut new_root = NewRoot::default();

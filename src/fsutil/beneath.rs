@@ -63,6 +63,28 @@ pub struct Directory {
     path: PathBuf,
 }
 
+/// Checks that the system has `openat2`.
+///
+/// # Errors
+///
+/// The kernel is older than Linux 5.6, or a filter of system calls refuses it.
+pub fn require_openat2() -> anyhow::Result<()> {
+    let opened = openat2(CWD, ".", DIRECTORY, Mode::empty(), ResolveFlags::empty());
+    opened.map(drop).or_else(judge_refusal)
+}
+
+/// The directory may be one that cannot be read; only a call that is not there is an error.
+fn judge_refusal(error: Errno) -> anyhow::Result<()> {
+    match error {
+        Errno::NOSYS | Errno::PERM => anyhow::bail!(
+            "the system refuses openat2 ({error}), by which multidb works in directories that others may write to\n\
+             hint: It needs Linux 5.6, and no filter that refuses it, such as that of RestrictSUIDSGID= in a unit of systemd \
+             or of an old container runtime."
+        ),
+        _ => Ok(()),
+    }
+}
+
 impl Directory {
     /// Opens the top of a tree. Only multidb can write the directories above it; a link in its own
     /// place is not followed.

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use multidb_integration_tests::{CliOutput, Daemon, Disk, Engine, Fixture, TUESDAY_ROWS, run};
+use multidb_integration_tests::{
+    CliOutput, Daemon, Disk, Engine, Fixture, PlainPostgres, Session, TUESDAY_ROWS, run,
+};
 
 use crate::{daemon, daemon_on};
 
@@ -224,4 +226,34 @@ fn snapshot_that_does_not_fit_the_default_branch_is_told_by_its_import_and_by_do
     imported.ok();
     let unnamed = "no client can name the default branch of the repository: ";
     assert!(imported.stderr.contains(unnamed), "{imported:?}");
+}
+
+#[test]
+fn projects_database_may_be_the_one_in_which_others_are_made() {
+    let source = PlainPostgres::start();
+    let content = "create table django_migrations (id serial primary key, app text, name text);
+        insert into django_migrations (app, name) values ('polls', '0001_initial');
+        create table kept as select generate_series(1, 7) n";
+    source.psql("postgres", content).ok();
+    let daemon = daemon().without_snapshots().prepare();
+    daemon.reconfigure("database = \"app\"", "database = \"postgres\"");
+    daemon.start();
+    for (id, options) in [
+        ("archive", ["--format=custom", "--no-comments"]),
+        ("script", ["--format=plain", "--create"]),
+        ("without-create", ["--format=plain", "--no-comments"]),
+    ] {
+        let path = daemon.dir().join(id);
+        let mut pg_dump = source.client("pg_dump");
+        run(pg_dump
+            .args(options)
+            .arg("--file")
+            .arg(&path)
+            .arg("postgres"))
+        .ok();
+        import(&daemon, id, "--dump", &path).ok();
+        let mut config = daemon.config(&format!("instance:{id},snapshot:{id}"));
+        let session = Session::connect(config.dbname("postgres")).expect("it is there");
+        assert_eq!(session.one("select count(*) from kept"), "7", "{id}");
+    }
 }

@@ -277,3 +277,15 @@ fn guards(text: &str) -> impl Iterator<Item = &str> {
         .flat_map(|(_, names)| names.split('`').skip(1).step_by(2))
         .map(|name| name.rsplit("::").next().unwrap_or(name))
 }
+
+/// Its filter refuses openat2 (systemd.exec(5), RestrictSUIDSGID=, and seccomp_restrict_suid_sgid of systemd's seccomp-util.c),
+/// without which the daemon does not start.
+#[test]
+fn units_do_not_refuse_openat2() {
+    for (path, text) in files("packaging", ".service") {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("RestrictSUIDSGID="));
+        assert_eq!(line, None, "{}", path.display());
+    }
+}

@@ -14,6 +14,16 @@ use super::*;
 /// As deep as in the reproduction that ended the daemon by a stack overflow.
 const NESTED: usize = 20_000;
 
+#[test]
+fn system_without_openat2_is_told_of_and_other_refusals_are_not() {
+    require_openat2().unwrap();
+    for missing in [Errno::NOSYS, Errno::PERM] {
+        let error = judge_refusal(missing).unwrap_err().to_string();
+        assert!(error.contains("the system refuses openat2"), "{error}");
+    }
+    judge_refusal(Errno::ACCESS).unwrap();
+}
+
 fn fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap();
 }

@@ -7,8 +7,13 @@ use crate::import::script::{Kind, SameName, created_database, with_locale};
 use crate::import::server::{SUPERUSER, server_error};
 use crate::sql::{AnswerLimits, Ended, SearchPath, identifier};
 
-/// The database in which another one is created and dropped.
-const MAINTENANCE: &str = "postgres";
+/// The database in which another one is created and dropped: no database is dropped from within.
+fn maintenance(database: &str) -> &'static str {
+    match database {
+        "postgres" => "template1",
+        _ => "postgres",
+    }
+}
 
 impl ScriptRunner<'_> {
     /// Makes the project's database again by the dump's own CREATE DATABASE. Nothing is in it yet.
@@ -20,7 +25,8 @@ impl ScriptRunner<'_> {
         let project = self.target.project;
         let database = identifier(&project.database);
         let back = self.database.clone();
-        self.connect(MAINTENANCE).await?;
+        let maintenance = maintenance(&project.database);
+        self.connect(maintenance).await?;
         self.drop_database(&database).await?;
         self.create(place, text).await?;
         if !place_names_owner(text) {
@@ -31,7 +37,7 @@ impl ScriptRunner<'_> {
                 .map_err(|error| server_error("give the database to the project's role", &error))?;
         }
         self.database_is_of_dump = true;
-        if back != MAINTENANCE {
+        if back != maintenance {
             self.connect(&back).await?;
         }
         Ok(())
@@ -191,9 +197,10 @@ impl ScriptRunner<'_> {
             bytes: 1 << 20,
         };
         let target = self.target;
+        let maintenance = maintenance(&target.project.database);
         let connected = target
             .server
-            .connect(SUPERUSER, MAINTENANCE, SearchPath::Catalog);
+            .connect(SUPERUSER, maintenance, SearchPath::Catalog);
         let mut session = connected.await?;
         let query = format!("{QUERY}{}", crate::sql::literal(&target.project.database));
         let failed = |error| server_error("look at the project's database", &error);
