@@ -36,6 +36,7 @@ pub use self::pass::Snapshots;
 pub use self::record::DedupRecord;
 use crate::clone::failed;
 use crate::fsutil::beneath::TreeError;
+use crate::fsutil::unless_missing;
 
 /// The extents of a snapshot beyond which a clone takes visibly longer: 15 µs each.
 const EXTENTS_MAX: u64 = 20_000;
@@ -155,12 +156,8 @@ impl Deduplicator {
     /// That cannot be recorded.
     pub fn resume(&self) -> Result<(), CloneError> {
         let file = pause_file(&self.layout);
-        match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("delete", &file, &error));
-            }
-            _ => {}
-        }
+        unless_missing(std::fs::remove_file(&file))
+            .map_err(|error| failed("delete", &file, &error))?;
         self.paused.send_replace(false);
         Ok(())
     }

@@ -11,6 +11,8 @@
 //! | [`fiemap`] | the extents of a file |
 //! | [`socket`] | Unix sockets, in place of the sockets of a dead daemon |
 
+use std::io;
+
 pub mod access;
 pub mod beneath;
 pub mod btrfs;
@@ -20,3 +22,15 @@ pub mod socket;
 
 /// They are in the store crate, which needs them too.
 pub use multidb_store::{atomic_file, directory};
+
+/// What was done, where a missing file needs nothing done.
+///
+/// # Errors
+///
+/// Those of `done`, other than that there is no such file.
+pub fn unless_missing(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}

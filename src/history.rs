@@ -12,7 +12,7 @@ use multidb_actors::history::{Happening, History, Note, What};
 use multidb_store::{InstanceName, Layout, error_chain};
 use tokio::sync::mpsc;
 
-use crate::fsutil::directory;
+use crate::fsutil::{directory, unless_missing};
 
 /// The most events that are kept of an instance.
 const HAPPENINGS_MAX: usize = 50;
@@ -121,13 +121,6 @@ fn line(happening: &Happening) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(happening)?;
     line.push(b'\n');
     Ok(line)
-}
-
-fn unless_missing(done: io::Result<()>) -> io::Result<()> {
-    match done {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
 }
 
 #[cfg(test)]

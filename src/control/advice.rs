@@ -4,6 +4,8 @@ use multidb_actors::instance::{InstanceError, OverLimit};
 use multidb_actors::ports::{CloneError, StartError};
 use multidb_store::DiskFault;
 
+use crate::text;
+
 /// The remedy for the failure of this instance; `None` where it passes by itself, or the error says it.
 pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
     let advice = match failure {
@@ -78,8 +80,9 @@ pub fn over_limit(instance: &str, over: &OverLimit) -> String {
         OverLimit::MaxInstanceBytes { .. } => format!(
             "To keep its data, raise limits.max_instance_bytes and restart the daemon. {reset}"
         ),
-        OverLimit::DiskReserve { .. } => format!(
-            "It can be started once there is more room on the disk: remove instances or snapshots that nobody needs. {reset}"
+        OverLimit::DiskReserve { needed_bytes, .. } => format!(
+            "It can be started once {} are free on the disk: remove instances or snapshots that nobody needs. {reset}",
+            text::size(*needed_bytes)
         ),
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::access::{Action, Caller, Resource, authorize};
 use super::model::{NotifyTestView, NotifyView};
 use super::{Control, ControlError};
+use crate::fsutil::unless_missing;
 use crate::notify::TargetStatus;
 use crate::notify::ledger::Ledger;
 use crate::notify::message::Message;
@@ -193,10 +194,8 @@ impl Control {
 
     /// Without targets the file is not kept up to date, and old news would be told to a later one.
     fn forget_notified(&self) {
-        match std::fs::remove_file(self.notified()) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%error, "cannot remove {}", self.notified().display()),
+        if let Err(error) = unless_missing(std::fs::remove_file(self.notified())) {
+            tracing::warn!(%error, "cannot remove {}", self.notified().display());
         }
     }
 }

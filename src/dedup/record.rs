@@ -8,6 +8,7 @@ use multidb_store::{Layout, SnapshotId, atomic_file};
 use serde::{Deserialize, Serialize};
 
 use super::pair::Sharing;
+use crate::fsutil::unless_missing;
 
 const MODE: u32 = 0o644;
 
@@ -59,10 +60,8 @@ impl DedupRecord {
     /// Writes it. A snapshot that was removed meanwhile needs none.
     pub(super) fn write(&self, layout: &Layout, id: &SnapshotId) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(self)?;
-        match atomic_file::replace(&path(layout, id), &text, MODE, |_| Ok(())) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            written => written,
-        }
+        let written = atomic_file::replace(&path(layout, id), &text, MODE, |_| Ok(()));
+        unless_missing(written)
     }
 }
 

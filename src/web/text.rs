@@ -10,6 +10,7 @@ use multidb_store::error_chain;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::layout::Problem;
+pub(super) use crate::text::size as bytes;
 
 /// What stays as it is in a query's value.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC
@@ -27,11 +28,6 @@ pub(super) fn encoded(value: &str) -> String {
 pub(super) fn parse<T: FromStr<Err: std::error::Error>>(text: &str) -> Result<T, Problem> {
     text.parse()
         .map_err(|error| Problem::bad_request(error_chain(&error)))
-}
-
-/// A number of bytes with a binary unit: `1.5 GiB`.
-pub(super) fn bytes(bytes: u64) -> String {
-    bytesize::ByteSize(bytes).display().iec().to_string()
 }
 
 /// A number of bytes, where it is known.

@@ -40,8 +40,9 @@ fn hint(over: &OverLimit, reset: &str) -> String {
         OverLimit::MaxInstanceBytes { .. } => format!(
             "To keep its data, raise limits.max_instance_bytes and restart multidb. {reset} gives it a fresh clone."
         ),
-        OverLimit::DiskReserve { .. } => format!(
-            "It can be started once there is more room on the disk: remove instances or snapshots that are no longer needed. {reset} gives it a fresh clone."
+        OverLimit::DiskReserve { needed_bytes, .. } => format!(
+            "It can be started once {} are free on the disk: remove instances or snapshots that are no longer needed. {reset} gives it a fresh clone.",
+            text::bytes(*needed_bytes)
         ),
     }
 }

@@ -46,6 +46,8 @@ pub enum OverLimit {
         free_bytes: u64,
         /// `limits.disk_reserve`.
         reserve_bytes: u64,
+        /// It may start again once so many bytes are free.
+        needed_bytes: u64,
     },
 }
 

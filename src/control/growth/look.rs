@@ -132,6 +132,7 @@ impl Look<'_> {
                 grown_bytes: grown[place],
                 free_bytes,
                 reserve_bytes,
+                needed_bytes: self.limits.needed_bytes(free_bytes),
             };
             self.end_growth(&self.running[place], over).await?;
         }
@@ -173,7 +174,6 @@ impl Look<'_> {
             uid,
             over,
             tree: tree.unwrap_or_default(),
-            free_bytes: self.disk.free_bytes,
             looked_at: Instant::now(),
         };
         control.held_back().insert(name.clone(), over);
@@ -227,9 +227,8 @@ impl Look<'_> {
     /// The limit that a stopped instance is still over.
     async fn over_still(&self, held: &mut Held) -> Option<OverLimit> {
         match held.over {
-            OverLimit::DiskReserve { .. } => {
-                let has_room = self.limits.has_room(held.free_bytes, self.disk.free_bytes);
-                (!has_room).then_some(held.over)
+            OverLimit::DiskReserve { needed_bytes, .. } => {
+                (self.disk.free_bytes < needed_bytes).then_some(held.over)
             }
             OverLimit::MaxInstanceBytes { .. } => {
                 let tree = std::mem::take(&mut held.tree);

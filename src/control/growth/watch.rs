@@ -52,8 +52,6 @@ pub(super) struct Held {
     pub(super) uid: InstanceUid,
     pub(super) over: OverLimit,
     pub(super) tree: Trees,
-    /// The free bytes at its stop.
-    pub(super) free_bytes: u64,
     pub(super) looked_at: Instant,
 }
 

@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::fsutil::unless_missing;
+
 /// The subject of all branches and tags, which are fetched together.
 pub(super) const BRANCHES: &str = "branches";
 /// That the remote is a partial clone. No reference has such a name.
@@ -24,10 +26,7 @@ pub(super) fn note(mirror: &Path, subject: &str, at: SystemTime) -> io::Result<(
 
 /// Takes the note away.
 pub(super) fn forget(mirror: &Path, subject: &str) -> io::Result<()> {
-    match fs::remove_file(file_of(mirror, subject)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    unless_missing(fs::remove_file(file_of(mirror, subject)))
 }
 
 /// Whether it was ever seen.

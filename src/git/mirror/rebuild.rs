@@ -11,6 +11,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tokio::time::Instant;
 
 use super::{FetchError, Mirror, REFSPECS, State};
+use crate::fsutil::unless_missing;
 use crate::git::program::{self, Run};
 
 /// The shortest time between two attempts.
@@ -150,10 +151,7 @@ fn put_in_place(fresh: &Path, path: &Path) -> io::Result<()> {
 }
 
 async fn remove(directory: PathBuf) -> Result<(), String> {
-    match tokio::fs::remove_dir_all(&directory).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(format!("cannot remove {}: {error}", directory.display()))
-        }
-        _ => Ok(()),
-    }
+    let removed = tokio::fs::remove_dir_all(&directory).await;
+    unless_missing(removed)
+        .map_err(|error| format!("cannot remove {}: {error}", directory.display()))
 }

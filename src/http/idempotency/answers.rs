@@ -1,7 +1,7 @@
 //! The answers that are remembered, in memory, and what of them has to be on disk.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -84,7 +84,11 @@ impl Answers {
             self.0.insert(answered.key, remembered);
         }
         let mut forgotten = self.forget_old(now);
-        forgotten.extend(self.forget_most());
+        let users: BTreeSet<String> = self.0.keys().map(|key| key.user.clone()).collect();
+        for user in users {
+            forgotten.extend(self.forget_excess_of(&user));
+        }
+        forgotten.extend(self.forget_excess_bytes());
         forgotten
     }
 
@@ -162,28 +166,22 @@ impl Answers {
                 answer,
             }
         });
-        (answered, self.forget_most())
+        let mut forgotten = self.forget_excess_of(&key.user);
+        forgotten.extend(self.forget_excess_bytes());
+        (answered, forgotten)
     }
 
-    /// Forgets the oldest ones of users that have too many, and of all while they are too long. Returns their keys.
-    fn forget_most(&mut self) -> Vec<Key> {
-        let mut counts: HashMap<&str, usize> = HashMap::new();
-        for key in self.0.keys() {
-            *counts.entry(&key.user).or_default() += 1;
-        }
-        let excesses: Vec<(String, usize)> = counts
-            .into_iter()
-            .filter_map(|(user, count)| {
-                let excess = count.checked_sub(ANSWERS_OF_USER_MAX)?;
-                (excess > 0).then(|| (user.to_owned(), excess))
-            })
-            .collect();
+    /// Forgets the oldest ones of a user that has too many. Returns their keys.
+    fn forget_excess_of(&mut self, user: &str) -> Vec<Key> {
+        let all = self.0.keys().filter(|key| key.user == user).count();
+        let excess = all.saturating_sub(ANSWERS_OF_USER_MAX);
+        let forgotten = (0..excess).map_while(|_| self.forget_oldest(|key| key.user == user));
+        forgotten.collect()
+    }
+
+    /// Forgets the oldest ones of all while they are too long. Returns their keys.
+    fn forget_excess_bytes(&mut self) -> Vec<Key> {
         let mut forgotten = Vec::new();
-        for (user, excess) in excesses {
-            for _ in 0..excess {
-                forgotten.extend(self.forget_oldest(|key| key.user == user));
-            }
-        }
         while self.bytes() > ANSWER_BYTES_MAX {
             let Some(oldest) = self.forget_oldest(|_| true) else {
                 break;
@@ -285,6 +283,8 @@ mod tests {
             add(&mut answers, key("alice", &number.to_string()), 1024);
         }
         assert_eq!(answers.0.len(), ANSWERS_OF_USER_MAX + 1);
+        let of_bob = answers.admit(ObservedTime::default(), &key("bob", "k"), [0; 32]);
+        assert_eq!(code(of_bob), "repeated");
         for number in 0..100 {
             add(
                 &mut answers,

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc;
 
 use multidb_store::{Layout, atomic_file, error_chain};
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
 use super::answers::{Answered, Key};
-use crate::fsutil::directory;
+use crate::fsutil::{directory, unless_missing};
 
 /// The thread that writes.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Directory {
 
     fn carry_out(&self, change: Change) -> io::Result<()> {
         for key in &change.forgotten {
-            self.remove(&self.path(key))?;
+            unless_missing(fs::remove_file(self.path(key)))?;
         }
         if let Some((answered, written)) = change.answered {
             let text = serde_json::to_vec(&answered)?;
@@ -105,18 +105,11 @@ impl Directory {
             let read = fs::read(&path).map(|text| serde_json::from_slice::<Answered>(&text));
             match read {
                 Ok(Ok(answered)) if path == self.path(&answered.key) => answers.push(answered),
-                Ok(_) => self.remove(&path)?,
+                Ok(_) => unless_missing(fs::remove_file(&path))?,
                 Err(error) => return Err(error),
             }
         }
         Ok(answers)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
-        }
     }
 
     fn path(&self, key: &Key) -> PathBuf {

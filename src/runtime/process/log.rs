@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
+use crate::fsutil::unless_missing;
+
 /// A larger log is emptied.
 const BYTES_MAX: u64 = 8 << 20;
 /// The bytes that are kept of it.
@@ -49,10 +51,7 @@ fn rotate(path: &Path) -> io::Result<()> {
     let length = log.metadata()?.len();
     log.seek(SeekFrom::Start(length.saturating_sub(KEPT_BYTES)))?;
     let kept = path.with_extension("log.1");
-    match fs::remove_file(&kept) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
+    unless_missing(fs::remove_file(&kept))?;
     let copied = File::options()
         .write(true)
         .create_new(true)

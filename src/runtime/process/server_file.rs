@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::identity::ProcessIdentity;
-use crate::fsutil::{atomic_file, directory};
+use crate::fsutil::{atomic_file, directory, unless_missing};
 use crate::runtime::Purpose;
 use crate::runtime::postmaster::{DirectoryId, Postmaster};
 
@@ -113,15 +113,11 @@ impl ServerFile {
     /// Removes it, if it exists.
     pub(super) fn remove(layout: &Layout, uid: InstanceUid) -> io::Result<()> {
         let path = layout.server_file(uid);
-        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         // A read-only file system refuses the removal before it looks for the name.
-        if fs::symlink_metadata(&path).is_err_and(|error| is_missing(&error)) {
+        if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             return Ok(());
         }
-        match fs::remove_file(path) {
-            Err(error) if !is_missing(&error) => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        unless_missing(fs::remove_file(path))
     }
 
     /// The uids of all files.

@@ -15,6 +15,7 @@ pub(super) fn over() -> [OverLimit; 2] {
             grown_bytes: 3 << 30,
             free_bytes: 6 << 30,
             reserve_bytes: 5 << 30,
+            needed_bytes: (6 << 30) + (5 << 27),
         },
     ]
 }

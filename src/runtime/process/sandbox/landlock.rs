@@ -10,6 +10,7 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
+use crate::fsutil::unless_missing;
 use crate::runtime::ProgramNetwork;
 
 /// The newest version of the interface whose rights are asked for; older kernels give the rights that they have.
@@ -119,10 +120,7 @@ impl Rules {
     }
 
     fn allow_existing(&mut self, path: &Path, access: BitFlags<AccessFs>) -> io::Result<()> {
-        match self.allow(path, access) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+        unless_missing(self.allow(path, access))
     }
 
     fn allow(&mut self, path: &Path, access: BitFlags<AccessFs>) -> io::Result<()> {
