@@ -121,7 +121,7 @@ pub struct Deduplicator {
 }
 
 impl Deduplicator {
-    /// Reads at most so many bytes a second. It is paused if an earlier daemon was told so.
+    /// Reads at most so many bytes a second from the disk. It is paused if an earlier daemon was told so.
     pub fn open(layout: Layout, bandwidth: u64) -> Self {
         let paused = pause_file(&layout).exists();
         Self {
@@ -233,13 +233,15 @@ impl Deduplicator {
                 continue;
             };
             let record = self.record(older);
+            let snapshots = Snapshots {
+                older: older.id.clone(),
+                newer: newest.id.clone(),
+                newer_imported_at: newest.imported_at,
+            };
             let is_done = record
-                .is_some_and(|record| record.onto == newest.id && record.finished_at.is_some());
+                .is_some_and(|record| record.is_of(&snapshots) && record.finished_at.is_some());
             if !is_done {
-                pending.push(Snapshots {
-                    older: older.id.clone(),
-                    newer: newest.id.clone(),
-                });
+                pending.push(snapshots);
             }
         }
         pending

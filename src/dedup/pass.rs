@@ -24,6 +24,8 @@ pub struct Snapshots {
     pub older: SnapshotId,
     /// It is only read.
     pub newer: SnapshotId,
+    /// Tells it from an earlier one of the same name.
+    pub newer_imported_at: Timestamp,
 }
 
 /// A pass over one older snapshot.
@@ -41,11 +43,11 @@ impl Pass<'_> {
     pub(super) fn run(mut self) -> Result<(), DedupError> {
         // Cancelled or paused before the first byte.
         self.pace.take(0)?;
-        let Snapshots { older, newer } = self.snapshots.clone();
+        let Snapshots { older, newer, .. } = self.snapshots.clone();
         let record = DedupRecord::read(self.layout, &older);
         let mut record = record
-            .filter(|record| record.onto == newer && record.finished_at.is_none())
-            .unwrap_or_else(|| DedupRecord::new(newer.clone()));
+            .filter(|record| record.is_of(&self.snapshots) && record.finished_at.is_none())
+            .unwrap_or_else(|| DedupRecord::new(&self.snapshots));
         let result = self.files(&mut record);
         if matches!(result, Ok(())) {
             record.last_file = None;

@@ -8,6 +8,7 @@ use multidb_store::{Layout, SnapshotId, atomic_file};
 use serde::{Deserialize, Serialize};
 
 use super::pair::Sharing;
+use super::pass::Snapshots;
 use crate::fsutil::unless_missing;
 
 const MODE: u32 = 0o644;
@@ -17,6 +18,9 @@ const MODE: u32 = 0o644;
 pub struct DedupRecord {
     /// The newer snapshot.
     pub onto: SnapshotId,
+    /// When that was imported; an earlier version did not record it.
+    #[serde(default)]
+    pub onto_imported_at: Option<Timestamp>,
     /// The last file that was done, where the comparison is not complete.
     pub last_file: Option<PathBuf>,
     /// When it was complete.
@@ -32,9 +36,10 @@ pub struct DedupRecord {
 }
 
 impl DedupRecord {
-    pub(super) fn new(onto: SnapshotId) -> Self {
+    pub(super) fn new(snapshots: &Snapshots) -> Self {
         Self {
-            onto,
+            onto: snapshots.newer.clone(),
+            onto_imported_at: Some(snapshots.newer_imported_at),
             last_file: None,
             finished_at: None,
             bytes_examined: 0,
@@ -42,6 +47,11 @@ impl DedupRecord {
             bytes_saved: 0,
             extents: 0,
         }
+    }
+
+    /// Whether it is about the newer one of these.
+    pub(super) fn is_of(&self, snapshots: &Snapshots) -> bool {
+        self.onto == snapshots.newer && self.onto_imported_at == Some(snapshots.newer_imported_at)
     }
 
     pub(super) fn add(&mut self, sharing: Sharing) {

@@ -194,6 +194,38 @@ async fn shared_blocks_are_not_read_again() {
 }
 
 #[tokio::test]
+async fn snapshot_that_took_the_name_of_another_is_compared() {
+    let mut root = Root::new(VARIABLES[0]);
+    let common = blocks(1, 0..300);
+    root.snapshot("monday", &[("base/1", &common)]);
+    let new = root.snapshot("tuesday", &[("base/1", &blocks(2, 0..300))]);
+    assert_eq!(root.share(FAST).await.bytes_shared, 0);
+    fs::remove_dir_all(root.layout.snapshot(&new)).unwrap();
+    root.snapshots.pop();
+    root.snapshots
+        .push(Arc::new(testing::snapshot("sunday", 0, &[])));
+    root.snapshot("tuesday", &[("base/1", &common)]);
+    assert_eq!(root.share(FAST).await.bytes_shared, common.len() as u64);
+}
+
+#[test]
+fn only_what_the_page_cache_has_is_read_without_the_disk() {
+    for variable in VARIABLES {
+        let mut root = Root::new(variable);
+        let content = blocks(1, 0..1000);
+        let id = root.snapshot("monday", &[("a", &content)]);
+        let file = fs::File::open(root.layout.snapshot_data(&id).join("a")).unwrap();
+        let mut buffer = vec![0; content.len()];
+        let cached = pair::read_cached(&file, &mut buffer, 0);
+        assert_eq!(cached, content.len(), "{variable}");
+        assert_eq!(buffer, content, "{variable}");
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        assert_eq!(pair::read_cached(&file, &mut buffer, 0), 0, "{variable}");
+    }
+}
+
+#[tokio::test]
 async fn cancelled_comparison_goes_on_where_it_stopped() {
     let mut root = Root::new(VARIABLES[0]);
     let common = blocks(1, 0..1024);

@@ -39,7 +39,7 @@ pub(super) const SECTIONS: &[SectionRows] = &[
             setting(
                 "bandwidth",
                 "size",
-                "It reads at most so many bytes a second; at least 1MiB.",
+                "It reads at most so many bytes a second from the disk; at least 1MiB.",
             ),
         ],
     },
