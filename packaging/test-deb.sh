@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs, upgrades, removes and purges the Debian package in roots of Debian 12 and 13.
+# Installs, upgrades, removes and purges the Debian package in roots of Debian 12 and 13, then boots each root and does the main
+# job under its systemd, with the sandbox of the unit.
 #
 # usage: packaging/test-deb.sh [--debug] [SUITE...]
 #
@@ -7,7 +8,7 @@
 #   SUITE     bookworm or trixie; both without one
 #
 # To be run before a release, as root, with network: it takes minutes, most of them for the packages of the roots. Needs
-# debootstrap, cargo-deb and the needs of packaging/deb.sh. The packages come from the mirror of this machine's apt.
+# debootstrap, systemd-container, xfsprogs, cargo-deb and the needs of packaging/deb.sh. The packages come from the mirror of this machine's apt.
 # There are two packages of the same program, the older one with a lower version number; so this shows that an upgrade
 # keeps files and records, not that the program reads records of an older version, which tests of the store do.
 set -euo pipefail
@@ -17,6 +18,8 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$repo/scripts/lib/command.sh"
 # shellcheck source=scripts/lib/packages.sh
 source "$repo/scripts/lib/packages.sh"
+# shellcheck source=scripts/lib/reflink.sh
+source "$repo/scripts/lib/reflink.sh"
 
 OLD=0.0.1-1
 NEW=99.0.0-1
@@ -24,6 +27,9 @@ suites=()
 deb_options=()
 work=
 root=
+# The process of the booted root's systemd, as this machine sees it, and of the program that booted it.
+init=
+nspawn=
 
 parse() {
     while [ $# -gt 0 ]; do
@@ -62,6 +68,7 @@ main() {
         interrupted
         removed
         rm --recursive --force "$root/var/lib/multidb"
+        booted
         printf '== %s: ok\n' "$suite"
     done
 }
@@ -70,14 +77,20 @@ finish() {
     local result=$?
     trap - EXIT
     stop_daemon || true
+    power_off || true
+    umount --recursive --quiet "$work"/*/var/lib/multidb 2>/dev/null || true
     umount --recursive --quiet "$work"/*/proc "$work"/*/sys "$work"/*/dev 2>/dev/null || true
     rm --recursive --force --one-file-system "$work"
     exit "$result"
 }
 
-# Runs a command in the root.
+# Runs a command in the root, among its processes if it is booted.
 inside() {
-    chroot "$root" env --ignore-environment PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
+    local enter=(chroot "$root")
+    if [ -n "$init" ]; then
+        enter=(nsenter --target "$init" --mount --uts --ipc --net --pid --root --wd)
+    fi
+    "${enter[@]}" env --ignore-environment PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
         DEBIAN_FRONTEND=noninteractive "$@"
 }
 
@@ -265,6 +278,112 @@ removed() {
     cat "$work/log"
     expect test ! -e "$root/etc/multidb"
     expect test -d "$root/var/lib/multidb/instances"
+}
+
+# What the unit's filters refuse shows only under systemd.
+booted() {
+    quietly apt-get --quiet --yes --no-install-recommends install systemd systemd-sysv dbus procps iproute2
+    umount --recursive "$root/proc" "$root/sys" "$root/dev"
+    multidb_mount_image xfs "$work/xfs.img" "$root/var/lib/multidb" 2G
+    boot
+    quietly apt-get --quiet --yes --no-install-recommends install /new.deb
+    configure_for_xfs
+    quietly systemctl restart multidb.service
+    expect inside multidb doctor
+    expect is_sandboxed
+    make_instance
+    expect imports_script
+    expect clones_instance
+    expect survives_kill
+    expect is_started_by_client
+    power_off
+    multidb_unmount_image "$root/var/lib/multidb"
+    rm --force "$work/xfs.img"
+}
+
+boot() {
+    # systemd-nspawn refuses the calls of Landlock unless they are named.
+    systemd-nspawn --quiet --boot --directory "$root" --machine=multidb-test --register=no --keep-unit --private-network \
+        --console=pipe --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self' \
+        </dev/null >"$work/boot.log" 2>&1 &
+    nspawn=$!
+    local attempt
+    for attempt in {1..300}; do
+        init=$(pgrep --parent "$nspawn" | head --lines 1) || true
+        # Also where a service that has no use here failed.
+        case $([ -z "$init" ] || inside systemctl is-system-running 2>/dev/null) in
+            running | degraded) return 0 ;;
+        esac
+        kill -0 "$nspawn" 2>/dev/null || break
+        sleep 0.2
+    done
+    tail --lines 20 "$work/boot.log" >&2
+    echo "test-deb: the root did not boot ($attempt attempts)" >&2
+    return 1
+}
+
+power_off() {
+    if [ -n "$nspawn" ]; then
+        inside systemctl poweroff 2>/dev/null || kill -TERM "$nspawn"
+        wait "$nspawn" || true
+        init='' nspawn=''
+    fi
+}
+
+configure_for_xfs() {
+    cat >"$root/etc/multidb/multidb.toml" <<'TOML'
+[limits]
+disk_reserve = "64MiB"
+[runtime]
+kind = "process"
+[project.demo]
+git = "/srv/git"
+migrations = { query = "select '0001'::text" }
+database = "postgres"
+TOML
+}
+
+is_sandboxed() {
+    inside multidb doctor | grep --quiet 'servers run in a sandbox of Landlock and namespaces'
+}
+
+query() {
+    inside psql --no-psqlrc --quiet --tuples-only --no-align --host=127.0.0.1 --port=6432 --username="$1" \
+        --dbname=postgres --command="$2" 2>"$work/log"
+}
+
+imports_script() {
+    printf 'create table imported (n int);\ninsert into imported values (7);\n' >"$root/srv/dump.sql"
+    inside multidb snapshot import second --project demo --dump /srv/dump.sql >"$work/log" 2>&1 &&
+        [ "$(query instance:script,snapshot:second 'select n from imported')" = 7 ]
+}
+
+clones_instance() {
+    query instance:kept 'insert into kept values (1)' &&
+        [ "$(query instance:child,from:kept 'select count(*) from kept')" = 1 ] &&
+        inside multidb instance rm child --yes >/dev/null
+}
+
+# systemd starts the daemon again, and the servers go on.
+survives_kill() {
+    local server
+    server=$(query instance:kept 'select pg_postmaster_start_time()')
+    inside systemctl kill --kill-whom=main --signal=KILL multidb.service
+    local attempt
+    for attempt in {1..100}; do
+        sleep 0.2
+        if [ "$(query instance:kept 'select pg_postmaster_start_time()')" = "$server" ]; then
+            return 0
+        fi
+    done
+    echo "test-deb: $attempt attempts: $(cat "$work/log")" >&2
+    return 1
+}
+
+is_started_by_client() {
+    inside systemctl stop multidb.service
+    inside systemctl start multidb.socket
+    [ "$(query instance:kept 'select count(*) from kept')" = 1 ]
 }
 
 main "$@"

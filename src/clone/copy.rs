@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use rustix::fs::{CWD, Mode, OFlags, Stat, fchmod, fchown, fstat, openat};
@@ -41,6 +42,8 @@ pub(super) enum Activity {
 
 /// The files that wait for the second thread. Each keeps a descriptor open.
 const QUEUE_LENGTH: usize = 64;
+/// A file of so many bytes may have thousands of extents.
+const LARGE_BYTES: i64 = 1 << 20;
 
 /// A step of the first copy, which the second one repeats.
 enum Step {
@@ -58,7 +61,7 @@ enum Step {
     },
 }
 
-struct Copier {
+struct Copier<'a> {
     how: FileCopy,
     activity: Activity,
     /// The owner of the files that this process creates.
@@ -69,6 +72,9 @@ struct Copier {
     sharing: Sharing,
     /// Makes the second copy, if there is one.
     second: Option<SyncSender<Step>>,
+    /// Held during the reflink of a large file. Two at once would take turns for the lock of XFS' allocation group at each
+    /// extent, which takes four times as long as one after the other.
+    turn: Option<&'a Mutex<()>>,
 }
 
 /// Copies a tree, without setuid, setgid and sticky bits. `to` must not exist, or be an empty directory
@@ -99,10 +105,12 @@ pub(super) fn copy_twice(
     let [first, second] = to.map(|to| copier.make_directory(CWD, to.as_os_str(), &like, from));
     let (first, second) = (first?, second?);
     let (sender, steps) = sync_channel(QUEUE_LENGTH);
+    let turn = Mutex::new(());
+    let mut repeater = Copier::new(how, Activity::AtRest);
     copier.second = Some(sender);
+    (copier.turn, repeater.turn) = (Some(&turn), Some(&turn));
     thread::scope(|scope| {
-        let repeated =
-            scope.spawn(move || Copier::new(how, Activity::AtRest).repeat(&steps, second));
+        let repeated = scope.spawn(move || repeater.repeat(&steps, second));
         let copied = copier.copy_entries(source, first);
         // The end of the steps.
         copier.second = None;
@@ -132,7 +140,7 @@ pub(super) fn copy_files(
     Ok(())
 }
 
-impl Copier {
+impl Copier<'_> {
     fn new(how: FileCopy, activity: Activity) -> Self {
         Self {
             how,
@@ -148,6 +156,7 @@ impl Copier {
                 FileCopy::Reflink | FileCopy::ReflinkOrFull => Sharing::Shared,
             },
             second: None,
+            turn: None,
         }
     }
 
@@ -262,6 +271,8 @@ impl Copier {
         }
         let mut target = File::from(target);
         if like.st_size > 0 {
+            let turn = self.turn.filter(|_| like.st_size >= LARGE_BYTES);
+            let _turn = turn.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
             self.contents(source, &mut target, like.st_size as u64)
                 .map_err(|(action, source)| io_error(action, path, source))?;
         }
