@@ -8,7 +8,7 @@
 #   SUITE     bookworm or trixie; both without one
 #
 # To be run before a release, as root, with network: it takes minutes, most of them for the packages of the roots. Needs
-# debootstrap, systemd-container, xfsprogs, cargo-deb and the needs of packaging/deb.sh. The packages come from the mirror of this machine's apt.
+# debootstrap, systemd-container, xfsprogs, btrfs-progs, cargo-deb and the needs of packaging/deb.sh. The packages come from the mirror of this machine's apt.
 # There are two packages of the same program, the older one with a lower version number; so this shows that an upgrade
 # keeps files and records, not that the program reads records of an older version, which tests of the store do.
 set -euo pipefail
@@ -68,7 +68,8 @@ main() {
         interrupted
         removed
         rm --recursive --force "$root/var/lib/multidb"
-        booted
+        booted xfs
+        booted btrfs
         printf '== %s: ok\n' "$suite"
     done
 }
@@ -280,14 +281,16 @@ removed() {
     expect test -d "$root/var/lib/multidb/instances"
 }
 
-# What the unit's filters refuse shows only under systemd.
+# What the unit's filters refuse shows only under systemd. The file system of the root directory is of this kind.
 booted() {
+    local kind=$1
+    printf 'booted, on %s\n' "$kind"
     quietly apt-get --quiet --yes --no-install-recommends install systemd systemd-sysv dbus procps iproute2
-    umount --recursive "$root/proc" "$root/sys" "$root/dev"
-    multidb_mount_image xfs "$work/xfs.img" "$root/var/lib/multidb" 2G
+    umount --recursive --quiet "$root/proc" "$root/sys" "$root/dev" || true
+    multidb_mount_image "$kind" "$work/$kind.img" "$root/var/lib/multidb" 2G
     boot
     quietly apt-get --quiet --yes --no-install-recommends install /new.deb
-    configure_for_xfs
+    configure_with_reflinks
     quietly systemctl restart multidb.service
     expect inside multidb doctor
     expect is_sandboxed
@@ -298,7 +301,7 @@ booted() {
     expect is_started_by_client
     power_off
     multidb_unmount_image "$root/var/lib/multidb"
-    rm --force "$work/xfs.img"
+    rm --force "$work/$kind.img"
 }
 
 boot() {
@@ -330,7 +333,7 @@ power_off() {
     fi
 }
 
-configure_for_xfs() {
+configure_with_reflinks() {
     cat >"$root/etc/multidb/multidb.toml" <<'TOML'
 [limits]
 disk_reserve = "64MiB"
