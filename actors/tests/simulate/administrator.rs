@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multidb_actors::instance::lifecycle::Command;
-use multidb_actors::supervisor::{ControlInstance, PinInstance, RecoverInstance};
+use multidb_actors::supervisor::{ControlInstance, PinInstance, RecoverInstance, RenameInstance};
 use multidb_store::{InstanceName, Pin};
 
 use crate::oracle::Answer;
@@ -25,7 +25,7 @@ pub async fn live(world: Arc<World>, names: Vec<InstanceName>) {
         let Some(daemon) = world.daemon() else {
             continue;
         };
-        let choice = world.chance().below(12);
+        let choice = world.chance().below(14);
         let command = match choice {
             0..2 => Command::Delete,
             2..4 => Command::Reset,
@@ -39,8 +39,13 @@ pub async fn live(world: Arc<World>, names: Vec<InstanceName>) {
                 pin(&world, &daemon, &name, Pin::None).await;
                 continue;
             }
-            _ => {
+            11 => {
                 recover(&world, &daemon, &name).await;
+                continue;
+            }
+            _ => {
+                let new_name = world.chance().pick(&names).clone();
+                rename(&world, &daemon, name, new_name).await;
                 continue;
             }
         };
@@ -78,6 +83,29 @@ async fn control(world: &World, daemon: &Reachable, name: &InstanceName, command
     let observed = world.observed();
     let at = world.elapsed();
     world.oracle().answered(&asked, answer, at, observed);
+}
+
+async fn rename(world: &World, daemon: &Reachable, name: InstanceName, new_name: InstanceName) {
+    if name == new_name {
+        return;
+    }
+    let asked = world
+        .oracle()
+        .rename_asked(&name, &new_name, world.daemons_ended());
+    world.trace(format_args!("rename {name} to {new_name}"));
+    let message = RenameInstance { name, new_name };
+    let answer = answer_of(daemon, daemon.supervisor.send(message)).await;
+    world.trace(format_args!(
+        "rename {} to {}: {answer:?}",
+        asked.from, asked.to
+    ));
+    let answer = match answer {
+        Ok(Ok(())) => Answer::Done,
+        Ok(Err(_)) => Answer::Failed,
+        Err(_) => Answer::Unknown,
+    };
+    let at = world.elapsed();
+    world.oracle().rename_answered(&asked, answer, at);
 }
 
 async fn recover(world: &World, daemon: &Reachable, name: &InstanceName) {

@@ -76,6 +76,12 @@ impl Client {
         self.ready().await
     }
 
+    /// The first query, of a client that asked for an instance at this time.
+    pub async fn hello(&mut self, name: &InstanceName, asked: Duration) -> Reply {
+        self.query(&format!("hello {name} {}", asked.as_nanos()))
+            .await
+    }
+
     /// Waits for the end of the login.
     pub async fn logged_in(&mut self) -> Reply {
         let began = Instant::now();
@@ -142,6 +148,7 @@ pub async fn visit(world: &Arc<World>, name: &InstanceName) -> Reply {
         _ => Some("gitref:old"),
     };
     let expected = world.oracle().expectation(name);
+    let asked = world.elapsed();
     let Some(mut client) = Client::connect(world, &user(name, source)).await else {
         return Reply::Lost;
     };
@@ -168,7 +175,7 @@ pub async fn visit(world: &Arc<World>, name: &InstanceName) -> Reply {
             return reply;
         }
     }
-    let reply = client.query(&format!("hello {name}")).await;
+    let reply = client.hello(name, asked).await;
     if reply != Reply::Ready {
         return reply;
     }

@@ -10,6 +10,8 @@ pub struct Counts {
     pub lost: u64,
     pub commits: u64,
     pub commands: u64,
+    /// Instances whose rename was acknowledged.
+    pub renamed: u64,
     pub lives: u64,
     pub destroyed: u64,
     pub expired: u64,
@@ -19,7 +21,7 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} lives, {} sessions, {} refusals, {} connections lost, {} commits, {} commands, {} clones destroyed, {} \
+            "{} lives, {} sessions, {} refusals, {} connections lost, {} commits, {} commands, {} renames, {} clones destroyed, {} \
              of them by expiry",
             self.lives,
             self.served,
@@ -27,6 +29,7 @@ impl fmt::Display for Counts {
             self.lost,
             self.commits,
             self.commands,
+            self.renamed,
             self.destroyed,
             self.expired
         )

@@ -254,4 +254,17 @@ async fn check_restored(world: &World, supervisor: &Addr<Supervisor>) {
             world.restored(&name, expected, status.as_ref());
         }
     }
+    let moving = world.oracle().moving();
+    for (clone, names) in moving {
+        let mut found = 0;
+        for name in &names {
+            let status = supervisor.send(GetInstance(name.clone())).await;
+            let uid = status.ok().flatten().map(|status| status.record.uid);
+            found += usize::from(uid == Some(clone));
+        }
+        let is_moving = |(other, _): &(_, _)| *other == clone;
+        if world.oracle().moving().iter().any(is_moving) {
+            world.restored_under_one(clone, &names, found);
+        }
+    }
 }

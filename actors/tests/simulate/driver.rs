@@ -372,21 +372,21 @@ async fn serve_all(world: &Arc<World>, supervisor: &Addr<Supervisor>) {
 async fn serve(world: &Arc<World>, supervisor: &Addr<Supervisor>, name: &InstanceName) {
     let expected = world.oracle().expectation(name);
     let user = client::user(name, None);
+    let asked = world.elapsed();
     let Some(mut client) = Client::connect(world, &user).await else {
         return world.violated(format_args!("nobody serves at rest"));
     };
     let mut reply = client.logged_in().await;
     if reply == Reply::Ready {
-        reply = client.query(&format!("hello {name}")).await;
+        reply = client.hello(name, asked).await;
     }
     // It may have expired in the meantime.
     let is_promised = expected.clone.is_some() && world.oracle().expectation(name) == expected;
     // Records that are older than the data may name data that was deleted since.
-    let is_listed = matches!(
-        supervisor.send(GetInstance(name.clone())).await,
-        Ok(Some(_))
-    );
-    let is_whole = is_listed && !world.oracle().records_were_lost();
+    let listed = supervisor.send(GetInstance(name.clone())).await;
+    let listed = listed.ok().flatten().map(|status| status.record.uid);
+    let has_data = listed.is_some_and(|clone| !world.oracle().is_destroyed(clone));
+    let is_whole = has_data && !world.oracle().records_were_lost();
     if reply != Reply::Ready && (is_promised || is_whole) {
         world.violated(format_args!("{name} is not served at rest: {reply:?}"));
     }

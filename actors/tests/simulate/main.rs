@@ -21,6 +21,7 @@ mod oracle;
 mod ports;
 mod records;
 mod recovery;
+mod renames;
 mod runtime;
 mod servers;
 mod settings;

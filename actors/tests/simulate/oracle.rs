@@ -4,15 +4,16 @@
 //! deletion or a reset was asked for, or until it was unused for long enough. Such a *licence* ends where the
 //! command was answered with an error, or not at all, and the clone was served again.
 
+mod checks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use multidb_actors::instance::InstanceStatus;
 use multidb_actors::instance::lifecycle::Command;
 use multidb_store::{InstanceName, InstanceUid, Pin};
 
 use crate::counts::Counts;
-use crate::world::World;
+use crate::renames::{Rename, Renames};
 
 /// The disuse that the daemon counts may be longer than the real one by the last use that a crash forgot.
 const LAST_USE_TOLERANCE: Duration = Duration::from_secs(120);
@@ -20,8 +21,14 @@ const LAST_USE_TOLERANCE: Duration = Duration::from_secs(120);
 #[derive(Default)]
 pub struct Oracle {
     promises: BTreeMap<InstanceName, Promise>,
+    /// The clones whose instances may have got another name.
+    renames: Renames,
+    /// The open sessions of each clone.
+    sessions: BTreeMap<InstanceUid, u32>,
     /// The committed writes of each clone.
     writes: BTreeMap<InstanceUid, BTreeSet<u64>>,
+    /// The clones whose data is gone.
+    destroyed: BTreeSet<InstanceUid>,
     /// When the deletion of a clone was first recorded, in the time that daemons have run.
     begun: BTreeMap<InstanceUid, Duration>,
     /// When a deletion by expiry last began, likewise.
@@ -41,6 +48,8 @@ struct Promise {
     outstanding: u32,
     /// Whether the clone may be destroyed or replaced.
     licence: bool,
+    /// When such a command was last answered. One that failed may be carried out later, under a session that began before.
+    end_answered: Duration,
     /// The commands by which its server may be stopped that are not answered.
     stops: u32,
     /// Whether its server may be stopped under its sessions.
@@ -49,8 +58,6 @@ struct Promise {
     stop_answered: Duration,
     /// Grows with each change of the promise.
     version: u64,
-    /// Open sessions.
-    sessions: u32,
     /// The last use, in the time that daemons have run.
     used: Duration,
     /// Whether the records that say so are lost since.
@@ -93,6 +100,25 @@ pub enum Answer {
 }
 
 impl Promise {
+    /// Takes over what is promised of the clone of another name. The commands that are not answered stay with their names.
+    fn take_over(&mut self, from: &mut Self) {
+        self.clone = from.clone.take();
+        self.ended.extend(&from.ended);
+        self.licence |= from.licence;
+        self.may_be_stopped |= from.may_be_stopped;
+        self.stop_answered = self.stop_answered.max(from.stop_answered);
+        self.end_answered = self.end_answered.max(from.end_answered);
+        self.used = self.used.max(from.used);
+        self.use_forgotten |= from.use_forgotten;
+        // Which of two pins came last is not known.
+        let pin = from.pin.take();
+        self.pin = if self.pin.is_some() { None } else { pin };
+        self.pinned = self.pinned.max(from.pinned);
+        from.licence = from.outstanding > 0;
+        self.changed();
+        from.changed();
+    }
+
     fn changed(&mut self) {
         self.version += 1;
     }
@@ -108,18 +134,20 @@ impl Oracle {
         self.promises.entry(name.clone()).or_default()
     }
 
-    /// Whether the server of this instance may be stopped under its sessions.
-    pub fn may_be_stopped(&self, name: &InstanceName) -> bool {
-        let promise = self.promises.get(name);
+    /// Whether the server of this clone may be stopped under its sessions.
+    pub fn may_be_stopped(&self, clone: InstanceUid) -> bool {
+        let name = self.name_of(clone);
+        let promise = name.and_then(|name| self.promises.get(&name));
         promise.is_none_or(|promise| promise.may_be_stopped)
     }
 
     /// The promise to a client that asks for this instance.
     pub fn expectation(&mut self, name: &InstanceName) -> Expectation {
         let promise = self.promise(name);
+        let (version, held) = (promise.version, promise.held());
         Expectation {
-            version: promise.version,
-            clone: promise.held(),
+            version,
+            clone: held.filter(|clone| !self.renames.is_moving(*clone)),
         }
     }
 
@@ -130,15 +158,27 @@ impl Oracle {
             .collect()
     }
 
-    pub fn session_ended(&mut self, name: &InstanceName, observed: Duration) {
-        let promise = self.promise(name);
-        promise.sessions = promise.sessions.saturating_sub(1);
-        promise.used = promise.used.max(observed);
+    pub fn session_ended(&mut self, clone: InstanceUid, observed: Duration) {
+        let sessions = self.sessions.entry(clone).or_default();
+        *sessions = sessions.saturating_sub(1);
+        if let Some(name) = self.name_of(clone) {
+            let promise = self.promise(&name);
+            promise.used = promise.used.max(observed);
+        }
     }
 
     /// A command was sent.
     pub fn asked(&mut self, name: &InstanceName, command: Command) -> Asked {
         self.counts.commands += 1;
+        for clone in self.renames.at(name) {
+            // It may be that of this name by now.
+            if let Some(home) = self.name_of(clone) {
+                let promise = self.promise(&home);
+                promise.may_be_stopped |= command != Command::Start;
+                promise.licence |= matches!(command, Command::Delete | Command::Reset);
+                promise.changed();
+            }
+        }
         let promise = self.promise(name);
         if command != Command::Start {
             promise.stops += 1;
@@ -170,6 +210,7 @@ impl Oracle {
             return;
         }
         promise.outstanding -= 1;
+        promise.end_answered = at;
         promise.changed();
         if answer != Answer::Done {
             return;
@@ -183,6 +224,61 @@ impl Oracle {
         if asked.command == Command::Delete {
             promise.pin = None;
         }
+    }
+
+    /// Another name was asked for.
+    pub fn rename_asked(&mut self, from: &InstanceName, to: &InstanceName, life: usize) -> Rename {
+        self.counts.commands += 1;
+        let mut clones = self.renames.at(from);
+        clones.extend(self.promise(from).clone);
+        for clone in &clones {
+            self.renames.begin(*clone, from, to, life);
+        }
+        self.promise(from).changed();
+        self.promise(to).changed();
+        Rename {
+            from: from.clone(),
+            to: to.clone(),
+            clones,
+        }
+    }
+
+    /// The rename was answered, or never will be.
+    pub fn rename_answered(&mut self, rename: &Rename, answer: Answer, at: Duration) {
+        for clone in &rename.clones {
+            let home = self.name_of(*clone);
+            if answer == Answer::Done && rename.clones.len() == 1 {
+                if home.as_ref() == Some(&rename.from) {
+                    self.move_to(*clone, &rename.to);
+                }
+                self.renames.left(*clone, &rename.from, at);
+                self.counts.renamed += 1;
+            }
+            self.renames.end(*clone, answer);
+        }
+        self.promise(&rename.from).changed();
+        self.promise(&rename.to).changed();
+    }
+
+    /// The instance of a clone has another name. Returns the clone that has lost that name by it, and must not.
+    fn move_to(&mut self, clone: InstanceUid, to: &InstanceName) -> Option<InstanceUid> {
+        let from = self.name_of(clone).filter(|from| from != to)?;
+        let mut before = std::mem::take(self.promise(&from));
+        let promise = self.promise(to);
+        let replaced = promise.held();
+        promise.take_over(&mut before);
+        self.promises.insert(from, before);
+        replaced.filter(|replaced| !self.renames.is_moving(*replaced))
+    }
+
+    /// The clones that have to be there under one of some names, with these.
+    pub fn moving(&self) -> Vec<(InstanceUid, BTreeSet<InstanceName>)> {
+        let all = self.renames.moving();
+        let held = all.filter(|(clone, names)| {
+            let licence = |name| self.promises.get(name).is_some_and(|one| one.licence);
+            self.name_of(*clone).is_some() && !names.iter().any(licence)
+        });
+        held.map(|(clone, names)| (clone, names.clone())).collect()
     }
 
     /// A recovery was asked for. Any of these quarantined clones may become that of the name, also one whose end was
@@ -230,6 +326,11 @@ impl Oracle {
         self.records_were_lost
     }
 
+    /// Whether the data of a clone is gone. Where its deletion panicked after that, its instance is still there, failed.
+    pub fn is_destroyed(&self, clone: InstanceUid) -> bool {
+        self.destroyed.contains(&clone)
+    }
+
     /// The deletion of a clone is recorded.
     pub fn deletion_recorded(&mut self, clone: InstanceUid, observed: Duration) {
         self.begun.entry(clone).or_insert(observed);
@@ -268,176 +369,5 @@ impl Oracle {
         let mut promises = self.promises.iter();
         let found = promises.find(|(_, promise)| promise.clone == Some(clone));
         found.map(|(name, _)| name.clone())
-    }
-}
-
-impl World {
-    /// The first query from a client of this instance to a server that runs since that time.
-    pub fn served(&self, name: &InstanceName, clone: InstanceUid, launched: Duration) {
-        let observed = self.observed();
-        self.trace(format_args!("{name} is served by {clone}"));
-        let mut oracle = self.oracle();
-        oracle.counts.served += 1;
-        let promised = oracle.writes.get(&clone).cloned().unwrap_or_default();
-        let promise = oracle.promise(name);
-        promise.sessions += 1;
-        promise.used = observed;
-        promise.use_forgotten = false;
-        let before = promise.clone;
-        let (was_ended, licence) = (promise.ended.contains(&clone), promise.licence);
-        if before != Some(clone) {
-            promise.clone = Some(clone);
-        }
-        if promise.outstanding == 0 {
-            promise.licence = false;
-        }
-        if promise.stops == 0 && launched > promise.stop_answered {
-            promise.may_be_stopped = false;
-        }
-        promise.changed();
-        drop(oracle);
-        if was_ended {
-            self.violated(format_args!(
-                "{name} is served by {clone}, whose end was acknowledged"
-            ));
-        }
-        if let Some(before) = before
-            && before != clone
-            && !licence
-        {
-            self.violated(format_args!(
-                "{name} is served by {clone} in place of {before}, whose end nobody asked for"
-            ));
-        }
-        let has = self.disk().data(clone).map(|data| data.writes.clone());
-        if !has.is_some_and(|has| has.is_superset(&promised)) {
-            self.violated(format_args!(
-                "{name} is served by {clone} without its writes"
-            ));
-        }
-    }
-
-    /// A write was committed.
-    pub fn committed(&self, clone: InstanceUid, write: u64) {
-        let stored = self
-            .disk()
-            .data(clone)
-            .map(|data| data.writes.insert(write));
-        if stored.is_none() {
-            self.violated(format_args!("{clone} has a server and no data"));
-        }
-        let mut oracle = self.oracle();
-        oracle.counts.commits += 1;
-        oracle.writes.entry(clone).or_default().insert(write);
-    }
-
-    /// The data of this clone was destroyed.
-    pub fn destroyed(&self, clone: InstanceUid) {
-        self.trace(format_args!("the data of {clone} is destroyed"));
-        let observed = self.observed();
-        let limits = &self.settings.limits;
-        let least = limits.retention + limits.expiry_grace;
-        let mut oracle = self.oracle();
-        oracle.counts.destroyed += 1;
-        let Some(name) = oracle.name_of(clone) else {
-            return;
-        };
-        let pin = oracle.pin_of(&name);
-        let promise = oracle.promise(&name);
-        let forgotten = promise.use_forgotten;
-        let disuse = observed.saturating_sub(promise.used) + LAST_USE_TOLERANCE;
-        let since_pin = observed.saturating_sub(promise.pinned) + LAST_USE_TOLERANCE;
-        let sessions = promise.sessions;
-        let licence = promise.licence;
-        promise.clone = None;
-        promise.pin = None;
-        promise.changed();
-        let mut since_expiry = None;
-        if !licence {
-            oracle.counts.expired += 1;
-            // It may have been interrupted by a restart, or begun by a command that failed.
-            let begun = oracle.begun.get(&clone).copied().unwrap_or(observed);
-            since_expiry = oracle.last_expiry.and_then(|last| begun.checked_sub(last));
-            oracle.last_expiry = oracle.last_expiry.max(Some(begun));
-        }
-        drop(oracle);
-        if licence {
-            return;
-        }
-        if pin.is_some_and(|pin| pin != Pin::None) {
-            self.violated(format_args!(
-                "{name}, {clone}, is destroyed though it is pinned"
-            ));
-        }
-        if (disuse < least && !forgotten) || sessions > 0 {
-            self.violated(format_args!(
-                "{name}, {clone}, is destroyed, and nobody asked for that; unused for {disuse:?} \
-                 of {least:?}, {sessions} sessions"
-            ));
-        }
-        if since_pin < limits.expiry_grace && !forgotten {
-            self.violated(format_args!(
-                "{name}, {clone}, is destroyed {since_pin:?} after its pin was taken away"
-            ));
-        }
-        // The time of the daemon's decision counts. A stop that fails delays the record of it.
-        if let Some(since) = since_expiry
-            && since < limits.expiry_window() * 2 / 3
-        {
-            self.violated(format_args!(
-                "{name}, {clone}, expires {since:?} after another, and there are few instances"
-            ));
-        }
-    }
-
-    /// A restarted daemon has this instance, or none of the name.
-    pub fn restored(
-        &self,
-        name: &InstanceName,
-        expected: Expectation,
-        status: Option<&InstanceStatus>,
-    ) {
-        let mut oracle = self.oracle();
-        let Some(clone) = expected.clone else { return };
-        if oracle.expectation(name) != expected {
-            return;
-        }
-        let pin = oracle.pin_of(name);
-        drop(oracle);
-        let Some(status) = status else {
-            return self.violated(format_args!("{name}, {clone}, is gone after a restart"));
-        };
-        let record = &status.record;
-        if record.uid != clone {
-            self.violated(format_args!(
-                "{name} has the clone {} after a restart in place of {clone}",
-                record.uid
-            ));
-        }
-        let snapshot = self.disk().data(clone).map(|data| data.snapshot.clone());
-        if snapshot.as_ref() != Some(&record.snapshot) {
-            self.violated(format_args!(
-                "{name}, {clone}, has the data of {snapshot:?} after a restart, not of {}",
-                record.snapshot
-            ));
-        }
-        if pin.is_some_and(|pin| pin != record.pin) {
-            self.violated(format_args!(
-                "{name} has the pin {:?} after a restart in place of {pin:?}",
-                record.pin
-            ));
-        }
-    }
-
-    /// A client that named no source was told that the instance does not exist.
-    pub fn denied(&self, name: &InstanceName, expected: Expectation) {
-        let now = self.oracle().expectation(name);
-        if expected == now
-            && let Some(clone) = now.clone
-        {
-            self.violated(format_args!(
-                "a client was told that {name}, {clone}, does not exist"
-            ));
-        }
     }
 }

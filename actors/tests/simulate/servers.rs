@@ -14,6 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::renames::Hello;
 use crate::world::{World, lock};
 
 /// How much more often a daemon dies as a client is served than at another step.
@@ -146,7 +147,7 @@ impl World {
     pub fn stop_server(&self, uid: InstanceUid) {
         let server = self.servers().by_uid.get(&uid).cloned();
         for name in server.iter().flat_map(|server| server.clients()) {
-            if !self.is_draining() && !self.oracle().may_be_stopped(&name) {
+            if !self.is_draining() && !self.oracle().may_be_stopped(uid) {
                 self.violated(format_args!(
                     "{uid} is stopped, {name} has a session, and nobody asked for that"
                 ));
@@ -184,10 +185,10 @@ async fn serve(socket: UnixStream, process_id: i32, world: Arc<World>, server: A
     if is_ended {
         backend.terminate();
     }
-    if let Some(name) = &*lock(&session.name) {
+    if lock(&session.name).is_some() {
         // A query may outlive its daemon, and with it its client; that is no use of the instance.
         let used = world.observed_by(daemons_ended);
-        world.oracle().session_ended(name, used);
+        world.oracle().session_ended(server.uid, used);
     }
     lock(&server.sessions).remove(&process_id);
 }
@@ -218,9 +219,9 @@ impl Session {
         let (verb, argument) = query.split_once(' ').unwrap_or((query, ""));
         match verb {
             "hello" => {
-                let instance: InstanceName = argument.parse().expect("a client names its instance");
-                world.served(&instance, uid, server.launched);
-                *lock(&self.name) = Some(instance);
+                let hello: Hello = argument.parse().expect("a client says when it came");
+                world.served(&hello, uid, server.launched);
+                *lock(&self.name) = Some(hello.name);
                 world.may_kill_daemon(DEATHS_OF_THE_SERVED);
             }
             "commit" => {
