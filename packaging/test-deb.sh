@@ -107,6 +107,7 @@ quietly() {
 expect() {
     if ! "$@"; then
         echo "test-deb: does not hold: $*" >&2
+        [ -z "$init" ] || inside journalctl --no-pager --lines 30 --unit multidb.service >&2 || true
         return 1
     fi
     printf 'ok: %s\n' "${*/"$root"/}"
@@ -312,11 +313,15 @@ boot() {
     nspawn=$!
     local attempt
     for attempt in {1..300}; do
+        # Before that, its parent's child is of this machine's namespaces.
         init=$(pgrep --parent "$nspawn" | head --lines 1) || true
-        # Also where a service that has no use here failed.
-        case $([ -z "$init" ] || inside systemctl is-system-running 2>/dev/null) in
-            running | degraded) return 0 ;;
-        esac
+        if is_first_process "$init"; then
+            # Also where a service that has no use here failed.
+            case $(inside systemctl is-system-running 2>/dev/null) in
+                running | degraded) return 0 ;;
+            esac
+        fi
+        init=
         kill -0 "$nspawn" 2>/dev/null || break
         sleep 0.2
     done
@@ -325,12 +330,28 @@ boot() {
     return 1
 }
 
+# Whether a process is the first one of a namespace of its own.
+is_first_process() {
+    [ -n "$1" ] && [ "$(awk '/^NSpid:/ && NF > 2 { print $NF }' "/proc/$1/status" 2>/dev/null)" = 1 ]
+}
+
 power_off() {
-    if [ -n "$nspawn" ]; then
-        inside systemctl poweroff 2>/dev/null || kill -TERM "$nspawn"
-        wait "$nspawn" || true
-        init='' nspawn=''
+    local attempt signal=TERM
+    [ -n "$nspawn" ] || return 0
+    # systemd(1): RTMIN+4 powers it off. systemd-nspawn ends its root when it is ended itself.
+    if is_first_process "$init"; then
+        kill -s RTMIN+4 "$init"
+        signal=0
     fi
+    for attempt in {1..600}; do
+        kill -s "$signal" "$nspawn" 2>/dev/null || break
+        signal=0
+        [ "$attempt" -ne 300 ] || signal=TERM
+        [ "$attempt" -ne 500 ] || signal=KILL
+        sleep 0.1
+    done
+    wait "$nspawn" || true
+    init='' nspawn=''
 }
 
 configure_with_reflinks() {
@@ -357,7 +378,7 @@ query() {
 
 imports_script() {
     printf 'create table imported (n int);\ninsert into imported values (7);\n' >"$root/srv/dump.sql"
-    inside multidb snapshot import second --project demo --dump /srv/dump.sql >"$work/log" 2>&1 &&
+    quietly multidb snapshot import second --project demo --dump /srv/dump.sql &&
         [ "$(query instance:script,snapshot:second 'select n from imported')" = 7 ]
 }
 
@@ -367,16 +388,21 @@ clones_instance() {
         inside multidb instance rm child --yes >/dev/null
 }
 
+main_process() {
+    inside systemctl show --property=MainPID --value multidb.service
+}
+
 # systemd starts the daemon again, and the servers go on.
 survives_kill() {
-    local server
-    server=$(query instance:kept 'select pg_postmaster_start_time()')
-    inside systemctl kill --kill-whom=main --signal=KILL multidb.service
-    local attempt
+    local server process attempt
+    server=$(query instance:kept 'select pg_postmaster_start_time()') || return 1
+    process=$(main_process)
+    quietly systemctl kill --kill-who=main --signal=KILL multidb.service || return 1
     for attempt in {1..100}; do
         sleep 0.2
         if [ "$(query instance:kept 'select pg_postmaster_start_time()')" = "$server" ]; then
-            return 0
+            [ "$(main_process)" != "$process" ]
+            return
         fi
     done
     echo "test-deb: $attempt attempts: $(cat "$work/log")" >&2
@@ -384,8 +410,9 @@ survives_kill() {
 }
 
 is_started_by_client() {
-    inside systemctl stop multidb.service
-    inside systemctl start multidb.socket
+    quietly systemctl stop multidb.service || return 1
+    quietly systemctl start multidb.socket || return 1
+    ! inside systemctl is-active --quiet multidb.service || return 1
     [ "$(query instance:kept 'select count(*) from kept')" = 1 ]
 }
 

@@ -68,6 +68,12 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
+/// A size that is not smaller than so many bytes: `6.7 GiB` for 6.65.
+pub(crate) fn bytes_at_least(least: u64) -> String {
+    let unit = 1_u64 << (least.max(1).ilog2() / 10 * 10).min(40);
+    bytes(least.saturating_add(unit.div_ceil(10) - 1))
+}
+
 /// The free space of a disk against its reserve: `only 2.9 GiB left above the 5 GiB reserve`.
 pub(crate) fn disk_space(free_bytes: u64, reserve_bytes: u64) -> String {
     let (free, reserve) = (bytes(free_bytes), bytes(reserve_bytes));
@@ -144,6 +150,16 @@ mod tests {
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(5 << 30), "5 GiB");
         assert_eq!(bytes(u64::MAX), "16777215.9 TiB");
+        for (least, text) in [
+            (7, "7 bytes"),
+            (1024, "1 KiB"),
+            (1025, "1.1 KiB"),
+            (5 << 30, "5 GiB"),
+            ((5 << 30) + 1, "5.1 GiB"),
+            (3 << 50, "3072 TiB"),
+        ] {
+            assert_eq!(bytes_at_least(least), text);
+        }
         assert_eq!(list(&["a", "b"]), "a, b");
         assert_eq!(list(&["x"; 11]).len(), 28 + " and 1 more".len());
         assert_eq!(sentence("it ended."), "It ended.");

@@ -271,7 +271,8 @@ impl Copier<'_> {
         }
         let mut target = File::from(target);
         if like.st_size > 0 {
-            let turn = self.turn.filter(|_| like.st_size >= LARGE_BYTES);
+            let is_large = like.st_size >= LARGE_BYTES && self.how != FileCopy::Full;
+            let turn = self.turn.filter(|_| is_large);
             let _turn = turn.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
             self.contents(source, &mut target, like.st_size as u64)
                 .map_err(|(action, source)| io_error(action, path, source))?;

@@ -4,8 +4,6 @@ use multidb_actors::instance::{InstanceError, OverLimit};
 use multidb_actors::ports::{CloneError, StartError};
 use multidb_store::DiskFault;
 
-use crate::text;
-
 /// The remedy for the failure of this instance; `None` where it passes by itself, or the error says it.
 pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
     let advice = match failure {
@@ -75,14 +73,5 @@ pub fn advice(instance: &str, failure: &InstanceError) -> Option<String> {
 
 /// The remedy for an instance that may not take more of the disk.
 pub fn over_limit(instance: &str, over: &OverLimit) -> String {
-    let reset = format!("\"multidb instance reset {instance}\" gives it a fresh clone.");
-    match over {
-        OverLimit::MaxInstanceBytes { .. } => format!(
-            "To keep its data, raise limits.max_instance_bytes and restart the daemon. {reset}"
-        ),
-        OverLimit::DiskReserve { needed_bytes, .. } => format!(
-            "It can be started once {} are free on the disk: remove instances or snapshots that nobody needs. {reset}",
-            text::size(*needed_bytes)
-        ),
-    }
+    over.hint(&format!("\"multidb instance reset {instance}\""))
 }

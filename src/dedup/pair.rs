@@ -35,6 +35,8 @@ struct Pair<'a> {
     older: &'a File,
     extents: Vec<Extent>,
     buffers: (Vec<u8>, Vec<u8>),
+    /// Whether bytes of each came from the disk.
+    is_read: (bool, bool),
     sharing: Sharing,
 }
 
@@ -64,16 +66,23 @@ pub(super) fn share(
         older,
         extents,
         buffers: (Vec::new(), Vec::new()),
+        is_read: (false, false),
         sharing: Sharing::default(),
     };
+    // Without readahead, which would bring bytes from the disk that nothing has paid for, and count as cached.
+    for file in [newer, older] {
+        fadvise(file, 0, None, Advice::Random).map_err(DedupError::io("read"))?;
+    }
     let ranges = unshared(&pair.extents, &self::extents(newer)?, end);
     let mut added = 0;
     for range in ranges {
         added += pair.share_range(range, budget, added, pace)?;
     }
-    // Nothing reads a snapshot's files from the page cache.
-    for file in [newer, older] {
-        fadvise(file, 0, None, Advice::DontNeed).map_err(DedupError::io("read"))?;
+    // Nothing else reads a snapshot's files from the page cache. What was there is left to the comparison with the next one.
+    for (file, is_read) in [(newer, pair.is_read.0), (older, pair.is_read.1)] {
+        if is_read {
+            fadvise(file, 0, None, Advice::DontNeed).map_err(DedupError::io("read"))?;
+        }
     }
     let left = if pair.sharing.shared > 0 {
         self::extents(older)?.len() as u64
@@ -126,10 +135,15 @@ impl Pair<'_> {
     fn read(&mut self, window: &Range<u64>, pace: &mut Pace) -> Result<(), DedupError> {
         let length = (window.end - window.start) as usize;
         let (newer, older) = &mut self.buffers;
-        for (file, buffer) in [(self.newer, newer), (self.older, older)] {
+        let (newer_is_read, older_is_read) = &mut self.is_read;
+        for (file, buffer, is_read) in [
+            (self.newer, newer, newer_is_read),
+            (self.older, older, older_is_read),
+        ] {
             buffer.resize(length, 0);
             let cached = read_cached(file, buffer, window.start);
             let missing = &mut buffer[cached..];
+            *is_read |= !missing.is_empty();
             pace.take(missing.len() as u64)?;
             let read = file.read_exact_at(missing, window.start + cached as u64);
             read.map_err(|source| DedupError::Io {
@@ -224,8 +238,9 @@ fn is_same_place(one: &Extent, other: &Extent, at: u64) -> bool {
     place(one).is_some() && place(one) == place(other)
 }
 
-/// Reads the first bytes, as many as the page cache has, and returns how many. They put no load on the disk; a snapshot
-/// that was just imported is mostly there. A file system that cannot tell (preadv2(2), `RWF_NOWAIT`) has none.
+/// Reads the first bytes, as many as the page cache has, and returns how many. They put no load on the disk if the kernel
+/// reads nothing ahead; a snapshot that was just imported is mostly there. A file system that cannot tell (preadv2(2),
+/// `RWF_NOWAIT`) has none.
 pub(super) fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> usize {
     let mut cached = 0;
     while cached < buffer.len() {

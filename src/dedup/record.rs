@@ -51,7 +51,13 @@ impl DedupRecord {
 
     /// Whether it is about the newer one of these.
     pub(super) fn is_of(&self, snapshots: &Snapshots) -> bool {
-        self.onto == snapshots.newer && self.onto_imported_at == Some(snapshots.newer_imported_at)
+        let imported_at = snapshots.newer_imported_at;
+        let is_same = match self.onto_imported_at {
+            Some(at) => at == imported_at,
+            // A comparison that ended after the import was one with this snapshot.
+            None => self.finished_at.is_some_and(|at| at > imported_at),
+        };
+        is_same && self.onto == snapshots.newer
     }
 
     pub(super) fn add(&mut self, sharing: Sharing) {

@@ -213,17 +213,22 @@ async fn server_whose_connections_are_all_in_use_says_so() {
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec();
     let endpoint = fixture.host.start_server(&spec).await.unwrap().endpoint;
-    let session = client(&endpoint).await;
-    let pid = process_id(&session).await;
     let mut sessions = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..5 {
         sessions.push(client(&endpoint).await);
     }
-    let activity = activity_of(&endpoint, pid).await;
-    assert_eq!(activity.unwrap(), Some(BackendActivity::Idle));
-    sessions.push(client(&endpoint).await);
+    let (pid, other) = (
+        process_id(&sessions[0]).await,
+        process_id(&sessions[1]).await,
+    );
     let activity = activity_of(&endpoint, pid).await;
     assert_eq!(activity, Err(ProbeError::NoFreeConnection));
+    // It waits until the process is gone, and with it its connection.
+    let terminate = "select pg_terminate_backend($1, 60000)";
+    let row = sessions[2].query_one(terminate, &[&other]).await.unwrap();
+    assert!(row.get::<_, bool>(0));
+    let activity = activity_of(&endpoint, pid).await;
+    assert_eq!(activity.unwrap(), Some(BackendActivity::Idle));
     fixture.host.stop_server(uid(), TIMEOUT).await.unwrap();
 }
 

@@ -14,10 +14,10 @@ impl ClientError {
             sqlstate::DISK_FULL,
             format!("instance \"{instance}\" is stopped, since it may not take more disk space"),
         );
-        error.detail(text::sentence(&over.to_string())).hint(hint(
-            over,
-            &format!("\"multidb instance reset {instance}\""),
-        ))
+        let reset = format!("\"multidb instance reset {instance}\"");
+        error
+            .detail(text::sentence(&over.to_string()))
+            .hint(over.hint(&reset))
     }
 
     /// The end of a session of such an instance.
@@ -31,18 +31,6 @@ impl ClientError {
             .detail(format!(
                 "{detail} It is stopped, and all that was committed is kept."
             ))
-            .hint(hint(over, "\"multidb instance reset\""))
-    }
-}
-
-fn hint(over: &OverLimit, reset: &str) -> String {
-    match over {
-        OverLimit::MaxInstanceBytes { .. } => format!(
-            "To keep its data, raise limits.max_instance_bytes and restart multidb. {reset} gives it a fresh clone."
-        ),
-        OverLimit::DiskReserve { needed_bytes, .. } => format!(
-            "It can be started once {} are free on the disk: remove instances or snapshots that are no longer needed. {reset} gives it a fresh clone.",
-            text::bytes(*needed_bytes)
-        ),
+            .hint(over.hint("\"multidb instance reset\""))
     }
 }

@@ -51,6 +51,21 @@ pub enum OverLimit {
     },
 }
 
+impl OverLimit {
+    /// What to do; `reset` is the command that gives the instance a fresh clone.
+    pub fn hint(&self, reset: &str) -> String {
+        match self {
+            Self::MaxInstanceBytes { .. } => format!(
+                "To keep its data, raise limits.max_instance_bytes and restart multidb. {reset} gives it a fresh clone."
+            ),
+            Self::DiskReserve { needed_bytes, .. } => format!(
+                "It can be started once {} are free on the disk: remove instances or snapshots that are no longer needed. {reset} gives it a fresh clone.",
+                crate::text::bytes_at_least(*needed_bytes)
+            ),
+        }
+    }
+}
+
 /// Stops an instance that is over a limit, or lets it start again. Answered with whether this clone is the instance's.
 #[derive(Debug, Message)]
 #[rtype(result = "bool")]

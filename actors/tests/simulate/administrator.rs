@@ -8,6 +8,7 @@ use multidb_actors::supervisor::{ControlInstance, PinInstance, RecoverInstance, 
 use multidb_store::{InstanceName, Pin};
 
 use crate::oracle::Answer;
+use crate::renames::Rename;
 use crate::world::{Reachable, World};
 
 /// How long an administrator waits at most.
@@ -105,7 +106,13 @@ async fn rename(world: &World, daemon: &Reachable, name: InstanceName, new_name:
         Err(_) => Answer::Unknown,
     };
     let at = world.elapsed();
-    world.oracle().rename_answered(&asked, answer, at);
+    let replaced = world.oracle().rename_answered(&asked, answer, at);
+    if let Some(replaced) = replaced {
+        let Rename { from, to, .. } = &asked;
+        world.violated(format_args!(
+            "the rename of {from} to {to} took the name of {replaced}"
+        ));
+    }
 }
 
 async fn recover(world: &World, daemon: &Reachable, name: &InstanceName) {

@@ -27,6 +27,8 @@ pub struct Oracle {
     sessions: BTreeMap<InstanceUid, u32>,
     /// The committed writes of each clone.
     writes: BTreeMap<InstanceUid, BTreeSet<u64>>,
+    /// The clones whose end was acknowledged.
+    ended: BTreeSet<InstanceUid>,
     /// The clones whose data is gone.
     destroyed: BTreeSet<InstanceUid>,
     /// When the deletion of a clone was first recorded, in the time that daemons have run.
@@ -42,8 +44,6 @@ pub struct Oracle {
 struct Promise {
     /// The clone that was served last, unless it was destroyed in order.
     clone: Option<InstanceUid>,
-    /// The clones whose end was acknowledged.
-    ended: BTreeSet<InstanceUid>,
     /// The deletions and resets that are not answered.
     outstanding: u32,
     /// Whether the clone may be destroyed or replaced.
@@ -103,16 +103,14 @@ impl Promise {
     /// Takes over what is promised of the clone of another name. The commands that are not answered stay with their names.
     fn take_over(&mut self, from: &mut Self) {
         self.clone = from.clone.take();
-        self.ended.extend(&from.ended);
-        self.licence |= from.licence;
-        self.may_be_stopped |= from.may_be_stopped;
+        // What was asked for before concerned another instance, or none.
+        self.licence = from.licence || self.outstanding > 0;
+        self.may_be_stopped = from.may_be_stopped || self.stops > 0;
         self.stop_answered = self.stop_answered.max(from.stop_answered);
         self.end_answered = self.end_answered.max(from.end_answered);
         self.used = self.used.max(from.used);
         self.use_forgotten |= from.use_forgotten;
-        // Which of two pins came last is not known.
-        let pin = from.pin.take();
-        self.pin = if self.pin.is_some() { None } else { pin };
+        self.pin = from.pin.take();
         self.pinned = self.pinned.max(from.pinned);
         from.licence = from.outstanding > 0;
         self.changed();
@@ -216,20 +214,20 @@ impl Oracle {
             return;
         }
         if let Some(clone) = asked.clone {
-            promise.ended.insert(clone);
             if promise.clone == Some(clone) {
                 promise.clone = None;
             }
+            self.ended.insert(clone);
         }
         if asked.command == Command::Delete {
-            promise.pin = None;
+            self.promise(&asked.name).pin = None;
         }
     }
 
     /// Another name was asked for.
     pub fn rename_asked(&mut self, from: &InstanceName, to: &InstanceName, life: usize) -> Rename {
         self.counts.commands += 1;
-        let mut clones = self.renames.at(from);
+        let mut clones: BTreeSet<_> = self.renames.at(from).into_iter().collect();
         clones.extend(self.promise(from).clone);
         for clone in &clones {
             self.renames.begin(*clone, from, to, life);
@@ -243,21 +241,31 @@ impl Oracle {
         }
     }
 
-    /// The rename was answered, or never will be.
-    pub fn rename_answered(&mut self, rename: &Rename, answer: Answer, at: Duration) {
+    /// The rename was answered, or never will be. Returns the clone that has lost its name by it, and must not.
+    pub fn rename_answered(
+        &mut self,
+        rename: &Rename,
+        answer: Answer,
+        at: Duration,
+    ) -> Option<InstanceUid> {
+        let mut replaced = None;
         for clone in &rename.clones {
-            let home = self.name_of(*clone);
-            if answer == Answer::Done && rename.clones.len() == 1 {
-                if home.as_ref() == Some(&rename.from) {
-                    self.move_to(*clone, &rename.to);
+            let is_only = rename.clones.len() == 1;
+            if answer == Answer::Done && is_only {
+                if self.name_of(*clone).as_ref() == Some(&rename.from) {
+                    replaced = self.move_to(*clone, &rename.to);
                 }
                 self.renames.left(*clone, &rename.from, at);
                 self.counts.renamed += 1;
             }
+            // Which of some clones had the name is not known.
+            let is_known = is_only || answer == Answer::Failed;
+            let answer = if is_known { answer } else { Answer::Unknown };
             self.renames.end(*clone, answer);
         }
         self.promise(&rename.from).changed();
         self.promise(&rename.to).changed();
+        replaced
     }
 
     /// The instance of a clone has another name. Returns the clone that has lost that name by it, and must not.
@@ -274,11 +282,17 @@ impl Oracle {
     /// The clones that have to be there under one of some names, with these.
     pub fn moving(&self) -> Vec<(InstanceUid, BTreeSet<InstanceName>)> {
         let all = self.renames.moving();
-        let held = all.filter(|(clone, names)| {
-            let licence = |name| self.promises.get(name).is_some_and(|one| one.licence);
-            self.name_of(*clone).is_some() && !names.iter().any(licence)
-        });
+        let held = all.filter(|(clone, _)| !self.may_be_ended(*clone));
         held.map(|(clone, names)| (clone, names.clone())).collect()
+    }
+
+    /// Whether this clone may be destroyed or replaced, under whatever name it has.
+    fn may_be_ended(&self, clone: InstanceUid) -> bool {
+        let home = self.name_of(clone);
+        let licence = home.and_then(|home| self.promises.get(&home));
+        let names = self.renames.names_of(clone);
+        let mut others = names.iter().filter_map(|name| self.promises.get(name));
+        licence.is_none_or(|home| home.licence) || others.any(|other| other.outstanding > 0)
     }
 
     /// A recovery was asked for. Any of these quarantined clones may become that of the name, also one whose end was
@@ -288,8 +302,8 @@ impl Oracle {
         if quarantined.is_empty() {
             return;
         }
+        self.ended.retain(|uid| !quarantined.contains(uid));
         let promise = self.promise(name);
-        promise.ended.retain(|uid| !quarantined.contains(uid));
         promise.outstanding += 1;
         promise.licence = true;
         promise.changed();
@@ -337,6 +351,12 @@ impl Oracle {
     }
 
     pub fn pin_asked(&mut self, name: &InstanceName, pin: Pin) {
+        for clone in self.renames.at(name) {
+            // It may be that of this name by now, and which of two pins comes last is not known.
+            if let Some(home) = self.name_of(clone) {
+                self.promise(&home).pin = None;
+            }
+        }
         let promise = self.promise(name);
         promise.pin = Some(PinPromise {
             pin,

@@ -32,7 +32,7 @@ struct Moving {
 pub struct Rename {
     pub from: InstanceName,
     pub to: InstanceName,
-    pub clones: Vec<InstanceUid>,
+    pub clones: BTreeSet<InstanceUid>,
 }
 
 /// The first query of a client.

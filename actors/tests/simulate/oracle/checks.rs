@@ -34,14 +34,19 @@ impl World {
         // A clone that has lost its name to this one has another.
         let before = oracle.promise(name).clone.filter(|before| *before != clone);
         let elsewhere = before.and_then(|before| oracle.renames.other_name(before, name));
+        let mut replaced_there = None;
         if let (Some(before), Some(other)) = (before, elsewhere) {
-            oracle.move_to(before, &other);
+            // It may have any of more names.
+            let is_known = oracle.renames.names_of(before).len() == 2;
+            replaced_there = oracle.move_to(before, &other).filter(|_| is_known);
         }
+        let replaced = replaced.or(replaced_there);
+        let was_ended = oracle.ended.contains(&clone);
         let promise = oracle.promise(name);
         promise.used = observed;
         promise.use_forgotten = false;
         let before = promise.clone;
-        let (was_ended, licence) = (promise.ended.contains(&clone), promise.licence);
+        let licence = promise.licence;
         if before != Some(clone) {
             promise.clone = Some(clone);
         }
@@ -60,7 +65,7 @@ impl World {
         }
         if let Some(replaced) = replaced {
             self.violated(format_args!(
-                "{name} is served by {clone}, which took the name from {replaced}"
+                "{name} is served by {clone}, and {replaced} has lost its name to a rename"
             ));
         }
         if was_ended {
@@ -76,8 +81,12 @@ impl World {
                 "{name} is served by {clone} in place of {before}, whose end nobody asked for"
             ));
         }
+        self.check_writes(name, clone, &promised);
+    }
+
+    fn check_writes(&self, name: &InstanceName, clone: InstanceUid, promised: &BTreeSet<u64>) {
         let has = self.disk().data(clone).map(|data| data.writes.clone());
-        if !has.is_some_and(|has| has.is_superset(&promised)) {
+        if !has.is_some_and(|has| has.is_superset(promised)) {
             self.violated(format_args!(
                 "{name} is served by {clone} without its writes"
             ));
@@ -107,21 +116,17 @@ impl World {
         let mut oracle = self.oracle();
         oracle.counts.destroyed += 1;
         oracle.destroyed.insert(clone);
+        let licence = oracle.may_be_ended(clone);
+        oracle.renames.forget(clone);
         let Some(name) = oracle.name_of(clone) else {
             return;
         };
         let pin = oracle.pin_of(&name);
         let sessions = oracle.sessions.get(&clone).copied().unwrap_or(0);
-        let other_licence = oracle.renames.names_of(clone).into_iter().any(|name| {
-            let promise = oracle.promises.get(&name);
-            promise.is_some_and(|promise| promise.licence)
-        });
-        oracle.renames.forget(clone);
         let promise = oracle.promise(&name);
         let forgotten = promise.use_forgotten;
         let disuse = observed.saturating_sub(promise.used) + LAST_USE_TOLERANCE;
         let since_pin = observed.saturating_sub(promise.pinned) + LAST_USE_TOLERANCE;
-        let licence = promise.licence || other_licence;
         promise.clone = None;
         promise.pin = None;
         promise.changed();
