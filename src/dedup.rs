@@ -7,10 +7,12 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `pair` | the comparison of two files |
+//! | `budget` | the runs of equal blocks that are worth their extents |
 //! | `pass` | all files of one older snapshot |
 //! | `record` | how far a snapshot is, beside its manifest |
 //! | `pace` | bandwidth, pause and cancellation |
 
+mod budget;
 mod pace;
 mod pair;
 mod pass;
@@ -38,8 +40,6 @@ use crate::clone::failed;
 use crate::fsutil::beneath::TreeError;
 use crate::fsutil::unless_missing;
 
-/// The extents of a snapshot beyond which a clone takes visibly longer: 15 µs each.
-const EXTENTS_MAX: u64 = 20_000;
 const NICE: i32 = 19;
 
 /// Why a de-duplication ended early. Blocks shared until then stay shared.
@@ -78,37 +78,6 @@ impl DedupError {
     /// Whether a snapshot was removed meanwhile.
     fn is_missing(&self) -> bool {
         matches!(self, Self::Tree(error) if error.is_missing())
-    }
-}
-
-/// How many extents a snapshot has so far, and may still get.
-#[derive(Debug)]
-struct ExtentBudget {
-    extents: u64,
-}
-
-impl ExtentBudget {
-    /// After files that have so many.
-    fn new(extents: u64) -> Self {
-        Self { extents }
-    }
-
-    fn add(&mut self, extents: u64) {
-        self.extents += extents;
-    }
-
-    fn extents(&self) -> u64 {
-        self.extents
-    }
-
-    /// The shortest run of equal blocks that is shared once so many extents more were added: longer, the fewer are left.
-    fn run_bytes_min(&self, added: u64) -> Option<u64> {
-        match self.extents + added {
-            extents if extents < EXTENTS_MAX / 2 => Some(4 << 10),
-            extents if extents < EXTENTS_MAX * 3 / 4 => Some(64 << 10),
-            extents if extents < EXTENTS_MAX => Some(1 << 20),
-            _ => None,
-        }
     }
 }
 

@@ -12,6 +12,9 @@ use super::DedupError;
 /// A shorter wait is left to the next one.
 const WAIT_MIN: Duration = Duration::from_millis(20);
 
+/// The time without reads that is made up for: blocks are shared meanwhile.
+const MADE_UP_MAX: Duration = Duration::from_secs(1);
+
 /// The pace of one thread.
 pub(super) struct Pace {
     /// Where the timers are.
@@ -31,9 +34,9 @@ impl Pace {
             return Err(DedupError::Cancelled);
         }
         let now = Instant::now();
-        // A time without reads is not made up for.
-        self.due =
-            self.due.max(now) + Duration::from_secs_f64(bytes as f64 / self.bandwidth as f64);
+        let since = now.checked_sub(MADE_UP_MAX).unwrap_or(now);
+        let time = Duration::from_secs_f64(bytes as f64 / self.bandwidth as f64);
+        self.due = self.due.max(since) + time;
         let is_paused = *self.paused.borrow();
         if !is_paused && self.due < now + WAIT_MIN {
             return Ok(());

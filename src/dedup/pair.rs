@@ -8,8 +8,9 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
+use super::DedupError;
+use super::budget::{self, Run, within};
 use super::pace::Pace;
-use super::{DedupError, ExtentBudget};
 use crate::fsutil::dedupe_range;
 use crate::fsutil::fiemap::{self, Extent, Pending};
 
@@ -27,25 +28,30 @@ pub(super) struct Sharing {
     pub(super) shared: u64,
     /// The bytes of them whose blocks no other file had: they are free now.
     pub(super) saved: u64,
+    /// The bytes that are equal, and were left alone for the extents that they would cost.
+    pub(super) left: u64,
+    /// The extents that the older file has now.
+    pub(super) extents: u64,
 }
 
-/// Both files, with the extents that the older one had.
+/// Both files, with the extents that they had.
 struct Pair<'a> {
     newer: &'a File,
     older: &'a File,
-    extents: Vec<Extent>,
+    newer_extents: Vec<Extent>,
+    older_extents: Vec<Extent>,
     buffers: (Vec<u8>, Vec<u8>),
     /// Whether bytes of each came from the disk.
     is_read: (bool, bool),
     sharing: Sharing,
 }
 
-/// Lets the older file have the blocks of the newer one where both have the same bytes at the same offset. Runs of
-/// equal blocks that are shorter than the budget of extents wants are left alone.
+/// Lets the older file have the blocks of the newer one where both have the same bytes at the same offset. It gets no more
+/// than `allowance` extents by it.
 pub(super) fn share(
     newer: &File,
     older: &File,
-    budget: &mut ExtentBudget,
+    allowance: u64,
     pace: &mut Pace,
 ) -> Result<Sharing, DedupError> {
     let bytes = length(newer)?.min(length(older)?);
@@ -57,14 +63,13 @@ pub(super) fn share(
         bytes / BLOCK * BLOCK
     };
     if end < BLOCK {
-        return Ok(Sharing::default());
+        return leave(older);
     }
-    let extents = extents(older)?;
-    let own = extents.len() as u64;
     let mut pair = Pair {
         newer,
         older,
-        extents,
+        newer_extents: extents(newer)?,
+        older_extents: extents(older)?,
         buffers: (Vec::new(), Vec::new()),
         is_read: (false, false),
         sharing: Sharing::default(),
@@ -73,10 +78,16 @@ pub(super) fn share(
     for file in [newer, older] {
         fadvise(file, 0, None, Advice::Random).map_err(DedupError::io("read"))?;
     }
-    let ranges = unshared(&pair.extents, &self::extents(newer)?, end);
-    let mut added = 0;
-    for range in ranges {
-        added += pair.share_range(range, budget, added, pace)?;
+    let mut runs = Vec::new();
+    for range in unshared(&pair.older_extents, &pair.newer_extents, end) {
+        pair.compare(range, &mut runs, pace)?;
+    }
+    let (chosen, left) = budget::choose(runs, allowance);
+    pair.sharing.left = left;
+    for range in chosen {
+        // Cancelled or paused between two.
+        pace.take(0)?;
+        pair.share_range(range)?;
     }
     // Nothing else reads a snapshot's files from the page cache. What was there is left to the comparison with the next one.
     for (file, is_read) in [(newer, pair.is_read.0), (older, pair.is_read.1)] {
@@ -84,32 +95,33 @@ pub(super) fn share(
             fadvise(file, 0, None, Advice::DontNeed).map_err(DedupError::io("read"))?;
         }
     }
-    let left = if pair.sharing.shared > 0 {
-        self::extents(older)?.len() as u64
-    } else {
-        own
+    let extents = match pair.sharing.shared {
+        0 => pair.older_extents.len() as u64,
+        _ => count_extents(older)?,
     };
-    budget.add(left);
-    Ok(pair.sharing)
+    Ok(Sharing {
+        extents,
+        ..pair.sharing
+    })
 }
 
-/// Counts the extents of a file that the newer snapshot has not.
-pub(super) fn leave(older: &File, budget: &mut ExtentBudget) -> Result<Sharing, DedupError> {
-    budget.add(extents(older)?.len() as u64);
-    Ok(Sharing::default())
+/// A file that the newer snapshot has not.
+pub(super) fn leave(older: &File) -> Result<Sharing, DedupError> {
+    Ok(Sharing {
+        extents: count_extents(older)?,
+        ..Sharing::default()
+    })
 }
 
 impl Pair<'_> {
-    /// Compares a range in which the files have different blocks, and returns how many extents it may have added.
-    fn share_range(
+    /// Compares a range in which the files have different blocks, and adds the runs of equal ones.
+    fn compare(
         &mut self,
         range: Range<u64>,
-        budget: &ExtentBudget,
-        mut added: u64,
+        runs: &mut Vec<Run>,
         pace: &mut Pace,
-    ) -> Result<u64, DedupError> {
-        let before = added;
-        let mut run: Option<Range<u64>> = None;
+    ) -> Result<(), DedupError> {
+        let mut equal: Option<Range<u64>> = None;
         let mut at = range.start;
         while at < range.end {
             let window = at..range.end.min(at + WINDOW);
@@ -118,18 +130,21 @@ impl Pair<'_> {
             while offset < window.end {
                 let block = offset..window.end.min(offset + BLOCK);
                 if self.is_equal(&window, &block) {
-                    run = Some(run.map_or(block.clone(), |run| run.start..block.end));
-                } else if let Some(run) = run.take() {
-                    added += self.share_run(run, budget.run_bytes_min(added))?;
+                    let start = equal.map_or(block.start, |equal| equal.start);
+                    equal = Some(start..block.end);
+                } else {
+                    runs.extend(equal.take().map(|range| self.run(range)));
                 }
                 offset = block.end;
             }
             at = window.end;
         }
-        if let Some(run) = run {
-            added += self.share_run(run, budget.run_bytes_min(added))?;
-        }
-        Ok(added - before)
+        runs.extend(equal.map(|range| self.run(range)));
+        Ok(())
+    }
+
+    fn run(&self, range: Range<u64>) -> Run {
+        Run::new(range, &self.older_extents, &self.newer_extents)
     }
 
     fn read(&mut self, window: &Range<u64>, pace: &mut Pace) -> Result<(), DedupError> {
@@ -162,31 +177,21 @@ impl Pair<'_> {
         newer.get(within.clone()) == older.get(within)
     }
 
-    /// Shares a run of equal blocks, and returns how many extents it may have added.
-    fn share_run(&mut self, run: Range<u64>, bytes_min: Option<u64>) -> Result<u64, DedupError> {
-        let length = run.end - run.start;
-        if bytes_min.is_none_or(|least| length < least) {
-            return Ok(0);
-        }
-        let shared = dedupe_range::share(self.newer, self.older, run.start, length);
+    fn share_range(&mut self, range: Range<u64>) -> Result<(), DedupError> {
+        let length = range.end - range.start;
+        let shared = dedupe_range::share(self.newer, self.older, range.start, length);
         let shared = shared.map_err(|error| match error {
             Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV => DedupError::Unsupported,
             other => DedupError::io("share blocks of")(other),
         })?;
         self.sharing.shared += shared;
-        let is_own = |extent: &&Extent| !extent.is_shared();
-        let own = self.extents.iter().filter(is_own);
-        self.sharing.saved += own
-            .map(|extent| {
-                let (start, end) = (
-                    extent.logical.max(run.start),
-                    extent.end().min(run.start + shared),
-                );
-                end.saturating_sub(start)
-            })
+        let range = range.start..range.start + shared;
+        let given_up = within(&self.older_extents, &range).iter();
+        self.sharing.saved += given_up
+            .filter(|extent| !extent.is_shared())
+            .map(|extent| extent.end().min(range.end) - extent.logical.max(range.start))
             .sum::<u64>();
-        // A run in the middle of an extent leaves a part before and one behind it.
-        Ok(2)
+        Ok(())
     }
 }
 
@@ -238,9 +243,9 @@ fn is_same_place(one: &Extent, other: &Extent, at: u64) -> bool {
     place(one).is_some() && place(one) == place(other)
 }
 
-/// Reads the first bytes, as many as the page cache has, and returns how many. They put no load on the disk if the kernel
-/// reads nothing ahead; a snapshot that was just imported is mostly there. A file system that cannot tell (preadv2(2),
-/// `RWF_NOWAIT`) has none.
+/// Reads the first bytes, as many as the page cache has, and returns how many: all of a snapshot that was just imported,
+/// if there is the memory. They put no load on the disk if the kernel reads nothing ahead. A file system that cannot tell
+/// (preadv2(2), `RWF_NOWAIT`) has none.
 pub(super) fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> usize {
     let mut cached = 0;
     while cached < buffer.len() {
@@ -260,6 +265,15 @@ fn extents(file: &File) -> Result<Vec<Extent>, DedupError> {
         Ok(true) => Ok(found),
         Ok(false) => Err(DedupError::Unsupported),
         Err(error) => Err(DedupError::io("map the blocks of")(error)),
+    }
+}
+
+pub(super) fn count_extents(file: &File) -> Result<u64, DedupError> {
+    let mut count = 0;
+    let visited = fiemap::visit(file, Pending::Written, |_| count += 1);
+    match visited.map_err(DedupError::io("map the blocks of"))? {
+        true => Ok(count),
+        false => Err(DedupError::Unsupported),
     }
 }
 

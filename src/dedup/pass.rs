@@ -1,16 +1,17 @@
 //! All files of an older snapshot, in the order of their paths.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use multidb_store::{Layout, SnapshotId};
 use tokio::time::Instant;
 
+use super::DedupError;
+use super::budget::ExtentBudget;
 use super::pace::Pace;
-use super::pair;
+use super::pair::{self, Sharing, count_extents};
 use super::record::DedupRecord;
-use super::{DedupError, ExtentBudget};
 use crate::fsutil::beneath::{Directory, Kind, TreeError, Walk};
 use crate::relations::{Counterparts, Relations};
 
@@ -26,6 +27,13 @@ pub struct Snapshots {
     pub newer: SnapshotId,
     /// Tells it from an earlier one of the same name.
     pub newer_imported_at: Timestamp,
+}
+
+/// The files of both.
+struct Trees {
+    older: Directory,
+    newer: Directory,
+    counterparts: Counterparts,
 }
 
 /// A pass over one older snapshot.
@@ -77,33 +85,80 @@ impl Pass<'_> {
             relations(&self.snapshots.older),
             relations(&self.snapshots.newer).as_ref(),
         );
-        let total = files.iter().map(|(_, bytes)| bytes).sum();
-        let mut done = 0;
-        let mut budget = ExtentBudget::new(record.extents);
+        let trees = Trees {
+            older,
+            newer,
+            counterparts,
+        };
+        let mut extents = 0;
+        for (path, _) in &files {
+            extents += count_extents(&trees.older.file(path)?)?;
+        }
+        let mut budget = ExtentBudget::new(extents, bytes_of(&files));
+        let left = self.first_round(&trees, &files, &mut budget, record)?;
+        // Files behind them did not need all of their extents.
+        budget.begin_again(bytes_of(&left));
+        for (path, bytes) in left {
+            let sharing = self.share(&trees, &path, bytes, &mut budget)?;
+            record.add(sharing);
+            record.extents = budget.extents();
+        }
+        Ok(())
+    }
+
+    /// Returns the files that have equal blocks which were left alone, with their bytes.
+    fn first_round(
+        &mut self,
+        trees: &Trees,
+        files: &[(PathBuf, u64)],
+        budget: &mut ExtentBudget,
+        record: &mut DedupRecord,
+    ) -> Result<Vec<(PathBuf, u64)>, DedupError> {
+        let total = bytes_of(files);
+        let (mut done, mut left) = (0, Vec::new());
         let mut written = Instant::now();
         for (path, bytes) in files {
             done += bytes;
-            let is_done = record.last_file.as_ref().is_some_and(|last| path <= *last);
-            if !is_done {
-                let file = older.file(&path)?;
-                let counterpart = counterparts.of(&path);
-                let sharing = match counterpart.map(|path| newer.file(&path)).transpose() {
-                    Ok(Some(newer)) => pair::share(&newer, &file, &mut budget, self.pace)?,
-                    Ok(None) => pair::leave(&file, &mut budget)?,
-                    Err(error) if error.is_missing() => pair::leave(&file, &mut budget)?,
-                    Err(error) => return Err(error.into()),
-                };
-                record.add(sharing);
-                record.extents = budget.extents();
-                record.last_file = Some(path);
-                (self.report)(done, total);
+            if record.last_file.as_ref().is_some_and(|last| path <= last) {
+                budget.file_done(*bytes, 0, 0);
+                continue;
             }
+            let sharing = self.share(trees, path, *bytes, budget)?;
+            if sharing.left > 0 {
+                left.push((path.clone(), sharing.left));
+            }
+            record.add(sharing);
+            record.extents = budget.extents();
+            record.last_file = Some(path.clone());
+            (self.report)(done, total);
             if written.elapsed() >= RECORD_INTERVAL {
                 self.write(record)?;
                 written = Instant::now();
             }
         }
-        Ok(())
+        Ok(left)
+    }
+
+    /// Shares the blocks of a file, which is `bytes` of those that the budget is for.
+    fn share(
+        &mut self,
+        trees: &Trees,
+        path: &Path,
+        bytes: u64,
+        budget: &mut ExtentBudget,
+    ) -> Result<Sharing, DedupError> {
+        let older = trees.older.file(path)?;
+        let before = count_extents(&older)?;
+        let counterpart = trees.counterparts.of(path);
+        let newer = counterpart.map(|path| trees.newer.file(path)).transpose();
+        let sharing = match newer {
+            Ok(Some(newer)) => pair::share(&newer, &older, budget.allowance(bytes), self.pace)?,
+            Ok(None) => pair::leave(&older)?,
+            Err(error) if error.is_missing() => pair::leave(&older)?,
+            Err(error) => return Err(error.into()),
+        };
+        budget.file_done(bytes, before, sharing.extents);
+        Ok(sharing)
     }
 
     fn write(&self, record: &DedupRecord) -> Result<(), DedupError> {
@@ -131,4 +186,8 @@ fn files(top: Directory) -> Result<Vec<(PathBuf, u64)>, TreeError> {
     }
     found.sort_unstable();
     Ok(found)
+}
+
+fn bytes_of(files: &[(PathBuf, u64)]) -> u64 {
+    files.iter().map(|(_, bytes)| bytes).sum()
 }

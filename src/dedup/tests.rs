@@ -8,6 +8,7 @@ use multidb_actors::testing;
 use multidb_store::SnapshotId;
 use proptest::prelude::*;
 
+use super::budget::EXTENTS_MAX;
 use super::*;
 use crate::fsutil::fiemap;
 use crate::relations::Relations;
@@ -312,15 +313,6 @@ async fn snapshot_that_is_removed_meanwhile_is_no_error() {
 }
 
 #[test]
-fn runs_are_longer_the_more_extents_there_are() {
-    let budget = |extents| ExtentBudget { extents };
-    assert_eq!(budget(0).run_bytes_min(0), Some(4096));
-    assert_eq!(budget(9_000).run_bytes_min(1_000), Some(64 << 10));
-    assert_eq!(budget(15_000).run_bytes_min(0), Some(1 << 20));
-    assert_eq!(budget(19_999).run_bytes_min(1), None);
-}
-
-#[test]
 fn snapshot_stays_below_its_limit_of_extents() {
     let mut root = Root::new(VARIABLES[0]);
     // Every other block differs: 30,000 runs.
@@ -331,14 +323,37 @@ fn snapshot_stays_below_its_limit_of_extents() {
     }
     root.snapshot("monday", &[("a", &old)]);
     root.snapshot("tuesday", &[("a", &new)]);
-    let runtime = runtime();
-    let record = runtime.block_on(root.share(FAST));
+    let record = runtime().block_on(root.share(FAST));
     assert!(
-        (5_000..=EXTENTS_MAX).contains(&record.extents),
+        (EXTENTS_MAX - 100..=EXTENTS_MAX).contains(&record.extents),
         "{record:?}"
     );
-    let fifth = old.len() as u64 / 20;
-    assert!(record.bytes_shared > fifth, "{record:?}");
+    let sixth = old.len() as u64 / 6;
+    assert!(record.bytes_shared > sixth - (1 << 20), "{record:?}");
+}
+
+/// The first file needs most of the extents, and its long runs are at the end.
+#[test]
+fn longest_runs_of_all_files_are_shared_first() {
+    let mut root = Root::new(VARIABLES[0]);
+    let old = blocks(1, 0..40_000);
+    let mut new = old.clone();
+    for number in (0..22_000).step_by(2).chain((22_000..40_000).step_by(3)) {
+        new[number * BLOCK] ^= 0xff;
+    }
+    let still = blocks(2, 0..20_000);
+    root.snapshot("monday", &[("a", &old), ("b", &still)]);
+    root.snapshot("tuesday", &[("a", &new), ("b", &still)]);
+    let record = runtime().block_on(root.share(FAST));
+    assert!(record.extents <= EXTENTS_MAX, "{record:?}");
+    let long_runs = 6_000 * 2;
+    // The others cost two extents for each block.
+    let others = (EXTENTS_MAX as usize - long_runs) / 2;
+    let best = ((long_runs + others + 20_000) * BLOCK) as u64;
+    assert!(
+        (best - (1 << 20)..=best + (1 << 20)).contains(&record.bytes_shared),
+        "{record:?}, best {best}"
+    );
 }
 
 /// The contents of two files at one block.

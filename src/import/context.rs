@@ -7,7 +7,7 @@ use std::time::Duration;
 use multidb_store::InstanceUid;
 use tokio_util::task::TaskTracker;
 
-use super::copy::{CopyState, copy_data, copy_parts, make_dir};
+use super::copy::{CopyState, Transfer, copy_data, copy_parts, make_dir};
 use super::error::{ImportError, tree_error};
 use super::progress::ProgressSender;
 use super::server::{ImportServer, ServerFiles};
@@ -90,11 +90,15 @@ impl Context {
         &self,
         root: PathBuf,
         parts: Vec<Part>,
+        transfer: Transfer,
     ) -> Result<(), ImportError> {
         let (to, owner) = (self.staging.data(), self.host().data_owner());
         let state = self.copy.clone();
-        self.run_blocking(move || copy_parts(&root, &parts, &to, owner, &state, &|_: &Path| true))
-            .await
+        let is_needed = |_: &Path| true;
+        self.run_blocking(move || {
+            copy_parts(&root, &parts, &to, owner, &state, transfer, &is_needed)
+        })
+        .await
     }
 
     /// Copies the needed files of a data directory into a new one.
@@ -108,7 +112,15 @@ impl Context {
         let (state, owner) = (self.copy.of_another(), self.host().data_owner());
         self.run_blocking(move || {
             make_dir(&to, 0o700, owner)?;
-            copy_parts(&root, &parts, &to, owner, &state, &is_needed)
+            copy_parts(
+                &root,
+                &parts,
+                &to,
+                owner,
+                &state,
+                Transfer::Copy,
+                &is_needed,
+            )
         })
         .await
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::{Stat, ioctl_ficlone};
+use rustix::fs::{Mode, Stat, fchmod, ioctl_ficlone};
 
 use super::error::{ImportError, tree_error};
 use super::source::{MAY_BE_EMPTY, Part};
@@ -29,6 +29,16 @@ pub(super) struct CopyState {
     pub(super) bytes_done: Arc<AtomicU64>,
     /// The copy must end.
     pub(super) cancelled: Arc<AtomicBool>,
+}
+
+/// How the files of a data directory get into another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transfer {
+    /// The original is only read.
+    Copy,
+    /// The import itself has made the original: its files are moved, with their pages in the cache. Those that its links
+    /// lead to are copied.
+    Move,
 }
 
 impl CopyState {
@@ -77,9 +87,11 @@ pub(super) fn copy_parts(
     to: &Path,
     owner: (u32, u32),
     state: &CopyState,
+    transfer: Transfer,
     is_needed: &dyn Fn(&Path) -> bool,
 ) -> Result<(), ImportError> {
     let mut copier = Copier::new(root, owner, state)?;
+    copier.transfer = transfer;
     let top = copier.open_target(to)?;
     let is_top = |part: &Part| part.place.as_os_str().is_empty();
     for part in parts {
@@ -108,6 +120,7 @@ struct Copier<'a> {
     source_owner: u32,
     /// The source.
     root: &'a Path,
+    transfer: Transfer,
 }
 
 impl<'a> Copier<'a> {
@@ -119,6 +132,7 @@ impl<'a> Copier<'a> {
             reflinks: true,
             source_owner: top.map_err(|error| tree_error(root, root, error))?.st_uid,
             root,
+            transfer: Transfer::Copy,
         })
     }
 
@@ -191,6 +205,8 @@ impl<'a> Copier<'a> {
     ) -> Result<(), ImportError> {
         let root = self.root;
         let failed = |error| tree_error(root, root, error);
+        // Its links can lead to files of others.
+        let moves = self.transfer == Transfer::Move && from == root;
         // The copies of the directories that the walk is in.
         let mut targets = vec![target];
         let mut walk = Directory::open(from).and_then(Walk::new).map_err(failed)?;
@@ -221,7 +237,9 @@ impl<'a> Copier<'a> {
                 }
                 Kind::File => {
                     let source = walk.open().map_err(failed)?;
-                    self.copy_file(source, &walk.path(), target, walk.name())?;
+                    if !moves || !self.move_file(&walk, &source, target)? {
+                        self.copy_file(source, &walk.path(), target, walk.name())?;
+                    }
                 }
                 Kind::Other if walk.is_link() => on_link(walk.relative())?,
                 // Sockets and FIFOs are not data.
@@ -229,6 +247,30 @@ impl<'a> Copier<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Moves the file that the walk is at, and has opened. `false` if it has to be copied: it is on another file system,
+    /// or has another name too.
+    fn move_file(
+        &self,
+        walk: &Walk,
+        (source, like): &(File, Stat),
+        to: &Directory,
+    ) -> Result<bool, ImportError> {
+        if like.st_nlink > 1 {
+            return Ok(false);
+        }
+        let path = to.path().join(walk.name());
+        let failed = |error| ImportError::io("move to", &path, error);
+        beneath::set_owner(source, self.owner).map_err(failed)?;
+        let mode = Mode::from_raw_mode(FILE_MODE);
+        fchmod(source, mode).map_err(|error| failed(error.into()))?;
+        let moved = walk.move_into(to);
+        let moved = moved.map_err(|error| tree_error(self.root, self.root, error))?;
+        if moved {
+            self.state.add_bytes(like.st_size as u64);
+        }
+        Ok(moved)
     }
 
     fn copy_file(
@@ -308,6 +350,45 @@ mod tests {
         assert_eq!((mode("base"), mode("base/1")), (0o700, 0o600));
         assert!(!to.join("postmaster.opts").exists());
         assert_eq!(state.bytes_done.load(Ordering::Relaxed), 100_000);
+    }
+
+    #[test]
+    fn files_that_the_import_has_made_are_moved_and_others_copied() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let number = |name: &str| fs::metadata(path(name)).unwrap().ino();
+        for name in ["from", "from/base", "from/pg_wal", "to"] {
+            make_dir(&path(name), 0o700, owner()).unwrap();
+        }
+        for name in ["from/base/1", "from/base/2", "from/PG_VERSION"] {
+            fs::write(path(name), name).unwrap();
+            fs::set_permissions(path(name), Permissions::from_mode(0o640)).unwrap();
+        }
+        fs::hard_link(path("from/base/2"), path("from/base/3")).unwrap();
+        let before = number("from/base/1");
+        // As a tablespace: the link of a data directory can lead anywhere.
+        make_dir(&path("other"), 0o700, owner()).unwrap();
+        fs::write(path("other/5"), "other").unwrap();
+        let root = path("from");
+        let parts = [
+            Part::of_tree("", &root),
+            Part::of_tree("base/other", &path("from/../other")),
+        ];
+        let state = CopyState::default();
+        let to = path("to");
+        let copy = |transfer| copy_parts(&root, &parts, &to, owner(), &state, transfer, &|_| true);
+        copy(Transfer::Copy).unwrap();
+        assert_ne!(number("to/base/1"), before);
+        fs::remove_dir_all(&to).unwrap();
+        make_dir(&to, 0o700, owner()).unwrap();
+        copy(Transfer::Move).unwrap();
+        assert_eq!(number("to/base/1"), before);
+        assert!(!path("from/base/1").exists());
+        assert!(path("other/5").exists());
+        for name in ["base/1", "base/2", "base/3", "base/other/5", "PG_VERSION"] {
+            let copy = fs::metadata(to.join(name)).unwrap();
+            assert_eq!((copy.mode() & 0o7777, copy.nlink()), (0o600, 1), "{name}");
+        }
     }
 
     #[test]

@@ -185,8 +185,7 @@ impl Source {
                     directory,
                     descent,
                 } = *backup;
-                let loaded = data_dir.load(context).await?;
-                context.remove(directory).await?;
+                let loaded = data_dir.load_own(context, directory).await?;
                 Ok(LoadedSource {
                     taken_at,
                     taken_at_origin: TakenAtOrigin::Known,

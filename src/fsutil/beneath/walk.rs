@@ -6,7 +6,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, DirEntry, FileType, Mode, OFlags, Stat, fchmod, fstat, openat2};
+use rustix::fs::{Dir, DirEntry, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{fchmod, fstat, openat2, renameat_with};
 use rustix::io::Errno;
 
 use super::{BENEATH, DIRECTORY, Directory, FILE, TreeError, delete, stat_at};
@@ -176,6 +177,20 @@ impl Walk {
     /// See [`super::remove`].
     pub fn remove(&self) -> Result<(), TreeError> {
         delete::remove_at(self.parent(), self.name(), &self.path())
+    }
+
+    /// Moves the entry that the walk is at into another directory, which must not have its name. `false` if that is on
+    /// another file system, or in another subvolume.
+    ///
+    /// # Errors
+    ///
+    /// The name exists there, the entry is gone, or the system refuses.
+    pub fn move_into(&self, to: &Directory) -> Result<bool, TreeError> {
+        let (name, flags) = (self.name(), RenameFlags::NOREPLACE);
+        match renameat_with(self.parent(), name, &to.fd, name, flags) {
+            Err(Errno::XDEV) => Ok(false),
+            moved => moved.map(|()| true).map_err(self.failed("move")),
+        }
     }
 
     /// Whether the entry that the walk is at is a symbolic link.

@@ -97,6 +97,17 @@ pub(in crate::import) struct Part {
 }
 
 impl Part {
+    /// The tree `from`, of which all is taken.
+    pub(in crate::import) fn of_tree(place: impl Into<PathBuf>, from: &Path) -> Self {
+        Self {
+            place: place.into(),
+            from: from.to_owned(),
+            is_file: false,
+            only: None,
+            owner: None,
+        }
+    }
+
     /// Whether an entry belongs to it; `relative` is its path in this part.
     pub(in crate::import) fn includes(&self, relative: &Path) -> bool {
         if is_excluded(&self.place.join(relative)) {
@@ -150,13 +161,7 @@ pub(super) fn inspect(
     };
     let owner = User::from_uid(Uid::from_raw(inspection.owner));
     inspection.contents.owner_name = owner.ok().flatten().map(|user| user.name);
-    inspection.contents.parts.push(Part {
-        place: PathBuf::new(),
-        from: root.to_owned(),
-        is_file: false,
-        only: None,
-        owner: None,
-    });
+    inspection.contents.parts.push(Part::of_tree("", root));
     let mut next = 0;
     while let Some(part) = inspection.contents.parts.get(next).cloned() {
         if !part.is_file {

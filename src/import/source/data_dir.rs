@@ -14,6 +14,7 @@ use crate::fsutil::beneath::Directory;
 use crate::import::cluster::{Cluster, find_superuser};
 use crate::import::context::Context;
 use crate::import::control::Control;
+use crate::import::copy::Transfer;
 use crate::import::error::{ImportError, refused, tree_error};
 use crate::import::progress::Step;
 use crate::import::trim::clear_alter_system;
@@ -110,11 +111,31 @@ impl DataDir {
 
     /// Copies it, and starts a server on the copy.
     pub(super) async fn load(self, context: &Context) -> Result<LoadedSource, ImportError> {
-        context.progress.begin(Step::Copy).await;
-        let copied = context.copy_parts(self.path.clone(), self.contents.parts.clone());
-        let (bytes, total) = (&context.copy.bytes_done, Some(self.contents.size.bytes));
-        context.progress.with_bytes(bytes, total, copied).await?;
+        self.copy(context, Transfer::Copy).await?;
         self.check_unchanged(context).await?;
+        self.start(context).await
+    }
+
+    /// Moves it, and starts a server on it: it is in this directory of the import.
+    pub(super) async fn load_own(
+        self,
+        context: &Context,
+        directory: PathBuf,
+    ) -> Result<LoadedSource, ImportError> {
+        self.copy(context, Transfer::Move).await?;
+        context.remove(directory).await?;
+        self.start(context).await
+    }
+
+    async fn copy(&self, context: &Context, transfer: Transfer) -> Result<(), ImportError> {
+        context.progress.begin(Step::Copy).await;
+        let copied = context.copy_parts(self.path.clone(), self.contents.parts.clone(), transfer);
+        let (bytes, total) = (&context.copy.bytes_done, Some(self.contents.size.bytes));
+        context.progress.with_bytes(bytes, total, copied).await
+    }
+
+    /// Starts a server on the data directory of the snapshot, with the settings of this one.
+    async fn start(self, context: &Context) -> Result<LoadedSource, ImportError> {
         clear_alter_system(context).await?;
         let (major, prepared) = (self.postgres_major, self.contents.prepared);
         if let Some(chosen) = &self.chosen {
