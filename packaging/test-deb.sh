@@ -160,20 +160,25 @@ installed() {
     expect inside bash -c 'source /usr/share/bash-completion/completions/multidb && complete -p multidb'
     expect inside test -e /usr/lib/systemd/system/multidb.socket -a -e /usr/lib/systemd/system/multidb.service
     [ -z "$(inside find /usr/share/man/man1 -name 'multidb*help*')" ]
-    configure
-    start_daemon
-    make_instance
-    stop_daemon
-}
-
-# A project whose snapshot is an empty cluster.
-configure() {
-    cat >"$root/etc/multidb/multidb.toml" <<'TOML'
+    # Not every file system has reflinks, and the machine's own may be nearly full.
+    configure <<'TOML'
 [clone]
 method = "copy"
 [limits]
 disk_reserve = "64MiB"
 disk_high_water = "none"
+TOML
+    make_project
+    start_daemon
+    make_instance
+    stop_daemon
+}
+
+# Writes the settings: those of the input, and the project.
+configure() {
+    {
+        cat
+        cat <<'TOML'
 [runtime]
 kind = "process"
 [project.demo]
@@ -181,6 +186,11 @@ git = "/srv/git"
 migrations = { query = "select '0001'::text" }
 database = "postgres"
 TOML
+    } >"$root/etc/multidb/multidb.toml"
+}
+
+# A project whose snapshot is an empty cluster.
+make_project() {
     inside sh -c 'mkdir /srv/git && cd /srv/git && git init --quiet --initial-branch=main && echo 0001 >migrations.txt &&
         git add . && git -c user.name=a -c user.email=a@b.invalid commit --quiet --message=listing'
     inside sh -c 'mkdir /srv/data && chown postgres: /srv/data &&
@@ -291,7 +301,10 @@ booted() {
     multidb_mount_image "$kind" "$work/$kind.img" "$root/var/lib/multidb" 2G
     boot
     quietly apt-get --quiet --yes --no-install-recommends install /new.deb
-    configure_with_reflinks
+    configure <<'TOML'
+[limits]
+disk_reserve = "64MiB"
+TOML
     quietly systemctl restart multidb.service
     expect inside multidb doctor
     expect is_sandboxed
@@ -352,19 +365,6 @@ power_off() {
     done
     wait "$nspawn" || true
     init='' nspawn=''
-}
-
-configure_with_reflinks() {
-    cat >"$root/etc/multidb/multidb.toml" <<'TOML'
-[limits]
-disk_reserve = "64MiB"
-[runtime]
-kind = "process"
-[project.demo]
-git = "/srv/git"
-migrations = { query = "select '0001'::text" }
-database = "postgres"
-TOML
 }
 
 is_sandboxed() {

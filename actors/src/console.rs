@@ -192,6 +192,8 @@ pub enum Statement {
     Set(String, String),
     /// `DEALLOCATE` of one prepared statement, or of all.
     Deallocate(Option<String>),
+    /// `DISCARD ALL`.
+    DiscardAll,
     /// A statement that leaves nothing to be done here, and the command tag that its client gets.
     Nothing(&'static str),
 }
@@ -252,6 +254,7 @@ impl Statement {
             Self::Set(..) => "SET",
             Self::Deallocate(Some(_)) => "DEALLOCATE",
             Self::Deallocate(None) => "DEALLOCATE ALL",
+            Self::DiscardAll => "DISCARD ALL",
             Self::Nothing(tag) => tag,
         })
     }

@@ -9,7 +9,7 @@ use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::DedupError;
-use super::budget::{self, Run, within};
+use super::budget::{Run, within};
 use super::pace::Pace;
 use crate::fsutil::dedupe_range;
 use crate::fsutil::fiemap::{self, Extent, Pending};
@@ -28,9 +28,8 @@ pub(super) struct Sharing {
     pub(super) shared: u64,
     /// The bytes of them whose blocks no other file had: they are free now.
     pub(super) saved: u64,
-    /// The bytes that are equal, and were left alone for the extents that they would cost.
-    pub(super) left: u64,
-    /// The extents that the older file has now.
+    /// The extents that the older file had, and those that it has now.
+    pub(super) extents_before: u64,
     pub(super) extents: u64,
 }
 
@@ -46,14 +45,14 @@ struct Pair<'a> {
     sharing: Sharing,
 }
 
-/// Lets the older file have the blocks of the newer one where both have the same bytes at the same offset. It gets no more
-/// than `allowance` extents by it.
+/// Lets the older file have the blocks of the newer one where both have the same bytes at the same offset, and that is
+/// worth its extents: runs of so many bytes are. Returns the others too.
 pub(super) fn share(
     newer: &File,
     older: &File,
-    allowance: u64,
+    run_bytes_min: u64,
     pace: &mut Pace,
-) -> Result<Sharing, DedupError> {
+) -> Result<(Sharing, Vec<Run>), DedupError> {
     let bytes = length(newer)?.min(length(older)?);
     let is_whole = length(newer)? == length(older)?;
     // The last block of a file can be shared if both files end in it (ioctl_fideduperange(2)).
@@ -63,64 +62,89 @@ pub(super) fn share(
         bytes / BLOCK * BLOCK
     };
     if end < BLOCK {
-        return leave(older);
+        return Ok((leave(older)?, Vec::new()));
     }
-    let mut pair = Pair {
-        newer,
-        older,
-        newer_extents: extents(newer)?,
-        older_extents: extents(older)?,
-        buffers: (Vec::new(), Vec::new()),
-        is_read: (false, false),
-        sharing: Sharing::default(),
-    };
-    // Without readahead, which would bring bytes from the disk that nothing has paid for, and count as cached.
-    for file in [newer, older] {
-        fadvise(file, 0, None, Advice::Random).map_err(DedupError::io("read"))?;
-    }
-    let mut runs = Vec::new();
+    let mut pair = Pair::open(newer, older)?;
+    let mut left = Vec::new();
     for range in unshared(&pair.older_extents, &pair.newer_extents, end) {
-        pair.compare(range, &mut runs, pace)?;
-    }
-    let (chosen, left) = budget::choose(runs, allowance);
-    pair.sharing.left = left;
-    for range in chosen {
-        // Cancelled or paused between two.
-        pace.take(0)?;
-        pair.share_range(range)?;
-    }
-    // Nothing else reads a snapshot's files from the page cache. What was there is left to the comparison with the next one.
-    for (file, is_read) in [(newer, pair.is_read.0), (older, pair.is_read.1)] {
-        if is_read {
-            fadvise(file, 0, None, Advice::DontNeed).map_err(DedupError::io("read"))?;
+        for run in pair.compare(range, pace)? {
+            if run.is_worth(run_bytes_min) {
+                pair.share_range(run.range)?;
+            } else {
+                left.push(run);
+            }
         }
     }
-    let extents = match pair.sharing.shared {
-        0 => pair.older_extents.len() as u64,
-        _ => count_extents(older)?,
-    };
-    Ok(Sharing {
-        extents,
-        ..pair.sharing
-    })
+    Ok((pair.close()?, left))
+}
+
+/// Shares these ranges, which were equal when the files were compared.
+pub(super) fn share_ranges(
+    newer: &File,
+    older: &File,
+    ranges: Vec<Range<u64>>,
+    pace: &mut Pace,
+) -> Result<Sharing, DedupError> {
+    let mut pair = Pair::open(newer, older)?;
+    for range in ranges {
+        // The kernel reads them in any case, at no pace.
+        for run in pair.compare(range, pace)? {
+            pair.share_range(run.range)?;
+        }
+    }
+    pair.close()
 }
 
 /// A file that the newer snapshot has not.
 pub(super) fn leave(older: &File) -> Result<Sharing, DedupError> {
+    let extents = count_extents(older)?;
     Ok(Sharing {
-        extents: count_extents(older)?,
+        extents_before: extents,
+        extents,
         ..Sharing::default()
     })
 }
 
-impl Pair<'_> {
-    /// Compares a range in which the files have different blocks, and adds the runs of equal ones.
-    fn compare(
-        &mut self,
-        range: Range<u64>,
-        runs: &mut Vec<Run>,
-        pace: &mut Pace,
-    ) -> Result<(), DedupError> {
+impl<'a> Pair<'a> {
+    fn open(newer: &'a File, older: &'a File) -> Result<Self, DedupError> {
+        // Without readahead, which would bring bytes from the disk that nothing has paid for, and count as cached.
+        for file in [newer, older] {
+            fadvise(file, 0, None, Advice::Random).map_err(DedupError::io("read"))?;
+        }
+        Ok(Self {
+            newer,
+            older,
+            newer_extents: extents(newer)?,
+            older_extents: extents(older)?,
+            buffers: (Vec::new(), Vec::new()),
+            is_read: (false, false),
+            sharing: Sharing::default(),
+        })
+    }
+
+    fn close(self) -> Result<Sharing, DedupError> {
+        // Nothing else reads a snapshot's files from the page cache. What was there is left to the comparison with the next
+        // one.
+        for (file, is_read) in [(self.newer, self.is_read.0), (self.older, self.is_read.1)] {
+            if is_read {
+                fadvise(file, 0, None, Advice::DontNeed).map_err(DedupError::io("read"))?;
+            }
+        }
+        let extents_before = self.older_extents.len() as u64;
+        let extents = match self.sharing.shared {
+            0 => extents_before,
+            _ => count_extents(self.older)?,
+        };
+        Ok(Sharing {
+            extents_before,
+            extents,
+            ..self.sharing
+        })
+    }
+
+    /// The runs of equal blocks in a range.
+    fn compare(&mut self, range: Range<u64>, pace: &mut Pace) -> Result<Vec<Run>, DedupError> {
+        let mut runs = Vec::new();
         let mut equal: Option<Range<u64>> = None;
         let mut at = range.start;
         while at < range.end {
@@ -140,7 +164,7 @@ impl Pair<'_> {
             at = window.end;
         }
         runs.extend(equal.map(|range| self.run(range)));
-        Ok(())
+        Ok(runs)
     }
 
     fn run(&self, range: Range<u64>) -> Run {

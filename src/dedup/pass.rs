@@ -1,5 +1,6 @@
 //! All files of an older snapshot, in the order of their paths.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use multidb_store::{Layout, SnapshotId};
 use tokio::time::Instant;
 
 use super::DedupError;
-use super::budget::ExtentBudget;
+use super::budget::{ExtentBudget, Run, WaitingRuns};
 use super::pace::Pace;
 use super::pair::{self, Sharing, count_extents};
 use super::record::DedupRecord;
@@ -90,43 +91,28 @@ impl Pass<'_> {
             newer,
             counterparts,
         };
-        let mut extents = 0;
-        for (path, _) in &files {
+        let (mut extents, mut total) = (0, 0);
+        for (path, bytes) in &files {
             extents += count_extents(&trees.older.file(path)?)?;
+            total += bytes;
         }
-        let mut budget = ExtentBudget::new(extents, bytes_of(&files));
-        let left = self.first_round(&trees, &files, &mut budget, record)?;
-        // Files behind them did not need all of their extents.
-        budget.begin_again(bytes_of(&left));
-        for (path, bytes) in left {
-            let sharing = self.share(&trees, &path, bytes, &mut budget)?;
-            record.add(sharing);
-            record.extents = budget.extents();
-        }
-        Ok(())
-    }
-
-    /// Returns the files that have equal blocks which were left alone, with their bytes.
-    fn first_round(
-        &mut self,
-        trees: &Trees,
-        files: &[(PathBuf, u64)],
-        budget: &mut ExtentBudget,
-        record: &mut DedupRecord,
-    ) -> Result<Vec<(PathBuf, u64)>, DedupError> {
-        let total = bytes_of(files);
-        let (mut done, mut left) = (0, Vec::new());
-        let mut written = Instant::now();
-        for (path, bytes) in files {
+        let mut budget = ExtentBudget::new(extents, total);
+        let (mut done, mut written) = (0, Instant::now());
+        let mut waiting = WaitingRuns::default();
+        for (number, (path, bytes)) in files.iter().enumerate() {
             done += bytes;
             if record.last_file.as_ref().is_some_and(|last| path <= last) {
                 budget.file_done(*bytes, 0, 0);
                 continue;
             }
-            let sharing = self.share(trees, path, *bytes, budget)?;
-            if sharing.left > 0 {
-                left.push((path.clone(), sharing.left));
-            }
+            let bytes_min = budget
+                .run_bytes_min()
+                .max(waiting.run_bytes_min(budget.spare()));
+            let (sharing, runs) = self.share(&trees, path, |newer, older, pace| {
+                pair::share(newer, older, bytes_min, pace)
+            })?;
+            budget.file_done(*bytes, sharing.extents_before, sharing.extents);
+            waiting.add(number, runs, budget.spare());
             record.add(sharing);
             record.extents = budget.extents();
             record.last_file = Some(path.clone());
@@ -136,29 +122,35 @@ impl Pass<'_> {
                 written = Instant::now();
             }
         }
-        Ok(left)
+        for (number, ranges) in waiting.longest(budget.spare()) {
+            let Some((path, _)) = files.get(number) else {
+                continue;
+            };
+            let (sharing, _) = self.share(&trees, path, |newer, older, pace| {
+                Ok((pair::share_ranges(newer, older, ranges, pace)?, Vec::new()))
+            })?;
+            budget.file_done(0, sharing.extents_before, sharing.extents);
+            record.add(sharing);
+            record.extents = budget.extents();
+        }
+        Ok(())
     }
 
-    /// Shares the blocks of a file, which is `bytes` of those that the budget is for.
+    /// Shares the blocks of a file with those of its counterpart, if there is one.
     fn share(
         &mut self,
         trees: &Trees,
         path: &Path,
-        bytes: u64,
-        budget: &mut ExtentBudget,
-    ) -> Result<Sharing, DedupError> {
+        share: impl FnOnce(&File, &File, &mut Pace) -> Result<(Sharing, Vec<Run>), DedupError>,
+    ) -> Result<(Sharing, Vec<Run>), DedupError> {
         let older = trees.older.file(path)?;
-        let before = count_extents(&older)?;
         let counterpart = trees.counterparts.of(path);
-        let newer = counterpart.map(|path| trees.newer.file(path)).transpose();
-        let sharing = match newer {
-            Ok(Some(newer)) => pair::share(&newer, &older, budget.allowance(bytes), self.pace)?,
-            Ok(None) => pair::leave(&older)?,
-            Err(error) if error.is_missing() => pair::leave(&older)?,
-            Err(error) => return Err(error.into()),
-        };
-        budget.file_done(bytes, before, sharing.extents);
-        Ok(sharing)
+        match counterpart.map(|path| trees.newer.file(path)).transpose() {
+            Ok(Some(newer)) => share(&newer, &older, self.pace),
+            Ok(None) => Ok((pair::leave(&older)?, Vec::new())),
+            Err(error) if error.is_missing() => Ok((pair::leave(&older)?, Vec::new())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn write(&self, record: &DedupRecord) -> Result<(), DedupError> {
@@ -186,8 +178,4 @@ fn files(top: Directory) -> Result<Vec<(PathBuf, u64)>, TreeError> {
     }
     found.sort_unstable();
     Ok(found)
-}
-
-fn bytes_of(files: &[(PathBuf, u64)]) -> u64 {
-    files.iter().map(|(_, bytes)| bytes).sum()
 }

@@ -24,6 +24,7 @@ use self::detect::{Detected, detect};
 use self::header::ArchiveHeader;
 pub(super) use self::tar::TarCheck;
 use super::error::{ImportError, refused, tree_error};
+use super::script::PrimaryKeys;
 use super::upload::Upload;
 use crate::fsutil::beneath::Directory;
 
@@ -50,8 +51,11 @@ pub(super) struct Dump {
     pub(super) server_major: Option<u16>,
     /// The major of the pg_dump that wrote an archive, which an older pg_restore cannot read.
     pub(super) archive_major: Option<u16>,
-    /// The database that an archive is of.
+    /// The database that it is of, as an archive has it.
     pub(super) database: Option<Vec<u8>>,
+    /// The primary keys of its tables, if it is a script that pg_dump makes for this import: those of an archive are in it,
+    /// and a script of others says nothing before its rows.
+    pub(super) keys: Option<PrimaryKeys>,
     /// The time in the dump, or else the modification time of the file.
     pub(super) made_at: Timestamp,
     /// How that time is known.
@@ -152,6 +156,7 @@ impl Dump {
             server_major: detected.server_major,
             archive_major: detected.archive_major,
             database: detected.database,
+            keys: None,
             made_at: detected.made_at.unwrap_or(modified),
             made_at_origin: match detected.made_at {
                 Some(_) => TakenAtOrigin::AssumedZone,

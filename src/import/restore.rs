@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! dump -> [archive.fifo] -> pg_restore -> [restored.fifo] -> Splitter -> Adapter -> ScriptRunner -> Postgres
-//! dump ----------------------------------------------------> Splitter -> Adapter -> ScriptRunner -> Postgres
+//! script --------------------------------------------------> Splitter -> Adapter -> ScriptRunner -> Postgres
 //! ```
 //!
 //! multidb runs the statements itself, and not psql: so it knows of each error which statement of the dump it
@@ -15,7 +15,6 @@ mod errors;
 mod fifos;
 mod owners;
 mod pg_restore;
-mod primary_keys;
 mod row_order;
 mod runner;
 mod sorter;
@@ -62,11 +61,14 @@ pub(super) async fn restore(
     let source = ScriptSource {
         dump: dump.path.clone(),
         database: dump.database.clone(),
-        is_own_script: dump.format == DumpFormat::Plain,
+        is_own_script: dump.format == DumpFormat::Plain && dump.keys.is_none(),
     };
     let mut runner = ScriptRunner::begin(source, target).await?;
     match dump.format {
-        DumpFormat::Plain => feed_plain(dump, &mut runner).await?,
+        DumpFormat::Plain => {
+            runner.keys = dump.keys.take().unwrap_or_default();
+            feed_plain(dump, &mut runner).await?;
+        }
         DumpFormat::Custom | DumpFormat::Tar | DumpFormat::Directory => {
             let directory = target.staging.join(fifos::DIRECTORY);
             let fifos = Fifos::create(&directory, target.server.host.data_owner())?;

@@ -10,6 +10,7 @@ mod adapter;
 mod command;
 mod entry;
 mod keywords;
+mod primary_keys;
 mod rows;
 mod splitter;
 mod statement;
@@ -23,7 +24,9 @@ pub(super) use self::adapter::{
 };
 pub(super) use self::command::Command;
 pub(super) use self::entry::Entry;
+pub(super) use self::primary_keys::{KeyReader, PrimaryKeys, name_end};
 pub(super) use self::splitter::{Piece, Splitter};
+pub(super) use self::statement::sets_backslash_literals;
 pub(super) use self::statement_text::{StatementText, nameless_file};
 
 /// The most of a statement that is kept in memory and looked at. The statements of pg_dump that have to be looked at

@@ -149,11 +149,8 @@ impl Source {
                 Ok(Self::Backup(Box::new(backup)))
             }
             ImportSource::Logical(source) => {
-                let (feed, upload) = Feed::dump_server(context, source).await?;
-                let (feed, mut dump) = feed::receive(feed, upload).await?;
-                // All of it is of the moment at which pg_dump began.
-                (dump.made_at, dump.made_at_origin) = (feed.started_at, TakenAtOrigin::Known);
-                Ok(Self::Feed(Box::new((feed, dump))))
+                let received = feed::dump_server(context, source).await?;
+                Ok(Self::Feed(Box::new(received)))
             }
             ImportSource::Command(command) => {
                 let (feed, upload) = Feed::run_command(context, command)?;

@@ -121,7 +121,7 @@ impl Parser<'_> {
             "ROLLBACK" | "ABORT" => self.end_of_transaction(Statement::Rollback),
             "SET" => self.set(),
             "RESET" if self.rest.len() == 2 => Ok(self.all_of(Statement::Nothing("RESET"))),
-            "DISCARD" => self.only("ALL", Statement::Nothing("DISCARD ALL")),
+            "DISCARD" => self.only("ALL", Statement::DiscardAll),
             "CLOSE" => self.only("ALL", Statement::Nothing("CLOSE CURSOR ALL")),
             "UNLISTEN" => {
                 self.next();

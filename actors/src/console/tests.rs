@@ -93,7 +93,7 @@ fn statements_of_drivers_are_read() {
             nothing("SET"),
         ),
         ("RESET ALL", nothing("RESET")),
-        ("DISCARD ALL", nothing("DISCARD ALL")),
+        ("DISCARD ALL", Statement::DiscardAll),
         ("CLOSE ALL", nothing("CLOSE CURSOR ALL")),
         ("UNLISTEN *", nothing("UNLISTEN")),
         ("DEALLOCATE ALL", Statement::Deallocate(None)),

@@ -86,9 +86,9 @@ impl Answers {
         let mut forgotten = self.forget_old(now);
         let users: BTreeSet<String> = self.0.keys().map(|key| key.user.clone()).collect();
         for user in users {
-            forgotten.extend(self.forget_excess_of(&user));
+            forgotten.extend(self.forget_excess_of(&user, None));
         }
-        forgotten.extend(self.forget_excess_bytes());
+        forgotten.extend(self.forget_excess_bytes(None));
         forgotten
     }
 
@@ -151,7 +151,7 @@ impl Answers {
     }
 
     /// Remembers the answer to a request that was admitted. Returns it with its request, if it is not too long, and the keys of
-    /// others that make room for it.
+    /// others that make room for it: it stays even where its request is the oldest, for a client that lost it.
     pub(super) fn remember(&mut self, key: &Key, answer: Answer) -> (Option<Answered>, Vec<Key>) {
         if answer.body.len() > ONE_ANSWER_BYTES_MAX {
             self.forget(key);
@@ -166,24 +166,25 @@ impl Answers {
                 answer,
             }
         });
-        let mut forgotten = self.forget_excess_of(&key.user);
-        forgotten.extend(self.forget_excess_bytes());
+        let mut forgotten = self.forget_excess_of(&key.user, Some(key));
+        forgotten.extend(self.forget_excess_bytes(Some(key)));
         (answered, forgotten)
     }
 
-    /// Forgets the oldest ones of a user that has too many. Returns their keys.
-    fn forget_excess_of(&mut self, user: &str) -> Vec<Key> {
+    /// Forgets the oldest ones of a user that has too many, but not the one that is kept. Returns their keys.
+    fn forget_excess_of(&mut self, user: &str, kept: Option<&Key>) -> Vec<Key> {
         let all = self.0.keys().filter(|key| key.user == user).count();
         let excess = all.saturating_sub(ANSWERS_OF_USER_MAX);
-        let forgotten = (0..excess).map_while(|_| self.forget_oldest(|key| key.user == user));
+        let is_other = |key: &Key| key.user == user && Some(key) != kept;
+        let forgotten = (0..excess).map_while(|_| self.forget_oldest(is_other));
         forgotten.collect()
     }
 
-    /// Forgets the oldest ones of all while they are too long. Returns their keys.
-    fn forget_excess_bytes(&mut self) -> Vec<Key> {
+    /// Forgets the oldest ones of all while they are too long, but not the one that is kept. Returns their keys.
+    fn forget_excess_bytes(&mut self, kept: Option<&Key>) -> Vec<Key> {
         let mut forgotten = Vec::new();
         while self.bytes() > ANSWER_BYTES_MAX {
-            let Some(oldest) = self.forget_oldest(|_| true) else {
+            let Some(oldest) = self.forget_oldest(|key| Some(key) != kept) else {
                 break;
             };
             forgotten.push(oldest);
@@ -264,6 +265,24 @@ mod tests {
         }
         let more = key("alice", "more");
         assert_eq!(admit(&mut answers, &more, 0), "too_many_requests");
+    }
+
+    #[test]
+    fn answer_of_the_oldest_request_is_kept_for_its_client() {
+        let mut answers = Answers::default();
+        let slow = key("alice", "slow");
+        let mut now = ObservedTime::default();
+        assert_eq!(code(answers.admit(now, &slow, [0; 32])), "first");
+        for number in 0..ANSWERS_OF_USER_MAX {
+            now = now + Duration::from_millis(1);
+            let quick = key("alice", &number.to_string());
+            assert_eq!(code(answers.admit(now, &quick, [0; 32])), "first");
+            answers.remember(&quick, answer(1));
+        }
+        let (answered, forgotten) = answers.remember(&slow, answer(1));
+        assert_eq!(answered.unwrap().key, slow);
+        assert!(!forgotten.contains(&slow));
+        assert_eq!(code(answers.admit(now, &slow, [0; 32])), "repeated");
     }
 
     #[test]

@@ -9,12 +9,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
 use super::fifos::{Fifos, open_reader, open_writer};
-use super::primary_keys::{KeyReader, PrimaryKeys};
 use super::runner::ScriptRunner;
 use super::{CHUNK_BYTES, RestoreTarget};
 use crate::import::dump::{Chunks, Dump, DumpFormat, TarCheck};
 use crate::import::error::{ImportError, refused};
 use crate::import::program::failure;
+use crate::import::script::{KeyReader, PrimaryKeys};
 use crate::runtime::{PROGRAM_TIMEOUT, PostgresHost, ProgramNetwork, ProgramRun};
 
 /// Runs the script that pg_restore makes of an archive. The script counts as complete

@@ -8,12 +8,11 @@ use multidb_store::PassedErrors;
 use super::copy::Rows;
 use super::database::leaves_something;
 use super::errors::{self, Errors, Location};
-use super::primary_keys::PrimaryKeys;
 use super::{RestoreTarget, owners};
 use crate::import::error::{ImportError, lacks_collation};
 use crate::import::script::{
-    Adapter, Command, Entry, Kind, Piece, Plan, Run, ScriptError, ScriptTarget, Splitter,
-    StatementText, created_database,
+    Adapter, Command, Entry, Kind, Piece, Plan, PrimaryKeys, Run, ScriptError, ScriptTarget,
+    Splitter, StatementText, created_database, sets_backslash_literals,
 };
 use crate::import::server::{SUPERUSER, server_error};
 use crate::import::workflow::no_database_to_rename;
@@ -53,7 +52,7 @@ pub(super) struct ScriptRunner<'a> {
     pub(super) entry: Entry,
     pub(super) errors: Errors,
     pub(super) rows: Option<Rows>,
-    /// The keys by which the rows of an archive are sorted.
+    /// The keys by which the rows of a dump are sorted.
     pub(super) keys: PrimaryKeys,
     warned: HashSet<String>,
     /// The script is the user's own file.
@@ -391,21 +390,4 @@ impl<'a> ScriptRunner<'a> {
             source,
         }
     }
-}
-
-/// Whether the statement sets how backslashes in literals are read: off, or as in the standard.
-pub(super) fn sets_backslash_literals(text: &[u8]) -> Option<bool> {
-    const NAME: &[u8] = b"standard_conforming_strings";
-    if text.len() > 100 || !text.get(..3)?.eq_ignore_ascii_case(b"set") {
-        return None;
-    }
-    let text = text.to_ascii_lowercase();
-    let at = memchr::memmem::find(&text, NAME)?;
-    let value = text[at + NAME.len()..].trim_ascii();
-    let value = value
-        .strip_prefix(b"=")
-        .or_else(|| value.strip_prefix(b"to"))?
-        .trim_ascii_start();
-    let is_off = [&b"off"[..], b"'off'", b"false", b"0"];
-    Some(is_off.iter().any(|off| value.starts_with(off)))
 }

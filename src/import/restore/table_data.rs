@@ -1,9 +1,8 @@
 //! The rows of a table, in a transaction of their own and frozen where that is possible.
 
-use super::primary_keys::name_end;
 use super::runner::ScriptRunner;
 use crate::import::error::ImportError;
-use crate::import::script::literal;
+use crate::import::script::{literal, name_end};
 use crate::sql::AnswerLimits;
 
 /// The query that finds out whether a table can be filled with FREEZE, before and after the name of the table.

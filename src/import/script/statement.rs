@@ -157,6 +157,23 @@ fn list<'t, 'a: 't>(tokens: impl Iterator<Item = &'t Token<'a>>) -> Vec<Name> {
     roles
 }
 
+/// Whether the statement sets how backslashes in literals are read: off, or as in the standard.
+pub(in crate::import) fn sets_backslash_literals(text: &[u8]) -> Option<bool> {
+    const NAME: &[u8] = b"standard_conforming_strings";
+    if text.len() > 100 || !text.get(..3)?.eq_ignore_ascii_case(b"set") {
+        return None;
+    }
+    let text = text.to_ascii_lowercase();
+    let at = memchr::memmem::find(&text, NAME)?;
+    let value = text[at + NAME.len()..].trim_ascii();
+    let value = value
+        .strip_prefix(b"=")
+        .or_else(|| value.strip_prefix(b"to"))?
+        .trim_ascii_start();
+    let is_off = [&b"off"[..], b"'off'", b"false", b"0"];
+    Some(is_off.iter().any(|off| value.starts_with(off)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::BytesMut;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use jiff::Timestamp;
+use multidb_store::TakenAtOrigin;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,10 +23,16 @@ use crate::import::error::ImportError;
 use crate::import::major::{check_installed, newest_installed};
 use crate::import::progress::Step;
 use crate::import::restore::{Fifos, open_reader};
+use crate::import::script::{KeyReader, PrimaryKeys};
 use crate::import::upload::Upload;
 
 /// The directory of the FIFO in the staging directory.
 const DIRECTORY: &str = "source";
+/// The statements that add the primary keys, as pg_dump writes them.
+const KEYS: &str = "SELECT pg_catalog.format('ALTER TABLE ONLY %I.%I ADD CONSTRAINT %I %s;', n.nspname, c.relname, \
+                    k.conname, pg_catalog.pg_get_constraintdef(k.oid)) FROM pg_catalog.pg_constraint AS k \
+                    JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid \
+                    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE k.contype = 'p'";
 /// The size of a piece of the dump.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -52,25 +59,22 @@ pub(in crate::import) struct Feed {
 }
 
 impl Feed {
-    /// Starts pg_dump.
-    pub(super) async fn dump_server(
+    /// Starts a pg_dump of this major.
+    fn run_pg_dump(
         context: &Context,
-        source: &LogicalSource,
+        client: &Client<'_>,
+        (source, database): (&LogicalSource, &str),
+        major: u16,
     ) -> Result<(Self, Upload), ImportError> {
         let server = &source.server;
-        let client = Client::open(context, server).await?;
-        let own = server.url.database();
-        let database = own
-            .as_deref()
-            .unwrap_or(context.request.settings.source_database());
-        let info = client.inspect_database(database).await?;
-        let major = programs_for(context, &server.name, info.major).await?;
         let directory = context.staging.path().join(DIRECTORY);
         let fifos = Fifos::create(&directory, context.host().data_owner())?;
         let mut args = vec![
-            "--format=custom".to_owned(),
-            // It goes no further than to this machine.
-            "--compress=0".to_owned(),
+            // What pg_restore would make of an archive.
+            "--format=plain".to_owned(),
+            "--create".to_owned(),
+            "--verbose".to_owned(),
+            "--no-tablespaces".to_owned(),
             "--no-password".to_owned(),
             // A FIFO cannot be synced.
             "--no-sync".to_owned(),
@@ -86,7 +90,6 @@ impl Feed {
         let reader = open_reader(&fifos.restored)?;
         let (host, from) = (context.importer.host.clone(), server.name.clone());
         let program = async move { check(&from, &host.run_program(&run).await?) };
-        context.progress.begin(Step::Backup).await;
         let first = async move {
             // A read without a writer returns the end of the file, so the first byte is waited for.
             reader.readable().await.map(|()| reader)
@@ -213,6 +216,46 @@ async fn programs_for(context: &Context, from: &Path, major: u16) -> Result<u16,
         let hint = missing.hint.unwrap_or_default();
         no_programs(from, major, &missing.message, &hint)
     })
+}
+
+/// Starts pg_dump on a running server, and reads the head of its dump.
+pub(super) async fn dump_server(
+    context: &Context,
+    source: &LogicalSource,
+) -> Result<(Feed, Dump), ImportError> {
+    let server = &source.server;
+    let client = Client::open(context, server).await?;
+    let own = server.url.database();
+    let database = own
+        .as_deref()
+        .unwrap_or(context.request.settings.source_database());
+    let info = client.inspect_database(database).await?;
+    let major = programs_for(context, &server.name, info.major).await?;
+    let keys = primary_keys(context, &client, database).await;
+    context.progress.begin(Step::Backup).await;
+    let (feed, upload) = Feed::run_pg_dump(context, &client, (source, database), major)?;
+    let (feed, mut dump) = receive(feed, upload).await?;
+    dump.database = Some(database.as_bytes().to_owned());
+    dump.keys = Some(keys);
+    // All of it is of the moment at which pg_dump began.
+    (dump.made_at, dump.made_at_origin) = (feed.started_at, TakenAtOrigin::Known);
+    Ok((feed, dump))
+}
+
+/// The primary keys of the server's tables. Without them, which only costs shared blocks, the rows are not sorted.
+async fn primary_keys(context: &Context, client: &Client<'_>, database: &str) -> PrimaryKeys {
+    let mut reader = KeyReader::new(context.staging.path());
+    let read = match client.ask(&client.url(database, &[]), &[KEYS]).await {
+        Ok(statements) => reader
+            .push(statements.as_bytes())
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = read {
+        let id = &context.request.id;
+        tracing::warn!(%id, error, "the rows are not sorted: the primary keys of the source are not known");
+    }
+    reader.keys
 }
 
 /// Reads the head of a dump that is being made.

@@ -52,7 +52,7 @@ impl ConsoleSession {
                 encode_parameter_status(&mut self.out, name, value);
             }
             Statement::Deallocate(name) => self.state.deallocate(name.as_deref()),
-            Statement::Nothing("DISCARD ALL") => self.state.deallocate(None),
+            Statement::DiscardAll => self.state.deallocate(None),
             // Of the service, or without effect.
             Statement::List(_)
             | Statement::ShowInstance(_)

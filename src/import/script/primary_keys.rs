@@ -1,18 +1,17 @@
-//! The primary keys of an archive's tables, as pg_restore writes them.
+//! The primary keys of a dump's tables, by the statements that add them.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::runner::sets_backslash_literals;
-use crate::import::script::{Piece, ScriptError, Splitter};
+use super::{Piece, ScriptError, Splitter, sets_backslash_literals};
 
 /// The columns of the primary keys, by table. Names are as in statements, so quoted where they need to be.
 #[derive(Debug, Default)]
-pub(super) struct PrimaryKeys(HashMap<Vec<u8>, Vec<Vec<u8>>>);
+pub(in crate::import) struct PrimaryKeys(HashMap<Vec<u8>, Vec<Vec<u8>>>);
 
 impl PrimaryKeys {
     /// Takes note of the key that a statement adds, if it does.
-    pub(super) fn learn(&mut self, statement: &[u8]) {
+    pub(in crate::import) fn learn(&mut self, statement: &[u8]) {
         if let Some((table, columns)) = added_key(statement) {
             self.0.insert(table.to_owned(), columns);
         }
@@ -20,7 +19,7 @@ impl PrimaryKeys {
 
     /// The places of the key's columns among the columns of a COPY, in the order of the key. `None`
     /// without a key, and if one of its columns is not among them.
-    pub(super) fn places(&self, table: &[u8], columns: &[u8]) -> Option<Vec<usize>> {
+    pub(in crate::import) fn places(&self, table: &[u8], columns: &[u8]) -> Option<Vec<usize>> {
         let key = self.0.get(table)?;
         let columns = names(columns.strip_prefix(b"(")?.strip_suffix(b")")?);
         let place = |name: &Vec<u8>| columns.iter().position(|column| column == name);
@@ -29,14 +28,14 @@ impl PrimaryKeys {
 }
 
 /// Finds the keys in a script.
-pub(super) struct KeyReader {
+pub(in crate::import) struct KeyReader {
     splitter: Splitter,
-    pub(super) keys: PrimaryKeys,
+    pub(in crate::import) keys: PrimaryKeys,
 }
 
 impl KeyReader {
     /// Long statements are kept in files of this directory.
-    pub(super) fn new(directory: &Path) -> Self {
+    pub(in crate::import) fn new(directory: &Path) -> Self {
         Self {
             splitter: Splitter::new(directory),
             keys: PrimaryKeys::default(),
@@ -44,7 +43,7 @@ impl KeyReader {
     }
 
     /// Reads the next piece of the script.
-    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), ScriptError> {
+    pub(in crate::import) fn push(&mut self, chunk: &[u8]) -> Result<(), ScriptError> {
         let mut input = chunk;
         while let Some(piece) = self.splitter.next(&mut input)? {
             if let Piece::Statement(statement) = piece {
@@ -69,7 +68,7 @@ fn added_key(statement: &[u8]) -> Option<(&[u8], Vec<Vec<u8>>)> {
 }
 
 /// The length of a name, which ends before one of these bytes.
-pub(super) fn name_end(text: &[u8], ends: &[u8]) -> usize {
+pub(in crate::import) fn name_end(text: &[u8], ends: &[u8]) -> usize {
     let mut quoted = false;
     let end = text.iter().position(|byte| {
         quoted ^= *byte == b'"';
