@@ -26,7 +26,7 @@ pub(super) const SUPERUSER: &str = "postgres";
 /// nothing runs in the background (autovacuum, timed checkpoints, parallel workers), and WAL does not
 /// depend on the size of a table. One `syncfs` at the end makes the data durable: a failed import
 /// is removed as a whole.
-const SETTINGS: [(&str, &str); 25] = [
+const SETTINGS: [(&str, &str); 26] = [
     ("autovacuum", "off"),
     ("fsync", "off"),
     ("full_page_writes", "off"),
@@ -40,6 +40,8 @@ const SETTINGS: [(&str, &str); 25] = [
     ("archive_mode", "off"),
     ("hot_standby", "off"),
     ("bgwriter_lru_maxpages", "0"),
+    // The kernel writes while rows are copied, and not only at the end.
+    ("backend_flush_after", "2MB"),
     ("max_parallel_workers", "0"),
     ("max_parallel_workers_per_gather", "0"),
     ("max_parallel_maintenance_workers", "0"),

@@ -39,40 +39,110 @@ fn field(row: &[u8], column: usize) -> &[u8] {
 
 /// The bytes by which values are ordered: whole numbers by their value before all other texts.
 fn value_key(value: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    const NEGATIVE: u8 = 0;
-    const POSITIVE: u8 = 1;
-    const TEXT: u8 = 2;
-    let (is_negative, digits) = match value.strip_prefix(b"-") {
-        Some(digits) => (true, digits),
-        None => (false, value),
-    };
-    let length = u8::try_from(digits.len()).ok();
-    let length = length.filter(|length| *length > 0 && digits.iter().all(u8::is_ascii_digit));
-    let (kind, flip, body) = match (length, is_negative) {
-        (Some(_), true) => (NEGATIVE, u8::MAX, digits),
-        (Some(_), false) => (POSITIVE, 0, digits),
-        (None, _) => (TEXT, 0, value),
-    };
-    // No value of Postgres has a zero byte.
-    let end = length.is_none().then_some(0);
-    let body = length.into_iter().chain(body.iter().copied());
-    [kind]
-        .into_iter()
-        .chain(body.map(move |byte| byte ^ flip))
+    let ValueKey {
+        head,
+        flip,
+        body,
+        end,
+    } = ValueKey::new(value);
+    head.into_iter()
+        .flatten()
+        .chain(body.iter().map(move |byte| byte ^ flip))
         .chain(end)
 }
 
-/// The first bytes of a row's key.
+/// The parts of a value's key.
+struct ValueKey<'a> {
+    /// Its kind, and the number of its digits.
+    head: [Option<u8>; 2],
+    /// Applied to each byte of the body: the greater a negative number's digits, the smaller it is.
+    flip: u8,
+    body: &'a [u8],
+    /// No value of Postgres has a zero byte, so a text that is the beginning of another one comes before it.
+    end: Option<u8>,
+}
+
+impl<'a> ValueKey<'a> {
+    fn new(value: &'a [u8]) -> Self {
+        const NEGATIVE: u8 = 0;
+        const POSITIVE: u8 = 1;
+        const TEXT: u8 = 2;
+        let (kind, flip, digits) = match value.strip_prefix(b"-") {
+            Some(digits) => (NEGATIVE, u8::MAX, digits),
+            None => (POSITIVE, 0, value),
+        };
+        let length = u8::try_from(digits.len()).ok();
+        match length.filter(|length| *length > 0 && digits.iter().all(u8::is_ascii_digit)) {
+            Some(length) => Self {
+                head: [Some(kind), Some(length ^ flip)],
+                flip,
+                body: digits,
+                end: None,
+            },
+            None => Self {
+                head: [Some(TEXT), None],
+                flip: 0,
+                body: value,
+                end: Some(0),
+            },
+        }
+    }
+
+    /// Writes its first bytes, and returns how many.
+    fn write(&self, room: &mut [u8]) -> usize {
+        let mut length = 0;
+        let mut put = |room: &mut [u8], byte| {
+            if let Some(to) = room.get_mut(length) {
+                *to = byte;
+                length += 1;
+            }
+        };
+        for byte in self.head.into_iter().flatten() {
+            put(room, byte);
+        }
+        for byte in self.body.iter().take(room.len()) {
+            put(room, byte ^ self.flip);
+        }
+        if let Some(byte) = self.end {
+            put(room, byte);
+        }
+        length
+    }
+}
+
+/// The first bytes of a row's key. It is needed of each row, so it is made without the iterators.
 pub(super) fn prefix(row: &[u8], columns: &[usize]) -> Prefix {
     let mut bytes = [0; size_of::<Prefix>()];
-    bytes
-        .iter_mut()
-        .zip(key(row, columns))
-        .for_each(|(to, byte)| *to = byte);
+    let mut length = 0;
+    for column in columns {
+        match &mut bytes[length..] {
+            [] => break,
+            room => length += ValueKey::new(field(row, *column)).write(room),
+        }
+    }
     Prefix::from_be_bytes(bytes)
 }
 
 /// The order of two rows.
 pub(super) fn compare(a: &[u8], b: &[u8], columns: &[usize]) -> Ordering {
     key(a, columns).cmp(key(b, columns)).then_with(|| a.cmp(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn prefix_is_the_beginning_of_the_key(
+            row in "(-?[0-9]{1,20}|[a-c]{0,20}|-)(\t(-?[0-9]{1,4}|[a-c\\\\]{0,4})){0,3}",
+            columns in prop::collection::vec(0..4_usize, 1..3),
+        ) {
+            let mut expected = [0; size_of::<Prefix>()];
+            expected.iter_mut().zip(key(row.as_bytes(), &columns)).for_each(|(to, byte)| *to = byte);
+            prop_assert_eq!(prefix(row.as_bytes(), &columns).to_be_bytes(), expected);
+        }
+    }
 }

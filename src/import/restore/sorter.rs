@@ -38,9 +38,11 @@ pub(super) struct RowSorter {
     directory: PathBuf,
     run_bytes_max: usize,
     run: Run,
-    /// The run before, which is being written.
-    writing: Option<AbortOnDropHandle<io::Result<File>>>,
+    /// The run before, which is being written, with its memory.
+    writing: Option<AbortOnDropHandle<io::Result<(File, Run)>>>,
     written: Vec<File>,
+    /// An empty run, whose memory is used again.
+    spare: Run,
 }
 
 /// The result of pushing rows.
@@ -85,6 +87,7 @@ impl RowSorter {
             run: Run::default(),
             writing: None,
             written: Vec::new(),
+            spare: Run::default(),
         }
     }
 
@@ -98,7 +101,7 @@ impl RowSorter {
             return Ok(Pushed::RowTooLong);
         }
         self.end_writing().await?;
-        let full = self.run.split_off();
+        let full = self.run.split_off(std::mem::take(&mut self.spare));
         let (columns, directory) = (self.columns.clone(), self.directory.clone());
         let write = move || full.write(&columns, &directory);
         let writing = tokio::task::spawn_blocking(write);
@@ -108,7 +111,9 @@ impl RowSorter {
 
     async fn end_writing(&mut self) -> io::Result<()> {
         if let Some(writing) = self.writing.take() {
-            self.written.push(writing.await??);
+            let (file, run) = writing.await??;
+            self.written.push(file);
+            self.spare = run;
         }
         Ok(())
     }
@@ -116,6 +121,8 @@ impl RowSorter {
     /// All rows in their order, and behind them the rest that is no complete row.
     pub(super) async fn finish(mut self) -> io::Result<SortedRows> {
         self.end_writing().await?;
+        // Its memory is for the readers.
+        self.spare = Run::default();
         let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
         tokio::task::spawn_blocking(move || {
             let mut chunks = Chunks::new(sender);
@@ -188,14 +195,17 @@ impl Run {
         }
     }
 
-    /// Takes the complete rows off.
-    fn split_off(&mut self) -> Self {
-        let text = self.text.split_off(self.open);
-        let begun = Self {
-            text,
-            ..Self::default()
-        };
-        std::mem::replace(self, begun)
+    /// Takes the complete rows off, and goes on in an empty run.
+    fn split_off(&mut self, mut empty: Self) -> Self {
+        empty.text.extend_from_slice(self.open_row());
+        self.text.truncate(self.open);
+        std::mem::replace(self, empty)
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.rows.clear();
+        (self.open, self.is_out_of_order) = (0, false);
     }
 
     fn sort(&mut self, columns: &[usize]) {
@@ -213,8 +223,8 @@ impl Run {
         self.rows.iter().map(|row| row.text(&self.text))
     }
 
-    /// Sorts it and writes it to a file.
-    fn write(mut self, columns: &[usize], directory: &Path) -> io::Result<File> {
+    /// Sorts it, writes it to a file, and empties it.
+    fn write(mut self, columns: &[usize], directory: &Path) -> io::Result<(File, Self)> {
         self.sort(columns);
         let mut writer = BufWriter::with_capacity(READER_BYTES_MIN, nameless_file(directory)?);
         self.rows().try_for_each(|row| writer.write_all(row))?;
@@ -222,7 +232,8 @@ impl Run {
             .into_inner()
             .map_err(io::IntoInnerError::into_error)?;
         file.rewind()?;
-        Ok(file)
+        self.clear();
+        Ok((file, self))
     }
 }
 
