@@ -10,6 +10,7 @@
 //! | [`directory`] | creating directories, and renaming complete ones into place |
 //! | [`fiemap`] | the extents of a file |
 //! | [`socket`] | Unix sockets, in place of the sockets of a dead daemon |
+//! | [`writeback`] | the begin of writing a file's new data |
 
 use std::io;
 
@@ -19,6 +20,7 @@ pub mod btrfs;
 pub mod dedupe_range;
 pub mod fiemap;
 pub mod socket;
+pub mod writeback;
 
 /// They are in the store crate, which needs them too.
 pub use multidb_store::{atomic_file, directory};

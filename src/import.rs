@@ -39,6 +39,7 @@ mod context;
 mod control;
 mod copy;
 mod dump;
+mod early_write;
 mod error;
 mod major;
 mod prepare;

@@ -23,10 +23,9 @@ pub(super) const SUPERUSER: &str = "postgres";
 /// Settings that make a restore fast and deterministic.
 ///
 /// Blocks of two restores are equal only if transaction ids, WAL positions and hint bits are. So
-/// nothing runs in the background (autovacuum, timed checkpoints, parallel workers), and WAL does not
-/// depend on the size of a table. One `syncfs` at the end makes the data durable: a failed import
+/// nothing runs in the background (autovacuum, timed checkpoints), and WAL does not depend on the size of a table. One `syncfs` at the end makes the data durable: a failed import
 /// is removed as a whole.
-const SETTINGS: [(&str, &str); 26] = [
+const SETTINGS: [(&str, &str); 23] = [
     ("autovacuum", "off"),
     ("fsync", "off"),
     ("full_page_writes", "off"),
@@ -40,11 +39,7 @@ const SETTINGS: [(&str, &str); 26] = [
     ("archive_mode", "off"),
     ("hot_standby", "off"),
     ("bgwriter_lru_maxpages", "0"),
-    // The kernel writes while rows are copied, and not only at the end.
-    ("backend_flush_after", "2MB"),
-    ("max_parallel_workers", "0"),
     ("max_parallel_workers_per_gather", "0"),
-    ("max_parallel_maintenance_workers", "0"),
     ("max_logical_replication_workers", "0"),
     ("synchronize_seqscans", "off"),
     ("maintenance_work_mem", "256MB"),
@@ -57,6 +52,17 @@ const SETTINGS: [(&str, &str); 26] = [
     ("idle_in_transaction_session_timeout", "0"),
     ("track_commit_timestamp", "off"),
 ];
+
+/// The settings of parallel workers. Indexes are built by as many as Postgres' default has: a B-tree is the same
+/// whoever sorts its parts. GIN indexes, which Postgres builds in parallel since 18, depend on which worker meets which
+/// rows.
+fn parallel_workers(postgres_major: u16) -> [(&'static str, &'static str); 2] {
+    let count = if postgres_major < 18 { "2" } else { "0" };
+    [
+        ("max_parallel_workers", count),
+        ("max_parallel_maintenance_workers", count),
+    ]
+}
 
 /// The files of a server.
 pub(super) struct ServerFiles {
@@ -84,7 +90,8 @@ impl ImportServer {
         more: Vec<(&str, String)>,
     ) -> Result<Self, ImportError> {
         let to_owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        let mut settings: Vec<_> = SETTINGS.into_iter().map(to_owned).collect();
+        let all = SETTINGS.into_iter().chain(parallel_workers(postgres_major));
+        let mut settings: Vec<_> = all.map(to_owned).collect();
         let more = more
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value));

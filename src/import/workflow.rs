@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cluster::Cluster;
 use super::context::Context;
+use super::early_write::write_early;
 use super::error::ImportError;
 use super::prepare::{Kept, prepare, rewrite};
 use super::progress::Step;
@@ -26,6 +27,7 @@ pub(super) async fn run(
     let result = tokio::select! {
         result = import(&context) => result,
         error = context.reserve_reached() => Err(error),
+        never = write_early(context.staging.path()) => match never {},
         () = cancelled.cancelled() => Err(ImportError::Cancelled),
     };
     match &result {

@@ -21,6 +21,10 @@ pub(super) const DIRECTORY: &str = "pipes";
 /// How often a FIFO is checked for a reader.
 const READER_INTERVAL: Duration = Duration::from_millis(2);
 
+/// The size of a FIFO between a program and multidb, so that the program waits less: as much as any user may have
+/// (pipe(7)).
+const PIPE_BYTES: usize = 1 << 20;
+
 /// The FIFOs of one restore.
 pub(in crate::import) struct Fifos {
     pub(in crate::import) directory: PathBuf,
@@ -103,9 +107,14 @@ pub(super) async fn open_writer(path: &Path) -> Result<pipe::Sender, ImportError
 /// Opens a FIFO for reading, before it has a writer.
 pub(in crate::import) fn open_reader(path: &Path) -> Result<pipe::Receiver, ImportError> {
     // Trusted path: only multidb can write the directory of the FIFOs.
-    pipe::OpenOptions::new()
+    let reader = pipe::OpenOptions::new()
         .open_receiver(path)
-        .map_err(|source| ImportError::io("open", path, source))
+        .map_err(|source| ImportError::io("open", path, source))?;
+    // It has that of the system if its user may have no more.
+    if let Err(error) = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_BYTES) {
+        tracing::debug!(%error, path = %path.display(), "a FIFO stays short");
+    }
+    Ok(reader)
 }
 
 #[cfg(test)]
