@@ -423,6 +423,29 @@ mod tests {
         );
     }
 
+    /// The runtime waits for its threads when it is dropped, so this ends only if they do.
+    #[test]
+    fn sorting_ends_with_its_import() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let rows: String = (0..200_000).rev().map(|row| format!("{row}\n")).collect();
+        runtime.block_on(async {
+            let sorter = || RowSorter::with_memory(vec![0], directory.path(), 1 << 20);
+            let (mut dropped, mut read) = (sorter(), sorter());
+            for sorter in [&mut dropped, &mut read] {
+                assert_eq!(sorter.push(rows.as_bytes()).await.unwrap(), Pushed::Taken);
+            }
+            assert!(dropped.writing.is_some());
+            drop(dropped);
+            let mut chunks = read.finish().await.unwrap();
+            assert!(chunks.recv().await.unwrap().unwrap().starts_with(b"0\n1\n"));
+        });
+        drop(runtime);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
     #[test]
     fn row_that_is_too_long_ends_the_order_and_nothing_is_lost() {
         let long = [b'x'; 1000];
