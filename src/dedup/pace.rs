@@ -12,7 +12,7 @@ use super::DedupError;
 /// A shorter wait is left to the next one.
 const WAIT_MIN: Duration = Duration::from_millis(20);
 
-/// The time without reads that is made up for: blocks are shared meanwhile.
+/// The time without reads that is made up for, since blocks are shared in it.
 const MADE_UP_MAX: Duration = Duration::from_secs(1);
 
 /// The pace of one thread.

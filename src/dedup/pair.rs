@@ -9,7 +9,7 @@ use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::DedupError;
-use super::budget::{Run, within};
+use super::budget::{ExtentBudget, Run, within};
 use super::pace::Pace;
 use crate::fsutil::dedupe_range;
 use crate::fsutil::fiemap::{self, Extent, Pending};
@@ -45,14 +45,14 @@ struct Pair<'a> {
     sharing: Sharing,
 }
 
-/// Lets the older file have the blocks of the newer one where both have the same bytes at the same offset, and that is
-/// worth its extents: runs of so many bytes are. Returns the others too.
+/// Lets the older file have the blocks of the newer one where both have the same bytes at the same offset, and the budget
+/// takes the run.
 pub(super) fn share(
     newer: &File,
     older: &File,
-    run_bytes_min: u64,
+    budget: &mut ExtentBudget,
     pace: &mut Pace,
-) -> Result<(Sharing, Vec<Run>), DedupError> {
+) -> Result<Sharing, DedupError> {
     let bytes = length(newer)?.min(length(older)?);
     let is_whole = length(newer)? == length(older)?;
     // The last block of a file can be shared if both files end in it (ioctl_fideduperange(2)).
@@ -62,20 +62,13 @@ pub(super) fn share(
         bytes / BLOCK * BLOCK
     };
     if end < BLOCK {
-        return Ok((leave(older)?, Vec::new()));
+        return leave(older);
     }
     let mut pair = Pair::open(newer, older)?;
-    let mut left = Vec::new();
     for range in unshared(&pair.older_extents, &pair.newer_extents, end) {
-        for run in pair.compare(range, pace)? {
-            if run.is_worth(run_bytes_min) {
-                pair.share_range(run.range)?;
-            } else {
-                left.push(run);
-            }
-        }
+        pair.share_range(range, pace, &mut |run| budget.takes(run))?;
     }
-    Ok((pair.close()?, left))
+    pair.close()
 }
 
 /// Shares these ranges, which were equal when the files were compared.
@@ -88,9 +81,7 @@ pub(super) fn share_ranges(
     let mut pair = Pair::open(newer, older)?;
     for range in ranges {
         // The kernel reads them in any case, at no pace.
-        for run in pair.compare(range, pace)? {
-            pair.share_range(run.range)?;
-        }
+        pair.share_range(range, pace, &mut |_| true)?;
     }
     pair.close()
 }
@@ -142,9 +133,14 @@ impl<'a> Pair<'a> {
         })
     }
 
-    /// The runs of equal blocks in a range.
-    fn compare(&mut self, range: Range<u64>, pace: &mut Pace) -> Result<Vec<Run>, DedupError> {
-        let mut runs = Vec::new();
+    /// Compares a range, and shares the runs of equal blocks that are taken, each at its end: its blocks are in the page
+    /// cache then.
+    fn share_range(
+        &mut self,
+        range: Range<u64>,
+        pace: &mut Pace,
+        takes: &mut dyn FnMut(&Run) -> bool,
+    ) -> Result<(), DedupError> {
         let mut equal: Option<Range<u64>> = None;
         let mut at = range.start;
         while at < range.end {
@@ -156,19 +152,14 @@ impl<'a> Pair<'a> {
                 if self.is_equal(&window, &block) {
                     let start = equal.map_or(block.start, |equal| equal.start);
                     equal = Some(start..block.end);
-                } else {
-                    runs.extend(equal.take().map(|range| self.run(range)));
+                } else if let Some(equal) = equal.take() {
+                    self.share_run(equal, takes)?;
                 }
                 offset = block.end;
             }
             at = window.end;
         }
-        runs.extend(equal.map(|range| self.run(range)));
-        Ok(runs)
-    }
-
-    fn run(&self, range: Range<u64>) -> Run {
-        Run::new(range, &self.older_extents, &self.newer_extents)
+        equal.map_or(Ok(()), |equal| self.share_run(equal, takes))
     }
 
     fn read(&mut self, window: &Range<u64>, pace: &mut Pace) -> Result<(), DedupError> {
@@ -201,7 +192,15 @@ impl<'a> Pair<'a> {
         newer.get(within.clone()) == older.get(within)
     }
 
-    fn share_range(&mut self, range: Range<u64>) -> Result<(), DedupError> {
+    fn share_run(
+        &mut self,
+        range: Range<u64>,
+        takes: &mut dyn FnMut(&Run) -> bool,
+    ) -> Result<(), DedupError> {
+        let run = Run::new(range.clone(), &self.older_extents, &self.newer_extents);
+        if !takes(&run) {
+            return Ok(());
+        }
         let length = range.end - range.start;
         let shared = dedupe_range::share(self.newer, self.older, range.start, length);
         let shared = shared.map_err(|error| match error {

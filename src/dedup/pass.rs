@@ -9,7 +9,7 @@ use multidb_store::{Layout, SnapshotId};
 use tokio::time::Instant;
 
 use super::DedupError;
-use super::budget::{ExtentBudget, Run, WaitingRuns};
+use super::budget::ExtentBudget;
 use super::pace::Pace;
 use super::pair::{self, Sharing, count_extents};
 use super::record::DedupRecord;
@@ -93,45 +93,47 @@ impl Pass<'_> {
         };
         let (mut extents, mut total) = (0, 0);
         for (path, bytes) in &files {
+            self.pace.take(0)?;
             extents += count_extents(&trees.older.file(path)?)?;
             total += bytes;
         }
         let mut budget = ExtentBudget::new(extents, total);
         let (mut done, mut written) = (0, Instant::now());
-        let mut waiting = WaitingRuns::default();
         for (number, (path, bytes)) in files.iter().enumerate() {
             done += bytes;
+            budget.begin_file(number);
             if record.last_file.as_ref().is_some_and(|last| path <= last) {
                 budget.file_done(*bytes, 0, 0);
                 continue;
             }
-            let bytes_min = budget
-                .run_bytes_min()
-                .max(waiting.run_bytes_min(budget.spare()));
-            let (sharing, runs) = self.share(&trees, path, |newer, older, pace| {
-                pair::share(newer, older, bytes_min, pace)
+            let sharing = self.share(&trees, path, |newer, older, pace| {
+                pair::share(newer, older, &mut budget, pace)
             })?;
             budget.file_done(*bytes, sharing.extents_before, sharing.extents);
-            waiting.add(number, runs, budget.spare());
             record.add(sharing);
             record.extents = budget.extents();
-            record.last_file = Some(path.clone());
+            // The runs that wait are only in memory.
+            if !budget.has_waiting() {
+                record.last_file = Some(path.clone());
+            }
             (self.report)(done, total);
             if written.elapsed() >= RECORD_INTERVAL {
                 self.write(record)?;
                 written = Instant::now();
             }
         }
-        for (number, ranges) in waiting.longest(budget.spare()) {
+        for (number, ranges) in budget.longest() {
             let Some((path, _)) = files.get(number) else {
                 continue;
             };
-            let (sharing, _) = self.share(&trees, path, |newer, older, pace| {
-                Ok((pair::share_ranges(newer, older, ranges, pace)?, Vec::new()))
+            budget.begin_file(number);
+            let sharing = self.share(&trees, path, |newer, older, pace| {
+                pair::share_ranges(newer, older, ranges, pace)
             })?;
             budget.file_done(0, sharing.extents_before, sharing.extents);
             record.add(sharing);
             record.extents = budget.extents();
+            (self.report)(done, total);
         }
         Ok(())
     }
@@ -141,14 +143,14 @@ impl Pass<'_> {
         &mut self,
         trees: &Trees,
         path: &Path,
-        share: impl FnOnce(&File, &File, &mut Pace) -> Result<(Sharing, Vec<Run>), DedupError>,
-    ) -> Result<(Sharing, Vec<Run>), DedupError> {
+        share: impl FnOnce(&File, &File, &mut Pace) -> Result<Sharing, DedupError>,
+    ) -> Result<Sharing, DedupError> {
         let older = trees.older.file(path)?;
         let counterpart = trees.counterparts.of(path);
         match counterpart.map(|path| trees.newer.file(path)).transpose() {
             Ok(Some(newer)) => share(&newer, &older, self.pace),
-            Ok(None) => Ok((pair::leave(&older)?, Vec::new())),
-            Err(error) if error.is_missing() => Ok((pair::leave(&older)?, Vec::new())),
+            Ok(None) => pair::leave(&older),
+            Err(error) if error.is_missing() => pair::leave(&older),
             Err(error) => Err(error.into()),
         }
     }

@@ -21,7 +21,7 @@ pub struct DedupRecord {
     /// When that was imported; an earlier version did not record it.
     #[serde(default)]
     pub onto_imported_at: Option<Timestamp>,
-    /// The last file that was done, where the comparison is not complete.
+    /// The last file before which all were done, where the comparison is not complete.
     pub last_file: Option<PathBuf>,
     /// When it was complete.
     pub finished_at: Option<Timestamp>,

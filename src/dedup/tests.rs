@@ -332,6 +332,40 @@ fn snapshot_stays_below_its_limit_of_extents() {
     assert!(record.bytes_shared > sixth - (1 << 20), "{record:?}");
 }
 
+/// The runs of the first file are too short to be shared before all files are compared.
+#[tokio::test]
+async fn runs_that_waited_are_found_again_after_an_interruption() {
+    for interrupted_after in [1, 2] {
+        let mut root = Root::new(VARIABLES[0]);
+        let old = blocks(1, 0..2_000);
+        let mut new = old.clone();
+        for number in (0..2_000).step_by(2) {
+            new[number * BLOCK] ^= 0xff;
+        }
+        let still = blocks(2, 0..12_000);
+        let id = root.snapshot("monday", &[("a", &old), ("b", &still)]);
+        root.snapshot("tuesday", &[("a", &new), ("b", &still)]);
+        let deduplicator = Arc::new(Deduplicator::open(root.layout.clone(), FAST));
+        let cancelled = CancellationToken::new();
+        let cancel = cancelled.clone();
+        let reports = std::sync::atomic::AtomicU32::new(0);
+        let report = move |_, _| {
+            if reports.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 == interrupted_after {
+                cancel.cancel();
+            }
+        };
+        let next = root.pending(&deduplicator).remove(0);
+        let ended = deduplicator.share(next, &cancelled, report).await;
+        assert!(matches!(ended, Err(DedupError::Cancelled)), "{ended:?}");
+        let record = DedupRecord::read(&root.layout, &id).unwrap();
+        assert_eq!(record.last_file, None);
+        let record = root.share(FAST).await;
+        assert_eq!(record.bytes_shared, 13_000 * BLOCK as u64);
+        let path = root.layout.snapshot_data(&id).join("a");
+        assert_eq!(own_bytes(&path), 1_000 * BLOCK as u64);
+    }
+}
+
 /// The first file needs most of the extents, and its long runs are at the end.
 #[test]
 fn longest_runs_of_all_files_are_shared_first() {

@@ -161,12 +161,18 @@ impl Cluster {
         for database in databases {
             // Functions in the indexes of old dumps rely on the search path of their database.
             let mut session = self.connect_with(database, SearchPath::Configured).await?;
-            run(&mut session, "vacuum", "VACUUM (FREEZE, ANALYZE)").await?;
+            // The WAL positions of blocks would depend on which worker is first.
+            run(
+                &mut session,
+                "vacuum",
+                "VACUUM (FREEZE, ANALYZE, PARALLEL 0)",
+            )
+            .await?;
             // ANALYZE wrote to these tables after they were vacuumed.
             run(
                 &mut session,
                 "vacuum",
-                "VACUUM (FREEZE) pg_catalog.pg_statistic, pg_catalog.pg_statistic_ext_data",
+                "VACUUM (FREEZE, PARALLEL 0) pg_catalog.pg_statistic, pg_catalog.pg_statistic_ext_data",
             )
             .await?;
         }

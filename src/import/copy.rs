@@ -27,6 +27,8 @@ const FILE_MODE: u32 = 0o600;
 pub(super) struct CopyState {
     /// The bytes that are copied.
     pub(super) bytes_done: Arc<AtomicU64>,
+    /// The files that are copied or moved.
+    pub(super) files_done: Arc<AtomicU64>,
     /// The copy must end.
     pub(super) cancelled: Arc<AtomicBool>,
 }
@@ -46,6 +48,7 @@ impl CopyState {
     pub(super) fn of_another(&self) -> Self {
         Self {
             bytes_done: Arc::default(),
+            files_done: Arc::default(),
             cancelled: Arc::clone(&self.cancelled),
         }
     }
@@ -55,6 +58,10 @@ impl CopyState {
             return Err(ImportError::Cancelled);
         }
         Ok(())
+    }
+
+    fn add_file(&self) {
+        self.files_done.fetch_add(1, Ordering::Relaxed);
     }
 
     fn add_bytes(&self, bytes: u64) {
@@ -269,6 +276,7 @@ impl<'a> Copier<'a> {
         let moved = moved.map_err(|error| tree_error(self.root, self.root, error))?;
         if moved {
             self.state.add_bytes(like.st_size as u64);
+            self.state.add_file();
         }
         Ok(moved)
     }
@@ -290,6 +298,7 @@ impl<'a> Copier<'a> {
         let path = to.path().join(name);
         let failed = |error| ImportError::io("copy to", &path, error);
         beneath::set_owner(&target, self.owner).map_err(failed)?;
+        self.state.add_file();
         if self.reflinks {
             if ioctl_ficlone(&target, &source).is_ok() {
                 self.state.add_bytes(like.st_size as u64);

@@ -53,8 +53,8 @@ pub(super) struct Dump {
     pub(super) archive_major: Option<u16>,
     /// The database that it is of, as an archive has it.
     pub(super) database: Option<Vec<u8>>,
-    /// The primary keys of its tables, if it is a script that pg_dump makes for this import: those of an archive are in it,
-    /// and a script of others says nothing before its rows.
+    /// Set for a script that pg_dump makes for this import: the primary keys of its tables, as far as they are known. Those
+    /// of an archive are in it, and a script of others says nothing before its rows.
     pub(super) keys: Option<PrimaryKeys>,
     /// The time in the dump, or else the modification time of the file.
     pub(super) made_at: Timestamp,

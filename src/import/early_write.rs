@@ -12,12 +12,14 @@ use crate::fsutil::writeback;
 
 /// The least time between two looks at the files.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A look is followed by so many times its own time without one: there may be many files.
+/// A look is followed by so many times its own time without one, and no more than this: there may be many files.
 const PAUSE: u32 = 20;
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Smaller files are left to the end.
 const BYTES_MIN: i64 = 1 << 20;
 
-/// Has the kernel write the new data of the files in a directory. Never ends.
+/// Has the kernel write the new data of the files in a directory. Never ends. Subvolumes of Btrfs are left out: each block that
+/// is written twice moves there.
 pub(super) async fn write_early(directory: &Path) -> Infallible {
     let mut pause = INTERVAL;
     loop {
@@ -25,10 +27,9 @@ pub(super) async fn write_early(directory: &Path) -> Infallible {
         let (begin, directory) = (Instant::now(), directory.to_owned());
         let looked = tokio::task::spawn_blocking(move || begin_writing(&directory)).await;
         if let Ok(Err(error)) = looked {
-            // Such as a file that is gone.
             tracing::debug!(%error, "the data of an import is not written early");
         }
-        pause = INTERVAL.max(begin.elapsed() * PAUSE);
+        pause = (begin.elapsed() * PAUSE).clamp(INTERVAL, PAUSE_MAX);
     }
 }
 
@@ -40,10 +41,12 @@ fn begin_writing(directory: &Path) -> Result<(), TreeError> {
             Kind::File => begin_writing_file(&walk),
             Kind::Other | Kind::End => Ok(()),
         };
-        done.or_else(|error| match error.is_missing() {
-            true => Ok(()),
-            false => Err(error),
-        })?;
+        match done {
+            Err(TreeError::MountPoint { .. }) => {}
+            // The import goes on meanwhile.
+            Err(error) if error.is_missing() => {}
+            done => done?,
+        }
     }
     Ok(())
 }

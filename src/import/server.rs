@@ -23,8 +23,8 @@ pub(super) const SUPERUSER: &str = "postgres";
 /// Settings that make a restore fast and deterministic.
 ///
 /// Blocks of two restores are equal only if transaction ids, WAL positions and hint bits are. So
-/// nothing runs in the background (autovacuum, timed checkpoints), and WAL does not depend on the size of a table. One `syncfs` at the end makes the data durable: a failed import
-/// is removed as a whole.
+/// nothing runs in the background (autovacuum, timed checkpoints), and WAL does not depend on the
+/// size of a table. One `syncfs` at the end makes the data durable: a failed import is removed as a whole.
 const SETTINGS: [(&str, &str); 23] = [
     ("autovacuum", "off"),
     ("fsync", "off"),
@@ -54,8 +54,8 @@ const SETTINGS: [(&str, &str); 23] = [
 ];
 
 /// The settings of parallel workers. Indexes are built by as many as Postgres' default has: a B-tree is the same
-/// whoever sorts its parts. GIN indexes, which Postgres builds in parallel since 18, depend on which worker meets which
-/// rows.
+/// whoever sorts its parts, and a BRIN index (in parallel since 17) is small. GIN indexes, which Postgres builds in parallel
+/// since 18, depend on which worker meets which rows.
 fn parallel_workers(postgres_major: u16) -> [(&'static str, &'static str); 2] {
     let count = if postgres_major < 18 { "2" } else { "0" };
     [

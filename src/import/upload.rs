@@ -62,7 +62,18 @@ impl Upload {
         bytes: Option<u64>,
         modified_at: Option<Timestamp>,
     ) -> (Self, UploadSender) {
-        let (sender, pieces) = mpsc::channel(PIECES_MAX);
+        let (upload, sender) = Self::with_queue(name, PIECES_MAX);
+        let upload = Self {
+            bytes,
+            modified_at,
+            ..upload
+        };
+        (upload, sender)
+    }
+
+    /// A dump of unknown size, of which so many pieces may wait.
+    pub(super) fn with_queue(name: PathBuf, pieces_max: usize) -> (Self, UploadSender) {
+        let (sender, pieces) = mpsc::channel(pieces_max);
         let is_cut_off = Arc::new(AtomicBool::new(false));
         let reader = UploadReader {
             pieces,
@@ -76,8 +87,8 @@ impl Upload {
         };
         let upload = Self {
             name,
-            bytes,
-            modified_at,
+            bytes: None,
+            modified_at: None,
             content: Arc::new(Mutex::new(Some(reader))),
             is_cut_off,
         };

@@ -120,6 +120,33 @@ fn project_is_refreshed_by_a_dump_of_a_running_server() {
     assert_eq!(shown["migrations"], 1);
 }
 
+/// So that the next day's copy shares its blocks.
+#[test]
+fn rows_of_a_dumped_server_are_in_the_order_of_their_keys() {
+    let source = source();
+    let tables = ["plain", "\"Odd \"\"Name\""];
+    for table in tables {
+        let create = format!("create table {table} (n int, \"I d\" int primary key)");
+        source.psql("app", &create).ok();
+        let fill = format!("insert into {table} select n, 1000 - n from generate_series(1, 999) n");
+        source.psql("app", &fill).ok();
+    }
+    source
+        .psql("app", "alter database app set quote_all_identifiers = on")
+        .ok();
+    let daemon = daemon().without_snapshots().start();
+    let url = url(&source);
+    let mut logical = import("logical", &url);
+    logical.push("--logical");
+    daemon.cli(&logical).ok();
+    for table in tables {
+        let is_sorted = format!(
+            "select array_agg(\"I d\" order by ctid) = array_agg(\"I d\" order by \"I d\") from {table}"
+        );
+        assert_eq!(answer(&daemon, "logical", &is_sorted), "t", "{table}");
+    }
+}
+
 #[test]
 fn standby_is_copied_both_ways() {
     let primary = source();

@@ -106,7 +106,7 @@ async fn rewrite_database(
     execute(session, "VACUUM (FULL, FREEZE)").await?;
     check_rewritten(session, database, &before).await?;
     // This sets the hint bits and the visibility maps too.
-    execute(session, "VACUUM (FREEZE, ANALYZE)").await?;
+    execute(session, "VACUUM (FREEZE, ANALYZE, PARALLEL 0)").await?;
     let catalogs: Vec<String> = query(session, CATALOGS)
         .await?
         .into_iter()
@@ -114,7 +114,7 @@ async fn rewrite_database(
         .collect();
     let catalogs = catalogs.join(", ");
     execute(session, &format!("VACUUM (FULL, FREEZE) {catalogs}")).await?;
-    execute(session, &format!("VACUUM (FREEZE) {catalogs}")).await
+    execute(session, &format!("VACUUM (FREEZE, PARALLEL 0) {catalogs}")).await
 }
 
 /// The files and names of all relations with data, by their oids.

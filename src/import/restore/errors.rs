@@ -43,7 +43,7 @@ impl Location<'_> {
             (Some(number), Some(object)) => format!("archive entry {number}, {object}"),
             (Some(number), None) => format!("archive entry {number}"),
             (None, Some(object)) if !self.is_own_line => object.to_owned(),
-            (None, None) if !self.is_own_line => "the beginning of the archive".to_owned(),
+            (None, None) if !self.is_own_line => "the beginning of the dump".to_owned(),
             (_, Some(object)) => format!("line {}, {object}", self.line),
             (_, None) => format!("line {}", self.line),
         }

@@ -61,7 +61,7 @@ struct Run {
     rows: Vec<Row>,
     /// Where the row begins that is not complete yet.
     open: usize,
-    /// The rows came in their order.
+    /// A row came that belongs before another one.
     is_out_of_order: bool,
 }
 

@@ -1,6 +1,7 @@
 //! A data directory as the source of a snapshot: its checks and its copy.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use multidb_store::{PassedErrors, TakenAtOrigin};
@@ -123,6 +124,19 @@ impl DataDir {
         directory: PathBuf,
     ) -> Result<LoadedSource, ImportError> {
         self.copy(context, Transfer::Move).await?;
+        // The listing of a directory that loses its files meanwhile is stable on the usual file systems, and not on all.
+        let (moved, all) = (
+            context.copy.files_done.load(Ordering::Relaxed),
+            self.contents.size.files,
+        );
+        if moved != all {
+            let problem = format!("{moved} of its {all} files were moved into the snapshot");
+            return Err(refused(
+                &self.path,
+                problem,
+                "Keep the root on XFS, Btrfs or ext4.",
+            ));
+        }
         context.remove(directory).await?;
         self.start(context).await
     }

@@ -32,7 +32,13 @@ const DIRECTORY: &str = "source";
 const KEYS: &str = "SELECT pg_catalog.format('ALTER TABLE ONLY %I.%I ADD CONSTRAINT %I %s;', n.nspname, c.relname, \
                     k.conname, pg_catalog.pg_get_constraintdef(k.oid)) FROM pg_catalog.pg_constraint AS k \
                     JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid \
-                    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE k.contype = 'p'";
+                    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+                    WHERE k.contype = 'p' AND n.nspname <> 'pg_catalog' ORDER BY 1";
+/// pg_dump quotes only the names that need it.
+const QUOTE_AS_PG_DUMP: &str = "SET quote_all_identifiers = off";
+/// The pieces of the dump that are queued, 16 MiB: of a cluster with ten thousands of indexes, pg_dump has written all
+/// of them, and ended its transaction, before the first is built.
+const PIECES_MAX: usize = 256;
 /// The size of a piece of the dump.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -73,7 +79,6 @@ impl Feed {
             // What pg_restore would make of an archive.
             "--format=plain".to_owned(),
             "--create".to_owned(),
-            "--verbose".to_owned(),
             "--no-tablespaces".to_owned(),
             "--no-password".to_owned(),
             // A FIFO cannot be synced.
@@ -112,7 +117,7 @@ impl Feed {
         reader: impl Future<Output = io::Result<R>> + Send + 'static,
         program: Program,
     ) -> (Self, Upload) {
-        let (upload, sender) = Upload::new(name.clone(), None, None);
+        let (upload, sender) = Upload::with_queue(name.clone(), PIECES_MAX);
         let failure = Arc::new(Mutex::new(None));
         let failed = failure.clone();
         let pieces = Pieces {
@@ -245,10 +250,9 @@ pub(super) async fn dump_server(
 /// The primary keys of the server's tables. Without them, which only costs shared blocks, the rows are not sorted.
 async fn primary_keys(context: &Context, client: &Client<'_>, database: &str) -> PrimaryKeys {
     let mut reader = KeyReader::new(context.staging.path());
-    let read = match client.ask(&client.url(database, &[]), &[KEYS]).await {
-        Ok(statements) => reader
-            .push(statements.as_bytes())
-            .map_err(|error| error.to_string()),
+    let url = client.url(database, &[]);
+    let read = match client.ask_for_bytes(&url, &[QUOTE_AS_PG_DUMP, KEYS]).await {
+        Ok(statements) => reader.push(&statements).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     if let Err(error) = read {

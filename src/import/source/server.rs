@@ -170,6 +170,16 @@ impl<'a> Client<'a> {
 
     /// The answers to some questions, a line for each row.
     pub(super) async fn ask(&self, url: &str, questions: &[&str]) -> Result<String, ImportError> {
+        let answers = self.ask_for_bytes(url, questions).await?;
+        Ok(String::from_utf8_lossy(&answers).trim().to_owned())
+    }
+
+    /// The answers in the encoding of the database.
+    pub(super) async fn ask_for_bytes(
+        &self,
+        url: &str,
+        questions: &[&str],
+    ) -> Result<Vec<u8>, ImportError> {
         let mut args: Vec<String> = ["--no-psqlrc", "--no-align", "--tuples-only"]
             .into_iter()
             .chain(["--no-password", "--quiet", "--set=ON_ERROR_STOP=1"])
@@ -185,7 +195,7 @@ impl<'a> Client<'a> {
         run.timeout = Some(PROGRAM_TIMEOUT);
         let output = self.context.host().run_program(&run).await?;
         self.check(&output)?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        Ok(output.stdout)
     }
 
     /// A run of a client program, which reaches the server.
